@@ -1,0 +1,38 @@
+"""Data for benchmarks: prepared folders of given arrays, without going through files of images."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Row
+from radsynth.image import ImageSpec
+
+
+def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8]) -> Path:
+    """A prepared folder of 8-bit images (n, 1, *space), each its own patient."""
+    images = np.concatenate([train, test])
+    (folder / "shards").mkdir(parents=True)
+    np.save(folder / "shards" / "00000.images.npy", images)
+    splits = ["train"] * len(train) + ["test"] * len(test)
+    rows = [Row(split=split, label=-1, patient=str(i), shard=0, row=i, low=0, high=255) for i, split in enumerate(splits)]
+    with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ROW_FIELDS)
+        table.writeheader()
+        table.writerows(vars(row) for row in rows)
+    counts = {"train": len(train), "test": len(test)}
+    manifest = Manifest(spec=ImageSpec(size=tuple(images.shape[2:])), counts=counts, patients=counts,
+                        intensity=IntensityMap(method="bits", low=0, high=255, levels=255), shard_size=len(images),
+                        source_hash="benchmark", data_hash="benchmark")
+    (folder / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
+    return folder
+
+
+def prepared_noise(folder: Path, count: int, size: tuple[int, ...]) -> Path:
+    """Noise, where only the speed matters."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 1, *size), dtype=np.uint8)
+    return prepared(folder, images[: count - 64], images[count - 64:])

@@ -1,0 +1,49 @@
+"""radsynth learns from medical images with generative adversarial networks and makes new ones, with the evidence.
+
+The verbs (`inspect`, `prepare`, `train`, ...) and `Image`, `read`, `write`, `load` are loaded when they are first used,
+so that `import radsynth` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radsynth.image import Image as Image
+    from radsynth.io import read as read
+    from radsynth.io import write as write
+    from radsynth.verbs.apply import apply as apply
+    from radsynth.verbs.evaluate import evaluate as evaluate
+    from radsynth.verbs.generate import generate as generate
+    from radsynth.verbs.inspect import inspect as inspect
+    from radsynth.verbs.prepare import prepare as prepare
+    from radsynth.verbs.report import report as report
+    from radsynth.verbs.run import run as run
+    from radsynth.verbs.show import show as show
+    from radsynth.verbs.train import train as train
+
+VERBS = ("inspect", "prepare", "train", "generate", "apply", "evaluate", "report", "run", "show")
+_PLACES = {
+    **{verb: f"radsynth.verbs.{verb}" for verb in VERBS},
+    "Image": "radsynth.image",
+    "read": "radsynth.io",
+    "write": "radsynth.io",
+    "load": "radsynth.verbs.generate",
+}
+__all__ = ["VERBS", "__version__", *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    import importlib
+    import importlib.metadata
+
+    if name == "__version__":
+        return importlib.metadata.version("radsynth")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'radsynth' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m radsynth` is the command line."""
+
+from radsynth.cli import main
+
+main()

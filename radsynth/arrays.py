@@ -1,0 +1,217 @@
+"""Prepared data: what `prepare` writes once and everything after it reads: a manifest and shards of integer arrays.
+
+DIR/manifest.json   spec, intensity map, counts, hashes; written last, so that its presence means "complete"
+DIR/records.csv     one line an image: split, label, patient (salted hash), shard, row, low, high
+DIR/shards/NNNNN.images.npy   (n, c, *space) uint8 or uint16;  NNNNN.masks.npy   (n, *space) uint8
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radsynth.errors import FolderError
+from radsynth.image import ImageSpec
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntensityMap:
+    """How real values become [-1, 1] and back: linear from [low, high], clipped outside.
+
+    method: "window" (CT: a fixed HU window), "percentiles" (MR: low and high per volume, here their medians),
+    "bits" (radiographs and pictures: the stored range).
+    low, high: in the image's units; levels: integer steps of the stored arrays (255 or 65535)
+    """
+
+    method: str
+    low: float
+    high: float
+    levels: int
+
+    def encode(self, values: NDArray[Any], low: float | None = None, high: float | None = None) -> NDArray[Any]:
+        """Real values to stored integers 0..levels. `low` and `high` override the map's for one volume."""
+        low, high = self.low if low is None else low, self.high if high is None else high
+        scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(self.levels / (high - low))
+        dtype = np.uint8 if self.levels <= 255 else np.uint16
+        stored: NDArray[Any] = np.clip(np.rint(scaled), 0, self.levels).astype(dtype)
+        return stored
+
+    def to_network(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """Stored integers to [-1, 1]."""
+        return stored.astype(np.float32) * np.float32(2 / self.levels) - np.float32(1)
+
+    def decode(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Network values in [-1, 1] (clipped) to real values in the image's units."""
+        unit = (np.clip(values, -1, 1) + 1) / 2
+        return np.asarray(unit * (self.high - self.low) + self.low, dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One prepared image: `label` is an index into spec.labels or -1, `patient` a salted hash."""
+
+    split: str
+    label: int
+    patient: str
+    shard: int
+    row: int
+    low: float
+    high: float
+
+
+ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the folder holds. `source_hash` identifies the input files and the preparation settings.
+
+    counts, patients: images and patients of each split; rejected: files that could not be used; duplicates: images
+    whose pixels came before; left_out: slices of background at the edges of volumes
+    """
+
+    spec: ImageSpec
+    intensity: IntensityMap
+    counts: dict[str, int]
+    patients: dict[str, int]
+    shard_size: int
+    source_hash: str
+    data_hash: str
+    rejected: int = 0
+    duplicates: int = 0
+    left_out: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Manifest:
+        """The inverse of `to_json`."""
+        spec = ImageSpec.from_json(document.pop("spec"))
+        return cls(spec=spec, intensity=IntensityMap(**document.pop("intensity")), **document)
+
+
+class Prepared:
+    """A complete prepared folder, opened for reading. Images are mapped from disk, never loaded whole."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open `folder`; FolderError when it is missing, incomplete or not a prepared folder."""
+        self.folder = Path(folder)
+        try:
+            document = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            self.manifest = Manifest.from_json(document)
+            with (self.folder / "records.csv").open(encoding="utf-8", newline="") as file:
+                self.rows = [
+                    Row(**{**line, **{k: int(line[k]) for k in ("label", "shard", "row")},
+                           **{k: float(line[k]) for k in ("low", "high")}})  # type: ignore[arg-type]
+                    for line in csv.DictReader(file)
+                ]
+        except FileNotFoundError as error:
+            raise FolderError(
+                f"{self.folder} is not a complete prepared folder ({Path(error.filename).name} is missing). "
+                "Run 'radsynth prepare DATA DIR' (again): it goes on where it stopped."
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise FolderError(f"{self.folder} is no readable prepared folder: {error}. Prepare it again.") from None
+        if len(self.rows) != sum(self.manifest.counts.values()):
+            raise FolderError(f"{self.folder}/records.csv is not the one that was written here. Prepare again.")
+        self.spec, self.intensity = self.manifest.spec, self.manifest.intensity
+        self._shards: dict[str, NDArray[Any]] = {}
+
+    def indices(self, split: str, label: int | None = None) -> NDArray[np.int64]:
+        """Positions of the images of one split (and one class)."""
+        chosen = [i for i, r in enumerate(self.rows) if r.split == split and (label is None or r.label == label)]
+        return np.asarray(chosen, dtype=np.int64)
+
+    def _shard(self, name: str) -> NDArray[Any]:
+        if name not in self._shards:
+            path = self.folder / "shards" / name
+            try:
+                self._shards[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise FolderError(f"{path} is damaged or missing: {error}. Prepare the data again.") from None
+        return self._shards[name]
+
+    def stored(self, indices: NDArray[np.int64], kind: str = "images") -> NDArray[Any]:
+        """Stored integers: (n, c, *space) for "images", (n, *space) for "masks"."""
+        rows = [self.rows[int(i)] for i in indices]
+        return np.stack([self._shard(f"{r.shard:05d}.{kind}.npy")[r.row] for r in rows])
+
+    def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Network values (n, c, *space) in [-1, 1]."""
+        return self.intensity.to_network(self.stored(indices))
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class indices (n,), -1 where unlabelled."""
+        return np.asarray([self.rows[int(i)].label for i in indices], dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Care:
+    """What the training doctor has prescribed so far; the defaults are for a healthy run.
+
+    augment: least strength of augmentation; penalty: factor of the penalty's weight
+    unsaturated: take the non-saturating form of a generator's loss that saturates
+    """
+
+    augment: float = 0.0
+    penalty: float = 1.0
+    unsaturated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a turn or a sampler gets.
+
+    images: (n, c, *space) in [-1, 1], empty (n, 0) when sampling from noise
+    labels: (n,) class indices, None when the data is unlabelled; masks: (n, *space) label values or None
+    seed, items: every item's own random numbers come from (seed, item) alone, whatever the batch or process
+    step, progress: where training is: steps done, and the share of the schedule done, 0 to 1
+    truncation: scale of the latents when sampling, 1 for none; smaller is more typical and less varied
+    care: what the training doctor has prescribed
+    """
+
+    images: Float[Tensor, "n c *space"]
+    labels: Int[Tensor, " n"] | None = None
+    masks: Int[Tensor, "n *space"] | None = None
+    seed: int
+    items: tuple[int, ...]
+    step: int = 0
+    progress: float = 0.0
+    truncation: float = 1.0
+    care: Care = Care()
+
+    def normal(self, stream: str, *shape: int) -> Float[Tensor, "n *shape"]:
+        """Standard normal numbers (n, *shape), float32, that depend on (seed, item, stream) alone."""
+        draws = [g.standard_normal(shape, dtype=np.float32) for g in self._generators(stream)]
+        return torch.from_numpy(np.stack(draws)).to(self.images.device)
+
+    def uniform(self, stream: str, *shape: int) -> Float[Tensor, "n *shape"]:
+        """Uniform numbers in [0, 1), (n, *shape), float32, that depend on (seed, item, stream) alone."""
+        draws = [g.random(shape, dtype=np.float32) for g in self._generators(stream)]
+        return torch.from_numpy(np.stack(draws)).to(self.images.device)
+
+    def _generators(self, stream: str) -> Iterator[np.random.Generator]:
+        """One generator, moved to each item's own place: making a new one for each takes seven times as long."""
+        philox = np.random.Philox(key=(self.seed << 32) + zlib.crc32(stream.encode()))
+        generator, state = np.random.Generator(philox), philox.state
+        counter: Any = state["state"]
+        for item in self.items:
+            counter["counter"][:] = (0, 0, item, 0)
+            philox.state = state
+            yield generator

@@ -1,0 +1,337 @@
+"""The command line: parses, calls the verb's Python function, prints. Heavy modules are imported by the command alone.
+
+Results go to stdout (tables, or JSON with --json), progress and errors to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from radsynth.errors import RadsynthError, SettingsError
+
+if TYPE_CHECKING:
+    from radsynth.settings import Resolved
+
+app = typer.Typer(
+    name="radsynth",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes around the help would double the time that it takes
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _path(name: str, meaning: str) -> Any:
+    return typer.Argument(metavar=name, help=meaning, show_default=False)
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SECTION.KEY=VALUE", help="Settings; 'radsynth show settings' lists them."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="YAML file of settings.")]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Settings that ship with radsynth.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="Everything random follows from it. [default: 0]")
+]
+Budget = Annotated[str | None, typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 5min, 2h or 100000img.")]
+OutFile = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for what is written.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Learn from a folder of medical images and make synthetic ones, with a report of how good and how safe they are.
+
+    The main job: radsynth run DATA
+    """
+    if version:
+        import radsynth
+
+        print(f"radsynth {radsynth.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def inspect(
+    data: Annotated[str, _path("DATA", "A folder of images, or one file that holds many.")],
+    overrides: Overrides = None,
+    settings_file: SettingsFile = None,
+    preset: Preset = None,
+    out: OutFile = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is in DATA, what is wrong with it, what would be done."""
+    (data,), overrides = split_words([data, *(overrides or [])], "DATA")
+    settings = _resolve(["data"], overrides, settings_file, preset, data=Path(data))
+    from radsynth.verbs.inspect import inspect as verb
+
+    _print(verb(Path(data), settings=settings, out=out), as_json)
+
+
+@app.command()
+def prepare(
+    data: Annotated[str, _path("DATA", "A folder of images.")],
+    out: Annotated[str, _path("OUT", "The folder of arrays to write.")],
+    overrides: Overrides = None,
+    settings_file: SettingsFile = None,
+    preset: Preset = None,
+    as_json: Json = False,
+) -> None:
+    """Make fixed-size arrays with a manifest. The same command again goes on where it stopped."""
+    (data, out), overrides = split_words([data, out, *(overrides or [])], "DATA", "OUT")
+    settings = _resolve(["data", "prepare"], overrides, settings_file, preset, data=Path(data))
+    from radsynth.verbs.prepare import prepare as verb
+
+    made = verb(settings.section("data"), Path(out), settings=settings)
+    _print({"folder": made.folder, **made.manifest.to_json()}, as_json)
+
+
+@app.command()
+def train(
+    prepared: Annotated[str, _path("PREPARED", "A prepared folder.")],
+    run: Annotated[str, _path("RUN", "The run folder to write.")],
+    overrides: Overrides = None,
+    settings_file: SettingsFile = None,
+    preset: Preset = None,
+    budget: Budget = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Train on prepared data. The same command again resumes."""
+    (prepared, run), overrides = split_words([prepared, run, *(overrides or [])], "PREPARED", "RUN")
+    sections = ["task", "model", "augment", "train"]
+    settings = _resolve(sections, overrides, settings_file, preset, budget=budget, seed=seed)
+    from radsynth.verbs.train import train as verb
+
+    folder = verb(Path(prepared), Path(run), settings=settings)
+    _print({"run": folder.path, **folder.load_weights()[1]}, as_json)
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, _path("RUN", "A run folder.")],
+    out: Annotated[Path, _path("OUT", "The folder of images to write.")],
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many images.")] = 100,
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="FORMAT", help="dicom, nifti, metaimage, picture or npz. [default: the input's]"
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Only this class. [default: classes as in the data]")
+    ] = None,
+    truncation: Annotated[
+        float, typer.Option(metavar="T", min=0, max=1, help="Below 1: more typical, less varied images.")
+    ] = 1.0,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Make synthetic images. Image k depends on the seed and k alone."""
+    from radsynth.verbs.generate import generate as verb
+
+    result = verb(
+        run, out, count=count, format=file_format, label=label, truncation=truncation, seed=0 if seed is None else seed
+    )
+    _print(result, as_json)
+
+
+@app.command()
+def apply(
+    run: Annotated[Path, _path("RUN", "A run folder of a task that takes images.")],
+    images: Annotated[Path, _path("INPUT", "Images: a folder, a file or an archive.")],
+    out: Annotated[Path, _path("OUT", "The folder of images to write.")],
+    file_format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="As in generate. [default: each image's own]")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="DOMAIN", help="The domain to go to, for unpaired translation.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Apply a trained run to images: translate, restore, segment, register."""
+    from radsynth.verbs.apply import apply as verb
+
+    _print(verb(run, images, out, format=file_format, target=target), as_json)
+
+
+@app.command()
+def evaluate(
+    real: Annotated[str, _path("REAL", "Real images: a folder or a prepared folder.")],
+    synthetic: Annotated[str, _path("SYNTHETIC", "Synthetic images.")],
+    overrides: Overrides = None,
+    settings_file: SettingsFile = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    out: OutFile = None,
+    as_json: Json = False,
+) -> None:
+    """Measure synthetic images against real ones: fidelity, variety, nearness to training images."""
+    (real, synthetic), overrides = split_words([real, synthetic, *(overrides or [])], "REAL", "SYNTHETIC")
+    given = [] if seed is None else [f"evaluate.seed={seed}"]
+    settings = _resolve(["evaluate"], [*given, *overrides], settings_file, preset)
+    from radsynth.verbs.evaluate import evaluate as verb
+
+    results = verb(Path(real), Path(synthetic), settings=settings.section("evaluate"), out=out)
+    _print(results if as_json else _numbers(results), as_json)
+
+
+@app.command()
+def report(run: Annotated[Path, _path("RUN", "A run folder.")], as_json: Json = False) -> None:
+    """Write report.html (one self-contained file) and results.json."""
+    from radsynth.verbs.report import report as verb
+
+    _print(verb(run), as_json)
+
+
+@app.command()
+def run(
+    data: Annotated[
+        str | None, _path("DATA", "A folder of images. [default: the embedded virtual brain cohort]")
+    ] = None,
+    overrides: Overrides = None,
+    settings_file: SettingsFile = None,
+    preset: Preset = None,
+    budget: Budget = None,
+    seed: Seed = None,
+    out: OutFile = None,
+    as_json: Json = False,
+) -> None:
+    """The main job: all steps from images to report.
+
+    Inspects, prepares, trains, generates, evaluates and reports. The same command again goes on where it stopped.
+    """
+    paths, overrides = split_words([*([data] if data else []), *(overrides or [])], "[DATA]")
+    from radsynth.verbs.run import run as verb
+
+    result = verb(
+        Path(paths[0]) if paths else None,
+        out,
+        overrides=overrides,
+        settings_file=settings_file,
+        preset=preset,
+        budget=budget,
+        seed=seed,
+    )
+    table = {
+        "run": result.run,
+        "synthetic": result.synthetic,
+        "numbers": _numbers(result.results),
+        "report": result.report,
+    }
+    _print(result if as_json else table, as_json)
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="settings or kinds.")] = "settings",
+    name: Annotated[str | None, _path("NAME", "A section or kind; a folder of kinds.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every setting, or every kind of data set, network, loss, format, metric and task."""
+    from radsynth.verbs.show import show as verb
+
+    _print(verb(what, name), as_json)
+
+
+def split_words(words: list[str], *names: str) -> tuple[list[str], list[str]]:
+    """Paths and overrides among the words after a command. "[NAME]" may be missing. SettingsError for another number.
+
+    A word with "=" whose left side is a setting's name is an override unless a file of that name exists.
+    """
+    overrides = [w for w in words if re.match(r"[a-z_]+(\.[\w.]+)?=", w) and not Path(w).exists()]
+    paths = [w for w in words if w not in overrides]
+    required = [name for name in names if not name.startswith("[")]
+    if not len(required) <= len(paths) <= len(names):
+        given = ", ".join(paths) or "none"
+        raise SettingsError(
+            f"This command takes {' '.join(names)} and then settings as section.key=value; the paths given: {given}."
+        )
+    return paths, overrides
+
+
+def _resolve(
+    sections: list[str],
+    overrides: list[str],
+    settings_file: Path | None,
+    preset: str | None,
+    *,
+    budget: str | None = None,
+    seed: int | None = None,
+    data: Path | None = None,
+) -> Resolved:
+    """Merge preset, file, options and overrides, later wins; validate `sections`."""
+    from radsynth.settings import read_budget, read_preset, read_yaml, resolve
+
+    documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
+    documents += [read_yaml(settings_file)] if settings_file else []
+    documents += [read_budget(budget)] if budget else []
+    documents += [{"seed": seed}] if seed is not None else []
+    if data is not None:
+        from radsynth.datasets import recognise
+
+        # The kind that the path looks like is a guess, which settings may correct; the path itself was given.
+        documents = [{"data": {"kind": recognise(data)}}, *documents, {"data": {"path": str(data)}}]
+    return resolve(*documents, overrides=overrides, sections=sections)
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """What a reader needs of every measurement; results.json has the rest."""
+    columns = ("name", "value", "low", "high", "floor", "n", "better")
+    rows = [{column: one.get(column) for column in columns} for one in results.get("measurements", [])]
+    refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
+    return {"numbers": rows, "not_measured": refused}
+
+
+def _print(result: Any, as_json: bool) -> None:
+    from radsynth._tables import print_json, print_tables
+
+    (print_json if as_json else print_tables)(result)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error ends in one clear text on stderr and its exit code, never in a traceback."""
+    try:
+        app()
+        code = 0
+    except RadsynthError as error:
+        code = _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = _fail("Stopped.", 130)
+    except OSError as error:
+        # What the machine refuses (disk full, no permission) is the user's to put right, and its text is clear.
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(f"{where}{error.strerror or error}", 3)
+    except Exception as error:
+        code = _fail_unexpectedly(error)
+    sys.exit(code)
+
+
+def _fail(text: str, code: int) -> int:
+    if os.environ.get("RADSYNTH_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    print(f"radsynth: {text}", file=sys.stderr)
+    return code
+
+
+def _fail_unexpectedly(error: Exception) -> int:
+    if os.environ.get("RADSYNTH_DEBUG") == "1":
+        return _fail(f"unexpected {type(error).__name__}", 1)
+    import traceback
+
+    handle, name = tempfile.mkstemp(prefix="radsynth-error-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))
+    summary = " ".join(str(error).split())[:200]
+    return _fail(f"unexpected {type(error).__name__}: {summary} - a fault of radsynth; details are in {name}", 1)

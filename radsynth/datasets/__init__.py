@@ -1,0 +1,111 @@
+"""Data sets: one way of finding images, patients, labels and masks on disk each. A module offers:
+
+Settings                                         its settings, `kind` first
+records(settings, rejected: list[Rejected]) -> Iterator[Record]
+                                                 in a fixed order, without decoding pixels. What is found to be unusable
+                                                 on the way is appended to `rejected`; DataError when the source as a
+                                                 whole cannot be used (missing, empty, refused archive)
+example(folder) -> Settings                      writes three tiny cases in the true layout, for the contract test
+matches(path) -> bool                            does this path look like this data set?
+
+Who reports what: `records` reports faults that can be seen without pixels (broken header, incomplete series, mask
+without image) in `rejected`, complete once the iterator is exhausted. `Record.load` raises RejectedFile for faults that
+only decoding shows; the caller adds `Rejected(path=record.source, reason=str(error))`. It raises EmptySlice, a kind of
+RejectedFile, for a slice of background at the edge of a volume: leave it out, count it, but write no line about it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from radsynth.errors import DataError, RejectedFile
+from radsynth.image import Image
+from radsynth.io import Header
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One image of one patient and how to load it.
+
+    source: a name for messages, relative to the data's root; never travels beyond `prepare`
+    patient: as the source names it; only a salted hash of it travels beyond `prepare`
+    split: "train", "validation", "test" where the data set has an official split, else None
+    load: a picklable call without arguments that decodes the image, and its mask if there is one
+    header: what is known without decoding; None where nothing is
+    files: the files behind it (a series has many, the slices of a volume share theirs), () when it comes from no file
+    """
+
+    source: str
+    patient: str
+    label: str | None = None
+    split: str | None = None
+    load: Callable[[], Image]
+    header: Header | None = None
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A line of the rejected-files table.
+
+    path: relative to the data's root, always printable
+    skipped: it is no image at all (a report, a text file, a second copy): counted, but nothing is wrong with the data
+    """
+
+    path: str
+    reason: str
+    skipped: bool = False
+
+
+class EmptySlice(RejectedFile):
+    """A slice at the edge of a volume that shows only background: left out on purpose."""
+
+
+class Dataset(Protocol):
+    """What a module of this folder offers."""
+
+    Settings: type[Any]
+
+    def records(self, settings: Any, rejected: list[Rejected]) -> Iterator[Record]:
+        """The records in a fixed order."""
+
+    def example(self, folder: Path) -> Any:
+        """Three tiny cases in the true layout, and the settings that find them."""
+
+    def matches(self, path: Path) -> bool:
+        """Does this path look like this data set?"""
+
+
+def kinds() -> tuple[str, ...]:
+    """Every kind of data set: the modules of this folder."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+
+
+def dataset(kind: str) -> Dataset:
+    """The module of one kind."""
+    assert kind in kinds(), kind
+    return cast(Dataset, importlib.import_module(f"{__name__}.{kind}"))
+
+
+def recognise(path: Path) -> str:
+    """The kind of data set that `path` looks like. `folder` is asked last, because it takes almost anything.
+
+    DataError when there is nothing at `path` or no kind reads it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(
+            f"{path} does not exist. Give a folder, an image, an archive (zip, tar) or a MedMNIST npz file."
+        )
+    for kind in sorted(kinds(), key=lambda name: (name == "folder", name)):
+        if dataset(kind).matches(path):
+            return kind
+    raise DataError(
+        f"{path} is nothing that radsynth reads. Give a folder, an image (DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, "
+        "TIFF, npy, npz), an archive (zip, tar) or a MedMNIST npz file."
+    )

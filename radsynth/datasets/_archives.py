@@ -1,0 +1,142 @@
+"""Zip and tar archives, unpacked into a temporary folder that ends with the process. Archives are not trusted."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from radsynth.errors import DataError
+
+MAX_FILES = 2_000_000
+MAX_RATIO = 300
+"""Expansion above which an entry (zip) or the whole (tar) counts as a bomb, asked only above MIN_BYTES."""
+
+MIN_BYTES = 2 * 2**20
+BLOCK = 2**20
+
+
+def is_archive(path: Path) -> bool:
+    """A zip file or a tar file (also compressed), by its content."""
+    return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+
+
+def unpack(path: Path) -> Path:
+    """The folder with the archive's files, unpacked once a process. DataError when the archive is refused."""
+    state = path.stat()
+    return _unpack(path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _unpack(path: Path, size: int, modified: int) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="radsynth-"))
+    atexit.register(_remove, folder, os.getpid())
+    try:
+        if zipfile.is_zipfile(path):
+            _unpack_zip(path, folder)
+        else:
+            _unpack_tar(path, folder, size)
+    except DataError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        ValueError,
+    ) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(f"{path} cannot be unpacked: {error}. Unpack it yourself and give the folder.") from None
+    return folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked worker that ends must not take the files away
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse(archive: Path, entry: str, reason: str) -> DataError:
+    return DataError(f"{archive} is refused: its entry {entry!r} {reason}. Nothing of it was used.")
+
+
+def _target(archive: Path, folder: Path, name: str) -> Path:
+    """Where an entry goes; DataError for absolute names and for names that climb out of the folder."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
+        raise _refuse(archive, name, "would be written outside the folder")
+    return folder.joinpath(*parts)
+
+
+def _check_space(archive: Path, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free * 0.9:
+        raise DataError(
+            f"{archive} unpacks to {needed:,} bytes, but {folder.parent} has only {free:,} free. "
+            "Unpack it elsewhere and give the folder, or set TMPDIR."
+        )
+
+
+def _unpack_zip(path: Path, folder: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if len(entries) > MAX_FILES:
+            raise DataError(f"{path} is refused: it has {len(entries):,} entries; the limit is {MAX_FILES:,}")
+        for entry in entries:
+            _target(path, folder, entry.filename)
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _refuse(path, entry.filename, "is a link or a device")
+            if entry.flag_bits & 1:
+                raise _refuse(path, entry.filename, "is encrypted")
+            if entry.file_size > MIN_BYTES and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+                ratio = entry.file_size // max(entry.compress_size, 1)
+                raise _refuse(
+                    path, entry.filename, f"grows {ratio} times when unpacked: it may be a decompression bomb"
+                )
+        _check_space(path, folder, sum(entry.file_size for entry in entries))
+        for entry in entries:
+            if not entry.is_dir():
+                with archive.open(entry) as source:
+                    _copy(path, entry.filename, source, _target(path, folder, entry.filename), entry.file_size)
+
+
+def _unpack_tar(path: Path, folder: Path, size: int) -> None:
+    total = files = 0
+    with tarfile.open(path, mode="r|*") as archive:
+        for entry in archive:
+            if entry.isdir():
+                continue
+            target = _target(path, folder, entry.name)
+            if not entry.isreg():
+                raise _refuse(path, entry.name, "is a link or a device")
+            total, files = total + entry.size, files + 1
+            if total > MIN_BYTES and total > MAX_RATIO * size:
+                raise _refuse(path, entry.name, f"brings the whole to {total // size} times its size: it may be a bomb")
+            if files > MAX_FILES:
+                raise DataError(f"{path} is refused: it has more than {MAX_FILES:,} entries")
+            _check_space(path, folder, entry.size)
+            source = archive.extractfile(entry)
+            assert source is not None
+            _copy(path, entry.name, source, target, entry.size)
+
+
+def _copy(archive: Path, name: str, source: IO[bytes], target: Path, size: int) -> None:
+    """At most `size` bytes, whatever the entry's stream goes on to give."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        left = size
+        while left > 0 and (block := source.read(min(BLOCK, left))):
+            file.write(block)
+            left -= len(block)
+        if left > 0 or source.read(1):
+            raise _refuse(archive, name, "does not have the size that the archive says")

@@ -1,0 +1,211 @@
+"""What folder and file names say: classes, official splits, masks beside images, patients. Pure functions of names."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from radsynth.errors import DataError
+
+MASK_FOLDERS = {
+    "mask",
+    "masks",
+    "label",
+    "labels",
+    "labelstr",
+    "labelsts",
+    "seg",
+    "segs",
+    "segmentation",
+    "segmentations",
+    "gt",
+    "groundtruth",
+    "ground_truth",
+    "annotation",
+    "annotations",
+}
+IMAGE_FOLDERS = {"image", "images", "img", "imgs", "imagestr", "imagests"}
+UNLABELLED_FOLDERS = {"imagests"}
+"""The Decathlon's test images, which come without masks."""
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+MASK_ENDINGS = re.compile(r"[_-](mask|masks|seg|segmentation|label|labels|gt)$", re.IGNORECASE)
+CHANNEL_ENDING = re.compile(r"_0000$")
+"""nnU-Net's number of the first channel."""
+
+MAX_CLASSES = 100
+MAX_VOLUMES_OF_A_PATIENT = 20
+
+
+def stem(name: str) -> str:
+    """A file's name without its endings (.nii.gz counts as one)."""
+    lower = name.lower()
+    return name[:-7] if lower.endswith(".nii.gz") else PurePosixPath(name).stem
+
+
+def _key(path: str) -> tuple[tuple[str, ...], str]:
+    """What an image and its mask have in common: the folders without images/ or masks/, and the bare name."""
+    parts = PurePosixPath(path).parts
+    folders = tuple(part.lower() for part in parts[:-1] if part.lower() not in MASK_FOLDERS | IMAGE_FOLDERS)
+    return folders, CHANNEL_ENDING.sub("", stem(parts[-1])).lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """images: those to use; masks: image -> its mask; lonely: masks without an image; bare: images without a mask."""
+
+    images: list[str]
+    masks: dict[str, str]
+    lonely: list[str]
+    bare: list[str]
+
+
+def pair(paths: Iterable[str]) -> Pairs:
+    """Tell masks from images by their folder (masks/, labels/, labelsTr/, ...) or by an ending (x_mask beside x)."""
+    paths = list(paths)
+    in_mask_folder = {
+        path for path in paths if {part.lower() for part in PurePosixPath(path).parts[:-1]} & MASK_FOLDERS
+    }
+    rest = {_key(path): path for path in paths if path not in in_mask_folder}
+    masks: dict[str, str] = {}
+    lonely, taken = [], set(in_mask_folder)
+    for path in paths:
+        folders, name = _key(path)
+        short = MASK_ENDINGS.sub("", name)
+        if path in in_mask_folder:
+            image = rest.get((folders, name)) or rest.get((folders, short))
+        else:
+            image = rest.get((folders, short)) if short != name else None
+            if image is None:
+                continue
+            taken.add(path)
+        if image is None or image in masks:
+            lonely.append(path)
+        else:
+            masks[image] = path
+    images = [path for path in paths if path not in taken]
+    bare = [path for path in images if masks and path not in masks]
+    return Pairs(images=[path for path in images if path not in bare], masks=masks, lonely=lonely, bare=bare)
+
+
+def is_official_test_image(path: str) -> bool:
+    """Lies in the Decathlon's folder of test images, for which no masks were published."""
+    return any(part.lower() in UNLABELLED_FOLDERS for part in PurePosixPath(path).parts[:-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the folders above a file say of it."""
+
+    label: str | None = None
+    split: str | None = None
+
+
+def places(paths: list[str], pattern: re.Pattern[str] | None, *, classes: bool) -> dict[str, Place]:
+    """Label and official split of each path, from its folders below the one that all have in common.
+
+    train/val/test on the first level are an official split. The next level is the class when `classes`, and when there
+    are 2 to 100 such folders, none of which names a patient.
+    """
+    folders = {path: _telling_folders(path) for path in paths}
+    _strip_common(folders)
+    first = {parts[0].lower() for parts in folders.values() if parts}
+    splits: dict[str, str | None] = dict.fromkeys(paths)
+    if (
+        len({SPLIT_FOLDERS[name] for name in first & set(SPLIT_FOLDERS)}) > 1
+        and all(folders.values())
+        and (first <= set(SPLIT_FOLDERS))
+    ):
+        for path, parts in folders.items():
+            splits[path] = SPLIT_FOLDERS[parts[0].lower()]
+            folders[path] = parts[1:]
+        _strip_common(folders)
+    names = Counter(parts[0] for parts in folders.values() if parts)
+    named = pattern is not None and any(pattern.search(name) for name in names)
+    labelled = classes and 2 <= len(names) <= MAX_CLASSES and not named
+    return {
+        path: Place(label=parts[0] if labelled and parts else None, split=splits[path])
+        for path, parts in folders.items()
+    }
+
+
+def _telling_folders(path: str) -> tuple[str, ...]:
+    return tuple(part for part in PurePosixPath(path).parts[:-1] if part.lower() not in MASK_FOLDERS | IMAGE_FOLDERS)
+
+
+def _strip_common(folders: dict[str, tuple[str, ...]]) -> None:
+    while folders and all(folders.values()) and len({parts[0] for parts in folders.values()}) == 1:
+        for path, parts in folders.items():
+            folders[path] = parts[1:]
+
+
+def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[str]) -> dict[str, str]:
+    """The patient of each file: what `pattern` finds in its path; of `volumes` the folder of few; else the file."""
+    found = {}
+    holds: dict[str, int] = defaultdict(int)
+    for path in volumes:
+        holds[str(PurePosixPath(path).parent)] += 1
+    grouped = (
+        len(holds) > 1
+        and max(holds.values()) <= MAX_VOLUMES_OF_A_PATIENT
+        and not any(part.lower() in IMAGE_FOLDERS for folder in holds for part in PurePosixPath(folder).parts)
+    )
+    for path in paths:
+        match = pattern.search(path) if pattern else None
+        parent = str(PurePosixPath(path).parent)
+        if match:
+            found[path] = match["patient"].strip().casefold()
+        else:
+            found[path] = parent if grouped and path in volumes and parent != "." else path
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a label table."""
+
+    label: str | None
+    patient: str | None
+
+
+def read_table(path: Path) -> dict[str, Line]:
+    """A CSV with the columns file, label and, if wanted, patient: file -> line. DataError when it is none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+            if "file" not in columns or not {"label", "patient"} & set(columns):
+                raise DataError(
+                    f"{path} has the columns {', '.join(columns) or 'none'}; needed are file, label[, patient]"
+                )
+            table: dict[str, Line] = {}
+            for row in reader:
+                name = (row[columns["file"]] or "").strip().replace("\\", "/").removeprefix("./")
+                cells = [
+                    (row[columns[key]] or "").strip() or None if key in columns else None
+                    for key in ("label", "patient")
+                ]
+                line = Line(label=cells[0], patient=cells[1].casefold() if cells[1] else None)
+                if table.setdefault(name, line) != line:
+                    raise DataError(f"{path} has two different lines for {name!r}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}") from None
+    return table
+
+
+def find_line(table: dict[str, Line], path: str) -> Line | None:
+    """A file's line: by its path below the data's root, by its name, or by its name without endings."""
+    name = PurePosixPath(path).name
+    return next((table[key] for key in (path, name, stem(name)) if key in table), None)

@@ -1,0 +1,146 @@
+"""Loading: files, series and slices of volumes, with their masks. All of it is picklable and runs in any process."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.datasets import EmptySlice
+from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.image import Image
+from radsynth.io import Header, format_module, read_mask
+
+Plane = Literal["axial", "coronal", "sagittal"]
+AXES: dict[str, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
+
+COARSE = 1.5
+"""Spacing ratio from which the coarsest axis is taken as the one that was scanned slice by slice."""
+
+BACKGROUND = 0.1
+"""Share of a volume's range (its 0.5th to 99.5th percentile) that counts as background."""
+
+SAME_PLACE = 0.1
+"""mm by which a mask's corner may lie off its image's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One image on disk. files: one, or a DICOM series' slices; mask: a file or ""; modality: "" as in the file."""
+
+    format: str
+    files: tuple[str, ...]
+    mask: str = ""
+    modality: str = ""
+
+
+def slicing_axis(header: Header, plane: str, planar: int | None) -> int:
+    """The axis of a volume (slices 0, rows 1, columns 2) across which it is cut; `planar` is the scanner's if known."""
+    if plane != "auto":
+        return AXES[plane]
+    if planar is not None:
+        return planar
+    steps = header.spacing
+    return int(np.argmax(steps)) if steps and max(steps) >= COARSE * min(steps) else 0
+
+
+def plane_name(axis: int) -> str:
+    """The plane that is left when this axis is cut."""
+    return next(name for name, number in AXES.items() if number == axis)
+
+
+def load_image(source: Source, frame: int = 0) -> Image:
+    """A whole image or volume with its mask. RejectedFile also for one that shows nothing and for a missing extra."""
+    try:
+        if len(source.files) > 1:
+            from radsynth.io._dicom_series import read_series
+
+            image = read_series(source.files)
+        else:
+            image = format_module(source.format).read(Path(source.files[0]), frame)
+    except MissingExtra as error:
+        raise RejectedFile(str(error)) from None
+    if image.pixels.min() == image.pixels.max():
+        raise RejectedFile(f"all its pixels have the value {image.pixels.flat[0]}")
+    if source.modality:
+        image = image.replace(modality=source.modality, units="HU" if source.modality == "CT" else image.units)
+    return image.replace(mask=_mask(Path(source.mask), image)) if source.mask else image
+
+
+def _mask(path: Path, image: Image) -> NDArray[np.uint8]:
+    try:
+        mask = read_mask(path)
+    except (RejectedFile, MissingExtra) as error:
+        raise RejectedFile(f"its mask {path.name}: {error}") from None
+    if mask.space != image.space:
+        raise RejectedFile(f"its mask {path.name} has the size {mask.space}, the image {image.space}")
+    if mask.affine is not None and image.affine is not None:
+        last = np.array([*(np.array([*image.space[::-1], 1])[:3] - 1), 1.0])
+        ends = np.stack([np.array([0.0, 0, 0, 1]), last if len(last) == 4 else np.array([0.0, 0, 0, 1])], axis=1)
+        off = float(np.abs((mask.affine - image.affine) @ ends).max())
+        if off > SAME_PLACE:
+            raise RejectedFile(f"its mask {path.name} lies {off:.2g} mm off the image: their orientations differ")
+    return np.asarray(mask.pixels[0], dtype=np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def _volume(source: Source) -> Image:
+    """The last volume, kept because its slices are asked for one after another."""
+    return load_image(source)
+
+
+@functools.lru_cache(maxsize=4)
+def _shown(source: Source, axis: int, minimum: float) -> tuple[int, int]:
+    """First and last slice that show more than background."""
+    pixels = _volume(source).pixels
+    low, high = np.percentile(pixels.ravel()[:: max(1, pixels.size // 1_000_000)], (0.5, 99.5))
+    foreground = (pixels > low + BACKGROUND * (high - low)).any(axis=0)
+    shares = foreground.mean(axis=tuple(other for other in range(3) if other != axis))
+    shown = np.flatnonzero(shares >= minimum)
+    return (int(shown[0]), int(shown[-1])) if len(shown) else (0, -1)
+
+
+def load_slice(source: Source, axis: int, index: int, minimum: float) -> Image:
+    """One slice (c, rows, columns) as it is hung on a light box: head or front up, the patient's left on the right.
+
+    EmptySlice for a slice at an end of the volume where less than `minimum` of the pixels show more than background.
+    """
+    volume = _volume(source)
+    if volume.pixels.ndim != 4 or index >= volume.space[axis]:
+        raise RejectedFile(f"it has the size {volume.space}, which its header did not say")
+    first, last = _shown(source, axis, minimum)
+    if not first <= index <= last:
+        raise EmptySlice("a slice of background at the edge of the volume")
+    pixels = _cut(volume.pixels, axis, index)
+    if pixels.min() == pixels.max():
+        raise EmptySlice("a slice of one value")
+    spacing = None if volume.spacing is None else tuple(np.delete(volume.spacing, axis).tolist())
+    return volume.replace(
+        pixels=np.ascontiguousarray(pixels),
+        spacing=spacing,
+        affine=_slice_affine(volume, axis, index),
+        mask=None if volume.mask is None else np.ascontiguousarray(_cut(volume.mask[None], axis, index)[0]),
+    )
+
+
+def _cut(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """(c, slices, rows, columns) -> (c, rows, columns). Coronal and sagittal slices are turned head up."""
+    cut = np.take(volume, index, axis=axis + 1)
+    return np.asarray(cut if axis == 0 else cut[:, ::-1])
+
+
+def _slice_affine(volume: Image, axis: int, index: int) -> NDArray[np.float64] | None:
+    """(column, row, slice) index of the cut -> LPS mm."""
+    if volume.affine is None:
+        return None
+    left, back, head = (volume.affine[:3, number] for number in range(3))
+    across, down, through = {0: (left, back, head), 1: (left, -head, back), 2: (back, -head, left)}[axis]
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2] = across, down, through
+    top = np.zeros(3) if axis == 0 else head * (volume.space[0] - 1)
+    affine[:3, 3] = volume.affine[:3, 3] + top + through * index
+    return affine

@@ -1,0 +1,317 @@
+"""A folder, an archive or a single file of images of any format: sub-folders are classes, masks lie beside images.
+
+How patients, labels and masks are found is told to users in docs/your-data.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from radsynth.datasets import Record, Rejected, _layout
+from radsynth.datasets._archives import is_archive, unpack
+from radsynth.datasets._volumes import Source, load_image, load_slice, plane_name, slicing_axis
+from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
+from radsynth.io import Header, NotAnImage, detect, format_module
+from radsynth.progress import track
+from radsynth.settings import settings as section
+
+TABLE = "labels.csv"
+WHOLE = ("volume", "whole")
+PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
+
+
+@section
+class Settings:
+    """A folder, an archive (zip, tar) or a single file of images."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    """The folder, archive or file."""
+    plane: Literal["auto", "axial", "coronal", "sagittal", "volume", "whole"] = "auto"
+    """How volumes are used: as slices of a plane (auto: as they were scanned, else axial), or whole: volume takes
+    nothing else, whole also takes single images."""
+    labels: str = "auto"
+    """Where labels come from: folders, none, the path of a CSV file (file, label, patient), or auto: labels.csv, else
+    sub-folders of pictures."""
+    patient_pattern: str = PATIENT
+    """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file."""
+    modality: str = ""
+    """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes the values Hounsfield units."""
+    only: str = ""
+    """Regular expression that a path below the root must contain; empty: every file."""
+    incomplete: Literal["reject", "slices"] = "reject"
+    """A DICOM series with missing, doubled or sheared slices: reject it, or use its slices one by one."""
+    minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One image or volume before it becomes records. name: its path below the root; planar: as in `Series`."""
+
+    name: str
+    source: Source
+    header: Header
+    slices: tuple[Header, ...] = ()
+    fault: str | None = None
+    planar: int | None = None
+
+
+def matches(path: Path) -> bool:
+    """A folder, an archive, or a file of a known format."""
+    path = Path(path)
+    if path.is_dir() or is_archive(path):
+        return True
+    try:
+        return bool(detect(path))
+    except RejectedFile as error:
+        return not isinstance(error, NotAnImage)
+
+
+def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
+    """Every image, slice or volume, sorted by path. DataError when there is none; SettingsError for a wrong pattern."""
+    pattern, only = _compiled(settings.patient_pattern, "patient_pattern"), _compiled(settings.only, "only")
+    root, names = _files(settings.path, rejected)
+    if only:
+        names = [name for name in names if only.search(name)]
+    items = _items(root, names, settings, rejected)
+    if not items:
+        raise DataError(_nothing(settings, rejected))
+    return _records(root, items, settings, pattern, rejected)
+
+
+def example(folder: Path) -> Settings:
+    """Two classes of PNG files, one with a patient in its name."""
+    from PIL import Image as Pillow
+
+    for number, name in enumerate(("healthy/patient1_a.png", "healthy/patient1_b.png", "ill/patient2_a.png")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Pillow.fromarray((np.arange(24 * 20).reshape(24, 20) % (50 + number)).astype(np.uint8)).save(folder / name)
+    return Settings(path=folder)
+
+
+def _compiled(text: str, name: str) -> re.Pattern[str] | None:
+    try:
+        pattern = re.compile(text) if text else None
+    except re.error as error:
+        raise SettingsError(f"data.{name} is no regular expression: {error} in {text!r}") from None
+    if pattern and name == "patient_pattern" and "patient" not in pattern.groupindex:
+        raise SettingsError(f"data.{name} needs a group (?P<patient>...), as in {PATIENT!r}; given was {text!r}")
+    return pattern
+
+
+def printable(name: str) -> str:
+    """A name that can be written anywhere: bytes that are no text become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _files(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
+    """(root, names of all files below it, sorted)."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give a folder, an archive (zip, tar) or an image file.")
+    if path.is_file():
+        if _is_image(path) or not is_archive(path):
+            return path.parent, [path.name]
+        path = unpack(path)
+    names: list[str] = []
+    _walk(path, "", {_identity(path)}, names, rejected)
+    return path, sorted(names)
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        return bool(detect(path))
+    except RejectedFile:
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_dev, state.st_ino
+
+
+def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[str], rejected: list[Rejected]) -> None:
+    """All files below `folder`. Links to folders are followed unless they lead back up."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        rejected.append(
+            Rejected(path=printable(prefix) or ".", reason=f"the folder cannot be opened: {error.strerror}")
+        )
+        return
+    for entry in entries:
+        name = prefix + entry.name
+        try:
+            if not entry.is_dir():
+                names.append(name)
+                continue
+            own = _identity(Path(entry.path))
+        except OSError as error:
+            rejected.append(Rejected(path=printable(name), reason=f"it cannot be opened: {error.strerror}"))
+            continue
+        if own in above:
+            rejected.append(Rejected(path=printable(name), reason="it links back to a folder above it", skipped=True))
+        else:
+            _walk(Path(entry.path), name + "/", above | {own}, names, rejected)
+
+
+def _items(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
+    """Images and volumes with their masks, DICOM files gathered into series."""
+    formats: dict[str, str] = {}
+    for name in track(names, len(names), "looking at files", "files"):
+        try:
+            formats[name] = detect(root / name)
+        except RejectedFile as error:
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+    pairs = _layout.pair(name for name, kind in formats.items() if kind != "dicom")
+    for name in pairs.lonely:
+        rejected.append(Rejected(path=printable(name), reason="a mask without an image of its name", skipped=True))
+    for name in pairs.bare:
+        test = _layout.is_official_test_image(name)
+        reason = "a test image without a mask, as others have" if test else "it has no mask, as the other images have"
+        rejected.append(Rejected(path=printable(name), reason=reason, skipped=test))
+    items = []
+    for name in track(pairs.images, len(pairs.images), "reading headers", "files"):
+        try:
+            header = format_module(formats[name]).header(root / name)
+        except RadsynthError as error:
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        mask = pairs.masks.get(name)
+        source = Source(
+            format=formats[name],
+            files=(str(root / name),),
+            mask=str(root / mask) if mask else "",
+            modality=settings.modality,
+        )
+        items.append(Item(name=name, source=source, header=header))
+    items += _series(root, [name for name, kind in formats.items() if kind == "dicom"], settings, rejected)
+    return sorted(items, key=lambda item: item.name)
+
+
+def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
+    if not names:
+        return []
+    from radsynth.io._dicom_header import instance
+    from radsynth.io._dicom_series import arrange
+
+    found, names_of = [], {str(root / name): name for name in names}
+    for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
+        try:
+            found.append(instance(Path(path)))
+        except RejectedFile as error:
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+    series, copies = arrange(found)
+    for path, reason in copies:
+        rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
+    items = []
+    for member in series:
+        items.append(
+            Item(
+                name=min(names_of[file] for file in member.files),
+                header=member.header,
+                slices=member.slices,
+                fault=member.fault,
+                source=Source(format="dicom", files=member.files, modality=settings.modality),
+                planar=member.planar,
+            )
+        )
+    return items
+
+
+def _records(
+    root: Path, items: list[Item], settings: Settings, pattern: re.Pattern[str] | None, rejected: list[Rejected]
+) -> Iterator[Record]:
+    names = [item.name for item in items]
+    pictures = all(item.header.format in ("picture", "npz") for item in items)
+    places = _layout.places(
+        names, pattern, classes=settings.labels == "folders" or (settings.labels == "auto" and pictures)
+    )
+    volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
+    patients = _layout.patients(names, pattern, volumes=volumes)
+    table = _table(root, settings)
+    classes = any(place.label for place in places.values())
+    for item in items:
+        label, patient = places[item.name].label, item.header.patient or patients[item.name]
+        if table is not None:
+            line = _layout.find_line(table, item.name)
+            if line is None:
+                rejected.append(Rejected(path=printable(item.name), reason="it has no line in the table of labels"))
+                continue
+            label, patient = line.label, line.patient or patient
+        elif classes and label is None:
+            rejected.append(
+                Rejected(path=printable(item.name), reason="it lies beside the class folders: it has no label")
+            )
+            continue
+        shared = partial(Record, patient=patient, label=label, split=places[item.name].split, files=item.source.files)
+        yield from _cut(item, settings, shared, rejected)
+
+
+def _table(root: Path, settings: Settings) -> dict[str, _layout.Line] | None:
+    """The table of labels that was named, or labels.csv in the root if it has the right columns."""
+    if settings.labels in ("folders", "none"):
+        return None
+    if settings.labels != "auto":
+        return _layout.read_table(Path(settings.labels))
+    try:
+        return _layout.read_table(root / TABLE) if (root / TABLE).is_file() else None
+    except DataError:
+        return None
+
+
+def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list[Rejected]) -> Iterator[Record]:
+    """The records of one item: itself, its frames, or the slices of a volume."""
+    name, header, source = printable(item.name), item.header, item.source
+    if settings.modality:
+        header = _as_modality(header, settings.modality)
+    if item.fault and (settings.incomplete == "reject" or settings.plane in WHOLE):
+        advice = "" if settings.plane in WHOLE else ". data.incomplete=slices uses its slices one by one"
+        rejected.append(Rejected(path=name, reason=f"a series of {len(source.files)} files: {item.fault}{advice}"))
+    elif item.fault:
+        for file, slice_header in zip(source.files, item.slices, strict=True):
+            single = Source(format="dicom", files=(file,), modality=source.modality)
+            part = f"{name}#{Path(file).name}"
+            yield shared(source=printable(part), load=partial(load_image, single), header=slice_header)
+    elif len(header.size) == 2 and settings.plane == "volume":
+        rejected.append(Rejected(path=name, reason="it is a single image, and data.plane=volume asks for volumes"))
+    elif len(header.size) == 2 and header.frames > 1:
+        for frame in range(header.frames):
+            yield shared(source=f"{name}#{frame}", load=partial(load_image, source, frame), header=header)
+    elif len(header.size) == 2 or settings.plane in WHOLE:
+        yield shared(source=name, load=partial(load_image, source), header=header)
+    else:
+        axis = slicing_axis(header, settings.plane, item.planar)
+        flat = _slice_header(header, axis)
+        for index in range(header.size[axis]):
+            load = partial(load_slice, source, axis, index, settings.minimum_foreground)
+            yield shared(source=f"{name}#{plane_name(axis)}{index:04d}", load=load, header=flat)
+
+
+def _as_modality(header: Header, modality: str) -> Header:
+    return replace(header, modality=modality, units="HU" if modality == "CT" else header.units)
+
+
+def _slice_header(header: Header, axis: int) -> Header:
+    keep = [other for other in range(3) if other != axis]
+    spacing = None if header.spacing is None else tuple(header.spacing[other] for other in keep)
+    return replace(header, size=tuple(header.size[other] for other in keep), spacing=spacing)
+
+
+def _nothing(settings: Settings, rejected: list[Rejected]) -> str:
+    """Why there is no image: the first reasons stand for all."""
+    lines = [f"{line.path}: {line.reason}" for line in rejected if not line.skipped][:3]
+    count = f"{len(rejected)} files were looked at" if rejected else "it is empty"
+    text = f"{settings.path} holds no image that can be used: {count}."
+    if lines:
+        text += " For example " + "; ".join(lines) + "."
+    return text + " Read are DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF, npy and npz (docs/your-data.md)."

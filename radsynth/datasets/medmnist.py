@@ -1,0 +1,268 @@
+"""One npz file that is a whole data set: MedMNIST's layout (Yang et al. 2023), or plain images, labels and masks.
+
+train_images, train_labels, val_images, ..., test_labels: the official split is kept
+images[, labels[, classes]][, masks][, names]: no official split; `names` may hold the patient
+Images are (n, rows, columns), (n, rows, columns, 3) or (n, slices, rows, columns); labels (n,) or (n, 1).
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.datasets import Record, Rejected
+from radsynth.errors import DataError, RejectedFile
+from radsynth.image import GREY, RGB, Image
+from radsynth.io import Header
+from radsynth.io.npz import Entry, entries
+from radsynth.settings import settings as section
+
+PARTS = {"train": "train", "val": "validation", "test": "test"}
+LIMIT = 200 * 2**30
+"""Bytes of one array, which is unpacked to disk and never held whole."""
+
+PATIENT = re.compile(r"(?i)(?P<patient>(?:sub-|patient|subject|person|case)[-_ ]?[0-9a-z]*\d)")
+
+
+@section
+class Settings:
+    """One npz file in MedMNIST's layout, or with images, labels and masks."""
+
+    kind: Literal["medmnist"] = "medmnist"
+    path: Path
+    """The npz file."""
+    modality: str = ""
+    """DICOM's code (CT, MR, DX, ...), which the file does not say."""
+    class_names: tuple[str, ...] = ()
+    """A name for each label number; empty: the file's own `classes`, else the numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One stack of images with what belongs to it, as array names; "" where there is none."""
+
+    split: str | None
+    images: str
+    labels: str
+    masks: str
+    names: str
+
+
+def matches(path: Path) -> bool:
+    """An npz with train_images, or with a stack of images under the name `images`."""
+    path = Path(path)
+    if path.suffix.lower() != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return bool({"train_images.npy", "images.npy"} & found)
+
+
+def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
+    """Every image in the file's order: train, validation, test. DataError when the file has another layout."""
+    path = Path(settings.path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist or is no file. Give a MedMNIST npz file.")
+    try:
+        found = entries(path, LIMIT)
+    except RejectedFile as error:
+        raise DataError(f"{path} cannot be used: {error}") from None
+    parts = _parts(path, found)
+    return _records(path, settings, parts, found)
+
+
+def example(folder: Path) -> Settings:
+    """Three images of two classes with an official split."""
+    images = (np.arange(3 * 16 * 14).reshape(3, 16, 14) % 251).astype(np.uint8)
+    labels = np.array([[0], [1], [0]], dtype=np.uint8)
+    arrays: dict[str, Any] = {
+        f"{part}_{kind}": array[index : index + 1]
+        for index, part in enumerate(PARTS)
+        for kind, array in (("images", images), ("labels", labels))
+    }
+    np.savez_compressed(folder / "examplemnist.npz", **arrays)
+    return Settings(path=folder / "examplemnist.npz")
+
+
+def _parts(path: Path, found: dict[str, Entry]) -> list[Part]:
+    def has(name: str) -> str:
+        return name if name in found else ""
+
+    parts = [
+        Part(split=split, images=f"{name}_images", labels=has(f"{name}_labels"), masks=has(f"{name}_masks"), names="")
+        for name, split in PARTS.items()
+        if f"{name}_images" in found
+    ]
+    if not parts and "images" in found:
+        parts = [Part(split=None, images="images", labels=has("labels"), masks=has("masks"), names=has("names"))]
+    if not parts:
+        raise DataError(
+            f"{path} holds {', '.join(sorted(found))[:200]}; needed are train_images, ... (MedMNIST) or images"
+        )
+    for part in parts:
+        entry = found[part.images]
+        if entry.dtype.kind not in "uif" or len(entry.shape) not in (3, 4, 5) or min(entry.shape) < 1:
+            raise DataError(
+                f"{path}: {part.images} has shape {entry.shape} and type {entry.dtype}; "
+                "numbers (n, [slices,] rows, columns[, 3]) are read"
+            )
+        for name in (part.labels, part.masks, part.names):
+            if name and (not found[name].shape or found[name].shape[0] != entry.shape[0]):
+                raise DataError(f"{path}: {part.images} holds {entry.shape[0]} images, {name} {found[name].shape}")
+        if part.masks and (
+            found[part.masks].dtype.kind not in "uib"
+            or found[part.masks].shape != (entry.shape[0], *_space(entry.shape))
+        ):
+            raise DataError(
+                f"{path}: {part.masks} must be whole numbers of shape {(entry.shape[0], *_space(entry.shape))}"
+            )
+    return parts
+
+
+def _is_colour(shape: tuple[int, ...]) -> bool:
+    """A last axis of 3 is colour; MedMNIST's volumes are cubes, never 3 columns wide."""
+    return len(shape) > 3 and shape[-1] == 3
+
+
+def _space(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[1:-1] if _is_colour(shape) else shape[1:]
+
+
+def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str, Entry]) -> Iterator[Record]:
+    names = settings.class_names
+    if not names and "classes" in found and found["classes"].dtype.kind == "U":
+        names = tuple(str(name) for name in _array(path, "classes"))
+    for part in parts:
+        entry = found[part.images]
+        labels = _labels(path, found, part, names)
+        patients = _array(path, part.names) if part.names and found[part.names].dtype.kind == "U" else None
+        header = Header(
+            format="npz",
+            size=_space(entry.shape),
+            channels=3 if _is_colour(entry.shape) else 1,
+            bits=_bits(entry.dtype),
+            modality=settings.modality or "OT",
+            units="HU" if settings.modality == "CT" else "stored",
+        )
+        images, masks = _unpacked(path, part.images), _unpacked(path, part.masks) if part.masks else ""
+        for index in range(entry.shape[0]):
+            source = f"{part.images}/{index:06d}"
+            name = str(patients[index]) if patients is not None else ""
+            match = PATIENT.search(name)
+            yield Record(
+                source=f"{source} ({name})" if name else source,
+                patient=match["patient"].casefold() if match else source,
+                label=labels[index] if labels else None,
+                split=part.split,
+                header=header,
+                files=(str(path),),
+                load=partial(load_row, images, masks, index, header.modality),
+            )
+
+
+def _labels(path: Path, found: dict[str, Entry], part: Part, names: tuple[str, ...]) -> list[str] | None:
+    """A name for each image; None without labels or with several labels an image (ChestMNIST), which are no classes."""
+    if not part.labels:
+        return None
+    entry = found[part.labels]
+    if (
+        len(entry.shape) not in (1, 2)
+        or (len(entry.shape) == 2 and entry.shape[1] != 1)
+        or entry.dtype.kind not in "uiU"
+    ):
+        return None
+    values = _array(path, part.labels).reshape(-1)
+    if entry.dtype.kind == "U":
+        return [str(value) for value in values]
+    if names and not (int(values.min()) >= 0 and int(values.max()) < len(names)):
+        raise DataError(
+            f"{path}: labels run from {values.min()} to {values.max()}, but there are {len(names)} class names"
+        )
+    return [names[int(value)] if names else str(int(value)) for value in values]
+
+
+def _bits(dtype: np.dtype[Any]) -> int:
+    return 32 if dtype.kind == "f" or dtype.itemsize > 2 else 8 * dtype.itemsize
+
+
+def load_row(images: str, masks: str, index: int, modality: str) -> Image:
+    """One image of an unpacked stack, with its mask when `masks` is not ""."""
+    values = np.array(_mapped(images)[index])
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
+        values = values.astype(np.float32)
+    if values.min() == values.max():
+        raise RejectedFile(f"all its pixels have the value {values.flat[0]}")
+    colour = _is_colour(_mapped(images).shape)
+    return Image(
+        pixels=np.ascontiguousarray(np.moveaxis(values, -1, 0)) if colour else values[None],
+        channels=RGB if colour else GREY,
+        bits=_bits(values.dtype),
+        modality=modality,
+        units="HU" if modality == "CT" else "stored",
+        mask=np.array(_mapped(masks)[index], dtype=np.uint8) if masks else None,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped(path: str) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise RejectedFile(f"its unpacked array cannot be read: {error}") from None
+
+
+def _array(path: Path, name: str) -> NDArray[Any]:
+    return _mapped(_unpacked(path, name))
+
+
+def _unpacked(path: Path, name: str) -> str:
+    """The array as an npy file that can be mapped from disk by every process; it ends with this one."""
+    state = path.stat()
+    return _unpack(path.resolve(), name, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _unpack(path: Path, name: str, modified: int) -> str:
+    folder = Path(tempfile.mkdtemp(prefix="radsynth-"))
+    atexit.register(_remove, folder, os.getpid())
+    target = folder / "array.npy"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(f"{name}.npy")
+            free = shutil.disk_usage(folder).free
+            if info.file_size > 0.9 * free:
+                raise DataError(
+                    f"{path}: {name} unpacks to {info.file_size:,} bytes, but {folder.parent} has {free:,} free. "
+                    "Set TMPDIR to a larger disk."
+                )
+            with archive.open(info) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, 2**20)
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: {name} cannot be unpacked: {error}") from None
+    return str(target)
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)

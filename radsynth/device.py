@@ -1,0 +1,105 @@
+"""What this machine has, and the numeric format and memory layout that are fast on it.
+
+On a CPU bf16 pays only together with channels-last memory and only where the processor multiplies bf16 itself
+(AMX or AVX-512-BF16); elsewhere it is slower than fp32. See docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Precision = Literal["bf16-mixed", "32-true"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """The machine as planning sees it. memory: bytes that this process may use."""
+
+    accelerator: Literal["cpu", "cuda"]
+    name: str
+    cores: int
+    memory: int
+    bf16: bool
+
+    @property
+    def precision(self) -> Precision:
+        """Lightning Fabric's name of the numeric format to train in."""
+        return "bf16-mixed" if self.bf16 else "32-true"
+
+
+def here() -> Device:
+    """The device that this process would train on."""
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return Device(accelerator="cuda", name=properties.name, cores=_cores(), memory=properties.total_memory,
+                      bf16=torch.cuda.is_bf16_supported(including_emulation=False))
+    return Device(accelerator="cpu", name=_processor(), cores=_cores(), memory=_memory(), bf16=_cpu_multiplies_bf16())
+
+
+def channels_last(thing: Tensor) -> Tensor:
+    """The tensor (n, c, *space) in channels-last memory; other ranks unchanged."""
+    if thing.ndim == 4:
+        return thing.contiguous(memory_format=torch.channels_last)
+    if thing.ndim == 5:
+        return thing.contiguous(memory_format=torch.channels_last_3d)
+    return thing
+
+
+def module_channels_last(module: nn.Module, dimensions: int) -> nn.Module:
+    """The module with its convolution weights in channels-last memory, for 2 or 3 dimensions."""
+    layout = torch.channels_last if dimensions == 2 else torch.channels_last_3d
+    return module.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stub lacks it
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return "CPU"
+
+
+def _memory() -> int:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
+    limit = Path("/sys/fs/cgroup/memory.max")
+    try:
+        text = limit.read_text(encoding="ascii").strip()
+    except OSError:
+        return total
+    return min(total, int(text)) if text.isdigit() else total
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Whether the processor has AMX or AVX-512-BF16 instructions; False where this cannot be known."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed blocks for the next training step; False where the C library has no such setting.
+
+    Otherwise every activation of some 100 kB is mapped and unmapped anew, and a quarter of a step on a CPU goes into
+    page faults. Costs up to 1 GB of memory that is not given back before the process ends.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    return bool(mallopt(mmap_threshold, 32 << 20) and mallopt(trim_threshold, 1 << 30))  # 32 MB is glibc's limit

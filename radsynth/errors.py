@@ -1,0 +1,54 @@
+"""Every error that radsynth raises on purpose. The command line prints its text alone and exits with its code.
+
+RadsynthError (a ValueError)
+├── SettingsError      exit 2: settings, kinds or options that do not exist or cannot work; lists all problems at once
+├── DataError          exit 2: input that cannot be used as a whole: missing, empty, mixed, no usable image
+│   └── RejectedFile   one file that cannot be used; verbs put it into the rejected-files table and go on
+├── MissingExtra       exit 2: an optional dependency that is not installed; names the extra
+├── FolderError        exit 3: a prepared, run or output folder that is missing, incomplete, foreign or damaged
+├── TrainingError      exit 4: training that had to stop (values not finite); the last good checkpoint is kept
+└── Interrupted        exit 130: stopped on request with everything saved; the same command resumes
+"""
+
+
+class RadsynthError(ValueError):
+    """Something that the user can put right. The text says what was wrong, where, what is allowed, what to do."""
+
+    exit_code = 2
+
+
+class SettingsError(RadsynthError):
+    """Settings that do not exist or cannot work together."""
+
+
+class DataError(RadsynthError):
+    """Input that cannot be used as a whole."""
+
+
+class RejectedFile(DataError):
+    """One input file that cannot be used. The text is the reason, without the path."""
+
+
+class MissingExtra(RadsynthError):
+    """A feature whose optional dependency is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the optional dependency '{extra}': pip install 'radsynth[{extra}]'")
+
+
+class FolderError(RadsynthError):
+    """A prepared, run or output folder that is missing, incomplete, foreign or damaged."""
+
+    exit_code = 3
+
+
+class TrainingError(RadsynthError):
+    """Training that had to stop."""
+
+    exit_code = 4
+
+
+class Interrupted(RadsynthError):
+    """Stopped on request; everything is saved and the same command resumes."""
+
+    exit_code = 130

@@ -1,0 +1,97 @@
+"""The one image object at the edges (files in, files out) and the specification that networks are built from.
+
+Axes are always (channel, *space): space is (rows, columns) in 2-D and (slices, rows, columns) in 3-D. Patient
+coordinates are DICOM's, in mm: x to the patient's left, y to the back, z to the head (LPS).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+GREY = ("grey",)
+RGB = ("red", "green", "blue")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Image:
+    """One image or volume with its meaning.
+
+    pixels: (c, *space), real values in `units`, as the source stores them after its own rescaling
+    modality: DICOM's code: CT, MR, CR, DX, US, ...; OT when unknown
+    units: "HU" (CT), "stored" (the file's own numbers)
+    bits: bits that the source's stored values take: 8, 12, 16 or 32 (floating point)
+    spacing: mm between pixel centres along each axis of space, None when unknown
+    affine: 4x4, voxel index (column, row, slice, 1) -> LPS mm, None when unknown; its steps agree with `spacing`
+    mask: (*space) label values, 0 is background; None when there is none
+    channels: a name for each channel
+    """
+
+    pixels: NDArray[Any]
+    modality: str = "OT"
+    units: str = "stored"
+    bits: int = 8
+    spacing: tuple[float, ...] | None = None
+    affine: NDArray[np.float64] | None = None
+    mask: NDArray[np.uint8] | None = None
+    channels: tuple[str, ...] = GREY
+
+    def __post_init__(self) -> None:
+        assert self.pixels.ndim in (3, 4), f"pixels must be (c, *space), got shape {self.pixels.shape}"
+        assert len(self.channels) == self.pixels.shape[0], f"{self.channels}: {self.pixels.shape[0]} channels"
+        assert self.spacing is None or len(self.spacing) == len(self.space)
+        assert self.mask is None or self.mask.shape == self.space
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Size without the channels: (rows, columns) or (slices, rows, columns)."""
+        return tuple(self.pixels.shape[1:])
+
+    def replace(self, **changes: Any) -> Image:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """What a network must know of the images, and what a writer must know to write them back.
+
+    channels: names; size: (rows, columns) or (slices, rows, columns); labels: class names, () when unlabelled
+    mask_classes: label values in the masks including background, 0 without masks
+    spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
+    virtual: the source is a virtual cohort, not patients
+    """
+
+    channels: tuple[str, ...] = GREY
+    size: tuple[int, ...]
+    labels: tuple[str, ...] = ()
+    mask_classes: int = 0
+    spacing: tuple[float, ...] | None = None
+    modality: str = "OT"
+    units: str = "stored"
+    bits: int = 8
+    format: str = "picture"
+    virtual: bool = False
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return len(self.size)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> ImageSpec:
+        """The inverse of `to_json`."""
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
+        return cls(**plain)
+
+    def __str__(self) -> str:
+        return json.dumps(self.to_json())

@@ -1,0 +1,199 @@
+"""File formats. Each module is one format and offers, and only this:
+
+SUFFIXES: tuple[str, ...]                        file endings, lower case, the usual one first
+sniff(path, head: bytes) -> bool                 is this file of this format? `head` is its first 512 bytes
+header(path) -> Header                           what can be known without decoding pixels
+read(path, frame: int = 0) -> Image              one of the header's `frames` images
+write(image: Image, path, *, provenance: Provenance) -> list[Path]
+                                                 the files written, each marked as synthetic in the format's own way,
+                                                 each under a temporary name first
+example(folder) -> list[Path]                    writes small valid files for the contract test
+read_mask(path) -> NDArray[np.uint8]             only where a mask's label values are not what `read` gives (palettes)
+
+`header` and `read` raise RejectedFile with the reason for a file that cannot be used, MissingExtra when an optional
+dependency would read it. Files are not trusted: sizes are checked against `limits` before anything is allocated.
+
+Axes, spacing and orientation are settled here and nowhere else: a volume leaves `read` with axes (slice, row, column)
+that step towards the head, the back and the left as far as its own grid allows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.errors import RejectedFile, SettingsError
+from radsynth.image import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file says of itself, without decoding pixels. Meanings as in `radsynth.image.Image`.
+
+    format: the module's name; size: `Image.space` of what `read` returns; channels: their number
+    frames: how many images (or volumes) the file holds
+    patient, series: the patient and the kind of scan as the file names them, None when it does not; for `inspect` and
+    for keeping patients apart, they never travel further
+    notes: what is odd but no reason to reject
+    """
+
+    format: str
+    size: tuple[int, ...]
+    channels: int = 1
+    modality: str = "OT"
+    units: str = "stored"
+    bits: int = 8
+    spacing: tuple[float, ...] | None = None
+    frames: int = 1
+    patient: str | None = None
+    series: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a synthetic image comes from: written into every file.
+
+    model: the network's kind; weights: SHA-256 of its weights, "" when there are none (a virtual cohort)
+    seed, index: the image's own random numbers come from these two alone
+    description: one human-readable sentence, "" for the usual one
+    window: (low, high) in the image's units that a viewer should show first; None: from the pixels
+    body_part: DICOM's Body Part Examined
+    source: SHA-256 of the pixels of the image that it was derived from, "" for an image from noise
+    """
+
+    model: str
+    weights: str
+    seed: int
+    index: int
+    description: str = ""
+    window: tuple[float, float] | None = None
+    body_part: str = "UNKNOWN"
+    source: str = ""
+
+
+class NotAnImage(RejectedFile):
+    """A file of a known format that holds no picture (a report, a plan, a segmentation): skipped and counted."""
+
+
+class Format(Protocol):
+    """What a module of this folder offers."""
+
+    SUFFIXES: tuple[str, ...]
+
+    def sniff(self, path: Path, head: bytes) -> bool:
+        """Is this file of this format?"""
+
+    def header(self, path: Path) -> Header:
+        """What can be known without decoding pixels."""
+
+    def read(self, path: Path, frame: int = 0) -> Image:
+        """One of the images in the file."""
+
+    def write(self, image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
+        """Write one image or volume, marked as synthetic."""
+
+    def example(self, folder: Path) -> list[Path]:
+        """Small valid files."""
+
+
+def formats() -> tuple[str, ...]:
+    """Every format: the modules of this folder."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+
+
+def format_module(name: str) -> Format:
+    """The module of one format; SettingsError that names them all for an unknown one."""
+    if name not in formats():
+        raise SettingsError(f"there is no format '{name}'; the formats are {', '.join(formats())}")
+    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+
+
+FOREIGN = {
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"RIFF": "a WebP or other RIFF file",
+    b"%PDF": "a PDF",
+    b"\x89HDF": "an HDF5 file",
+    b"MATLAB": "a MATLAB file",
+    b"<!DOC": "a web page",
+    b"<html": "a web page",
+    b"\x00\x00\x00\x0cjP": "a bare JPEG 2000",
+}
+
+
+def detect(path: Path) -> str:
+    """The format of a file by its content. NotAnImage when neither content nor ending is an image's.
+
+    RejectedFile when the ending promises an image that the content is not, or when the file cannot be opened.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise RejectedFile("it is not a regular file (a broken link, a pipe or a device)")
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise RejectedFile(f"it cannot be opened: {error.strerror}") from None
+    for name in formats():
+        if format_module(name).sniff(path, head):
+            return name
+    promised = next((n for n in formats() if path.name.lower().endswith(format_module(n).SUFFIXES)), None)
+    if promised is None:
+        raise NotAnImage("it is of no format that radsynth reads")
+    if not head:
+        raise RejectedFile("the file is empty (0 bytes)")
+    real = next((what for start, what in FOREIGN.items() if head.startswith(start)), f"no {promised} file")
+    raise RejectedFile(f"its name ends in {path.suffix or path.name}, but its content is {real}")
+
+
+def header(path: Path) -> Header:
+    """What a file says of itself, without decoding pixels."""
+    return format_module(detect(path)).header(Path(path))
+
+
+def read(path: Path | str) -> Image | list[Image]:
+    """The image in a file; a list when it holds several frames, or when `path` is a folder of DICOM slices.
+
+    A folder gives one volume for each series (one image for a slice alone). RejectedFile when a file cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from radsynth.io._dicom_series import read_folder
+
+        return read_folder(path)
+    module = format_module(detect(path))
+    frames = module.header(path).frames
+    images = [module.read(path, frame) for frame in range(frames)]
+    return images[0] if frames == 1 else images
+
+
+def read_mask(path: Path) -> Image:
+    """A mask file: label values (1, *space) uint8, 0 is background; RejectedFile unless whole numbers to 255."""
+    module = format_module(detect(path))
+    special = getattr(module, "read_mask", None)
+    if special is not None:
+        return Image(pixels=cast(NDArray[np.uint8], special(path))[None])
+    mask = module.read(path)
+    values = mask.pixels
+    if len(values) != 1 or values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.rint(values)):
+        raise RejectedFile(f"as a mask it must hold whole numbers 0 to 255, not {values.min()} to {values.max()}")
+    return mask.replace(pixels=values.astype(np.uint8), bits=8)
+
+
+def write(image: Image, path: Path | str, *, provenance: Provenance, format: str | None = None) -> list[Path]:
+    """Write one image, marked as synthetic; `format` follows from the path's ending if not given. Returns the files."""
+    path = Path(path)
+    if format is None:
+        name = path.name.lower()
+        format = next((n for n in formats() if name.endswith(format_module(n).SUFFIXES)), "")
+        if not format:
+            endings = ", ".join(suffix for n in formats() for suffix in format_module(n).SUFFIXES)
+            raise SettingsError(f"{path.name}: no format ends like this; the endings are {endings}")
+    return format_module(format).write(image, path, provenance=provenance)

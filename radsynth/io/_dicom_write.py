@@ -1,0 +1,252 @@
+"""Synthetic DICOM: CT, MR, DX, CR single-frame storage; Secondary Capture for unknown geometry and for colours.
+
+Every file says that it is synthetic (SyntheticData, Contributing Equipment, Image Type, texts). Nothing of a source
+(names, dates, identifiers) is copied: all identifiers follow from (weights, seed, index).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.errors import DataError
+from radsynth.image import Image
+from radsynth.io import Provenance
+from radsynth.io._geometry import default_affine
+from radsynth.io._synthetic import Stored, sentence, store, write_whole
+
+CLASSES = {
+    "CT": "1.2.840.10008.5.1.4.1.1.2",
+    "MR": "1.2.840.10008.5.1.4.1.1.4",
+    "CR": "1.2.840.10008.5.1.4.1.1.1",
+    "DX": "1.2.840.10008.5.1.4.1.1.1.1",
+}
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+MANUFACTURER = "radsynth"
+
+
+def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
+    """One file for a 2-D image; for a volume the folder `path` (without its ending) of one file a slice, head last.
+
+    DataError for a volume of unknown spacing, and for channels that are neither grey nor RGB.
+    """
+    if len(image.pixels) not in (1, 3):
+        raise DataError(
+            f"{path.name}: DICOM is written with one or three channels, not {len(image.pixels)}. Choose NPZ"
+        )
+    if image.pixels.ndim == 4 and image.spacing is None:
+        raise DataError(f"{path.name}: a volume of unknown spacing cannot be a DICOM series. Choose NIfTI, TIFF or NPZ")
+    stored = store(image)
+    if len(image.pixels) == 3 and stored.bits not in (8, 16):
+        stored = Stored(values=stored.values, slope=stored.slope, intercept=stored.intercept, bits=16)
+    if image.pixels.ndim == 3:
+        dataset = _dataset(image, stored, provenance, None)
+        return write_whole(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
+    return _write_series(image, stored, path.with_suffix(""), provenance)
+
+
+def _write_series(image: Image, stored: Stored, folder: Path, provenance: Provenance) -> list[Path]:
+    """All slices in a temporary folder, renamed when it is whole."""
+    temporary = folder.with_name(f".{os.getpid()}.part.{folder.name}")
+    names = [f"{number:04d}.dcm" for number in range(1, image.space[0] + 1)]
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for index, name in enumerate(names):
+            _dataset(image, stored, provenance, index).save_as(temporary / name, enforce_file_format=True)
+        if folder.exists():
+            if any(file.name not in names for file in folder.iterdir()):
+                raise DataError(f"{folder} exists and holds other files; a series is not mixed with them")
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return [folder / name for name in names]
+
+
+def _uid(provenance: Provenance, role: str) -> str:
+    """2.25 and a UUID of what the image is made from: the same image gets the same identifiers."""
+    parts = (
+        provenance.model,
+        provenance.weights,
+        str(provenance.seed),
+        str(provenance.index),
+        role,
+        *([provenance.source] if provenance.source else []),
+    )
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(parts)).int}"
+
+
+def _dataset(image: Image, stored: Stored, provenance: Provenance, index: int | None) -> Any:
+    """One whole data set: a 2-D image, or slice `index` of a volume."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    grey = len(image.pixels) == 1
+    kind = image.modality if grey and image.spacing is not None and image.modality in CLASSES else "SC"
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.preamble = b"\0" * 128
+    dataset.SOPClassUID = CLASSES.get(kind, SECONDARY_CAPTURE)
+    dataset.SOPInstanceUID = _uid(provenance, f"slice {index or 0}")
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.Modality = image.modality
+    dataset.InstanceNumber = 1 if index is None else index + 1
+    _say_synthetic(dataset, provenance, kind)
+    _study(dataset, provenance)
+    if kind != "DX":  # DX has its own
+        dataset.Laterality = ""
+    _geometry(dataset, image, index, kind, provenance)
+    _pixels(dataset, image, stored, index, kind, provenance)
+    {"CT": _ct, "MR": _mr, "DX": _radiograph, "CR": _computed_radiograph, "SC": _secondary}[kind](dataset)
+    return dataset
+
+
+def _code(value: str, scheme: str, meaning: str) -> Any:
+    from pydicom.dataset import Dataset
+
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+    return code
+
+
+def _say_synthetic(dataset: Any, provenance: Provenance, kind: str) -> None:
+    from pydicom.dataset import Dataset
+
+    version = metadata.version("radsynth")
+    dataset.SyntheticData = "YES"
+    dataset.ImageType = ["DERIVED", "SECONDARY", *({"CT": ["AXIAL"], "MR": ["OTHER"], "DX": [""]}.get(kind, []))]
+    dataset.DerivationDescription = (
+        f"Synthetic: generated by radsynth {version}, network {provenance.model}, weights SHA-256 "
+        f"{provenance.weights or 'none'}, seed {provenance.seed}, image {provenance.index}"
+    )[:1024]
+    dataset.SeriesDescription = "SYNTHETIC, made by radsynth"
+    dataset.ImageComments = sentence(provenance)[:10240]
+    equipment = Dataset()
+    equipment.Manufacturer = MANUFACTURER
+    equipment.ManufacturerModelName = provenance.model[:64]
+    equipment.SoftwareVersions = version
+    equipment.ContributionDescription = sentence(provenance)[:1024]
+    equipment.PurposeOfReferenceCodeSequence = [_code("109100", "DCM", "Synthesizing Equipment")]
+    dataset.ContributingEquipmentSequence = [equipment]
+    dataset.PatientIdentityRemoved = "YES"
+    method = (
+        "Derived image: nothing was copied from a header" if provenance.source else "Synthetic image: shows no patient"
+    )
+    dataset.DeidentificationMethod = method
+    dataset.BurnedInAnnotation = "NO"
+
+
+def _study(dataset: Any, provenance: Provenance) -> None:
+    identity = f"SYNTHETIC-{provenance.weights[:8] or 'none'}-{provenance.seed}-{provenance.index}"
+    dataset.PatientName = f"SYNTHETIC^{provenance.index}"
+    dataset.PatientID = identity[:64]
+    dataset.PatientBirthDate = dataset.PatientSex = ""
+    dataset.StudyInstanceUID = _uid(provenance, "study")
+    dataset.SeriesInstanceUID = _uid(provenance, "series")
+    dataset.StudyID = dataset.StudyDate = dataset.StudyTime = dataset.AccessionNumber = (
+        dataset.ReferringPhysicianName
+    ) = ""
+    dataset.SeriesNumber = 1
+    dataset.BodyPartExamined = provenance.body_part
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = provenance.model[:64]
+    dataset.SoftwareVersions = metadata.version("radsynth")
+
+
+def _geometry(dataset: Any, image: Image, index: int | None, kind: str, provenance: Provenance) -> None:
+    """Plane and spacing. CT and MR of unknown place are laid on an axial grid about the origin."""
+    if image.spacing is None:
+        return
+    rows, columns = image.spacing[-2:]
+    dataset.PixelSpacing = [_decimal(rows), _decimal(columns)]
+    if kind in ("DX", "CR"):
+        dataset.ImagerPixelSpacing = dataset.PixelSpacing
+    if kind in ("DX", "CR") or (kind == "SC" and index is None and image.affine is None):
+        return
+    affine = default_affine(image.space, image.spacing) if image.affine is None else image.affine
+    across, down = affine[:3, 0] / columns, affine[:3, 1] / rows
+    place = affine[:3, 3] + (index or 0) * affine[:3, 2]
+    thickness = float(np.linalg.norm(affine[:3, 2]))
+    dataset.ImagePositionPatient = [_decimal(value) for value in place]
+    dataset.ImageOrientationPatient = [_decimal(value) for value in (*across, *down)]
+    dataset.SliceThickness = _decimal(thickness)
+    if index is not None:
+        dataset.SpacingBetweenSlices = _decimal(thickness)
+    dataset.FrameOfReferenceUID = _uid(provenance, "frame of reference")
+    dataset.PositionReferenceIndicator = ""
+
+
+def _decimal(value: float) -> Any:
+    """A decimal string of at most 16 characters, as exact as these allow."""
+    from pydicom.valuerep import DSfloat
+
+    return DSfloat(float(value) + 0.0, auto_format=True)
+
+
+def _pixels(dataset: Any, image: Image, stored: Stored, index: int | None, kind: str, provenance: Provenance) -> None:
+    values: NDArray[Any] = stored.values if index is None else stored.values[:, index]
+    grey = len(values) == 1
+    deep = not (stored.bits == 8 and (not grey or kind == "SC"))  # CT and MR allow 16 allocated bits only
+    dataset.SamplesPerPixel = len(values)
+    dataset.PhotometricInterpretation = "MONOCHROME2" if grey else "RGB"
+    dataset.Rows, dataset.Columns = values.shape[1:]
+    dataset.BitsAllocated = 16 if deep else 8
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = stored.bits, stored.bits - 1, 0
+    dataset.LossyImageCompression = "00"
+    ordered = values[0] if grey else np.moveaxis(values, 0, -1)
+    content = np.ascontiguousarray(ordered.astype("<u2" if deep else "u1")).tobytes()
+    dataset.PixelData = content + b"\0" * (len(content) % 2)
+    dataset["PixelData"].VR = "OW" if deep else "OB"
+    if not grey:
+        dataset.PlanarConfiguration = 0
+        return
+    if kind in ("CT", "DX", "CR") or stored.slope != 1 or stored.intercept != 0:
+        dataset.RescaleIntercept, dataset.RescaleSlope = _decimal(stored.intercept), _decimal(stored.slope)
+        dataset.RescaleType = "HU" if image.units == "HU" else "US"
+    low, high = provenance.window or (float(v) for v in np.percentile(image.pixels, (0.5, 99.5)))
+    dataset.WindowCenter, dataset.WindowWidth = _decimal((low + high) / 2), _decimal(max(high - low, 1.0))
+    dataset.WindowCenterWidthExplanation = "radsynth"
+
+
+def _ct(dataset: Any) -> None:
+    dataset.KVP = dataset.AcquisitionNumber = dataset.PatientPosition = ""
+
+
+def _mr(dataset: Any) -> None:
+    dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "RM", "NONE", ""
+    dataset.MRAcquisitionType = dataset.EchoTime = dataset.EchoTrainLength = dataset.RepetitionTime = ""
+    dataset.PatientPosition = ""
+
+
+def _radiograph(dataset: Any) -> None:
+    dataset.PresentationIntentType, dataset.PresentationLUTShape = "FOR PRESENTATION", "IDENTITY"
+    dataset.PixelIntensityRelationship, dataset.PixelIntensityRelationshipSign = "LOG", -1
+    dataset.ImageLaterality, dataset.PositionerType, dataset.DetectorType = "U", "NONE", "DIRECT"
+    dataset.PatientOrientation = [
+        "L",
+        "F",
+    ]  # required; how a frontal view is hung: columns to the left, rows to the feet
+    dataset.AcquisitionNumber = ""
+    dataset.AnatomicRegionSequence = [_code("38266002", "SCT", "Entire body")]
+    dataset.AcquisitionContextSequence = []
+
+
+def _computed_radiograph(dataset: Any) -> None:
+    dataset.ViewPosition = dataset.PatientOrientation = ""
+
+
+def _secondary(dataset: Any) -> None:
+    dataset.ConversionType = "SYN"
+    dataset.PatientOrientation = ""

@@ -1,0 +1,176 @@
+"""Whether synthetic images are copies: the nearest training image of every one, compared with the nearest training
+image of real images of patients that were never seen (after Meehan et al. 2020, "A non-parametric test to detect
+data copying").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.errors import DataError
+from radsynth.metrics import Comparison, Estimate, Measurement, Number, measurement, require
+from radsynth.metrics._distances import nearest
+from radsynth.metrics._resampling import estimate, halves
+
+_Floats = NDArray[np.float64]
+
+MINIMUM = 30
+CLOSE = 0.01
+COPIED = 0.5
+NUMBERS = (
+    Number(
+        name="copies", title="Copies", better="lower", unit="share",
+        meaning="The share of synthetic images that are less than half as far from a training image as any unseen "
+                "patient's image is: each of them should be looked at.",
+    ),
+    Number(
+        name="near_copies_features", title="Near copies, by features", better="lower", unit="share",
+        meaning="The share of synthetic images that are as near to a training image, as an image network sees them, "
+                "as the nearest 1 % of unseen patients' images are; about the floor is what chance gives.",
+    ),
+    Number(
+        name="near_copies_pixels", title="Near copies, by pixels", better="lower", unit="share",
+        meaning="The same share when images are compared pixel by pixel.",
+    ),
+    Number(
+        name="training_distance", title="Distance to training images", better="closer to floor",
+        meaning="How far the typical synthetic image is from its nearest training image, relative to unseen patients' "
+                "images: well below 1 would point to copying, above 1 to images unlike the real ones.",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A synthetic image and its nearest training image (row numbers in their samples).
+
+    by: "features" or "pixels", whichever puts the pair further in front
+    distance: in that measure, relative to the median distance of unseen patients' images to the training images
+    rarity: share of unseen patients' images that are as near to a training image
+    copy: less than half as far as any unseen patient's image, by features or by pixels
+    """
+
+    synthetic: int
+    training: int
+    by: str
+    distance: float
+    rarity: float
+    copy: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Search:
+    """Distances of held-out and synthetic images to their nearest training images, and which those are."""
+
+    real: NDArray[np.float64]
+    synthetic: NDArray[np.float64]
+    training: NDArray[np.int64]
+
+
+def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
+    """Shares of near copies by features and by pixels, and the relative distance to the training images."""
+    require(comparison, MINIMUM, NUMBERS[0])
+    features, pixels = _search(comparison, "features"), _search(comparison, "thumbnails")
+    real_halves = halves(comparison.real.patients, repetitions, seed)
+    synthetic_halves = halves(comparison.synthetic.patients, repetitions, seed + 1)
+    found = [
+        _estimates(search, statistic, expected, high, real_halves, synthetic_halves)
+        for search, statistic, expected, high in (
+            (features, _share_closer, _expected_share(features.real), 1.0),
+            (pixels, _share_closer, _expected_share(pixels.real), 1.0),
+            (features, _median_ratio, 1.0, np.inf),
+        )
+    ]
+    found = [(_copied_estimate(features, pixels), _copied_floor(features, pixels)), *found]
+    return [measurement(number, comparison, value, floor, pixels=number.name == "near_copies_pixels")
+            for number, (value, floor) in zip(NUMBERS, found, strict=True)]
+
+
+def closest_pairs(comparison: Comparison, count: int) -> list[Pair]:
+    """The `count` synthetic images that are nearest to a training image by features or by pixels, nearest first."""
+    searches = {"features": _search(comparison, "features"), "pixels": _search(comparison, "thumbnails")}
+    ranks = np.stack([search.synthetic.argsort().argsort() for search in searches.values()])
+    names, copied = list(searches), _copied(*searches.values())
+    pairs = []
+    for synthetic in np.argsort(ranks.min(0), kind="stable")[:count]:
+        by = names[int(ranks[:, synthetic].argmin())]
+        search = searches[by]
+        distance = search.synthetic[synthetic]
+        typical = max(float(np.median(search.real)), np.finfo(float).tiny)
+        pairs.append(Pair(synthetic=int(synthetic), training=int(search.training[synthetic]), by=by,
+                          distance=float(distance / typical), rarity=float((search.real <= distance).mean()), copy=bool(copied[synthetic])))
+    return pairs
+
+
+def _search(comparison: Comparison, space: str) -> _Search:
+    if comparison.training is None:
+        raise DataError("Copies can only be looked for when the training images are at hand.")
+    candidates = getattr(comparison.training, space)
+    real, _ = nearest(getattr(comparison.real, space), candidates)
+    synthetic, training = nearest(getattr(comparison.synthetic, space), candidates)
+    return _Search(real=real, synthetic=synthetic, training=training)
+
+
+def _copied(features: _Search, pixels: _Search) -> NDArray[np.bool_]:
+    """(n,) whether each synthetic image is a copy."""
+    return np.logical_or(*(search.synthetic < COPIED * search.real.min() for search in (features, pixels)))
+
+
+def _copied_estimate(features: _Search, pixels: _Search) -> Estimate:
+    return _binomial(int(_copied(features, pixels).sum()), len(features.synthetic))
+
+
+def _copied_floor(features: _Search, pixels: _Search) -> Estimate:
+    """The same for each held-out image against all others: only the nearest of them can be one."""
+    first_two = (np.sort(search.real)[:2] for search in (features, pixels))
+    return _binomial(int(any(first < COPIED * second for first, second in first_two)), len(features.real))
+
+
+def _binomial(count: int, n: int) -> Estimate:
+    """A share with its exact interval (Clopper and Pearson 1934), which is honest at 0 of n too."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return Estimate(value=count / n, low=low, high=high)
+
+
+def _estimates(search: _Search, statistic: Callable[[_Floats, _Floats], float], expected: float, high: float,
+               real_halves: list[NDArray[np.int64]],
+               synthetic_halves: list[NDArray[np.int64]]) -> tuple[Estimate, Estimate]:
+    """The value, and the floor: what unseen patients' images would give in place of the synthetic ones."""
+    parts = [statistic(search.synthetic[j], search.real[i])
+             for i, j in zip(real_halves, synthetic_halves, strict=True)]
+    rest = [np.setdiff1d(np.arange(len(search.real)), i) for i in real_halves]
+    # Two halves of the same images scatter with twice the variance of two full samples.
+    floor_parts = [statistic(search.real[j], search.real[i]) / math.sqrt(2)
+                   for i, j in zip(real_halves, rest, strict=True)]
+    value = statistic(search.synthetic, search.real)
+    return estimate(value, parts, low=0.0, high=high), estimate(expected, floor_parts, low=0.0, high=high)
+
+
+def _share_closer(candidates: _Floats, real: _Floats) -> float:
+    """Share of candidates as near to a training image as the k-th nearest real one (k: 1 % of them, at least 1)."""
+    return float((candidates <= _threshold(real)).mean())
+
+
+def _expected_share(real: _Floats) -> float:
+    """What `_share_closer` is on average when candidates and real images are drawn alike: k / (n + 1).
+
+    Real images that are as near as the k-th count too: where the source has duplicates, many have distance 0.
+    """
+    return float((real <= _threshold(real)).sum() / (len(real) + 1))
+
+
+def _threshold(real: _Floats) -> float:
+    order = max(1, int(CLOSE * len(real))) - 1
+    return float(np.partition(real, order)[order])
+
+
+def _median_ratio(candidates: _Floats, real: _Floats) -> float:
+    return float(np.median(candidates) / max(float(np.median(real)), np.finfo(float).tiny))

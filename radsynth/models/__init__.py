@@ -1,0 +1,74 @@
+"""Networks. A module is one kind, of one of three families; TAKES says what the generator takes ("noise" if absent).
+
+Settings                                         its settings, `kind` first; every family
+
+TAKES = "noise":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
+    "generator" and "discriminator". SettingsError: size it cannot make.
+    A generator has `latent: int` and maps (n, latent) [and (n,) class indices] to (n, c, *space) in [-1, 1].
+    A discriminator maps (n, c, *space) [and class indices] to logits (n,). Both are called only as `net(x, labels)`.
+
+TAKES = "image":  networks(settings, spec, source: ImageSpec, judges: int) -> dict[str, nn.Module]
+    "generator" and "discriminator". Any size in, the same size out; `spec`: images made, `source`: images taken.
+    A generator maps (n, c of source, *space) to (n, c of spec, *space), linear and not clipped, and is called as
+    `net(x)`. An output pixel does not depend on input further away than `reach` pixels, nor, for shifts by multiples of
+    `stride` pixels, on where the image's corner is: so large images can be done in tiles, without seams.
+    A discriminator maps (n, `judges` channels, *space), the images and what they are judged with, to logits
+    (n, 1, *grid) in fp32, one a patch (PatchGAN, Isola et al. 2017).
+
+TAKES = "code":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
+    "generator", as of "noise", and "encoder": (n, c, *space) [and class indices] to (n, 2, latent) in fp32, means and
+    log variances of the codes that the generator redraws images from.
+
+A network that changes with training beyond its weights has `advance(progress)`, see `Growing`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
+
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+
+Networks = dict[str, nn.Module]
+
+
+def takes(settings: Any) -> str:
+    """What the generator of the kind whose `Settings` these are takes: "noise", "image" or "code"."""
+    return getattr(sys.modules[type(settings).__module__], "TAKES", "noise")
+
+
+def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judges: int = 0,
+          codes: bool = False) -> Networks:
+    """The networks of the kind whose `Settings` these are; with a `source` for a task whose generator takes images.
+
+    judges: channels that the discriminator sees; codes: the task needs an encoder. SettingsError for a kind of another
+    family.
+    """
+    module = sys.modules[type(settings).__module__]
+    wanted = "image" if source is not None else "code" if codes else "noise"
+    if takes(settings) != wanted:
+        raise SettingsError(
+            f"model.kind={settings.kind} takes {takes(settings)}, but this task's network must take {wanted}. "
+            f"Leave model.kind out, or choose one that does ('radsynth show kinds')."
+        )
+    networks: Networks = module.networks(settings, spec) if source is None else module.networks(
+        settings, spec, source, judges)
+    return networks
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A network that changes with training beyond its weights; where it is belongs to its saved state."""
+
+    def advance(self, progress: float) -> None:
+        """Take in how much of training is done, 0 to 1."""
+
+
+def advance(networks: Networks, progress: float) -> None:
+    """Tell networks that grow how much of training is done."""
+    for network in networks.values():
+        if isinstance(network, Growing):
+            network.advance(progress)

@@ -1,0 +1,139 @@
+"""What several networks share: layers for 2 and 3 dimensions, the grid a size starts from, class conditions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+
+CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
+    2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d,
+}
+BATCH_NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MODE = {2: "bilinear", 3: "trilinear"}
+
+
+def starting_grid(size: tuple[int, ...], kind: str, patch: int = 1, smallest: int = 4) -> tuple[int, tuple[int, ...]]:
+    """How many doublings lead to `size` (in patches), and from which grid: each side of it is at least `smallest`.
+
+    The doubled grid covers `size` and may exceed it: generators crop to it. SettingsError for sides below 8 pixels or
+    `smallest` patches.
+    """
+    least = max(8, smallest * patch)
+    if min(size) < least:
+        raise SettingsError(
+            f"model.kind={kind} cannot make images of {'x'.join(map(str, size))}: each side needs at least "
+            f"{least} pixels. Choose a larger prepare.size, or model.kind=mlp."
+        )
+    size = tuple(math.ceil(side / patch) for side in size)
+    doublings = int(math.log2(min(size) / smallest))
+    return doublings, tuple(math.ceil(side / 2**doublings) for side in size)
+
+
+class Doubling(nn.Module):
+    """Nearest-neighbour doubling and a 3x3 convolution in one transposed 4x4 convolution (Karras et al. 2018).
+
+    Every output pixel sees as many weights as every other, so that there is no checkerboard, at a quarter of the cost
+    of convolving the doubled image. (n, inputs, *space) -> (n, outputs, *space * 2), without bias.
+    """
+
+    def __init__(self, inputs: int, outputs: int, dimensions: int, gain: float = 2.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs, *[3] * dimensions))
+        nn.init.normal_(self.weight, std=math.sqrt(gain / (inputs * 3**dimensions)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        for axis in range(2, weight.ndim):
+            pad = [part for k in reversed(range(2, weight.ndim)) for part in [int(k == axis)] * 2]
+            padded = functional.pad(weight, pad)
+            side = padded.shape[axis]
+            weight = padded.narrow(axis, 1, side - 1) + padded.narrow(axis, 0, side - 1)
+        transpose = functional.conv_transpose2d if x.ndim == 4 else functional.conv_transpose3d
+        return transpose(x, weight, stride=2, padding=1)
+
+
+def unfold_patches(x: Tensor, patch: int) -> Tensor:
+    """(n, c * patch^d, *space) -> (n, c, *space * patch): pixels out of channels, in 2 or 3 dimensions."""
+    if patch == 1:
+        return x
+    d, space = x.ndim - 2, x.shape[2:]
+    x = x.reshape(x.shape[0], -1, *[patch] * d, *space)
+    order = [0, 1, *[axis for k in range(d) for axis in (2 + d + k, 2 + k)]]
+    return x.permute(order).reshape(x.shape[0], x.shape[1], *[side * patch for side in space])
+
+
+def fold_patches(x: Tensor, patch: int) -> Tensor:
+    """(n, c, *space) -> (n, c * patch^d, *space / patch): the inverse of `unfold_patches`."""
+    if patch == 1:
+        return x
+    d = x.ndim - 2
+    x = x.reshape(*x.shape[:2], *[part for side in x.shape[2:] for part in (side // patch, patch)])
+    order = [0, 1, *[3 + 2 * k for k in range(d)], *[2 + 2 * k for k in range(d)]]
+    return x.permute(order).flatten(1, 1 + d)
+
+
+def crop(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The centre of (n, c, *larger) as (n, c, *size)."""
+    if tuple(images.shape[2:]) == size:
+        return images
+    starts = [(have - want) // 2 for have, want in zip(images.shape[2:], size, strict=True)]
+    where = [slice(start, start + want) for start, want in zip(starts, size, strict=True)]
+    return images[(slice(None), slice(None), *where)]
+
+
+class LatentCondition(nn.Module):
+    """Adds a learned vector of the class to the latent (n, latent); the identity without classes."""
+
+    def __init__(self, classes: int, latent: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(classes, latent) if classes else None
+
+    def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
+        if self.embedding is None:
+            return latent
+        assert labels is not None, "a class-conditional generator needs labels"
+        conditioned: Tensor = latent + self.embedding(labels)
+        return conditioned
+
+
+class ProjectionHead(nn.Module):
+    """Logits (n,) from features (n, d): linear, plus the class projection of Miyato and Koyama 2018, eq. 3."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 1)
+        self.embedding = nn.Embedding(classes, features) if classes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=features**-0.5)
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        # In fp32: differences of logits are taken, and bf16 keeps 8 bits of them.
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.float()
+            logits: Tensor = self.linear(features).squeeze(1)
+            if self.embedding is None:
+                return logits
+            assert labels is not None, "a class-conditional discriminator needs labels"
+            projected: Tensor = (self.embedding(labels) * features).sum(1)
+            return logits + projected
+
+
+def classes_of(spec: ImageSpec) -> int:
+    """Number of classes that networks are conditioned on: none for fewer than two labels."""
+    return len(spec.labels) if len(spec.labels) > 1 else 0
+
+
+def initialise_normal(module: nn.Module, std: float) -> None:
+    """Weights of convolutions and linear layers from N(0, std^2), biases 0 (Radford et al. 2016)."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

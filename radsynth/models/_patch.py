@@ -1,0 +1,40 @@
+"""Discriminator of patches (PatchGAN, Isola et al. 2017): a logit for each patch, any size, 2-D and 3-D."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from radsynth.models._blocks import CONVOLUTION
+
+
+class PatchDiscriminator(nn.Module):
+    """Images (n, channels, *space) to logits (n, 1, *grid) in fp32. No normalisation: patches must not see each other.
+
+    The first layer works on 4x4 patches with a stride of 2, as the paper's; each further one of `halvings` halves the
+    grid again, as long as `size` has pixels to halve, and doubles the channels.
+    """
+
+    def __init__(self, channels: int, width: int, halvings: int, size: tuple[int, ...]) -> None:
+        super().__init__()
+        convolution = CONVOLUTION[len(size)]
+        layers: list[nn.Module] = []
+        grid = list(size)
+        for level in range(halvings):
+            # Thin axes (few slices) are not halved away.
+            strides = tuple(2 if side >= 8 else 1 for side in grid)
+            kernel = tuple(4 if stride == 2 else 3 for stride in strides)
+            grid = [-(-side // stride) for side, stride in zip(grid, strides, strict=True)]
+            inputs = channels if level == 0 else width * 2 ** (level - 1)
+            layers += [convolution(inputs, width * 2**level, kernel, strides, 1), nn.LeakyReLU(0.2)]
+        widest = width * 2 ** (halvings - 1)
+        layers += [convolution(widest, widest, 3, 1, 1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers)
+        self.head = convolution(widest, 1, 3, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.layers(images)
+        # In fp32: differences of logits are taken, and bf16 keeps 8 bits of them.
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features.float())
+            return logits

@@ -1,0 +1,123 @@
+"""The plan: from what the data is, what the machine has and how long it may take, to settings with a reason each.
+
+Every choice can be overridden; what was chosen and why is written to the run's plan.json and into the report.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from radsynth.device import Device
+
+DEFAULT_SECONDS = 300.0
+"""Training time when no budget is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """What the plan looks at of the data.
+
+    images, patients: numbers; modality: DICOM's code; channels: number; size: median (rows, columns) or (slices, ...)
+    labels: images of each class; virtual: the embedded cohort
+    """
+
+    images: int
+    patients: int
+    modality: str
+    channels: int
+    size: tuple[int, ...]
+    labels: dict[str, int]
+    virtual: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One setting that was chosen, and why."""
+
+    setting: str
+    value: Any
+    reason: str
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # docs/lab-notebook.md has the trials behind the first; the others are their papers' settings.
+    "sngan": {
+        "task.loss": "hinge", "task.penalty": "none", "task.discriminator_rate": 2.0, "task.warm_start": 0.03,
+        "task.warm_start_rate": 2.5, "train.batch": 16, "train.rate": 8e-4,
+    },
+    "r3gan": {
+        "task.loss": "relativistic", "task.penalty": "r1_r2", "task.penalty_weight": 1.0,
+        "task.penalty_weight_end": 0.1, "train.batch": 32, "train.rate": 4e-4,
+    },
+    "dcgan": {"task.loss": "non_saturating", "train.batch": 64, "train.rate": 2e-4, "train.beta1": 0.5,
+              "train.beta2": 0.999},
+    "mlp": {"task.loss": "non_saturating", "train.batch": 64, "train.rate": 2e-4, "train.beta1": 0.5,
+            "train.beta2": 0.999},
+    "progressive": {"task.loss": "wasserstein", "task.penalty": "wgan_gp", "task.penalty_weight": 10.0,
+                    "task.penalty_weight_end": 10.0, "train.batch": 16, "train.rate": 1e-3},
+    "style": {"task.loss": "non_saturating", "task.penalty": "r1", "task.penalty_weight": 1.0,
+              "task.penalty_weight_end": 1.0, "task.penalty_every": 8, "train.batch": 16, "train.rate": 1e-3},
+}
+"""Losses and rates that go with a network."""
+DEFAULT_MODEL = "sngan"
+
+
+def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
+         model: str = "") -> list[Choice]:
+    """Settings for this data on this device within this budget; for another task or network if one is named."""
+    size = _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
+    choices = [Choice(setting="prepare.size", value=list(size), reason=_size_reason(data, size, device))]
+    choices += _budget_choices(budget)
+    if task != "synthesis":
+        return choices
+    if data.labels and len(data.labels) > 1:
+        choices.append(Choice(setting="task.kind", value="synthesis",
+                              reason=f"Class-conditional: the data has {len(data.labels)} classes."))
+    chosen = model or DEFAULT_MODEL
+    reason = "As asked for." if model else "The default network: the best at equal time in docs/benchmarks.md."
+    choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
+    choices += [Choice(setting=setting, value=value, reason=f"What goes with {chosen}.")
+                for setting, value in RECIPES.get(chosen, {}).items()]
+    return choices + _augmentation(data)
+
+
+def document(choices: list[Choice]) -> dict[str, Any]:
+    """The choices as settings that `resolve` takes."""
+    sections: dict[str, Any] = {}
+    for choice in choices:
+        section, key = choice.setting.split(".")
+        sections.setdefault(section, {})[key] = choice.value
+    return sections
+
+
+def _size(have: tuple[int, ...], device: Device, seconds: float) -> tuple[int, ...]:
+    """The largest size that can be learned in the time, at the data's own proportions, never larger than the data."""
+    if len(have) == 3:
+        longest = 64 if device.accelerator == "cuda" else 32
+    else:
+        patience = seconds * (40 if device.accelerator == "cuda" else 1)
+        longest = 256 if patience >= 8 * 3600 else 128 if patience >= 3600 else 64
+    scale = min(1.0, longest / max(have))
+    return tuple(max(16, 8 * math.ceil(round(side * scale) / 8)) for side in have)
+
+
+def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> str:
+    have, make = "x".join(map(str, data.size)), "x".join(map(str, size))
+    if max(size) < max(data.size):
+        return f"The images are {have}; {make} is what a {device.accelerator} learns in this budget."
+    return f"The images are {have}; sides are padded to multiples of 8, never stretched."
+
+
+def _budget_choices(budget: dict[str, float]) -> list[Choice]:
+    given = {name: value for name, value in budget.items() if value} or {"seconds": DEFAULT_SECONDS}
+    reason = "As asked for." if budget else "No budget was given: 5 minutes show whether the data can be learned."
+    return [Choice(setting=f"train.{name}", value=value, reason=reason) for name, value in given.items()]
+
+
+def _augmentation(data: Fingerprint) -> list[Choice]:
+    if data.images >= 5000:
+        return []
+    reason = f"{data.images} images are few: without augmentation the discriminator learns them by heart."
+    return [Choice(setting="augment.strength", value=0.6 if data.images < 500 else 0.3, reason=reason)]

@@ -1,0 +1,139 @@
+"""The run folder: everything that one training leaves behind, and the only thing that later verbs need.
+
+RUN/settings.yaml  every setting, resolved;  plan.json  which were chosen, and why;  versions.json;  spec.json  (with
+the intensity map and the data hash);  log.jsonl  course and events;  tensorboard/;  previews/;  checkpoints/;
+generator.safetensors + .json  averaged weights, written when training ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from radsynth.arrays import IntensityMap, Manifest
+from radsynth.checkpoints import load_tensors, save_tensors
+from radsynth.errors import FolderError
+from radsynth.files import write_atomically
+from radsynth.image import ImageSpec
+
+PACKAGES = ("radsynth", "torch", "numpy", "lightning-fabric", "pydicom", "nibabel", "scikit-image")
+
+
+class RunFolder:
+    """A run on disk. Nothing is created before `begin`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.previews = self.path / "previews"
+        self.weights = self.path / "generator.safetensors"
+
+    @property
+    def begun(self) -> bool:
+        """Whether training has begun here."""
+        return (self.path / "spec.json").exists()
+
+    @property
+    def trained(self) -> bool:
+        """Whether training has come to its end here."""
+        return self.weights.with_suffix(".json").exists()
+
+    def begin(self, settings_yaml: str, manifest: Manifest, labels: dict[str, int]) -> None:
+        """Write down what the run is: settings, specification, intensity map, versions. spec.json comes last.
+
+        labels: training images of each class
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "settings.yaml", settings_yaml)
+        write_atomically(self.path / "versions.json", json.dumps(versions(), indent=1))
+        document = {
+            "spec": manifest.spec.to_json(), "intensity": vars(manifest.intensity), "data_hash": manifest.data_hash,
+            "counts": manifest.counts, "patients": manifest.patients, "labels": labels,
+        }
+        write_atomically(self.path / "spec.json", json.dumps(document, indent=1))
+
+    def description(self) -> dict[str, Any]:
+        """spec.json as a dictionary."""
+        try:
+            document: dict[str, Any] = json.loads(self._read("spec.json"))
+        except ValueError:
+            document = {}
+        if not {"spec", "intensity", "labels", "data_hash"} <= document.keys():
+            raise FolderError(f"{self.path}/spec.json is damaged or of another version of radsynth. Train a new run.")
+        return document
+
+    def spec(self) -> tuple[ImageSpec, IntensityMap]:
+        """What the run's images are, and how their intensities map back to real units."""
+        document = self.description()
+        return ImageSpec.from_json(document["spec"]), IntensityMap(**document["intensity"])
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except OSError:
+            raise FolderError(f"{self.path} is not a run folder: it has no {name}. 'radsynth run' makes one.") from None
+
+    def save_weights(self, state: dict[str, Any], facts: dict[str, Any]) -> str:
+        """Write the averaged generator; returns its SHA-256."""
+        return save_tensors(self.weights, state, facts)
+
+    def load_weights(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The averaged generator's state and facts; FolderError when training has not ended or the file is damaged."""
+        if not self.trained:
+            raise FolderError(f"{self.path} holds no trained generator yet: repeat the command that trains it.")
+        return load_tensors(self.weights)
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def event(self, event: str, images: int, text: str) -> None:
+        """Append an event in plain words to log.jsonl."""
+        self.log({"event": event, "images": images, "text": text})
+
+    def rewind_log(self, images: int) -> None:
+        """Drop measurements made after the checkpoint that training goes on from; events stay."""
+        path = self.path / "log.jsonl"
+        if not path.exists():
+            return
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _belongs(line, images)]
+        write_atomically(path, "".join(line + "\n" for line in lines))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second process from training here at the same time. The lock ends with the process."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise FolderError(f"{self.path} is being trained by another process. Wait for it or stop it.") from None
+            yield
+
+
+def _belongs(line: str, images: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:  # the last line of a killed process may be cut
+        return False
+    return "event" in entry or entry.get("images", 0) <= images
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers; no host or user name."""
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    found["threads"] = str(torch.get_num_threads())
+    found["cores"] = str(os.cpu_count())
+    return found

@@ -1,0 +1,335 @@
+"""Settings: frozen pydantic dataclasses that sit beside the code they configure, merged and validated in one place.
+
+A section of the settings is a class `Settings` in a module, found by the module's file when it is needed. This module
+is at the bottom of the house and may import none of those modules: it loads them by name (importlib), so that a new
+network is one new file and `inspect` never pays for importing torch. import-linter does not see these late imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import importlib
+import importlib.util
+import json
+import pkgutil
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast, dataclass_transform, overload
+
+import pydantic
+import yaml
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from radsynth._describe import Setting, describe
+from radsynth._yaml import dump_yaml, parse_yaml
+from radsynth.errors import SettingsError
+
+T = TypeVar("T")
+Document = Mapping[str, Any]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(pydantic.Field,))
+def settings(cls: type[T]) -> type[T]:
+    """Make a class of annotated fields a settings section: frozen, no unknown names, a docstring below each field."""
+    config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    make = cast(Callable[[type[T]], type[T]], dataclass(frozen=True, kw_only=True, config=config))
+    return make(cls)
+
+
+class Section(NamedTuple):
+    """Where a section's class is: in `module`, or in a module of the package `module` that its `kind` names.
+
+    follows: the section whose kind may bring another default: a constant NAME of its module, NAME this section's name
+    """
+
+    module: str
+    default_kind: str = ""
+    follows: str = ""
+
+
+SECTIONS = {
+    "data": Section("radsynth.datasets", "brain"),
+    "prepare": Section("radsynth.verbs.prepare"),
+    "task": Section("radsynth.tasks", "synthesis"),
+    "model": Section("radsynth.models", "sngan", follows="task"),
+    "augment": Section("radsynth.augment"),
+    "train": Section("radsynth.verbs.train"),
+    "generate": Section("radsynth.verbs.generate"),
+    "evaluate": Section("radsynth.verbs.evaluate"),
+}
+PRESETS = Path(__file__).parent / "presets"
+
+
+def kinds(folder: str) -> tuple[str, ...]:
+    """The plug-ins of a folder ("models" or "radsynth.models"): its modules without "_", which are not imported."""
+    return tuple(sorted(_files(folder)))
+
+
+def meaning(folder: str, kind: str) -> str:
+    """The first sentence of a plug-in's docstring, read without importing it."""
+    text = ast.get_docstring(ast.parse(_files(folder)[kind].read_text(encoding="utf-8"))) or ""
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(text.partition("\n\n")[0].split()))[0]
+
+
+def constant(folder: str, kind: str, name: str) -> str | None:
+    """The text that a plug-in gives to the name at its top level, read without importing it; None when it does not."""
+    for line in ast.parse(_files(folder)[kind].read_text(encoding="utf-8")).body:
+        if isinstance(line, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in line.targets):
+            return str(ast.literal_eval(line.value))
+    return None
+
+
+def _files(folder: str) -> dict[str, Path]:
+    spec = importlib.util.find_spec(folder if "." in folder else f"radsynth.{folder}")
+    assert spec is not None and spec.submodule_search_locations, f"{folder} is not a package"
+    places = list(spec.submodule_search_locations)
+    names = [module.name for module in pkgutil.iter_modules(places) if not module.name.startswith("_")]
+    return {name: next(p for p in (Path(place) / f"{name}.py" for place in places) if p.exists()) for name in names}
+
+
+def settings_class(section: str, kind: str | None = None) -> type[Any]:
+    """The class of a section (and kind); its module is imported now. The names must exist."""
+    where = SECTIONS[section]
+    name = f"{where.module}.{kind or where.default_kind}" if where.default_kind else where.module
+    found: type[Any] = importlib.import_module(name).Settings
+    return found
+
+
+class Resolved:
+    """Settings after merging: validated objects for the sections that were asked for, the others as they were given."""
+
+    def __init__(self, seed: int, given: dict[str, dict[str, Any]], objects: dict[str, Any]) -> None:
+        self.seed = seed
+        self._given = given
+        self._objects = objects
+
+    @overload
+    def section(self, name: str) -> Any: ...
+    @overload
+    def section(self, name: str, cls: type[T]) -> T: ...
+    def section(self, name: str, cls: type[Any] | None = None) -> Any:
+        """The settings of a section, of type `cls`. Validated now if nobody asked before; SettingsError if wrong."""
+        if name not in self._objects:
+            problems: list[str] = []
+            found = _validate(name, self._given.get(name, {}), problems)
+            _raise(problems)
+            self._objects[name] = found
+        found = self._objects[name]
+        assert cls is None or isinstance(found, cls), f"{name} is a {type(found)}, not a {cls}"
+        return found
+
+    def kind(self, name: str) -> str:
+        """The kind of a section ("model" -> "r3gan"), without loading it."""
+        return str(self._given.get(name, {}).get("kind") or SECTIONS[name].default_kind)
+
+    def given(self, name: str) -> dict[str, Any]:
+        """What documents and overrides say about a section, without the defaults."""
+        return copy.deepcopy(self._given.get(name, {}))
+
+    def document(self) -> dict[str, Any]:
+        """Plain values: validated sections in full, the others as they were given; `resolve` accepts it."""
+        document: dict[str, Any] = {"seed": self.seed}
+        for name in SECTIONS:
+            if name in self._objects:
+                found = self._objects[name]
+                document[name] = pydantic.TypeAdapter(type(found)).dump_python(found, mode="json")
+            elif self._given.get(name):
+                document[name] = copy.deepcopy(self._given[name])
+        return document
+
+    def to_yaml(self) -> str:
+        """`document` as YAML; reading it and resolving again gives equal settings."""
+        return dump_yaml(self.document())
+
+
+def resolve(
+    *documents: Document,
+    overrides: Sequence[str] = (),
+    path: Path | None = None,
+    sections: Sequence[str] | None = None,
+) -> Resolved:
+    """Merge `documents`, the YAML file `path` and "section.key=value" `overrides`, later wins, then validate once.
+
+    A section given with a new `kind` replaces the section. `sections` are validated now (default: those that were
+    given), others when they are asked for. SettingsError reports every problem at once.
+    """
+    problems: list[str] = []
+    layers = [*documents, *([read_yaml(path)] if path else []), _parse_overrides(overrides, problems)]
+    merged: dict[str, dict[str, Any]] = {}
+    seed: Any = 0
+    for layer in layers:
+        for name, value in layer.items():
+            if name == "seed":
+                seed = value
+            elif name not in SECTIONS:
+                known = [*SECTIONS, "seed"]
+                problems.append(f"{name}: no such section{nearest(name, known)}; there are {_list(known)}")
+            elif value is not None and not isinstance(value, Mapping):
+                problems.append(f"{name}: given {_show(value)}, allowed: names with values{_kind_hint(name, value)}")
+            else:
+                _merge(merged, name, value or {})
+    _follow(merged)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
+        problems.append(f"seed: given {_show(seed)}, allowed: a whole number from 0 to 2147483647")
+    wanted = list(merged) if sections is None else sections
+    objects = {name: _validate(name, merged.get(name, {}), problems) for name in wanted}
+    for name in set(merged) - set(wanted):
+        _check_kind(name, merged[name], problems)
+    _raise(problems)
+    return Resolved(seed, merged, objects)
+
+
+def _follow(merged: dict[str, dict[str, Any]]) -> None:
+    """A section without a kind that follows another takes the kind that the other names, if it names one."""
+    for name, where in SECTIONS.items():
+        if not where.follows or "kind" in merged.get(name, {}):
+            continue
+        module, default, _ = SECTIONS[where.follows]
+        leader = merged.get(where.follows, {}).get("kind", default)
+        own = constant(module, leader, name.upper()) if leader in kinds(module) else None
+        if own is not None:
+            merged[name] = {**merged.get(name, {}), "kind": own}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; SettingsError when there is no such file or no such thing in it."""
+    try:
+        document = parse_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise SettingsError(f"The settings file {path} cannot be read: {reason}.") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"The settings file {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise SettingsError(f"The settings file {path} must hold sections (such as 'train:') with settings below them.")
+    return document
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The settings of a preset that ships with radsynth."""
+    presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if name not in presets:
+        raise SettingsError(f"There is no preset {name!r}{nearest(name, presets)}; there are {_list(presets)}.")
+    return read_yaml(PRESETS / f"{name}.yaml")
+
+
+def _parse_overrides(overrides: Sequence[str], problems: list[str]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not equals or not section or (dot and not key):
+            problems.append(f"{text!r}: not a setting; write section.key=value")
+            continue
+        try:
+            parsed = parse_yaml(value)
+        except yaml.YAMLError as error:
+            problems.append(f"{name}: {value!r} is not valid YAML: {' '.join(str(error).split())}")
+            continue
+        if not dot:
+            document[section] = parsed
+        elif isinstance(document.setdefault(section, {}), dict):
+            document[section][key] = parsed
+    return document
+
+
+def _merge(merged: dict[str, dict[str, Any]], name: str, new: Document) -> None:
+    """Put `new` over a section; another kind replaces it, because settings of one kind mean nothing to another."""
+    old = merged.get(name, {})
+    same = new.get("kind") in (None, old.get("kind", SECTIONS[name].default_kind))
+    merged[name] = {**(old if same else {}), **copy.deepcopy(dict(new))}
+
+
+def _check_kind(name: str, given: Document, problems: list[str]) -> str | None:
+    """The section's kind, "" for a section without kinds, None (and a problem) when there is no such kind."""
+    module, default, _ = SECTIONS[name]
+    if not default:
+        return ""
+    kind, known = given.get("kind", default), kinds(module)
+    if kind in known:
+        return str(kind)
+    problems.append(f"{name}.kind: given {_show(kind)}{nearest(str(kind), known)}; allowed: {_list(known)}")
+    return None
+
+
+def _validate(name: str, given: Document, problems: list[str]) -> Any:
+    kind = _check_kind(name, given, problems)
+    if kind is None:
+        return None
+    cls = settings_class(name, kind)
+    full = {**given, "kind": kind} if kind else given
+    try:
+        # Strict JSON rules suit YAML best: lists become tuples and texts paths, but no text becomes a number.
+        text = json.dumps(full, default=str)
+        return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
+    except pydantic.ValidationError as error:
+        fields = {setting.name: setting for setting in describe(cls)}
+        title = f"{name} ({kind})" if kind else name
+        problems += [_explain(name, title, fields, dict(problem)) for problem in error.errors(include_url=False)]
+    return None
+
+
+def _explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str, Any]) -> str:
+    """One line: path, what was given, what is allowed, the nearest right name."""
+    key, *inner = [str(part) for part in problem["loc"]] or [""]
+    path = ".".join([name, *([key] if key else [])]) + "".join(f"[{part}]" for part in inner if part.isdigit())
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"{path}: no such setting{nearest(key, fields, f'{name}.')}; {title} has {_list(fields)}"
+    if problem["type"] == "missing":
+        return f"{path}: must be given: {fields[key].meaning} Allowed: {fields[key].allowed}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("value_error", "assertion_error"):
+        return f"{path}: {reason}" if not key else f"{path}: given {_show(problem['input'])}: {reason}"
+    allowed = fields[key].allowed if key in fields else reason
+    return f"{path}: given {_show(problem['input'])}, allowed: {allowed}"
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        count = "A problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  {line}" for line in dict.fromkeys(problems))
+        raise SettingsError(f"{count} in the settings:{lines}\n'radsynth show settings' lists every setting.")
+
+
+def nearest(name: str, known: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
+    """The end of a message, "(did you mean X?)", with the known name closest to `name`; empty when none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
+def _kind_hint(name: str, value: Any) -> str:
+    where = SECTIONS[name]
+    return f"; write {name}.kind={value}" if where.default_kind and value in kinds(where.module) else ""
+
+
+def _list(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
+_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
+_IMAGES = {"img": 1, "kimg": 1000}
+
+
+def read_budget(text: str) -> dict[str, dict[str, float]]:
+    """A budget ("30s", "5min", "2h", "100000img") as a document of settings: train.seconds or train.images."""
+    match = _BUDGET.fullmatch(text.strip().lower())
+    number, unit = (float(match[1]), match[2]) if match else (0.0, "")
+    if number > 0 and unit in _SECONDS:
+        return {"train": {"seconds": number * _SECONDS[unit], "images": 0}}
+    if number > 0 and unit in _IMAGES and round(number * _IMAGES[unit]) > 0:
+        return {"train": {"images": round(number * _IMAGES[unit]), "seconds": 0}}
+    raise SettingsError(
+        f"The budget {text!r} means nothing: give a time (30s, 5min, 2h) or a number of training images (100000img)."
+    )

@@ -1,0 +1,97 @@
+"""Tasks: what is learned, as networks and turns. A module is one kind and offers:
+
+Settings                                         its settings, `kind` first
+build(settings, model, augment, spec) -> Task    `model` and `augment` are those sections of the settings
+MODEL: str                                       the kind of network it uses when none is named; if absent, the default
+
+A task calls networks only as `net(x, ...)`, so that they may be wrapped for data parallelism.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.image import ImageSpec
+from radsynth.models import Networks
+
+Terms = dict[str, Tensor]
+"""Named scalars; their sum goes down. A name that begins with "_" is only logged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Whose weights move, down which loss, how often in one step, and at which multiple of the learning rate.
+
+    loss: {} leaves the turn out this time. All turns of a step get the same batch (of a turn that repeats, the last).
+    after: called after each step of the optimiser, for a constraint on weights
+    makes: networks that make something which a later turn of the same step trains on, so that they keep their graph
+    """
+
+    nets: tuple[str, ...]
+    loss: Callable[[Networks, Batch], Terms]
+    repeats: int = 1
+    rate: float = 1.0
+    after: Callable[[Networks], None] | None = None
+    makes: tuple[str, ...] = ()
+
+
+class Task(Protocol):
+    """What the training loop knows of a task."""
+
+    keeps: str
+    """The network that is averaged, saved and sampled."""
+
+    def networks(self) -> Networks:
+        """Name -> module, freshly initialised."""
+
+    def turns(self) -> list[Turn]:
+        """The turns of one step, in order."""
+
+    def sample(self, network: nn.Module, batch: Batch) -> Tensor:
+        """What the kept network makes of a batch: (n, c, *space) in [-1, 1]."""
+
+
+@runtime_checkable
+class Studious(Protocol):
+    """A task that looks at the training data before its networks are made, at every start."""
+
+    def study(self, prepared: Prepared, seed: int) -> None:
+        """Take from the data what the networks start from."""
+
+
+class ImageTask(Task, Protocol):
+    """A task whose network takes images: what `apply` knows of it."""
+
+    inputs: tuple[str, ...]
+    """Names of the channels that it takes."""
+    outputs: tuple[str, ...]
+    """Names of the channels that it makes."""
+    finer: tuple[int, ...]
+    """How many times finer the result's grid is along each axis of space; 1 but for super-resolution."""
+    targets: tuple[str, ...]
+    """What a result can be asked to be (domains of an unpaired translation), the usual one first; () without choice."""
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """(n, inputs, *space / finer) on the grid of the result, interpolated; the same images when `finer` is 1."""
+
+    def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
+        """What the kept network makes of enlarged images: (n, inputs, *space) to (n, outputs, *space)."""
+
+
+class PairedTask(ImageTask, Protocol):
+    """An `ImageTask` whose batches hold the truth: what the measurement of pairs knows of it."""
+
+    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What a user would have and what it should become: (n, inputs, *space / finer) and (n, outputs, *space)."""
+
+
+def build(settings: Any, model: Any, augment: Any, spec: ImageSpec) -> Task:
+    """The task of the kind whose `Settings` these are; SettingsError for settings that cannot work together."""
+    task: Task = sys.modules[type(settings).__module__].build(settings, model, augment, spec)
+    return task

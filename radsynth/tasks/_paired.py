@@ -1,0 +1,82 @@
+"""The game of tasks that have pairs (Isola et al. 2017, pix2pix): be near the truth, and fool a patch discriminator.
+
+The discriminator is conditional: it sees what was given beside the result or the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings as Augmentation
+from radsynth.augment import augment
+from radsynth.device import channels_last
+from radsynth.image import ImageSpec
+from radsynth.losses.adversarial import AdversarialLoss
+from radsynth.losses.reconstruction import RECONSTRUCTIONS
+from radsynth.models import Networks
+from radsynth.models import build as build_networks
+from radsynth.tasks import Terms, Turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedGame:
+    """Turns of a generator and, if it has a weight, a discriminator.
+
+    see: a batch to (what the network is given, the truth), both on the result's grid; convert: what a task makes of it
+    weights: reconstruction losses by name; adversarial: weight of the generator's adversarial loss, 0 for none
+    """
+
+    see: Callable[[Batch], tuple[Tensor, Tensor]]
+    convert: Callable[[nn.Module, Tensor], Tensor]
+    weights: dict[str, float]
+    loss: AdversarialLoss
+    adversarial: float
+    augmentation: Augmentation
+
+    def turns(self) -> list[Turn]:
+        """The discriminator's turn and the generator's, or the generator's alone."""
+        generator = Turn(nets=("generator",), loss=self.generator_loss)
+        if not self.adversarial:
+            return [generator]
+        return [Turn(nets=("discriminator",), loss=self.discriminator_loss), generator]
+
+    def _judged(self, batch: Batch, given: Tensor, image: Tensor) -> Tensor:
+        return augment(channels_last(torch.cat([given, image.to(given)], dim=1)), batch, "pair", self.augmentation)
+
+    def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """True pairs against made ones."""
+        given, truth = self.see(batch)
+        with torch.no_grad():
+            result = self.convert(nets["generator"], given)
+        judge = nets["discriminator"]
+        real, fake = judge(self._judged(batch, given, truth)), judge(self._judged(batch, given, result))
+        return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
+                "_fake": fake.detach().mean()}
+
+    def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """Nearness to the truth, and the adversarial loss."""
+        given, truth = self.see(batch)
+        result = self.convert(nets["generator"], given)
+        terms = {name: weight * RECONSTRUCTIONS[name](result, truth) for name, weight in self.weights.items() if weight}
+        if self.adversarial:
+            fake = nets["discriminator"](self._judged(batch, given, result))
+            real = fake.detach()
+            if self.loss.pairs:
+                with torch.no_grad():
+                    real = nets["discriminator"](self._judged(batch, given, truth))
+            terms["adversarial"] = self.adversarial * self.loss.generator(real, fake)
+        return terms
+
+
+def paired_networks(model: Any, spec: ImageSpec, inputs: tuple[str, ...], outputs: tuple[str, ...], judged: bool,
+                    ) -> Networks:
+    """A generator from `inputs` to `outputs` and, if it is to be judged, a discriminator of both together."""
+    source = ImageSpec(size=spec.size, channels=inputs)
+    networks = build_networks(model, ImageSpec(size=spec.size, channels=outputs), source, len(inputs) + len(outputs))
+    return networks if judged else {"generator": networks["generator"]}

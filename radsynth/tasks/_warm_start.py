@@ -1,0 +1,56 @@
+"""Where a generator starts from: the mean training image, and a blurred picture for every direction of its latents.
+
+In its first moments the generator learns to redraw training images from their whitened principal coordinates (a linear
+autoencoder's codes; like GLO, Bojanowski et al. 2018). The adversarial game then begins with images that are already
+varied and in the right place, which is most of what short trainings lack.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from radsynth.arrays import Prepared
+
+STUDIED = 2000
+"""Training images that the principal directions are taken from."""
+COARSE = 32
+"""Longest side in pixels on which the principal directions are taken: a blurred picture is all that is asked for."""
+
+
+class PrincipalCodes:
+    """Whitened principal coordinates of images, turned at random so that every latent number has an equal share."""
+
+    def __init__(self, prepared: Prepared, latent: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        training = prepared.indices("train")
+        chosen = np.sort(rng.permutation(training)[:STUDIED])
+        images = torch.from_numpy(prepared.images(chosen))
+        self.mean_image = images.mean(0)
+        flat = self._flat(images)
+        self.mean = flat.mean(0)
+        centred = flat - self.mean
+        kept = min(latent, len(centred) - 1)
+        # Through the images' products with each other: there are fewer images than pixels.
+        values, vectors = torch.linalg.eigh(centred @ centred.T / len(centred))
+        values, vectors = values[-kept:].clamp_min(1e-6 * float(values[-1]) + 1e-12), vectors[:, -kept:]
+        # A training image's coordinates are its row of `vectors` times sqrt(n), which has variance 1 in each direction.
+        directions = centred.T @ (vectors / values) / len(centred) ** 0.5
+        turn = np.linalg.qr(rng.standard_normal((latent, latent)))[0].astype(np.float32)
+        self.directions = functional.pad(directions, (0, latent - kept)) @ torch.from_numpy(turn)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Codes (n, latent) of images (n, c, *space)."""
+        flat = self._flat(images.float())
+        codes: Tensor = (flat - self.mean.to(flat)) @ self.directions.to(flat)
+        return codes
+
+    @staticmethod
+    def _flat(images: Tensor) -> Tensor:
+        step = max(1, -(-max(images.shape[2:]) // COARSE))
+        pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+        return pool(images, step, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
+
+

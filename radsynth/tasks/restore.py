@@ -1,0 +1,115 @@
+"""Restoration: finer pixels (Dong et al. 2014; Ledig et al. 2017) or less noise (Zhang et al. 2017, DnCNN).
+
+The network learns the correction of its interpolated or noisy input. Worse images are made of good ones on the fly.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings as Augmentation
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.losses.adversarial import LOSSES
+from radsynth.models import Networks
+from radsynth.settings import settings
+from radsynth.tasks import Task, Turn
+from radsynth.tasks import _degrade as degrade
+from radsynth.tasks._paired import PairedGame, paired_networks
+
+MODEL = "unet"
+
+
+@settings
+class Settings:
+    """From images that were made worse back to good ones: super-resolution or denoising. Fidelity comes first."""
+
+    kind: Literal["restore"] = "restore"
+    what: Literal["resolution", "rician", "low_dose"] = "resolution"
+    """What is restored: resolution, Rician noise (MR), or noise with the texture of low-dose CT."""
+    factor: Literal[2, 3, 4] = 2
+    """For resolution: how many times finer the result's pixels are."""
+    axes: Literal["all", "slices"] = "all"
+    """For resolution: which axes are made finer; "slices" is through-plane, for volumes."""
+    noise: tuple[float, float] = (0.02, 0.12)
+    """For noise: smallest and largest standard deviation, as shares of the intensity range."""
+    loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "relativistic"
+    """The adversarial loss."""
+    adversarial: float = Field(0.0, ge=0)
+    """Weight of the adversarial loss; 0 trains without a discriminator. About 0.005 gives sharper looks, less truth."""
+    charbonnier: float = Field(1.0, ge=0)
+    """Weight of the rounded absolute difference."""
+    dissimilarity: float = Field(0.1, ge=0)
+    """Weight of the structural dissimilarity, (1 - SSIM) / 2."""
+
+
+class Restore:
+    """The task: networks, turns, results."""
+
+    keeps = "generator"
+    targets: tuple[str, ...] = ()
+
+    def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
+        self.options, self.model, self.spec = options, model, spec
+        self.inputs = self.outputs = spec.channels
+        self.finer = _finer(options, spec)
+        self.game = PairedGame(
+            see=self._see, convert=self.convert, loss=LOSSES[options.loss], adversarial=options.adversarial,
+            weights={"charbonnier": options.charbonnier, "dissimilarity": options.dissimilarity},
+            augmentation=augmentation)
+
+    def networks(self) -> Networks:
+        """Freshly initialised generator and, if there is an adversarial weight, discriminator."""
+        return paired_networks(self.model, self.spec, self.inputs, self.outputs, bool(self.options.adversarial))
+
+    def turns(self) -> list[Turn]:
+        """The generator's turn, after the discriminator's if there is one."""
+        return self.game.turns()
+
+    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images made worse, and the good ones; what does not fill a coarse pixel is cut off."""
+        if self.options.what == "resolution":
+            good = degrade.cut_to_multiples(batch.images, self.finer)
+            return degrade.average_down(good, self.finer), good
+        levels = degrade.noise_levels(batch, *self.options.noise)
+        add = degrade.add_rician if self.options.what == "rician" else degrade.add_low_dose
+        return add(batch.images, levels, batch), batch.images
+
+    def _see(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        given, good = self.pair(batch)
+        return self.enlarge(given), good
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """Interpolated to the finer grid; the same images when noise is removed."""
+        return degrade.enlarge(images, self.finer) if max(self.finer) > 1 else images
+
+    def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
+        """The images with the network's correction."""
+        corrected: Tensor = images + network(images)
+        return corrected
+
+    def sample(self, network: nn.Module, batch: Batch) -> Tensor:
+        """What becomes of the batch's images when they are made worse first: (n, c, *space) in [-1, 1]."""
+        return self.convert(network, self._see(batch)[0]).float().clamp(-1, 1)
+
+
+def _finer(options: Settings, spec: ImageSpec) -> tuple[int, ...]:
+    if options.what != "resolution":
+        return (1,) * spec.dimensions
+    if options.axes == "all":
+        return (options.factor,) * spec.dimensions
+    if spec.dimensions == 2:
+        raise SettingsError("task.axes=slices needs volumes, these are images: prepare volumes, or set task.axes=all.")
+    return (options.factor, 1, 1)
+
+
+def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
+    """The task; SettingsError for noise without sense and for slices of 2-D images."""
+    low, high = options.noise
+    if not 0 < low <= high <= 1:
+        raise SettingsError(f"task.noise={list(options.noise)}: give two numbers, 0 < smallest <= largest <= 1.")
+    return Restore(options, augmentation, model, spec)

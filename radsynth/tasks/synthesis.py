@@ -1,0 +1,228 @@
+"""Synthesis: images from noise, and a class if there are classes (Goodfellow et al. 2014). Turns: D, then G."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol, cast, runtime_checkable
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.augment import Settings as Augmentation
+from radsynth.augment import augment
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.losses.adversarial import LOSSES
+from radsynth.losses.constraints import clip_weights
+from radsynth.losses.penalties import PENALTIES, around_real, finite_difference, one_centred, zero_centred
+from radsynth.models import Networks
+from radsynth.models import build as build_networks
+from radsynth.settings import settings
+from radsynth.tasks import Task, Terms, Turn
+from radsynth.tasks._warm_start import PrincipalCodes
+
+Loss = Literal["minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic"]
+PenaltyKind = Literal[
+    "none", "r1", "r2", "r1_r2", "wgan_gp", "dragan", "finite_r1", "finite_r2", "finite_r1_r2"
+]
+
+
+@settings
+class Settings:
+    """Images from noise by a generator that a discriminator teaches."""
+
+    kind: Literal["synthesis"] = "synthesis"
+    loss: Loss = "hinge"
+    """The adversarial loss."""
+    penalty: PenaltyKind = "none"
+    """The penalty on the discriminator's slope; finite_* are finite differences, cheaper and approximate."""
+    penalty_weight: float = Field(1.0, ge=0)
+    """Weight of the penalty at the beginning."""
+    penalty_weight_end: float = Field(0.1, ge=0)
+    """Weight of the penalty at the end; it changes geometrically with the schedule."""
+    penalty_every: PositiveInt = 1
+    """Take the penalty every so many steps, at so many times its weight (lazy regularisation)."""
+    penalty_step: float = Field(0.03, gt=0)
+    """Size of the step of finite differences, in units of [-1, 1]."""
+    weight_clip: float = Field(0.0, ge=0)
+    """Keep the discriminator's weights within this distance of 0 (first WGAN: 0.01, which is crude); 0 is off."""
+    discriminator_steps: PositiveInt = 1
+    """Turns of the discriminator for each turn of the generator (5 for Wasserstein)."""
+    discriminator_rate: float = Field(1.0, gt=0)
+    """The discriminator's learning rate as a multiple of the generator's."""
+    warm_start: float = Field(0.0, ge=0, lt=0.5)
+    """Share of the budget in which the generator first learns to redraw blurred training images; 0 is off."""
+    warm_start_rate: float = Field(2.0, gt=0)
+    """The generator's learning rate in the warm start as a multiple of its own."""
+
+
+@runtime_checkable
+class StartsFromMean(Protocol):
+    """A generator that can start from the mean training image."""
+
+    def set_mean(self, image: Tensor) -> None:
+        """Start from this image (c, *space)."""
+
+
+class Synthesis:
+    """The task: networks, turns, samples."""
+
+    keeps = "generator"
+
+    def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
+        self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
+        self.loss, self.penalty = LOSSES[options.loss], PENALTIES[options.penalty]
+        self.conditional = len(spec.labels) > 1
+        self.saturates, self.penalised = options.loss == "minimax", options.penalty != "none"
+        self.batch_norm = _normalises_batches(model)
+        self.codes: PrincipalCodes | None = None
+        self.made: Tensor | None = None
+
+    def study(self, prepared: Prepared, seed: int) -> None:
+        """Take the mean image and the principal directions from the training data, for a warm start."""
+        if self.options.warm_start:
+            self.codes = PrincipalCodes(prepared, self.model.latent, seed)
+
+    def networks(self) -> Networks:
+        """Freshly initialised generator and discriminator."""
+        networks = build_networks(self.model, self.spec)
+        if self.codes is not None and isinstance(networks["generator"], StartsFromMean):
+            networks["generator"].set_mean(self.codes.mean_image)
+        return networks
+
+    def turns(self) -> list[Turn]:
+        """The warm start, then the discriminator's turns and the generator's."""
+        options = self.options
+        warm = [Turn(nets=("generator",), loss=self.warm_start_loss, rate=options.warm_start_rate)]
+        return [
+            *(warm if options.warm_start else []),
+            Turn(nets=("discriminator",), loss=self.discriminator_loss, repeats=options.discriminator_steps,
+                 rate=options.discriminator_rate, makes=("generator",),
+                 after=self.constrain if options.weight_clip else None),
+            Turn(nets=("generator",), loss=self.generator_loss),
+        ]
+
+    def constrain(self, nets: Networks) -> None:
+        """Clip the discriminator's weights."""
+        clip_weights(nets["discriminator"], self.options.weight_clip)
+
+    def _warming(self, batch: Batch) -> bool:
+        return batch.progress < self.options.warm_start
+
+    def warm_start_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """Mean squared error of training images redrawn from their principal coordinates."""
+        if not self._warming(batch):
+            return {}
+        assert self.codes is not None, "study comes before training"
+        redrawn = nets["generator"](self.codes(batch.images), self._labels(batch))
+        return {"redrawing": functional.mse_loss(redrawn, batch.images)}
+
+    def _labels(self, batch: Batch) -> Tensor | None:
+        return batch.labels if self.conditional else None
+
+    def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """The adversarial loss and the penalty. The images made here are kept for the generator's turn."""
+        if self._warming(batch):
+            return {}
+        labels, discriminator = self._labels(batch), nets["discriminator"]
+        self.made = self.sample(nets["generator"], batch)
+        real = augment(batch.images, batch, "real", self.augmentation)
+        fake = augment(self.made.detach(), batch, "fake", self.augmentation)
+        real_logits, fake_logits = self._judge(discriminator, real, fake, labels)
+        terms = {
+            "loss": self.loss.discriminator(real_logits, fake_logits),
+            "_real": real_logits.detach().mean(),
+            "_fake": fake_logits.detach().mean(),
+        }
+        if self.options.penalty != "none" and batch.step % self.options.penalty_every == 0:
+            value = self._penalty(discriminator, batch, real, fake, real_logits, fake_logits)
+            terms["penalty"] = value * self._penalty_weight(batch) * self.options.penalty_every
+        return terms
+
+    def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None,
+               ) -> tuple[Tensor, Tensor]:
+        """Logits of both; in one call, which is faster, unless batch normalisation would mix them."""
+        if self.batch_norm:
+            return discriminator(real, labels), discriminator(fake, labels)
+        both = discriminator(torch.cat([real, fake]), None if labels is None else labels.repeat(2))
+        real_logits, fake_logits = both.chunk(2)
+        return real_logits, fake_logits
+
+    def _penalty(self, discriminator: nn.Module, batch: Batch, real: Tensor, fake: Tensor,
+                 real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        labels, kind = self._labels(batch), self.penalty
+
+        def critic(images: Tensor) -> Tensor:
+            logits: Tensor = discriminator(images, labels)
+            return logits
+
+        if kind.between:
+            return one_centred(critic, real, fake, batch.uniform("between"))
+        if kind.around:
+            return around_real(critic, real, batch.normal("around", *real.shape[1:]))
+        total = real_logits.new_zeros(())
+        for name, wanted, images, logits in (
+            ("real", kind.real, real, real_logits), ("fake", kind.fake, fake, fake_logits),
+        ):
+            if wanted and kind.finite:
+                noise = batch.normal(f"finite/{name}", *images.shape[1:])
+                total = total + finite_difference(critic, images, logits, noise, self.options.penalty_step)
+            elif wanted:
+                total = total + zero_centred(critic, images)
+        return total
+
+    def _penalty_weight(self, batch: Batch) -> float:
+        first, last = self.options.penalty_weight, self.options.penalty_weight_end
+        weight = first * (last / first) ** batch.progress if first and last else first
+        return float(weight * batch.care.penalty)
+
+    def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """The adversarial loss of the generator, against the real images where the loss pairs them."""
+        if self._warming(batch):
+            return {}
+        labels, discriminator = self._labels(batch), nets["discriminator"]
+        made, self.made = self.made, None
+        if made is None or not made.requires_grad:  # a batch in parts: graphs of all parts would not fit
+            made = self.sample(nets["generator"], batch)
+        fake = discriminator(augment(made, batch, "fake", self.augmentation), labels)
+        if self.loss.pairs:
+            with torch.no_grad():
+                real = discriminator(augment(batch.images, batch, "real", self.augmentation), labels)
+        else:
+            real = fake.detach()
+        loss = LOSSES["non_saturating"] if self.saturates and batch.care.unsaturated else self.loss
+        return {"loss": loss.generator(real, fake)}
+
+    def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
+        """The discriminator's logits (n,) of images (n, c, *space) of the batch's classes, augmented as in training."""
+        seen = augment(images, batch, "judged", self.augmentation)
+        logits: Tensor = networks["discriminator"](seen, self._labels(batch))
+        return logits
+
+    def sample(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Images (n, c, *space) in [-1, 1] from the items' own latents, of the batch's classes."""
+        latents = batch.normal("latent", cast(int, network.latent)) * batch.truncation
+        images: Tensor = network(latents, self._labels(batch))
+        return images
+
+
+def _normalises_batches(model: Any) -> bool:
+    return getattr(model, "discriminator_norm", "none") == "batch"
+
+
+def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
+    """The task; SettingsError for losses, penalties and networks that cannot work together."""
+    if _normalises_batches(model) and options.penalty != "none":
+        raise SettingsError(
+            f"task.penalty={options.penalty} cannot be taken through batch normalisation, which mixes the images of a "
+            f"batch. Set model.discriminator_norm=none or task.penalty=none (model.kind={model.kind})."
+        )
+    spectral = getattr(model, "discriminator_norm", "") == "spectral" or model.kind == "sngan"
+    if options.loss == "wasserstein" and options.penalty == "none" and not options.weight_clip and not spectral:
+        raise SettingsError(
+            "task.loss=wasserstein needs a Lipschitz constraint: set task.penalty=wgan_gp (weight 10), or "
+            "task.weight_clip=0.01, or model.discriminator_norm=spectral."
+        )
+    return Synthesis(options, augmentation, model, spec)

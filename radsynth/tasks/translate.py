@@ -1,0 +1,119 @@
+"""Translation between registered channels (Isola et al. 2017, pix2pix): some are given, the others are made."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings as Augmentation
+from radsynth.device import channels_last
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.losses.adversarial import LOSSES
+from radsynth.models import Networks
+from radsynth.settings import nearest, settings
+from radsynth.tasks import Task, Turn
+from radsynth.tasks._paired import PairedGame, paired_networks
+
+MODEL = "unet"
+
+
+@settings
+class Settings:
+    """From some channels of an image to others of the same patient, such as T1 to FLAIR: needs registered pairs."""
+
+    kind: Literal["translate"] = "translate"
+    inputs: tuple[str, ...] = ()
+    """Channels that are given, by name; empty: the first one."""
+    outputs: tuple[str, ...] = ()
+    """Channels that are made, by name; empty: all others."""
+    missing: float = Field(0.0, ge=0, lt=1)
+    """Share of the given channels that is blanked in training, never all, so that `apply` may go without some."""
+    loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "least_squares"
+    """The adversarial loss."""
+    adversarial: float = Field(0.01, ge=0)
+    """Weight of the adversarial loss; 0 trains without a discriminator: closer on average, and smoother."""
+    absolute: float = Field(1.0, ge=0)
+    """Weight of the mean absolute difference."""
+    dissimilarity: float = Field(0.2, ge=0)
+    """Weight of the structural dissimilarity, (1 - SSIM) / 2."""
+
+
+class Translate:
+    """The task: networks, turns, results."""
+
+    keeps = "generator"
+    targets: tuple[str, ...] = ()
+
+    def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
+        self.options, self.model, self.spec = options, model, spec
+        self.inputs, self.outputs = _channels(options, spec)
+        self.finer = (1,) * spec.dimensions
+        self._given = [spec.channels.index(name) for name in self.inputs]
+        self._made = [spec.channels.index(name) for name in self.outputs]
+        self.game = PairedGame(
+            see=self._see, convert=self.convert, loss=LOSSES[options.loss], adversarial=options.adversarial,
+            weights={"absolute": options.absolute, "dissimilarity": options.dissimilarity}, augmentation=augmentation)
+
+    def networks(self) -> Networks:
+        """Freshly initialised generator and discriminator."""
+        return paired_networks(self.model, self.spec, self.inputs, self.outputs, bool(self.options.adversarial))
+
+    def turns(self) -> list[Turn]:
+        """The discriminator's turn, then the generator's."""
+        return self.game.turns()
+
+    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The given channels and the others."""
+        return channels_last(batch.images[:, self._given]), channels_last(batch.images[:, self._made])
+
+    def _see(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        given, truth = self.pair(batch)
+        if self.options.missing and len(self.inputs) > 1:
+            draw = batch.uniform("missing", len(self.inputs))
+            blank = (draw < self.options.missing) & (draw < draw.amax(1, keepdim=True))
+            given = given.masked_fill(blank[(...,) + (None,) * (given.ndim - 2)], -1.0)
+        return given, truth
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """The same images."""
+        return images
+
+    def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
+        """The channels that are made, (n, outputs, *space)."""
+        made: Tensor = network(images) - 1  # an untrained network makes background
+        return made
+
+    def sample(self, network: nn.Module, batch: Batch) -> Tensor:
+        """What becomes of the batch's given channels: (n, outputs, *space) in [-1, 1]."""
+        return self.convert(network, self.pair(batch)[0]).float().clamp(-1, 1)
+
+
+def _channels(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the given and the made channels; SettingsError for names that do not exist or are on both sides."""
+    names = ", ".join(spec.channels)
+    if len(spec.channels) < 2:
+        raise SettingsError(
+            f"task.kind=translate needs images of at least two registered channels, these have one ({names}). The "
+            "embedded cohort has them with data.contrasts=[t1,flair]; for unpaired images of two classes there is "
+            "task.kind=cycle."
+        )
+    for setting, given in (("inputs", options.inputs), ("outputs", options.outputs)):
+        for name in given:
+            if name not in spec.channels:
+                raise SettingsError(f"task.{setting}: {name!r} is no channel of these images"
+                                    f"{nearest(name, spec.channels)}; they have {names}.")
+    made = set(options.outputs)
+    inputs = options.inputs or tuple(name for name in spec.channels if name not in made)[: None if made else 1]
+    outputs = options.outputs or tuple(name for name in spec.channels if name not in inputs)
+    if not inputs or not outputs or set(inputs) & set(outputs):
+        raise SettingsError(f"task.inputs and task.outputs must share the channels {names} and have none in common.")
+    return inputs, outputs
+
+
+def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
+    """The task; SettingsError for channels that do not exist."""
+    return Translate(options, augmentation, model, spec)

@@ -1,0 +1,77 @@
+"""What can be done without learning a network: the methods that a task from image to image has to beat.
+
+A method maps what is given, (n, inputs, *space / finer), to results (n, outputs, *space), float32 in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.tasks import PairedTask
+
+Images = NDArray[np.float32]
+Method = Callable[[Images], Images]
+
+SAMPLED = 200_000
+"""Pixels that a regression of intensities learns from."""
+
+
+def baselines(task: PairedTask, given: Images, truths: Images) -> dict[str, Method]:
+    """Methods by name for this task; `given` and `truths` are pairs of the training split to fit them on."""
+    if max(task.finer) > 1:
+        return {"Lanczos": lambda images: task.enlarge(torch.from_numpy(images)).numpy(),
+                "B-spline": lambda images: _spline(images, task.finer)}
+    if task.inputs == task.outputs:
+        return {"nothing": lambda images: images, "non-local means": _non_local_means}
+    return {"intensity regression": _regression(given, truths)}
+
+
+def _spline(images: Images, finer: tuple[int, ...]) -> Images:
+    """Cubic B-spline interpolation."""
+    from scipy.ndimage import zoom
+
+    return np.asarray(zoom(images, (1, 1, *finer), order=3, mode="nearest", grid_mode=True), np.float32)
+
+
+def _non_local_means(images: Images) -> Images:
+    """Buades et al. 2005, with the noise estimated from each image."""
+    from skimage import restoration
+
+    filters: Any = restoration  # it ships no types
+
+    def clean(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        sigma = float(filters.estimate_sigma(image))
+        cleaned = filters.denoise_nl_means(image, h=0.8 * sigma, sigma=sigma, patch_size=3 if image.ndim == 3 else 5,
+                                   patch_distance=3 if image.ndim == 3 else 6, fast_mode=True)
+        return np.asarray(cleaned, np.float32)
+
+    return np.stack([np.stack([clean(channel) for channel in image]) for image in images])
+
+
+def _regression(given: Images, truths: Images) -> Method:
+    """Each pixel's result from its own given intensities: gradient-boosted trees, one model an output channel."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    pixels, values = _columns(given), _columns(truths)
+    chosen = np.random.default_rng(0).permutation(len(pixels))[:SAMPLED]
+    models: list[Any] = [
+        HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(pixels[chosen], values[chosen, channel])
+        for channel in range(values.shape[1])
+    ]
+
+    def regress(images: Images) -> Images:
+        columns = _columns(images)
+        made = np.stack([model.predict(columns) for model in models], axis=-1).astype(np.float32)
+        return np.moveaxis(made.reshape(len(images), *images.shape[2:], len(models)), -1, 1)
+
+    return regress
+
+
+def _columns(images: Images) -> Images:
+    """(n, c, *space) as (pixels, c)."""
+    return np.moveaxis(images, 1, -1).reshape(-1, images.shape[1])

@@ -1,0 +1,179 @@
+"""What `inspect` found, as text for a terminal and as a page in one file, with small pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from dataclasses import dataclass
+from importlib import metadata, resources
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.datasets import Record
+from radsynth.image import Image
+
+if TYPE_CHECKING:
+    from radsynth.verbs.inspect import Inspection
+
+SIDE = 112
+"""Pixels of a small picture's longer side."""
+
+
+SHOWN = 20
+"""Rejected files that are named on the terminal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """A small picture as PNG, and its caption."""
+
+    caption: str
+    png: bytes
+
+
+def thumbnail(record: Record, image: Image) -> Thumbnail:
+    """A 2-D image, or the middle slice of a volume, between its own 0.5th and 99.5th percentile."""
+    from PIL import Image as Pillow
+
+    pixels = image.pixels if image.pixels.ndim == 3 else image.pixels[:, image.space[0] // 2]
+    grey = len(pixels) != 3
+    values = (pixels[0] if grey else np.moveaxis(pixels, 0, -1)).astype(np.float32)
+    low, high = (0, 255) if not grey and image.bits == 8 else np.percentile(values, (0.5, 99.5))
+    shown = np.clip((values - low) / max(float(high - low), 1e-6) * 255, 0, 255).astype(np.uint8)
+    picture = Pillow.fromarray(shown)
+    rows, columns = _true_size(pixels, image)
+    scale = SIDE / max(rows, columns)
+    picture = picture.resize((max(1, round(columns * scale)), max(1, round(rows * scale))), Pillow.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return Thumbnail(caption=record.source + (f" ({record.label})" if record.label else ""), png=buffer.getvalue())
+
+
+def _true_size(pixels: NDArray[np.generic], image: Image) -> tuple[float, float]:
+    """Rows and columns in units of the finer spacing, so that bodies keep their shape."""
+    rows, columns = pixels.shape[-2:]
+    if image.spacing is None:
+        return rows, columns
+    return rows * image.spacing[-2], columns * image.spacing[-1]
+
+
+def page(found: Inspection) -> str:
+    """The whole page: one file without outside references."""
+    import jinja2
+
+    text = (resources.files("radsynth") / "templates" / "inspect.html").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
+    pictures = [(base64.b64encode(picture.png).decode("ascii"), picture.caption) for picture in found.pictures]
+    return template.render(
+        found=found,
+        headline=headline(found),
+        facts=facts(found),
+        problems=problems(found),
+        pictures=pictures,
+        bars=_bars(found),
+        version=metadata.version("radsynth"),
+    )
+
+
+def _bars(found: Inspection) -> list[tuple[float, float, float, str]]:
+    """(x, height, width, words) of the histogram's bars in a 640 x 160 drawing; heights are square roots of counts."""
+    if found.intensity is None:
+        return []
+    counts, edges = found.intensity.counts, found.intensity.edges
+    width, most = 640 / len(counts), max(counts)
+    return [
+        (
+            round(number * width, 2),
+            round((count / most) ** 0.5 * 150, 2),
+            round(width - 1, 2),
+            f"{edges[number]:g} to {edges[number + 1]:g}: {count:,} pixels",
+        )
+        for number, count in enumerate(counts)
+    ]
+
+
+def lines(found: Inspection) -> list[str]:
+    """The text for a terminal: what there is, what is wrong, what would be done."""
+    shown = [f"{found.data} ({found.kind}): {headline(found)}", ""]
+    shown += [f"  {name:<11}{value}" for name, value in facts(found).items()]
+    shown += ["", *(f"  ! {problem}" for problem in problems(found))]
+    shown += [f"      {line.path}: {line.reason}" for line in found.rejected[:SHOWN]]
+    if len(found.rejected) > SHOWN:
+        shown.append(f"      ... and {len(found.rejected) - SHOWN} more (--json lists all)")
+    shown += ["", "radsynth run would choose"] if found.planned else []
+    return shown + [f"  {choice['setting']} = {choice['value']}: {choice['reason']}" for choice in found.planned]
+
+
+def headline(found: Inspection) -> str:
+    """How many images of how many patients."""
+    patients = _many(found.n_patients, "virtual patient" if found.virtual else "patient")
+    return f"{_many(found.n_images, 'volume' if found.dimensions == 3 else 'image')} of {patients}"
+
+
+def facts(found: Inspection) -> dict[str, str]:
+    """What there is, in words."""
+    shown = {
+        "format": _listed(found.formats),
+        "modality": f"{_listed(found.modalities)}, values are {found.units}",
+        **({"series": _listed(found.series)} if found.series else {}),
+        "size": f"{' x '.join(map(str, found.median_size))} (median of {len(found.sizes)} sizes)"
+        if len(found.sizes) > 1
+        else _listed(found.sizes),
+        "spacing": "unknown"
+        if found.spacing is None
+        else " x ".join(f"{step:.3g}" for step in found.spacing) + " mm (median)",
+        "channels": str(found.channels),
+        "bits": _listed(found.bits_found),
+        "labels": _listed(found.labels) or "none",
+        "split": _listed(found.splits) or "none, patients will be divided",
+        "masks": f"label values {', '.join(map(str, found.masks))}" if found.masks else "none",
+    }
+    if found.intensity:
+        first, middle, last = found.intensity.percentiles
+        shown["values"] = (
+            f"{found.intensity.low:g} to {found.intensity.high:g}; 1 % lie below {first:g}, half below "
+            f"{middle:g}, 99 % below {last:g} ({found.intensity.images} images sampled)"
+        )
+    return shown
+
+
+def problems(found: Inspection) -> list[str]:
+    """What is wrong or odd, in words."""
+    lines = [f"{count:,} x {note}" for note, count in found.notes.items()]
+    if found.duplicates:
+        copies = sum(len(group) - 1 for group in found.duplicates)
+        first = " = ".join(found.duplicates[0])
+        lines.append(f"{_many(copies, 'file')} with the content of another; prepare uses each once. First: {first}")
+    if len(found.modalities) > 1:
+        lines.append(f"modalities are mixed ({_listed(found.modalities)}): data.only chooses files by their path")
+    if 1 < len(found.series) <= 20:
+        lines.append("several kinds of scan are mixed: data.only chooses files by their path")
+    if found.n_patients < 10:
+        lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation")
+    if found.empty_slices:
+        lines.append(
+            f"{found.empty_slices} of the sampled slices show only background at a volume's end and will be left out"
+        )
+    if found.skipped:
+        reasons = Counter(line.reason for line in found.skipped).most_common(3)
+        lines.append(
+            f"{_many(len(found.skipped), 'file')} not used: "
+            + "; ".join(f"{count} x {text}" for text, count in reasons)
+        )
+    if found.rejected:
+        lines.append(f"{_many(len(found.rejected), 'file')} rejected:")
+    return lines or ["nothing is wrong"]
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def _listed(counts: dict[str, int], most: int = 8) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    parts = [f"{name} ({count:,})" for name, count in list(counts.items())[:most]]
+    return ", ".join(parts) + (f" and {len(counts) - most} more" if len(counts) > most else "")

@@ -1,0 +1,155 @@
+"""Measures a run from image to image on patients that training never saw, beside methods that learn no network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.errors import DataError
+from radsynth.files import write_atomically
+from radsynth.metrics._paired import NUMBERS, Images, PairNumber, over_patients
+from radsynth.progress import track
+from radsynth.tasks import PairedTask
+from radsynth.verbs._applier import Applier
+from radsynth.verbs._baselines import Method, baselines
+from radsynth.verbs._tiles import convert_tiled
+
+CHUNK = 16
+FITTED = 200
+"""Training images that baselines are fitted on."""
+
+SHOWN = 12
+OWN = "this run"
+
+
+def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
+                   seed: int = 0) -> dict[str, Any]:
+    """Measure results against the truth on at most `images` images of the test split; returns what results.json holds.
+
+    The document's "pairs" holds every method ("this run" and the baselines) with each number, its interval over
+    patients, and the paired difference to this run. out: where results.json and pictures/pairs.npy are written.
+    DataError when there are no patients to measure on.
+    """
+    applier = Applier(run)
+    if not hasattr(applier.task, "pair"):
+        return _evaluate_unpaired(applier, prepared, out, images, seed)
+    task = cast(PairedTask, applier.task)
+    rows, split = _rows(prepared, images, seed)
+    fitted = _spread(prepared.indices("train"), FITTED)
+    methods: dict[str, Method] = {OWN: lambda given: _results(applier, given)}
+    methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
+    values: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in methods}
+    pictures: list[NDArray[np.float32]] = []
+    for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
+        given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
+        made = {name: np.clip(method(given), -1, 1) for name, method in methods.items()}
+        for name, results in made.items():
+            values[name].append([number.measure(results, truths) for number in NUMBERS])
+        if len(pictures) * CHUNK < SHOWN:
+            shown = task.enlarge(torch.from_numpy(given)).numpy()
+            pictures.append(_picture([shown, *made.values(), truths]))
+    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    table = {name: np.concatenate(parts, axis=1) for name, parts in values.items()}
+    document = {"version": 1, "measurements": [], "refused": [], "pairs": {
+        "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
+        "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
+        "columns": ["given", *methods, "truth"],
+        "numbers": [_number(number, k, table, patients, prepared, repetitions, seed)
+                    for k, number in enumerate(NUMBERS)],
+    }}
+    if out is not None:
+        _write(Path(out), document, np.concatenate(pictures)[:SHOWN])
+    return document
+
+
+def _rows(prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
+    """Images of the test split, or of the validation split where there is no test split."""
+    for split in ("test", "validation"):
+        rows = prepared.indices(split)
+        if len(rows):
+            return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
+    raise DataError(f"{prepared.folder} has no patients outside of training. Prepare more, or a larger held-out share.")
+
+
+def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    chosen: NDArray[np.int64] = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
+    return chosen
+
+
+def _pairs(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64], seed: int, first: int = 0,
+           ) -> tuple[Images, Images]:
+    batch = Batch(images=torch.from_numpy(prepared.images(rows)), labels=torch.from_numpy(prepared.labels(rows)),
+                  seed=seed, items=tuple(range(first, first + len(rows))))
+    given, truths = task.pair(batch)
+    return given.contiguous().numpy(), truths.contiguous().numpy()
+
+
+def _results(applier: Applier, given: Images) -> Images:
+    fine = applier.task.enlarge(torch.from_numpy(given).to(applier.device))
+    return convert_tiled(lambda x: applier.task.convert(applier.network, x, applier.target), applier.network, fine)
+
+
+def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, images: int, seed: int,
+                       ) -> dict[str, Any]:
+    """Without a truth: whether translated images look like those of the other class, of held-out patients."""
+    from radsynth.verbs.evaluate import Settings, evaluate_arrays
+
+    labels = [prepared.spec.labels.index(name) for name in (applier.target, *applier.task.targets)
+              if name in prepared.spec.labels]
+    target, source = labels[0], next(label for label in labels if label != labels[0])
+    held_out = [split for split in ("validation", "test") if len(prepared.indices(split))]
+    given = np.concatenate([prepared.indices(split, source) for split in held_out])[:images]
+    real = np.concatenate([prepared.indices(split, target) for split in held_out])
+    made = np.clip(_results(applier, prepared.images(given)), -1, 1)
+    return evaluate_arrays(prepared.images(real), prepared.images(prepared.indices("train", target)), made,
+                           intensity=prepared.intensity, units=prepared.spec.units, virtual=prepared.spec.virtual,
+                           data_hash=prepared.manifest.data_hash, settings=Settings(seed=seed), out=out)
+
+
+def _number(number: PairNumber, k: int, table: dict[str, NDArray[np.float64]], patients: NDArray[np.int64],
+            prepared: Prepared, repetitions: int, seed: int) -> dict[str, Any]:
+    """One number of all methods: value with interval, and by how much this run is better, pair by pair."""
+    scale, unit = _unit(number, prepared)
+    sign = 1 if number.better == "higher" else -1
+    methods = []
+    for name, values in table.items():
+        own = over_patients(values[k] * scale, patients, repetitions, seed)
+        line: dict[str, Any] = {"method": name, "value": own.value, "low": own.low, "high": own.high}
+        if name != OWN:
+            gain = over_patients(sign * scale * (table[OWN][k] - values[k]), patients, repetitions, seed)
+            line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}
+        methods.append(line)
+    return {"name": number.name, "title": number.title, "unit": unit, "better": number.better,
+            "meaning": number.meaning, "methods": methods}
+
+
+def _unit(number: PairNumber, prepared: Prepared) -> tuple[float, str]:
+    """Errors in Hounsfield units for CT, else in percent of the intensity range."""
+    if number.unit != "units":
+        return 1.0, number.unit
+    if prepared.spec.units == "HU":
+        return prepared.intensity.high - prepared.intensity.low, "HU"
+    return 100.0, "% of the intensity range"
+
+
+def _picture(columns: list[Images]) -> NDArray[np.float32]:
+    """(n, columns, *space): the first channel of each; of volumes the middle slice."""
+    first = [images[:, 0] if images.ndim == 4 else images[:, 0, images.shape[2] // 2] for images in columns]
+    return np.stack(first, axis=1)
+
+
+def _write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
+    """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8), allow_pickle=False)
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "pictures" / "pairs.npy", buffer.getvalue())
+    write_atomically(out / "results.json", json.dumps(document, indent=1))

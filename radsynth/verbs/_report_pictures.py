@@ -1,0 +1,108 @@
+"""Pictures of the report: sheets of images as inline PNG, charts as inline SVG whose colours follow the page's."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.verbs._grid import grid
+
+COLOURS = {"#101112": "var(--ink)", "#202122": "var(--line)", "#303132": "var(--real)", "#404142": "var(--synthetic)",
+           "#505152": "var(--third)", "#606162": "var(--fourth)"}
+"""Stand-ins that matplotlib draws with, and the page's own colours that take their place (light and dark)."""
+INK, LINE, REAL, SYNTHETIC, THIRD, FOURTH = COLOURS
+SERIES = (REAL, SYNTHETIC, THIRD, FOURTH)
+
+
+def png(picture: NDArray[np.uint8]) -> str:
+    """(rows, columns[, 3]) as a data address."""
+    from PIL import Image as Pillow
+
+    buffer = io.BytesIO()
+    Pillow.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def sheet(images: NDArray[np.uint8], columns: int) -> str:
+    """Display values (n, c, *space) as one picture."""
+    return png(grid(np.stack([flat(image) for image in images]), columns))
+
+
+def flat(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One image (c, *space) as (rows, columns[, 3]); a volume as its middle axial, coronal and sagittal slices.
+
+    Of other than 1 or 3 channels the channels stand side by side.
+    """
+    if image.ndim == 4:
+        depth, height, width = (side // 2 for side in image.shape[1:])
+        # Slices step towards the head, which belongs on top.
+        planes = [image[:, depth], image[:, ::-1, height], image[:, ::-1, :, width]]
+        rows = max(plane.shape[1] for plane in planes)
+        image = np.concatenate([_padded(plane, rows) for plane in planes], axis=2)
+    return np.moveaxis(image, 0, -1) if len(image) == 3 else np.concatenate(list(image), axis=-1)
+
+
+def _padded(plane: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
+    missing = rows - plane.shape[1]
+    return np.pad(plane, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)))
+
+
+def course(lines: list[dict[str, Any]], names: list[str]) -> str:
+    """Logged terms over the images seen in training."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: Any) -> None:
+        for name, colour in zip(names, SERIES, strict=False):
+            points = [(line["images"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=name.replace("/", " "))
+        axes.set_xlabel("images seen in training")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if min(axes.get_ylim()) > 0:
+            axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        if len(names) > 1:
+            axes.legend(frameon=False, labelcolor=INK, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+
+    return _svg(draw)
+
+
+def histogram(found: dict[str, Any]) -> str:
+    """Intensity histograms of real and synthetic images; heights are square roots, so that rare values can be seen."""
+    def draw(axes: Any) -> None:
+        edges = np.linspace(found["low"], found["high"], len(found["real"]) + 1)
+        for name, colour in (("real", REAL), ("synthetic", SYNTHETIC)):
+            axes.stairs(np.sqrt(np.asarray(found[name], dtype=float)), edges, color=colour, linewidth=1.4, label=name)
+        axes.set_xlabel(found["units"])
+        axes.set_yticks([])
+        axes.set_ylabel("share of pixels (root)")
+        axes.legend(frameon=False, labelcolor=INK, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+
+    return _svg(draw)
+
+
+def _svg(draw: Callable[[Any], None]) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    look: Any = {"svg.fonttype": "none", "svg.hashsalt": "radsynth", "font.family": "sans-serif", "font.size": 9,
+            "axes.edgecolor": LINE, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "text.color": INK,
+            "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": LINE,
+            "grid.linewidth": 0.5, "axes.axisbelow": True, "text.parse_math": False}
+    with matplotlib.rc_context(look):
+        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+        axes = figure.subplots()
+        axes.patch.set_alpha(0)
+        axes.tick_params(length=0)
+        draw(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg"):]
+    for stand_in, colour in COLOURS.items():
+        text = text.replace(stand_in, colour)
+    return text

@@ -1,0 +1,293 @@
+"""inspect: what is in the data, what is wrong with it, what would be done. Headers of all files, pixels of a sample."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from radsynth.datasets import EmptySlice, Record, Rejected, dataset, recognise
+from radsynth.errors import RejectedFile
+from radsynth.files import write_atomically
+from radsynth.image import Image
+from radsynth.io import Header
+from radsynth.progress import track
+from radsynth.settings import Resolved
+from radsynth.verbs._inspection_page import Thumbnail, lines, page, thumbnail
+
+if TYPE_CHECKING:
+    from radsynth.plan import Fingerprint
+
+SAMPLE = 64
+"""Images whose pixels are read."""
+
+SAMPLE_BYTES = 1_000_000_000
+"""Bytes of files behind the sample, so that large volumes do not make `inspect` slow; at least FEWEST are read."""
+
+FEWEST = 4
+ENDS = 65_536
+"""Bytes at both ends of a file that are compared before the whole file is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intensity:
+    """Values of the sampled pixels: extremes, the 1st, 50th and 99th percentile, and a histogram."""
+
+    images: int
+    low: float
+    high: float
+    percentiles: tuple[float, float, float]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What `inspect` found.
+
+    n_images: images (or slices, or volumes) that can be used; n_patients: their patients
+    modality, channels, dimensions (2 or 3), median_size, bits, units, spacing: the usual one; spacing: median in mm,
+    None where unknown; virtual: made-up patients; labels, splits: images of each class and of each official split
+    formats, modalities, sizes, bits_found, series: how many images of each; notes: what is odd, with its number
+    masks: label values in the sampled masks, () without masks; duplicates: groups of equal files
+    rejected: files that cannot be used; skipped: files that are no images
+    planned: what `radsynth run` would choose, with its reason
+    """
+
+    data: str
+    kind: str
+    n_images: int
+    n_patients: int
+    modality: str
+    channels: int
+    dimensions: int
+    median_size: tuple[int, ...]
+    bits: int
+    units: str
+    spacing: tuple[float, ...] | None
+    virtual: bool
+    labels: dict[str, int]
+    splits: dict[str, int]
+    formats: dict[str, int]
+    modalities: dict[str, int]
+    sizes: dict[str, int]
+    bits_found: dict[str, int]
+    series: dict[str, int]
+    masks: tuple[int, ...]
+    empty_slices: int
+    intensity: Intensity | None
+    notes: dict[str, int]
+    duplicates: tuple[tuple[str, ...], ...]
+    rejected: tuple[Rejected, ...]
+    skipped: tuple[Rejected, ...]
+    planned: tuple[dict[str, Any], ...] = ()
+    pictures: tuple[Thumbnail, ...] = field(default=(), repr=False)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the plan looks at."""
+        from radsynth.plan import Fingerprint
+
+        return Fingerprint(
+            images=self.n_images,
+            patients=self.n_patients,
+            modality=self.modality,
+            channels=self.channels,
+            size=self.median_size,
+            labels=self.labels,
+            virtual=self.virtual,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for JSON, without the pictures."""
+        document = asdict(self)
+        del document["pictures"]
+        return document
+
+    def text(self) -> str:
+        """For a person at a terminal."""
+        return "\n".join(lines(self))
+
+
+def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
+    """Look at `data`: a path, or the settings of a data set. With `out`, write inspect.html and inspection.json there.
+
+    `settings` may say how to read a path (its section "data"); else the kind is recognised. DataError when there is no
+    image that can be used.
+    """
+    if isinstance(data, str | Path):
+        source = (
+            dataset(recognise(Path(data))).Settings(path=Path(data)) if settings is None else settings.section("data")
+        )
+    else:
+        source = data
+    module = dataset(source.kind)
+    rejected: list[Rejected] = []
+    records = list(module.records(source, rejected))
+    samples, broken = _sample(records)
+    found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples, [*rejected, *broken])
+    found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
+    found = replace(found, planned=_planned(found))
+    if out is not None:
+        out = Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "inspection.json", json.dumps(found.to_json(), indent=1))
+        write_atomically(out / "inspect.html", page(found))
+    return found
+
+
+def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], list[Rejected]]:
+    """(record, image) of up to SAMPLE records spread evenly, None for an empty slice; and what cannot be decoded."""
+    chosen = [records[int(index)] for index in np.unique(np.linspace(0, len(records) - 1, min(SAMPLE, len(records))))]
+    samples: list[tuple[Record, Image | None]] = []
+    broken, seen, read = [], set[str](), 0
+    for record in track(chosen, len(chosen), "reading a sample", "images"):
+        new = [file for file in record.files if file not in seen]
+        read += sum(Path(file).stat().st_size for file in new if Path(file).exists())
+        if len(samples) >= FEWEST and read > SAMPLE_BYTES:
+            break
+        seen.update(new)
+        try:
+            samples.append((record, record.load()))
+        except EmptySlice:
+            samples.append((record, None))
+        except RejectedFile as error:
+            broken.append(Rejected(path=record.source, reason=str(error)))
+    return samples, broken
+
+
+def _gather(
+    data: str, kind: str, records: list[Record], samples: list[tuple[Record, Image | None]], rejected: list[Rejected]
+) -> Inspection:
+    images = [image for _, image in samples if image is not None]
+    headers = [record.header for record in records if record.header is not None] or [
+        _header_of(image) for image in images
+    ]
+    known = [header.modality for header in headers if header.modality != "OT"]
+    modalities = Counter(known or [image.modality for image in images] or ["OT"])
+    modality = modalities.most_common(1)[0][0]
+    units = Counter([image.units for image in images if image.modality == modality] or ["stored"]).most_common(1)[0][0]
+    dimensions = Counter(len(header.size) for header in headers).most_common(1)[0][0]
+    sizes = [header.size for header in headers if len(header.size) == dimensions]
+    spacings = [header.spacing for header in headers if header.spacing and len(header.spacing) == dimensions]
+    masks = [image.mask for image in images if image.mask is not None]
+    values = np.unique(np.concatenate([np.unique(mask) for mask in masks])) if masks else np.zeros(0, np.uint8)
+    notes = Counter(note for header in headers for note in header.notes)
+    return Inspection(
+        data=data,
+        kind=kind,
+        n_images=len(records),
+        n_patients=len({record.patient for record in records}),
+        modality=modality,
+        channels=Counter(header.channels for header in headers).most_common(1)[0][0],
+        dimensions=dimensions,
+        median_size=tuple(int(side) for side in np.median(sizes, axis=0)),
+        bits=max(header.bits for header in headers),
+        units=units,
+        virtual=False,
+        spacing=tuple(float(step) for step in np.median(spacings, axis=0)) if spacings else None,
+        labels=dict(sorted(Counter(record.label for record in records if record.label is not None).items())),
+        splits=_counts(record.split for record in records if record.split),
+        formats=_counts(header.format for header in headers),
+        modalities=dict(modalities.most_common()),
+        sizes=_counts(" x ".join(map(str, header.size)) for header in headers),
+        bits_found=_counts(str(header.bits) for header in headers),
+        masks=tuple(int(value) for value in values),
+        series=_counts(header.series for header in headers if header.series),
+        empty_slices=len(samples) - len(images),
+        intensity=_intensity(images),
+        notes=dict(notes.most_common()),
+        duplicates=_duplicates(records),
+        rejected=tuple(line for line in rejected if not line.skipped),
+        skipped=tuple(line for line in rejected if line.skipped),
+        pictures=tuple(thumbnail(record, image) for record, image in samples if image is not None),
+    )
+
+
+def _header_of(image: Image) -> Header:
+    """A header for data that comes from no file."""
+    return Header(
+        format="none",
+        size=image.space,
+        channels=len(image.channels),
+        modality=image.modality,
+        units=image.units,
+        bits=image.bits,
+        spacing=image.spacing,
+    )
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
+
+
+def _intensity(images: list[Image]) -> Intensity | None:
+    if not images:
+        return None
+    each = max(1000, 4_000_000 // len(images))
+    values = np.concatenate([image.pixels.ravel()[:: max(1, image.pixels.size // each)] for image in images]).astype(
+        np.float64
+    )
+    low, high = float(values.min()), float(values.max())
+    counts, edges = np.histogram(values, bins=64, range=(low, high if high > low else low + 1))
+    first, middle, last = (float(value) for value in np.percentile(values, (1, 50, 99)))
+    return Intensity(
+        images=len(images),
+        low=low,
+        high=high,
+        percentiles=(first, middle, last),
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+    )
+
+
+def _duplicates(records: list[Record]) -> tuple[tuple[str, ...], ...]:
+    """Sources of files with equal content. Only files of equal size are read, their ends first."""
+    owners: dict[str, str] = {}
+    for record in records:
+        if len(record.files) == 1:
+            owners.setdefault(record.files[0], record.source.partition("#")[0])
+    groups: list[list[str]] = [list(owners)]
+    for key in (_size, _ends, _content):
+        finer: dict[Any, list[str]] = defaultdict(list)
+        for number, group in enumerate(groups):
+            for file in group:
+                finer[number, key(Path(file))].append(file)
+        groups = [group for group in finer.values() if len(group) > 1]
+    return tuple(tuple(owners[file] for file in group) for group in groups)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _ends(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        head = file.read(ENDS)
+        if path.stat().st_size > ENDS:
+            file.seek(-ENDS, 2)
+            head += file.read(ENDS)
+    return blake2b(head, digest_size=16).digest()
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size <= 2 * ENDS:
+        return b""  # its ends were the whole
+    digest = blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.digest()
+
+
+def _planned(found: Inspection) -> tuple[dict[str, Any], ...]:
+    from radsynth.device import here
+    from radsynth.plan import plan
+
+    return tuple(asdict(choice) for choice in plan(found.fingerprint, here(), {}))

@@ -1,0 +1,287 @@
+"""Prepares: images of any kind in, shards of fixed-size integer arrays with a manifest out.
+
+The same command again goes on where it stopped, or returns the finished folder at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, TypeAdapter
+
+from radsynth.arrays import IntensityMap, Prepared
+from radsynth.datasets import EmptySlice, Record, Rejected, dataset
+from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.io import Header
+from radsynth.progress import Progress
+from radsynth.settings import Resolved, settings
+from radsynth.verbs._pool import cores, run_all
+from radsynth.verbs._prepared import Made, begin, decide, finish, open_finished
+from radsynth.verbs._shards import Plan, Shard, make_shard, volume_of
+from radsynth.verbs._split import official_splits, split_patients
+
+__all__ = ["Settings", "automatic_size", "prepare"]
+
+FORMAT = 1
+"""Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
+
+SHARD_BYTES = 2**26
+"""A shard takes at most about this much, so that a worker's memory is bounded for volumes too."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@settings
+class Settings:
+    """Preparing: how images become arrays."""
+
+    size: Annotated[tuple[Annotated[int, Field(ge=4, le=2048)], ...], Field(min_length=2, max_length=3)] | None = None
+    """Rows and columns, or slices, rows and columns; null: the median size of the data, in multiples of 16 (of 8 for
+    small images)."""
+    fit: Literal["pad", "crop"] = "pad"
+    """Images of other proportions: pad them with background, or fill the size and crop the rest. Never stretched."""
+    enlarge: bool = False
+    """Enlarge images that are smaller than the size, instead of only padding them."""
+    channels: Literal["keep", "grey"] = "keep"
+    """Keep the channels, or make colour grey."""
+    intensity: Literal["auto", "window", "percentiles", "bits"] = "auto"
+    """How values are mapped. auto: window for CT (Hounsfield units), percentiles of each volume for MR, NIfTI and
+    floating point, the stored bits for radiographs and pictures."""
+    window: tuple[float, float] = (-1024.0, 1500.0)
+    """Lowest and highest value that a window keeps, in Hounsfield units."""
+    percentiles: tuple[Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]] = (0.5, 99.5)
+    """Percentiles of a volume that become black and white."""
+    masks: Literal["auto", "off"] = "auto"
+    """auto: keep masks when at least half of the images have one, and reject the images that have none."""
+    train: Share = 0.7
+    """Share of the patients for training."""
+    validation: Share = 0.15
+    """Share of the patients for validation; the rest is for the test."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Another number splits the patients otherwise."""
+    official: bool = True
+    """Keep the split that comes with the data, if one does."""
+    shard: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Images in a file of arrays, at most; a volume's slices stay together."""
+    strict: bool = False
+    """End with an error if any file has to be rejected."""
+
+
+def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = None) -> Prepared:
+    """Make the prepared folder `out` from the data set that the settings section `data` describes.
+
+    workers: processes, default one for each core; the arrays are the same for any number. Raises DataError when the
+    data cannot be used as a whole, FolderError when `out` holds something else or cannot be written, Interrupted.
+    """
+    options = settings.section("prepare", Settings)
+    _check(options)
+    out, rejected = Path(out), list[Rejected]()
+    records = list(dataset(data.kind).records(data, rejected))
+    source = _source_hash(data, options, records)
+    finished = open_finished(out, source)
+    if finished is not None:
+        return finished
+    _check_rejected(rejected, options.strict)
+    known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
+    plan = _plan(options, known, rejected)
+    records = [record for record, _ in known]
+    chunks = _chunks(records, plan, options.shard)
+    salt = begin(out, source)
+    shards = _make(out / "shards", chunks, plan, cores() if workers is None else workers)
+    entries = [entry for shard in shards for entry in shard.entries]
+    outcome = decide(records, entries, rejected, masks=options.masks == "auto")
+    _check_rejected(outcome.rejected, options.strict)
+    split = _split(records, outcome.usable, options)
+    formats = Counter(facts.format for _, facts in known)
+    made = Made(
+        plan=plan,
+        shards=shards,
+        records=records,
+        outcome=outcome,
+        split=split,
+        salt=salt,
+        source=source,
+        format=formats.most_common(1)[0][0],
+        virtual=getattr(dataset(data.kind), "VIRTUAL", False),
+        shard_size=options.shard,
+    )
+    finish(out, made)
+    return Prepared(out)
+
+
+def _check(options: Settings) -> None:
+    problems = []
+    if options.train + options.validation > 1:
+        problems.append(f"prepare.train + prepare.validation is {options.train + options.validation:g}; at most 1")
+    for name in ("window", "percentiles"):
+        low, high = getattr(options, name)
+        if low >= high:
+            problems.append(f"prepare.{name}: {low:g} must be below {high:g}")
+    if problems:
+        raise SettingsError("; ".join(problems) + ".")
+
+
+def _source_hash(data: Any, options: Settings, records: Sequence[Record]) -> str:
+    """A hash of the settings, the records and the size and time of their files; where they lie does not matter."""
+    digest = hashlib.sha256(f"{FORMAT} {data.kind}".encode())
+    for section in (data, options):
+        plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude={"path"})
+        digest.update(json.dumps(plain, sort_keys=True).encode())
+    for record in records:
+        digest.update(repr((record.source, record.patient, record.label, record.split)).encode("utf-8", "replace"))
+    for name in sorted({name for record in records for name in record.files}):
+        state = Path(name).stat()
+        digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _facts(record: Record, rejected: list[Rejected]) -> Header | None:
+    """The record's header; without one the image is loaded for it. None, with a line in `rejected`, if that fails."""
+    if record.header is not None:
+        return record.header
+    try:
+        image = record.load()
+    except EmptySlice:
+        return None
+    except RejectedFile as error:
+        rejected.append(Rejected(path=record.source, reason=str(error)))
+        return None
+    return Header(
+        format="picture",
+        size=image.space,
+        channels=len(image.pixels),
+        modality=image.modality,
+        units=image.units,
+        bits=image.bits,
+        spacing=image.spacing,
+    )
+
+
+def _check_rejected(rejected: Sequence[Rejected], strict: bool) -> None:
+    wrong = [line for line in rejected if not line.skipped]
+    if strict and wrong:
+        lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:10])
+        raise DataError(f"prepare.strict is set and {len(wrong)} files cannot be used:{lines}")
+
+
+class Group(NamedTuple):
+    """What images must have in common to be learned together. deep: stored values of more than 8 bits matter."""
+
+    dimensions: int
+    modality: str
+    channels: int
+    units: str
+    method: str
+    deep: bool
+
+    def __str__(self) -> str:
+        depth = " of more than 8 bits" if self.deep else ""
+        plural = "s" if self.channels > 1 else ""
+        return f"{self.dimensions}-D, {self.modality}, {self.channels} channel{plural}, {self.units} values{depth}"
+
+
+def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: Sequence[Rejected]) -> Plan:
+    """Decide what is done to every image."""
+    if not known:
+        wrong = [line for line in rejected if not line.skipped] or list(rejected)
+        lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:5])
+        raise DataError(f"There is no image that can be used; {len(rejected)} files were rejected or skipped.{lines}")
+    group = _only_group(options, known)
+    size = options.size or automatic_size([facts.size for _, facts in known])
+    if len(size) != group.dimensions:
+        raise SettingsError(f"prepare.size={list(size)} has {len(size)} numbers, but the data is {group.dimensions}-D.")
+    levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255
+    low, high = options.window if group.method == "window" else (0.0, float(levels))
+    return Plan(
+        size=size,
+        intensity=IntensityMap(method=group.method, low=low, high=high, levels=levels),
+        channels=group.channels,
+        modality=group.modality,
+        units=group.units,
+        grey=options.channels == "grey",
+        percentiles=options.percentiles,
+        crop=options.fit == "crop",
+        enlarge=options.enlarge,
+    )
+
+
+def _only_group(options: Settings, known: Sequence[tuple[Record, Header]]) -> Group:
+    """What all images have in common; DataError that names the groups when there are several."""
+    groups: dict[Group, list[str]] = defaultdict(list)
+    for record, facts in known:
+        channels = 1 if options.channels == "grey" and facts.channels == 3 else facts.channels
+        method = options.intensity if options.intensity != "auto" else _method(facts)
+        deep = method == "bits" and facts.bits > 8
+        groups[Group(len(facts.size), facts.modality, channels, facts.units, method, deep)].append(record.source)
+    if len(groups) > 1:
+        lines = "".join(f"\n  {len(names)} images: {group} (such as {names[0]})" for group, names in groups.items())
+        raise DataError(
+            f"The data mixes {len(groups)} groups of images that one network cannot learn together:{lines}\n"
+            "Give a folder with one of them, or set data.modality or prepare.channels=grey where that makes them alike."
+        )
+    return next(iter(groups))
+
+
+def _method(facts: Header) -> str:
+    """window, percentiles or bits, by what the image is. An 8-bit picture's values were chosen when it was made."""
+    if facts.units == "HU":
+        return "window"
+    scanned = facts.modality in ("MR", "PT", "NM") or facts.format in ("nifti", "metaimage")
+    picture = facts.bits <= 8 and facts.format in ("picture", "npz")
+    return "percentiles" if facts.bits > 16 or (scanned and not picture) else "bits"
+
+
+def automatic_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The median of each side, rounded up to a multiple of 16 (up to 48: of 8): the median image is only padded."""
+    sides = [median(side) for side in zip(*sizes, strict=True)]
+    return tuple(max(8, (step := 16 if side > 48 else 8) * math.ceil(side / step)) for side in sides)
+
+
+def _chunks(records: Sequence[Record], plan: Plan, most: int) -> list[list[Record]]:
+    """The records of each shard, in order. Slices of one volume stay together where they share a range."""
+    per_image = plan.channels * (2 if plan.intensity.levels > 255 else 1)
+    for side in plan.size:
+        per_image *= side
+    most = max(1, min(most, SHARD_BYTES // per_image))
+    whole = plan.intensity.method == "percentiles"
+    volumes = (list(group) for _, group in groupby(records, key=volume_of))
+    groups = list(volumes) if whole else [[record] for record in records]
+    chunks: list[list[Record]] = [[]]
+    for group in groups:
+        if chunks[-1] and len(chunks[-1]) + len(group) > most:
+            chunks.append([])
+        chunks[-1] += group
+    return chunks
+
+
+def _make(folder: Path, chunks: Sequence[Sequence[Record]], plan: Plan, workers: int) -> list[Shard]:
+    """Every shard: those that an earlier call finished are read, the others are made."""
+    shards = {n: shard for n in range(len(chunks)) if (shard := Shard.read(folder / f"{n:05d}.json")) is not None}
+    missing = [n for n in range(len(chunks)) if n not in shards]
+    total, done = sum(map(len, chunks)), sum(len(chunks[n]) for n in shards)
+    with Progress(total, "preparing", "images") as progress:
+        for position, shard in run_all(make_shard, [(folder, n, chunks[n], plan) for n in missing], workers):
+            number = missing[position]
+            shards[number] = shard
+            done += len(chunks[number])
+            progress.update(done)
+    return [shards[n] for n in range(len(chunks))]
+
+
+def _split(records: Sequence[Record], usable: Sequence[int], options: Settings) -> dict[str, str]:
+    """The split of each patient: the official one if there is one, else drawn. DataError for a patient in two."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    for position in usable:
+        labels[records[position].patient].add(records[position].label or "")
+    given: dict[str, str] = official_splits([records[i] for i in usable]) if options.official else {}
+    rest = {name: frozenset(found) for name, found in labels.items() if name not in given}
+    fractions = (options.train, options.validation, 1 - options.train - options.validation)
+    return {**given, **split_patients(rest, fractions, options.split_seed)}

@@ -1,0 +1,99 @@
+"""The main job: inspect, plan, prepare, train, generate, evaluate, report. The same command again goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from radsynth.arrays import Prepared
+from radsynth.datasets import recognise
+from radsynth.device import here
+from radsynth.files import write_atomically
+from radsynth.plan import Choice, document, plan
+from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_yaml, resolve
+from radsynth.verbs.evaluate import evaluate_prepared
+from radsynth.verbs.generate import Generated, generate, sample
+from radsynth.verbs.generate import Settings as GenerateSettings
+from radsynth.verbs.inspect import inspect
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.report import report
+from radsynth.verbs.train import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the main job leaves: the run folder, the synthetic data set, the report, the measurements."""
+
+    run: Path
+    synthetic: Path
+    report: Path
+    results: dict[str, Any]
+
+
+def run(
+    data: Path | None = None,
+    out: Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    settings_file: Path | None = None,
+    preset: str | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+) -> Result:
+    """Learn from `data` (without: the embedded virtual brain cohort) and leave everything in the run folder `out`.
+
+    `out` is runs/NAME by default. Raises our errors; whatever was finished stays, and the same call goes on from there.
+    """
+    documents = _documents(data, settings_file, preset, seed)
+    given = resolve(*documents, overrides=overrides, sections=("data",))
+    data_settings = given.section("data")
+    out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
+    budgeted = read_budget(budget) if budget else {}
+    choices = _plan(given, out, dict(budgeted.get("train", {})))
+    settings = resolve(document(choices), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
+    prepared = prepare(data_settings, out / "data", settings=settings)
+    train(out / "data", out, settings=settings)
+    made = _generate(settings, prepared, out)
+    results = _evaluate(settings, prepared, out, made)
+    return Result(run=out, synthetic=made.folder, report=report(out), results=results)
+
+
+def _documents(data: Path | None, settings_file: Path | None, preset: str | None, seed: int | None) -> list[Any]:
+    """What was given, weakest first: the kind that the data looks like, a preset, a file, the data's path, the seed."""
+    documents: list[dict[str, Any]] = [{"data": {"kind": recognise(Path(data)) if data else "brain"}}]
+    documents += [read_preset(preset)] if preset else []
+    documents += [read_yaml(settings_file)] if settings_file else []
+    documents += [{"data": {"path": str(data)}}] if data else []
+    documents += [{"seed": seed}] if seed is not None else []
+    return documents
+
+
+def _plan(given: Resolved, out: Path, budget: dict[str, float]) -> list[Choice]:
+    """Inspect and plan, or take both from the run folder when it has them: a plan is made once."""
+    kept = out / "plan.json"
+    if kept.exists():
+        return [Choice(**line) for line in json.loads(kept.read_text(encoding="utf-8"))]
+    found = inspect(given.section("data"))
+    model = given.kind("model") if given.given("model").get("kind") else ""
+    choices = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "inspection.json", json.dumps(found.to_json(), indent=1))
+    write_atomically(kept, json.dumps([asdict(choice) for choice in choices], indent=1))
+    return choices
+
+
+def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:
+    options = settings.section("generate", GenerateSettings)
+    count = options.count or min(max(len(prepared.indices("train")), 500), 2000)
+    return generate(out, out / "synthetic", count=count, format=options.format or None,
+                    truncation=options.truncation, seed=settings.seed)
+
+
+def _evaluate(settings: Resolved, prepared: Prepared, out: Path, made: Generated) -> dict[str, Any]:
+    """Measure the very images that were written: the same items, before they were rounded for their files."""
+    options = settings.section("generate", GenerateSettings)
+    images, _ = sample(out, made.count, seed=settings.seed, truncation=options.truncation)
+    return evaluate_prepared(prepared, images, settings=settings.section("evaluate"), out=out)

@@ -1,0 +1,183 @@
+"""Trains: prepared data in, a run folder with an averaged generator out. The same command again resumes it.
+
+With a budget in images the result is a function of data, settings and seed alone, bit for bit on a CPU, interrupted or
+not. With a budget in seconds the schedule follows the clock.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from radsynth.arrays import Prepared
+from radsynth.checkpoints import load_checkpoint
+from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
+from radsynth.progress import Progress
+from radsynth.run_folder import RunFolder
+from radsynth.settings import Resolved, read_yaml
+from radsynth.tasks import build
+from radsynth.verbs._loop import Loop, Settings
+
+__all__ = ["Settings", "train"]
+
+LOG_SECONDS = 2.0
+"""Seconds between lines of log.jsonl."""
+BUDGET = ("images", "seconds")
+"""The settings of `train` that may change when a run is continued."""
+
+
+def train(prepared: Path, run: Path, *, settings: Resolved) -> RunFolder:
+    """Train until the budget is spent, from the last checkpoint of `run` if there is one.
+
+    Raises SettingsError for settings that cannot work, FolderError for a run of other settings or data, a damaged
+    checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM.
+    """
+    data, folder = Prepared(prepared), RunFolder(run)
+    options = settings.section("train", Settings)
+    _check(options, data)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    with folder.lock():
+        _begin(folder, settings, data)
+        if folder.trained and folder.load_weights()[1]["budget"] == _budget(options):
+            return folder
+        loop = Loop(task, options, data, folder, settings.seed)
+        _resume(loop, folder)
+        with _stop_requests() as stopping, Progress(1.0, "training") as progress:
+            try:
+                _drive(loop, folder, stopping, progress)
+            except TrainingError as error:
+                folder.event("stopped", loop.images, str(error))
+                raise TrainingError(
+                    f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate "
+                    "or raise task.penalty_weight, and train into a new run folder."
+                ) from None
+        if loop.doctor:
+            loop.doctor.choose(loop)
+        facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(options),
+                 "model": settings.kind("model"), "task": settings.kind("task"), "keeps": task.keeps}
+        loop.calibrate()
+        digest = folder.save_weights(loop.average.network.state_dict(), facts)
+        folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.")
+    return folder
+
+
+def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress: Progress) -> None:
+    """Step until the budget is spent: log, preview, save. Interrupted when a stop is asked for."""
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    start = time.monotonic() - loop.seconds
+    logged = saved = loop.seconds
+    logged_images = loop.images
+    previews = int(loop.progress * loop.options.previews)
+    with SummaryWriter(str(folder.path / "tensorboard"), purge_step=loop.images) as board:
+        while not loop.finished:
+            try:
+                terms = loop.take_step()
+                loop.seconds = now = time.monotonic() - start
+                stop = stopping()
+                if stop or loop.finished or now - saved >= loop.options.checkpoint_minutes * 60:
+                    loop.save()
+                    saved = now
+            except TrainingError as error:
+                if not (loop.doctor and loop.doctor.recover(loop, error)):
+                    raise
+                logged_images = loop.images
+                continue
+            if now - logged >= LOG_SECONDS or loop.finished:
+                rate = (loop.images - logged_images) / max(now - logged, 1e-9)
+                folder.log({"step": loop.step, "images": loop.images, "seconds": round(now, 2),
+                            "images_per_second": round(rate, 1), **terms})
+                for name, value in terms.items():
+                    board.add_scalar(name, value, loop.images)
+                logged, logged_images = now, loop.images
+            progress.update(loop.progress, f"{loop.images} images, {loop.images / now:.0f}/s")
+            if stop:
+                folder.event("interrupted", loop.images, "Stopped on request; the same command goes on from here.")
+                raise Interrupted(f"Stopped on request after {loop.images} images. Repeat the command to go on.")
+            if int(loop.progress * loop.options.previews) > previews:
+                previews = int(loop.progress * loop.options.previews)
+                loop.preview()
+
+
+def _check(options: Settings, data: Prepared) -> None:
+    if not options.images and not options.seconds:
+        raise SettingsError("train needs a budget: set train.images or train.seconds, or give --budget 5min.")
+    if options.batch % options.accumulate:
+        raise SettingsError(
+            f"train.accumulate={options.accumulate} must divide train.batch={options.batch} without a remainder."
+        )
+    if not len(data.indices("train")):
+        raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
+
+
+def _budget(options: Settings) -> dict[str, float]:
+    return {name: getattr(options, name) for name in BUDGET}
+
+
+def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
+    """Write down what the run is, or check that a run which has begun is the same."""
+    for name in ("task", "model", "augment", "train"):
+        settings.section(name)
+    if not folder.begun:
+        folder.begin(settings.to_yaml(), data.manifest, _labels(data))
+        return
+    old, new = read_yaml(folder.path / "settings.yaml"), settings.document()
+    changed = [
+        f"{section}.{key}: {_get(old, section, key)} then, {_get(new, section, key)} now"
+        for section in ("task", "model", "augment", "train")
+        for key in {**old.get(section, {}), **new.get(section, {})}
+        if _get(old, section, key) != _get(new, section, key) and (section, key) not in {("train", k) for k in BUDGET}
+    ]
+    if old.get("seed") != new.get("seed"):
+        changed.append(f"seed: {old.get('seed')} then, {new.get('seed')} now")
+    if folder.description()["data_hash"] != data.manifest.data_hash:
+        changed.append("the prepared data is not the same")
+    if changed:
+        raise FolderError(
+            f"{folder.path} was begun with other settings or data: {'; '.join(changed)}. Repeat it with the same ones, "
+            "or choose a new run folder."
+        )
+    folder.begin(settings.to_yaml(), data.manifest, _labels(data))
+
+
+def _labels(data: Prepared) -> dict[str, int]:
+    """Training images of each class."""
+    return {name: len(data.indices("train", label)) for label, name in enumerate(data.spec.labels)}
+
+
+def _get(document: dict[str, Any], section: str, key: str) -> Any:
+    return document.get(section, {}).get(key)
+
+
+def _resume(loop: Loop, folder: RunFolder) -> None:
+    found = load_checkpoint(folder.checkpoints)
+    if found is None:
+        loop.save()  # the first place that the training doctor can go back to
+        return
+    state, _, damaged = found
+    for text in damaged:
+        folder.event("damaged checkpoint", state["images"], text)
+    loop.restore(state)
+    folder.rewind_log(loop.images)
+    folder.event("resumed", loop.images, f"Training went on after {loop.images} images.")
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM has come; the step that is under way is finished first."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,93 @@
+"""Writes docs/cli.md and docs/settings.md from the code. tests/test_docs.py compares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+import radsynth
+from radsynth.cli import app
+from radsynth.settings import PRESETS
+from radsynth.verbs.show import KindHelp, SectionHelp, show
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MARK = "<!-- Written by scripts/docs from the code: change the code, then run `make docs`. -->\n"
+
+
+def cli_page() -> str:
+    """Every command's help."""
+    runner = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"})
+    parts = ["# The command line\n", MARK]
+    for verb in ("", *radsynth.VERBS):
+        result = runner.invoke(app, [*([verb] if verb else []), "--help"], prog_name="radsynth")
+        assert result.exit_code == 0, result.output
+        lines = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+        parts.append(f"## radsynth {verb}".rstrip() + f"\n\n```text\n{lines}\n```\n")
+    parts.append(
+        "## Exit codes\n\n"
+        "| code | meaning |\n| --- | --- |\n"
+        "| 0 | done |\n"
+        "| 1 | a fault of radsynth; the message names the file with the details |\n"
+        "| 2 | settings, options or input that cannot be used |\n"
+        "| 3 | a folder that is missing, incomplete, foreign, damaged or cannot be written |\n"
+        "| 4 | training had to stop; the last good checkpoint is kept |\n"
+        "| 130 | stopped on request; the same command goes on where it stopped |\n\n"
+        "With `RADSYNTH_DEBUG=1` every error also shows its traceback.\n"
+    )
+    return "\n".join(parts)
+
+
+def settings_page() -> str:
+    """Every section and kind with its settings, then every plug-in."""
+    parts = [
+        "# Settings and kinds\n",
+        MARK,
+        "A settings file (`--settings FILE`) holds sections with settings below them; `section.key=value` on the\n"
+        "command line says the same and wins over the file. A new `kind` replaces its section. Nothing here must be\n"
+        "set except where the default is missing. `seed` (default 0) stands beside the sections.\n",
+    ]
+    for section in show("settings"):
+        assert isinstance(section, SectionHelp)
+        parts += _section(section)
+    presets = [(f"`{path.stem}`", path.read_text(encoding="utf-8").partition("\n")[0][2:]) for path in _presets()]
+    parts.append("## Presets\n\nSettings that ship with radsynth: `--preset NAME`.\n")
+    parts.append(_table(("preset", "what it is"), presets))
+    parts.append("## Every kind\n\nEach is one file: `kind: dcgan` is `radsynth/models/dcgan.py`.\n")
+    rows = [kind for kind in show("kinds") if isinstance(kind, KindHelp)]
+    parts.append(_table(("folder", "kind", "what it is"), [(k.folder, f"`{k.kind}`", k.meaning) for k in rows]))
+    return "\n".join(parts)
+
+
+def _presets() -> list[Path]:
+    return sorted(PRESETS.glob("*.yaml"))
+
+
+def _section(section: SectionHelp) -> list[str]:
+    kind = f", kind `{section.kind}`" + (" (default)" if section.is_default else "") if section.kind else ""
+    rows = [
+        (f"`{section.section}.{s.name}`", f"`{s.default}`" if s.default is not None else "", s.allowed, s.meaning)
+        for s in section.settings
+    ]
+    return [
+        f"## {section.section}{kind}\n",
+        f"{section.meaning}\n",
+        _table(("setting", "default", "allowed", "meaning"), rows),
+    ]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    cells = ("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(cells) + "\n"
+
+
+def main() -> None:
+    """Write both pages."""
+    for name, page in (("cli.md", cli_page), ("settings.md", settings_page)):
+        (DOCS / name).write_text(page(), encoding="utf-8")
+        print(f"docs/{name}")
+
+
+if __name__ == "__main__":
+    main()

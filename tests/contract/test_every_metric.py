@@ -1,0 +1,77 @@
+"""Every module of radsynth/metrics keeps the contract of the package's docstring."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from radsynth.errors import DataError
+from radsynth.metrics import Comparison, Measurement, Sample, modules
+
+MODULES = modules()
+
+
+def sample(n: int, seed: int) -> Sample:
+    generator = np.random.default_rng(seed)
+    histograms = generator.random((n, 1, 1024), dtype=np.float32)
+    return Sample(
+        features=generator.normal(size=(n, 12)).astype(np.float32),
+        thumbnails=generator.uniform(-1, 1, (n, 16)).astype(np.float32),
+        histograms=histograms / histograms.sum(-1, keepdims=True), patients=np.arange(n) // 2,
+    )
+
+
+def comparison(n: int) -> Comparison:
+    training = sample(3 * n, 3)
+    return Comparison(real=sample(n, 1), synthetic=sample(n, 2), floor=training.take(np.arange(n)), training=training,
+                      features="test features", scale=100.0, units="HU")
+
+
+def test_the_folder_has_the_first_metrics() -> None:
+    assert {"coverage", "fidelity", "histogram", "neighbours"} <= set(MODULES)
+
+
+def test_names_are_unique_over_all_modules() -> None:
+    names = [number.name for module in MODULES.values() for number in module.NUMBERS]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
+class TestEveryMetric:
+    def test_gives_one_measurement_for_each_number(self, module: ModuleType) -> None:
+        n = max(module.MINIMUM, 60)
+        found: list[Measurement] = module.measure(comparison(n), repetitions=12, seed=0)
+        assert [one.name for one in found] == [number.name for number in module.NUMBERS]
+        for one in found:
+            assert one.n == n
+            assert one.low <= one.value <= one.high
+            assert one.floor_low <= one.floor <= one.floor_high
+            assert one.floor_high > one.floor_low, "an interval of width 0 says nothing"
+            assert all(map(math.isfinite, (one.value, one.low, one.high, one.floor, one.floor_low, one.floor_high)))
+            assert one.features in ("test features", "")
+
+    def test_explains_itself(self, module: ModuleType) -> None:
+        for number in module.NUMBERS:
+            assert number.better in ("lower", "higher", "closer to floor")
+            assert number.unit in ("", "share", "units")
+            assert len(number.meaning) > 40 and number.meaning.endswith(".")
+
+    def test_refuses_too_few_images_and_names_the_number_needed(self, module: ModuleType) -> None:
+        with pytest.raises(DataError, match=str(module.MINIMUM)):
+            module.measure(comparison(module.MINIMUM - 1), repetitions=12, seed=0)
+
+    def test_depends_on_the_seed_alone(self, module: ModuleType) -> None:
+        pair = comparison(max(module.MINIMUM, 60))
+        assert module.measure(pair, repetitions=12, seed=5) == module.measure(pair, repetitions=12, seed=5)
+
+    def test_real_against_real_is_at_the_floor(self, module: ModuleType) -> None:
+        for one in module.measure(comparison(100), repetitions=12, seed=0):
+            assert one.low <= one.floor_high and one.floor_low <= one.high, one.name
+
+
+def test_unequal_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="equal numbers"):
+        Comparison(real=sample(10, 1), synthetic=sample(9, 2), floor=sample(10, 3), features="test")

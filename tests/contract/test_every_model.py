@@ -1,0 +1,154 @@
+"""Every network kind: shapes, ranges, classes, channels, odd sizes, 2-D and 3-D, and learning signals in every weight."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.models import build, takes
+from radsynth.settings import kinds, settings_class
+
+FAMILIES = {kind: takes(settings_class("model", kind)()) for kind in kinds("models")}
+KINDS = [kind for kind, family in FAMILIES.items() if family == "noise"]
+IMAGE_KINDS = [kind for kind, family in FAMILIES.items() if family == "image"]
+SPECS = {
+    "grey": ImageSpec(size=(32, 32)),
+    "classes": ImageSpec(size=(32, 32), labels=("a", "b", "c")),
+    "two channels, odd and not square": ImageSpec(size=(40, 28), channels=("t1", "t2")),
+    "volume": ImageSpec(size=(8, 16, 12)),
+}
+
+
+def sample(spec: ImageSpec, generator: torch.nn.Module, n: int = 3) -> tuple[Tensor, Tensor | None]:
+    labels = torch.arange(n) % len(spec.labels) if len(spec.labels) > 1 else None
+    images: Tensor = generator(torch.randn(n, generator.latent), labels)
+    return images, labels
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_and_gradients(kind: str, spec: ImageSpec) -> None:
+    torch.manual_seed(0)
+    networks = build(settings_class("model", kind)(), spec)
+    images, labels = sample(spec, networks["generator"])
+    assert images.shape == (3, len(spec.channels), *spec.size)
+    assert torch.isfinite(images).all()
+    logits = networks["discriminator"](images, labels)
+    assert logits.shape == (3,) and logits.dtype == torch.float32
+    logits.square().sum().backward()
+    for name, network in networks.items():
+        silent = [key for key, weight in network.named_parameters() if weight.grad is None]
+        assert not silent, f"{name}: no gradient reaches {silent}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_different_latents_give_different_images_and_classes_matter(kind: str) -> None:
+    torch.manual_seed(0)
+    spec = SPECS["classes"]
+    generator = build(settings_class("model", kind)(), spec)["generator"].eval()
+    latents = torch.randn(2, generator.latent)
+    first = generator(latents, torch.tensor([0, 0]))
+    assert not torch.allclose(first[0], first[1])
+    assert not torch.allclose(first, generator(latents, torch.tensor([1, 1])))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_batch_statistics_an_image_does_not_depend_on_its_batch(kind: str) -> None:
+    torch.manual_seed(0)
+    generator = build(settings_class("model", kind)(), SPECS["grey"])["generator"].eval()
+    latents = torch.randn(5, generator.latent)
+    assert torch.allclose(generator(latents)[2:3], generator(latents[2:3]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mlp"])
+def test_a_size_that_cannot_be_made_is_refused(kind: str) -> None:
+    with pytest.raises(SettingsError, match="5x64"):
+        build(settings_class("model", kind)(), ImageSpec(size=(5, 64)))
+
+
+def test_mlp_is_the_surveys() -> None:
+    networks = build(settings_class("model", "mlp")(), ImageSpec(size=(64, 64)))
+    shapes = [tuple(w.shape) for name, w in networks["generator"].named_parameters() if w.ndim == 2]
+    assert shapes == [(256, 100), (512, 256), (1024, 512), (4096, 1024)]
+    shapes = [tuple(w.shape) for name, w in networks["discriminator"].named_parameters() if w.ndim == 2]
+    assert shapes == [(512, 4096), (256, 512), (1, 256)]
+
+
+def test_every_kind_belongs_to_a_family_and_is_refused_in_the_other() -> None:
+    assert set(FAMILIES.values()) == {"noise", "image"} and sorted(KINDS + IMAGE_KINDS) == sorted(FAMILIES)
+    grey = SPECS["grey"]
+    for kind in KINDS:
+        with pytest.raises(SettingsError, match="must take image"):
+            build(settings_class("model", kind)(), grey, grey, 2)
+    for kind in IMAGE_KINDS:
+        with pytest.raises(SettingsError, match="must take noise"):
+            build(settings_class("model", kind)(), grey)
+
+
+def image_networks(kind: str, spec: ImageSpec) -> dict[str, torch.nn.Module]:
+    """From two channels to those of `spec`; weights away from zero, where some layers begin."""
+    torch.manual_seed(0)
+    source = ImageSpec(size=spec.size, channels=("t1", "flair"))
+    networks = build(settings_class("model", kind)(), spec, source, 2 + len(spec.channels))
+    with torch.no_grad():
+        for weight in networks["generator"].parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.02)
+    return networks
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
+def test_image_to_image_shapes_and_gradients(kind: str, spec: ImageSpec) -> None:
+    networks = image_networks(kind, spec)
+    given = torch.randn(3, 2, *spec.size)
+    made = networks["generator"](given)
+    assert made.shape == (3, len(spec.channels), *spec.size) and torch.isfinite(made).all()
+    logits = networks["discriminator"](torch.cat([given, made], dim=1))
+    assert logits.shape[:2] == (3, 1) and logits.ndim == given.ndim and logits.dtype == torch.float32
+    logits.square().sum().backward()
+    for name, network in networks.items():
+        silent = [key for key, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
+        assert not silent, f"{name}: no gradient reaches {silent}"
+
+
+@pytest.mark.parametrize("space", [(5, 7), (33, 50), (3, 9, 11)])
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
+def test_image_to_image_takes_any_size_and_each_image_alone(kind: str, space: tuple[int, ...]) -> None:
+    spec = SPECS["volume"] if len(space) == 3 else SPECS["grey"]
+    generator = image_networks(kind, spec)["generator"].eval()
+    given = torch.randn(3, 2, *space)
+    made = generator(given)
+    assert made.shape == (3, 1, *space)
+    assert torch.allclose(made[1:2], generator(given[1:2]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
+def test_image_to_image_reaches_no_further_than_it_says(kind: str) -> None:
+    generator = image_networks(kind, SPECS["grey"])["generator"].eval()
+    reach, stride = generator.reach, generator.stride
+    side = -(-(2 * reach + 3 * stride) // stride) * stride
+    given = torch.randn(1, 2, side, side, requires_grad=True)
+    centre = side // 2 + 1
+    generator(given)[0, 0, centre, centre].backward()
+    assert given.grad is not None
+    touched = given.grad[0].abs().amax(0).nonzero() - centre
+    assert 0 < int(touched.abs().max()) <= reach
+    with torch.no_grad():
+        shifted = generator(given[:, :, stride:])[0, 0, centre - stride, centre]
+        assert torch.allclose(shifted, generator(given)[0, 0, centre, centre], atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize("kind", [kind for kind, family in FAMILIES.items() if family == "code"])
+def test_an_encoder_gives_codes_that_the_generator_redraws(kind: str, spec: ImageSpec) -> None:
+    torch.manual_seed(0)
+    networks = build(settings_class("model", kind)(), spec, codes=True)
+    images, labels = sample(spec, networks["generator"])
+    assert images.shape == (3, len(spec.channels), *spec.size) and images.abs().max() <= 1
+    codes = networks["encoder"](images, labels)
+    assert codes.shape == (3, 2, networks["generator"].latent) and codes.dtype == torch.float32
+    networks["generator"](codes.sum(1), labels).square().sum().backward()
+    for name, network in networks.items():
+        silent = [key for key, weight in network.named_parameters() if weight.grad is None]
+        assert not silent, f"{name}: no gradient reaches {silent}"

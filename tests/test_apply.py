@@ -1,0 +1,209 @@
+"""Apply: formats and geometry come back, odd sizes, other data refused, bad files, repetition, units."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth.arrays import IntensityMap
+from radsynth.errors import DataError, FolderError, SettingsError
+from radsynth.image import Image
+from radsynth.io import Provenance, read, write
+from radsynth.settings import resolve
+from radsynth.verbs._applier import Applier, cut, finer_affine, join, ranges_of
+from radsynth.verbs.apply import apply
+from radsynth.verbs.train import train
+
+Make = Callable[..., Path]
+SMALL = ("model.width=4", "model.discriminator_width=4", "model.halvings=1", "train.batch=8", "train.previews=0",
+         "train.precision=32-true", "train.images=16")
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def make_run(make_prepared: Make, tmp_path: Path) -> Callable[..., Path]:
+    def make(*overrides: str, size: tuple[int, ...] = (16, 16), **spec: Any) -> Path:
+        settings = resolve(overrides=(*SMALL, *overrides))
+        train(make_prepared(n=24, size=size, **spec), tmp_path / "run", settings=settings)
+        return tmp_path / "run"
+
+    return make
+
+
+def disc(space: tuple[int, ...], seed: int = 0) -> np.ndarray[Any, Any]:
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, side) for side in space], indexing="ij"))
+    noise = np.random.default_rng(seed).integers(0, 20, space)
+    return np.asarray(np.where((grid**2).sum(0) < 0.5, 200, 0) + noise, dtype=np.uint8)[None]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
+    for name, space in (("large.png", (70, 45)), ("small.png", (9, 12)), ("sub/deep.tiff", (16, 16))):
+        (given / name).parent.mkdir(parents=True, exist_ok=True)
+        write(Image(pixels=disc(space)), given / name, provenance=FROM)
+    (given / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but nothing more")
+    result = apply(run, given, tmp_path / "out")
+    assert result.count == 3 and [r.path for r in result.rejected if not r.skipped] == ["broken.png"]
+    assert "broken.png" in (tmp_path / "out" / "rejected.csv").read_text()
+    sizes = {}
+    for row in rows(tmp_path / "out"):
+        image = read(tmp_path / "out" / row["file"])
+        assert isinstance(image, Image) and image.pixels.dtype == np.uint8
+        assert Path(row["file"]).suffix == Path(row["source"]).suffix
+        sizes[row["source"]] = image.space
+    assert sizes == {"large.png": (70, 45), "small.png": (9, 12), "sub/deep.tiff": (16, 16)}
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_the_same_call_again_is_left_as_it_is_and_another_is_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, given = make_run("task.kind=restore"), tmp_path / "in.png"
+    write(Image(pixels=disc((20, 20))), given, provenance=FROM)
+    assert apply(run, given, tmp_path / "out").count == 1
+    before = (tmp_path / "out" / "samples.csv").stat().st_mtime_ns
+    assert apply(run, given, tmp_path / "out").count == 1
+    assert (tmp_path / "out" / "samples.csv").stat().st_mtime_ns == before
+    with pytest.raises(FolderError, match="holds something else"):
+        apply(run, given, tmp_path / "out", format="npz")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".dcm"])
+def test_a_volume_through_a_network_of_slices_keeps_its_place(
+    ending: str, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("task.kind=restore", "task.factor=2", modality="MR", spacing=(1.0, 1.0), bits=12, format="nifti")
+    volume = Image(pixels=disc((6, 24, 18)).astype(np.uint16) * 10, modality="MR", bits=12, spacing=(3.0, 2.0, 2.0),
+                   affine=AFFINE)
+    write(volume, tmp_path / f"scan{ending}", provenance=FROM)
+    source = tmp_path / ("scan" if ending == ".dcm" else f"scan{ending}")
+    apply(run, source, tmp_path / "out")
+    first = tmp_path / "out" / rows(tmp_path / "out")[0]["file"]
+    made, original = read(first.parent if ending == ".dcm" else first), read(source)
+    made, original = (one[0] if isinstance(one, list) else one for one in (made, original))
+    assert isinstance(made, Image) and isinstance(original, Image)
+    assert made.space == tuple(n * f for n, f in zip(original.space, (1, 2, 2), strict=True))
+    assert made.affine is not None and original.affine is not None and made.spacing is not None
+    ends = np.array([[-0.5, -0.5, -0.5, 1], [n - 0.5 for n in original.space[::-1]] + [1]]).T
+    fine_ends = np.array([[-0.5, -0.5, -0.5, 1], [n - 0.5 for n in made.space[::-1]] + [1]]).T
+    assert np.allclose(original.affine @ ends, made.affine @ fine_ends, atol=1e-3), "the field of view must not move"
+    coarse = made.pixels.reshape(1, 6, original.space[1], 2, original.space[2], 2).mean((3, 5))
+    assert np.abs(coarse - original.pixels).mean() < 0.1 * original.pixels.mean(), "nor must what is shown in it"
+
+
+def test_dicom_results_say_that_they_are_derived_and_carry_no_identity(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    import pydicom
+
+    run = make_run("task.kind=restore", "task.what=rician", modality="MR", format="dicom", bits=12)
+    for number in (1, 2):
+        image = Image(pixels=disc((24, 18), number).astype(np.uint16), modality="MR", bits=12, spacing=(1.0, 1.0))
+        write(image, tmp_path / "in" / f"{number}.dcm", provenance=replace(FROM, index=number))
+    apply(run, tmp_path / "in", tmp_path / "out")
+    apply(run, tmp_path / "in" / "2.dcm", tmp_path / "alone")
+    found = [pydicom.dcmread(tmp_path / "out" / row["file"]) for row in rows(tmp_path / "out")]
+    alone = pydicom.dcmread(tmp_path / "alone" / rows(tmp_path / "alone")[0]["file"])
+    assert len({*(str(d.SOPInstanceUID) for d in found), str(alone.SOPInstanceUID)}) == 3
+    for dataset in found:
+        assert dataset.SyntheticData == "YES" and dataset.ImageType[0] == "DERIVED"
+        assert "DERIVED image" in dataset.ImageComments and "shows no patient" not in str(dataset)
+
+
+def test_a_volume_through_a_network_of_volumes(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("task.kind=restore", "task.axes=slices", size=(8, 12, 10))
+    write(Image(pixels=disc((5, 13, 11)), spacing=(4.0, 1.0, 1.0)), tmp_path / "in.nii.gz", provenance=FROM)
+    apply(run, tmp_path / "in.nii.gz", tmp_path / "out")
+    made = read(tmp_path / "out" / rows(tmp_path / "out")[0]["file"])
+    assert isinstance(made, Image) and made.space == (10, 13, 11) and made.spacing == (2.0, 1.0, 1.0)
+    with pytest.raises(DataError, match="single image"):
+        write(Image(pixels=disc((13, 11))), tmp_path / "flat.png", provenance=FROM)
+        apply(run, tmp_path / "flat.png", tmp_path / "flat")
+
+
+def test_translation_takes_channels_by_name_and_writes_a_file_for_each(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("task.kind=translate", channels=("t1", "t2", "flair"))
+    grey = Image(pixels=disc((20, 20)), spacing=(1.0, 1.0))
+    write(grey, tmp_path / "in.nii.gz", provenance=FROM)
+    apply(run, tmp_path / "in.nii.gz", tmp_path / "out")
+    assert [Path(row["file"]).name for row in rows(tmp_path / "out")] == ["000000_t2.nii.gz", "000000_flair.nii.gz"]
+    both = grey.replace(pixels=np.concatenate([grey.pixels] * 2), channels=("t1", "pd"))
+    write(both, tmp_path / "two.npz", provenance=FROM)
+    apply(run, tmp_path / "two.npz", tmp_path / "named")
+    made = read(tmp_path / "named" / rows(tmp_path / "named")[0]["file"])
+    assert isinstance(made, Image) and made.channels == ("t2", "flair")
+    write(both.replace(channels=("t2", "pd")), tmp_path / "other.npz", provenance=FROM)
+    with pytest.raises(DataError, match="its channels are t2, pd; the run expects t1"):
+        apply(run, tmp_path / "other.npz", tmp_path / "wrong")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"modality": "CT", "units": "HU"}, "its modality is CT; the run was trained on MR"),
+    ({"spacing": (0.5, 0.5)}, "its spacing is 0.5 x 0.5 mm; the run expects 1 x 1 mm"),
+])
+def test_other_data_than_in_training_is_refused(
+    change: dict[str, Any], message: str, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("task.kind=restore", "task.what=rician", modality="MR", spacing=(1.0, 1.0))
+    image = Image(pixels=disc((16, 16)).astype(np.int16), modality="MR", bits=12, spacing=(1.0, 1.0)).replace(**change)
+    write(image, tmp_path / "in.npz", provenance=FROM)
+    with pytest.raises(DataError, match=message):
+        apply(run, tmp_path / "in.npz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("task.kind=cycle", labels=("small", "large"))
+    write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
+    with pytest.raises(SettingsError, match="it can go to large, small"):
+        apply(run, tmp_path / "in.png", tmp_path / "out", target="huge")
+    for target in ("small", "large"):
+        assert apply(run, tmp_path / "in.png", tmp_path / target, target=target).count == 1
+    assert json.loads((tmp_path / "small" / "apply.json").read_text())["target"] == "small"
+
+
+def test_a_run_from_noise_takes_no_images(make_prepared: Make, tmp_path: Path) -> None:
+    settings = resolve(overrides=("model.kind=mlp", "train.images=8", "train.batch=4", "train.previews=0",
+                                  "train.precision=32-true"))
+    train(make_prepared(n=12), tmp_path / "run", settings=settings)
+    write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
+    with pytest.raises(SettingsError, match="takes none"):
+        apply(tmp_path / "run", tmp_path / "in.png", tmp_path / "out")
+
+
+def test_values_outside_of_the_range_survive_a_restoration(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    applier = Applier(make_run("task.kind=restore", "task.what=rician"))
+    pixels = disc((16, 16)).astype(np.int32)
+    pixels[0, 3, 3], pixels[0, 4, 4] = 5000, -300  # the run maps 0 to 255
+    made = applier.convert(Image(pixels=pixels, bits=16)).pixels
+    assert abs(int(made[0, 3, 3]) - 5000) < 60 and abs(int(made[0, 4, 4]) + 300) < 60
+
+
+def test_percentiles_are_taken_of_each_channel() -> None:
+    values = np.stack([np.linspace(0, 100, 10001), np.linspace(-50, 50, 10001)])
+    percent = IntensityMap(method="percentiles", low=0, high=1, levels=255)
+    assert np.allclose(ranges_of(values, percent, (1, 99)), [[1, 99], [-49, 49]], atol=0.05)
+    window = IntensityMap(method="window", low=-1024, high=3071, levels=65535)
+    assert ranges_of(values, window, (1, 99)).tolist() == [[-1024, 3071]] * 2
+
+
+def test_cutting_and_joining_are_inverse_and_refining_keeps_the_field() -> None:
+    volume = np.random.default_rng(0).random((2, 3, 4, 5), dtype=np.float32)
+    for axis in (None, 0, 1, 2):
+        assert np.array_equal(join(cut(volume, axis), axis), volume)
+    fine = finer_affine(AFFINE, (3, 2, 1))
+    corner = np.array([-0.5, -0.5, -0.5, 1])
+    assert np.allclose(fine @ corner, AFFINE @ corner) and np.allclose(fine[:3, 2], AFFINE[:3, 2] / 3)

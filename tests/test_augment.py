@@ -1,0 +1,55 @@
+"""Augmentation: off means off, real and generated get the same kinds of change, twice differentiable, 2-D and 3-D."""
+
+import pytest
+import torch
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings, augment
+
+
+def images(*space: int, n: int = 64) -> torch.Tensor:
+    return torch.rand(n, 1, *space, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def batch(n: int = 64) -> Batch:
+    return Batch(images=torch.empty(n, 0), seed=0, items=tuple(range(n)))
+
+
+def test_strength_zero_changes_nothing() -> None:
+    x = images(16, 16)
+    assert augment(x, batch(), "real", Settings()) is x
+
+
+@pytest.mark.parametrize("space", [(16, 12), (8, 16, 12)])
+def test_strength_is_the_share_of_images_that_a_transform_changes(space: tuple[int, ...]) -> None:
+    x = images(*space, n=400)
+    options = Settings(strength=0.5, shift=0, cutout=0)
+    changed = (augment(x, batch(400), "real", options) != x).flatten(1).any(1).float().mean()
+    assert abs(float(changed) - 0.5) < 0.1
+
+
+def test_shifts_move_whole_pixels_and_cutouts_blank_boxes() -> None:
+    x = images(16, 16)
+    moved = augment(x, batch(), "real", Settings(strength=1, contrast=0, cutout=0, shift=0.25))
+    assert set(moved.unique().tolist()) <= set(x.unique().tolist())
+    assert not torch.equal(moved, x)
+    cut = augment(x, batch(), "real", Settings(strength=1, contrast=0, cutout=0.5, shift=0))
+    blank = (cut == -1).flatten(1).sum(1)
+    assert blank.max() <= 9 * 9 and blank.float().mean() > 16
+
+
+def test_gradients_flow_twice() -> None:
+    x = images(16, 16, n=8).requires_grad_(True)
+    changed = augment(x, batch(8), "fake", Settings(strength=1))
+    (first,) = torch.autograd.grad(changed.square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), x)
+    assert second.abs().sum() > 0
+
+
+def test_the_change_of_an_image_does_not_depend_on_its_batch() -> None:
+    x = images(16, 16, n=8)
+    options = Settings(strength=1)
+    whole = augment(x, batch(8), "real", options)
+    one = augment(x[3:4], Batch(images=torch.empty(1, 0), seed=0, items=(3,)), "real", options)
+    assert torch.equal(whole[3:4], one)
+    assert not torch.equal(augment(x, batch(8), "fake", options), whole)

@@ -1,0 +1,259 @@
+"""The command line: quick, thin, and clear when something is wrong. The verbs here are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import radsynth
+from radsynth import cli
+from radsynth.cli import split_words
+from radsynth.errors import DataError, FolderError, Interrupted, SettingsError, TrainingError
+
+
+@dataclass(frozen=True)
+class Result:
+    run: Path
+    synthetic: Path
+    report: Path
+    results: dict[str, Any]
+
+
+NUMBER = {"name": "frechet_distance", "value": 41.5, "low": 40.0, "high": 43.0, "n": 500, "floor": None}
+RESULTS = {"measurements": [NUMBER], "size": (64, 48), "rate": float("nan")}
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["radsynth", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., Any]], None]:
+    """Put a stand-in in a verb's place."""
+
+    def replace(name: str, function: Callable[..., Any]) -> None:
+        module = ModuleType(f"radsynth.verbs.{name}")
+        setattr(module, name, function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return replace
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    program = [sys.executable, "-m", "radsynth", "--help"]
+    times = []
+    for _ in range(3):
+        before = os.times()
+        shown = subprocess.run(program, capture_output=True, text=True, check=True)
+        after = os.times()
+        # Processor time, not wall time: the same on an idle machine, and other work beside the tests does not count.
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert all(f"  {name} " in shown.stdout for name in radsynth.VERBS)
+    assert min(times) < 0.3, times
+    code = "import radsynth.cli, sys; print({'torch', 'numpy', 'pydantic', 'rich', 'yaml'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "set()"
+
+
+def test_every_verb_is_a_function_whatever_was_imported_before() -> None:
+    names = "[name for name in radsynth.__all__[2:] if not callable(getattr(radsynth, name))]"
+    code = f"import radsynth.verbs.run, radsynth; print({names})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", radsynth.VERBS)
+def test_every_verb_has_a_command(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, name, "--help") == 0
+    assert f"radsynth {name}" in capsys.readouterr().out
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"radsynth {radsynth.__version__}\n"
+
+
+def test_unknown_public_name() -> None:
+    with pytest.raises(AttributeError, match="nonesuch"):
+        radsynth.nonesuch  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "paths", "overrides"),
+    [
+        (["data"], ["DATA"], ["data"], []),
+        (["model.kind=mlp", "data", "train.batch=8"], ["DATA"], ["data"], ["model.kind=mlp", "train.batch=8"]),
+        (["a", "seed=3", "b"], ["A", "B"], ["a", "b"], ["seed=3"]),
+        ([], ["[DATA]"], [], []),
+        (["model.names=[a, b]"], ["[DATA]"], [], ["model.names=[a, b]"]),
+        (["/scans/x.y=z"], ["DATA"], ["/scans/x.y=z"], []),
+        (["./a.b=c"], ["DATA"], ["./a.b=c"], []),
+        (["Scans.2024=x"], ["DATA"], ["Scans.2024=x"], []),
+    ],
+)
+def test_words_are_paths_or_overrides(
+    words: list[str], names: list[str], paths: list[str], overrides: list[str]
+) -> None:
+    assert split_words(words, *names) == (paths, overrides)
+
+
+def test_a_file_that_looks_like_an_override_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.b=c").mkdir()
+    assert split_words(["a.b=c"], "DATA") == (["a.b=c"], [])
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["train.batch=3"]])
+def test_wrong_number_of_paths(words: list[str]) -> None:
+    with pytest.raises(SettingsError, match="takes DATA and then settings"):
+        split_words(words, "DATA")
+
+
+def test_run_passes_everything_on(
+    monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    calls: list[Any] = []
+
+    def run(data: Path | None, out: Path | None, **options: Any) -> Result:
+        calls.append((data, out, options))
+        print("progress of a careless verb", file=sys.stderr)
+        return Result(tmp_path, tmp_path / "synthetic", tmp_path / "report.html", RESULTS)
+
+    verb("run", run)
+    arguments = ["run", "scans", "--out", "here", "model.kind=mlp", "--budget", "5min", "--seed", "7", "--json"]
+    assert run_main(monkeypatch, *arguments) == 0
+    (data, out, options), shown = calls[0], capsys.readouterr()
+    assert (data, out) == (Path("scans"), Path("here"))
+    assert options["overrides"] == ["model.kind=mlp"]
+    assert (options["budget"], options["seed"], options["preset"], options["settings_file"]) == ("5min", 7, None, None)
+    answer = json.loads(shown.out)
+    assert answer["report"] == str(tmp_path / "report.html")
+    assert answer["results"] == {"measurements": [NUMBER], "size": [64, 48], "rate": None}
+    assert run_main(monkeypatch, "run", "model.kind=mlp") == 0
+    assert calls[1][:2] == (None, None)
+    shown = capsys.readouterr()
+    assert "frechet_distance" in shown.out and "41.5" in shown.out and "report.html" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SettingsError("no such thing"), 2),
+        (DataError("no such thing"), 2),
+        (FolderError("no such thing"), 3),
+        (TrainingError("no such thing"), 4),
+        (Interrupted("no such thing"), 130),
+        (OSError(28, "no such thing", "somewhere"), 3),
+    ],
+)
+def test_errors_are_one_text_and_a_code(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None], capsys: Any
+) -> None:
+    def report(run: Path) -> None:
+        raise error
+
+    verb("report", report)
+    monkeypatch.delenv("RADSYNTH_DEBUG", raising=False)
+    assert run_main(monkeypatch, "report", "somewhere") == code
+    out, text = capsys.readouterr()
+    assert out == ""
+    assert "no such thing" in text
+    assert len(text.splitlines()) == 1
+    monkeypatch.setenv("RADSYNTH_DEBUG", "1")
+    assert run_main(monkeypatch, "report", "somewhere") == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_names_the_file_with_the_details(
+    monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def report(run: Path) -> None:
+        raise KeyError("wall\nfloor")
+
+    verb("report", report)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("RADSYNTH_DEBUG", raising=False)
+    assert run_main(monkeypatch, "report", "somewhere") == 1
+    text = capsys.readouterr().err
+    (details,) = tmp_path.iterdir()
+    assert len(text.splitlines()) == 1
+    assert "unexpected KeyError" in text and str(details) in text
+    assert "Traceback" in details.read_text()
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None]) -> None:
+    def report(run: Path) -> None:
+        raise KeyboardInterrupt
+
+    verb("report", report)
+    assert run_main(monkeypatch, "report", "somewhere") == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonesuch"], "nonesuch"),
+        (["inspect"], "DATA"),
+        (["generate", "a", "b", "--count", "many"], "--count"),
+        (["run", "a", "b"], "takes [DATA]"),
+        (["train", "a", "b", "--budget", "long"], "30s, 5min, 2h"),
+        (["train", "a", "b", "--preset", "nonesuch"], "There is no preset"),
+        (["train", "a", "b", "--settings", "nonesuch.yaml"], "cannot be read"),
+        (["train", "a", "b", "tran.batch=3"], "did you mean train?"),
+        (["train", "a", "b", "train.bach=3"], "did you mean train.batch?"),
+        (["show", "nonesuch"], "show settings"),
+        (["show", "settings", "nonesuch"], "There is no section or kind"),
+        (["show", "kinds", "nonesuch"], "datasets"),
+    ],
+)
+def test_mistakes_are_exit_code_2(
+    arguments: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, *arguments) == 2
+    out, text = capsys.readouterr()
+    assert out == ""
+    assert says in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_process_ends_without_traceback(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "radsynth", "show", "settings", "nonesuch"]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("radsynth: There is no section or kind 'nonesuch'")
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(f"{sys.executable} -m radsynth show kinds | true", shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_show_kinds_and_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, "show", "kinds", "models", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"folder": "models", "kind": "mlp"}.items() <= next(f for f in found if f["kind"] == "mlp").items()
+    assert run_main(monkeypatch, "show", "settings", "train", "--json") == 0
+    (section,) = json.loads(capsys.readouterr().out)
+    batch = next(setting for setting in section["settings"] if setting["name"] == "batch")
+    assert batch["meaning"] and batch["default"] and "whole number" in batch["allowed"]
+    assert run_main(monkeypatch, "show", "settings", "train") == 0
+    assert "batch" in capsys.readouterr().out

@@ -1,0 +1,136 @@
+"""Documentation that lags behind the code is a failure."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import radsynth
+from radsynth._describe import describe
+from radsynth.cli import app
+from radsynth.settings import PRESETS, SECTIONS, kinds, read_yaml, resolve, settings_class
+from radsynth.verbs.show import FOLDERS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FIRST_PAGES = ("index", "tutorial", "architecture", "benchmarks", "lab-notebook", "cli", "settings")
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts" / "generate_docs.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["cli", "settings"])
+def test_generated_pages_say_what_the_code_says(name: str) -> None:
+    page = ROOT / "docs" / f"{name}.md"
+    expected = getattr(generator(), f"{name}_page")()
+    assert page.exists() and page.read_text(encoding="utf-8") == expected, f"docs/{name}.md lags: run 'make docs'"
+
+
+def test_every_setting_has_a_meaning() -> None:
+    for section, where in SECTIONS.items():
+        for kind in kinds(where.module) if where.default_kind else ("",):
+            for setting in describe(settings_class(section, kind)):
+                named = setting.name == "kind" or setting.meaning
+                assert named, f"{section}.{setting.name} ({kind}) has no docstring below it"
+
+
+def test_every_plugin_is_named_in_the_docs() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    missing = [f"{folder}/{kind}" for folder in FOLDERS for kind in kinds(folder) if f"`{kind}`" not in text]
+    assert not missing, f"run 'make docs': {missing}"
+
+
+def test_the_first_pages_are_there_and_the_index_names_them() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    assert pages >= set(FIRST_PAGES)
+    assert [page for page in sorted(pages - {"index"}) if f"({page}.md)" not in index] == []
+
+
+def code_blocks(page: Path, *languages: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return [text for language, text in found if language in languages]
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    lines = "\n".join(code_blocks(page, "bash", "sh", "console")).replace("\\\n", " ").splitlines()
+    uncommented = [line.split(" #")[0].strip().removeprefix("$ ") for line in lines]
+    parts = [re.sub(r"^(\w+=\S+ )+", "", line).split() for line in uncommented]
+    return [part[1:] for part in parts if part and part[0] == program]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_docs_exist(page: Path) -> None:
+    from typer.main import get_command
+
+    known = get_command(app).commands  # type: ignore[attr-defined]  # a group
+    for words in commands(page, "radsynth"):
+        if words[0].startswith("-"):
+            continue
+        assert words[0] in known, f"{page.name}: radsynth {' '.join(words)}"
+        options = {name for option in known[words[0]].params for name in option.opts} | {"--help", "-h"}
+        for word in words[1:]:
+            if word.startswith("-"):
+                assert word.partition("=")[0] in options, f"{page.name}: {word} in radsynth {' '.join(words)}"
+            elif re.match(r"[a-z]+\.\w+=", word):
+                section, key = re.split(r"[.=]", word)[:2]
+                assert section in SECTIONS, f"{page.name}: {word}"
+                where = SECTIONS[section]
+                names = {
+                    setting.name
+                    for kind in (kinds(where.module) if where.default_kind else ("",))
+                    for setting in describe(settings_class(section, kind))
+                }
+                assert key in names, f"{page.name}: {word}"
+    targets = set(re.findall(r"^([a-z ]+):", (ROOT / "Makefile").read_text(), flags=re.M)[0].split())
+    for words in commands(page, "make"):
+        assert set(words) <= targets, f"{page.name}: make {' '.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_use_names_that_exist(page: Path) -> None:
+    for text in code_blocks(page, "python"):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "radsynth":
+                assert hasattr(radsynth, node.attr), f"{page.name}: radsynth.{node.attr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_presets_are_valid(preset: Path) -> None:
+    resolve(read_yaml(preset))
+    assert preset.read_text(encoding="utf-8").startswith("# "), "a preset says first what it is"
+
+
+def test_the_changelog_has_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert re.search(rf"^## \[({re.escape(version)}|Unreleased)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+
+
+def test_constraints_pin_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().splitlines()
+    pinned = {line.partition("==")[0].replace("_", "-") for line in lines if "==" in line}
+    names = {re.match(r"[\w.-]+", text)[0].lower().replace("_", "-") for text in wanted}  # type: ignore[index]
+    assert names <= pinned, names - pinned

@@ -1,0 +1,226 @@
+"""The training doctor: each illness is provoked for real, is seen, is said, and ends better than without the doctor."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from radsynth.arrays import Batch, Care, Prepared
+from radsynth.augment import Settings as Augmentation
+from radsynth.augment import augment
+from radsynth.checkpoints import all_finite, load_tensors
+from radsynth.errors import Interrupted, TrainingError
+from radsynth.settings import resolve
+from radsynth.verbs import _doctor
+from radsynth.verbs._doctor import compare
+from radsynth.verbs._loop import Loop
+from radsynth.verbs.generate import sample
+from radsynth.verbs.train import train
+
+TINY = (
+    "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=16",
+    "train.previews=0", "train.precision=32-true", "task.loss=relativistic", "task.penalty=r1_r2",
+)
+OFF = "train.doctor=false"
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def discs(make_prepared: Make) -> Callable[[int], Path]:
+    """A function that prepares so many training images, 32 for validation and 100 for tests."""
+
+    def make(count: int) -> Path:
+        folder = make_prepared(count + 132, name=f"discs{count}")
+        splits = ["train"] * count + ["validation"] * 32 + ["test"] * 100
+        with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
+            rows = [{**row, "split": split} for row, split in zip(csv.DictReader(file), splits, strict=True)]
+        with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, rows[0].keys())
+            table.writeheader()
+            table.writerows(rows)
+        document = json.loads((folder / "manifest.json").read_text())
+        document["counts"] = document["patients"] = {name: splits.count(name) for name in sorted(set(splits))}
+        (folder / "manifest.json").write_text(json.dumps(document))
+        return folder
+
+    return make
+
+
+def texture(folder: Path) -> Path:
+    """Put smooth random textures in the place of the discs: thirty of them do not show what the others are like."""
+    shard = folder / "shards" / "00000.images.npy"
+    shape = np.load(shard).shape
+    coarse = torch.rand(shape[0], 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1)
+    np.save(shard, (smooth * 255).to(torch.uint8).numpy())
+    return folder
+
+
+def distance(data: Path, run: Path) -> float:
+    """How far generated images are from test images that nobody saw."""
+    prepared = Prepared(data)
+    made = torch.from_numpy(sample(run, 100)[0])
+    assert torch.isfinite(made).all()
+    return compare(made, torch.from_numpy(prepared.images(prepared.indices("test"))))[1]
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def events(run: Path) -> dict[str, str]:
+    return {line["event"]: line["text"] for line in lines(run) if "event" in line}
+
+
+def test_a_huge_rate_is_rolled_back_and_halved_until_it_works(discs: Callable[[int], Path], tmp_path: Path) -> None:
+    data, huge = discs(64), (*TINY, "train.images=1600", "train.rate=1.0")
+    train(data, tmp_path / "with", settings=resolve(overrides=huge))
+    train(data, tmp_path / "without", settings=resolve(overrides=(*huge, OFF)))
+    said = events(tmp_path / "with")["rolled back"]
+    assert "-fold within" in said and "learning rate at 0.0" in said
+    assert "rolled back" not in events(tmp_path / "without")
+    with_doctor, without = distance(data, tmp_path / "with"), distance(data, tmp_path / "without")
+    assert with_doctor < 0.3 * without, (with_doctor, without)
+
+
+def test_a_hopeless_rate_is_given_up_with_the_reason(discs: Callable[[int], Path], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"Lower train\.rate"):
+        train(discs(64), tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=800", "train.rate=1e30")))
+    rollbacks = [line for line in lines(tmp_path / "run") if line.get("event") == "rolled back"]
+    assert len(rollbacks) == _doctor.ROLLBACKS and "stopped" in events(tmp_path / "run")
+    assert not (tmp_path / "run" / "generator.safetensors").exists()
+    for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors"):
+        assert all_finite(load_tensors(path)[0])
+
+
+def test_weights_that_turn_into_nan_are_rolled_back(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, poisoned = Loop.take_step, []
+
+    def poison_once(loop: Loop) -> dict[str, float]:
+        if loop.step == 30 and not poisoned:
+            poisoned.append(True)
+            next(loop.networks["generator"].parameters()).data.fill_(math.nan)
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", poison_once)
+    settings = resolve(overrides=(*TINY, "train.images=640", "train.checkpoint_minutes=0.0001"))
+    train(discs(64), tmp_path / "run", settings=settings)
+    assert poisoned and "not finite" in events(tmp_path / "run")["rolled back"]
+    assert all_finite(load_tensors(tmp_path / "run" / "generator.safetensors")[0])
+
+
+def test_a_saturating_loss_under_a_strong_discriminator_is_seen_and_replaced(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 320)
+    data = discs(64)
+    strong = (*TINY, "train.images=4800", "train.rate=5e-4", "task.loss=minimax", "task.penalty=none",
+              "task.discriminator_steps=2", "task.discriminator_rate=10")
+    train(data, tmp_path / "with", settings=resolve(overrides=strong))
+    train(data, tmp_path / "without", settings=resolve(overrides=(*strong, OFF)))
+    assert "it saturates" in events(tmp_path / "with")["vanishing gradient"]
+    assert set(events(tmp_path / "without")) == {"trained"}
+    with_doctor, without = distance(data, tmp_path / "with"), distance(data, tmp_path / "without")
+    assert with_doctor < 0.8 * without, (with_doctor, without)
+
+
+def test_thirty_images_are_augmented_so_that_the_discriminator_overfits_less(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 320)
+    data = texture(discs(30))
+    few = (*TINY, "train.images=4800", "model.width=24", "task.penalty=none", "task.discriminator_steps=2",
+           "task.discriminator_rate=2")
+    train(data, tmp_path / "with", settings=resolve(overrides=few))
+    monkeypatch.setattr(_doctor, "STRONGEST", 0.0)  # a doctor that measures, and whose hands are bound
+    train(data, tmp_path / "without", settings=resolve(overrides=few))
+    assert "by heart" in events(tmp_path / "with")["augmentation raised"]
+    last = {name: lines(tmp_path / name)[-2] for name in ("with", "without")}
+    assert last["with"]["doctor/augmentation"] >= 0.3 > last["without"]["doctor/augmentation"] == 0
+    overfit = {name: line["doctor/overfit"] for name, line in last.items()}
+    assert overfit["with"] < 0.8 * overfit["without"], overfit
+    assert distance(data, tmp_path / "with") < 1.2 * distance(data, tmp_path / "without")
+
+
+def test_a_collapse_is_seen_and_the_best_weights_are_delivered(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From half of the run on the generator is made deaf to its latent: every sample is the same."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 160)
+    data, step = discs(64), Loop.take_step
+
+    def deafen(loop: Loop) -> dict[str, float]:
+        if loop.progress > 0.4:
+            loop.networks["generator"].get_parameter("project.weight").data.zero_()
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", deafen)
+    train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=4800", "train.rate=4e-3")))
+    said = events(tmp_path / "run")
+    assert "Samples differ by only" in said["mode collapse"] and "times the planned" in said["mode collapse"]
+    assert "best weights kept" in said
+    state = load_tensors(tmp_path / "run" / "generator.safetensors")[0]
+    assert state["project.weight"].abs().sum() > 0
+    images = torch.from_numpy(sample(tmp_path / "run", 20)[0])
+    assert compare(images, images + 0)[0] == pytest.approx(1) and torch.pdist(images.flatten(1)).min() > 0
+
+
+def test_the_doctor_resumes_bit_exactly(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
+    monkeypatch.setattr(_doctor, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
+    data, settings, step = discs(40), resolve(overrides=(*TINY, "train.images=640")), Loop.take_step
+    train(data, tmp_path / "whole", settings=settings)
+
+    def step_then_stop(loop: Loop) -> dict[str, float]:
+        if loop.step == 22:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(loop)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Loop, "take_step", step_then_stop)
+        train(data, tmp_path / "cut", settings=settings)
+    train(data, tmp_path / "cut", settings=settings)
+    whole, cut = (load_tensors(tmp_path / name / "generator.safetensors")[0] for name in ("whole", "cut"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    strengths = [lines(tmp_path / name)[-2]["doctor/augmentation"] for name in ("whole", "cut")]
+    assert strengths[0] == strengths[1] > 0.5
+
+
+def test_a_healthy_run_is_left_alone(discs: Callable[[int], Path], tmp_path: Path) -> None:
+    """The doctor's measurements draw on no random number of training and leave every weight as it was."""
+    data, settings = discs(64), (*TINY, "train.images=320")
+    for name, more in (("with", ()), ("without", (OFF,))):
+        train(data, tmp_path / name, settings=resolve(overrides=(*settings, *more)))
+    first, second = (load_tensors(tmp_path / name / "generator.safetensors")[0] for name in ("with", "without"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert set(events(tmp_path / "with")) == {"trained"}
+
+
+def test_compare_knows_equal_collapsed_and_distant_samples() -> None:
+    draw = torch.Generator().manual_seed(0)
+    real, same = torch.randn(80, 1, 12, 12, generator=draw), torch.randn(80, 1, 12, 12, generator=draw)
+    variety, near = compare(same, real)
+    assert variety == pytest.approx(1, abs=0.05) and abs(near) < 0.02
+    collapsed, _ = compare(same[:1].expand(80, -1, -1, -1), real)
+    assert collapsed < 0.01
+    assert compare(same + 3, real)[1] > 1 > 0.05 > near
+
+
+def test_care_reaches_augmentation() -> None:
+    images = torch.rand(32, 1, 8, 8)
+    batch = Batch(images=images, seed=0, items=tuple(range(32)), care=Care(augment=1.0))
+    assert not torch.equal(augment(images, batch, "real", Augmentation()), images)

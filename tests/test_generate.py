@@ -1,0 +1,117 @@
+"""Generation: image k by (seed, k) alone, classes, formats, tables, and folders that are whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.errors import FolderError, SettingsError
+from radsynth.io import read
+from radsynth.run_folder import RunFolder
+from radsynth.settings import resolve
+from radsynth.verbs.generate import Sampler, generate, sample
+from radsynth.verbs.train import train
+
+LABELS = ("common", "rare/one")
+
+
+@pytest.fixture
+def trained(make_prepared: Callable[..., Path], tmp_path: Path) -> Path:
+    overrides = ("model.kind=dcgan", "model.width=8", "model.discriminator_norm=none", "train.batch=8",
+                 "train.images=64", "train.previews=0")
+    train(make_prepared(labels=LABELS), tmp_path / "run", settings=resolve(overrides=overrides))
+    return tmp_path / "run"
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_image_k_depends_on_seed_and_k_alone(trained: Path) -> None:
+    images, labels = sample(trained, 40, seed=3)
+    fewer, fewer_labels = sample(trained, 5, seed=3)
+    assert np.array_equal(images[:5], fewer) and np.array_equal(labels[:5], fewer_labels)
+    (later, _), = [chunk for chunk in Sampler(trained).images(37, 3, seed=3)]
+    assert np.array_equal(images[37:], later)
+    assert not np.array_equal(sample(trained, 5, seed=4)[0], fewer)
+    assert set(labels) == {0, 1}, "classes are drawn as in the training data"
+
+
+def test_a_data_set_is_written_with_its_table(trained: Path, tmp_path: Path) -> None:
+    made = generate(trained, tmp_path / "out", count=18, seed=3)
+    table = rows(tmp_path / "out")
+    assert made.count == len(table) == 18 and made.format == "picture"
+    images, labels = sample(trained, 18, seed=3)
+    for k, row in enumerate(table):
+        assert row["index"] == str(k) and row["seed"] == "3" and row["label"] == LABELS[labels[k]]
+        found = read(tmp_path / "out" / row["file"])
+        assert not isinstance(found, list)
+        assert np.array_equal(found.pixels, np.rint((np.clip(images[k], -1, 1) + 1) * 127.5).astype(np.uint8))
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("format", ["dicom", "nifti", "picture", "npz"])
+def test_every_format_is_written_on_request(format: str, trained: Path, tmp_path: Path) -> None:
+    generate(trained, tmp_path / "out", count=3, format=format, label="rare/one")
+    table = rows(tmp_path / "out")
+    assert [row["label"] for row in table] == ["rare/one"] * 3
+    for row in table:
+        file = tmp_path / "out" / row["file"]
+        assert file.is_file() and file.resolve().is_relative_to((tmp_path / "out").resolve())
+    if format == "npz":
+        with np.load(file, allow_pickle=False) as content:
+            assert content["train_images"].shape == (3, 16, 16) and content["train_labels"].tolist() == [[1]] * 3
+            assert json.loads(str(content["synthetic"]))["synthetic"] is True
+    else:
+        found = read(file)
+        assert (found[0] if isinstance(found, list) else found).space[-2:] == (16, 16)
+
+
+def test_the_same_request_is_left_as_it_is_and_another_is_refused(trained: Path, tmp_path: Path) -> None:
+    generate(trained, tmp_path / "out", count=3)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    generate(trained, tmp_path / "out", count=3)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    with pytest.raises(FolderError, match="something else"):
+        generate(trained, tmp_path / "out", count=4)
+
+
+def test_an_interrupted_generation_leaves_nothing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("radsynth.verbs.generate.write", full)
+    with pytest.raises(FolderError, match="No space left on device"):
+        generate(trained, tmp_path / "out", count=3)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="common, rare/one"):
+        generate(trained, tmp_path / "out", count=3, label="rar")
+    with pytest.raises(SettingsError, match="truncation"):
+        generate(trained, tmp_path / "out", count=3, truncation=0)
+    with pytest.raises(SettingsError, match="at least one"):
+        generate(trained, tmp_path / "out", count=0)
+    with pytest.raises(FolderError, match="no trained generator"):
+        generate(tmp_path / "nothing", tmp_path / "out", count=3)
+
+
+def test_truncation_makes_images_more_alike(trained: Path) -> None:
+    spread = [sample(trained, 32, truncation=t, label="common")[0].std(0).mean() for t in (1.0, 0.3)]
+    assert spread[1] < 0.7 * spread[0]
+
+
+def test_damaged_weights_are_never_sampled(trained: Path, tmp_path: Path) -> None:
+    weights = RunFolder(trained).weights
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 4
+    weights.write_bytes(content)
+    with pytest.raises(FolderError, match="SHA-256"):
+        generate(trained, tmp_path / "out", count=3)

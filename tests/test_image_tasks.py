@@ -1,0 +1,208 @@
+"""Tasks from image to image: pairs, degradations against closed forms, learning, resume, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings as Augmentation
+from radsynth.checkpoints import load_tensors
+from radsynth.errors import Interrupted, SettingsError
+from radsynth.image import ImageSpec
+from radsynth.settings import resolve
+from radsynth.tasks import _degrade as degrade
+from radsynth.tasks import build
+from radsynth.verbs._loop import Loop
+from radsynth.verbs.train import train
+
+Make = Callable[..., Path]
+SMALL = ("model.width=4", "model.discriminator_width=4", "model.halvings=1", "train.batch=8", "train.previews=1",
+         "train.precision=32-true")
+VARIANTS = {
+    "translate": ("task.kind=translate",),
+    "plain translate": ("task.kind=translate", "task.adversarial=0", "augment.strength=1"),
+    "enlarge": ("task.kind=restore", "task.factor=2"),
+    "adversarial denoise": ("task.kind=restore", "task.what=rician", "task.adversarial=0.01", "augment.strength=1"),
+    "low dose": ("task.kind=restore", "task.what=low_dose"),
+    "cycle": ("task.kind=cycle",),
+}
+
+
+def task_of(*overrides: str, spec: ImageSpec) -> Any:
+    settings = resolve(overrides=overrides, sections=("task", "model"))
+    return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+
+
+def batch_of(images: torch.Tensor, labels: torch.Tensor | None = None) -> Batch:
+    return Batch(images=images, labels=labels, seed=3, items=tuple(range(len(images))))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(run / "generator.safetensors")[0]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 12, 10)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_resumes_to_the_same_weights(
+    variant: str, size: tuple[int, ...], make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_prepared(n=24, size=size, labels=("small", "large"), channels=("t1", "t2"))
+    settings = resolve(overrides=(*SMALL, *VARIANTS[variant], "train.images=48"))
+    assert settings.kind("model") == "unet", "the task brings its own network"
+    train(data, tmp_path / "whole", settings=settings)
+    assert list((tmp_path / "whole" / "previews").glob("*.png"))
+    step = Loop.take_step
+
+    def step_then_stop(loop: Loop) -> dict[str, float]:
+        if loop.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", step_then_stop)
+    with pytest.raises(Interrupted):
+        train(data, tmp_path / "cut", settings=settings)
+    monkeypatch.undo()
+    train(data, tmp_path / "cut", settings=settings)
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(weight.abs().sum() > 0 for key, weight in one.items() if "leave.weight" in key), "nothing was learned"
+
+
+def test_translation_learns_the_negative(make_prepared: Make, tmp_path: Path) -> None:
+    from radsynth.arrays import Prepared
+    from radsynth.verbs._paired import evaluate_pairs
+
+    data = make_prepared(n=48, channels=("t1", "t2"))
+    settings = resolve(overrides=(*SMALL, "task.kind=translate", "train.images=1600", "train.rate=0.01"))
+    train(data, tmp_path / "run", settings=settings)
+    document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
+    error = document["pairs"]["numbers"][0]["methods"][0]
+    assert error["method"] == "this run" and error["low"] <= error["value"] <= error["high"] < 15
+
+
+def test_channels_are_chosen_by_name_and_by_default() -> None:
+    spec = ImageSpec(size=(16, 16), channels=("t1", "t2", "flair"))
+    images = torch.randn(2, 3, 16, 16)
+    for overrides, inputs, outputs in (
+        ((), ("t1",), ("t2", "flair")), (("task.outputs=[t2]",), ("t1", "flair"), ("t2",)),
+        (("task.inputs=[flair,t1]",), ("flair", "t1"), ("t2",)),
+        (("task.inputs=[flair]", "task.outputs=[t1]"), ("flair",), ("t1",)),
+    ):
+        task = task_of("task.kind=translate", *overrides, spec=spec)
+        assert (task.inputs, task.outputs) == (inputs, outputs)
+        given, truth = task.pair(batch_of(images))
+        assert torch.equal(given, images[:, [spec.channels.index(name) for name in inputs]])
+        assert torch.equal(truth, images[:, [spec.channels.index(name) for name in outputs]])
+
+
+def test_missing_channels_are_blanked_but_never_all() -> None:
+    spec = ImageSpec(size=(16, 16), channels=("a", "b", "c"))
+    task = task_of("task.kind=translate", "task.outputs=[c]", "task.missing=0.9", spec=spec)
+    given, _ = task._see(batch_of(torch.zeros(64, 3, 16, 16)))
+    blank = (given == -1).flatten(2).all(2)
+    assert blank.any() and not blank.all(1).any() and torch.equal(given[~blank], torch.zeros_like(given[~blank]))
+
+
+@pytest.mark.parametrize("factors", [(2, 2), (3, 3), (4, 4), (2, 1, 1), (2, 2, 2)])
+def test_enlarging_keeps_planes_and_averaging_down_undoes_it(factors: tuple[int, ...]) -> None:
+    space = (13, 14) if len(factors) == 2 else (9, 14, 12)
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, side) for side in space], indexing="ij")
+    plane = sum((0.1 * (k + 1) * axis for k, axis in enumerate(axes)), torch.zeros(space))[None, None]
+    fine = degrade.enlarge(plane, factors)
+    assert fine.shape[2:] == tuple(s * f for s, f in zip(space, factors, strict=True))
+    back = degrade.average_down(fine, factors)
+    inner = (slice(None), slice(None), *(slice(3, -3) for _ in space))
+    assert torch.allclose(back[inner], plane[inner], atol=5e-3)
+    assert torch.allclose(degrade.enlarge(torch.full((1, 1, *space), 0.3), factors), torch.tensor(0.3), atol=1e-6)
+
+
+def test_averaging_down_is_the_mean_of_boxes_and_cuts_what_is_left_over() -> None:
+    images = torch.arange(35.0).reshape(1, 1, 5, 7)
+    assert degrade.average_down(images, (2, 3)).tolist() == [[[[4.5, 7.5], [18.5, 21.5]]]]
+
+
+def test_rician_noise_has_its_closed_form_moments() -> None:
+    images = torch.cat([torch.full((1, 1, 64, 64), -1.0), torch.full((1, 1, 64, 64), 0.6)])
+    noisy = (degrade.add_rician(images, torch.tensor([0.05, 0.05]), batch_of(images)) + 1) / 2
+    assert float(noisy[0].mean()) == pytest.approx(0.05 * math.sqrt(math.pi / 2), rel=0.03)  # Rayleigh in air
+    assert float(noisy[1].mean()) == pytest.approx(math.sqrt(0.8**2 + 0.05**2), rel=0.01)
+    assert float(noisy[1].std()) == pytest.approx(0.05, rel=0.05)
+
+
+def test_low_dose_noise_has_its_level_and_no_low_frequencies() -> None:
+    images = torch.zeros(8, 1, 48, 47)
+    noise = degrade.add_low_dose(images, torch.full((8,), 0.1), batch_of(images))
+    assert float(noise.std()) == pytest.approx(0.2, rel=0.05)
+    power = torch.fft.rfft2(noise).abs().square().mean((0, 1))
+    assert float(power[0, 0]) < 1e-6 and power[:2, :2].mean() < 0.6 * power[8:12, 8:12].mean()
+
+
+def test_noise_depends_on_seed_and_item_alone() -> None:
+    images = torch.zeros(6, 1, 8, 8)
+    whole = batch_of(images)
+    part = Batch(images=images[:2], seed=3, items=(4, 5))
+    for add in (degrade.add_rician, degrade.add_low_dose):
+        levels = degrade.noise_levels(whole, 0.02, 0.1)
+        assert 0.02 <= float(levels.min()) and float(levels.max()) <= 0.1
+        again = add(images[:2], degrade.noise_levels(part, 0.02, 0.1), part)
+        assert torch.allclose(add(images, levels, whole)[4:], again)
+
+
+@pytest.mark.parametrize("variant", ["enlarge", "low dose"])
+def test_an_untrained_restoration_is_the_plain_method(variant: str) -> None:
+    task = task_of(*VARIANTS[variant], spec=ImageSpec(size=(17, 22)))
+    given, good = task.pair(batch_of(torch.rand(2, 1, 17, 22) - 0.5))
+    fine = task.enlarge(given)
+    assert fine.shape == good.shape and torch.equal(task.convert(task.networks()["generator"], fine), fine)
+
+
+def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_class() -> None:
+    spec = ImageSpec(size=(16, 16), labels=("a", "b", "c"))
+    with pytest.raises(SettingsError, match="two different"):
+        task_of("task.kind=cycle", spec=spec)
+    task = task_of("task.kind=cycle", "task.domains=[c,a]", "model.width=4", spec=spec)
+    nets = task.networks()
+    assert task.targets == ("a", "c")
+    images = torch.randn(6, 1, 16, 16)
+    sides = task._sides(batch_of(images, torch.tensor([2, 0, 0, 1, 0, 0])))
+    assert sides is not None and [len(side) for side in sides] == [3, 3] and torch.equal(sides[0][1], images[0])
+    for labels in ([2, 0, 0, 1, 0, 0], [1] * 6, [0] * 6):
+        for turn in task.turns():
+            terms = turn.loss(nets, batch_of(images, torch.tensor(labels)))
+            loss = torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum()
+            loss.backward()
+            assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(("overrides", "spec", "message"), [
+    (("task.kind=translate",), ImageSpec(size=(16, 16)), "at least two registered channels"),
+    (("task.kind=translate", "task.inputs=[t3]"), ImageSpec(size=(16, 16), channels=("t1", "t2")), "did you mean"),
+    (("task.kind=translate", "task.inputs=[t1]", "task.outputs=[t1]"), ImageSpec(size=(16, 16), channels=("t1", "t2")),
+     "none in common"),
+    (("task.kind=restore", "task.axes=slices"), ImageSpec(size=(16, 16)), "needs volumes"),
+    (("task.kind=restore", "task.what=rician", "task.noise=[0.2,0.1]"), ImageSpec(size=(16, 16)), "smallest <= largest"),
+    (("task.kind=cycle",), ImageSpec(size=(16, 16)), "two classes"),
+    (("task.kind=cycle", "task.domains=[ct,pt]"), ImageSpec(size=(16, 16), labels=("ct", "pet")), "did you mean pet"),
+    (("task.kind=translate", "model.kind=dcgan"), ImageSpec(size=(16, 16), channels=("t1", "t2")), "must take image"),
+    (("task.kind=synthesis", "model.kind=unet"), ImageSpec(size=(16, 16)), "must take noise"),
+])
+def test_what_cannot_work_is_refused_with_the_reason(overrides: tuple[str, ...], spec: ImageSpec, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        task_of(*overrides, spec=spec).networks()
+
+
+def test_a_named_network_is_kept_and_its_settings_too() -> None:
+    assert resolve(overrides=["task.kind=restore", "model.width=12"]).section("model").width == 12
+    assert resolve(overrides=["task.kind=restore", "model.kind=dcgan"]).kind("model") == "dcgan"
+    assert resolve({"model": {"kind": "unet", "width": 12}}, overrides=["task.kind=restore"]).section("model").width == 12
+    assert resolve(overrides=["task.kind=synthesis"]).kind("model") == "sngan"
+    assert np.isclose(resolve(overrides=["task.kind=restore"]).section("task").charbonnier, 1)

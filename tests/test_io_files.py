@@ -1,0 +1,307 @@
+"""NIfTI, MetaImage, NRRD, pictures and NumPy files that lie, and what each format does not promise."""
+
+from __future__ import annotations
+
+import gzip
+import io as streams
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Pillow
+
+from radsynth import io
+from radsynth.errors import DataError, MissingExtra, RejectedFile, SettingsError
+from radsynth.image import Image
+from radsynth.io import metaimage, picture
+
+PROVENANCE = io.Provenance(model="mlp", weights="", seed=0, index=0)
+RAMP = np.arange(20 * 24).reshape(20, 24)
+
+
+def one(path: Path) -> Image:
+    image = io.read(path)
+    assert isinstance(image, Image)
+    return image
+
+
+def refused(path: Path, reason: str) -> None:
+    """Both ways in refuse it, or the header is honest and the pixels are not."""
+    with pytest.raises(RejectedFile, match=reason):
+        io.header(path)
+        io.read(path)
+
+
+# NIfTI
+
+
+def nifti(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def patched(path: Path, place: int, form: str, *values: float) -> Path:
+    content = bytearray(path.read_bytes())
+    struct.pack_into(form, content, place, *values)
+    path.write_bytes(content)
+    return path
+
+
+def test_ras_becomes_head_back_left(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16)
+    affine = np.array([[2.0, 0, 0, -10], [0, 3, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1]])  # right, front, head
+    image = one(nifti(tmp_path / "a.nii.gz", data, affine))
+    assert image.space == (6, 5, 4) and image.spacing == pytest.approx((4, 3, 2))
+    assert image.pixels[0, 2, 1, 0] == data[3, 3, 2]  # the left-most, second from the front
+    assert image.affine is not None and image.affine @ [0, 0, 0, 1] == pytest.approx([-(-10 + 6), -(-20 + 12), 30, 1])
+
+
+def test_axes_in_any_order_end_in_the_same_volume(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.uint8)
+    affine = np.diag([2.0, 3, 4, 1])
+    first = nibabel.Nifti1Image(data, affine)
+    expected = one(nifti(tmp_path / "a.nii", data, affine))
+    for code in ("LPS", "SAR", "PIR", "ILA"):
+        turned = first.as_reoriented(
+            nibabel.orientations.ornt_transform(
+                nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(code)
+            )
+        )
+        nibabel.save(turned, tmp_path / "b.nii")
+        found = one(tmp_path / "b.nii")
+        assert np.array_equal(found.pixels, expected.pixels), code
+        assert found.affine == pytest.approx(expected.affine) and found.spacing == pytest.approx(expected.spacing)
+
+
+def test_nifti_faults(tmp_path: Path) -> None:
+    data = np.arange(10 * 11 * 12, dtype=np.int16).reshape(10, 11, 12)
+    path = nifti(tmp_path / "a.nii.gz", data, np.eye(4))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    refused(path, "cannot be read")
+    refused(patched(nifti(tmp_path / "b.nii", data, np.eye(4)), 42, "<3h", 30000, 30000, 30000), "limit")
+    refused(nifti(tmp_path / "c.nii", np.zeros((4, 4, 4, 5), np.int16), np.eye(4)), "4 dimensions")
+    broken = data.astype(np.float32)
+    broken[0, 0, :2] = np.nan
+    refused(nifti(tmp_path / "d.nii", broken, np.eye(4)), "2 of its 1,320 voxels are not finite")
+    refused(patched(nifti(tmp_path / "f.nii", data, np.eye(4)), 108, "<f", 1e30), "puts the pixels at byte")
+    flat = nifti(tmp_path / "g.nii", data, np.eye(4))  # the second row of its matrix is empty
+    refused(patched(flat, 296, "<4f", 0, 0, 0, 0), "orientation")
+
+
+def test_nifti_oddities_are_noted_and_read(tmp_path: Path) -> None:
+    data = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    for slope in (np.nan, np.inf):
+        path = patched(nifti(tmp_path / "a.nii", data, np.eye(4)), 112, "<f", slope)
+        assert "not a number" in io.header(path).notes[0] and one(path).pixels.max() == data.max()
+    unplaced = nifti(tmp_path / "b.nii", data)
+    assert "no orientation" in io.header(unplaced).notes[0]
+    assert one(unplaced).affine is None and one(unplaced).spacing is None
+    scaled = patched(patched(nifti(tmp_path / "c.nii", data, np.eye(4)), 112, "<f", 2), 116, "<f", -5)
+    assert one(scaled).pixels.max() == data.max() * 2 - 5 and one(scaled).pixels.dtype == np.int16
+
+
+def test_a_ct_is_recognised_by_its_values(tmp_path: Path) -> None:
+    body = np.full((20, 20, 20), -1000, np.int16)
+    body[5:15, 5:15, 5:15] = 40
+    assert one(nifti(tmp_path / "a.nii", body, np.eye(4))).modality == "CT"
+    assert one(nifti(tmp_path / "b.nii", body + 1000, np.eye(4))).modality == "OT"
+
+
+# MetaImage and NRRD
+
+
+def header_of(path: Path, **changes: str) -> Path:
+    """The example's header with some lines changed."""
+    metaimage.example(path.parent)
+    name = "two.mhd" if path.suffix == ".mhd" else "three.nrrd"
+    lines = (path.parent / name).read_bytes().split(b"\n")
+    separator = b" = " if path.suffix == ".mhd" else b": "
+    for key, value in changes.items():
+        start = key.replace("_", " ").encode() + separator
+        kept = [line for line in lines if not line.startswith(start)]
+        lines = [kept[0], start + value.encode(), *kept[1:]] if path.suffix == ".nrrd" else [
+            *kept[:-2], *([start + value.encode()] if key != "ElementDataFile" else []), kept[-2],
+            *([start + value.encode()] if key == "ElementDataFile" else []), *kept[-1:],
+        ]  # fmt: skip
+    path.write_bytes(b"\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../x.raw", "a/b.raw", "LIST", "slice%03d.raw 1 9 1", "..", "missing.raw"]
+)
+def test_headers_that_point_elsewhere_are_refused_without_opening(target: str, tmp_path: Path) -> None:
+    refused(header_of(tmp_path / "a.mhd", ElementDataFile=target), "points to|missing")
+    refused(header_of(tmp_path / "a.nrrd", data_file=target), "points to|missing")
+
+
+def test_a_link_as_data_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link.raw").symlink_to("/etc/passwd")
+    refused(header_of(tmp_path / "a.mhd", ElementDataFile="link.raw"), "link")
+
+
+def test_metaimage_faults(tmp_path: Path) -> None:
+    metaimage.example(tmp_path)
+    (tmp_path / "two.raw").write_bytes((tmp_path / "two.raw").read_bytes()[:100])
+    refused(tmp_path / "two.mhd", "100 bytes of 480")
+    refused(header_of(tmp_path / "a.mhd", DimSize="30000 30000 30000"), "limit")
+    refused(header_of(tmp_path / "a.mhd", ElementType="MET_STRING"), "MET_STRING")
+    refused(header_of(tmp_path / "a.nrrd", sizes="30000 30000 30000"), "limit")
+    refused(header_of(tmp_path / "a.nrrd", encoding="bzip2"), "bzip2")
+    (tmp_path / "c.raw").write_bytes(zlib.compress(bytes(5 * 2**20)))
+    refused(header_of(tmp_path / "a.mhd", CompressedData="True", ElementDataFile="c.raw"), "more than the 480 bytes")
+    (tmp_path / "d.raw").write_bytes(gzip.compress(bytes(100)))
+    refused(header_of(tmp_path / "a.mhd", CompressedData="True", ElementDataFile="d.raw"), "100 bytes of 480")
+
+
+def test_without_simpleitk_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [path, *_] = metaimage.example(tmp_path)
+    monkeypatch.setattr(metaimage.importlib.util, "find_spec", lambda name: None)
+    assert io.header(path).size == (5, 8, 6)
+    with pytest.raises(MissingExtra, match=r"radsynth\[itk\]"):
+        io.read(path)
+
+
+# Pictures
+
+
+def test_16_bits_are_kept(tmp_path: Path) -> None:
+    deep = (RAMP * 130).astype(np.uint16)
+    Pillow.fromarray(deep).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "b.tif", deep)
+    Pillow.fromarray(deep).save(tmp_path / "c.tif", compression="tiff_lzw")
+    for name in ("a.png", "b.tif", "c.tif"):
+        image = one(tmp_path / name)
+        assert np.array_equal(image.pixels[0], deep) and image.bits == 16, name
+
+
+def test_tiff_stacks_floats_and_white_is_zero(tmp_path: Path) -> None:
+    stack = np.stack([RAMP, RAMP + 1, RAMP + 2])
+    tifffile.imwrite(tmp_path / "a.tif", stack.astype(np.uint16), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "b.tif", RAMP.astype(np.float32) / 7)
+    tifffile.imwrite(tmp_path / "c.tif", RAMP.astype(np.uint8), photometric="miniswhite")
+    assert one(tmp_path / "a.tif").pixels.shape == (1, 3, 20, 24)
+    assert one(tmp_path / "b.tif").bits == 32 and one(tmp_path / "b.tif").pixels.dtype == np.float32
+    assert np.array_equal(one(tmp_path / "c.tif").pixels[0], 255 - RAMP.astype(np.uint8))
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, depth: int, colour: int) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    samples = {0: 1, 2: 3, 6: 4}[colour] * depth // 8
+    body = zlib.compress(bytes((width * samples + 1) * height)) if width < 1000 else zlib.compress(bytes(10_000))
+    return picture.PNG + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def test_picture_faults(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(40_000, 40_000, 8, 0))
+    refused(path, "limit|bomb")
+    path.write_bytes(png(9_500, 9_500, 8, 0))
+    refused(path, "limit")
+    path.write_bytes(b"")
+    refused(path, "empty")
+    path.write_bytes(png(10, 10, 16, 2))
+    refused(path, "16-bit colour")
+    Pillow.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "b.gif")
+    path.write_bytes((tmp_path / "b.gif").read_bytes())
+    refused(path, "content is a GIF")
+    for mode, reason in (("RGBA", "transparency"), ("LA", "transparency"), ("P", "palette"), ("1", "one bit")):
+        Pillow.fromarray(RAMP.astype(np.uint8)).convert(mode).save(path)
+        refused(path, reason)
+    Pillow.fromarray(RAMP.astype(np.uint8)).save(path, transparency=0)
+    refused(path, "transparent")
+    Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:4000])
+    refused(path, "truncated|cannot be read")
+    Pillow.fromarray(RAMP.astype(np.uint8)).convert("CMYK").save(tmp_path / "c.jpg")
+    refused(tmp_path / "c.jpg", "CMYK")
+
+
+def test_masks_are_label_numbers(tmp_path: Path) -> None:
+    labels = (RAMP % 3).astype(np.uint8)
+    palette = Pillow.fromarray(labels)
+    palette.putpalette([value for index in range(256) for value in (index, 0, 255 - index)])
+    palette.save(tmp_path / "palette.png")
+    Pillow.fromarray(labels).save(tmp_path / "numbers.png")
+    Pillow.fromarray((labels > 0).astype(np.uint8) * 255).save(tmp_path / "binary.png")
+    Pillow.fromarray(labels > 0).save(tmp_path / "bit.png")
+    for name, expected in (("palette", labels), ("numbers", labels), ("binary", labels > 0), ("bit", labels > 0)):
+        assert np.array_equal(io.read_mask(tmp_path / f"{name}.png").pixels[0], expected), name
+    Pillow.fromarray((RAMP * 130).astype(np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(RejectedFile, match="0 to 255"):
+        io.read_mask(tmp_path / "deep.png")
+
+
+def test_pictures_are_not_written_where_values_would_change(tmp_path: Path) -> None:
+    image = Image(pixels=RAMP[None].astype(np.uint8))
+    for name in ("a.jpg", "a.jpeg"):
+        with pytest.raises(DataError, match="JPEG"):
+            io.write(image, tmp_path / name, provenance=PROVENANCE)
+    with pytest.raises(SettingsError, match="endings are"):
+        io.write(image, tmp_path / "a.bmp", provenance=PROVENANCE)
+    with pytest.raises(SettingsError, match="the formats are"):
+        io.write(image, tmp_path / "a.bmp", provenance=PROVENANCE, format="bmp")
+
+
+# NumPy
+
+
+def npy_header(shape: str, kind: str = "<f8") -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def test_numpy_faults(tmp_path: Path) -> None:
+    objects = tmp_path / "objects.npz"
+    np.savez(objects, image=np.array([{"a": 1}], dtype=object))
+    refused(objects, "Python objects")
+    huge = tmp_path / "huge.npy"
+    huge.write_bytes(npy_header("(200000, 100000)") + bytes(1000))
+    refused(huge, r"claims 160,000,000,000 bytes")
+    bomb = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("image.npy", "w") as file:
+        file.write(npy_header("(120, 1000, 1000)", "<u2"))
+        for _ in range(240):
+            file.write(bytes(10**6))
+    assert bomb.stat().st_size < 10**6
+    refused(bomb, "grows .* bomb")
+    np.savez(tmp_path / "two.npz", a=RAMP, b=RAMP)
+    refused(tmp_path / "two.npz", "2 arrays")
+    np.save(tmp_path / "text.npy", np.array(["a", "b"]))
+    refused(tmp_path / "text.npy", "type")
+    np.save(tmp_path / "nan.npy", np.full((4, 4), np.nan))
+    refused(tmp_path / "nan.npy", "finite")
+    (tmp_path / "no.npz").write_bytes(b"PK\x03\x04 no archive")
+    refused(tmp_path / "no.npz", "NumPy")
+
+
+def test_formats_are_found_by_content(tmp_path: Path) -> None:
+    buffer = streams.BytesIO()
+    Pillow.fromarray(RAMP.astype(np.uint8)).save(buffer, format="PNG")
+    (tmp_path / "scan").write_bytes(buffer.getvalue())
+    assert io.detect(tmp_path / "scan") == "picture"
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(io.NotAnImage):
+        io.detect(tmp_path / "notes.txt")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RejectedFile, match="broken link"):
+        io.detect(tmp_path / "gone")
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Pillow.Image, "save", full)
+    with pytest.raises(DataError, match=r"a\.png cannot be written: No space left"):
+        io.write(Image(pixels=RAMP[None].astype(np.uint8)), tmp_path / "a.png", provenance=PROVENANCE)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,126 @@
+"""The data set `medmnist`: the official layout, the plain one, and files that do not fit."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.datasets import Record, folder, medmnist, recognise
+from radsynth.errors import DataError, RejectedFile
+
+RNG = np.random.default_rng(0)
+
+
+def stack(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 255, shape, np.uint8)
+
+
+def found(path: Path, **settings: object) -> list[Record]:
+    return list(medmnist.records(medmnist.Settings(path=path, **settings), []))  # type: ignore[arg-type]
+
+
+def official(path: Path, space: tuple[int, ...] = (8, 8), labels: int = 1) -> Path:
+    arrays = {}
+    for part, count in (("test", 2), ("train", 4), ("val", 3)):
+        arrays[f"{part}_images"] = stack(count, *space)
+        arrays[f"{part}_labels"] = (np.arange(count * labels) % 2).reshape(count, labels)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # the stub wants no other keyword
+    return path
+
+
+def test_the_official_split_and_labels_are_kept(tmp_path: Path) -> None:
+    path = official(tmp_path / "pathmnist.npz")
+    assert recognise(path) == "medmnist"
+    records = found(path, class_names=("well", "ill"), modality="DX")
+    assert [record.split for record in records] == ["train"] * 4 + ["validation"] * 3 + ["test"] * 2
+    assert [record.label for record in records[:4]] == ["well", "ill"] * 2
+    assert len({record.patient for record in records}) == 9
+    with np.load(path) as archive:
+        assert np.array_equal(records[5].load().pixels[0], archive["val_images"][1])
+    again = pickle.loads(pickle.dumps(records[5]))
+    assert np.array_equal(again.load().pixels, records[5].load().pixels) and again.load().modality == "DX"
+
+
+@pytest.mark.parametrize(
+    ("space", "channels", "size"), [((8, 6, 3), 3, (8, 6)), ((5, 8, 6), 1, (5, 8, 6)), ((8, 6), 1, (8, 6))]
+)
+def test_colour_and_volumes(space: tuple[int, ...], channels: int, size: tuple[int, ...], tmp_path: Path) -> None:
+    [record, *_] = found(official(tmp_path / "a.npz", space))
+    image = record.load()
+    assert record.header is not None and record.header.size == image.space == size
+    assert record.header.channels == len(image.pixels) == channels
+
+
+def test_several_labels_an_image_are_no_classes(tmp_path: Path) -> None:
+    assert {record.label for record in found(official(tmp_path / "chestmnist.npz", labels=14))} == {None}
+
+
+def test_plain_images_labels_masks_names(tmp_path: Path) -> None:
+    masks = (stack(3, 8, 8) > 99).astype(np.uint8)
+    np.savez(
+        tmp_path / "a.npz", images=stack(3, 8, 8), labels=np.array([1, 0, 1]), classes=np.array(["Hand", "Head"]),
+        masks=masks, names=np.array(["patient003_frame01", "patient003_frame02", "patient004_frame01"]),
+    )  # fmt: skip
+    records = found(tmp_path / "a.npz")
+    assert [record.label for record in records] == ["Head", "Hand", "Head"]
+    assert [record.patient for record in records] == ["patient003", "patient003", "patient004"]
+    assert {record.split for record in records} == {None} and np.array_equal(records[1].load().mask, masks[1])
+
+
+def test_what_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, images=stack(3, 8, 8), labels=np.arange(2))
+    with pytest.raises(DataError, match="3 images, labels"):
+        found(path)
+    np.savez(path, images=stack(3, 8, 8), labels=np.arange(3), classes=np.array(["a", "b"]))
+    with pytest.raises(DataError, match="2 class names"):
+        found(path)
+    np.savez(path, t1=stack(3, 8, 8))
+    assert recognise(path) == "folder" and len(list(folder.records(folder.Settings(path=path), []))) == 3
+    with pytest.raises(DataError, match="needed are train_images"):
+        found(path)
+    np.savez(path, images=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="Python objects"):
+        found(path)
+    with pytest.raises(DataError, match="does not exist"):
+        found(tmp_path / "nowhere.npz")
+
+
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((300, 200, 200), np.uint8))
+    with pytest.raises(DataError, match="bomb"):
+        found(tmp_path / "a.npz")
+
+
+def test_a_damaged_archive_is_one_clear_error(tmp_path: Path) -> None:
+    path = official(tmp_path / "a.npz", (30, 30))
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("train_images.npy").header_offset
+    content[start + 400 : start + 500] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be u"):
+        found(path)
+
+
+def test_a_constant_image_is_rejected(tmp_path: Path) -> None:
+    images = stack(3, 8, 8)
+    images[1] = 9
+    np.savez(tmp_path / "a.npz", images=images)
+    with pytest.raises(RejectedFile, match="value 9"):
+        found(tmp_path / "a.npz")[1].load()
+
+
+def test_real_files(shared_data: Path) -> None:
+    records = found(shared_data / "pneumoniamnist.npz")
+    assert [sum(record.split == split for record in records) for split in ("train", "validation", "test")] == [
+        4708,
+        524,
+        624,
+    ]
+    assert len({record.patient for record in found(shared_data / "acdc_slices_128.npz")}) == 70
+    assert {record.label for record in found(shared_data / "mednist_64.npz")} >= {"HeadCT", "CXR"}

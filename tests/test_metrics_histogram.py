@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import wasserstein_distance
+
+from radsynth.metrics import Comparison, Sample, histogram
+from radsynth.metrics._features import histograms
+
+
+def sample(pixels: NDArray[np.float32]) -> Sample:
+    n = len(pixels)
+    return Sample(features=np.zeros((n, 1), np.float32), thumbnails=np.zeros((n, 1), np.float32),
+                  histograms=histograms(pixels), patients=np.arange(n))
+
+
+def images(seed: int, shift: float = 0.0) -> NDArray[np.float32]:
+    values = np.random.default_rng(seed).normal(size=(40, 1, 16, 16)) * 0.2 + shift
+    return np.clip(values, -1, 1).astype(np.float32)
+
+
+def test_parity_with_scipy_in_the_images_units() -> None:
+    a, b, c = images(1), images(2, shift=0.1), images(3)
+    pair = Comparison(real=sample(a), synthetic=sample(b), floor=sample(c), features="", scale=500.0, units="HU")
+    found = histogram.measure(pair, repetitions=20, seed=0)[0]
+    assert found.value == pytest.approx(500 * wasserstein_distance(a.ravel(), b.ravel()), abs=1)
+    assert found.value == pytest.approx(50, abs=3)
+    assert found.unit == "HU" and found.features == ""
+    assert found.floor < 5 and found.low < found.value < found.high
+
+
+def test_every_image_and_channel_of_a_histogram_sums_to_one() -> None:
+    pixels = np.random.default_rng(0).uniform(-1, 1, (3, 2, 4, 5, 6)).astype(np.float32)
+    pixels[0, 0] = 1.0
+    shares = histograms(pixels)
+    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
+    assert shares[0, 0, -1] == 1

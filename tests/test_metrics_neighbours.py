@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from radsynth.errors import DataError
+from radsynth.metrics import Comparison, Measurement, Sample, neighbours
+
+
+def sample(n: int, seed: int, scale: float = 1.0) -> Sample:
+    generator = np.random.default_rng(seed)
+    return Sample(features=(scale * generator.normal(size=(n, 20))).astype(np.float32),
+                  thumbnails=generator.uniform(-1, 1, (n, 30)).astype(np.float32),
+                  histograms=np.full((n, 1, 4), 0.25, np.float32), patients=np.arange(n))
+
+
+def comparison(copied: int, n: int = 200) -> Comparison:
+    """`copied` of the n synthetic images are training images with a little noise."""
+    training, made = sample(600, 1), sample(n, 2)
+    noise = np.random.default_rng(9).normal(size=(n, 20)).astype(np.float32) * np.float32(0.01)
+    features, thumbnails = made.features.copy(), made.thumbnails.copy()
+    features[:copied] = training.features[:copied] + noise[:copied]
+    thumbnails[:copied] = training.thumbnails[:copied]
+    synthetic = dataclasses.replace(made, features=features, thumbnails=thumbnails)
+    return Comparison(real=sample(n, 3), synthetic=synthetic, floor=training.take(np.arange(n)), training=training,
+                      features="test")
+
+
+def measure(pair: Comparison) -> dict[str, Measurement]:
+    return {one.name: one for one in neighbours.measure(pair, repetitions=20, seed=0)}
+
+
+def test_copies_are_counted() -> None:
+    found = measure(comparison(copied=40))
+    for name in ("near_copies_features", "near_copies_pixels"):
+        assert found[name].value == pytest.approx(0.2, abs=0.06)
+        assert found[name].low > found[name].floor_high
+    assert found["near_copies_pixels"].features == "" and found["near_copies_features"].features == "test"
+
+
+def test_without_copies_the_share_is_at_the_floor() -> None:
+    found = measure(comparison(copied=0))
+    for name in ("near_copies_features", "near_copies_pixels"):
+        assert found[name].floor == pytest.approx(2 / 201)
+        assert found[name].low <= found[name].floor and found[name].value < 0.08
+    ratio = found["training_distance"]
+    assert ratio.floor == 1 and ratio.low < 1 < ratio.high
+
+
+def test_everything_copied_brings_the_distance_to_zero() -> None:
+    assert measure(comparison(copied=200))["training_distance"].value < 0.05
+
+
+def test_duplicates_in_the_source_count_as_chance() -> None:
+    """Held-out images that are in the training set too make distance 0 ordinary: it must show in the floor."""
+    pair = comparison(copied=0)
+    assert pair.training is not None
+    features, thumbnails = pair.real.features.copy(), pair.real.thumbnails.copy()
+    features[:20], thumbnails[:20] = pair.training.features[:20], pair.training.thumbnails[:20]
+    found = measure(dataclasses.replace(pair, real=dataclasses.replace(pair.real, features=features,
+                                                                       thumbnails=thumbnails)))
+    assert found["near_copies_features"].floor == pytest.approx(20 / 201)
+
+
+def test_closest_pairs_name_the_copies_and_their_sources() -> None:
+    pairs = neighbours.closest_pairs(comparison(copied=5), 5)
+    assert sorted((pair.synthetic, pair.training) for pair in pairs) == [(i, i) for i in range(5)]
+    assert all(pair.rarity == 0 and pair.distance < 0.1 for pair in pairs)
+
+
+def test_without_training_images_copies_cannot_be_ruled_out() -> None:
+    with pytest.raises(DataError, match="training images"):
+        measure(dataclasses.replace(comparison(0), training=None))

@@ -1,0 +1,46 @@
+"""The plan: sizes, budgets, augmentation; every choice has a reason and is a setting that exists."""
+
+import pytest
+
+from radsynth.device import Device
+from radsynth.plan import Fingerprint, document, plan
+
+CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
+
+
+def fingerprint(images: int = 3000, size: tuple[int, ...] = (64, 64), **labels: int) -> Fingerprint:
+    return Fingerprint(images=images, patients=images, modality="CT", channels=1, size=size, labels=labels)
+
+
+def chosen(data: Fingerprint, **budget: float) -> dict[str, object]:
+    return {choice.setting: choice.value for choice in plan(data, CPU, budget)}
+
+
+@pytest.mark.parametrize(("have", "want"), [
+    ((64, 64), [64, 64]), ((28, 28), [32, 32]), ((512, 512), [64, 64]), ((512, 400), [64, 56]), ((10, 10), [16, 16]),
+    ((36, 50, 35), [24, 32, 24]),
+])
+def test_size_keeps_proportions_and_fits_the_budget(have: tuple[int, ...], want: list[int]) -> None:
+    assert chosen(fingerprint(size=have))["prepare.size"] == want
+
+
+def test_longer_budgets_allow_larger_images() -> None:
+    sides = [max(chosen(fingerprint(size=(512, 512)), seconds=s)["prepare.size"]) for s in (300, 7200, 86400)]
+    assert sides == [64, 128, 256]
+
+
+def test_budget_is_passed_on_and_has_a_default() -> None:
+    assert chosen(fingerprint())["train.seconds"] == 300
+    choices = chosen(fingerprint(), images=5000, seconds=0)
+    assert choices["train.images"] == 5000 and "train.seconds" not in choices
+
+
+def test_few_images_are_augmented() -> None:
+    strengths = [chosen(fingerprint(images=n)).get("augment.strength", 0) for n in (100, 1000, 10000)]
+    assert strengths[0] > strengths[1] > strengths[2] == 0
+
+
+def test_every_choice_has_a_reason_and_becomes_a_document() -> None:
+    choices = plan(fingerprint(normal=10, rare=5), CPU, {})
+    assert all(len(choice.reason) > 10 for choice in choices)
+    assert document(choices)["train"] == {"seconds": 300}

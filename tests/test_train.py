@@ -1,0 +1,183 @@
+"""Training: golden trace, resume, interruption, kill, damage, full disk, values that stop being finite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from radsynth.checkpoints import load_checkpoint, load_tensors
+from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
+from radsynth.run_folder import RunFolder
+from radsynth.settings import Resolved, resolve
+from radsynth.verbs.train import train
+
+SMALL = (
+    "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=8",
+    "train.previews=1", "train.precision=32-true",
+)
+SCRIPT = """
+import sys
+from pathlib import Path
+from radsynth.settings import resolve
+from radsynth.verbs.train import train
+train(Path(sys.argv[1]), Path(sys.argv[2]), settings=resolve(overrides=sys.argv[3:]))
+"""
+Make = Callable[..., Path]
+
+
+def options(*more: str) -> Resolved:
+    return resolve(overrides=(*SMALL, "train.images=160", *more))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(run / "generator.safetensors")[0]
+
+
+def same(first: Path, second: Path) -> bool:
+    one, two = weights(first), weights(second)
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def events(run: Path) -> list[str]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["event"] for line in lines if "event" in line]
+
+
+def test_training_learns_and_leaves_a_whole_run(make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared(labels=("small", "large"))
+    run = train(data, tmp_path / "run", settings=options())
+    assert run.trained and events(run.path) == ["trained"]
+    for name in ("settings.yaml", "versions.json", "spec.json", "log.jsonl", "generator.safetensors"):
+        assert (run.path / name).stat().st_size > 0
+    assert list(run.previews.glob("*.png")) and list((run.path / "tensorboard").iterdir())
+    assert not list(run.path.rglob("*.part"))
+    again = train(data, tmp_path / "run", settings=options())
+    assert again.trained and events(run.path) == ["trained"], "a trained run is left as it is"
+
+
+def test_the_same_command_gives_the_same_weights_and_another_seed_others(make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared()
+    for name, more in (("a", ()), ("b", ()), ("c", ("seed=1",))):
+        train(data, tmp_path / name, settings=options(*more))
+    assert same(tmp_path / "a", tmp_path / "b") and not same(tmp_path / "a", tmp_path / "c")
+
+
+@pytest.mark.parametrize("more", [
+    (), ("augment.strength=1", "task.penalty=finite_r1_r2"), ("train.accumulate=2", "task.loss=relativistic"),
+    ("task.warm_start=0.45", "task.penalty=r1_r2"), ("task.discriminator_steps=2", "task.penalty=wgan_gp"),
+])
+def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
+    more: tuple[str, ...], make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_prepared()
+    train(data, tmp_path / "whole", settings=options(*more))
+    from radsynth.verbs._loop import Loop
+
+    step = Loop.take_step
+
+    def step_then_stop(loop: Loop) -> dict[str, float]:
+        if loop.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", step_then_stop)
+    with pytest.raises(Interrupted):
+        train(data, tmp_path / "cut", settings=options(*more))
+    monkeypatch.undo()
+    assert not RunFolder(tmp_path / "cut").trained
+    train(data, tmp_path / "cut", settings=options(*more))
+    assert events(tmp_path / "cut") == ["interrupted", "resumed", "trained"]
+    assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_sigkill_while_saving_keeps_the_last_good_checkpoint(make_prepared: Make, tmp_path: Path) -> None:
+    data, run = make_prepared(), tmp_path / "killed"
+    command = [sys.executable, "-c", SCRIPT, str(data), str(run), *SMALL, "train.images=100000000",
+               "train.checkpoint_minutes=0.0002"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list((run / "checkpoints").glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    found = load_checkpoint(run / "checkpoints")
+    assert found is not None and found[0]["images"] > 0
+    # The same settings but for the budget go on from there.
+    end = found[0]["images"] + 40
+    more = ("train.checkpoint_minutes=0.0002", f"train.images={end}")
+    train(data, run, settings=resolve(overrides=(*SMALL, *more)))
+    assert "resumed" in events(run) and load_tensors(run / "generator.safetensors")[1]["images"] == end
+
+
+def test_a_damaged_checkpoint_is_passed_over(make_prepared: Make, tmp_path: Path) -> None:
+    data, run = make_prepared(), tmp_path / "run"
+    train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
+    newest = max((run / "checkpoints").glob("*.safetensors"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    (run / "generator.json").unlink()
+    train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
+    assert "damaged checkpoint" in events(run)
+    (run / "generator.json").unlink()
+    for path, content in zip(sorted((run / "checkpoints").glob("*.safetensors")), (b"\x80\x04cos\n.", b""), strict=True):
+        path.write_bytes(content)  # a pickle, an empty file: neither is opened
+    with pytest.raises(FolderError, match="No checkpoint can be used"):
+        train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
+
+
+def test_a_full_disk_is_said_and_nothing_half_written_stays(make_prepared: Make, tmp_path: Path) -> None:
+    """The file-size limit of a child process stands for the disk: a checkpoint does not fit."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n" \
+            "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    command = [sys.executable, "-c", limit + SCRIPT, str(make_prepared()), str(tmp_path / "run"), *SMALL,
+               "model.width=32", "train.images=80"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0 and "could not be written" in done.stderr and "Free some space" in done.stderr
+    assert not list((tmp_path / "run").rglob("*.part")) and not RunFolder(tmp_path / "run").trained
+
+
+def test_values_that_are_not_finite_stop_training_and_spare_the_checkpoint(make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared()
+    with pytest.raises(TrainingError, match="not finite"):
+        train(data, tmp_path / "run", settings=options("train.rate=1e30", "train.images=4000"))
+    assert events(tmp_path / "run")[-1] == "stopped" and not RunFolder(tmp_path / "run").trained
+    found = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert found is None or all(torch.isfinite(w).all() for w in found[0]["networks"]["generator"].values())
+
+
+def test_other_settings_or_data_in_the_same_folder_are_refused(make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared()
+    train(data, tmp_path / "run", settings=options())
+    with pytest.raises(FolderError, match=r"train\.rate: 0\.001 then, 0\.01 now"):
+        train(data, tmp_path / "run", settings=options("train.rate=0.01"))
+    with pytest.raises(FolderError, match="seed"):
+        train(data, tmp_path / "run", settings=options("seed=4"))
+
+
+def test_two_trainings_of_one_run_are_refused(make_prepared: Make, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run").lock(), pytest.raises(FolderError, match="another process"):
+        train(make_prepared(), tmp_path / "run", settings=options())
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (("train.images=0",), "needs a budget"),
+    (("train.accumulate=3",), "must divide"),
+    (("model.discriminator_norm=batch", "task.penalty=r1"), "batch normalisation"),
+    (("task.loss=wasserstein", "task.penalty=none"), "Lipschitz"),
+])
+def test_impossible_settings_are_refused_before_anything_is_written(
+    more: tuple[str, ...], message: str, make_prepared: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train(make_prepared(), tmp_path / "run", settings=options(*more))
+    assert not RunFolder(tmp_path / "run").begun
