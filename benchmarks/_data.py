@@ -19,7 +19,8 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8]) ->
     (folder / "shards").mkdir(parents=True)
     np.save(folder / "shards" / "00000.images.npy", images)
     splits = ["train"] * len(train) + ["test"] * len(test)
-    rows = [Row(split=split, label=-1, patient=str(i), shard=0, row=i, low=0, high=255) for i, split in enumerate(splits)]
+    rows = [Row(split=split, label=-1, patient=str(i), shard=0, row=i, low=0, high=255)
+            for i, split in enumerate(splits)]
     with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, ROW_FIELDS)
         table.writeheader()

@@ -32,7 +32,9 @@ def make_loop(folder: Path, out: Path) -> Loop:
                         labels={})
     settings = resolve(document(plan(found, here(), {"images": 10**9})))
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
-    return Loop(task, settings.section("train", Settings), data, RunFolder(out), 0)
+    loop = Loop(task, settings.section("train", Settings), data, RunFolder(out), 0)
+    loop.images = 5 * 10**8  # the middle of the schedule, where most steps are
+    return loop
 
 
 def plain(loop: Loop) -> Callable[[], None]:
@@ -46,8 +48,11 @@ def plain(loop: Loop) -> Callable[[], None]:
     def step() -> None:
         for network in networks.values():
             network.requires_grad_(True)
+        batch = loop.batch()
         for turn, optimiser in zip(loop.turns, optimisers, strict=True):
-            terms = turn.loss(networks, loop.batch())
+            terms = turn.loss(networks, batch)
+            if not terms:
+                continue
             optimiser.zero_grad()
             torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum().backward()
             optimiser.step()

@@ -288,6 +288,9 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What a reader needs of every measurement; results.json has the rest."""
     columns = ("name", "value", "low", "high", "floor", "n", "better")
     rows = [{column: one.get(column) for column in columns} for one in results.get("measurements", [])]
+    rows += [{"name": number["name"], "unit": number["unit"], "method": line["method"], "value": line["value"],
+              "low": line["low"], "high": line["high"]}
+             for number in results.get("pairs", {}).get("numbers", []) for line in number["methods"]]
     refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
     return {"numbers": rows, "not_measured": refused}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radsynth.device import Device
+from radsynth.settings import constant
 
 DEFAULT_SECONDS = 300.0
 """Training time when no budget is given."""
@@ -45,7 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # docs/lab-notebook.md has the trials behind the first; the others are their papers' settings.
     "sngan": {
         "task.loss": "hinge", "task.penalty": "none", "task.discriminator_rate": 2.0, "task.warm_start": 0.03,
-        "task.warm_start_rate": 2.5, "train.batch": 16, "train.rate": 8e-4,
+        "task.warm_start_rate": 1.25, "train.batch": 16, "train.rate": 1.6e-3,
     },
     "r3gan": {
         "task.loss": "relativistic", "task.penalty": "r1_r2", "task.penalty_weight": 1.0,
@@ -59,9 +60,12 @@ RECIPES: dict[str, dict[str, Any]] = {
                     "task.penalty_weight_end": 10.0, "train.batch": 16, "train.rate": 1e-3},
     "style": {"task.loss": "non_saturating", "task.penalty": "r1", "task.penalty_weight": 1.0,
               "task.penalty_weight_end": 1.0, "task.penalty_every": 8, "train.batch": 16, "train.rate": 1e-3},
+    "unet": {"train.batch": 16, "train.rate": 1e-3, "train.beta1": 0.9},
 }
 """Losses and rates that go with a network."""
 DEFAULT_MODEL = "sngan"
+SMALL = 40
+"""Longest side in pixels up to which the default network is twice as wide."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
@@ -71,7 +75,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     choices = [Choice(setting="prepare.size", value=list(size), reason=_size_reason(data, size, device))]
     choices += _budget_choices(budget)
     if task != "synthesis":
-        return choices
+        return choices + _image_task_choices(data, task, model)
     if data.labels and len(data.labels) > 1:
         choices.append(Choice(setting="task.kind", value="synthesis",
                               reason=f"Class-conditional: the data has {len(data.labels)} classes."))
@@ -80,7 +84,20 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
     choices += [Choice(setting=setting, value=value, reason=f"What goes with {chosen}.")
                 for setting, value in RECIPES.get(chosen, {}).items()]
+    if chosen == DEFAULT_MODEL and max(size) <= SMALL:
+        choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
     return choices + _augmentation(data)
+
+
+def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice]:
+    """What goes with the task's own network, and channels for a task that needs several."""
+    chosen = model or constant("tasks", task, "MODEL") or DEFAULT_MODEL
+    choices = [Choice(setting=setting, value=value, reason=f"What goes with {chosen}.")
+               for setting, value in RECIPES.get(chosen, {}).items() if setting.startswith("train.")]
+    if task == "translate" and data.virtual and data.channels == 1:
+        choices.append(Choice(setting="data.contrasts", value=["t1", "flair"],
+                              reason="Translation needs two registered contrasts of the same patient."))
+    return choices
 
 
 def document(choices: list[Choice]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applier import Applier, cut, finer_affine, join, ranges_of
 from radsynth.verbs.apply import apply
+from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
 
 Make = Callable[..., Path]
@@ -68,7 +69,9 @@ def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., 
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_the_same_call_again_is_left_as_it_is_and_another_is_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_same_call_again_changes_nothing_and_another_is_refused(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
     run, given = make_run("task.kind=restore"), tmp_path / "in.png"
     write(Image(pixels=disc((20, 20))), given, provenance=FROM)
     assert apply(run, given, tmp_path / "out").count == 1
@@ -168,6 +171,8 @@ def test_other_data_than_in_training_is_refused(
 def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run("task.kind=cycle", labels=("small", "large"))
     write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
+    with pytest.raises(SettingsError, match="radsynth apply"):
+        generate(run, tmp_path / "drawn", count=1)
     with pytest.raises(SettingsError, match="it can go to large, small"):
         apply(run, tmp_path / "in.png", tmp_path / "out", target="huge")
     for target in ("small", "large"):
@@ -188,7 +193,7 @@ def test_values_outside_of_the_range_survive_a_restoration(make_run: Callable[..
     applier = Applier(make_run("task.kind=restore", "task.what=rician"))
     pixels = disc((16, 16)).astype(np.int32)
     pixels[0, 3, 3], pixels[0, 4, 4] = 5000, -300  # the run maps 0 to 255
-    made = applier.convert(Image(pixels=pixels, bits=16)).pixels
+    made = applier.convert(Image(pixels=pixels, bits=16))[0].pixels
     assert abs(int(made[0, 3, 3]) - 5000) < 60 and abs(int(made[0, 4, 4]) + 300) < 60
 
 

@@ -22,7 +22,7 @@ from radsynth.checkpoints import all_finite, load_tensors
 from radsynth.errors import Interrupted, TrainingError
 from radsynth.settings import resolve
 from radsynth.verbs import _doctor
-from radsynth.verbs._doctor import compare
+from radsynth.verbs._compare import compare
 from radsynth.verbs._loop import Loop
 from radsynth.verbs.generate import sample
 from radsynth.verbs.train import train

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
@@ -141,3 +142,21 @@ def test_images_of_another_size_are_refused(tmp_path: Path, make_prepared: Calla
     prepared = make_prepared(60, size=(24, 24))
     with pytest.raises(DataError, match=r"000000\.png has the shape"):
         evaluate(prepared, write_pictures(tmp_path / "made", discs(4, 3)))
+
+
+def test_any_folder_of_images_can_be_the_real_side(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for index, image in enumerate(discs(130, 1)):
+        pixels = np.rint((image[0] + 1) * 127.5).astype(np.uint8)
+        Pillow.fromarray(pixels).save(tmp_path / "scans" / f"{index}.png")
+    results = evaluate(tmp_path / "scans", write_pictures(tmp_path / "made", discs(60, 3)), settings=FAST)
+    found = values(results)
+    assert found["frechet_distance"]["low"] < found["frechet_distance"]["floor_high"]
+    assert {one["name"] for one in results["refused"]} >= {"copies", "near_copies_pixels"} and not results["neighbours"]
+
+
+def test_an_npz_of_generate_is_read(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    (tmp_path / "made").mkdir()
+    stored = np.rint((discs(50, 3)[:, 0] + 1) * 127.5).astype(np.uint8)
+    np.savez_compressed(tmp_path / "made" / "synthetic.npz", train_images=stored, train_labels=np.zeros((50, 1)))
+    assert evaluate(make_prepared(150), tmp_path / "made", settings=FAST)["context"]["images"] == 50

@@ -152,7 +152,7 @@ def test_noise_depends_on_seed_and_item_alone() -> None:
     part = Batch(images=images[:2], seed=3, items=(4, 5))
     for add in (degrade.add_rician, degrade.add_low_dose):
         levels = degrade.noise_levels(whole, 0.02, 0.1)
-        assert 0.02 <= float(levels.min()) and float(levels.max()) <= 0.1
+        assert float(levels.min()) >= 0.02 and float(levels.max()) <= 0.1
         again = add(images[:2], degrade.noise_levels(part, 0.02, 0.1), part)
         assert torch.allclose(add(images, levels, whole)[4:], again)
 
@@ -189,7 +189,8 @@ def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_c
     (("task.kind=translate", "task.inputs=[t1]", "task.outputs=[t1]"), ImageSpec(size=(16, 16), channels=("t1", "t2")),
      "none in common"),
     (("task.kind=restore", "task.axes=slices"), ImageSpec(size=(16, 16)), "needs volumes"),
-    (("task.kind=restore", "task.what=rician", "task.noise=[0.2,0.1]"), ImageSpec(size=(16, 16)), "smallest <= largest"),
+    (("task.kind=restore", "task.what=rician", "task.noise=[0.2,0.1]"), ImageSpec(size=(16, 16)),
+     "smallest <= largest"),
     (("task.kind=cycle",), ImageSpec(size=(16, 16)), "two classes"),
     (("task.kind=cycle", "task.domains=[ct,pt]"), ImageSpec(size=(16, 16), labels=("ct", "pet")), "did you mean pet"),
     (("task.kind=translate", "model.kind=dcgan"), ImageSpec(size=(16, 16), channels=("t1", "t2")), "must take image"),
@@ -203,6 +204,7 @@ def test_what_cannot_work_is_refused_with_the_reason(overrides: tuple[str, ...],
 def test_a_named_network_is_kept_and_its_settings_too() -> None:
     assert resolve(overrides=["task.kind=restore", "model.width=12"]).section("model").width == 12
     assert resolve(overrides=["task.kind=restore", "model.kind=dcgan"]).kind("model") == "dcgan"
-    assert resolve({"model": {"kind": "unet", "width": 12}}, overrides=["task.kind=restore"]).section("model").width == 12
+    named = {"model": {"kind": "unet", "width": 12}}
+    assert resolve(named, overrides=["task.kind=restore"]).section("model").width == 12
     assert resolve(overrides=["task.kind=synthesis"]).kind("model") == "sngan"
     assert np.isclose(resolve(overrides=["task.kind=restore"]).section("task").charbonnier, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,29 @@ SAME_PLACE = 0.1
 """mm by which a mask's corner may lie off its image's."""
 
 
+class Loads(Protocol):
+    """What slices are cut from: hashable and picklable, and loads a whole volume. See `load_image` for the errors."""
+
+    def load(self) -> Image:
+        """The whole volume with its mask."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One image on disk. files: one, or a DICOM series' slices; mask: a file or ""; modality: "" as in the file."""
+    """One image on disk. files: one, or a DICOM series' slices; mask: a file or ""; modality: "" as in the file.
+
+    mask_values: the mask file's values that become 1, 2, ..., others are background; () keeps them as they are
+    """
 
     format: str
     files: tuple[str, ...]
     mask: str = ""
     modality: str = ""
+    mask_values: tuple[int, ...] = ()
+
+    def load(self) -> Image:
+        """As `load_image`."""
+        return load_image(self)
 
 
 def slicing_axis(header: Header, plane: str, planar: int | None) -> int:
@@ -68,35 +83,47 @@ def load_image(source: Source, frame: int = 0) -> Image:
         raise RejectedFile(f"all its pixels have the value {image.pixels.flat[0]}")
     if source.modality:
         image = image.replace(modality=source.modality, units="HU" if source.modality == "CT" else image.units)
-    return image.replace(mask=_mask(Path(source.mask), image)) if source.mask else image
+    return image.replace(mask=_mask(source, image)) if source.mask else image
 
 
-def _mask(path: Path, image: Image) -> NDArray[np.uint8]:
+def _mask(source: Source, image: Image) -> NDArray[np.uint8]:
+    path = Path(source.mask)
     try:
         mask = read_mask(path)
     except (RejectedFile, MissingExtra) as error:
         raise RejectedFile(f"its mask {path.name}: {error}") from None
     if mask.space != image.space:
         raise RejectedFile(f"its mask {path.name} has the size {mask.space}, the image {image.space}")
-    if mask.affine is not None and image.affine is not None:
-        last = np.array([*(np.array([*image.space[::-1], 1])[:3] - 1), 1.0])
-        ends = np.stack([np.array([0.0, 0, 0, 1]), last if len(last) == 4 else np.array([0.0, 0, 0, 1])], axis=1)
-        off = float(np.abs((mask.affine - image.affine) @ ends).max())
-        if off > SAME_PLACE:
-            raise RejectedFile(f"its mask {path.name} lies {off:.2g} mm off the image: their orientations differ")
-    return np.asarray(mask.pixels[0], dtype=np.uint8)
+    off = distance(mask, image)
+    if off > SAME_PLACE:
+        raise RejectedFile(f"its mask {path.name} lies {off:.2g} mm off the image: their orientations differ")
+    values = np.asarray(mask.pixels[0], dtype=np.uint8)
+    if not source.mask_values:
+        return values
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(source.mask_values)] = np.arange(1, len(source.mask_values) + 1)
+    return np.asarray(table[values])
+
+
+def distance(one: Image, other: Image) -> float:
+    """mm between the corners of two images of one size, the further pair; 0 when the place of either is unknown."""
+    if one.affine is None or other.affine is None:
+        return 0.0
+    last = np.array([*(np.array([*one.space[::-1], 1])[:3] - 1), 1.0])
+    ends = np.stack([np.array([0.0, 0, 0, 1]), last if len(last) == 4 else np.array([0.0, 0, 0, 1])], axis=1)
+    return float(np.abs((one.affine - other.affine) @ ends).max())
 
 
 @functools.lru_cache(maxsize=1)
-def _volume(source: Source) -> Image:
+def keep(source: Loads) -> Image:
     """The last volume, kept because its slices are asked for one after another."""
-    return load_image(source)
+    return source.load()
 
 
 @functools.lru_cache(maxsize=4)
-def _shown(source: Source, axis: int, minimum: float) -> tuple[int, int]:
+def _shown(source: Loads, axis: int, minimum: float) -> tuple[int, int]:
     """First and last slice that show more than background."""
-    pixels = _volume(source).pixels
+    pixels = keep(source).pixels
     low, high = np.percentile(pixels.ravel()[:: max(1, pixels.size // 1_000_000)], (0.5, 99.5))
     foreground = (pixels > low + BACKGROUND * (high - low)).any(axis=0)
     shares = foreground.mean(axis=tuple(other for other in range(3) if other != axis))
@@ -104,12 +131,12 @@ def _shown(source: Source, axis: int, minimum: float) -> tuple[int, int]:
     return (int(shown[0]), int(shown[-1])) if len(shown) else (0, -1)
 
 
-def load_slice(source: Source, axis: int, index: int, minimum: float) -> Image:
+def load_slice(source: Loads, axis: int, index: int, minimum: float) -> Image:
     """One slice (c, rows, columns) as it is hung on a light box: head or front up, the patient's left on the right.
 
     EmptySlice for a slice at an end of the volume where less than `minimum` of the pixels show more than background.
     """
-    volume = _volume(source)
+    volume = keep(source)
     if volume.pixels.ndim != 4 or index >= volume.space[axis]:
         raise RejectedFile(f"it has the size {volume.space}, which its header did not say")
     first, last = _shown(source, axis, minimum)

@@ -103,7 +103,8 @@ def closest_pairs(comparison: Comparison, count: int) -> list[Pair]:
         distance = search.synthetic[synthetic]
         typical = max(float(np.median(search.real)), np.finfo(float).tiny)
         pairs.append(Pair(synthetic=int(synthetic), training=int(search.training[synthetic]), by=by,
-                          distance=float(distance / typical), rarity=float((search.real <= distance).mean()), copy=bool(copied[synthetic])))
+                          distance=float(distance / typical), rarity=float((search.real <= distance).mean()),
+                          copy=bool(copied[synthetic])))
     return pairs
 
 
@@ -118,7 +119,9 @@ def _search(comparison: Comparison, space: str) -> _Search:
 
 def _copied(features: _Search, pixels: _Search) -> NDArray[np.bool_]:
     """(n,) whether each synthetic image is a copy."""
-    return np.logical_or(*(search.synthetic < COPIED * search.real.min() for search in (features, pixels)))
+    near: NDArray[np.bool_] = features.synthetic < COPIED * features.real.min()
+    alike: NDArray[np.bool_] = pixels.synthetic < COPIED * pixels.real.min()
+    return near | alike
 
 
 def _copied_estimate(features: _Search, pixels: _Search) -> Estimate:

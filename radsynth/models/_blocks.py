@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,9 @@ from torch.nn import functional
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 
-CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
-    2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d,
-}
-BATCH_NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}  # Any: the two want tuples of other lengths
+TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MODE = {2: "bilinear", 3: "trilinear"}
 
 
@@ -49,7 +48,7 @@ class Doubling(nn.Module):
         nn.init.normal_(self.weight, std=math.sqrt(gain / (inputs * 3**dimensions)))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
+        weight: Tensor = self.weight
         for axis in range(2, weight.ndim):
             pad = [part for k in reversed(range(2, weight.ndim)) for part in [int(k == axis)] * 2]
             padded = functional.pad(weight, pad)

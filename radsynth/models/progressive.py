@@ -38,7 +38,7 @@ class Settings:
     kind: Literal["progressive"] = "progressive"
     latent: PositiveInt = 128
     """Length of the latent vector."""
-    width: PositiveInt = 32
+    width: PositiveInt = 16
     """Channels at the full resolution; they double at each halving."""
     widest: PositiveInt = 256
     """Upper limit of the channels."""

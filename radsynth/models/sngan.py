@@ -92,7 +92,7 @@ class Discriminator(nn.Module):
         for fine, coarse in pairwise(widths):
             down = CONVOLUTION[len(size)](fine, coarse, 4, 2, 1)
             nn.init.kaiming_normal_(down.weight, 0.2)
-            nn.init.zeros_(down.bias)  # type: ignore[arg-type]  # the layer has a bias
+            nn.init.zeros_(down.bias)
             layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.linear = spectral_norm(nn.Linear(widths[-1] * math.prod(side // 2**levels for side in self.size), 1))

@@ -35,7 +35,7 @@ class Settings:
     """Length of the latent vector, and of the style."""
     mapping_layers: PositiveInt = 4
     """Layers from the latent to the style; they learn at a hundredth of the rate."""
-    width: PositiveInt = 32
+    width: PositiveInt = 16
     """Channels at the full resolution; they double at each halving."""
     widest: PositiveInt = 256
     """Upper limit of the channels."""

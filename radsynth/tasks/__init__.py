@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -82,6 +82,11 @@ class ImageTask(Task, Protocol):
 
     def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
         """What the kept network makes of enlarged images: (n, inputs, *space) to (n, outputs, *space)."""
+
+
+def takes_images(task: Task) -> TypeGuard[ImageTask]:
+    """Whether a task makes images from images; if not, it draws them."""
+    return hasattr(task, "convert")
 
 
 class PairedTask(ImageTask, Protocol):

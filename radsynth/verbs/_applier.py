@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.settings import read_yaml
-from radsynth.tasks import ImageTask
+from radsynth.tasks import ImageTask, takes_images
+from radsynth.verbs._doubts import doubts
 from radsynth.verbs._shards import SAMPLE
 from radsynth.verbs._shards import _ranges as channel_ranges
 from radsynth.verbs._tiles import convert_tiled
@@ -38,12 +39,12 @@ class Applier:
     def __init__(self, run: Path, target: str | None = None) -> None:
         """SettingsError for a run that draws from noise, or a target that it does not know."""
         sampler = Sampler(run)
-        if not hasattr(sampler.task, "convert"):
+        if not takes_images(sampler.task):
             raise SettingsError(f"{run} makes images from noise and takes none: use 'radsynth generate'. Tasks that "
                                 "take images are translate, cycle and restore (task.kind).")
-        self.task = cast(ImageTask, sampler.task)
+        self.task: ImageTask = sampler.task
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
-        self.facts, self.device = sampler.facts, sampler.device
+        self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
         settings = read_yaml(Path(run) / "settings.yaml")
         data = settings.get("data") or {}
         self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
@@ -87,14 +88,21 @@ class Applier:
             raise RejectedFile(f"its channels are {', '.join(have)}; the run expects {', '.join(inputs)}")
         return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
 
-    def convert(self, image: Image) -> Image:
-        """The result, with the units and the geometry of the image. RejectedFile for an image that does not fit."""
+    def convert(self, image: Image) -> tuple[Image, dict[str, float]]:
+        """The result, with the units and the geometry of the image, and what speaks against it (see `_doubts`).
+
+        RejectedFile for an image that does not fit.
+        """
         self.check(image)
         channels = self.channels(image)
         axis = None if len(image.space) == self.spec.dimensions else self._axis(image)
         present = np.stack([channel for channel in channels if channel is not None])
         ranges = ranges_of(present, self.intensity, self.percentiles)
-        made = join(self._network(cut(self._encode(channels, ranges, image.space), axis)), axis)
+        given = np.ascontiguousarray(cut(self._encode(channels, ranges, image.space), axis))
+        stack = self.network_of(given, self.target)
+        doubtful = {name: float(values.mean())
+                    for name, values in doubts(self.task, self.network_of, given, stack, self.target).items()}
+        made = join(stack, axis)
         finer = self.task.finer if axis is None else tuple(np.insert(self.task.finer, axis, 1).tolist())
         same = self.task.inputs == self.task.outputs and not self.task.targets
         # Of another contrast no range is known: it is taken to be that of the first given channel.
@@ -104,8 +112,9 @@ class Applier:
             result += self._beyond(present, low, high, axis)
         affine = None if image.affine is None else finer_affine(image.affine, finer)
         steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
-        return image.replace(pixels=as_stored(result, image), channels=self.task.outputs, mask=None, spacing=steps,
-                             affine=affine)
+        made_image = image.replace(pixels=as_stored(result, image), channels=self.task.outputs, mask=None,
+                                   spacing=steps, affine=affine)
+        return made_image, doubtful
 
     def _encode(self, channels: list[NDArray[Any] | None], ranges: NDArray[np.float64], space: tuple[int, ...],
                 ) -> NDArray[np.float32]:
@@ -117,12 +126,12 @@ class Applier:
                 self.intensity.encode(channel, *next(own))))
         return np.stack(encoded)
 
-    def _network(self, stack: NDArray[np.float32]) -> NDArray[np.float32]:
+    def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         """(n, inputs, *space) to (n, outputs, *space * finer), a few at a time."""
         made = []
         for one in torch.split(torch.from_numpy(np.ascontiguousarray(stack)), 16):
             fine = self.task.enlarge(one.to(self.device))
-            made.append(convert_tiled(lambda x: self.task.convert(self.network, x, self.target), self.network, fine))
+            made.append(convert_tiled(lambda x: self.task.convert(self.network, x, target), self.network, fine))
         return np.concatenate(made)
 
     def _beyond(self, values: NDArray[Any], low: NDArray[np.float32], high: NDArray[np.float32], axis: int | None,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from radsynth.arrays import Batch, Care, Prepared
 from radsynth.checkpoints import load_checkpoint
@@ -25,6 +25,7 @@ from radsynth.errors import TrainingError
 from radsynth.models import Networks
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import Turn
+from radsynth.verbs._compare import compare
 
 if TYPE_CHECKING:
     from radsynth.verbs._loop import Loop
@@ -349,30 +350,6 @@ class Doctor:
 
     def _event(self, loop: Loop, event: str, text: str) -> None:
         self.folder.event(event, loop.images, text)
-
-
-def compare(samples: Tensor, real: Tensor) -> tuple[float, float]:
-    """How samples (n, c, *space) vary against real images, and how far they are: both 16 pixels a side, as vectors.
-
-    The first is the ratio of their mean distances among themselves; the second their energy distance (Szekely and
-    Rizzo 2013), 2 E|s - r| - E|s - s'| - E|r - r'|, as a share of E|r - r'|.
-    """
-    small, truth = _small(samples), _small(real)
-    among_samples, among_real = _mean_distance(small), _mean_distance(truth)
-    unit = max(among_real, 1e-12)
-    return among_samples / unit, (2 * float(torch.cdist(small, truth).mean()) - among_samples - among_real) / unit
-
-
-def _small(images: Tensor) -> Tensor:
-    images = images.float()
-    grid = tuple(min(side, 16) for side in images.shape[2:])
-    pool = nn.functional.adaptive_avg_pool2d if len(grid) == 2 else nn.functional.adaptive_avg_pool3d
-    return pool(images, grid).flatten(1)  # type: ignore[arg-type]  # torch's stub wants as many sides as it pools
-
-
-def _mean_distance(vectors: Tensor) -> float:
-    """E|a - a'| over different pairs, (n, d); 0 for fewer than two."""
-    return float(torch.pdist(vectors).mean()) if len(vectors) > 1 else 0.0
 
 
 def _norm(tensors: list[Tensor]) -> float:

@@ -85,7 +85,7 @@ def resample_mask(mask: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
     chosen = np.zeros(fit.target, np.uint8)
     for value in np.unique(mask):
         share = _apply((mask == value)[None].astype(np.float32), fit, "linear")[0]
-        chosen[share > 0] = value
+        chosen[share > best] = value
         best = np.maximum(share, best)
     outside = np.ones(fit.target, bool)
     outside[fit.inside] = False

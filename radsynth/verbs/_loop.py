@@ -77,7 +77,10 @@ class Loop:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the numeric format
         keep_freed_memory()
         device = here()
-        precision = device.precision if options.precision == "auto" else options.precision
+        # On a CPU with torch 2.13 the bf16 weight gradients of 3-D convolutions on grids two voxels deep are garbage,
+        # another one at each call: volumes are trained in fp32 there.
+        safe = "32-true" if prepared.spec.dimensions == 3 and device.accelerator == "cpu" else device.precision
+        precision = safe if options.precision == "auto" else options.precision
         self.fabric = Fabric(accelerator=device.accelerator, devices=1, precision=precision)
         torch.manual_seed(seed)
         if isinstance(task, Studious):

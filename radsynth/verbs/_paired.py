@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,7 @@ from radsynth.progress import track
 from radsynth.tasks import PairedTask
 from radsynth.verbs._applier import Applier
 from radsynth.verbs._baselines import Method, baselines
-from radsynth.verbs._tiles import convert_tiled
+from radsynth.verbs._doubts import doubts, limits
 
 CHUNK = 16
 FITTED = 200
@@ -34,21 +35,28 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
 
     The document's "pairs" holds every method ("this run" and the baselines) with each number, its interval over
     patients, and the paired difference to this run. out: where results.json and pictures/pairs.npy are written.
-    DataError when there are no patients to measure on.
+    Without patients to measure on, "refused" says so.
     """
     applier = Applier(run)
     if not hasattr(applier.task, "pair"):
         return _evaluate_unpaired(applier, prepared, out, images, seed)
     task = cast(PairedTask, applier.task)
-    rows, split = _rows(prepared, images, seed)
+    try:
+        rows, split = _rows(prepared, images, seed)
+    except DataError as error:
+        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
+        return {"version": 1, "measurements": [], "refused": refused}
     fitted = _spread(prepared.indices("train"), FITTED)
-    methods: dict[str, Method] = {OWN: lambda given: _results(applier, given)}
+    methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     values: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in methods}
     pictures: list[NDArray[np.float32]] = []
+    doubtful: dict[str, list[NDArray[np.float64]]] = {}
     for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
         given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
         made = {name: np.clip(method(given), -1, 1) for name, method in methods.items()}
+        for name, found in doubts(task, applier.network_of, given, made[OWN], applier.target).items():
+            doubtful.setdefault(name, []).append(found)
         for name, results in made.items():
             values[name].append([number.measure(results, truths) for number in NUMBERS])
         if len(pictures) * CHUNK < SHOWN:
@@ -56,7 +64,8 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
             pictures.append(_picture([shown, *made.values(), truths]))
     patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
     table = {name: np.concatenate(parts, axis=1) for name, parts in values.items()}
-    document = {"version": 1, "measurements": [], "refused": [], "pairs": {
+    usual = limits({name: np.concatenate(parts) for name, parts in doubtful.items()})
+    document = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
         "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
         "columns": ["given", *methods, "truth"],
@@ -90,11 +99,6 @@ def _pairs(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64], seed: 
     return given.contiguous().numpy(), truths.contiguous().numpy()
 
 
-def _results(applier: Applier, given: Images) -> Images:
-    fine = applier.task.enlarge(torch.from_numpy(given).to(applier.device))
-    return convert_tiled(lambda x: applier.task.convert(applier.network, x, applier.target), applier.network, fine)
-
-
 def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, images: int, seed: int,
                        ) -> dict[str, Any]:
     """Without a truth: whether translated images look like those of the other class, of held-out patients."""
@@ -106,10 +110,16 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     held_out = [split for split in ("validation", "test") if len(prepared.indices(split))]
     given = np.concatenate([prepared.indices(split, source) for split in held_out])[:images]
     real = np.concatenate([prepared.indices(split, target) for split in held_out])
-    made = np.clip(_results(applier, prepared.images(given)), -1, 1)
-    return evaluate_arrays(prepared.images(real), prepared.images(prepared.indices("train", target)), made,
-                           intensity=prepared.intensity, units=prepared.spec.units, virtual=prepared.spec.virtual,
-                           data_hash=prepared.manifest.data_hash, settings=Settings(seed=seed), out=out)
+    start = prepared.images(given)
+    made = applier.network_of(start, applier.target)
+    document = evaluate_arrays(prepared.images(real), prepared.images(prepared.indices("train", target)),
+                               np.clip(made, -1, 1), intensity=prepared.intensity, units=prepared.spec.units,
+                               virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
+                               settings=Settings(seed=seed), out=out)
+    document["limits"] = limits(doubts(applier.task, applier.network_of, start, made, applier.target))
+    if out is not None:
+        write_atomically(out / "results.json", json.dumps(document, indent=1))
+    return document
 
 
 def _number(number: PairNumber, k: int, table: dict[str, NDArray[np.float64]], patients: NDArray[np.int64],
@@ -146,8 +156,6 @@ def _picture(columns: list[Images]) -> NDArray[np.float32]:
 
 def _write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
     """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8), allow_pickle=False)
     (out / "pictures").mkdir(parents=True, exist_ok=True)

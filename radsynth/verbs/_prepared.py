@@ -114,7 +114,9 @@ def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[
             f"There is no image that can be used: {len(rejected)} were rejected or skipped, {left_out} are background."
             f"{wrong}"
         )
-    return Outcome(usable=tuple(usable), rejected=tuple(rejected), duplicates=len(copies), left_out=left_out, masks=keep)
+    return Outcome(
+        usable=tuple(usable), rejected=tuple(rejected), duplicates=len(copies), left_out=left_out, masks=keep
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

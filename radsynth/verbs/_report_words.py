@@ -14,6 +14,10 @@ USE = (
     "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
     "tested on real patients. Not for diagnosis, and no replacement for real data in a clinical validation."
 )
+USE_IMAGES = (
+    "Meant for developing and testing methods. A network of this kind can invent or remove findings: its results are "
+    "no acquisition and not for diagnosis."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,8 @@ def summary(spec: dict[str, Any] | None, results: dict[str, Any] | None) -> list
     lines = [_learned(spec)] if spec else []
     if results is None:
         return [*lines, Line(tone="note", heading="Quality", text="Nothing has been measured yet.")]
+    if "pairs" in results:
+        return [*lines, _against_truth(results["pairs"]), Line(tone="plain", heading="Use", text=USE_IMAGES)]
     found = {one["name"]: one for one in results["measurements"]}
     context = results["context"]
     lines.append(Line(tone="plain", heading="Made", text=(
@@ -71,8 +77,19 @@ def summary(spec: dict[str, Any] | None, results: dict[str, Any] | None) -> list
     lines += [line for line in (_realism(found), _variety(found), _copies(found)) if line]
     if results["refused"]:
         lines.append(Line(tone="warning", heading="Not measured", text=_refused(results["refused"])))
-    lines += [Line(tone="warning", heading="Mind", text=text) for text in context["warnings"]]
+    lines += [Line(tone="note", heading="Mind", text=text) for text in context["warnings"]]
     return [*lines, Line(tone="plain", heading="Use", text=USE)]
+
+
+def _against_truth(pairs: dict[str, Any]) -> Line:
+    """Whether the run beats every method without a network, in every number."""
+    gains = [(number["title"], line) for number in pairs["numbers"] for line in number["methods"] if "gain" in line]
+    lost = sorted({f"{title} ({line['method']})" for title, line in gains if line["gain"]["low"] <= 0})
+    if not lost:
+        return Line(tone="good", heading="Quality",
+                    text="In every number the results are nearer to the truth than those of methods without a network.")
+    text = f"Not better than a method without a network: {', '.join(lost)}."
+    return Line(tone="warning", heading="Quality", text=text)
 
 
 def _of_patients(context: dict[str, Any]) -> str:
@@ -117,7 +134,7 @@ def _variety(found: dict[str, dict[str, Any]]) -> Line | None:
     recall, coverage = found.get("recall"), found.get("coverage")
     if recall is None or coverage is None:
         return None
-    tone = "good" if verdict(recall)[0] == verdict(coverage)[0] == "good" else "note"
+    tone = max((verdict(one)[0] for one in (recall, coverage)), key=("good", "note", "warning").index)
     return Line(tone=tone, heading="Variety", text=(
         f"{figure(coverage['value'], 'share')} of the unseen real images have a synthetic one close by (real against "
         f"real {figure(coverage['floor'], 'share')}); {figure(recall['value'], 'share')} lie within the range of the "
@@ -128,9 +145,9 @@ def _copies(found: dict[str, dict[str, Any]]) -> Line | None:
     copied = found.get("copies")
     if copied and copied["value"] > 0:
         return Line(tone="warning", heading="Copies", text=(
-            f"{_count(round(copied['value'] * copied['n']), 'synthetic image')} of {copied['n']:,} look copied: less than "
-            "half as far from a training image as any unseen patient's image is. Look at them below, and do not share "
-            "this data set as it is."))
+            f"{_count(round(copied['value'] * copied['n']), 'synthetic image')} of {copied['n']:,} look copied: less "
+            "than half as far from a training image as any unseen patient's image is. Look at them below, and do not "
+            "share this data set as it is."))
     both = [found[name] for name in ("near_copies_features", "near_copies_pixels") if name in found]
     if not both:
         return None

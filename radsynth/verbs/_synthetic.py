@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, FolderError, RejectedFile
-from radsynth.image import Image, ImageSpec
+from radsynth.image import GREY, RGB, Image, ImageSpec
 from radsynth.io import read
 from radsynth.io.npz import entries
 from radsynth.progress import track
@@ -21,21 +21,26 @@ def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> ND
 
     FolderError when there is no such folder or a listed file is missing, DataError for files that cannot be compared.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FolderError(f"{folder} is not a folder. Give the folder that 'radsynth generate' wrote.")
-    arrays = [array for path in track(_files(folder), label="reading", unit="files")
-              for array in _read(path, folder, spec, intensity)]
-    if not arrays:
-        raise DataError(f"{folder} holds no image files. Give the folder that 'radsynth generate' wrote.")
-    return np.stack(arrays)
+    files = _files(folder)
+    return np.stack([_scaled(image, path.relative_to(folder), spec, intensity)
+                     for path in track(files, label="reading", unit="files") for image in _read(path, folder)])
+
+
+def first_image(folder: Path) -> Image:
+    """The first image of the folder, which tells the size of all."""
+    return next(image for path in _files(folder) for image in _read(path, folder))
 
 
 def _files(folder: Path) -> list[Path]:
     """The files that samples.csv lists, each once; without it every visible file and its sub-folders'."""
+    if not folder.is_dir():
+        raise FolderError(f"{folder} is not a folder. Give the folder that 'radsynth generate' wrote.")
     table = folder / "samples.csv"
     if not table.exists():
-        return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        if not found:
+            raise DataError(f"{folder} holds no files. Give the folder that 'radsynth generate' wrote.")
+        return found
     with table.open(encoding="utf-8", newline="") as file:
         names = list(dict.fromkeys(row.get("file") or "" for row in csv.DictReader(file)))
     root = folder.resolve()
@@ -44,26 +49,28 @@ def _files(folder: Path) -> list[Path]:
     if missing:
         raise FolderError(f"{len(missing)} files that {table} lists are not in {folder}, first {missing[0].name}. "
                           "Generate the images again.")
+    if not files:
+        raise DataError(f"{table} lists no files. Generate the images again.")
     return files
 
 
-def _read(path: Path, folder: Path, spec: ImageSpec, intensity: IntensityMap) -> list[NDArray[np.float32]]:
+def _read(path: Path, folder: Path) -> list[Image]:
     try:
-        found = _read_stack(path, spec) if path.name == "synthetic.npz" else read(path)
+        found = _read_stack(path) if path.name == "synthetic.npz" else read(path)
     except RejectedFile as error:
         raise DataError(f"{path.relative_to(folder)} cannot be used: {error}.") from None
-    images = found if isinstance(found, list) else [found]
-    return [_scaled(image, path.relative_to(folder), spec, intensity) for image in images]
+    return found if isinstance(found, list) else [found]
 
 
-def _read_stack(path: Path, spec: ImageSpec) -> list[Image]:
+def _read_stack(path: Path) -> list[Image]:
     """The images of the one npz that `generate` writes, in MedMNIST's layout (n, *space[, c])."""
     if "train_images" not in entries(path):
         raise RejectedFile("it holds no array train_images")
     with np.load(path, allow_pickle=False) as file:
         stack = file["train_images"]
-    channels_first = stack[:, None] if len(spec.channels) == 1 else np.moveaxis(stack, -1, 1)
-    return [Image(pixels=pixels, channels=spec.channels) for pixels in channels_first]
+    colour = stack.ndim >= 4 and stack.shape[-1] == len(RGB)
+    return [Image(pixels=np.moveaxis(pixels, -1, 0) if colour else pixels[None], channels=RGB if colour else GREY)
+            for pixels in stack]
 
 
 def _scaled(image: Image, name: Path, spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.float32]:

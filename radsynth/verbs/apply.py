@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io as text_io
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance, format_module, write
 from radsynth.progress import track
 from radsynth.verbs._applier import Applier
+from radsynth.verbs._doubts import flags, read_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,14 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
         _write_table(partial / "samples.csv", list(rows[0]), rows)
         _write_table(partial / "rejected.csv", ["path", "reason"],
                      [{"path": r.path, "reason": r.reason} for r in rejected if not r.skipped])
-        write_atomically(partial / "apply.json", json.dumps({**request, "count": len(rows)}, indent=1))
+        count = len({row["index"] for row in rows})
+        write_atomically(partial / "apply.json", json.dumps({**request, "count": count}, indent=1))
         partial.rename(out)
     except OSError as error:
         raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Applied(folder=out, count=len(rows), rejected=tuple(rejected))
+    return Applied(folder=out, count=count, rejected=tuple(rejected))
 
 
 def _records(source: Path, modality: str) -> tuple[Iterator[Record], list[Rejected]]:
@@ -75,18 +78,20 @@ def _records(source: Path, modality: str) -> tuple[Iterator[Record], list[Reject
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
                ) -> Iterator[dict[str, object]]:
     """Convert and write image by image; yields rows of samples.csv."""
-    index = 0
+    index, usual = 0, read_limits(applier.run)
     for record in track(list(records), None, "applying", "images"):
         try:
             image = record.load()
-            result = applier.convert(image)
+            result, found = applier.convert(image)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
         chosen = format or (record.header.format if record.header else applier.spec.format)
         stem = f"{index:06d}{_ending(record, chosen)}"
         for file in _write(applier, image, result, folder / "images" / stem, chosen, index):
-            yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source}
+            yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
+                   **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in found.items()},
+                   "flagged": flags(found, usual)}
         index += 1
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +18,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from radsynth.arrays import IntensityMap, Prepared
+from radsynth.datasets import recognise
 from radsynth.errors import DataError, FolderError
 from radsynth.files import write_atomically
 from radsynth.metrics import Comparison, Sample, modules
 from radsynth.metrics._features import NAME, Rows, describe
 from radsynth.metrics.neighbours import Pair, closest_pairs
 from radsynth.progress import Progress
-from radsynth.settings import Resolved
+from radsynth.settings import resolve
 from radsynth.settings import settings as settings_section
-from radsynth.verbs._synthetic import read_synthetic
+from radsynth.verbs._synthetic import first_image, read_synthetic
+from radsynth.verbs.prepare import prepare
 
 Patients = Sequence[int] | NDArray[np.int64]
 
@@ -81,32 +84,43 @@ class PreparedRows:
         return self.prepared.images(self.rows[indices])
 
 
-def evaluate(real: Path, synthetic: Path, *, settings: Settings | Resolved | None = None,
+def evaluate(real: Path, synthetic: Path, *, settings: Settings | None = None,
              out: Path | None = None) -> dict[str, Any]:
-    """Compare a folder of synthetic images with a prepared folder; returns what results.json holds.
+    """Compare a folder of synthetic images with real ones; returns what results.json holds.
 
-    real: a prepared folder, or a run folder, whose prepared data is meant
+    real: a prepared folder; a run folder, whose prepared data is meant; or any images, which are prepared at the
+    synthetic images' size and then all count as unseen: copies cannot be looked for
     synthetic: what `generate` wrote, or any folder with image files of the same size
     out: where results.json and pictures/ are written; nothing is written without it
     Raises FolderError for folders that are none of this, DataError when nothing can be measured.
     """
-    prepared = open_prepared(real)
-    options = settings.section("evaluate", Settings) if isinstance(settings, Resolved) else settings
-    return evaluate_prepared(prepared, read_synthetic(Path(synthetic), prepared.spec, prepared.intensity),
-                             settings=options, out=out)
+    real, synthetic = Path(real), Path(synthetic)
+    for folder in (real, real / "data"):
+        if (folder / "manifest.json").exists():
+            prepared = Prepared(folder)
+            images = read_synthetic(synthetic, prepared.spec, prepared.intensity)
+            return evaluate_prepared(prepared, images, settings=settings, out=out)
+    size = first_image(synthetic).space
+    with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
+        prepared = _prepare_halves(real, size, Path(temporary) / "real")
+        images = read_synthetic(synthetic, prepared.spec, prepared.intensity)
+        return evaluate_prepared(prepared, images, settings=settings, out=out, copies=False)
 
 
-def open_prepared(folder: Path) -> Prepared:
-    """The prepared data in `folder`, or in the run folder that `folder` is."""
-    folder = Path(folder)
-    if not (folder / "manifest.json").exists() and (folder / "data" / "manifest.json").exists():
-        return Prepared(folder / "data")
-    return Prepared(folder)
+def _prepare_halves(real: Path, size: tuple[int, ...], folder: Path) -> Prepared:
+    """Images of any kind, prepared: half of the patients to compare with, half for the floor."""
+    options = {"size": list(size), "train": 0.5, "validation": 0.0, "official": False, "masks": "off"}
+    settings = resolve({"data": {"kind": recognise(real), "path": str(real)}, "prepare": options},
+                       sections=("data", "prepare"))
+    return prepare(settings.section("data"), folder, settings=settings)
 
 
 def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, settings: Settings | None = None,
-                      out: Path | None = None) -> dict[str, Any]:
-    """Compare synthetic images (n, c, *space) in [-1, 1] with the held-out patients of a prepared folder."""
+                      out: Path | None = None, copies: bool = True) -> dict[str, Any]:
+    """Compare synthetic images (n, c, *space) in [-1, 1] with the held-out patients of a prepared folder.
+
+    copies: its training images are those of the generator, so that copies of them can be looked for
+    """
     held_out = np.concatenate([prepared.indices(split) for split in HELD_OUT])
     training = prepared.indices("train")
     patients = np.unique([row.patient for row in prepared.rows], return_inverse=True)[1]
@@ -114,28 +128,32 @@ def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, settings: Settings
         PreparedRows(prepared=prepared, rows=held_out), PreparedRows(prepared=prepared, rows=training), synthetic,
         held_out_patients=patients[held_out], training_patients=patients[training], intensity=prepared.intensity,
         units=prepared.spec.units, virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
-        settings=settings, out=out,
+        copies=copies, settings=settings, out=out,
     )
 
 
 def evaluate_arrays(
     held_out: Rows, training: Rows, synthetic: Rows, *, held_out_patients: Patients | None = None,
     training_patients: Patients | None = None, intensity: IntensityMap | None = None, units: str = "stored",
-    virtual: bool = False, data_hash: str = "", settings: Settings | None = None, out: Path | None = None,
+    virtual: bool = False, data_hash: str = "", copies: bool = True, settings: Settings | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Compare synthetic images with real images that training never saw; all (n, c, *space) float32 in [-1, 1].
 
     *_patients: the patient of every image, one patient an image without; intensity, units: give numbers their unit
-    virtual, data_hash: told in the results; out: as in `evaluate`
+    virtual, data_hash: told in the results; copies: as in `evaluate_prepared`; out: as in `evaluate`
     """
     options = settings or Settings()
     start = time.monotonic()
     cache = None if out is None else Path(out) / "features"
     sides = _choose(held_out, training, synthetic, held_out_patients, training_patients, options)
-    with Progress(sum(len(sides[name]) for name in ("training", "held_out", "synthetic")), "looking at images", "images") as progress:
+    total = sum(len(sides[name]) for name in ("training", "held_out", "synthetic"))
+    with Progress(total, "looking at images", "images") as progress:
         comparison = _compare(sides, intensity, units, cache, progress)
+    if not copies:
+        comparison = dataclasses.replace(comparison, training=None)
     measurements, refused = _measure(comparison, options)
-    pairs = closest_pairs(comparison, options.pairs) if measurements else []
+    pairs = closest_pairs(comparison, options.pairs) if copies else []
     document = {
         "version": 1,
         "measurements": [dataclasses.asdict(one) for one in measurements],
@@ -222,7 +240,8 @@ def _context(sides: dict[str, _Chosen], held_out: int, training: int, synthetic:
         "images": len(comparison), "held_out_images": held_out, "held_out_patients": patients,
         "training_images": training, "training_searched": len(sides["training"]), "synthetic_images": synthetic,
         "features": comparison.features, "interval": "95 %, half-samples of patients",
-        "repetitions": options.repetitions, "real_pictures": options.real_pictures, "seed": options.seed, "warnings": warnings,
+        "repetitions": options.repetitions, "real_pictures": options.real_pictures, "seed": options.seed,
+        "warnings": warnings,
     }
 
 

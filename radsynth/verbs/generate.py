@@ -26,7 +26,7 @@ from radsynth.io import Provenance, format_module, write
 from radsynth.progress import track
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
-from radsynth.tasks import build
+from radsynth.tasks import build, takes_images
 
 CHUNK = 16
 """Images computed at once. Chunks begin at multiples of it, so that rounding does not depend on what was asked for."""
@@ -121,6 +121,8 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if not 0 < truncation <= 1:
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
     sampler, out = Sampler(run), Path(out)
+    if takes_images(sampler.task):
+        raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
     chosen = format or sampler.spec.format
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
                "weights": sampler.facts["sha256"]}
@@ -160,7 +162,7 @@ def _write_all(sampler: Sampler, chunks: Iterator[tuple[NDArray[np.float32], NDA
     if format == "npz":
         yield from _write_npz(sampler, list(chunks), folder, seed)
         return
-    names, suffix = sampler.spec.labels, format_module(format).SUFFIXES[0]
+    names, suffix = sampler.spec.labels, _suffix(format, sampler.spec)
     singles = ((image, int(label)) for images, labels in chunks for image, label in zip(images, labels, strict=True))
     for index, (values, label) in enumerate(track(singles, count, "writing", "images")):
         place = folder / "images" / (_folder_name(names[label]) if label >= 0 else "")
@@ -185,6 +187,13 @@ def _write_npz(sampler: Sampler, chunks: list[tuple[NDArray[np.float32], NDArray
     for index, label in enumerate(labels):
         yield {"file": "synthetic.npz", "index": index, "seed": seed,
                "label": sampler.spec.labels[label] if label >= 0 else ""}
+
+
+def _suffix(format: str, spec: ImageSpec) -> str:
+    """The usual ending, but TIFF where PNG cannot hold the image."""
+    if format == "picture" and (spec.dimensions == 3 or spec.bits > 16):
+        return ".tiff"
+    return format_module(format).SUFFIXES[0]
 
 
 def _provenance(sampler: Sampler, seed: int, index: int) -> Provenance:

@@ -50,8 +50,9 @@ def _template() -> Any:
 def _document(run: Path) -> dict[str, Any]:
     """All sections by name; `missing` holds a sentence for each that is left out."""
     builders: dict[str, Callable[[Path], Any]] = {
-        "summary": _summary, "sheets": _sheets, "numbers": _numbers, "copies": _copies, "histogram": _histogram,
-        "course": _course, "data": _data, "plan": _plan, "settings": _settings, "versions": _versions,
+        "summary": _summary, "pairs": _pairs, "sheets": _sheets, "numbers": _numbers, "copies": _copies,
+        "histogram": _histogram, "course": _course, "data": _data, "plan": _plan, "settings": _settings,
+        "versions": _versions,
         "rejected": _rejected,
     }
     document: dict[str, Any] = {"name": run.resolve().name, "missing": {}, "virtual": _virtual(run),
@@ -93,8 +94,12 @@ def _array(run: Path, name: str) -> NDArray[np.uint8] | None:
 
 
 def _virtual(run: Path) -> bool:
-    spec, results = _optional(run, "spec.json"), _optional(run, "results.json")
-    return bool((spec or {}).get("spec", {}).get("virtual") or (results or {}).get("context", {}).get("virtual"))
+    for name, key in (("spec.json", "spec"), ("results.json", "context")):
+        found = _optional(run, name)
+        section = found.get(key) if isinstance(found, dict) else None
+        if isinstance(section, dict) and section.get("virtual"):
+            return True
+    return False
 
 
 def _summary(run: Path) -> Any:
@@ -108,15 +113,36 @@ def _sheets(run: Path) -> list[dict[str, str]]:
         raise _Missing("No pictures were kept in this run folder.")
     count = min(len(array) for array in found.values() if array is not None)
     columns = min(COLUMNS, count) if found["synthetic"].ndim == 4 else 2
-    who = "virtual patients" if _virtual(run) else "patients"
-    captions = {"real": f"{'Virtual' if _virtual(run) else 'Real'}: {who} that training never saw", "synthetic": "Synthetic"}
+    who = "Virtual patients" if _virtual(run) else "Real: patients"
+    captions = {"real": f"{who} that training never saw", "synthetic": "Synthetic"}
     return [{"kind": name, "caption": captions[name], "image": pictures.sheet(array[:count], columns),
              "alt": f"{count} {'real' if name == 'real' else 'synthetic'} images in rows of {columns}"}
             for name, array in found.items() if array is not None]
 
 
+def _pairs(run: Path) -> dict[str, Any] | None:
+    """Results against the truth, for a task from image to image; None for others."""
+    found = (_optional(run, "results.json") or {}).get("pairs")
+    if not found:
+        return None
+    array = _array(run, "pairs")
+    picture = None if array is None else pictures.sheet(array.reshape(-1, 1, *array.shape[2:]), array.shape[1])
+    rows = [{"title": number["title"], "meaning": number["meaning"], "better": number["better"],
+             "methods": [_method(line, number["unit"]) for line in number["methods"]]} for number in found["numbers"]]
+    return {**found, "rows": rows, "picture": picture}
+
+
+def _method(line: dict[str, Any], unit: str) -> dict[str, Any]:
+    gain = line.get("gain")
+    verdict = "" if gain is None else "beaten" if gain["low"] > 0 else "better" if gain["high"] < 0 else "equal"
+    return {"name": line["method"], "value": figure(line["value"], unit), "verdict": verdict,
+            "interval": interval(line["low"], line["high"], unit)}
+
+
 def _numbers(run: Path) -> dict[str, Any]:
     results = _json(run, "results.json", "Nothing has been measured yet: 'radsynth evaluate' does it.")
+    if "pairs" in results:
+        raise _Missing("A task from image to image is measured against the truth, see above.")
     return {"rows": [_row(one) for one in results["measurements"]], "refused": results["refused"],
             "context": results["context"]}
 
@@ -176,7 +202,7 @@ def _course(run: Path) -> dict[str, Any]:
         "Images per second": ["images_per_second"] if "images_per_second" in names else [],
     }
     charts = [{"title": title, "svg": pictures.course(measured, group)} for title, group in groups.items()
-              if group and len(measured) > 1]
+              if group and sum(group[0] in line for line in measured) > 1]
     last = measured[-1] if measured else {}
     facts = f"{last['images']:,} images in {_duration(last['seconds'])}" if "seconds" in last else ""
     return {"charts": charts, "events": events, "previews": previews, "facts": facts}

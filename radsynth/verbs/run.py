@@ -14,8 +14,11 @@ from radsynth.device import here
 from radsynth.files import write_atomically
 from radsynth.plan import Choice, document, plan
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_yaml, resolve
+from radsynth.tasks import takes_images
+from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
-from radsynth.verbs.generate import Generated, generate, sample
+from radsynth.verbs.generate import Generated, Sampler, generate, sample
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
@@ -25,10 +28,13 @@ from radsynth.verbs.train import train
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What the main job leaves: the run folder, the synthetic data set, the report, the measurements."""
+    """What the main job leaves: the run folder, the synthetic data set, the report, the measurements.
+
+    synthetic: None for a task from image to image, which `apply` uses
+    """
 
     run: Path
-    synthetic: Path
+    synthetic: Path | None
     report: Path
     results: dict[str, Any]
 
@@ -49,13 +55,17 @@ def run(
     """
     documents = _documents(data, settings_file, preset, seed)
     given = resolve(*documents, overrides=overrides, sections=("data",))
-    data_settings = given.section("data")
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
     choices = _plan(given, out, dict(budgeted.get("train", {})))
     settings = resolve(document(choices), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
-    prepared = prepare(data_settings, out / "data", settings=settings)
+    prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
+    if takes_images(Sampler(out).task):
+        options = settings.section("evaluate", EvaluateSettings)
+        results = evaluate_pairs(out, prepared, out=out, images=min(options.images, 500), repetitions=options.repetitions,
+                                 seed=options.seed)
+        return Result(run=out, synthetic=None, report=report(out), results=results)
     made = _generate(settings, prepared, out)
     results = _evaluate(settings, prepared, out, made)
     return Result(run=out, synthetic=made.folder, report=report(out), results=results)

@@ -1,4 +1,4 @@
-"""Every network kind: shapes, ranges, classes, channels, odd sizes, 2-D and 3-D, and learning signals in every weight."""
+"""Every network kind: shapes, ranges, classes, channels, odd sizes, 2-D and 3-D, and slopes of every weight."""
 
 import pytest
 import torch

@@ -1,0 +1,91 @@
+"""Whether the result of a task from image to image can be doubted: three numbers that need no truth.
+
+Networks of this kind can invent and remove findings (Cohen, Luck and Honari 2018). A number is the 99th percentile over
+the pixels, so that damage in a small place counts. What is usual is known from held-out images (`limits`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Batch
+from radsynth.tasks import ImageTask
+from radsynth.tasks._degrade import average_down
+
+Images = NDArray[np.float32]
+NAMES = ("inconsistency", "edges", "uncertainty")
+NOISE = 0.04
+"""Standard deviation of the test-time noise: 2 % of the range from -1 to 1."""
+
+USUAL = 99.0
+"""Percentile over held-out images above which a number is flagged."""
+
+
+def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
+           ) -> dict[str, NDArray[np.float64]]:
+    """Each of NAMES for n images, in percent of the range; NaN where a task has no such check.
+
+    network: given images and a target to results; given: (n, inputs, *space / finer); made: (n, outputs, *space)
+    """
+    batch = Batch(images=torch.from_numpy(given), seed=0, items=tuple(range(len(given))))
+    noise: Images = np.float32(NOISE) * batch.normal("doubt", *given.shape[1:]).numpy()
+    changes = [np.abs(network(near, target) - made) for near in (given + noise, given - noise)]
+    fine = task.enlarge(torch.from_numpy(given)).numpy()
+    return {
+        "inconsistency": _percent(_inconsistency(task, network, given, made, target)),
+        "edges": _percent(np.abs(_edges(made) - _edges(fine))),
+        "uncertainty": _percent((changes[0] + changes[1]) / 2),
+    }
+
+
+def _inconsistency(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str,
+                   ) -> Images:
+    """How far the result leads back to what was given: made coarse again, or translated back."""
+    if max(task.finer) > 1:
+        return np.asarray(np.abs(average_down(torch.from_numpy(made), task.finer).numpy() - given))
+    if len(task.targets) == 2:
+        other = next(name for name in task.targets if name != target)
+        return np.asarray(np.abs(network(made, other) - given))
+    return np.full_like(given, np.nan)
+
+
+def _edges(images: Images) -> Images:
+    """(n, 1, *space) strength of edges over all channels, relative to the image's own strongest (99th percentile)."""
+    axes = tuple(range(2, images.ndim))
+    slopes = np.gradient(images, axis=axes)
+    strength: Images = np.sqrt(sum(np.square(slope) for slope in slopes)).mean(axis=1, keepdims=True)
+    top = np.percentile(strength, 99, axis=(1, *axes), keepdims=True)
+    return np.asarray(2 * strength / np.maximum(top, 1e-3), np.float32)
+
+
+def _percent(differences: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """99th percentiles (n,) of differences between values in [-1, 1], in percent of the range."""
+    return np.asarray(50 * np.percentile(differences.reshape(len(differences), -1), 99, axis=1), np.float64)
+
+
+def limits(found: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """What is usual on held-out images: a limit for each number that the task has."""
+    return {name: float(np.percentile(values, USUAL)) for name, values in found.items() if np.isfinite(values).all()}
+
+
+def read_limits(run: Path) -> dict[str, float]:
+    """The limits that were measured after training; none when they were not."""
+    try:
+        document = json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))
+        return {name: float(document["limits"][name]) for name in NAMES if name in document["limits"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def flags(found: dict[str, float], usual: dict[str, float]) -> str:
+    """The names of the numbers above their limits, separated by blanks; "unknown" when no limits were measured."""
+    if not usual:
+        return "unknown"
+    return " ".join(name for name, limit in usual.items() if found[name] > limit)

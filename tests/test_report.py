@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth.errors import FolderError
+from radsynth.metrics import modules
+from radsynth.verbs._report_words import figure, interval, summary, verdict
+from radsynth.verbs.report import report
+
+MEASURED: dict[str, Any] = {
+            "title": "Fréchet distance", "meaning": "A meaning.", "better": "closer to floor", "unit": "",
+            "features": "net", "n": 60, "value": 120.0,
+            "low": 110.0, "high": 130.0, "floor": 20.0, "floor_low": 18.0, "floor_high": 22.0}
+SHARE: dict[str, Any] = MEASURED | {
+                    "unit": "share", "value": 0.5, "low": 0.4, "high": 0.6, "floor": 0.9, "floor_low": 0.85,
+                    "floor_high": 0.95}
+ALIKE = SHARE | {"value": 0.01, "low": 0.0, "high": 0.03, "floor": 0.01, "floor_low": 0.0, "floor_high": 0.02,
+                 "better": "lower"}
+RESULTS: dict[str, Any] = {
+    "version": 1, "refused": [],
+    "measurements": [MEASURED | {"name": "frechet_distance"}, *(SHARE | {"name": name, "title": name}
+                     for name in ("precision", "recall", "coverage")), ALIKE | {"name": "copies", "value": 0.0},
+                     ALIKE | {"name": "near_copies_features"}, ALIKE | {"name": "near_copies_pixels"}],
+    "context": {"images": 60, "held_out_images": 60, "held_out_patients": 30, "training_images": 100,
+                "training_searched": 100, "synthetic_images": 80, "features": "net", "repetitions": 20, "seed": 0,
+                "real_pictures": True, "warnings": ["Only 3 held-out patients: mind."], "virtual": False,
+                "data_hash": "d"},
+    "histogram": {"low": 0, "high": 255, "units": "grey levels", "real": [0.5, 0.5], "synthetic": [0.4, 0.6]},
+    "neighbours": [{"synthetic": 4, "training": 7, "by": "pixels", "distance": 0.4, "rarity": 0.0, "copy": False}],
+}
+SPEC: dict[str, Any] = {"spec": {"size": [16, 16], "modality": "MR", "virtual": False}, "counts": {"train": 100},
+        "patients": {"train": 50}, "data_hash": "abc123"}
+
+
+class Page(HTMLParser):
+    """What a reader or a screen reader gets: headings, texts, pictures without words, things from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.silent: list[str] = []
+        self.outside: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.text = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.S)).replace("\u00a0", " ")
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if tag == "img" and not given.get("alt"):
+            self.silent.append(str(given))
+        if tag in ("script", "link", "iframe"):
+            self.outside.append(tag)
+        self.outside += [v for k, v in attributes if k in ("src", "href") and v and not v.startswith(("data:", "#"))]
+        if tag == "th" and "scope" not in given:
+            self.silent.append("th without scope")
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append(tag)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with everything a report can show."""
+    folder = tmp_path / "scans"
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "previews").mkdir()
+    generator = np.random.default_rng(0)
+    for name, shape in (("real", (8, 1, 16, 16)), ("synthetic", (8, 1, 16, 16)), ("neighbours", (1, 2, 1, 16, 16))):
+        np.save(folder / "pictures" / f"{name}.npy", generator.integers(0, 255, shape, dtype=np.uint8))
+    (folder / "results.json").write_text(json.dumps(RESULTS))
+    (folder / "spec.json").write_text(json.dumps(SPEC))
+    (folder / "settings.yaml").write_text("train:\n  seconds: 300\n")
+    (folder / "versions.json").write_text(json.dumps({"torch": "2.13.0"}))
+    plan = [{"setting": "train.seconds", "value": 300, "reason": "The default."}]
+    (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / "inspection.json").write_text(json.dumps({"n_images": 150, "n_patients": 75, "modality": "MR",
+                                                        "median_size": [16, 16], "labels": {}, "notes": {}}))
+    (folder / "rejected.csv").write_text("path,reason\nward 3/<script>x</script>.png,the file is empty\n")
+    lines: list[dict[str, Any]] = [{"step": i, "images": 100 * i, "seconds": i, "images_per_second": 100.0,
+              "discriminator/loss": 1 / i,
+              "generator/loss": 0.5} for i in range(1, 5)]
+    lines.append({"event": "resumed", "images": 200, "text": "Training went on after 200 images."})
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 5, "im')
+    from PIL import Image as Pillow
+
+    for images in (0, 200, 400):
+        Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "previews" / f"{images:09d}.png")
+    return folder
+
+
+def page(run: Path) -> Page:
+    return Page(report(run).read_text(encoding="utf-8"))
+
+
+def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
+    found = page(run)
+    assert found.outside == [] and found.silent == []
+    assert found.headings[0] == "h1" and found.headings.count("h1") == 1 and found.headings.count("h2") == 9
+    for text in ("100 MR images of 50 patients", "6.0 times as far", "80 synthetic images", "30 patients",
+                 "Only 3 held-out",
+                 "train.seconds", "The default.", "abc123", "2.13.0", "after 400 images", "Training went on after 200",
+                 "0.40 of the usual distance by pixels", "real against real", "No more synthetic images lie close"):
+        assert text in found.text, text
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_names_from_files_are_escaped(run: Path) -> None:
+    text = report(run).read_text(encoding="utf-8")
+    assert "<script>" not in text and "ward 3/&lt;script&gt;" in text
+
+
+def test_file_names_stay_out_of_a_page_without_real_pictures(run: Path) -> None:
+    (run / "pictures" / "real.npy").unlink()
+    (run / "results.json").write_text(json.dumps(RESULTS | {"context": RESULTS["context"] | {"real_pictures": False}}))
+    found = page(run)
+    assert "ward 3" not in found.text and "the file is empty" in found.text and "This page shows real" not in found.text
+
+
+@pytest.mark.parametrize("missing", [
+    "results.json", "spec.json", "plan.json", "log.jsonl", "inspection.json", "rejected.csv", "versions.json",
+    "settings.yaml", "pictures/synthetic.npy", "pictures/neighbours.npy",
+])
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_what_is_missing_or_damaged_is_left_out_with_a_sentence(run: Path, missing: str, fault: str) -> None:
+    (run / missing).unlink()
+    if fault == "damaged":
+        (run / missing).write_bytes(b'{"spec": 3, "measurements": [1, "context": \xff')
+    found = page(run)
+    assert found.headings.count("h2") == 9
+    assert "Undefined" not in found.text and "Traceback" not in found.text
+
+
+def test_a_table_of_the_wrong_kind_is_left_out(run: Path) -> None:
+    (run / "plan.json").write_text("[1, 2]")
+    (run / "spec.json").write_text('{"spec": []}')
+    assert "could not be read" in page(run).text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="not a run folder"):
+        report(tmp_path)
+
+
+def test_a_virtual_cohort_is_called_so(run: Path) -> None:
+    (run / "spec.json").write_text(json.dumps(SPEC | {"spec": SPEC["spec"] | {"virtual": True}}))
+    text = page(run).text
+    assert "Virtual cohort." in text and "50 virtual patients" in text and "Treat it like the data" not in text
+    assert "Real: patients" not in text
+
+
+def test_volumes_and_colours_are_shown(run: Path) -> None:
+    for shape in ((4, 1, 6, 8, 10), (4, 3, 12, 12), (4, 2, 12, 12)):
+        for name in ("real", "synthetic"):
+            np.save(run / "pictures" / f"{name}.npy", np.zeros(shape, np.uint8))
+        assert "Taken evenly over both sets" in page(run).text
+
+
+def test_copies_are_a_warning_not_a_tick() -> None:
+    copied = [one | {"value": 0.05} if one["name"] == "copies" else one for one in RESULTS["measurements"]]
+    line = next(line for line in summary(SPEC, RESULTS | {"measurements": copied}) if line.heading == "Copies")
+    assert line.tone == "warning" and line.text.startswith("3 synthetic images of 60 look copied")
+
+
+@pytest.mark.parametrize(("value", "unit", "text"), [
+    (0.5, "share", "50 %"), (0.0123, "share", "1.2 %"), (0.0, "share", "0 %"), (1234.5, "", "1,234"),
+    (19.96, "", "20.0"), (-1.67, "", "\u22121.67"), (0.0, "HU", "0 HU"), (5.541, "HU", "5.54 HU"),
+    (0.00012, "", "0.000"),
+])  # fmt: skip
+def test_figures_are_written_for_readers(value: float, unit: str, text: str) -> None:
+    assert figure(value, unit).replace("\u00a0", " ") == text
+
+
+def test_intervals_name_the_unit_once() -> None:
+    assert interval(0.1, 0.25, "share").replace("\u00a0", " ") == "10 to 25 %"
+    assert interval(1, 2, "HU").replace("\u00a0", " ") == "1.00 to 2.00 HU"
+
+
+def test_verdicts_follow_the_intervals() -> None:
+    assert verdict(MEASURED | {"name": "frechet_distance"}) == ("warning", "far above real images")
+    assert verdict(MEASURED | {"name": "frechet_distance", "low": 21.0, "value": 30.0}) == ("good", "as real images")
+    assert verdict(SHARE | {"name": "recall"}) == ("note", "below real images")
+
+
+def test_every_number_is_explained(repository: Path) -> None:
+    text = (repository / "docs" / "numbers.md").read_text(encoding="utf-8")
+    names = {number.name for module in modules().values() for number in module.NUMBERS}
+    assert names == {name for name in re.findall(r"\(`(\w+)`", text)}
