@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from radsynth.verbs.generate import generate as generate
     from radsynth.verbs.inspect import inspect as inspect
     from radsynth.verbs.prepare import prepare as prepare
+    from radsynth.verbs.pull import pull as pull
+    from radsynth.verbs.push import push as push
     from radsynth.verbs.report import report as report
     from radsynth.verbs.run import run as run
     from radsynth.verbs.show import show as show
     from radsynth.verbs.train import train as train
 
-VERBS = ("inspect", "prepare", "train", "generate", "apply", "evaluate", "report", "run", "show")
+VERBS = ("inspect", "prepare", "train", "generate", "apply", "evaluate", "report", "run", "pull", "push", "show")
 _PLACES = {
     **{verb: f"radsynth.verbs.{verb}" for verb in VERBS},
     "Image": "radsynth.image",

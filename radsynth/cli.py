@@ -232,6 +232,47 @@ def run(
 
 
 @app.command()
+def pull(
+    url: Annotated[str, _path("URL", "A DICOMweb service: https://host:port/dicom-web")],
+    out: Annotated[Path, _path("OUT", "The folder of DICOM files to write.")],
+    study: Annotated[str, typer.Option(metavar="UID", help="Only this study.")] = "",
+    series: Annotated[str, typer.Option(metavar="UID", help="Only this series.")] = "",
+    modality: Annotated[str, typer.Option(metavar="CODE", help="Only this modality: CT, MR, DX, ...")] = "",
+    date: Annotated[str, typer.Option(metavar="DATE", help="Only studies of YYYYMMDD or YYYYMMDD-YYYYMMDD.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Pull images from a PACS. The same command again goes on where it stopped.
+
+    The account comes from the environment: RADSYNTH_PACS_USER and RADSYNTH_PACS_PASSWORD, or RADSYNTH_PACS_TOKEN.
+    """
+    from radsynth.verbs.pull import pull as verb
+
+    result = verb(url, out, study=study, series=series, modality=modality, date=date)
+    _print(result, as_json)
+    if result.failed:
+        raise typer.Exit(5)
+
+
+@app.command()
+def push(
+    synthetic: Annotated[Path, _path("SYNTHETIC", "A folder of DICOM that radsynth generated.")],
+    target: Annotated[str, _path("TARGET", "https://host:port/dicom-web, or TITLE@host:port for C-STORE.")],
+    calling: Annotated[str, typer.Option(metavar="TITLE", help="Our own AE title, for C-STORE.")] = "RADSYNTH",
+    as_json: Json = False,
+) -> None:
+    """Push synthetic DICOM to a PACS; what is not marked as synthetic is refused.
+
+    The same command again goes on where it stopped. The account comes from the environment, as for pull.
+    """
+    from radsynth.verbs.push import push as verb
+
+    result = verb(synthetic, target, calling=calling)
+    _print(result, as_json)
+    if result.failed:
+        raise typer.Exit(5)
+
+
+@app.command()
 def show(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="settings or kinds.")] = "settings",
     name: Annotated[str | None, _path("NAME", "A section or kind; a folder of kinds.")] = None,

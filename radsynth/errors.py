@@ -6,6 +6,7 @@ RadsynthError (a ValueError)
 │   └── RejectedFile   one file that cannot be used; verbs put it into the rejected-files table and go on
 ├── MissingExtra       exit 2: an optional dependency that is not installed; names the extra
 ├── FolderError        exit 3: a prepared, run or output folder that is missing, incomplete, foreign or damaged
+├── PacsError          exit 5: a PACS that cannot be reached or refuses us; what was done is recorded
 ├── TrainingError      exit 4: training that had to stop (values not finite); the last good checkpoint is kept
 └── Interrupted        exit 130: stopped on request with everything saved; the same command resumes
 """
@@ -40,6 +41,12 @@ class FolderError(RadsynthError):
     """A prepared, run or output folder that is missing, incomplete, foreign or damaged."""
 
     exit_code = 3
+
+
+class PacsError(RadsynthError):
+    """A PACS that cannot be reached or refuses us."""
+
+    exit_code = 5
 
 
 class TrainingError(RadsynthError):

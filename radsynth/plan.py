@@ -46,7 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # docs/lab-notebook.md has the trials behind the first; the others are their papers' settings.
     "sngan": {
         "task.loss": "hinge", "task.penalty": "none", "task.discriminator_rate": 2.0, "task.warm_start": 0.03,
-        "task.warm_start_rate": 1.25, "train.batch": 16, "train.rate": 1.6e-3,
+        "task.warm_start_rate": 1.25, "task.anchor": 10.0, "train.batch": 16, "train.rate": 1.6e-3,
     },
     "r3gan": {
         "task.loss": "relativistic", "task.penalty": "r1_r2", "task.penalty_weight": 1.0,

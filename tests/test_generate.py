@@ -82,7 +82,9 @@ def test_the_same_request_is_left_as_it_is_and_another_is_refused(trained: Path,
         generate(trained, tmp_path / "out", count=4)
 
 
-def test_an_interrupted_generation_leaves_nothing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_generation_leaves_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -75,6 +75,15 @@ def test_xml_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert recognise(tmp_path) == "lidc" and len(found(Settings(path=tmp_path))[0]) == 3
 
 
+def test_one_patient_alone_and_patients_one_level_down(tmp_path: Path) -> None:
+    example(tmp_path)
+    one = tmp_path / "LIDC-IDRI-0002"
+    assert recognise(one) == "lidc" and len(found(Settings(path=one))[0]) == 1
+    (tmp_path / "manifest" / "LIDC-IDRI").mkdir(parents=True)
+    one.rename(tmp_path / "manifest" / "LIDC-IDRI" / one.name)
+    assert recognise(tmp_path / "manifest") == "lidc" and len(found(Settings(path=tmp_path / "manifest"))[0]) == 1
+
+
 def test_parsed_values(tmp_path: Path) -> None:
     example(tmp_path)
     reading = parse(xml_of(tmp_path))

@@ -3,7 +3,11 @@
 import pytest
 
 from radsynth.device import Device
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.image import ImageSpec
+from radsynth.models import takes
+from radsynth.plan import RECIPES, Fingerprint, document, plan
+from radsynth.settings import resolve, settings_class
+from radsynth.tasks import build
 
 CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
 
@@ -43,4 +47,14 @@ def test_few_images_are_augmented() -> None:
 def test_every_choice_has_a_reason_and_becomes_a_document() -> None:
     choices = plan(fingerprint(normal=10, rare=5), CPU, {})
     assert all(len(choice.reason) > 10 for choice in choices)
-    assert document(choices)["train"] == {"seconds": 300}
+    sections = document(choices)
+    assert sections["train"]["seconds"] == 300 and sections["model"]["kind"] == "sngan"
+    resolve(sections, sections=("train", "model", "task", "prepare"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RECIPES if takes(settings_class("model", kind)()) == "noise"])
+def test_every_recipe_is_made_of_settings_that_work_together(kind: str) -> None:
+    sections = document(plan(fingerprint(), CPU, {}, model=kind))
+    settings = resolve(sections, sections=("train", "model", "task", "augment"))
+    spec = ImageSpec(size=(64, 64))
+    build(settings.section("task"), settings.section("model"), settings.section("augment"), spec).networks()

@@ -129,8 +129,9 @@ def test_a_damaged_checkpoint_is_passed_over(make_prepared: Make, tmp_path: Path
     train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
     assert "damaged checkpoint" in events(run)
     (run / "generator.json").unlink()
-    for path, content in zip(sorted((run / "checkpoints").glob("*.safetensors")), (b"\x80\x04cos\n.", b""), strict=True):
-        path.write_bytes(content)  # a pickle, an empty file: neither is opened
+    pickle, nothing = b"\x80\x04cos\n.", b""
+    for path, content in zip(sorted((run / "checkpoints").glob("*.safetensors")), (pickle, nothing), strict=True):
+        path.write_bytes(content)
     with pytest.raises(FolderError, match="No checkpoint can be used"):
         train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
 

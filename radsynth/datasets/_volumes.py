@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,7 +29,7 @@ SAME_PLACE = 0.1
 """mm by which a mask's corner may lie off its image's."""
 
 
-class Loads(Protocol):
+class Loads(Hashable, Protocol):
     """What slices are cut from: hashable and picklable, and loads a whole volume. See `load_image` for the errors."""
 
     def load(self) -> Image:

@@ -27,7 +27,7 @@ from radsynth.settings import settings as section
 
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 MODALITIES: tuple[Modality, ...] = ("t1", "t1ce", "t2", "flair")
-ENDINGS = {
+ENDINGS: dict[str, str] = {
     **{name: name for name in MODALITIES},
     **{"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"},  # as since 2023
     **{"seg": "seg", "segm": "seg"},  # case 355 of 2020 has a name of its own: W39_1998.09.19_Segm.nii

@@ -134,7 +134,8 @@ def _patients(root: Path) -> list[Path]:
 
 def _xml_files(root: Path, patients: Sequence[Path]) -> Iterator[Path]:
     """XML files below folders named after XML, of `root` or beside the patients, and below the patients' folders."""
-    sides = {entry for above in (root, patients[0].parent) for entry in above.iterdir() if "xml" in entry.name.lower()}
+    above = {root} if patients[0] == root else {root, patients[0].parent}
+    sides = {entry for folder in above for entry in folder.iterdir() if "xml" in entry.name.lower()}
     for folder in (*sorted(sides), *patients):
         for name in _names(folder) if folder.is_dir() else [folder]:
             if name.suffix.lower() == ".xml":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import heapq
 import importlib.util
 import math
 import re
@@ -76,7 +77,7 @@ class Scan:
     affine: NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)  # there are 750,000
 class Finding:
     """A line of a table. centre: LPS mm; diameter: mm, 0 where the table has none; row: its number in the table."""
 
@@ -222,9 +223,9 @@ def _scan(root: Path, file: Path, name: str, settings: Settings) -> Scan:
 def _draw(found: dict[str, list[Finding]], present: set[str], negatives: float) -> dict[str, list[Finding]]:
     """Every nodule of the scans that are there, and `negatives` times as many others, chosen by a hash of their row."""
     count = math.ceil(negatives * sum(one.nodule for series in present for one in found.get(series, ())))
-    others = [(series, one) for series in present for one in found.get(series, ()) if not one.nodule]
-    others.sort(key=lambda pair: hashlib.sha256(f"{pair[0]} {pair[1].centre}".encode()).digest())
-    chosen = {(series, one.row) for series, one in others[:count]}
+    others = ((series, one) for series in present for one in found.get(series, ()) if not one.nodule)
+    drawn = heapq.nsmallest(count, others, lambda pair: hashlib.sha256(f"{pair[0]} {pair[1]}".encode()).digest())
+    chosen = {(series, one.row) for series, one in drawn}
     return {
         series: [one for one in found.get(series, ()) if one.nodule or (series, one.row) in chosen]
         for series in present

@@ -65,19 +65,19 @@ class Generator(nn.Module):
         for coarse, fine in pairwise(widths):
             layers += [Doubling(coarse, fine, dimensions), norm(fine), nn.ReLU()]
         self.layers = nn.Sequential(*layers, Doubling(widths[-1], channels, dimensions, gain=0.25))
-        self.mean = nn.Parameter(torch.zeros(1, channels, *size))
+        self.mean = nn.Parameter(torch.zeros(max(classes, 1), channels, *size))
 
     @torch.no_grad()
-    def set_mean(self, image: Tensor) -> None:
-        """Start from this mean image (c, *space) in [-1, 1]: backgrounds are right from the first step."""
-        self.mean.copy_(torch.atanh(image[None].clamp(-0.97, 0.97)))
+    def set_mean(self, images: Tensor) -> None:
+        """Start from these mean images (classes or 1, c, *space): backgrounds are right from the first step."""
+        self.mean.copy_(torch.atanh(images.clamp(-0.97, 0.97)))
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         # On the sphere, so that no image is larger than the others only because its latent is.
         latent = functional.normalize(self.condition(latent, labels), dim=1) * self.latent**0.5
         grid = self.project(latent).view(len(latent), -1, *self.grid)
         images = crop(self.layers(channels_last(grid)), self.size)
-        return torch.tanh(images.float() + self.mean)
+        return torch.tanh(images.float() + (self.mean if len(self.mean) == 1 else self.mean[labels]))
 
 
 class Discriminator(nn.Module):
@@ -95,8 +95,10 @@ class Discriminator(nn.Module):
             nn.init.zeros_(down.bias)
             layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
-        self.linear = spectral_norm(nn.Linear(widths[-1] * math.prod(side // 2**levels for side in self.size), 1))
-        self.embedding = nn.Embedding(classes, widths[-1]) if classes else None
+        # One output a class, of which the image's own counts: bounded like every layer, where the embedding of a class
+        # projection is not, and then lets the classes collapse (docs/lab-notebook.md).
+        grid = math.prod(side // 2**levels for side in self.size)
+        self.linear = spectral_norm(nn.Linear(widths[-1] * grid, max(classes, 1)))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         gaps = [want - have for have, want in zip(images.shape[2:], self.size, strict=True)]
@@ -104,13 +106,13 @@ class Discriminator(nn.Module):
         features = self.layers(channels_last(functional.pad(images, pad, mode="replicate") if any(pad) else images))
         # In fp32: differences of logits are taken, and bf16 keeps 8 bits of them.
         with torch.autocast(images.device.type, enabled=False):
-            features = features.float()
-            logits: Tensor = self.linear(features.flatten(1)).squeeze(1)
-            if self.embedding is None:
-                return logits
-            assert labels is not None, "a class-conditional discriminator needs labels"
-            projected: Tensor = (features.flatten(2).mean(2) * self.embedding(labels)).sum(1)
-            return logits + projected
+            logits: Tensor = self.linear(features.float().flatten(1))
+            return logits[:, 0] if logits.shape[1] == 1 else logits.gather(1, _present(labels)[:, None])[:, 0]
+
+
+def _present(labels: Tensor | None) -> Tensor:
+    assert labels is not None, "a class-conditional discriminator needs labels"
+    return labels
 
 
 def networks(settings: Settings, spec: ImageSpec) -> Networks:

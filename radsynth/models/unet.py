@@ -135,8 +135,8 @@ def _blocks(count: int, width: int, dimensions: int) -> nn.Sequential:
 
 def _reach(patch: int, halvings: int, blocks: int) -> int:
     """Pixels: a 3x3 convolution on patches of s pixels reaches s further; to find one's patch costs the coarsest."""
-    scales = [patch * 2**level for level in range(halvings + 1)]
-    convolutions = 4 * blocks * sum(scales[:-1]) + 2 * blocks * scales[-1] + 2 * patch
+    scales: list[int] = [patch * 2**level for level in range(halvings + 1)]
+    convolutions: int = 4 * blocks * sum(scales[:-1]) + 2 * blocks * scales[-1] + 2 * patch
     return convolutions + scales[-1]
 
 

@@ -28,7 +28,11 @@ class PrincipalCodes:
         training = prepared.indices("train")
         chosen = np.sort(rng.permutation(training)[:STUDIED])
         images = torch.from_numpy(prepared.images(chosen))
-        self.mean_image = images.mean(0)
+        labels = prepared.labels(chosen)
+        count = len(prepared.spec.labels)
+        members = [labels == label for label in range(count)] if count > 1 else []
+        of_class = [images[of] if of.any() else images for of in members] or [images]
+        self.mean_images = torch.stack([some.mean(0) for some in of_class])
         flat = self._flat(images)
         self.mean = flat.mean(0)
         centred = flat - self.mean

@@ -37,11 +37,11 @@ class Settings:
     """The two classes, by name; empty: the data's classes, if there are exactly two."""
     loss: Literal["non_saturating", "least_squares", "hinge"] = "least_squares"
     """The adversarial loss."""
-    adversarial: float = Field(0.1, ge=0)
+    adversarial: float = Field(0.5, ge=0)
     """Weight of the adversarial losses."""
     cycle: float = Field(1.0, gt=0)
     """Weight of the difference after there and back."""
-    identity: float = Field(0.5, ge=0)
+    identity: float = Field(0.1, ge=0)
     """Weight of the change to an image that already is of the class it should become."""
 
 

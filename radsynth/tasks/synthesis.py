@@ -23,6 +23,9 @@ from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._warm_start import PrincipalCodes
 
+ANCHOR_POOL = 4
+"""Pixels that the anchor averages along each axis: it says where things are, the discriminator what they look like."""
+
 Loss = Literal["minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic"]
 PenaltyKind = Literal[
     "none", "r1", "r2", "r1_r2", "wgan_gp", "dragan", "finite_r1", "finite_r2", "finite_r1_r2"
@@ -56,14 +59,16 @@ class Settings:
     """Share of the budget in which the generator first learns to redraw blurred training images; 0 is off."""
     warm_start_rate: float = Field(2.0, gt=0)
     """The generator's learning rate in the warm start as a multiple of its own."""
+    anchor: float = Field(0.0, ge=0)
+    """Weight of the coarse squared error of training images redrawn all along: keeps classes from collapsing."""
 
 
 @runtime_checkable
 class StartsFromMean(Protocol):
-    """A generator that can start from the mean training image."""
+    """A generator that can start from the mean training image of each class."""
 
-    def set_mean(self, image: Tensor) -> None:
-        """Start from this image (c, *space)."""
+    def set_mean(self, images: Tensor) -> None:
+        """Start from these images (classes or 1, c, *space)."""
 
 
 class Synthesis:
@@ -82,14 +87,14 @@ class Synthesis:
 
     def study(self, prepared: Prepared, seed: int) -> None:
         """Take the mean image and the principal directions from the training data, for a warm start."""
-        if self.options.warm_start:
+        if self.options.warm_start or self.options.anchor:
             self.codes = PrincipalCodes(prepared, self.model.latent, seed)
 
     def networks(self) -> Networks:
         """Freshly initialised generator and discriminator."""
         networks = build_networks(self.model, self.spec)
         if self.codes is not None and isinstance(networks["generator"], StartsFromMean):
-            networks["generator"].set_mean(self.codes.mean_image)
+            networks["generator"].set_mean(self.codes.mean_images)
         return networks
 
     def turns(self) -> list[Turn]:
@@ -193,7 +198,19 @@ class Synthesis:
         else:
             real = fake.detach()
         loss = LOSSES["non_saturating"] if self.saturates and batch.care.unsaturated else self.loss
-        return {"loss": loss.generator(real, fake)}
+        terms = {"loss": loss.generator(real, fake)}
+        if self.options.anchor:
+            terms["anchor"] = self.options.anchor * self._anchor(nets["generator"], batch)
+        return terms
+
+    def _anchor(self, generator: nn.Module, batch: Batch) -> Tensor:
+        """Coarse error of a quarter of the batch's real images, redrawn from their principal coordinates."""
+        assert self.codes is not None, "study comes before training"
+        few = max(1, len(batch.images) // 4)
+        real, labels = batch.images[:few], self._labels(batch)
+        redrawn = generator(self.codes(real), None if labels is None else labels[:few])
+        pool = functional.avg_pool2d if real.ndim == 4 else functional.avg_pool3d
+        return functional.mse_loss(pool(redrawn, ANCHOR_POOL), pool(real, ANCHOR_POOL))
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
         """The discriminator's logits (n,) of images (n, c, *space) of the batch's classes, augmented as in training."""

@@ -54,6 +54,7 @@ class Translate:
         self.finer = (1,) * spec.dimensions
         self._given = [spec.channels.index(name) for name in self.inputs]
         self._made = [spec.channels.index(name) for name in self.outputs]
+        self.may_lack = options.missing > 0
         self.game = PairedGame(
             see=self._see, convert=self.convert, loss=LOSSES[options.loss], adversarial=options.adversarial,
             weights={"absolute": options.absolute, "dissimilarity": options.dissimilarity}, augmentation=augmentation)

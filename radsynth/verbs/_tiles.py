@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-LIMIT = {2: 1 << 22, 3: 5 << 20}
-"""Pixels (with borders) that are computed at once: about 1 GB of features with the default widths."""
+LIMIT = {2: 1 << 22, 3: 11 << 20}
+"""Pixels (with borders) that are computed at once: 1 to 2 GB of features with the default widths."""
 
 
 def convert_tiled(convert: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor, limit: int = 0,

@@ -11,8 +11,10 @@ from typing import Any
 from radsynth.arrays import Prepared
 from radsynth.datasets import recognise
 from radsynth.device import here
+from radsynth.errors import DataError
 from radsynth.files import write_atomically
 from radsynth.plan import Choice, document, plan
+from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_yaml, resolve
 from radsynth.tasks import takes_images
 from radsynth.verbs._paired import evaluate_pairs
@@ -63,11 +65,15 @@ def run(
     train(out / "data", out, settings=settings)
     if takes_images(Sampler(out).task):
         options = settings.section("evaluate", EvaluateSettings)
-        results = evaluate_pairs(out, prepared, out=out, images=min(options.images, 500), repetitions=options.repetitions,
-                                 seed=options.seed)
+        results = evaluate_pairs(out, prepared, out=out, images=min(options.images, 500),
+                                 repetitions=options.repetitions, seed=options.seed)
         return Result(run=out, synthetic=None, report=report(out), results=results)
     made = _generate(settings, prepared, out)
-    results = _evaluate(settings, prepared, out, made)
+    try:
+        results = _evaluate(settings, prepared, out, made)
+    except DataError as error:  # too few patients to measure on: the images are made, and the report says why no more
+        RunFolder(out).event("not measured", 0, str(error))
+        results = {"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": str(error)}]}
     return Result(run=out, synthetic=made.folder, report=report(out), results=results)
 
 
