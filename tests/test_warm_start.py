@@ -1,0 +1,71 @@
+"""The warm start: principal codes against their definition, the turns it takes, the mean images it begins from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.models._blocks import Doubling
+from radsynth.settings import resolve
+from radsynth.tasks import Studious, build
+from radsynth.tasks._warm_start import PrincipalCodes
+
+Make = Callable[..., Path]
+
+
+def test_codes_of_training_images_are_white_and_fit_the_latent(make_prepared: Make) -> None:
+    data = Prepared(make_prepared(n=120, size=(16, 16)))
+    images = torch.from_numpy(data.images(data.indices("train")))
+    codes = PrincipalCodes(data, 12, seed=0)(images)
+    assert codes.shape == (len(images), 12)
+    covariance = (codes.T @ codes / len(codes)).numpy()
+    assert np.allclose(covariance, np.eye(12), atol=0.02) and codes.mean(0).abs().max() < 1e-3
+
+
+def test_codes_know_the_coarse_image(make_prepared: Make) -> None:
+    """What a linear map makes of the codes is near the images, as principal components promise."""
+    data = Prepared(make_prepared(n=120, size=(16, 16)))
+    images = torch.from_numpy(data.images(data.indices("train"))).flatten(1)
+    codes = PrincipalCodes(data, 40, seed=0)(torch.from_numpy(data.images(data.indices("train"))))
+    with_constant = torch.cat([codes, torch.ones(len(codes), 1)], 1)
+    redrawn = with_constant @ torch.linalg.lstsq(with_constant, images).solution
+    explained = 1 - (redrawn - images).square().sum() / (images - images.mean(0)).square().sum()
+    assert explained > 0.9
+
+
+def test_fewer_images_than_latents_and_volumes_work(make_prepared: Make) -> None:
+    data = Prepared(make_prepared(n=9, size=(8, 16, 16), name="few"))
+    images = torch.from_numpy(data.images(data.indices("train")))
+    codes = PrincipalCodes(data, 64, seed=0)(images)
+    assert codes.shape == (len(images), 64) and torch.isfinite(codes).all()
+
+
+def test_the_warm_start_comes_first_and_then_never_again(make_prepared: Make) -> None:
+    data = Prepared(make_prepared(labels=("small", "large")))
+    settings = resolve({"task": {"warm_start": 0.25}, "model": {"kind": "sngan", "latent": 8, "width": 8}},
+                       sections=("task", "model", "augment"))
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    assert isinstance(task, Studious)
+    task.study(data, 0)
+    networks = task.networks()
+    indices = data.indices("train")
+    images, labels = torch.from_numpy(data.images(indices)), torch.from_numpy(data.labels(indices))
+    means = torch.stack([images[labels == label].mean(0) for label in (0, 1)])
+    assert torch.allclose(torch.tanh(networks["generator"].mean), means.clamp(-0.97, 0.97), atol=1e-5)
+    for progress, expected in ((0.0, [True, False, False]), (0.5, [False, True, True])):
+        batch = Batch(images=images[:4], labels=labels[:4], seed=0, items=(0, 1, 2, 3), progress=progress)
+        assert [bool(turn.loss(networks, batch)) for turn in task.turns()] == expected
+
+
+def test_doubling_is_nearest_neighbours_and_a_convolution() -> None:
+    torch.manual_seed(0)
+    for dimensions, convolution in ((2, functional.conv2d), (3, functional.conv3d)):
+        layer, x = Doubling(3, 4, dimensions), torch.randn(2, 3, *[5] * dimensions)
+        flipped = layer.weight.flip(list(range(2, 2 + dimensions))).transpose(0, 1)
+        expected = convolution(functional.interpolate(x, scale_factor=2), flipped, padding=1)
+        assert torch.allclose(layer(x), expected, atol=1e-5)
