@@ -33,6 +33,7 @@ def make_loop(folder: Path, out: Path) -> Loop:
     settings = resolve(document(plan(found, here(), {"images": 10**9})))
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     loop = Loop(task, settings.section("train", Settings), data, RunFolder(out), 0)
+    out.mkdir()  # for what the doctor has to say
     loop.images = 5 * 10**8  # the middle of the schedule, where most steps are
     return loop
 
@@ -67,28 +68,28 @@ def rate(step: Callable[[], Any], steps: int, batch: int) -> float:
     return steps * batch / (time.perf_counter() - start)
 
 
-def outside(loop: Loop, steps: int) -> float:
-    """Share of a step that is neither forward nor backward: batches, averaging, optimisers."""
-    spent = 0.0
+def outside(loop: Loop, steps: int) -> dict[str, float]:
+    """Shares of a step that are neither forward nor backward: batches, averaging, optimisers."""
+    spent = {"batches": 0.0, "averaging": 0.0, "optimisers": 0.0}
 
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal spent
             start = time.perf_counter()
             result = function(*args, **kwargs)
-            spent += time.perf_counter() - start
+            spent[name] += time.perf_counter() - start
             return result
 
         return call
 
-    loop.batch = timed(loop.batch)  # type: ignore[method-assign]
-    loop.average.update = timed(loop.average.update)  # type: ignore[method-assign]
+    loop.batch = timed("batches", loop.batch)  # type: ignore[method-assign]
+    loop.average.update = timed("averaging", loop.average.update)  # type: ignore[method-assign]
     for optimiser in loop.optimisers:
-        optimiser.step = timed(optimiser.step)  # type: ignore[method-assign]
+        optimiser.step = timed("optimisers", optimiser.step)  # type: ignore[method-assign]
     start = time.perf_counter()
     for _ in range(steps):
         loop.take_step()
-    return spent / (time.perf_counter() - start)
+    total = time.perf_counter() - start
+    return {f"share_{name}": round(seconds / total, 3) for name, seconds in spent.items()}
 
 
 def main() -> None:
@@ -105,14 +106,14 @@ def main() -> None:
         rate(step, 5, batch)
         pairs = [(rate(ours.take_step, options.steps, batch), rate(step, options.steps, batch))
                  for _ in range(options.pairs)]
-        share = outside(ours, options.steps)
+        shares = outside(ours, options.steps)
     result = {
         "device": here().name, "threads": torch.get_num_threads(), "size": options.size, "batch": batch,
         "radsynth_images_per_second": round(statistics.median(a for a, _ in pairs), 1),
         "plain_images_per_second": round(statistics.median(b for _, b in pairs), 1),
         "ratio_median": round(statistics.median(a / b for a, b in pairs), 2),
         "ratio_range": [round(min(a / b for a, b in pairs), 2), round(max(a / b for a, b in pairs), 2)],
-        "share_outside_networks": round(share, 3),
+        **shares,
     }
     for name, value in result.items():
         print(f"{name:32} {value}")
