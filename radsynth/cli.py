@@ -109,7 +109,7 @@ def train(
     """Train on prepared data. The same command again resumes."""
     (prepared, run), overrides = split_words([prepared, run, *(overrides or [])], "PREPARED", "RUN")
     sections = ["task", "model", "augment", "train"]
-    settings = _resolve(sections, overrides, settings_file, preset, budget=budget, seed=seed)
+    settings = _resolve(sections, overrides, settings_file, preset, budget=budget, seed=seed, with_recipe=True)
     from radsynth.verbs.train import train as verb
 
     folder = verb(Path(prepared), Path(run), settings=settings)
@@ -309,8 +309,9 @@ def _resolve(
     budget: str | None = None,
     seed: int | None = None,
     data: Path | None = None,
+    with_recipe: bool = False,
 ) -> Resolved:
-    """Merge preset, file, options and overrides, later wins; validate `sections`."""
+    """Merge the network's recipe, preset, file, options and overrides, later wins; validate `sections`."""
     from radsynth.settings import read_budget, read_preset, read_yaml, resolve
 
     documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
@@ -322,6 +323,11 @@ def _resolve(
 
         # The kind that the path looks like is a guess, which settings may correct; the path itself was given.
         documents = [{"data": {"kind": recognise(data)}}, *documents, {"data": {"path": str(data)}}]
+    if with_recipe:
+        from radsynth.plan import document, recipe
+
+        model = resolve(*documents, overrides=overrides, sections=()).kind("model")
+        documents.insert(0, document(recipe(model)))
     return resolve(*documents, overrides=overrides, sections=sections)
 
 

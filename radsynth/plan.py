@@ -82,8 +82,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     chosen = model or DEFAULT_MODEL
     reason = "As asked for." if model else "The default network: the best at equal time in docs/benchmarks.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
-    choices += [Choice(setting=setting, value=value, reason=f"What goes with {chosen}.")
-                for setting, value in RECIPES.get(chosen, {}).items()]
+    choices += recipe(chosen)
     if chosen == DEFAULT_MODEL and max(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
     return choices + _augmentation(data)
@@ -98,6 +97,12 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
         choices.append(Choice(setting="data.contrasts", value=["t1", "flair"],
                               reason="Translation needs two registered contrasts of the same patient."))
     return choices
+
+
+def recipe(model: str) -> list[Choice]:
+    """The losses and rates that go with a network."""
+    return [Choice(setting=setting, value=value, reason=f"What goes with {model}.")
+            for setting, value in RECIPES.get(model, {}).items()]
 
 
 def document(choices: list[Choice]) -> dict[str, Any]:

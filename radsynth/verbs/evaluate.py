@@ -176,8 +176,8 @@ def _choose(held_out: Rows, training: Rows, synthetic: Rows, held_out_patients: 
     if count < 2:
         raise DataError(
             f"Nothing can be measured: there are {len(held_out)} held-out real, {len(training)} training and "
-            f"{len(synthetic)} synthetic images. Numbers need patients that training never saw: give images of at least "
-            "three patients, a larger prepare.validation, or more synthetic images."
+            f"{len(synthetic)} synthetic images. Numbers need patients that training never saw: give images of at "
+            "least three patients, a larger prepare.validation, or more synthetic images."
         )
     shapes = {tuple(side[np.arange(1)].shape[1:]) for side in (held_out, training, synthetic)}
     if len(shapes) > 1:
