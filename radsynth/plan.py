@@ -122,6 +122,8 @@ def _size(have: tuple[int, ...], device: Device, seconds: float) -> tuple[int, .
         patience = seconds * (40 if device.accelerator == "cuda" else 1)
         longest = 256 if patience >= 8 * 3600 else 128 if patience >= 3600 else 64
     scale = min(1.0, longest / max(have))
+    if scale == 1:
+        return tuple(max(8, side) for side in have)
     return tuple(max(16, 8 * math.ceil(round(side * scale) / 8)) for side in have)
 
 
@@ -129,7 +131,7 @@ def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> st
     have, make = "x".join(map(str, data.size)), "x".join(map(str, size))
     if max(size) < max(data.size):
         return f"The images are {have}; {make} is what a {device.accelerator} learns in this budget."
-    return f"The images are {have}; sides are padded to multiples of 8, never stretched."
+    return f"The images are {have}, small enough to be learned as they are."
 
 
 def _budget_choices(budget: dict[str, float]) -> list[Choice]:

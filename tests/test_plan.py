@@ -21,7 +21,8 @@ def chosen(data: Fingerprint, **budget: float) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("have", "want"), [
-    ((64, 64), [64, 64]), ((28, 28), [32, 32]), ((512, 512), [64, 64]), ((512, 400), [64, 56]), ((10, 10), [16, 16]),
+    ((64, 64), [64, 64]), ((28, 28), [28, 28]), ((512, 512), [64, 64]), ((512, 400), [64, 56]),
+    ((10, 10), [10, 10]), ((5, 9), [8, 9]),
     ((36, 50, 35), [24, 32, 24]),
 ])
 def test_size_keeps_proportions_and_fits_the_budget(have: tuple[int, ...], want: list[int]) -> None:

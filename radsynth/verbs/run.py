@@ -56,7 +56,7 @@ def run(
     `out` is runs/NAME by default. Raises our errors; whatever was finished stays, and the same call goes on from there.
     """
     documents = _documents(data, settings_file, preset, seed)
-    given = resolve(*documents, overrides=overrides, sections=("data",))
+    given = resolve(*documents, overrides=overrides)  # every section that was given, so that all mistakes come at once
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
     choices = _plan(given, out, dict(budgeted.get("train", {})))
