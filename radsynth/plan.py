@@ -43,7 +43,8 @@ class Choice:
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # docs/lab-notebook.md has the trials behind the first; the others are their papers' settings.
+    # docs/lab-notebook.md has the trials behind the first. The others take their papers' losses, and batches and rates
+    # for short runs; they are not tuned.
     "sngan": {
         "task.loss": "hinge", "task.penalty": "none", "task.discriminator_rate": 2.0, "task.warm_start": 0.03,
         "task.warm_start_rate": 1.25, "task.anchor": 10.0, "train.batch": 16, "train.rate": 1.6e-3,
@@ -80,7 +81,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
         choices.append(Choice(setting="task.kind", value="synthesis",
                               reason=f"Class-conditional: the data has {len(data.labels)} classes."))
     chosen = model or DEFAULT_MODEL
-    reason = "As asked for." if model else "The default network: the best at equal time in docs/benchmarks.md."
+    reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
     choices += recipe(chosen)
     if chosen == DEFAULT_MODEL and max(size) <= SMALL:
@@ -91,8 +92,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
 def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice]:
     """What goes with the task's own network, and channels for a task that needs several."""
     chosen = model or constant("tasks", task, "MODEL") or DEFAULT_MODEL
-    choices = [Choice(setting=setting, value=value, reason=f"What goes with {chosen}.")
-               for setting, value in RECIPES.get(chosen, {}).items() if setting.startswith("train.")]
+    choices = [choice for choice in recipe(chosen) if choice.setting.startswith("train.")]
     if task == "translate" and data.virtual and data.channels == 1:
         choices.append(Choice(setting="data.contrasts", value=["t1", "flair"],
                               reason="Translation needs two registered contrasts of the same patient."))
