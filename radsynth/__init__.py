@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from radsynth.io import read as read
     from radsynth.io import write as write
     from radsynth.verbs.apply import apply as apply
+    from radsynth.verbs.audit import audit as audit
+    from radsynth.verbs.control import control as control
     from radsynth.verbs.evaluate import evaluate as evaluate
+    from radsynth.verbs.explain import explain as explain
     from radsynth.verbs.generate import generate as generate
     from radsynth.verbs.inspect import inspect as inspect
     from radsynth.verbs.prepare import prepare as prepare
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
     from radsynth.verbs.run import run as run
     from radsynth.verbs.show import show as show
     from radsynth.verbs.train import train as train
+    from radsynth.verbs.utility import utility as utility
 
-VERBS = ("inspect", "prepare", "train", "generate", "apply", "evaluate", "report", "run", "pull", "push", "show")
+VERBS = ("inspect", "prepare", "train", "generate", "apply", "evaluate", "audit", "utility", "control", "explain",
+         "report", "run", "pull", "push", "show")
 _PLACES = {
     **{verb: f"radsynth.verbs.{verb}" for verb in VERBS},
     "Image": "radsynth.image",

@@ -40,10 +40,22 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="YAML file of settings.")]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Settings that ship with radsynth.")]
+Privacy = Annotated[
+    str | None, typer.Option("--privacy", metavar="dp", help="dp: differential privacy for one patient (epsilon 10).")
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Everything random follows from it. [default: 0]")
 ]
 Budget = Annotated[str | None, typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 5min, 2h or 100000img.")]
+Cluster = Annotated[
+    str, typer.Option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster: tcp://host:port of its scheduler.")
+]
+Authority = Annotated[
+    str, typer.Option("--ca", metavar="FILE", help="PEM file of authorities to trust. [default: the system's]")
+]
+Certificate = Annotated[
+    str, typer.Option("--certificate", metavar="FILE", help="PEM file of our own certificate and key, where asked for.")
+]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for what is written.")]
 
 
@@ -84,6 +96,7 @@ def prepare(
     overrides: Overrides = None,
     settings_file: SettingsFile = None,
     preset: Preset = None,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Make fixed-size arrays with a manifest. The same command again goes on where it stopped."""
@@ -91,7 +104,7 @@ def prepare(
     settings = _resolve(["data", "prepare"], overrides, settings_file, preset, data=Path(data))
     from radsynth.verbs.prepare import prepare as verb
 
-    made = verb(settings.section("data"), Path(out), settings=settings)
+    made = verb(settings.section("data"), Path(out), settings=settings, cluster=cluster)
     _print({"folder": made.folder, **made.manifest.to_json()}, as_json)
 
 
@@ -102,6 +115,7 @@ def train(
     overrides: Overrides = None,
     settings_file: SettingsFile = None,
     preset: Preset = None,
+    privacy: Privacy = None,
     budget: Budget = None,
     seed: Seed = None,
     as_json: Json = False,
@@ -109,7 +123,8 @@ def train(
     """Train on prepared data. The same command again resumes."""
     (prepared, run), overrides = split_words([prepared, run, *(overrides or [])], "PREPARED", "RUN")
     sections = ["task", "model", "augment", "train"]
-    settings = _resolve(sections, overrides, settings_file, preset, budget=budget, seed=seed, with_recipe=True)
+    settings = _resolve(sections, overrides, settings_file, preset, budget=budget, seed=seed, with_recipe=True,
+                        privacy=privacy)
     from radsynth.verbs.train import train as verb
 
     folder = verb(Path(prepared), Path(run), settings=settings)
@@ -133,6 +148,9 @@ def generate(
     truncation: Annotated[
         float, typer.Option(metavar="T", min=0, max=1, help="Below 1: more typical, less varied images.")
     ] = 1.0,
+    copy_filter: Annotated[
+        bool, typer.Option("--copy-filter", help="Draw copies of training images again; needs RUN/data.")
+    ] = False,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
@@ -140,7 +158,8 @@ def generate(
     from radsynth.verbs.generate import generate as verb
 
     result = verb(
-        run, out, count=count, format=file_format, label=label, truncation=truncation, seed=0 if seed is None else seed
+        run, out, count=count, format=file_format, label=label, truncation=truncation, seed=0 if seed is None else seed,
+        copy_filter=copy_filter
     )
     _print(result, as_json)
 
@@ -156,18 +175,25 @@ def apply(
     target: Annotated[
         str | None, typer.Option(metavar="DOMAIN", help="The domain to go to, for unpaired translation.")
     ] = None,
+    onto: Annotated[
+        Path | None, typer.Option(metavar="FIXED", help="For registration: the image that INPUT is put onto.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="LABELS", help="For registration: INPUT's label file, or a folder of them, to warp too."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Apply a trained run to images: translate, restore, segment, register."""
     from radsynth.verbs.apply import apply as verb
 
-    _print(verb(run, images, out, format=file_format, target=target), as_json)
+    _print(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels), as_json)
 
 
 @app.command()
 def evaluate(
     real: Annotated[str, _path("REAL", "Real images: a folder or a prepared folder.")],
-    synthetic: Annotated[str, _path("SYNTHETIC", "Synthetic images.")],
+    synthetic: Annotated[str, _path("SYNTHETIC", "Synthetic images or a run folder; several are ranked.")],
     overrides: Overrides = None,
     settings_file: SettingsFile = None,
     preset: Preset = None,
@@ -175,14 +201,120 @@ def evaluate(
     out: OutFile = None,
     as_json: Json = False,
 ) -> None:
-    """Measure synthetic images against real ones: fidelity, variety, nearness to training images."""
-    (real, synthetic), overrides = split_words([real, synthetic, *(overrides or [])], "REAL", "SYNTHETIC")
+    """Measure synthetic images against real ones: fidelity, variety, nearness to training images.
+
+    Several sets (REAL A B C) are measured on the same real images and ranked, with intervals of their differences.
+    """
+    words = [real, synthetic, *(overrides or [])]
+    (real, *sets), overrides = split_words(words, "REAL", "SYNTHETIC", "[SYNTHETIC...]")
     given = [] if seed is None else [f"evaluate.seed={seed}"]
     settings = _resolve(["evaluate"], [*given, *overrides], settings_file, preset)
     from radsynth.verbs.evaluate import evaluate as verb
 
-    results = verb(Path(real), Path(synthetic), settings=settings.section("evaluate"), out=out)
-    _print(results if as_json else _numbers(results), as_json)
+    results = verb(Path(real), *map(Path, sets), settings=settings.section("evaluate"), out=out)
+    _print(results if as_json else _ranked(results) if "ranking" in results else _numbers(results), as_json)
+
+
+@app.command()
+def audit(
+    run: Annotated[str, _path("RUN", "A run folder with its prepared data in RUN/data.")],
+    overrides: Overrides = None,
+    synthetic: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Synthetic images. [default: RUN/synthetic]")
+    ] = None,
+    settings_file: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Attack the synthetic images: copies, membership, re-identification. Writes RUN/audit.json."""
+    (run,), overrides = split_words([run, *(overrides or [])], "RUN")
+    settings = _resolve(["audit"], overrides, settings_file, None)
+    from radsynth.verbs.audit import audit as verb
+
+    result = verb(Path(run), synthetic, settings=settings.section("audit"))
+    _print(result if as_json else result.table(), as_json)
+
+
+@app.command()
+def utility(
+    run: Annotated[str, _path("RUN", "A run folder, or a prepared folder when SYNTHETIC is given.")],
+    overrides: Overrides = None,
+    synthetic: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Synthetic images with classes or masks. [default: drawn from the run]"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The prepared folder of the training. [default: RUN/data]")
+    ] = None,
+    settings_file: SettingsFile = None,
+    out: OutFile = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how useful synthetic images are for training.
+
+    Trains a small classifier or segmenter on real, synthetic, both and augmented images, and tests it on real patients
+    that no training saw. Writes RUN/utility.json and RUN/utility.png.
+    """
+    (run,), overrides = split_words([run, *(overrides or [])], "RUN")
+    settings = _resolve(["utility"], overrides, settings_file, None)
+    from radsynth.verbs.utility import utility as verb
+
+    found = verb(Path(run), synthetic, data=data, settings=settings.section("utility"), out=out)
+    rows = [{"real_share": line["share"], "trained_on": line["arm"], "against": line["against"],
+             "difference": line["value"], "low": line["low"], "high": line["high"], "verdict": line["verdict"]}
+            for line in found["differences"]]
+    table = {"differences": rows, "findings": [{"in_words": text} for text in found["words"]]}
+    _print(found if as_json else table, as_json)
+
+
+@app.command()
+def control(
+    run: Annotated[Path, _path("RUN", "A run folder of a task that draws images from noise.")],
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="The folder to write. [default: RUN/control]")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Move images of this class. [default: every class in turn]")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Find latent directions and measure what each of them changes.
+
+    Truncation, ways between images, directions in closed form, principal ones, of attributes and of classes: contact
+    sheets (PNG), control.json and directions.npz.
+    """
+    from radsynth.verbs.control import control as verb
+
+    found = verb(run, out, label=label, seed=0 if seed is None else seed)
+    _print(found if as_json else {"findings": [{"in_words": text} for text in found["words"]],
+                                  "pictures": found["pictures"]}, as_json)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, _path("RUN", "A run folder of a task that draws images from noise.")],
+    words: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[IMAGE]... [OUT]", help="Real images, then a new folder to write. [default: held-out "
+                       "images of the prepared data; RUN/explain]"),
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="LABEL", help="The images' class. [default: guessed]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The prepared folder of the training. [default: RUN/data]")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Explain by single images: redrawing them, counterfactual pairs, where the discriminator looks."""
+    from radsynth.verbs.explain import explain as verb
+    from radsynth.verbs.explain import is_output
+
+    images, out = list(words or []), None
+    if images and is_output(images[-1]):
+        out = images.pop()
+    found = verb(run, images, out, label=label, data=data, seed=0 if seed is None else seed)
+    _print(found if as_json else {"findings": [{"in_words": text} for text in found["words"]],
+                                  "pictures": found["pictures"]}, as_json)
 
 
 @app.command()
@@ -201,6 +333,7 @@ def run(
     overrides: Overrides = None,
     settings_file: SettingsFile = None,
     preset: Preset = None,
+    privacy: Privacy = None,
     budget: Budget = None,
     seed: Seed = None,
     out: OutFile = None,
@@ -219,6 +352,7 @@ def run(
         overrides=overrides,
         settings_file=settings_file,
         preset=preset,
+        privacy=privacy,
         budget=budget,
         seed=seed,
     )
@@ -239,15 +373,20 @@ def pull(
     series: Annotated[str, typer.Option(metavar="UID", help="Only this series.")] = "",
     modality: Annotated[str, typer.Option(metavar="CODE", help="Only this modality: CT, MR, DX, ...")] = "",
     date: Annotated[str, typer.Option(metavar="DATE", help="Only studies of YYYYMMDD or YYYYMMDD-YYYYMMDD.")] = "",
+    ca: Authority = "",
+    certificate: Certificate = "",
     as_json: Json = False,
 ) -> None:
     """Pull images from a PACS. The same command again goes on where it stopped.
 
-    The account comes from the environment: RADSYNTH_PACS_USER and RADSYNTH_PACS_PASSWORD, or RADSYNTH_PACS_TOKEN.
+    The account comes from the environment (RADSYNTH_PACS_USER and RADSYNTH_PACS_PASSWORD, or RADSYNTH_PACS_TOKEN), else
+    from the keyring.
     """
     from radsynth.verbs.pull import pull as verb
 
-    result = verb(url, out, study=study, series=series, modality=modality, date=date)
+    result = verb(
+        url, out, study=study, series=series, modality=modality, date=date, ca=ca, certificate=certificate
+    )
     _print(result, as_json)
     if result.failed:
         raise typer.Exit(5)
@@ -258,15 +397,18 @@ def push(
     synthetic: Annotated[Path, _path("SYNTHETIC", "A folder of DICOM that radsynth generated.")],
     target: Annotated[str, _path("TARGET", "https://host:port/dicom-web, or TITLE@host:port for C-STORE.")],
     calling: Annotated[str, typer.Option(metavar="TITLE", help="Our own AE title, for C-STORE.")] = "RADSYNTH",
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt C-STORE; DICOMweb is encrypted by https://.")] = False,
+    ca: Authority = "",
+    certificate: Certificate = "",
     as_json: Json = False,
 ) -> None:
     """Push synthetic DICOM to a PACS; what is not marked as synthetic is refused.
 
-    The same command again goes on where it stopped. The account comes from the environment, as for pull.
+    The same command again goes on where it stopped. The account comes from where pull's does.
     """
     from radsynth.verbs.push import push as verb
 
-    result = verb(synthetic, target, calling=calling)
+    result = verb(synthetic, target, calling=calling, tls=tls, ca=ca, certificate=certificate)
     _print(result, as_json)
     if result.failed:
         raise typer.Exit(5)
@@ -285,14 +427,17 @@ def show(
 
 
 def split_words(words: list[str], *names: str) -> tuple[list[str], list[str]]:
-    """Paths and overrides among the words after a command. "[NAME]" may be missing. SettingsError for another number.
+    """Paths and overrides among the words after a command. SettingsError for another number of paths.
+
+    "[NAME]" may be missing, and "[NAME...]" may be there any number of times.
 
     A word with "=" whose left side is a setting's name is an override unless a file of that name exists.
     """
     overrides = [w for w in words if re.match(r"[a-z_]+(\.[\w.]+)?=", w) and not Path(w).exists()]
     paths = [w for w in words if w not in overrides]
     required = [name for name in names if not name.startswith("[")]
-    if not len(required) <= len(paths) <= len(names):
+    most = len(paths) if names[-1].endswith("...]") else len(names)
+    if not len(required) <= len(paths) <= most:
         given = ", ".join(paths) or "none"
         raise SettingsError(
             f"This command takes {' '.join(names)} and then settings as section.key=value; the paths given: {given}."
@@ -310,11 +455,13 @@ def _resolve(
     seed: int | None = None,
     data: Path | None = None,
     with_recipe: bool = False,
+    privacy: str | None = None,
 ) -> Resolved:
     """Merge the network's recipe, preset, file, options and overrides, later wins; validate `sections`."""
-    from radsynth.settings import read_budget, read_preset, read_yaml, resolve
+    from radsynth.settings import read_budget, read_preset, read_privacy, read_yaml, resolve
 
     documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
+    documents += [read_privacy(privacy)] if privacy else []
     documents += [read_yaml(settings_file)] if settings_file else []
     documents += [read_budget(budget)] if budget else []
     documents += [{"seed": seed}] if seed is not None else []
@@ -338,8 +485,23 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     rows += [{"name": number["name"], "unit": number["unit"], "method": line["method"], "value": line["value"],
               "low": line["low"], "high": line["high"]}
              for number in results.get("pairs", {}).get("numbers", []) for line in number["methods"]]
+    classes = [{"class": label, **{column: one[column] for column in columns}}
+               for label, found in results.get("classes", {}).items() for one in found["measurements"]
+               if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]
     refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
-    return {"numbers": rows, "not_measured": refused}
+    refused += [{"title": one["title"], "reason": one["reason"]}
+                for found in results.get("classes", {}).values() for one in found["refused"][:1]]
+    return {"numbers": rows, "by_class": classes, "not_measured": refused}
+
+
+def _ranked(results: dict[str, Any]) -> dict[str, Any]:
+    """The order of several sets, and every difference that is more than chance."""
+    order = [{key: line[key] for key in ("place", "set", "value", "low", "high", "floor", "wins", "losses")}
+             for line in results["ranking"]]
+    columns = ("name", "first", "second", "difference", "low", "high", "better")
+    found = [{column: line[column] for column in columns} for line in results["differences"] if line["real"]]
+    return {"ordered_by": results["ordered_by"], "interval": results["interval"], "ranking": order,
+            "differences_beyond_chance": found}
 
 
 def _print(result: Any, as_json: bool) -> None:

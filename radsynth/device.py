@@ -20,13 +20,14 @@ Precision = Literal["bf16-mixed", "32-true"]
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """The machine as planning sees it. memory: bytes that this process may use."""
+    """The machine as planning sees it. memory: bytes that this process may use; count: GPUs, or 1 for the processor."""
 
     accelerator: Literal["cpu", "cuda"]
     name: str
     cores: int
     memory: int
     bf16: bool
+    count: int = 1
 
     @property
     def precision(self) -> Precision:
@@ -39,7 +40,8 @@ def here() -> Device:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return Device(accelerator="cuda", name=properties.name, cores=_cores(), memory=properties.total_memory,
-                      bf16=torch.cuda.is_bf16_supported(including_emulation=False))
+                      bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+                      count=torch.cuda.device_count())
     return Device(accelerator="cpu", name=_processor(), cores=_cores(), memory=_memory(), bf16=_cpu_multiplies_bf16())
 
 

@@ -30,6 +30,7 @@ class Image:
     affine: 4x4, voxel index (column, row, slice, 1) -> LPS mm, None when unknown; its steps agree with `spacing`
     mask: (*space) label values, 0 is background; None when there is none
     channels: a name for each channel
+    window: (low, high) in `units` that the source asks a viewer to show first, None when it does not
     """
 
     pixels: NDArray[Any]
@@ -40,6 +41,7 @@ class Image:
     affine: NDArray[np.float64] | None = None
     mask: NDArray[np.uint8] | None = None
     channels: tuple[str, ...] = GREY
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         assert self.pixels.ndim in (3, 4), f"pixels must be (c, *space), got shape {self.pixels.shape}"
@@ -65,6 +67,8 @@ class ImageSpec:
     mask_classes: label values in the masks including background, 0 without masks
     spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
     virtual: the source is a virtual cohort, not patients
+    directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
+    window: (low, high) in `units` that the sources ask a viewer to show first (their median), None when they do not
     """
 
     channels: tuple[str, ...] = GREY
@@ -77,6 +81,8 @@ class ImageSpec:
     bits: int = 8
     format: str = "picture"
     virtual: bool = False
+    directions: tuple[float, ...] | None = None
+    window: tuple[float, ...] | None = None
 
     @property
     def dimensions(self) -> int:

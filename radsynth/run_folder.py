@@ -7,13 +7,11 @@ generator.safetensors + .json  averaged weights, written when training ends.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +20,17 @@ import torch
 from radsynth.arrays import IntensityMap, Manifest
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.errors import FolderError
-from radsynth.files import write_atomically
+from radsynth.files import locked, write_atomically
 from radsynth.image import ImageSpec
 
 PACKAGES = ("radsynth", "torch", "numpy", "lightning-fabric", "pydicom", "nibabel", "scikit-image")
 
 
 class RunFolder:
-    """A run on disk. Nothing is created before `begin`."""
+    """A run on disk. Nothing is created before `begin`. writes: False for a process that leaves writing to another."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
         self.checkpoints = self.path / "checkpoints"
         self.previews = self.path / "previews"
         self.weights = self.path / "generator.safetensors"
@@ -94,6 +92,8 @@ class RunFolder:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
+        if not self.writes:
+            return
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -104,21 +104,14 @@ class RunFolder:
     def rewind_log(self, images: int) -> None:
         """Drop measurements made after the checkpoint that training goes on from; events stay."""
         path = self.path / "log.jsonl"
-        if not path.exists():
+        if not path.exists() or not self.writes:
             return
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _belongs(line, images)]
         write_atomically(path, "".join(line + "\n" for line in lines))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep a second process from training here at the same time. The lock ends with the process."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise FolderError(f"{self.path} is being trained by another process. Wait for it or stop it.") from None
-            yield
+        return locked(self.path, f"{self.path} is being trained by another process. Wait for it or stop it.")
 
 
 def _belongs(line: str, images: int) -> bool:

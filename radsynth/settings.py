@@ -60,6 +60,8 @@ SECTIONS = {
     "train": Section("radsynth.verbs.train"),
     "generate": Section("radsynth.verbs.generate"),
     "evaluate": Section("radsynth.verbs.evaluate"),
+    "audit": Section("radsynth.verbs.audit"),
+    "utility": Section("radsynth.verbs.utility"),
 }
 PRESETS = Path(__file__).parent / "presets"
 
@@ -217,6 +219,13 @@ def read_preset(name: str) -> dict[str, Any]:
     if name not in presets:
         raise SettingsError(f"There is no preset {name!r}{nearest(name, presets)}; there are {_list(presets)}.")
     return read_yaml(PRESETS / f"{name}.yaml")
+
+
+def read_privacy(name: str) -> dict[str, Any]:
+    """The settings of `--privacy NAME`: those of the preset "dp"."""
+    if name != "dp":
+        raise SettingsError(f"--privacy {name}: there is only dp, differential privacy.")
+    return read_preset(name)
 
 
 def _parse_overrides(overrides: Sequence[str], problems: list[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.image import Image
 from radsynth.io import Provenance, write
+from radsynth.metrics import _features, radiomics
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_arrays, evaluate_prepared
 
 FAST = Settings(repetitions=10, pairs=3)
@@ -86,7 +87,7 @@ def test_real_pictures_can_be_kept_out(tmp_path: Path) -> None:
 
 
 def test_shapes_must_agree() -> None:
-    with pytest.raises(DataError, match="one shape"):
+    with pytest.raises(DataError, match=r"held-out real images have \(1, 16, 16\), synthetic \(1, 16, 8\)"):
         evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3)[..., :8], settings=FAST)
 
 
@@ -160,3 +161,107 @@ def test_an_npz_of_generate_is_read(tmp_path: Path, make_prepared: Callable[...,
     stored = np.rint((discs(50, 3)[:, 0] + 1) * 127.5).astype(np.uint8)
     np.savez_compressed(tmp_path / "made" / "synthetic.npz", train_images=stored, train_labels=np.zeros((50, 1)))
     assert evaluate(make_prepared(150), tmp_path / "made", settings=FAST)["context"]["images"] == 50
+
+
+def test_looking_twice_extracts_once_and_damaged_entries_are_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = discs(60, 1), discs(60, 2), discs(60, 3)
+    first = evaluate_arrays(*sides, settings=FAST, out=tmp_path)
+    entries = sorted((tmp_path / "features").glob("*.npz"))
+    assert len(entries) >= 3
+    with monkeypatch.context() as patch:
+        for name in ("features", "thumbnails", "histograms"):
+            patch.setattr(_features, name, lambda pixels: pytest.fail("extracted again"))
+        patch.setattr(radiomics, "describe", lambda pixels: pytest.fail("described again"))
+        again = evaluate_arrays(*sides, settings=FAST, out=tmp_path)
+    assert again["measurements"] == first["measurements"]
+    for number, entry in enumerate(entries):
+        content = bytearray(entry.read_bytes())
+        if number % 2:
+            content[len(content) // 2] ^= 0x10  # a flipped bit
+        else:
+            content = content[: len(content) // 3]
+        entry.write_bytes(content)
+    assert evaluate_arrays(*sides, settings=FAST, out=tmp_path)["measurements"] == first["measurements"]
+    changed = sides[2].copy()
+    changed[0, 0, 0, 0] += 0.5
+    other = evaluate_arrays(*sides[:2], changed, settings=FAST, out=tmp_path)
+    assert other["measurements"] != first["measurements"]
+
+
+def test_overlap_of_training_and_evaluation_is_refused() -> None:
+    held_out, training, synthetic = discs(60, 1), discs(60, 2), discs(60, 3)
+    with pytest.raises(DataError, match="3 patients are both"):
+        evaluate_arrays(held_out, training, synthetic, settings=FAST, held_out_patients=np.arange(60),
+                        training_patients=np.arange(57, 117))
+    training[:2] = held_out[5:7]
+    with pytest.raises(DataError, match=r"2 of 60 real images.*first: number 5"):
+        evaluate_arrays(held_out, training, synthetic, settings=FAST)
+    held_out[5:7] = training[:2] = -1  # black images show nobody
+    evaluate_arrays(held_out, training, synthetic, settings=FAST)
+
+
+def test_images_of_the_runs_training_are_no_evaluation(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    """The real folder is not the run's, yet it holds what the run was trained on."""
+    run = make_prepared(60, name="run/data").parent
+    write_pictures(run / "synthetic", discs(50, 3))
+    other = make_prepared(150, name="other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"data_hash": "another"}))
+    table = (other / "records.csv").read_text()
+    swapped = table.replace("train,", "-,").replace("test,", "train,").replace("-,", "test,")
+    (other / "records.csv").write_text(swapped)
+    with pytest.raises(DataError, match=r"among the training images of .*run"):
+        evaluate(other, run / "synthetic", settings=FAST)
+
+
+def test_classes_are_measured_by_themselves(tmp_path: Path) -> None:
+    held_out, training, synthetic = discs(155, 1), discs(156, 2), discs(158, 3)
+    labels = {"held_out_labels": np.arange(155) % 3 // 2, "training_labels": np.arange(156) % 3 // 2,
+              "labels": np.arange(158) % 3 // 2, "label_names": ("most", "few")}
+    synthetic[labels["labels"] == 1] += np.float32(0.3)
+    results = evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path, **labels)
+    found = {label: {one["name"]: one for one in part["measurements"]} for label, part in results["classes"].items()}
+    assert results["classes"]["most"]["images"] > 50
+    assert found["few"]["frechet_distance"]["excess_low"] > 0 >= found["most"]["frechet_distance"]["excess_low"]
+    rare = labels | {"labels": np.where(np.arange(158) < 20, 1, 0)}
+    few = evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path, **rare)["classes"]["few"]
+    assert not few["measurements"] and "at least 50" in few["refused"][0]["reason"]
+    assert evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path)["classes"] == {}
+
+
+def test_classes_come_from_samples_csv(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    prepared = make_prepared(400, labels=("small", "large"))
+    folder = write_pictures(tmp_path / "made", discs(140, 3))
+    table = folder / "samples.csv"
+    lines = table.read_text().splitlines()
+    labelled = [line + ("small", "large")[k % 2] for k, line in enumerate(lines[1:])]
+    table.write_text("\n".join([lines[0], *labelled]) + "\n")
+    results = evaluate(prepared, folder, settings=FAST)
+    assert results["classes"]["small"]["images"] >= 50 and results["classes"]["large"]["measurements"]
+
+
+def test_other_ranges_and_units_are_refused_naming_both(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    hounsfield = make_prepared(60, units="HU", modality="CT", name="ct")
+    manifest = json.loads((hounsfield / "manifest.json").read_text())
+    manifest["intensity"] |= {"low": 2000.0, "high": 3000.0, "method": "window"}
+    (hounsfield / "manifest.json").write_text(json.dumps(manifest))
+    folder = write_pictures(tmp_path / "made", discs(50, 3))
+    with pytest.raises(DataError, match=r"from [0-9]+ to 255, the real images are on a scale from 2000 to 3000 \(HU\)"):
+        evaluate(hounsfield, folder)
+    (tmp_path / "units").mkdir()
+    image = Image(pixels=np.full((1, 16, 16), 30, np.int16), modality="CT", units="HU", bits=12)
+    write(image, tmp_path / "units" / "0.dcm", provenance=Provenance(model="test", weights="", seed=0, index=0))
+    with pytest.raises(DataError, match=r"is in HU, the real images are in their files' own numbers"):
+        evaluate(make_prepared(60), tmp_path / "units")
+
+
+def test_a_given_classifier_is_named() -> None:
+    def halves(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        left = (pixels[..., :8].mean((1, 2, 3)) > pixels[..., 8:].mean((1, 2, 3))).astype(np.float32)
+        return np.stack([left, 1 - left], axis=1)
+
+    results = evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), settings=FAST, classifier=halves)
+    score = values(results)["inception_score"]
+    assert score["features"] == "the classifier that was given" and 1.8 < score["value"] <= 2

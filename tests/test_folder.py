@@ -294,10 +294,10 @@ def test_nothing_usable_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_costs_the_file_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from radsynth.io import dicom
+    from radsynth.io import _dicom_pixels
 
     shutil.copy(str(pydicom.data.get_testdata_file("SC_rgb_jpeg_gdcm.dcm")), tmp_path / "a.dcm")
-    monkeypatch.setattr(dicom, "has_gdcm", lambda: False)
+    monkeypatch.setattr(_dicom_pixels, "has_gdcm", lambda: False)
     with pytest.raises(RejectedFile, match=r"radsynth\[gdcm\]"):
         found(tmp_path)[0][0].load()
 

@@ -21,7 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 from radsynth import io
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import _dicom_decode, dicom
+from radsynth.io import _dicom_decode, _dicom_pixels
 from radsynth.io._dicom_header import instance
 from radsynth.io._dicom_series import arrange, read_series
 
@@ -102,7 +102,7 @@ def test_objects_without_pictures_are_told_from_broken_ones(name: str) -> None:
 def test_a_missing_decoder_is_named_and_with_it_the_file_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if _dicom_decode.has_gdcm():
         assert one(shipped(name)).pixels.max() > 200
-    monkeypatch.setattr(dicom, "has_gdcm", lambda: False)
+    monkeypatch.setattr(_dicom_pixels, "has_gdcm", lambda: False)
     monkeypatch.setattr(_dicom_decode, "has_gdcm", lambda: False)
     with pytest.raises(MissingExtra, match=r"radsynth\[gdcm\]"):
         io.read(shipped(name))

@@ -124,3 +124,38 @@ def test_real_files(shared_data: Path) -> None:
     ]
     assert len({record.patient for record in found(shared_data / "acdc_slices_128.npz")}) == 70
     assert {record.label for record in found(shared_data / "mednist_64.npz")} >= {"HeadCT", "CXR"}
+
+
+FLAT = {
+    "pathmnist": (3, 9), "chestmnist": (1, 0), "dermamnist": (3, 7), "octmnist": (1, 4), "pneumoniamnist": (1, 2),
+    "retinamnist": (3, 5), "breastmnist": (1, 2), "bloodmnist": (3, 8), "tissuemnist": (1, 8), "organamnist": (1, 11),
+    "organcmnist": (1, 11), "organsmnist": (1, 11),
+}  # fmt: skip
+DEEP = ("organmnist3d", "nodulemnist3d", "adrenalmnist3d", "fracturemnist3d", "vesselmnist3d", "synapsemnist3d")
+FILES = [(name, (size, size), *FLAT[name]) for name in FLAT for size in (28, 64, 128, 224)]
+FILES += [(name, (size, size, size), 1, 2) for name in DEEP for size in (28, 64)]
+
+
+@pytest.mark.parametrize("name, space, channels, classes", FILES)
+def test_every_published_file(
+    name: str, space: tuple[int, ...], channels: int, classes: int, tmp_path: Path
+) -> None:
+    """MedMNIST v2 and MedMNIST+ (Yang et al. 2023): names, sizes, colours, labels (14 columns in ChestMNIST)."""
+    shape = (*space, 3) if channels == 3 else space
+    arrays = {}
+    for number, part in enumerate(("train", "val", "test")):
+        ramp = (np.arange(int(np.prod(shape))) + number).astype(np.uint8).reshape(1, *shape)
+        arrays[f"{part}_images"] = ramp
+        one, many = np.full((1, 1), number % max(classes, 1)), np.eye(1, 14, number, dtype=np.uint8)
+        arrays[f"{part}_labels"] = one if classes else many
+    suffix = "" if space[0] == 28 else f"_{space[0]}"
+    path = tmp_path / f"{name}{suffix}.npz"
+    np.savez(path, **arrays)
+    assert recognise(path) == "medmnist"
+    records = found(path)
+    assert [record.split for record in records] == ["train", "validation", "test"]
+    assert [record.label for record in records] == [str(n % classes) if classes else None for n in range(3)]
+    image = records[1].load()
+    assert image.space == space and len(image.pixels) == channels
+    expected = np.moveaxis(arrays["val_images"][0], -1, 0) if channels == 3 else arrays["val_images"]
+    np.testing.assert_array_equal(image.pixels, expected)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from radsynth.metrics._distances import nearest, squared_distances
+from radsynth.metrics import coverage
+from radsynth.metrics._distances import distances_by_chunk, nearest, squared_distances
 from radsynth.metrics.coverage import precision_recall_density_coverage
 
 
@@ -59,6 +60,19 @@ def test_distances_by_chunks_equal_the_plain_ones() -> None:
     distance, where = nearest(a, b, chunk=9)
     assert (where == plain.argmin(1)).all()
     np.testing.assert_allclose(distance, np.sqrt(plain.min(1)))
+
+
+def test_single_precision_ranks_as_double_precision() -> None:
+    a, b = points(2100, 1, mean=5), points(300, 2, mean=5)
+    plain = squared_distances(a, b)
+    for rows, part in distances_by_chunk(a, b):
+        np.testing.assert_allclose(part, plain[rows], atol=1e-4)
+
+
+def test_more_images_than_one_chunk_give_the_same_numbers() -> None:
+    real, other = points(1300, 1), points(1200, 2, mean=0.5)
+    matrices = (squared_distances(real, real), squared_distances(other, other), squared_distances(real, other))
+    assert precision_recall_density_coverage(real, other) == pytest.approx(coverage._four(*matrices, 5), abs=2e-3)
 
 
 def test_a_copy_has_distance_zero_however_far_from_the_origin() -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import http.server
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pydicom
@@ -25,7 +26,17 @@ from radsynth.cli import app
 from radsynth.errors import DataError, FolderError, MissingExtra, PacsError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, write
-from radsynth.pacs import Credentials, Found, Storage, Web, checked_address, checked_uid, checked_url
+from radsynth.pacs import (
+    Credentials,
+    Found,
+    Storage,
+    Web,
+    _account,
+    _waiting,
+    checked_address,
+    checked_uid,
+    checked_url,
+)
 from radsynth.settings import resolve
 from radsynth.verbs._transfers import Table, Transfer
 from radsynth.verbs.pull import pull
@@ -36,6 +47,8 @@ pytest.importorskip("pynetdicom")
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "somebody", "correct-horse"
+URL = "https://pacs.example:8443/dicom-web"
+ASK_KEYRING = _account._from_keyring
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +56,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (pacs.USER, pacs.PASSWORD, pacs.TOKEN, "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(pacs, "PAUSES", (0.05, 0.05))
+    monkeypatch.setattr(_waiting, "PAUSES", (0.05, 0.05))
+    monkeypatch.setattr(_account, "_from_keyring", lambda *_: None)
 
 
 def series(folder: Path, seed: int = 0, slices: int = 3) -> list[Path]:
@@ -92,16 +106,82 @@ def test_addresses_of_c_store() -> None:
 
 
 def test_credentials_come_from_the_environment_and_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Credentials.from_environment() == Credentials()
+    assert Credentials.of(URL) == Credentials()
     monkeypatch.setenv(pacs.USER, "somebody")
-    with pytest.raises(SettingsError, match="Set both"):
-        Credentials.from_environment()
+    with pytest.raises(SettingsError, match=r"keyring set radsynth:pacs\.example:8443 somebody"):
+        Credentials.of(URL)
     monkeypatch.setenv(pacs.PASSWORD, "s3cret")
-    found = Credentials.from_environment()
+    found = Credentials.of(URL)
     assert (found.user, found.password) == ("somebody", "s3cret") and "s3cret" not in repr(found)
     monkeypatch.setenv(pacs.TOKEN, "line\nbreak")
     with pytest.raises(SettingsError, match="control character"):
-        Credentials.from_environment()
+        Credentials.of(URL)
+    monkeypatch.delenv(pacs.TOKEN)
+    monkeypatch.delenv(pacs.USER)
+    with pytest.raises(SettingsError, match=f"{pacs.USER} is not"):
+        Credentials.of(URL)
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[str, str], str]]:
+    """A keyring in memory: (service, user) -> password."""
+    keyring = pytest.importorskip("keyring")
+    monkeypatch.setattr(_account, "_from_keyring", ASK_KEYRING)
+    kept: dict[tuple[str, str], str] = {}
+
+    class Memory(keyring.backend.KeyringBackend):  # type: ignore[misc, name-defined]  # keyring is an optional package
+        priority = 1
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return kept.get((service, username))
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            kept[service, username] = password
+
+        def get_credential(self, service: str, username: str | None) -> Any:
+            names = [user for place, user in kept if place == service and username in (None, user)]
+            return keyring.credentials.SimpleCredential(names[0], kept[service, names[0]]) if names else None
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Memory())
+    yield kept
+    keyring.set_keyring(before)
+
+
+def test_the_keyring_is_asked_for_what_the_environment_leaves_out(
+    stored: dict[tuple[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Credentials.of(URL) == Credentials()
+    stored["radsynth:pacs.example:8443", "somebody"] = "kept-s3cret"
+    stored["radsynth:elsewhere.example", "token"] = "kept-token"
+    found = Credentials.of(URL)
+    assert (found.user, found.password, found.token) == ("somebody", "kept-s3cret", "")
+    assert "kept-s3cret" not in repr(found) + str(found)
+    assert Credentials.of("https://elsewhere.example/dicom-web").token == "kept-token"
+    assert Credentials.of("https://other.example/dicom-web") == Credentials(), "an account is for its own host alone"
+    monkeypatch.setenv(pacs.USER, "somebody")
+    assert Credentials.of(URL).password == "kept-s3cret"
+    monkeypatch.setenv(pacs.PASSWORD, "from-outside")
+    assert Credentials.of(URL).password == "from-outside", "the environment comes first"
+    monkeypatch.delenv(pacs.PASSWORD)
+    monkeypatch.setenv(pacs.USER, "somebody-else")
+    with pytest.raises(SettingsError, match="there is no password") as raised:
+        Credentials.of(URL)
+    assert "kept" not in str(raised.value)
+
+
+def test_a_keyring_that_is_missing_locked_or_broken_is_as_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = pytest.importorskip("keyring")
+    monkeypatch.setattr(_account, "_from_keyring", ASK_KEYRING)
+
+    def broken(*_: object) -> None:
+        raise keyring.errors.KeyringLocked("locked")
+
+    monkeypatch.setattr(keyring, "get_password", broken)
+    monkeypatch.setattr(keyring, "get_credential", broken)
+    assert Credentials.of(URL) == Credentials()
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    assert Credentials.of(URL) == Credentials()
 
 
 def test_pull_says_all_that_is_wrong_with_its_arguments(tmp_path: Path) -> None:
@@ -217,10 +297,55 @@ def test_a_pacs_that_is_down_is_one_clear_error(tmp_path: Path) -> None:
         pull(f"http://127.0.0.1:{port}/dicom-web", tmp_path / "out", modality="CT")
     series(tmp_path / "made", slices=2)
     for target in (f"http://127.0.0.1:{port}/dicom-web", f"X@127.0.0.1:{port}"):
-        with pytest.raises(PacsError, match="does not answer"):
-            push(tmp_path / "made", target)
+        for tls in (False, True):
+            with pytest.raises(PacsError, match="does not answer"):
+                push(tmp_path / "made", target, tls=tls)
     result = CliRunner().invoke(app, ["pull", f"http://127.0.0.1:{port}", str(tmp_path / "out"), "--modality", "CT"])
     assert isinstance(result.exception, PacsError) and result.exception.exit_code == 5
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A DICOMweb service that holds nothing, is busy at first, and refuses the second instance that it is sent."""
+
+    uids: ClassVar[list[str]] = []
+    calls: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.answer(200, b"[]")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        (uid,) = [uid for uid in self.uids if uid.encode() in body]
+        self.calls.append(uid)
+        if self.calls.count(self.uids[0]) == 1 and uid == self.uids[0]:
+            self.answer(503)
+        else:
+            self.answer(400 if uid == self.uids[1] else 200, b"{}")
+
+    def answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_busy_pacs_is_asked_again_and_one_refused_instance_costs_itself_alone(tmp_path: Path) -> None:
+    files = sorted(series(tmp_path / "made"))
+    Answers.uids[:] = [str(pydicom.dcmread(file).SOPInstanceUID) for file in files]
+    Answers.calls.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        done = push(tmp_path / "made", f"http://127.0.0.1:{server.server_address[1]}/dicom-web")
+        server.shutdown()
+    assert (done.pushed, done.failed) == (2, 1) and "HTTP 400" in done.failures[0]["reason"]
+    assert Answers.calls == [Answers.uids[0], *Answers.uids], "busy is tried again, a refusal is not"
+    assert {line["instance"]: line["result"] for line in lines(done.table)} == dict(
+        zip(Answers.uids, ("pushed", "failed", "pushed"), strict=True)
+    )
 
 
 def test_the_table_keeps_the_last_result_of_each_place_and_is_no_formula(tmp_path: Path) -> None:
@@ -248,7 +373,7 @@ class Orthanc(NamedTuple):
     port: int
     dicom: int
     start: Callable[[], None]
-    stop: Callable[[], None]
+    stop: Callable[..., None]
 
 
 def free_port() -> int:
@@ -258,18 +383,19 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
+    """Whether a port takes connections; Orthanc opens it when all is ready."""
     try:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/system", timeout=1)
-    except urllib.error.HTTPError as error:
-        return error.code == 401
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
         return False
     return True
 
 
 @pytest.fixture
-def orthanc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orthanc]:
-    """An empty Orthanc with a user, that knows no AE title but RADSYNTH."""
+def orthanc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Orthanc]:
+    """An empty Orthanc with a user, that knows no AE title but RADSYNTH. Its parameter is more configuration."""
     program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
     if not Path(program).exists() or not PLUGIN.exists():
         pytest.skip("needs Debian's orthanc and orthanc-dicomweb")
@@ -290,23 +416,24 @@ def orthanc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orthanc
         "DicomModalities": {"radsynth": ["RADSYNTH", "127.0.0.1", 11112]},
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
-    (tmp_path / "orthanc.json").write_text(json.dumps(config))
+    more = request.getfixturevalue(request.param) if hasattr(request, "param") else {}
+    (tmp_path / "orthanc.json").write_text(json.dumps({**config, **more}))
     running: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
         with (tmp_path / "orthanc.log").open("ab") as log:
             running.append(subprocess.Popen([program, str(tmp_path / "orthanc.json")], stdout=log, stderr=log))
         for _ in range(300):
-            if answers(http):
+            if answers(http) and answers(dicom):
                 return
             assert running[-1].poll() is None, (tmp_path / "orthanc.log").read_text()[-2000:]
             time.sleep(0.1)
         raise AssertionError("Orthanc did not start")
 
-    def stop() -> None:
+    def stop(how: int = signal.SIGTERM) -> None:
         while running:
             server = running.pop()
-            server.terminate()
+            server.send_signal(how)
             try:
                 server.wait(timeout=30)
             except subprocess.TimeoutExpired:
@@ -457,3 +584,65 @@ def test_the_command_line_tells_of_failures_by_its_exit_code(orthanc: Orthanc, t
     result = runner.invoke(app, ["pull", orthanc.web, str(tmp_path / "out"), "--modality", "CT", "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout)["pulled"] == 3
     assert os.listdir(tmp_path / "out")
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> dict[str, Any]:
+    """Configuration of an Orthanc that takes C-STORE by TLS alone, from those who show a certificate.
+
+    HTTPS is left out: Debian 12's civetweb closes every connection. tests/test_pacs_tls.py has it.
+    """
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("radsynth.example")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server.private_key_pem.write_to_path(tmp_path / "server.key")
+    server.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    return {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(tmp_path / "server.pem"),
+        "DicomTlsPrivateKey": str(tmp_path / "server.key"),
+        "DicomTlsTrustedCertificates": str(tmp_path / "ca.pem"),
+        "DicomTlsRemoteCertificateRequired": True,
+    }
+
+
+@pytest.mark.pacs
+@pytest.mark.parametrize("orthanc", ["encrypted"], indirect=True)
+def test_push_by_c_store_with_tls(orthanc: Orthanc, tmp_path: Path) -> None:
+    series(tmp_path / "one")
+    target, ca = f"ORTHANC@127.0.0.1:{orthanc.dicom}", str(tmp_path / "ca.pem")
+    with pytest.raises(PacsError, match="Does it want --tls"):
+        push(tmp_path / "one", target)
+    with pytest.raises(PacsError, match="no trusted connection"):
+        push(tmp_path / "one", target, tls=True)
+    with pytest.raises(PacsError, match="--certificate FILE"):
+        push(tmp_path / "one", target, ca=ca)
+    assert push(tmp_path / "one", target, ca=ca, certificate=str(tmp_path / "client.pem")).pushed == 3
+    assert pull(orthanc.web, tmp_path / "out", modality="CT").pulled == 3
+
+
+@pytest.mark.pacs
+def test_c_store_that_breaks_in_between_is_gone_on_with(
+    orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series(tmp_path / "made")
+    target = f"ORTHANC@127.0.0.1:{orthanc.dicom}"
+    store, sent = Storage.store, 0
+
+    def stop_after_one(self: Storage, dataset: Any) -> None:
+        nonlocal sent
+        if sent == 1:
+            orthanc.stop(signal.SIGKILL)
+        store(self, dataset)
+        sent += 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "store", stop_after_one)
+        with pytest.raises(PacsError, match="goes on from here"):
+            push(tmp_path / "made", target)
+    assert [line["result"] for line in lines(tmp_path / "made" / "push.csv")] == ["pushed"]
+    orthanc.start()
+    done = push(tmp_path / "made", target)
+    assert (done.pushed, done.present) == (2, 1)

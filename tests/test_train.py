@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ SMALL = (
 SCRIPT = """
 import sys
 from pathlib import Path
+from typing import Any
 from radsynth.settings import resolve
 from radsynth.verbs.train import train
 train(Path(sys.argv[1]), Path(sys.argv[2]), settings=resolve(overrides=sys.argv[3:]))
@@ -182,3 +184,38 @@ def test_impossible_settings_are_refused_before_anything_is_written(
     with pytest.raises(SettingsError, match=message):
         train(make_prepared(), tmp_path / "run", settings=options(*more))
     assert not RunFolder(tmp_path / "run").begun
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_computed_in_parts(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from radsynth.tasks.synthesis import Synthesis
+
+    whole = Synthesis.generator_loss
+
+    def greedy(self: Synthesis, nets: Any, batch: Any) -> Any:
+        if len(batch.items) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return whole(self, nets, batch)
+
+    data = make_prepared()
+    train(data, tmp_path / "planned", settings=options("train.accumulate=4", "train.doctor=false"))
+    monkeypatch.setattr(Synthesis, "generator_loss", greedy)
+    train(data, tmp_path / "run", settings=options("train.doctor=false"))
+    assert events(tmp_path / "run").count("less memory") == 2
+    planned, found = weights(tmp_path / "planned"), weights(tmp_path / "run")
+    moved = max(float(value.abs().max()) for value in planned.values())
+    assert all(torch.allclose(planned[name], found[name], atol=0.05 * moved) for name in planned)
+
+
+def test_memory_that_never_suffices_is_an_error(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from radsynth.tasks.synthesis import Synthesis
+
+    def greedy(self: Synthesis, nets: Any, batch: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(Synthesis, "discriminator_loss", greedy)
+    with pytest.raises(TrainingError, match="memory ran out with 1 images at a time"):
+        train(make_prepared(), tmp_path / "run", settings=options("train.doctor=false"))

@@ -38,6 +38,7 @@ class Record:
     load: a picklable call without arguments that decodes the image, and its mask if there is one
     header: what is known without decoding; None where nothing is
     files: the files behind it (a series has many, the slices of a volume share theirs), () when it comes from no file
+    masks: the files that its mask comes from
     """
 
     source: str
@@ -47,6 +48,7 @@ class Record:
     load: Callable[[], Image]
     header: Header | None = None
     files: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

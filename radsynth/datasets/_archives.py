@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import functools
+import itertools
 import os
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -21,6 +23,9 @@ MAX_RATIO = 300
 
 MIN_BYTES = 2 * 2**20
 BLOCK = 2**20
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+GLANCE = 5000
+"""Names of an archive that are looked at to recognise a data set: a compressed tar must be read to be listed."""
 
 
 def is_archive(path: Path) -> bool:
@@ -34,7 +39,75 @@ def unpack(path: Path) -> Path:
     return _unpack(path.resolve(), state.st_size, state.st_mtime_ns)
 
 
+def listed(path: Path) -> Iterator[str]:
+    """Names of the first files in an archive, or in each archive directly in a folder. Nothing is unpacked."""
+    for archive in _packed_in(path) if path.is_dir() else [path] if is_archive(path) else []:
+        try:
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(archive) as opened_zip:
+                    yield from opened_zip.namelist()[:GLANCE]
+            else:
+                with tarfile.open(archive, mode="r|*") as opened_tar:
+                    yield from (entry.name for entry in itertools.islice(opened_tar, GLANCE))
+        except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, ValueError):
+            continue  # unpacking says what is wrong
+
+
+def opened(path: Path) -> Path:
+    """The folder to look into: an archive unpacked, or a folder together with what the archives directly in it hold.
+
+    Each archive of a folder appears as a folder with its name without ending. One beside a folder of that name was
+    unpacked before and is left alone. DataError when an archive is refused.
+    """
+    if not path.is_dir():
+        return unpack(path) if is_archive(path) else path
+    packed = tuple((archive, archive.stat().st_mtime_ns) for archive in _packed_in(path))
+    return _merged(path.resolve(), packed) if packed else path
+
+
+def _packed_in(folder: Path) -> list[Path]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(ENDINGS))
+    except OSError:
+        return []
+    return [folder / name for name in names if not (folder / _stem(name)).exists() and is_archive(folder / name)]
+
+
+def _stem(name: str) -> str:
+    return name[: -max(len(ending) for ending in ENDINGS if name.lower().endswith(ending))]
+
+
 @functools.lru_cache(maxsize=8)
+def _merged(folder: Path, packed: tuple[tuple[Path, int], ...]) -> Path:
+    """A temporary folder of links to the folder's entries and to its unpacked archives."""
+    archives = {archive.name for archive, _ in packed}
+    parts = {_stem(archive.name): unpack(archive) for archive, _ in packed}
+    whole = Path(tempfile.mkdtemp(prefix="radsynth-"))
+    atexit.register(_remove, whole, os.getpid())
+    parts |= {entry.name: folder / entry.name for entry in os.scandir(folder) if entry.name not in archives}
+    for name, target in parts.items():
+        (whole / name).symlink_to(target)
+    return whole
+
+
+FEW = 16
+"""Folders of each level that are searched for a data set's own."""
+
+
+def find_folders(root: Path, wanted: Callable[[Path], bool], levels: int = 4) -> list[Path]:
+    """Folders that are `wanted`, sorted, at most `levels` below the root; what lies in a wanted one is not asked."""
+    try:
+        below = sorted(Path(entry.path) for entry in os.scandir(root) if entry.is_dir())
+    except OSError:
+        return []
+    found = [folder for folder in below if wanted(folder)]
+    if levels > 1:
+        others = [folder for folder in below if folder not in set(found)]
+        found += [deeper for folder in others[:FEW] for deeper in find_folders(folder, wanted, levels - 1)]
+    return found
+
+
+@functools.lru_cache(maxsize=64)
 def _unpack(path: Path, size: int, modified: int) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="radsynth-"))
     atexit.register(_remove, folder, os.getpid())
@@ -140,3 +213,5 @@ def _copy(archive: Path, name: str, source: IO[bytes], target: Path, size: int) 
             left -= len(block)
         if left > 0 or source.read(1):
             raise _refuse(archive, name, "does not have the size that the archive says")
+    when = archive.stat().st_mtime_ns  # the same archive gives the same files: `prepare` asks for their times
+    os.utime(target, ns=(when, when))

@@ -57,8 +57,9 @@ class Nodule:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """All marks in one series. readers: how many sessions there are, also those that marked nothing."""
+    """All marks in one series. readers: how many sessions there are, also those that marked nothing; path: the file."""
 
+    path: str
     series: str
     readers: int
     nodules: tuple[Nodule, ...]
@@ -85,7 +86,8 @@ def parse(path: Path) -> Reading:
         raise RejectedFile(f"the XML cannot be read: {error}") from None
     if root.tag != f"{NAMESPACE}LidcReadMessage":
         raise NotAnImage("it is no XML of LIDC's CT readings")
-    series = _text(root, f"{NAMESPACE}ResponseHeader/{NAMESPACE}SeriesInstanceUid")
+    header = f"{NAMESPACE}ResponseHeader/{NAMESPACE}SeriesInstance"
+    series = _text(root, f"{header}Uid") or _text(root, f"{header}UID")  # some files write it like this
     if not series:
         raise RejectedFile("it names no SeriesInstanceUid")
     sessions = root.findall(f"{NAMESPACE}readingSession")
@@ -95,7 +97,7 @@ def parse(path: Path) -> Reading:
         for element in session.findall(f"{NAMESPACE}unblindedReadNodule")
     ]
     drawn = tuple(nodule for nodule in nodules if any(len(contour.points) > 1 for contour in nodule.contours))
-    return Reading(series=series, readers=len(sessions), nodules=drawn)
+    return Reading(path=str(path), series=series, readers=len(sessions), nodules=drawn)
 
 
 def _text(element: ElementTree.Element, path: str) -> str:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from radsynth.datasets import EmptySlice
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, format_module, read_mask
+from radsynth.io._geometry import cut, cut_affine
 
 Plane = Literal["axial", "coronal", "sagittal"]
 AXES: dict[str, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -40,6 +41,7 @@ class Loads(Hashable, Protocol):
 class Source:
     """One image on disk. files: one, or a DICOM series' slices; mask: a file or ""; modality: "" as in the file.
 
+    frames: of enhanced multi-frame DICOM the frame of each file, else ()
     mask_values: the mask file's values that become 1, 2, ..., others are background; () keeps them as they are
     """
 
@@ -48,6 +50,7 @@ class Source:
     mask: str = ""
     modality: str = ""
     mask_values: tuple[int, ...] = ()
+    frames: tuple[int | None, ...] = ()
 
     def load(self) -> Image:
         """As `load_image`."""
@@ -72,10 +75,10 @@ def plane_name(axis: int) -> str:
 def load_image(source: Source, frame: int = 0) -> Image:
     """A whole image or volume with its mask. RejectedFile also for one that shows nothing and for a missing extra."""
     try:
-        if len(source.files) > 1:
+        if len(source.files) > 1 or source.frames:
             from radsynth.io._dicom_series import read_series
 
-            image = read_series(source.files)
+            image = read_series(source.files, source.frames)
         else:
             image = format_module(source.format).read(Path(source.files[0]), frame)
     except MissingExtra as error:
@@ -143,32 +146,13 @@ def load_slice(source: Loads, axis: int, index: int, minimum: float) -> Image:
     first, last = _shown(source, axis, minimum)
     if not first <= index <= last:
         raise EmptySlice("a slice of background at the edge of the volume")
-    pixels = _cut(volume.pixels, axis, index)
+    pixels = cut(volume.pixels, axis, index)
     if pixels.min() == pixels.max():
         raise EmptySlice("a slice of one value")
     spacing = None if volume.spacing is None else tuple(np.delete(volume.spacing, axis).tolist())
     return volume.replace(
         pixels=np.ascontiguousarray(pixels),
         spacing=spacing,
-        affine=_slice_affine(volume, axis, index),
-        mask=None if volume.mask is None else np.ascontiguousarray(_cut(volume.mask[None], axis, index)[0]),
+        affine=None if volume.affine is None else cut_affine(volume.affine, volume.space, axis, index),
+        mask=None if volume.mask is None else np.ascontiguousarray(cut(volume.mask[None], axis, index)[0]),
     )
-
-
-def _cut(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
-    """(c, slices, rows, columns) -> (c, rows, columns). Coronal and sagittal slices are turned head up."""
-    cut = np.take(volume, index, axis=axis + 1)
-    return np.asarray(cut if axis == 0 else cut[:, ::-1])
-
-
-def _slice_affine(volume: Image, axis: int, index: int) -> NDArray[np.float64] | None:
-    """(column, row, slice) index of the cut -> LPS mm."""
-    if volume.affine is None:
-        return None
-    left, back, head = (volume.affine[:3, number] for number in range(3))
-    across, down, through = {0: (left, back, head), 1: (left, -head, back), 2: (back, -head, left)}[axis]
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = across, down, through
-    top = np.zeros(3) if axis == 0 else head * (volume.space[0] - 1)
-    affine[:3, 3] = volume.affine[:3, 3] + top + through * index
-    return affine

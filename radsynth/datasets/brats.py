@@ -1,6 +1,7 @@
 """BraTS, brain tumours in MR, 2018 to 2024: a case's modalities as channels in a fixed order, its tumour as mask.
 
-Files are named by year: Brats18_X_1_flair, BraTS20_Training_001_t1ce, BraTS2021_00000_t1, BraTS-GLI-00000-000-t1c.
+Files are named by year: Brats18_X_1_flair, BraTS20_Training_001_t1ce, BraTS2021_00000_t1, BraTS-GLI-00000-000-t1c. They
+may lie in the archives that they come in.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
+from radsynth.datasets._archives import listed, opened
 from radsynth.datasets._volumes import SAME_PLACE, Source, distance, load_image, load_slice
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
@@ -30,10 +32,13 @@ MODALITIES: tuple[Modality, ...] = ("t1", "t1ce", "t2", "flair")
 ENDINGS: dict[str, str] = {
     **{name: name for name in MODALITIES},
     **{"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"},  # as since 2023
-    **{"seg": "seg", "segm": "seg"},  # case 355 of 2020 has a name of its own: W39_1998.09.19_Segm.nii
+    **{"seg": "seg", "gtv": "seg"},  # the target of radiotherapy in BraTS-MEN-RT
+    **{"segm": "seg"},  # case 355 of 2020 has a name of its own: W39_1998.09.19_Segm.nii
 }
 FILE = re.compile(r".*[_-](?P<ending>[a-z0-9]+)\.nii(\.gz)?", re.IGNORECASE)
-CASE = re.compile(r"(?P<patient>(brats\d{2}_\w+?)|(brats20\d{2}_\d+)|(brats-[a-z]+-\d+))([_-]\d{1,3})?", re.IGNORECASE)
+CASE = re.compile(
+    r"(?P<patient>(brats\d{2}_\w+?)|(brats20\d{2}_\d+)|(brats-[a-z]+(-rt)?-\d+))([_-]\d{1,3})?", re.IGNORECASE
+)
 """A case's folder. A last number of 2017 to 2019 (_1) and since 2023 (-000) is a visit of the same patient."""
 
 NUMBERED = re.compile(r"brats20_(training|validation|testing)_\d+", re.IGNORECASE)
@@ -76,8 +81,8 @@ class Case:
         first: Image | None = None
         pixels: list[NDArray[np.generic]] = []
         for number, file in enumerate(self.files):
-            mask = {} if number else {"mask": self.mask}
-            source = Source(format="nifti", files=(file,), modality="MR", mask_values=self.mask_values, **mask)
+            mask = "" if number else self.mask
+            source = Source(format="nifti", files=(file,), modality="MR", mask=mask, mask_values=self.mask_values)
             try:
                 image = load_image(source)
             except RejectedFile as error:
@@ -96,18 +101,22 @@ class Case:
 
 
 def matches(path: Path) -> bool:
-    """A folder with a case in it, at most four folders down, that holds a modality as NIfTI."""
+    """A folder or an archive with a case in it, at most four folders down, that holds a modality as NIfTI."""
     path = Path(path)
-    return path.is_dir() and next(_cases(path, first=True), None) is not None
+    if path.is_dir() and next(_cases(path, first=True), None) is not None:
+        return True
+    parts = (PurePosixPath(name) for name in listed(path))
+    return any(_is_case_name(part.parent.name) and FILE.fullmatch(part.name) for part in parts)
 
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every slice or volume, by case. DataError when there is no case."""
-    root = Path(settings.path)
+    root = opened(Path(settings.path))
     folders = sorted({case.resolve(): case for case in _cases(root)}.values()) if root.is_dir() else []
     if not folders:
         raise DataError(
-            f"{root} is not BraTS: it needs folders such as BraTS2021_00000 or BraTS-GLI-00000-000 with nii or nii.gz."
+            f"{settings.path} is not BraTS: it needs folders such as BraTS2021_00000 or BraTS-GLI-00000-000 with nii "
+            "or nii.gz."
         )
     return _records(root, folders, settings, rejected)
 
@@ -185,7 +194,8 @@ def _records(root: Path, folders: list[Path], settings: Settings, rejected: list
             Record,
             patient=_patient(folder.name),
             label=_grade(folder, root) if graded else None,
-            files=(*case.files, *((case.mask,) if case.mask else ())),
+            files=case.files,
+            masks=(case.mask,) if case.mask else (),
         )
         if settings.what == "volumes":
             yield shared(source=name, load=case.load, header=header)
@@ -205,7 +215,9 @@ def _case(files: dict[str, Path], settings: Settings, segmented: bool, name: str
     wanted = [modality for modality in MODALITIES if modality in settings.modalities]
     missing = [modality for modality in wanted if modality not in files]
     if missing:
-        raise RejectedFile(f"it lacks {', '.join(missing)}; it has {', '.join(sorted(files))}")
+        there = ", ".join(modality for modality in MODALITIES if modality in files)
+        advice = f"; data.modalities=[{there}] takes what there is" if there else ""
+        raise RejectedFile(f"it lacks {', '.join(missing)}; it has {', '.join(sorted(files)) or 'nothing'}{advice}")
     if segmented and "seg" not in files:
         raise RejectedFile("it has no segmentation, as other cases have")
     headers = []

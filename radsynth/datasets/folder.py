@@ -50,6 +50,9 @@ class Settings:
     """Regular expression that a path below the root must contain; empty: every file."""
     incomplete: Literal["reject", "slices"] = "reject"
     """A DICOM series with missing, doubled or sheared slices: reject it, or use its slices one by one."""
+    burned_in: Literal["keep", "exclude"] = "keep"
+    """DICOM images that may show a patient's name in their pixels (Burned In Annotation, Secondary Captures and
+    ultrasound that do not deny it): use them, or leave them out."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
 
@@ -201,15 +204,21 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
 def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
     if not names:
         return []
-    from radsynth.io._dicom_header import instance
+    from radsynth.io._dicom_frames import instances
     from radsynth.io._dicom_series import arrange
 
     found, names_of = [], {str(root / name): name for name in names}
     for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
         try:
-            found.append(instance(Path(path)))
+            members = instances(Path(path))
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        if settings.burned_in == "exclude" and members[0].header.burned_in:
+            reason = "its pixels may show a patient's name (burned-in annotation), and data.burned_in=exclude is set"
+            rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
+        else:
+            found += members
     series, copies = arrange(found)
     for path, reason in copies:
         rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
@@ -221,7 +230,12 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
                 header=member.header,
                 slices=member.slices,
                 fault=member.fault,
-                source=Source(format="dicom", files=member.files, modality=settings.modality),
+                source=Source(
+                    format="dicom",
+                    files=member.files,
+                    modality=settings.modality,
+                    frames=() if set(member.frames) == {None} else member.frames,
+                ),
                 planar=member.planar,
             )
         )
@@ -253,7 +267,14 @@ def _records(
                 Rejected(path=printable(item.name), reason="it lies beside the class folders: it has no label")
             )
             continue
-        shared = partial(Record, patient=patient, label=label, split=places[item.name].split, files=item.source.files)
+        shared = partial(
+            Record,
+            patient=patient,
+            label=label,
+            split=places[item.name].split,
+            files=tuple(dict.fromkeys(item.source.files)),
+            masks=(item.source.mask,) if item.source.mask else (),
+        )
         yield from _cut(item, settings, shared, rejected)
 
 
@@ -272,15 +293,18 @@ def _table(root: Path, settings: Settings) -> dict[str, _layout.Line] | None:
 def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list[Rejected]) -> Iterator[Record]:
     """The records of one item: itself, its frames, or the slices of a volume."""
     name, header, source = printable(item.name), item.header, item.source
+    if source.frames:
+        name += f"#{source.frames[0]}"  # a file may hold several volumes
     if settings.modality:
         header = _as_modality(header, settings.modality)
     if item.fault and (settings.incomplete == "reject" or settings.plane in WHOLE):
         advice = "" if settings.plane in WHOLE else ". data.incomplete=slices uses its slices one by one"
         rejected.append(Rejected(path=name, reason=f"a series of {len(source.files)} files: {item.fault}{advice}"))
     elif item.fault:
-        for file, slice_header in zip(source.files, item.slices, strict=True):
-            single = Source(format="dicom", files=(file,), modality=source.modality)
-            part = f"{name}#{Path(file).name}"
+        places = zip(source.files, source.frames or (None,) * len(source.files), item.slices, strict=True)
+        for file, frame, slice_header in places:
+            single = replace(source, files=(file,), frames=() if frame is None else (frame,))
+            part = f"{name}#{Path(file).name if frame is None else frame}"
             yield shared(source=printable(part), load=partial(load_image, single), header=slice_header)
     elif len(header.size) == 2 and settings.plane == "volume":
         rejected.append(Rejected(path=name, reason="it is a single image, and data.plane=volume asks for volumes"))

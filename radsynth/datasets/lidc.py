@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
+from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.datasets._lidc_reading import CHARACTERISTICS, Outlines, Reading, consensus, parse, rating, same_nodules
 from radsynth.datasets._volumes import Source, load_image
 from radsynth.errors import DataError, RejectedFile
@@ -28,8 +29,7 @@ from radsynth.progress import track
 from radsynth.settings import settings as section
 
 PATIENT = re.compile(r"LIDC-IDRI-\d{4}")
-FEW = 20
-"""Folders of the root that are searched for the patients' folders."""
+PACKED = re.compile(r"(^|/)LIDC-IDRI-\d{4}/")
 
 MIDDLE = 3.0
 """Malignancy is rated 1 (highly unlikely) to 5 (highly suspicious); 3 is indeterminate."""
@@ -52,23 +52,28 @@ class Settings:
 
 
 def matches(path: Path) -> bool:
-    """A folder with folders LIDC-IDRI-0001, ..., in it or one level down, and an XML file."""
+    """A folder or an archive with folders LIDC-IDRI-0001, ..., at most four levels down, and an XML file."""
     path = Path(path)
-    patients = _patients(path)
-    return bool(patients) and next(_xml_files(path, patients[:3]), None) is not None
+    patients, packed = _patients(path), list(listed(path))
+    if not patients and not any(PACKED.search(name) for name in packed):
+        return False
+    beside = next(_xml_files(path, patients[:3]), None) if patients else None
+    return beside is not None or any(name.lower().endswith(".xml") for name in packed)
 
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Slices by series, from the feet to the head. DataError without XML files or patients."""
-    root = Path(settings.path)
+    root = opened(Path(settings.path))
     patients = _patients(root)
     if not patients:
-        raise DataError(f"{root} is not LIDC-IDRI: it needs folders LIDC-IDRI-0001, LIDC-IDRI-0002, ... of DICOM.")
+        raise DataError(
+            f"{settings.path} is not LIDC-IDRI: it needs folders LIDC-IDRI-0001, LIDC-IDRI-0002, ... of DICOM."
+        )
     readings = _readings(root, patients, rejected)
     if not readings:
         raise DataError(
-            f"{root} holds no XML of LIDC's readings that can be used. Unpack LIDC-XML-only.zip in it, or use the "
-            "pictures alone with data.kind=folder."
+            f"{settings.path} holds no XML of LIDC's readings that can be used. Put LIDC-XML-only.zip into it, or use "
+            "the pictures alone with data.kind=folder."
         )
     return _records(root, patients, readings, settings, rejected)
 
@@ -119,22 +124,15 @@ def _height(found: Instance) -> tuple[float, int, str]:
 
 
 def _patients(root: Path) -> list[Path]:
-    """The patients' folders in `root`, in a folder of it, or `root` itself."""
+    """The patients' folders below `root`, or `root` itself. The NBIA retriever puts manifest-.../LIDC-IDRI/ above."""
     if PATIENT.fullmatch(root.name) and root.is_dir():
         return [root]
-    try:
-        below = sorted(entry for entry in root.iterdir() if entry.is_dir())
-        here = [entry for entry in below if PATIENT.fullmatch(entry.name)]
-        return here or [
-            deeper for entry in below[:FEW] for deeper in sorted(entry.iterdir()) if PATIENT.fullmatch(deeper.name)
-        ]
-    except OSError:
-        return []
+    return find_folders(root, lambda folder: bool(PATIENT.fullmatch(folder.name)))
 
 
 def _xml_files(root: Path, patients: Sequence[Path]) -> Iterator[Path]:
-    """XML files below folders named after XML, of `root` or beside the patients, and below the patients' folders."""
-    above = {root} if patients[0] == root else {root, patients[0].parent}
+    """XML files below folders named after XML, of `root` or on the way to the patients, and below the patients."""
+    above = {root, *(folder for folder in patients[0].parents if folder.is_relative_to(root))}
     sides = {entry for folder in above for entry in folder.iterdir() if "xml" in entry.name.lower()}
     for folder in (*sorted(sides), *patients):
         for name in _names(folder) if folder.is_dir() else [folder]:
@@ -239,6 +237,7 @@ def _slices(
             load=partial(load_outlined, source, outlines, settings.readers),
             header=replace(member.header, units="HU"),
             files=(member.path,),
+            masks=(reading.path,),
         )
 
 

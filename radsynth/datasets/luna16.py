@@ -1,6 +1,7 @@
 """LUNA16, lung nodules in CT (Setio et al. 2017): axial slices, or patches around nodules and other candidates.
 
-As distributed: subset0/ to subset9/ with mhd and raw files, annotations.csv, candidates_V2.csv, seg-lungs-LUNA16/.
+As distributed: subset0/ to subset9/ with mhd and raw files, annotations.csv, candidates_V2.csv, seg-lungs-LUNA16/, or
+the zip files that these come in.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib.util
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
+from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.datasets._volumes import Source, keep, load_slice
 from radsynth.errors import DataError, MissingExtra, RejectedFile
 from radsynth.image import Image
@@ -40,8 +42,12 @@ LUNGS = (3, 4, 5)
 AIR = -1024
 """Hounsfield units of what a patch shows outside of the scan."""
 
+LEVELS = 3
+"""Folders between the root and the scans, at most: an archive's own, and one more that some programs add."""
+
 SUBSET = re.compile(r"subset\d+", re.IGNORECASE)
 SERIES = re.compile(r"[0-9]+(\.[0-9]+)+")
+PACKED = re.compile(r"(^|/)subset\d+/[0-9]+(\.[0-9]+)+\.mhd$", re.IGNORECASE)
 TABLES = {"annotations": ("annotations.csv",), "candidates": ("candidates_V2.csv", "candidates.csv")}
 COLUMNS = ("coordX", "coordY", "coordZ")
 
@@ -88,17 +94,17 @@ class Finding:
 
 
 def matches(path: Path) -> bool:
-    """A folder with a folder subset0, subset1, ... in which a file is named as a series: 1.3.6.1....mhd."""
+    """A folder or an archive with a folder subset0, subset1, ... of files named as their series: 1.3.6.1....mhd."""
     path = Path(path)
-    return path.is_dir() and any(True for subset in _subsets(path) for _ in _scans_in(subset))
+    return bool(_subsets(path)) or any(PACKED.search(name) for name in listed(path))
 
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every slice or patch, by subset and series. DataError without scans or tables; MissingExtra without SimpleITK."""
-    root = Path(settings.path)
-    files = [file for subset in _subsets(root) for file in _scans_in(subset)] if root.is_dir() else []
+    root = opened(Path(settings.path))
+    files = [file for subset in _subsets(root) for file in _scans_in(subset)]
     if not files:
-        raise DataError(f"{root} is not LUNA16: it needs folders subset0, subset1, ... with mhd files.")
+        raise DataError(f"{settings.path} is not LUNA16: it needs folders subset0, subset1, ... with mhd files.")
     if importlib.util.find_spec("SimpleITK") is None:
         raise MissingExtra("LUNA16 (MetaImage)", "itk")
     found = _read_table(root, "annotations" if settings.what == "slices" else "candidates")
@@ -139,20 +145,18 @@ def _write_pair(path: Path, values: NDArray[np.generic], kind: str, ending: str)
 
 
 def _subsets(root: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in root.iterdir() if SUBSET.fullmatch(entry.name) and entry.is_dir())
-    except OSError:
-        return []
+    return find_folders(root, lambda folder: bool(SUBSET.fullmatch(folder.name)) and any(_scans_in(folder)), LEVELS)
 
 
-def _scans_in(subset: Path) -> Iterable[Path]:
-    return (file for file in sorted(subset.glob("*.mhd")) if SERIES.fullmatch(file.stem))
+def _scans_in(subset: Path) -> list[Path]:
+    return [file for file in sorted(subset.glob("*.mhd")) if SERIES.fullmatch(file.stem)]
 
 
 def _read_table(root: Path, what: str) -> dict[str, list[Finding]]:
-    """Series -> its findings. The table lies in the root or in a folder of it, as in CSVFILES/."""
+    """Series -> its findings. The table lies in the root or at most two folders below, as in CSVFILES/."""
     names = TABLES[what]
-    found = [file for name in names for file in (root / name, *sorted(root.glob(f"*/{name}"))) if file.is_file()]
+    places = ("", "*/", "*/*/")
+    found = [file for name in names for place in places for file in sorted(root.glob(place + name)) if file.is_file()]
     if not found:
         raise DataError(f"{root} has no {names[0]}, which says where the nodules are. Put it beside subset0.")
     table: dict[str, list[Finding]] = defaultdict(list)
@@ -182,10 +186,16 @@ def _records(
     root: Path, files: list[Path], found: dict[str, list[Finding]], settings: Settings, rejected: list[Rejected]
 ) -> Iterator[Record]:
     drawn = _draw(found, {file.stem for file in files}, settings.negatives) if settings.what == "patches" else found
+    masks = find_folders(root, lambda folder: folder.name == MASKS and any(_scans_in(folder)), LEVELS)
+    seen: set[str] = set()
     for file in track(files, len(files), "reading headers", "scans"):
         name = file.relative_to(root).as_posix()
+        if file.stem in seen:
+            rejected.append(Rejected(path=name, reason="it is a second copy of a scan", skipped=True))
+            continue
+        seen.add(file.stem)
         try:
-            scan = _scan(root, file, name, settings)
+            scan = _scan(file, name, masks[0] if masks and settings.lungs else None)
         except RejectedFile as error:
             rejected.append(Rejected(path=name, reason=str(error)))
             continue
@@ -193,7 +203,7 @@ def _records(
         yield from (_patches if settings.what == "patches" else _slices)(scan, findings, settings)
 
 
-def _scan(root: Path, file: Path, name: str, settings: Settings) -> Scan:
+def _scan(file: Path, name: str, masks: Path | None) -> Scan:
     header = format_module("metaimage").header(file)
     claim = read_claim(file)
     affine = affine_of(claim)
@@ -206,8 +216,8 @@ def _scan(root: Path, file: Path, name: str, settings: Settings) -> Scan:
         raise RejectedFile(f"its Offset is '{place[:80]}', not three numbers") from None
     turned = reorient(np.broadcast_to(np.int8(0), claim.shape), affine)[1]
     mask = ""
-    if settings.lungs and (root / MASKS).is_dir():
-        mask = str(root / MASKS / file.name)
+    if masks:
+        mask = str(masks / file.name)
         if not Path(mask).is_file():
             raise RejectedFile(f"it has no lung mask in {MASKS}, as others have. data.lungs=false does without")
     source = Source(format="metaimage", files=(str(file),), mask=mask, modality="CT", mask_values=LUNGS)
@@ -250,6 +260,7 @@ def _slices(scan: Scan, findings: list[Finding], settings: Settings) -> Iterator
             load=partial(load_slice, scan.source, 0, index, 0.0),
             header=flat,
             files=scan.source.files,
+            masks=(scan.source.mask,) if scan.source.mask else (),
         )
 
 
@@ -264,6 +275,7 @@ def _patches(scan: Scan, findings: list[Finding], settings: Settings) -> Iterato
             load=partial(load_patch, scan.source, finding.centre, side, pixels),
             header=flat,
             files=scan.source.files,
+            masks=(scan.source.mask,) if scan.source.mask else (),
         )
 
 

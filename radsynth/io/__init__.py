@@ -19,6 +19,7 @@ that step towards the head, the back and the left as far as its own grid allows.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Header:
     patient, series: the patient and the kind of scan as the file names them, None when it does not; for `inspect` and
     for keeping patients apart, they never travel further
     notes: what is odd but no reason to reject
+    burned_in: text with a patient's name may be drawn into the pixels
     """
 
     format: str
@@ -54,6 +56,7 @@ class Header:
     patient: str | None = None
     series: str | None = None
     notes: tuple[str, ...] = ()
+    burned_in: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,7 @@ class Format(Protocol):
         """Small valid files."""
 
 
+@functools.cache
 def formats() -> tuple[str, ...]:
     """Every format: the modules of this folder."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))

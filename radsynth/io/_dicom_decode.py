@@ -91,8 +91,11 @@ _child: Child | None = None
 _lock = threading.Lock()
 
 
-def decode(path: str, frame: int, expected: tuple[int, ...]) -> NDArray[Any]:
-    """One frame of a compressed file as stored, of the `expected` shape (rows, columns[, 3]), or RejectedFile."""
+def decode(path: str, frame: int | None, expected: tuple[int, ...]) -> NDArray[Any]:
+    """One frame of a compressed file as stored, of the `expected` shape (rows, columns[, 3]), or RejectedFile.
+
+    None: all frames at once, (frames, rows, columns[, 3]).
+    """
     global _child
     with _lock:
         if _child is None or not _child.alive():
@@ -103,6 +106,8 @@ def decode(path: str, frame: int, expected: tuple[int, ...]) -> NDArray[Any]:
     if "error" in head:
         raise RejectedFile(f"its compressed pixels cannot be decoded: {' '.join(head['error'].split())[:300]}")
     shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
+    if frame is None and len(shape) == len(expected) - 1:
+        shape = (1, *shape)  # pydicom leaves the axis out where there is one frame
     if shape != expected or math.prod(shape) * dtype.itemsize != len(payload):
         raise RejectedFile(f"its compressed pixels have the shape {shape}, its header says {expected}")
     return np.frombuffer(payload, dtype=dtype).reshape(shape)

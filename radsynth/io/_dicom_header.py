@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,26 @@ TAGS = (
     "RescaleSlope",
     "RescaleType",
     "RedPaletteColorLookupTableDescriptor",
+    "BurnedInAnnotation",
+    "WindowCenter",
+    "WindowWidth",
+    "ConcatenationUID",
+    "DimensionIndexSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )
+
+SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
+ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """One DICOM file as its header describes it. `position`, `across` and `down` are the image plane in LPS mm."""
+    """One DICOM file, or one frame of an enhanced one, as its header describes it.
+
+    position, across, down: the image plane in LPS mm; group: what the slices of one volume have in common
+    frame: the frame's index in an enhanced multi-frame file, None for the file as a whole
+    """
 
     path: str
     header: Header
@@ -82,6 +97,7 @@ class Instance:
     across: tuple[float, ...] | None
     down: tuple[float, ...] | None
     thickness: float
+    frame: int | None = None
 
 
 @contextmanager
@@ -112,12 +128,20 @@ def parse(path: Path, *, pixels: bool = False) -> Any:
             return (
                 pydicom.dcmread(path)
                 if pixels
-                else pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+                else pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_tags())
             )
     except RecursionError:
         raise RejectedFile("its header is nested too deeply") from None
     except Exception as error:
         raise unusable(error, "the DICOM header") from None
+
+
+@functools.cache
+def _tags() -> list[Any]:
+    """TAGS as numbers: pydicom would look each name up again for every file."""
+    from pydicom.tag import Tag
+
+    return [Tag(name) for name in TAGS]
 
 
 def _check_inflated(path: Path, meta: Any, size: int) -> None:
@@ -197,7 +221,8 @@ def _describe(path: Path, dataset: Any) -> Instance:
         or str(dataset.get("StudyInstanceUID", ""))
         or None,
         series=str(dataset.get("SeriesDescription", "")).strip() or None,
-        notes=_notes(path, dataset),
+        notes=_notes(path, dataset, kind),
+        burned_in=burned_in(dataset, kind) is not None,
     )
     return Instance(
         path=str(path),
@@ -249,8 +274,34 @@ def _is_hounsfield(dataset: Any, modality: str) -> bool:
     )
 
 
-def _notes(path: Path, dataset: Any) -> tuple[str, ...]:
+def burned_in(dataset: Any, kind: str) -> str | None:
+    """Why text with a patient's name may be drawn into the pixels; None when nothing says so."""
+    said = str(dataset.get("BurnedInAnnotation") or "").strip().upper()
+    if said == "YES":
+        return "its pixels hold burned-in text, as its BurnedInAnnotation says"
+    if said == "NO":
+        return None
+    if kind == SECONDARY_CAPTURES or kind.startswith(f"{SECONDARY_CAPTURES}."):
+        return "its pixels may hold burned-in text: it is a Secondary Capture"
+    if kind in ULTRASOUND or str(dataset.get("Modality", "")).strip().upper() == "US":
+        return "its pixels may hold burned-in text: it is an ultrasound image"
+    return None
+
+
+def window_of(dataset: Any) -> tuple[float, float] | None:
+    """(low, high) of the first window that the file asks to be shown with, in real values; None without one."""
+    found = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
+    first = [value[0] if isinstance(value, Sequence) and not isinstance(value, str) and value else value
+             for value in found]
+    numbers = numbers_of(first, 2)
+    return (numbers[0] - numbers[1] / 2, numbers[0] + numbers[1] / 2) if numbers and numbers[1] > 0 else None
+
+
+def _notes(path: Path, dataset: Any, kind: str) -> tuple[str, ...]:
     notes = []
+    text = burned_in(dataset, kind)
+    if text:
+        notes.append(f"{text}. data.burned_in=exclude leaves such files out")
     with open(path, "rb") as file:
         if file.read(2) == b"MZ":
             notes.append("its preamble is that of a program (MZ): never run it; it is not copied into any output")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, NotAnImage, detect
-from radsynth.io._dicom_header import Instance, describe, instance, parse
+from radsynth.io import _dicom_frames as enhanced
+from radsynth.io._dicom_header import Instance, parse
+from radsynth.io._dicom_pixels import stored_frame, to_image
 from radsynth.io._geometry import axes_towards_left_back_head, reorient
 from radsynth.io._limits import check_size
-from radsynth.io.dicom import read, to_image
 
 TOUCHING = 0.01
 """mm: two slices closer than this are at the same place."""
@@ -33,11 +35,13 @@ class Series:
     """Slices of one volume, or one image that stands alone.
 
     files: sorted from the first slice to the last along the normal; header: of the volume, or of the image alone
-    slices: the header of each file; fault: why the slices are no whole volume, None when they are
+    frames: the frame of each file that is the slice, None for a file that is one; files repeat where frames share one
+    slices: the header of each slice; fault: why the slices are no whole volume, None when they are
     planar: index of the volume's axis (slices 0, rows 1, columns 2) across which the files were taken
     """
 
     files: tuple[str, ...]
+    frames: tuple[int | None, ...]
     header: Header
     slices: tuple[Header, ...]
     fault: str | None = None
@@ -47,33 +51,34 @@ class Series:
 def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str, str]]]:
     """(series in the order of their first file, second copies as (path, reason)).
 
-    Slices belong together when series, size, orientation, spacing, echo and time point agree. Localizers, multi-frame
-    files and images without position stand alone.
+    Slices belong together when series, size, orientation, spacing, echo and time point agree. Localizers, plain
+    multi-frame files and images without position stand alone.
     """
     groups: dict[tuple[object, ...], list[Instance]] = defaultdict(list)
     seen: dict[str, str] = {}
-    copies = []
+    copies: dict[str, str] = {}
     for found in instances:
         if found.uid and found.uid in seen:
-            copies.append((found.path, f"it is a second copy of {Path(seen[found.uid]).name} (same SOP Instance UID)"))
+            copies[found.path] = f"it is a second copy of {Path(seen[found.uid]).name} (same SOP Instance UID)"
             continue
         seen[found.uid] = found.path
         alone = found.position is None or found.header.spacing is None or found.header.frames > 1 or not found.series
         alone = alone or "LOCALIZER" in found.kind or found.header.modality not in ("CT", "MR", "PT", "OT")
-        groups[(found.path,) if alone else found.group].append(found)
-    return [_series(group) for group in groups.values()], copies
+        groups[(found.path, found.frame) if alone else found.group].append(found)
+    return [_series(group) for group in groups.values()], list(copies.items())
 
 
 def _series(group: list[Instance]) -> Series:
     first = group[0]
     if len(group) == 1:
-        return Series(files=(first.path,), header=first.header, slices=(first.header,))
+        return Series(files=(first.path,), frames=(first.frame,), header=first.header, slices=(first.header,))
     assert first.across is not None and first.down is not None
     normal = np.cross(first.across, first.down)
-    positions = {found.path: np.asarray(found.position) for found in group}
-    ordered = sorted(group, key=lambda found: (float(positions[found.path] @ normal), found.number, found.path))
-    places = np.stack([positions[found.path] for found in ordered])
-    files = tuple(found.path for found in ordered)
+    ordered = sorted(
+        group,
+        key=lambda found: (float(np.asarray(found.position) @ normal), found.number, found.path, found.frame or 0),
+    )
+    places = np.stack([np.asarray(found.position) for found in ordered])
     fault = _fault(places, normal)
     header, planar = _volume_header(ordered, places, normal)
     try:
@@ -81,7 +86,8 @@ def _series(group: list[Instance]) -> Series:
     except RejectedFile as error:
         fault = str(error)
     return Series(
-        files=files,
+        files=tuple(found.path for found in ordered),
+        frames=tuple(found.frame for found in ordered),
         header=header,
         slices=tuple(found.header for found in ordered),
         fault=fault,
@@ -130,60 +136,93 @@ def _volume_header(ordered: list[Instance], places: np.ndarray, normal: np.ndarr
         notes=notes,
         spacing=tuple(float(lengths[axis]) for axis in order),
         bits=max(found.header.bits for found in ordered),
+        burned_in=any(found.header.burned_in for found in ordered),
     )
     return header, order.index(2)
 
 
-def read_series(files: tuple[str, ...]) -> Image:
-    """The volume of one series (1 or 3, slices, rows, columns); RejectedFile when a slice fails or they do not fit."""
-    parsed = [(path, parse(Path(path), pixels=True)) for path in files]
-    found = [(describe(Path(path), dataset), dataset) for path, dataset in parsed]
-    series, copies = arrange(member for member, _ in found)
+def read_series(files: tuple[str, ...], frames: tuple[int | None, ...] = ()) -> Image:
+    """The volume of one series (1 or 3, slices, rows, columns), or the image of a file alone.
+
+    frames: as in `Series`; () when every file is one slice. RejectedFile when a slice fails or they do not fit.
+    """
+    wanted: dict[str, list[int | None]] = defaultdict(list)
+    for path, frame in zip(files, frames or (None,) * len(files), strict=True):
+        wanted[path].append(frame)
+    # One file at a time: a data set is hundreds of small objects, and thousands of data sets are dear to keep.
+    slices = {place: found for path in wanted for place, found in _slices(path, wanted[path]).items()}
+    series, copies = arrange(member for member, _ in slices.values())
     if len(series) != 1 or copies:
-        raise RejectedFile(f"its {len(files)} files belong to {len(series)} volumes")
+        raise RejectedFile(f"its {len(files)} slices belong to {len(series)} volumes")
     if series[0].fault:
         raise RejectedFile(series[0].fault)
-    if len(files) == 1:
-        return to_image(found[0][1], found[0][0])
-    members = {member.path: (member, dataset) for member, dataset in found}
-    ordered = [members[path] for path in series[0].files]
-    images = [_slice(member, dataset) for member, dataset in ordered]
-    places = np.stack([np.asarray(member.position) for member, _ in ordered])
-    first = ordered[0][0]
+    return volume([slices[place] for place in zip(series[0].files, series[0].frames, strict=True)])
+
+
+def volume(ordered: list[tuple[Instance, Image]]) -> Image:
+    """The volume of slices in order; one slice alone is a 2-D image."""
+    members, images = [member for member, _ in ordered], [image for _, image in ordered]
+    if len(ordered) == 1:
+        return images[0]
+    places = np.stack([np.asarray(member.position) for member in members])
+    first = members[0]
     assert first.across is not None and first.down is not None
-    affine = _grid([member for member, _ in ordered], places, np.cross(first.across, first.down))
+    affine = _grid(members, places, np.cross(first.across, first.down))
     stack = np.stack([image.pixels for image in images], axis=1)  # (c, slice, row, column) as in the files
     turned = [reorient(channel.transpose(2, 1, 0), affine) for channel in stack]
     return images[0].replace(
         pixels=np.ascontiguousarray(np.stack([array for array, _, _ in turned])),
         affine=turned[0][1],
         spacing=turned[0][2],
-        bits=series[0].header.bits,
+        bits=max(image.bits for image in images),
+        window=images[len(images) // 2].window,
     )
 
 
-def _slice(member: Instance, dataset: object) -> Image:
+def _slices(path: str, wanted: list[int | None]) -> dict[tuple[str, int | None], tuple[Instance, Image]]:
+    """The slices of one file: the file itself, or the `wanted` frames of an enhanced one."""
+    dataset = parse(Path(path), pixels=True)
     try:
-        return to_image(dataset, member)
+        members = {member.frame: member for member in enhanced.instances(Path(path), dataset)}
+        if enhanced.is_enhanced(dataset):
+            return {(path, frame): found for frame, found in frames_of(dataset, members, wanted).items()}
+        only = members[None]
+        return {(path, None): (only, to_image(dataset, only, stored_frame(dataset, only, 0)))}
     except RejectedFile as error:
-        raise RejectedFile(f"slice {Path(member.path).name}: {error}") from None
+        raise RejectedFile(f"slice {Path(path).name}: {error}") from None
+
+
+def frames_of(
+    dataset: Any, members: Mapping[int | None, Instance], wanted: Sequence[int | None]
+) -> dict[int | None, tuple[Instance, Image]]:
+    """The `wanted` frames of an enhanced data set; several are decoded at once."""
+    only = wanted[0] if len(wanted) == 1 else None
+    stored = stored_frame(dataset, members[wanted[0]], only)
+    found: dict[int | None, tuple[Instance, Image]] = {}
+    for frame in wanted:
+        assert frame is not None
+        values = stored if only is not None else stored[frame]
+        found[frame] = members[frame], to_image(enhanced.flat(dataset, frame), members[frame], values)
+    return found
 
 
 def read_folder(folder: Path) -> list[Image]:
     """Every series below a folder as a volume, every image alone as it is; RejectedFile for the first that fails."""
+    from radsynth.io.dicom import read
+
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             if detect(path) == "dicom":
-                found.append(instance(path))
+                found += enhanced.instances(path)
         except NotAnImage:
             continue
     if not found:
         raise RejectedFile(f"{folder} holds no DICOM images")
     images = []
     for series in arrange(found)[0]:
-        if len(series.files) > 1:
-            images.append(read_series(series.files))
-        else:
+        if series.header.frames > 1:
             images += [read(Path(series.files[0]), frame) for frame in range(series.header.frames)]
+        else:
+            images.append(read_series(series.files, series.frames))
     return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ from numpy.typing import NDArray
 
 LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's millimetres (right, front, head) to DICOM's (left, back, head), and back."""
+
+
+SAME_DIRECTION = 0.002
+"""Largest difference between unit vectors that count as one direction: a tenth of a degree."""
 
 
 def reorient(
@@ -50,6 +55,29 @@ def axes_towards_left_back_head(affine: NDArray[np.float64]) -> tuple[tuple[int,
     return (order[0], order[1], order[2]), (flips[0], flips[1], flips[2])
 
 
+def cut(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """Slice `index` of a volume (c, slices, rows, columns), head or front up: (c, rows, columns)."""
+    slab = np.take(volume, index, axis=axis + 1)
+    return np.asarray(slab if axis == 0 else slab[:, ::-1])
+
+
+def cut_affine(affine: NDArray[np.float64], space: tuple[int, ...], axis: int, index: int) -> NDArray[np.float64]:
+    """(column, row, slice) index of what `cut` gives -> LPS mm, from the volume's affine and size."""
+    left, back, head = (affine[:3, number] for number in range(3))
+    across, down, through = {0: (left, back, head), 1: (left, -head, back), 2: (back, -head, left)}[axis]
+    turned = np.eye(4)
+    turned[:3, 0], turned[:3, 1], turned[:3, 2] = across, down, through
+    top = np.zeros(3) if axis == 0 else head * (space[0] - 1)
+    turned[:3, 3] = affine[:3, 3] + top + through * index
+    return turned
+
+
+def single_slice(space: tuple[int, ...]) -> int | None:
+    """The axis of a volume (slices 0, rows 1, columns 2) that is one slice alone; None when none is."""
+    thin = [axis for axis, size in enumerate(space) if size == 1]
+    return thin[0] if thin else None
+
+
 def usable(affine: NDArray[np.float64]) -> bool:
     """Finite, and no axis of length zero or in the plane of the others."""
     if not np.isfinite(affine).all():
@@ -65,6 +93,46 @@ def default_affine(size: tuple[int, ...], spacing: tuple[float, ...]) -> NDArray
     affine = np.diag([steps[2], steps[1], steps[0], 1.0])
     affine[:3, 3] = [-(n - 1) / 2 * step for n, step in zip(space[::-1], steps[::-1], strict=True)]
     return affine
+
+
+def directions_of(affine: NDArray[np.float64]) -> tuple[float, ...]:
+    """The unit vectors of the steps along column, row and slice, nine numbers in LPS."""
+    units = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return tuple(np.round(units.T, 6).ravel().tolist())
+
+
+def common_directions(found: Iterable[tuple[float, ...] | None]) -> tuple[float, ...] | None:
+    """The directions that images share; None when one is unknown or they lie in different planes.
+
+    Equal ones are kept as they are. Those that only lean differently become the patient's own axes next to them.
+    """
+    each = set(found)
+    if not each or None in each:
+        return None
+    known = np.array([directions for directions in each if directions is not None]).reshape(-1, 3, 3)
+    if np.abs(known - known[0]).max() < SAME_DIRECTION:
+        return tuple(known[0].ravel().tolist())
+    nearest = np.array([_along_axes(directions) for directions in known])
+    return tuple(nearest[0].ravel().tolist()) if (nearest == nearest[0]).all() else None
+
+
+def _along_axes(directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each of the three unit vectors (rows) turned to the patient's axis next to it, no axis taken twice."""
+    affine = np.eye(4)
+    affine[:3, :3] = directions.T
+    order, flips = axes_towards_left_back_head(affine)
+    axes = np.zeros((3, 3))
+    for patient, (own, flip) in enumerate(zip(order, flips, strict=True)):
+        axes[own, patient] = -1.0 if flip else 1.0
+    return axes
+
+
+def placed(size: tuple[int, ...], spacing: tuple[float, ...], directions: tuple[float, ...]) -> NDArray[np.float64]:
+    """A grid of these directions (as of `directions_of`) centred on the origin: index -> LPS mm."""
+    affine = default_affine(size, spacing)
+    turned = np.eye(4)
+    turned[:3, :3] = np.array(directions).reshape(3, 3).T
+    return np.asarray(turned @ affine)
 
 
 def modality_of(values: NDArray[Any]) -> tuple[str, str]:

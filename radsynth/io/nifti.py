@@ -1,4 +1,7 @@
-"""NIfTI-1 and NIfTI-2, plain or gzip: one grey volume or slice a file, RAS millimetres turned into LPS."""
+"""NIfTI-1 and NIfTI-2, plain or gzip: one volume or slice a file, RAS millimetres turned into LPS.
+
+Channels lie in the fifth dimension, as the standard has it for vectors; a fourth dimension, time, is not read.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,16 @@ from numpy.typing import NDArray
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance
-from radsynth.io._geometry import LPS_OF_RAS, axes_towards_left_back_head, modality_of, reorient, usable
+from radsynth.io._geometry import (
+    LPS_OF_RAS,
+    axes_towards_left_back_head,
+    cut,
+    cut_affine,
+    modality_of,
+    reorient,
+    single_slice,
+    usable,
+)
 from radsynth.io._limits import MAX_HEADER, check_file, check_size, unusable
 from radsynth.io._synthetic import KEY, Marked, Stored, mark, parse_mark, rescale, sentence, store, write_whole
 
@@ -27,6 +39,8 @@ COMMENT = 6
 
 FIELDS = {"vox_offset": (108, 168, "i8"), "scl_slope": (112, 176, "f8")}
 """Name -> byte in NIfTI-1 (always float32), byte in NIfTI-2, type in NIfTI-2."""
+
+MAX_CHANNELS = 64
 
 COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
@@ -47,17 +61,18 @@ def header(path: Path) -> Header:
     """Size and spacing in our axis order. The modality stays unknown, except in radsynth's own files."""
     opened = _open(path)
     marked = _mark(opened)
-    shape, colour = _layout(opened)
+    shape, channels = _layout(opened)
     affine, spacing, notes = _place(opened)
     order = axes_towards_left_back_head(affine)[0]
     size, steps = tuple(shape[axis] for axis in order[::-1]), _lengths(affine, order)
-    if size[0] == 1:
-        size, steps = size[1:], steps[1:]
+    thin = single_slice(size)
+    if thin is not None:
+        size, steps = (tuple(np.delete(values, thin).tolist()) for values in (size, steps))
     dtype = opened.get_data_dtype()
     return Header(
         format="nifti",
         size=size,
-        channels=3 if colour else 1,
+        channels=channels,
         bits=marked.bits if marked else _bits(dtype, opened),
         modality=marked.modality if marked else "OT",
         units=marked.units if marked else "stored",
@@ -67,25 +82,31 @@ def header(path: Path) -> Header:
 
 
 def read(path: Path, frame: int = 0) -> Image:
-    """The volume (1, slices, rows, columns), or the slice (1, rows, columns) when there is one alone."""
+    """The volume (c, slices, rows, columns), or the slice (c, rows, columns) when there is one alone."""
     assert frame == 0
     opened = _open(path)
-    _, colour = _layout(opened)
+    _, channels = _layout(opened)
     affine, spaced, _ = _place(opened)
     try:
         stored = np.asarray(opened.dataobj.get_unscaled())
     except Exception as error:
         raise unusable(error, "the NIfTI") from None
-    stored = stored.reshape(stored.shape[:3])
-    values = stored if colour else _rescaled(stored, opened)
-    volume, turned, spacing = reorient(values, affine)
-    pixels = np.stack([volume[name] for name in "RGB"]) if colour else volume[None]
+    shape = (*stored.shape[:3], 1, 1)[:3]
+    if stored.dtype == COLOURS:
+        planes = [stored[name].reshape(shape) for name in "RGB"]
+    else:
+        planes = list(np.moveaxis(_rescaled(stored, opened).reshape(*shape, channels), -1, 0))
+    volumes = [reorient(plane, affine) for plane in planes]
+    pixels, (_, turned, spacing) = np.stack([array for array, _, _ in volumes]), volumes[0]
     marked = _mark(opened)
     modality, units = (marked.modality, marked.units) if marked else modality_of(pixels)
     place = turned if _has_affine(opened) else None
     steps: tuple[float, ...] = spacing
-    if pixels.shape[1] == 1:
-        pixels, steps = pixels[:, 0], spacing[1:]
+    thin = single_slice(pixels.shape[1:])
+    if thin is not None:
+        place = None if place is None else cut_affine(place, pixels.shape[1:], thin, 0)
+        pixels, steps = cut(pixels, thin, 0), tuple(np.delete(spacing, thin).tolist())
+    names = GREY if channels == 1 else RGB if channels == 3 else _numbered(channels)
     return Image(
         pixels=np.ascontiguousarray(pixels),
         modality=modality,
@@ -93,31 +114,37 @@ def read(path: Path, frame: int = 0) -> Image:
         spacing=steps if spaced else None,
         affine=place,
         bits=marked.bits if marked else _bits(opened.get_data_dtype(), opened),
-        channels=RGB if colour else GREY,
+        channels=marked.channels if marked and len(marked.channels) == channels else names,
+        window=_window(opened),
     )
 
 
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
-    """One .nii.gz or .nii: description, auxiliary file name and a header extension say that it is synthetic."""
+    """One .nii.gz or .nii: description, auxiliary file name and a header extension say that it is synthetic.
+
+    Three channels of 8 bits become RGB voxels, other channels vectors in the fifth dimension.
+    """
     import nibabel
 
     path = Path(path)
     if not path.name.lower().endswith(SUFFIXES):
         raise DataError(f"{path.name}: NIfTI files end in .nii.gz or .nii")
     stored = store(image, floats=True)
-    if len(image.pixels) not in (1, 3) or (len(image.pixels) == 3 and stored.bits > 8):
-        raise DataError(f"{path.name}: NIfTI is written with one channel, or with three of 8 bits. Choose NPZ")
-    data = _packed(image, stored).transpose(2, 1, 0)
+    data = _packed(image, stored)
     if image.affine is None:
         data = data[:, ::-1]  # without orientation rows are read as stepping to the front
     nifti = nibabel.Nifti1Image(data, None if image.affine is None else LPS_OF_RAS @ image.affine)
     fields = nifti.header
     if image.affine is None and image.spacing is not None:
         steps = image.spacing[::-1]
-        fields.set_zooms((*steps, *(1.0,) * (3 - len(steps))))
+        fields.set_zooms((*steps, *(1.0,) * (data.ndim - len(steps))))
     fields.set_xyzt_units("mm" if image.spacing is not None else 0)
     if stored.slope != 1 or stored.intercept != 0:
         fields.set_slope_inter(stored.slope, stored.intercept)
+    if data.ndim == 5:
+        fields.set_intent("vector")
+    if provenance.window is not None:
+        fields["cal_min"], fields["cal_max"] = provenance.window
     fields["descrip"] = sentence(provenance).encode("ascii", "replace")[:79]
     fields["aux_file"] = b"SYNTHETIC"
     note = json.dumps({KEY: json.loads(mark(image, provenance, stored))})
@@ -149,10 +176,11 @@ def _open(path: Path) -> Any:
         raise unusable(error, "the NIfTI header") from None
     if not issubclass(type(opened), nibabel.Nifti1Pair):
         raise RejectedFile(f"it is a {type(opened).__name__}, not a NIfTI file")
-    shape, _ = _layout(opened)
+    shape, channels = _layout(opened)
     dtype = opened.get_data_dtype()
-    check_size(tuple(shape[::-1]), itemsize=dtype.itemsize)
-    needed = math.prod(shape) * dtype.itemsize + int(opened.dataobj.offset)
+    each = dtype.itemsize if dtype == COLOURS else dtype.itemsize * channels
+    check_size(tuple(shape[::-1]), itemsize=each)
+    needed = math.prod(shape) * each + int(opened.dataobj.offset)
     if not path.name.lower().endswith(".gz") and issubclass(type(opened), nibabel.Nifti1Image) and size < needed:
         raise RejectedFile(f"it is cut short: {size:,} bytes of {needed:,}")
     return opened
@@ -180,20 +208,22 @@ def _field(path: Path, name: str) -> float:
     return float(np.frombuffer(head, order + kind, 1, place)[0])
 
 
-def _layout(opened: Any) -> tuple[tuple[int, int, int], bool]:
-    """The three sizes in file order, and whether the voxels are colours."""
+def _layout(opened: Any) -> tuple[tuple[int, int, int], int]:
+    """The three sizes in file order, and the number of channels."""
     shape = tuple(int(n) for n in opened.shape)
     dtype = opened.get_data_dtype()
-    if any(n > 1 for n in shape[3:]):
+    vector = shape[4] if len(shape) == 5 and shape[3] == 1 and dtype != COLOURS else 1
+    if math.prod(shape[3:]) > vector or vector > MAX_CHANNELS:
         raise RejectedFile(
-            f"it has {len(shape)} dimensions {shape}: one volume a file is read. Split time points or channels"
+            f"it has {len(shape)} dimensions {shape}: one volume a file is read, with up to {MAX_CHANNELS} channels in "
+            "the fifth. Split time points"
         )
     if dtype != COLOURS and dtype.kind not in "uif":
         raise RejectedFile(f"its voxels are of type {dtype}; whole, floating-point or RGB numbers are read")
     sizes = (*shape[:3], 1, 1, 1)[:3]
     if min(shape, default=0) < 1:
         raise RejectedFile(f"it has no voxels: its header says {shape}")
-    return (sizes[0], sizes[1], sizes[2]), dtype == COLOURS
+    return (sizes[0], sizes[1], sizes[2]), 3 if dtype == COLOURS else max(vector, 1)
 
 
 def _has_affine(opened: Any) -> bool:
@@ -247,14 +277,26 @@ def _bits(dtype: np.dtype[Any], opened: Any) -> int:
 
 
 def _packed(image: Image, stored: Stored) -> NDArray[Any]:
-    """(slice, row, column), colours as one structured voxel."""
-    values = stored.values if image.pixels.ndim == 4 else stored.values[:, None]
+    """(column, row, slice) as NIfTI has it, 8-bit colours as one structured voxel, channels as (..., 1, c)."""
+    values = (stored.values if image.pixels.ndim == 4 else stored.values[:, None]).transpose(0, 3, 2, 1)
     if len(values) == 1:
         return np.asarray(values[0])
+    if len(values) != 3 or stored.bits != 8:
+        return np.moveaxis(values, 0, -1)[..., None, :]
     colours = np.zeros(values.shape[1:], dtype=COLOURS)
     for name, channel in zip("RGB", values, strict=True):
         colours[name] = channel
     return colours
+
+
+def _numbered(channels: int) -> tuple[str, ...]:
+    return tuple(f"channel {number}" for number in range(1, channels + 1))
+
+
+def _window(opened: Any) -> tuple[float, float] | None:
+    """The range that the header asks to be shown, cal_min to cal_max."""
+    low, high = float(opened.header["cal_min"]), float(opened.header["cal_max"])
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _mark(opened: Any) -> Marked | None:

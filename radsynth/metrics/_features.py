@@ -14,7 +14,7 @@ import hashlib
 import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,29 +45,60 @@ class Rows(Protocol):
 
 
 def describe(images: Rows, patients: NDArray[np.int64], *, cache: Path | None = None, batch: int = 32,
-             progress: Callable[[int], None] | None = None) -> Sample:
+             progress: Callable[[int], None] | None = None, content: str = "") -> Sample:
     """Features, thumbnails and histograms of all images, in batches; `progress` is told how many are done.
 
     cache: a folder in which they are kept by the hash of the pixels, so that they are computed once
+    content: that hash where it is known, else it is computed
     """
-    count = len(images)
-    kept = None if cache is None else cache / f"{_content_hash(images, batch)}.npz"
-    parts = None if kept is None else _load(kept)
+    extractors = {"features": features, "thumbnails": thumbnails, "histograms": histograms}
+    name = f"{NAME}, {BINS}, {THUMBNAIL}"
+    parts = keep(name, extractors, images, cache=cache, batch=batch, progress=progress, content=content)
+    return Sample(**parts, patients=np.asarray(patients, dtype=np.int64))
+
+
+def keep(name: str, extractors: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]], images: Rows, *,
+         cache: Path | None = None, batch: int = 32, progress: Callable[[int], None] | None = None,
+         content: str = "") -> dict[str, NDArray[np.float32]]:
+    """What each extractor makes of all images, in batches; parameters as for `describe`.
+
+    name: of the extractors together, with a version: a cache of another name is not used
+    """
+    kept = None
+    if cache is not None:
+        content = content or content_of(digests(images, batch)[0])
+        kept = cache / f"{hashlib.sha256(f'{name}: {content}'.encode()).hexdigest()}.npz"
+    parts = None if kept is None else _load(kept, tuple(extractors), len(images))
     if parts is None:
-        found: dict[str, list[NDArray[np.float32]]] = {"features": [], "thumbnails": [], "histograms": []}
-        for start in range(0, count, batch):
-            pixels = np.asarray(images[np.arange(start, min(start + batch, count))], dtype=np.float32)
-            found["features"].append(features(pixels))
-            found["thumbnails"].append(thumbnails(pixels))
-            found["histograms"].append(histograms(pixels))
+        found: dict[str, list[NDArray[np.float32]]] = {part: [] for part in extractors}
+        for start in range(0, len(images), batch):
+            pixels = np.asarray(images[np.arange(start, min(start + batch, len(images)))], dtype=np.float32)
+            for part, extractor in extractors.items():
+                found[part].append(extractor(pixels))
             if progress is not None:
-                progress(min(start + batch, count))
-        parts = {name: np.concatenate(values) for name, values in found.items()}
+                progress(min(start + batch, len(images)))
+        parts = {part: np.concatenate(values) for part, values in found.items()}
         if kept is not None:
             _save(kept, parts)
     elif progress is not None:
-        progress(count)
-    return Sample(**parts, patients=np.asarray(patients, dtype=np.int64))
+        progress(len(images))
+    return parts
+
+
+def digests(images: Rows, batch: int = 256) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """(n,) a hash of every image's pixels, and whether the image has more than one value."""
+    found, varied = [], []
+    for start in range(0, len(images), batch):
+        part = np.ascontiguousarray(images[np.arange(start, min(start + batch, len(images)))], dtype=np.float32)
+        for image in part:
+            found.append(hashlib.blake2b(image.data, digest_size=8, salt=str(image.shape).encode()[:16]).digest())
+            varied.append(bool((image != image.flat[0]).any()))
+    return np.frombuffer(b"".join(found), dtype=np.uint64), np.asarray(varied, dtype=bool)
+
+
+def content_of(every: NDArray[np.uint64]) -> str:
+    """One hash of many images from theirs, in their order."""
+    return hashlib.sha256(np.ascontiguousarray(every).data).hexdigest()
 
 
 def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -84,15 +115,21 @@ def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def thumbnails(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, c, *space) -> (n, p): the pixels, averaged over blocks until at most 4096 a channel are left."""
+    return shrink(pixels, THUMBNAIL).reshape(len(pixels), -1)
+
+
+def shrink(pixels: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    """(n, c, *space) averaged over blocks until at most `most` pixels a channel are left."""
+    space = pixels.shape[2:]
+    factor = max(1.0, (math.prod(space) / most) ** (1 / len(space)))
+    if factor == 1:
+        return np.ascontiguousarray(pixels, dtype=np.float32)
     images = torch.from_numpy(np.ascontiguousarray(pixels))
-    space = images.shape[2:]
-    factor = max(1.0, (math.prod(space) / THUMBNAIL) ** (1 / len(space)))
     size = [max(1, int(side / factor)) for side in space]
-    if factor > 1 and len(space) == 2:
-        images = functional.adaptive_avg_pool2d(images, (size[0], size[1]))
-    elif factor > 1:
-        images = functional.adaptive_avg_pool3d(images, (size[0], size[1], size[2]))
-    return np.asarray(images.flatten(1).numpy(), dtype=np.float32)
+    if len(space) == 2:
+        return np.asarray(functional.adaptive_avg_pool2d(images, (size[0], size[1])).numpy(), dtype=np.float32)
+    pooled = functional.adaptive_avg_pool3d(images, (size[0], size[1], size[2]))
+    return np.asarray(pooled.numpy(), dtype=np.float32)
 
 
 def histograms(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -173,22 +210,15 @@ def _fast(network: Any) -> Any:
     return network.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _content_hash(images: Rows, batch: int) -> str:
-    digest = hashlib.sha256(f"{NAME}, {BINS}, {THUMBNAIL}".encode())
-    for start in range(0, len(images), batch):
-        part = np.ascontiguousarray(images[np.arange(start, min(start + batch, len(images)))], dtype=np.float32)
-        digest.update(f"{part.shape}".encode())
-        digest.update(part.data)
-    return digest.hexdigest()
-
-
-def _load(path: Path) -> dict[str, NDArray[np.float32]] | None:
+def _load(path: Path, names: tuple[str, ...], count: int) -> dict[str, NDArray[np.float32]] | None:
     """What an earlier call kept; None when there is nothing usable, which only costs the time to compute it again."""
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in ("features", "thumbnails", "histograms")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            parts = {name: np.asarray(kept[name], dtype=np.float32) for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    whole = all(len(part) == count and np.isfinite(part).all() for part in parts.values())
+    return parts if whole else None
 
 
 def _save(path: Path, parts: dict[str, NDArray[np.float32]]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.metrics import Estimate
+from radsynth.metrics import Estimate, half_width
 
 
 def halves(patients: NDArray[np.int64], repetitions: int, seed: int) -> list[NDArray[np.int64]]:
@@ -36,8 +36,7 @@ def estimate(value: float, replicates: Sequence[float] | NDArray[np.float64], *,
 
     extra: a further standard error, independent of the first; low, high: bounds of the statistic
     """
-    from scipy.stats import t
-
     spread = float(np.std(replicates, ddof=1))
-    width = float(t.ppf(0.975, len(replicates) - 1)) * math.hypot(spread, extra)
-    return Estimate(value=value, low=max(low, value - width), high=min(high, value + width))
+    width = half_width(math.hypot(spread, extra), len(replicates))
+    return Estimate(value=value, low=max(low, value - width), high=min(high, value + width),
+                    parts=tuple(float(part) for part in replicates))

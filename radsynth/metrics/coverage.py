@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
-from radsynth.metrics._distances import squared_distances
+from radsynth.metrics._distances import distances_by_chunk
 from radsynth.metrics._resampling import estimate, halves
 
 MINIMUM = 50
@@ -47,14 +47,34 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
 def precision_recall_density_coverage(
     real: NDArray[np.float32], other: NDArray[np.float32], neighbours: int = NEIGHBOURS
 ) -> tuple[float, float, float, float]:
-    """The four numbers of features (n, d) and (m, d), each with more than `neighbours` rows."""
-    between = squared_distances(real, other)
-    return _four(squared_distances(real, real), squared_distances(other, other), between, neighbours)
+    """The four numbers of features (n, d) and (m, d), each with more than `neighbours` rows; by chunks.
+
+    A ball reaches from an image to its k-th neighbour of its own kind.
+    """
+    real_reach, other_reach = _reaches(real, neighbours), _reaches(other, neighbours)
+    precise, inside = np.zeros(len(other), dtype=bool), 0
+    recalled, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
+    for rows, between in distances_by_chunk(real, other):
+        balls = between < real_reach[rows, None]
+        precise |= balls.any(0)
+        covered[rows] = balls.any(1)
+        inside += int(balls.sum())
+        recalled[rows] = (between < other_reach[None, :]).any(1)
+    density = inside / (neighbours * len(other))
+    return float(precise.mean()), float(recalled.mean()), density, float(covered.mean())
+
+
+def _reaches(features: NDArray[np.float32], neighbours: int) -> NDArray[np.float32]:
+    reach = np.empty(len(features), dtype=np.float32)
+    for rows, within in distances_by_chunk(features, features):
+        np.fill_diagonal(within[:, rows], 0)
+        reach[rows] = _reach(within, neighbours)
+    return reach
 
 
 def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list[Estimate]:
     a, b = real.features, other.features
-    within_a, within_b, between = squared_distances(a, a), squared_distances(b, b), squared_distances(a, b)
+    within_a, within_b, between = (_all_distances(x, y) for x, y in ((a, a), (b, b), (a, b)))
     value = _four(within_a, within_b, between, NEIGHBOURS)
     real_halves, other_halves = halves(real.patients, repetitions, seed), halves(other.patients, repetitions, seed + 1)
     parts = [
@@ -64,6 +84,13 @@ def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list
     columns = np.asarray(parts).T
     bounds = [np.inf if number.unit == "" else 1.0 for number in NUMBERS]
     return [estimate(v, c, low=0.0, high=high) for v, c, high in zip(value, columns, bounds, strict=True)]
+
+
+def _all_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    distances = np.concatenate([part for _, part in distances_by_chunk(a, b)])
+    if a is b:
+        np.fill_diagonal(distances, 0)
+    return distances
 
 
 def _four(within_real: NDArray[np.float32], within_other: NDArray[np.float32], between: NDArray[np.float32],

@@ -24,6 +24,10 @@ Terms = dict[str, Tensor]
 """Named scalars; their sum goes down. A name that begins with "_" is only logged."""
 
 
+def _no_terms(networks: Networks, batch: Batch) -> Terms:
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Turn:
     """Whose weights move, down which loss, how often in one step, and at which multiple of the learning rate.
@@ -31,14 +35,16 @@ class Turn:
     loss: {} leaves the turn out this time. All turns of a step get the same batch (of a turn that repeats, the last).
     after: called after each step of the optimiser, for a constraint on weights
     makes: networks that make something which a later turn of the same step trains on, so that they keep their graph
+    gradients: in place of `loss`, sets the weights' gradients itself, for the whole batch; its terms are only logged
     """
 
     nets: tuple[str, ...]
-    loss: Callable[[Networks, Batch], Terms]
+    loss: Callable[[Networks, Batch], Terms] = _no_terms
     repeats: int = 1
     rate: float = 1.0
     after: Callable[[Networks], None] | None = None
     makes: tuple[str, ...] = ()
+    gradients: Callable[[Networks, Batch], Terms] | None = None
 
 
 class Task(Protocol):
@@ -65,6 +71,23 @@ class Studious(Protocol):
         """Take from the data what the networks start from."""
 
 
+@runtime_checkable
+class Private(Protocol):
+    """A task with differential privacy: it alone looks at training images and labels; the loop's batches hold none."""
+
+    def promise(self, prepared: Prepared, batch: int, images: int, processes: int) -> str:
+        """Fix the noise for a budget in images; what is promised, in words. SettingsError where nothing can be."""
+
+    def spent(self) -> dict[str, float | int | str | None]:
+        """The account so far, plain values."""
+
+    def state(self) -> dict[str, Any]:
+        """What sampling, noise and account go on from."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from it."""
+
+
 class ImageTask(Task, Protocol):
     """A task whose network takes images: what `apply` knows of it."""
 
@@ -87,6 +110,16 @@ class ImageTask(Task, Protocol):
 def takes_images(task: Task) -> TypeGuard[ImageTask]:
     """Whether a task makes images from images; if not, it draws them."""
     return hasattr(task, "convert")
+
+
+def registers(task: Task) -> bool:
+    """Whether a task warps one image onto another (`radsynth.tasks.register`)."""
+    return hasattr(task, "warps")
+
+
+def segments(task: Task) -> bool:
+    """Whether a task makes label maps of images (`radsynth.tasks.segment`)."""
+    return getattr(task, "outputs", ()) == ("mask",)
 
 
 class PairedTask(ImageTask, Protocol):

@@ -40,6 +40,8 @@ class PrincipalCodes:
         # Through the images' products with each other: there are fewer images than pixels.
         values, vectors = torch.linalg.eigh(centred @ centred.T / len(centred))
         values, vectors = values[-kept:].clamp_min(1e-6 * float(values[-1]) + 1e-12), vectors[:, -kept:]
+        # The sign of a direction is left open by the algebra, and libraries choose it by the number of threads.
+        vectors = vectors * torch.sign(vectors.gather(0, vectors.abs().argmax(0, keepdim=True)))
         # A training image's coordinates are its row of `vectors` times sqrt(n), which has variance 1 in each direction.
         directions = centred.T @ (vectors / values) / len(centred) ** 0.5
         turn = np.linalg.qr(rng.standard_normal((latent, latent)))[0].astype(np.float32)

@@ -25,6 +25,8 @@ from radsynth.tasks._warm_start import PrincipalCodes
 
 ANCHOR_POOL = 4
 """Pixels that the anchor averages along each axis: it says where things are, the discriminator what they look like."""
+ANCHOR_EVERY = 4
+"""Every so many images of a batch are redrawn."""
 
 Loss = Literal["minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic"]
 PenaltyKind = Literal[
@@ -206,11 +208,15 @@ class Synthesis:
     def _anchor(self, generator: nn.Module, batch: Batch) -> Tensor:
         """Coarse error of a quarter of the batch's real images, redrawn from their principal coordinates."""
         assert self.codes is not None, "study comes before training"
-        few = max(1, len(batch.images) // 4)
-        real, labels = batch.images[:few], self._labels(batch)
-        redrawn = generator(self.codes(real), None if labels is None else labels[:few])
+        # By their numbers, so that they are the same ones however a batch is divided.
+        few = [place for place, item in enumerate(batch.items) if item % ANCHOR_EVERY == 0]
+        if not few:
+            return batch.images.new_zeros(())
+        real, labels = batch.images[few], self._labels(batch)
+        redrawn = generator(self.codes(real), None if labels is None else labels[few])
         pool = functional.avg_pool2d if real.ndim == 4 else functional.avg_pool3d
-        return functional.mse_loss(pool(redrawn, ANCHOR_POOL), pool(real, ANCHOR_POOL))
+        share = len(few) * ANCHOR_EVERY / len(batch.items)
+        return functional.mse_loss(pool(redrawn, ANCHOR_POOL), pool(real, ANCHOR_POOL)) * share
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
         """The discriminator's logits (n,) of images (n, c, *space) of the batch's classes, augmented as in training."""

@@ -41,7 +41,7 @@ class Applier:
         sampler = Sampler(run)
         if not takes_images(sampler.task):
             raise SettingsError(f"{run} makes images from noise and takes none: use 'radsynth generate'. Tasks that "
-                                "take images are translate, cycle and restore (task.kind).")
+                                "take images are translate, cycle, restore and segment (task.kind).")
         self.task: ImageTask = sampler.task
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
         self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
@@ -93,12 +93,7 @@ class Applier:
 
         RejectedFile for an image that does not fit.
         """
-        self.check(image)
-        channels = self.channels(image)
-        axis = None if len(image.space) == self.spec.dimensions else self._axis(image)
-        present = np.stack([channel for channel in channels if channel is not None])
-        ranges = ranges_of(present, self.intensity, self.percentiles)
-        given = np.ascontiguousarray(cut(self._encode(channels, ranges, image.space), axis))
+        given, axis, ranges, present = self.given(image)
         stack = self.network_of(given, self.target)
         doubtful = {name: float(values.mean())
                     for name, values in doubts(self.task, self.network_of, given, stack, self.target).items()}
@@ -115,6 +110,19 @@ class Applier:
         made_image = image.replace(pixels=as_stored(result, image), channels=self.task.outputs, mask=None,
                                    spacing=steps, affine=affine)
         return made_image, doubtful
+
+    def given(self, image: Image) -> tuple[NDArray[np.float32], int | None, NDArray[np.float64], NDArray[Any]]:
+        """What the network is given of an image, (n, inputs, *space) in network values, slices along the axis or one.
+
+        Then that axis (None: the whole), the ranges of the channels that are there, (channels, 2), and their real
+        values. RejectedFile for an image that does not fit.
+        """
+        self.check(image)
+        channels = self.channels(image)
+        axis = None if len(image.space) == self.spec.dimensions else self._axis(image)
+        present = np.stack([channel for channel in channels if channel is not None])
+        ranges = ranges_of(present, self.intensity, self.percentiles)
+        return np.ascontiguousarray(cut(self._encode(channels, ranges, image.space), axis)), axis, ranges, present
 
     def _encode(self, channels: list[NDArray[Any] | None], ranges: NDArray[np.float64], space: tuple[int, ...],
                 ) -> NDArray[np.float32]:

@@ -37,7 +37,6 @@ class Average:
             kept.copy_(buffer)
 
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @torch.no_grad()
@@ -46,7 +45,7 @@ def calibrate(network: nn.Module, sample: Callable[[nn.Module], object], batches
 
     `sample` runs the network on one batch each time it is called. Nothing happens without batch normalisation.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, BATCH_NORMS)]
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     if not layers:
         return
     for layer in layers:

@@ -19,9 +19,10 @@ from radsynth.checkpoints import all_finite, save_checkpoint
 from radsynth.device import channels_last, here, keep_freed_memory, module_channels_last
 from radsynth.errors import TrainingError
 from radsynth.models import Networks, advance
+from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
-from radsynth.tasks import Studious, Task, Terms, Turn
+from radsynth.tasks import Private, Studious, Task, Terms, Turn
 from radsynth.verbs._average import Average, calibrate
 from radsynth.verbs._doctor import Doctor
 from radsynth.verbs._grid import save_grid
@@ -38,7 +39,9 @@ class Settings:
     batch: PositiveInt = 32
     """Images a turn, over all processes."""
     accumulate: PositiveInt = 1
-    """Parts that a batch is computed in, to save memory."""
+    """Parts that a batch is computed in, to save memory; doubled by itself when memory runs out."""
+    processes: NonNegativeInt = 0
+    """Processes on this machine that share a batch; 0: one a GPU, and one on a CPU."""
     rate: PositiveFloat = 1e-3
     """Learning rate of Adam at its highest."""
     rate_end: float = Field(0.05, ge=0, le=1)
@@ -70,10 +73,12 @@ CALIBRATION_IMAGES = 64
 class Loop:
     """One training: networks, optimisers, average, counters; `state` and `restore` save it."""
 
-    def __init__(self, task: Task, options: Settings, prepared: Prepared, folder: RunFolder, seed: int) -> None:
+    def __init__(self, task: Task, options: Settings, prepared: Prepared, folder: RunFolder, seed: int,
+                 ranks: Ranks | None = None) -> None:
         from lightning_fabric import Fabric
 
         self.task, self.options, self.prepared, self.folder, self.seed = task, options, prepared, folder, seed
+        self.ranks = ranks or Ranks()
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the numeric format
         keep_freed_memory()
         device = here()
@@ -81,21 +86,30 @@ class Loop:
         # another one at each call: volumes are trained in fp32 there.
         safe = "32-true" if prepared.spec.dimensions == 3 and device.accelerator == "cpu" else device.precision
         precision = safe if options.precision == "auto" else options.precision
-        self.fabric = Fabric(accelerator=device.accelerator, devices=1, precision=precision)
+        # Fabric sees one process, whatever started it: `parallel` joins them, see there.
+        devices = [self.ranks.local] if device.accelerator == "cuda" else 1
+        self.fabric = Fabric(accelerator=device.accelerator, devices=devices, precision=precision)
         torch.manual_seed(seed)
+        self.private = task if isinstance(task, Private) else None
+        self.promise = ""
+        if self.private:
+            self.promise = self.private.promise(prepared, options.batch, options.images, self.ranks.size)
         if isinstance(task, Studious):
             task.study(prepared, seed)
         self.networks: Networks = {
             name: module_channels_last(network, prepared.spec.dimensions).to(self.fabric.device).train()
             for name, network in task.networks().items()
         }
+        if self.ranks.size > 1:
+            self.networks = {name: share_batch_norm(network) for name, network in self.networks.items()}
         self.average = Average(self.networks[task.keeps], options.average)
         self.turns = task.turns()
         self.optimisers = [self._optimiser(turn) for turn in self.turns]
         self.train_indices = prepared.indices("train")
-        self.doctor = Doctor(task, prepared, folder, seed, options.batch) if options.doctor else None
+        watched = options.doctor and not self.private  # the doctor looks at patients
+        self.doctor = Doctor(task, prepared, folder, seed, options.batch) if watched else None
         self.step = self.images = self.item = 0
-        self.seconds = 0.0
+        self.seconds, self.accumulate = 0.0, options.accumulate
 
     def _optimiser(self, turn: Turn) -> torch.optim.Optimizer:
         parameters = [p for name in turn.nets for p in self.networks[name].parameters()]
@@ -116,15 +130,22 @@ class Loop:
         return self.progress >= 1 or (self.doctor is not None and self.doctor.signs.finished)
 
     def batch(self) -> Batch:
-        """The next items: real images in the order of their epoch's permutation, with their own random numbers."""
+        """This process's part of the next items: real images in their epoch's order, with their own random numbers."""
         size, n = self.options.batch, len(self.train_indices)
-        items = range(self.item, self.item + size)
+        items = range(self.item, self.item + size)[self.ranks.part(size)]
         self.item += size
+        if self.private:
+            return self._without_images(items, self.seed)
         chosen = self.train_indices[[self._position(item, n) for item in items]]
         images = channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device)
         labels = torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device)
         return Batch(images=images, labels=labels, masks=self._masks(chosen), seed=self.seed, items=tuple(items),
                      step=self.step, progress=self.progress, care=self.doctor.care if self.doctor else Care())
+
+    def _without_images(self, items: range, seed: int) -> Batch:
+        """A batch of random numbers alone, for a task that must not be shown patients."""
+        return Batch(images=torch.empty(len(items), 0, device=self.fabric.device), seed=seed, items=tuple(items),
+                     step=self.step, progress=self.progress)
 
     def _position(self, item: int, n: int) -> int:
         epoch, place = divmod(item, n)
@@ -149,9 +170,6 @@ class Loop:
         for turn, optimiser in zip(self.turns, self.optimisers, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = self.options.rate * turn.rate * scale * (self.doctor.rate(turn) if self.doctor else 1.0)
-            for name, network in self.networks.items():
-                # Weights that do not move in this turn need no gradients: a third of the generator's turn.
-                network.requires_grad_(name in turn.nets or (name in turn.makes and self.options.accumulate == 1))
             for _ in range(turn.repeats - 1):
                 self._turn(turn, optimiser, self.batch())
             terms = self._turn(turn, optimiser, batch)
@@ -166,27 +184,67 @@ class Loop:
         return logged
 
     def _turn(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
-        optimiser.zero_grad(set_to_none=True)
-        totals: dict[str, float] = {}
-        for part in _parts(batch, self.options.accumulate):
-            with self.fabric.autocast():
-                terms: Terms = turn.loss(self.networks, part)
-            if not terms:
-                return {}
-            loss = torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum()
-            self.fabric.backward(loss / self.options.accumulate)
-            for name, term in terms.items():
-                totals[name] = totals.get(name, 0.0) + float(term.detach()) / self.options.accumulate
+        totals = self._gradients(turn, optimiser, batch)
+        if not totals:
+            return {}
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+        totals = self.ranks.average(weights, totals)
         for name, total in totals.items():
             if not math.isfinite(total):
                 raise TrainingError(f"{turn.nets[0]}/{name} is not finite after {self.images} images.")
         if self.doctor:
-            weights = [weight for group in optimiser.param_groups for weight in group["params"]]
             totals |= self.doctor.feel(turn.nets[0], totals, self.step, weights)
         optimiser.step()
         if turn.after:
             turn.after(self.networks)
         return totals
+
+    def _gradients(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
+        """The turn's gradients and terms, of a batch in as many parts as memory asks for; {} when it is left out."""
+        while True:
+            try:
+                return self._in_parts(turn, optimiser, batch)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                optimiser.zero_grad(set_to_none=True)
+                reason = str(error).splitlines()[0]
+            self._use_less_memory(len(batch.items), reason)  # outside of `except`, which keeps the tensors alive
+
+    def _in_parts(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
+        for name, network in self.networks.items():
+            # Weights that do not move in this turn need no gradients: a third of the generator's turn.
+            network.requires_grad_(name in turn.nets or (name in turn.makes and self.accumulate == 1))
+        optimiser.zero_grad(set_to_none=True)
+        if turn.gradients:
+            return {name: float(term) for name, term in turn.gradients(self.networks, batch).items()}
+        totals: dict[str, float] = {}
+        for part in _parts(batch, self.accumulate):
+            with self.fabric.autocast():
+                terms: Terms = turn.loss(self.networks, part)
+            if not terms:
+                return {}
+            loss = torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum()
+            self.fabric.backward(loss / self.accumulate)
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0.0) + float(term.detach()) / self.accumulate
+        return totals
+
+    def _use_less_memory(self, items: int, reason: str) -> None:
+        """Halve the parts that a batch is computed in; TrainingError where that cannot be done."""
+        parts = self.accumulate * 2
+        if items % parts or self.ranks.size > 1:  # several processes must stay in step
+            raise TrainingError(
+                f"memory ran out with {items // self.accumulate} images at a time ({reason}). Set "
+                f"train.accumulate={parts * self.ranks.size} or more, a smaller train.batch, or a smaller prepare.size."
+            )
+        self.accumulate = parts
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.folder.event("less memory", self.images, (
+            f"Memory ran out ({reason}). From now on a batch of {items} is computed in {parts} parts of "
+            f"{items // parts}; train.accumulate={parts} does so from the start."
+        ))
 
     def state(self) -> dict[str, Any]:
         """Everything that training depends on."""
@@ -196,7 +254,9 @@ class Loop:
             "average": self.average.network.state_dict(),
             "random": torch.get_rng_state(),
             "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds,
+            "accumulate": self.accumulate,
             "doctor": self.doctor.state() if self.doctor else None,
+            "private": self.private.state() if self.private else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -212,16 +272,20 @@ class Loop:
         self.average.network.load_state_dict(state["average"])
         torch.set_rng_state(state["random"])
         self.step, self.images, self.item = state["step"], state["images"], state["item"]
-        self.seconds = state["seconds"]
+        self.seconds, self.accumulate = state["seconds"], max(self.accumulate, state["accumulate"])
         if self.doctor:
             self.doctor.restore(state["doctor"])
+        if self.private:
+            self.private.restore(state["private"])
 
     def save(self) -> None:
         """Write a checkpoint, unless a weight is not finite: then the last good one must stay the last."""
         state = self.state()
         if not all_finite(state):
             raise TrainingError(f"weights are not finite after {self.images} images.")
-        save_checkpoint(self.folder.checkpoints, self.images, state, {"step": self.step, "seconds": self.seconds})
+        if self.ranks.first:
+            save_checkpoint(self.folder.checkpoints, self.images, state, {"step": self.step, "seconds": self.seconds})
+        self.ranks.wait()
 
     def calibrate(self) -> None:
         """Measure the averaged network's batch statistics anew, before it is sampled."""
@@ -239,10 +303,14 @@ class Loop:
         self.calibrate()
         chosen = self.train_indices[np.linspace(0, len(self.train_indices) - 1, PREVIEW_IMAGES).astype(int)]
         samples = self._sample(self.average.network, chosen, range(PREVIEW_IMAGES), self.seed + 1)
-        save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png")
+        if self.ranks.first:
+            save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png")
 
     @torch.no_grad()
     def _sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
+        if self.private:
+            with self.fabric.autocast():
+                return self.task.sample(network, self._without_images(items, seed))
         batch = Batch(images=channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device),
                       labels=torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device),
                       masks=self._masks(chosen), seed=seed, items=tuple(items))
@@ -253,6 +321,11 @@ class Loop:
         if not self.prepared.spec.mask_classes:
             return None
         return torch.from_numpy(self.prepared.stored(chosen, "masks").astype(np.int64)).to(self.fabric.device)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out. On a CPU torch has no error class of its own for it."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def _parts(batch: Batch, count: int) -> Iterator[Batch]:

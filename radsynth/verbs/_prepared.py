@@ -20,8 +20,9 @@ from typing import Any
 from radsynth.arrays import ROW_FIELDS, SPLITS, IntensityMap, Manifest, Prepared, Row
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, FolderError
-from radsynth.files import write_atomically
+from radsynth.files import LOCK, write_atomically
 from radsynth.image import ImageSpec
+from radsynth.io._geometry import common_directions
 from radsynth.verbs._shards import Entry, Plan, Shard
 from radsynth.verbs._split import find_copies
 
@@ -43,8 +44,20 @@ def open_finished(out: Path, source: str) -> Prepared | None:
     return prepared
 
 
+def check_free(out: Path) -> None:
+    """FolderError unless the folder is missing, empty, or was begun by an earlier call."""
+    try:
+        foreign = out.exists() and not (out / "begun.json").exists() and {path.name for path in out.iterdir()} - {LOCK}
+    except OSError as error:
+        raise _unusable(out, error) from None
+    if foreign:
+        raise FolderError(f"{out} is not empty and holds no prepared data. Choose another folder for the arrays.")
+
+
 def begin(out: Path, source: str) -> str:
     """Make the folder ready to be filled and return its salt. What an earlier call of the same source left is kept."""
+    if (out / "manifest.json").exists():
+        raise FolderError(f"{out} was finished by another process in the meantime. Repeat the command to look at it.")
     note = out / "begun.json"
     try:
         if note.exists():
@@ -53,14 +66,16 @@ def begin(out: Path, source: str) -> str:
                 _remove(out, "**/.*.part")
                 return str(begun["salt"])
             _remove(out, "shards/[0-9]*.json", "shards/[0-9]*.npy", "**/.*.part")  # unfinished, and of another source
-        elif out.is_dir() and any(out.iterdir()):
-            raise FolderError(f"{out} is not empty and holds no prepared data. Choose another folder for the arrays.")
         (out / "shards").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FolderError(f"{out} cannot be used as a folder for prepared data: {error.strerror}.") from None
+        raise _unusable(out, error) from None
     salt = secrets.token_hex(16)
     write_atomically(note, json.dumps({"source": source, "salt": salt}))
     return salt
+
+
+def _unusable(out: Path, error: OSError) -> FolderError:
+    return FolderError(f"{out} cannot be used as a folder for prepared data: {error.strerror}.")
 
 
 def _remove(out: Path, *patterns: str) -> None:
@@ -70,8 +85,8 @@ def _remove(out: Path, *patterns: str) -> None:
 
 
 def _tidy(out: Path) -> None:
-    """Remove what only an unfinished folder needs."""
-    _remove(out, "begun.json", "shards/[0-9]*.json", "**/.*.part")
+    """Remove what only an unfinished folder needs: also the lock, since `begin` refuses a folder with a manifest."""
+    _remove(out, "begun.json", "shards/[0-9]*.json", "**/.*.part", LOCK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +216,7 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
     used = _used(made)
     spacings = [entry.spacing for entry in used if entry.spacing is not None]
     known = len(spacings) == len(used)
+    windows = [entry.window for entry in used if entry.window is not None]
     return ImageSpec(
         channels=used[0].channels,
         size=made.plan.size,
@@ -212,6 +228,8 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
         bits=max(entry.bits for entry in used),
         format=made.format,
         virtual=made.virtual,
+        directions=common_directions(entry.directions for entry in used) if known else None,
+        window=tuple(median(end) for end in zip(*windows, strict=True)) if len(windows) * 2 > len(used) else None,
     )
 
 

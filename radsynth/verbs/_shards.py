@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from radsynth.datasets import EmptySlice, Record
 from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
 from radsynth.image import GREY, Image
+from radsynth.io._geometry import directions_of
 from radsynth.verbs._fit import Fit, plan_fit, resample, resample_mask
 
 KEEP_VALUES = 2**26
@@ -57,6 +59,7 @@ class Entry:
     """What became of one record. `reason` is empty for an image that is in the shard, at `row`.
 
     pixels: SHA-256 of the source's pixels; top: largest stored value; spacing: mm of the target's pixels
+    directions, window: as in `ImageSpec`
     skipped: left out on purpose, nothing is wrong with it
     """
 
@@ -70,6 +73,8 @@ class Entry:
     bits: int = 8
     channels: tuple[str, ...] = ()
     spacing: tuple[float, ...] | None = None
+    directions: tuple[float, ...] | None = None
+    window: tuple[float, ...] | None = None
     pixels: str = ""
 
 
@@ -121,6 +126,13 @@ def make_shard(folder: Path, number: int, records: Sequence[Record], plan: Plan)
     shard = Shard(entries=tuple(entries), digests=digests)
     write_atomically(folder / f"{number:05d}.json", json.dumps(asdict(shard)))
     return shard
+
+
+def probe(record: Record, plan: Plan) -> str:
+    """What loading a record gives in this process: radsynth's version, and the pixels' hash or why there are none."""
+    loaded = load(record, plan)
+    outcome = loaded.reason if isinstance(loaded, Entry) else f"pixels {_digest(loaded.pixels)[:16]}"
+    return f"radsynth {metadata.version('radsynth')}, {outcome}"
 
 
 def volume_of(record: Record) -> tuple[str, tuple[str, ...]]:
@@ -239,6 +251,8 @@ def _encode(image: Image, plan: Plan, ranges: NDArray[np.float64] | None) -> Ite
         bits=image.bits,
         channels=image.channels,
         spacing=_spacing(image, fit),
+        directions=None if image.affine is None else directions_of(image.affine),
+        window=image.window,
         pixels=_digest(image.pixels),
     )
     return entry, framed, mask

@@ -8,21 +8,25 @@ import io as text_io
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from radsynth.datasets import Record, Rejected, dataset, recognise
-from radsynth.errors import DataError, FolderError, RejectedFile
+from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.files import write_atomically
 from radsynth.image import Image
 from radsynth.io import Provenance, format_module, write
 from radsynth.progress import track
+from radsynth.run_folder import RunFolder
+from radsynth.settings import read_yaml
+from radsynth.tasks import segments
 from radsynth.verbs._applier import Applier
 from radsynth.verbs._doubts import flags, read_limits
+from radsynth.verbs._segmenter import applier_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +38,36 @@ class Applied:
     rejected: tuple[Rejected, ...] = ()
 
 
-def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None) -> Applied:
+def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None,
+          onto: Path | None = None, labels: Path | None = None) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
-    format: of the results, by default each image's own; target: the domain to go to, for unpaired translation.
+    format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
+    to, for unpaired translation.
+    onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name.
     samples.csv tells which result comes from which image. A folder that holds the same request already is left as it
     is. Raises SettingsError for a run that takes no images, DataError when no image can be used (with the first reason:
     other modality, channels or spacing than the run was trained on), FolderError when `out` holds something else.
     """
-    applier, out, source = Applier(run, target), Path(out), Path(input)
+    if _registers(run, onto, labels):
+        return _apply_onto(run, Path(input), Path(out), format, cast(Path, onto), labels)
+    applier, source = applier_of(run, target, format), Path(input)
     records, rejected = _records(source, applier.modality)
     request = {"input": source.name, "format": format, "target": applier.target, "weights": applier.facts["sha256"]}
+    return _filled(Path(out), request, source, rejected,
+                   lambda folder: _apply_all(applier, records, rejected, folder, format))
+
+
+def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[Rejected],
+            make: Callable[[Path], Iterator[dict[str, object]]]) -> Applied:
+    """The folder `out` with what `make` writes into a folder, its rows as samples.csv; whole or not there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _left_as_it_is(out, request)
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        rows = list(_apply_all(applier, records, rejected, partial, format))
+        rows = list(make(partial))
         if not rows:
             raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
         _write_table(partial / "samples.csv", list(rows[0]), rows)
@@ -65,6 +81,35 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Applied(folder=out, count=count, rejected=tuple(rejected))
+
+
+def _registers(run: Path, onto: Path | None, labels: Path | None) -> bool:
+    """Whether the run is a registration; SettingsError when it is none and is given what only one needs, or none is."""
+    wanted = RunFolder(run).load_weights()[1].get("task") == "register"
+    if wanted and onto is None:
+        raise SettingsError(f"{run} registers images: name the one that they are put onto, with --onto FIXED.")
+    if not wanted and (onto is not None or labels is not None):
+        raise SettingsError(f"{run} registers no images: --onto and --labels are for runs with task.kind=register.")
+    return wanted
+
+
+def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, labels: Path | None) -> Applied:
+    """As `apply`, for a registration."""
+    from radsynth.verbs._onto import one_image, put_onto
+
+    facts = RunFolder(run).load_weights()[1]
+    modality = str((read_yaml(Path(run) / "settings.yaml").get("data") or {}).get("modality", ""))
+    candidates, unusable = _records(Path(onto), modality)
+    fixed = one_image(candidates, Path(onto), unusable)
+    records, rejected = _records(source, modality)
+    request: dict[str, object] = {"input": source.name, "format": format, "onto": Path(onto).name,
+                                  "labels": None if labels is None else Path(labels).name, "weights": facts["sha256"]}
+
+    def write_warped(applier: Any, moving: Image, warped: Image, folder: Path, index: int, chosen: str) -> list[Path]:
+        return _write(applier, moving, warped, folder / f"{index:06d}{_ending(fixed, chosen)}", chosen, index)
+
+    return _filled(out, request, source, rejected, lambda folder: put_onto(
+        run, fixed, records, rejected, folder, format, None if labels is None else Path(labels), write_warped))
 
 
 def _records(source: Path, modality: str) -> tuple[Iterator[Record], list[Rejected]]:
@@ -87,6 +132,8 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
         chosen = format or (record.header.format if record.header else applier.spec.format)
+        if chosen == "dicom" and segments(applier.task):
+            chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
         stem = f"{index:06d}{_ending(record, chosen)}"
         for file in _write(applier, image, result, folder / "images" / stem, chosen, index):
             yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
@@ -104,7 +151,7 @@ def _ending(record: Record, format: str) -> str:
     return max((ending for ending in endings if own.endswith(ending)), key=len, default=usual)
 
 
-def _write(applier: Applier, image: Image, result: Image, path: Path, format: str, index: int) -> list[Path]:
+def _write(applier: Any, image: Image, result: Image, path: Path, format: str, index: int) -> list[Path]:
     """One file, or one for each channel where the format has no room for several."""
     path.parent.mkdir(parents=True, exist_ok=True)
     source = hashlib.sha256(np.ascontiguousarray(image.pixels).tobytes()).hexdigest()

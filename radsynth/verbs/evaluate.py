@@ -1,6 +1,7 @@
 """Evaluates: how close synthetic images are to real ones of patients that training never saw; whether they are copies.
 
 Every number comes with its interval and with its floor: what real training images give in place of the synthetic ones.
+Several synthetic sets are measured on the same images and half-samples, and ranked (`_ranking.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import recognise
 from radsynth.errors import DataError, FolderError
 from radsynth.files import write_atomically
-from radsynth.metrics import Comparison, Sample, modules
-from radsynth.metrics._features import NAME, Rows, describe
+from radsynth.metrics import Comparison, Sample
+from radsynth.metrics._features import Rows
 from radsynth.metrics.neighbours import Pair, closest_pairs
-from radsynth.progress import Progress
 from radsynth.settings import resolve
 from radsynth.settings import settings as settings_section
-from radsynth.verbs._synthetic import first_image, read_synthetic
+from radsynth.verbs._measuring import Extractor, Measuring, Scale
+from radsynth.verbs._ranking import ranking
+from radsynth.verbs._sides import Numbers, PreparedRows, Sides, Source, choose
+from radsynth.verbs._synthetic import Synthetic, first_image, read_set, refuse_trained_on
 from radsynth.verbs.prepare import prepare
-
-Patients = Sequence[int] | NDArray[np.int64]
 
 HELD_OUT = ("validation", "test")
 SHOWN = 24
@@ -51,60 +52,57 @@ class Settings:
     """Closest pairs of a synthetic and a training image to keep as pictures."""
     real_pictures: bool = True
     """Keep pictures of real images for the report. Turn it off for a report that may leave the building."""
+    classes: bool = True
+    """Measure every class by itself too, where images have classes and there are enough of each."""
+    inception: Path | None = None
+    """File of the original Inception weights (pt_inception-2015-12-05-6726825d.pth), for FID; 2-D images only."""
     seed: int = Field(default=0, ge=0)
     """Seed of the draws of images and half-samples."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Chosen:
-    """Images drawn for the comparison: which rows of their source, and the patients of all rows of the source."""
-
-    images: Rows
-    rows: NDArray[np.int64]
-    patients: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[np.float32]:
-        return self.images[self.rows[indices]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PreparedRows:
-    """Some images of a prepared folder, read from disk when asked for."""
-
-    prepared: Prepared
-    rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[np.float32]:
-        return self.prepared.images(self.rows[indices])
-
-
-def evaluate(real: Path, synthetic: Path, *, settings: Settings | None = None,
+def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None = None,
              out: Path | None = None) -> dict[str, Any]:
-    """Compare a folder of synthetic images with real ones; returns what results.json holds.
+    """Compare folders of synthetic images with real ones; returns what results.json holds.
 
     real: a prepared folder; a run folder, whose prepared data is meant; or any images, which are prepared at the
     synthetic images' size and then all count as unseen: copies cannot be looked for
-    synthetic: what `generate` wrote, or any folder with image files of the same size
+    synthetic, more: what `generate` wrote, any folder with image files of the same size, or a run folder, whose images
+    in RUN/synthetic are meant. Several are ranked: "sets" then holds what is otherwise the whole document.
     out: where results.json and pictures/ are written; nothing is written without it
     Raises FolderError for folders that are none of this, DataError when nothing can be measured.
     """
-    real, synthetic = Path(real), Path(synthetic)
+    real, folders = Path(real), [Path(synthetic), *map(Path, more)]
     for folder in (real, real / "data"):
         if (folder / "manifest.json").exists():
-            prepared = Prepared(folder)
-            images = read_synthetic(synthetic, prepared.spec, prepared.intensity)
-            return evaluate_prepared(prepared, images, settings=settings, out=out)
-    size = first_image(synthetic).space
+            return _evaluate_folders(Prepared(folder), folders, settings, out, copies=True)
+    size = first_image(folders[0]).space
     with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
         prepared = _prepare_halves(real, size, Path(temporary) / "real")
-        images = read_synthetic(synthetic, prepared.spec, prepared.intensity)
-        return evaluate_prepared(prepared, images, settings=settings, out=out, copies=False)
+        return _evaluate_folders(prepared, folders, settings, out, copies=False)
+
+
+def _evaluate_folders(prepared: Prepared, folders: list[Path], settings: Settings | None, out: Path | None, *,
+                      copies: bool) -> dict[str, Any]:
+    for folder in folders:
+        refuse_trained_on(folder, prepared, _held_out(prepared) if copies else np.arange(len(prepared.rows)))
+    found = [read_set(folder, prepared.spec, prepared.intensity) for folder in folders]
+    sets = {name: one for name, one in zip(_names(folders), found, strict=True)}
+    if len(sets) == 1:
+        return evaluate_prepared(prepared, found[0].images, labels=found[0].labels, settings=settings, out=out,
+                                 copies=copies)
+    return rank_prepared(prepared, sets, settings=settings, out=out, copies=copies)
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise DataError("The same folder of synthetic images was given twice. Give every set once.")
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def _prepare_halves(real: Path, size: tuple[int, ...], folder: Path) -> Prepared:
@@ -115,131 +113,141 @@ def _prepare_halves(real: Path, size: tuple[int, ...], folder: Path) -> Prepared
     return prepare(settings.section("data"), folder, settings=settings)
 
 
-def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, settings: Settings | None = None,
-                      out: Path | None = None, copies: bool = True) -> dict[str, Any]:
+def _held_out(prepared: Prepared) -> NDArray[np.int64]:
+    return np.concatenate([prepared.indices(split) for split in HELD_OUT])
+
+
+def _sources(prepared: Prepared) -> tuple[Source, Source]:
+    """The held-out images and those of the training."""
+    patients = np.unique([row.patient for row in prepared.rows], return_inverse=True)[1]
+    sources = [Source(images=PreparedRows(prepared=prepared, rows=rows), patients=patients[rows],
+                      labels=prepared.labels(rows)) for rows in (_held_out(prepared), prepared.indices("train"))]
+    return sources[0], sources[1]
+
+
+def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, labels: Numbers | None = None,
+                      settings: Settings | None = None, out: Path | None = None, copies: bool = True,
+                      classifier: Extractor | None = None) -> dict[str, Any]:
     """Compare synthetic images (n, c, *space) in [-1, 1] with the held-out patients of a prepared folder.
 
+    labels: class indices (n,) of the synthetic images, -1 without; classifier: as in `evaluate_arrays`
     copies: its training images are those of the generator, so that copies of them can be looked for
     """
-    held_out = np.concatenate([prepared.indices(split) for split in HELD_OUT])
-    training = prepared.indices("train")
-    patients = np.unique([row.patient for row in prepared.rows], return_inverse=True)[1]
-    return evaluate_arrays(
-        PreparedRows(prepared=prepared, rows=held_out), PreparedRows(prepared=prepared, rows=training), synthetic,
-        held_out_patients=patients[held_out], training_patients=patients[training], intensity=prepared.intensity,
-        units=prepared.spec.units, virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
-        copies=copies, settings=settings, out=out,
-    )
+    held_out, training = _sources(prepared)
+    return _evaluate(held_out, training, Source(images=synthetic, labels=labels), _scale(prepared), prepared.intensity,
+                     _facts(prepared), copies, settings or Settings(), out, classifier)
+
+
+def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings: Settings | None = None,
+                  out: Path | None = None, copies: bool = True, classifier: Extractor | None = None) -> dict[str, Any]:
+    """Compare several synthetic sets with the same held-out images, and rank them; parameters as above."""
+    start, options = time.monotonic(), settings or Settings()
+    held_out, training = _sources(prepared)
+    sources = {name: Source(images=one.images, labels=one.labels) for name, one in sets.items()}
+    measuring = _measuring(held_out, training, sources, _scale(prepared), options, out, classifier)
+    documents, measured = {}, {}
+    for name, source in sources.items():
+        documents[name], measured[name] = _document(measuring, name, held_out, training, source, prepared.intensity,
+                                                    copies, options)
+        documents[name]["context"] |= _facts(prepared)
+    document = {"version": 1, **ranking(measured, options.repetitions), "sets": documents,
+                "context": {"seconds": round(time.monotonic() - start, 1), "repetitions": options.repetitions}}
+    if out is not None:
+        write_atomically(_made(Path(out)) / "results.json", json.dumps(document, indent=1))
+    return document
 
 
 def evaluate_arrays(
-    held_out: Rows, training: Rows, synthetic: Rows, *, held_out_patients: Patients | None = None,
-    training_patients: Patients | None = None, intensity: IntensityMap | None = None, units: str = "stored",
-    virtual: bool = False, data_hash: str = "", copies: bool = True, settings: Settings | None = None,
-    out: Path | None = None,
+    held_out: Rows, training: Rows, synthetic: Rows, *, held_out_patients: Numbers | None = None,
+    training_patients: Numbers | None = None, held_out_labels: Numbers | None = None,
+    training_labels: Numbers | None = None, labels: Numbers | None = None, label_names: tuple[str, ...] = (),
+    intensity: IntensityMap | None = None, units: str = "stored", virtual: bool = False, data_hash: str = "",
+    copies: bool = True, settings: Settings | None = None, out: Path | None = None,
+    classifier: Extractor | None = None,
 ) -> dict[str, Any]:
     """Compare synthetic images with real images that training never saw; all (n, c, *space) float32 in [-1, 1].
 
     *_patients: the patient of every image, one patient an image without; intensity, units: give numbers their unit
+    *_labels, labels: class indices of the real and of the synthetic images, -1 or None without; label_names: of these
     virtual, data_hash: told in the results; copies: as in `evaluate_prepared`; out: as in `evaluate`
+    classifier: pixels to shares of classes (n, classes), for the Inception Score
     """
-    options = settings or Settings()
+    facts = {"virtual": virtual, "data_hash": data_hash}
+    return _evaluate(Source(images=held_out, patients=held_out_patients, labels=held_out_labels),
+                     Source(images=training, patients=training_patients, labels=training_labels),
+                     Source(images=synthetic, labels=labels), _units(intensity, units, label_names), intensity, facts,
+                     copies, settings or Settings(), out, classifier)
+
+
+def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scale, intensity: IntensityMap | None,
+              facts: dict[str, Any], copies: bool, options: Settings, out: Path | None,
+              classifier: Extractor | None) -> dict[str, Any]:
     start = time.monotonic()
-    cache = None if out is None else Path(out) / "features"
-    sides = _choose(held_out, training, synthetic, held_out_patients, training_patients, options)
-    total = sum(len(sides[name]) for name in ("training", "held_out", "synthetic"))
-    with Progress(total, "looking at images", "images") as progress:
-        comparison = _compare(sides, intensity, units, cache, progress)
-    if not copies:
-        comparison = dataclasses.replace(comparison, training=None)
-    measurements, refused = _measure(comparison, options)
-    pairs = closest_pairs(comparison, options.pairs) if copies else []
-    document = {
-        "version": 1,
-        "measurements": [dataclasses.asdict(one) for one in measurements],
-        "refused": refused,
-        "context": _context(sides, len(held_out), len(training), len(synthetic), comparison, options) | {
-            "virtual": virtual, "data_hash": data_hash, "seconds": round(time.monotonic() - start, 1)},
-        "histogram": _histogram(comparison, intensity),
-        "neighbours": [_pair(pair, sides) for pair in pairs],
-    }
+    measuring = _measuring(held_out, training, {"synthetic": synthetic}, scale, options, out, classifier)
+    document, _ = _document(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
+    document["context"] |= facts | {"seconds": round(time.monotonic() - start, 1)}
     if out is not None:
-        _write(Path(out), document, sides, pairs, options)
+        sides = measuring.sides
+        _write(Path(out), document, sides, options)
     return document
 
 
-def _choose(held_out: Rows, training: Rows, synthetic: Rows, held_out_patients: Patients | None,
-            training_patients: Patients | None, options: Settings) -> dict[str, _Chosen]:
-    """Equal numbers of held-out, synthetic and floor images, and the training images to search."""
-    generator = np.random.default_rng(options.seed)
-    count = min(len(held_out), len(training), len(synthetic), options.images)
-    if count < 2:
-        raise DataError(
-            f"Nothing can be measured: there are {len(held_out)} held-out real, {len(training)} training and "
-            f"{len(synthetic)} synthetic images. Numbers need patients that training never saw: give images of at "
-            "least three patients, a larger prepare.validation, or more synthetic images."
-        )
-    shapes = {tuple(side[np.arange(1)].shape[1:]) for side in (held_out, training, synthetic)}
-    if len(shapes) > 1:
-        raise DataError(f"Real and synthetic images must have one shape (channels, *size), found {sorted(shapes)}.")
+def _measuring(held_out: Source, training: Source, sets: Mapping[str, Source], scale: Scale, options: Settings,
+               out: Path | None, classifier: Extractor | None) -> Measuring:
+    sides = choose(held_out, training, sets, images=options.images, training_images=options.training_images,
+                   seed=options.seed)
+    cache = None if out is None else Path(out) / "features"
+    return Measuring(sides, scale, cache=cache, inception=options.inception, classifier=classifier)
 
-    def draw(images: Rows, patients: Patients | None, wanted: int) -> _Chosen:
-        names = np.arange(len(images)) if patients is None else np.asarray(patients, dtype=np.int64)
-        rows = np.sort(generator.permutation(len(images))[:wanted]).astype(np.int64)
-        return _Chosen(images=images, rows=rows, patients=names[rows])
 
-    searched = draw(training, training_patients, max(count, min(len(training), options.training_images)))
-    floor = np.sort(generator.permutation(len(searched))[:count])
-    return {
-        "held_out": draw(held_out, held_out_patients, count),
-        "synthetic": draw(synthetic, None, count),
-        "floor": dataclasses.replace(searched, rows=searched.rows[floor], patients=searched.patients[floor]),
-        "training": searched,
+def _document(measuring: Measuring, name: str, held_out: Source, training: Source, synthetic: Source,
+              intensity: IntensityMap | None, copies: bool, options: Settings) -> tuple[dict[str, Any], list[Any]]:
+    """What results.json holds of one set, and its measurements."""
+    settings = {"repetitions": options.repetitions, "seed": options.seed}
+    measurements, refused = measuring.measure(name, copies=copies, **settings)
+    comparison = measuring.comparison(name)
+    pairs = closest_pairs(comparison, options.pairs) if copies else []
+    counts = {"held_out_images": len(held_out.images), "training_images": len(training.images),
+              "synthetic_images": len(synthetic.images)}
+    document = {
+        "version": 1,
+        "measurements": [one.to_json() for one in measurements],
+        "refused": refused,
+        "classes": measuring.classes(name, **settings) if options.classes else {},
+        "context": _context(measuring.sides, counts, comparison, options),
+        "histogram": _histogram(comparison, intensity),
+        "neighbours": [_pair(pair, measuring.sides, name) for pair in pairs],
     }
+    return document, measurements
 
 
-def _compare(sides: dict[str, _Chosen], intensity: IntensityMap | None, units: str, cache: Path | None,
-             progress: Progress) -> Comparison:
-    done = 0
-
-    def look(name: str) -> Sample:
-        nonlocal done
-        sample = describe(sides[name], sides[name].patients, cache=cache, progress=lambda n: progress.update(done + n))
-        done += len(sample)
-        return sample
-
-    training = look("training")
-    floor = training.take(np.searchsorted(sides["training"].rows, sides["floor"].rows))
-    scale = 1.0 if intensity is None else (intensity.high - intensity.low) / 2
-    named = "of the range from -1 to 1" if intensity is None else ("grey levels" if units == "stored" else units)
-    return Comparison(real=look("held_out"), synthetic=look("synthetic"), floor=floor, training=training,
-                      features=NAME, scale=scale, units=named)
+def _scale(prepared: Prepared) -> Scale:
+    return _units(prepared.intensity, prepared.spec.units, prepared.spec.labels)
 
 
-def _measure(comparison: Comparison, options: Settings) -> tuple[list[Any], list[dict[str, str]]]:
-    """All measurements, and the metrics that refused with their reasons."""
-    measurements, refused = [], []
-    for module in modules().values():
-        try:
-            measurements += module.measure(comparison, repetitions=options.repetitions, seed=options.seed)
-        except DataError as error:
-            refused += [{"name": number.name, "title": number.title, "reason": str(error)} for number in module.NUMBERS]
-    return measurements, refused
+def _units(intensity: IntensityMap | None, units: str, labels: tuple[str, ...]) -> Scale:
+    if intensity is None:
+        return Scale(labels=labels)
+    named = "grey levels" if units == "stored" else units
+    return Scale(scale=(intensity.high - intensity.low) / 2, units=named, labels=labels)
 
 
-def _context(sides: dict[str, _Chosen], held_out: int, training: int, synthetic: int, comparison: Comparison,
-             options: Settings) -> dict[str, Any]:
+def _facts(prepared: Prepared) -> dict[str, Any]:
+    return {"virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash}
+
+
+def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, options: Settings) -> dict[str, Any]:
     """What a reader must know of the comparison as a whole."""
-    patients = len(np.unique(sides["held_out"].patients))
+    patients = len(np.unique(sides.held_out.patients))
     warnings = []
     if patients < 20:
         warnings.append(f"Only {patients} held-out patients: the intervals are rough, and the numbers may not "
                         "carry over to other patients.")
-    if len(sides["training"]) < training:
-        warnings.append(f"Copies were looked for among {len(sides['training']):,} of {training:,} training images.")
+    if len(sides.training) < counts["training_images"]:
+        warnings.append(f"Copies were looked for among {len(sides.training):,} of {counts['training_images']:,} "
+                        "training images.")
     return {
-        "images": len(comparison), "held_out_images": held_out, "held_out_patients": patients,
-        "training_images": training, "training_searched": len(sides["training"]), "synthetic_images": synthetic,
+        "images": len(comparison), **counts, "held_out_patients": patients, "training_searched": len(sides.training),
         "features": comparison.features, "interval": "95 %, half-samples of patients",
         "repetitions": options.repetitions, "real_pictures": options.real_pictures, "seed": options.seed,
         "warnings": warnings,
@@ -258,27 +266,33 @@ def _histogram(comparison: Comparison, intensity: IntensityMap | None, bins: int
             "synthetic": shares(comparison.synthetic)}
 
 
-def _pair(pair: Pair, sides: dict[str, _Chosen]) -> dict[str, Any]:
+def _pair(pair: Pair, sides: Sides, name: str) -> dict[str, Any]:
     """A pair with row numbers of the source in place of the sample's."""
-    return dataclasses.asdict(pair) | {"synthetic": int(sides["synthetic"].rows[pair.synthetic]),
-                                       "training": int(sides["training"].rows[pair.training])}
+    return dataclasses.asdict(pair) | {"synthetic": int(sides.synthetic[name].rows[pair.synthetic]),
+                                       "training": int(sides.training.rows[pair.training])}
 
 
-def _write(out: Path, document: dict[str, Any], sides: dict[str, _Chosen], pairs: list[Pair],
-           options: Settings) -> None:
-    """Pictures first (evenly over the sample), results.json last."""
-    count = len(sides["synthetic"])
-    shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(np.int64)
-    pictures = {"synthetic": _display(sides["synthetic"][shown])}
-    if options.real_pictures:
-        pictures["real"] = _display(sides["held_out"][shown])
-    if options.real_pictures and pairs:
-        copies = _display(sides["synthetic"][np.asarray([pair.synthetic for pair in pairs])])
-        nearest = _display(sides["training"][np.asarray([pair.training for pair in pairs])])
-        pictures["neighbours"] = np.stack([copies, nearest], axis=1)
-    folder = out / "pictures"
+def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{folder} could not be made: {error.strerror}.") from None
+    return folder
+
+
+def _write(out: Path, document: dict[str, Any], sides: Sides, options: Settings) -> None:
+    """Pictures first (evenly over the sample), results.json last."""
+    synthetic, pairs = sides.synthetic["synthetic"], document["neighbours"]
+    shown = np.linspace(0, len(synthetic) - 1, min(SHOWN, len(synthetic))).astype(np.int64)
+    pictures = {"synthetic": _display(synthetic[shown])}
+    if options.real_pictures:
+        pictures["real"] = _display(sides.held_out[shown])
+    if options.real_pictures and pairs:
+        copies, nearest = (_display(side.images[np.asarray([pair[name] for pair in pairs])])
+                           for name, side in (("synthetic", synthetic), ("training", sides.training)))
+        pictures["neighbours"] = np.stack([copies, nearest], axis=1)
+    folder = _made(out / "pictures")
+    try:
         for name in ("real", "synthetic", "neighbours"):
             (folder / f"{name}.npy").unlink(missing_ok=True)
         for name, values in pictures.items():

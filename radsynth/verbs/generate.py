@@ -7,7 +7,7 @@ import io as text_io
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,11 +23,15 @@ from radsynth.errors import FolderError, SettingsError
 from radsynth.files import write_atomically
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, format_module, write
+from radsynth.io._geometry import placed
 from radsynth.progress import track
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
-from radsynth.tasks import build, takes_images
+from radsynth.tasks import build, registers, takes_images
+from radsynth.verbs._copy_filter import REDRAWS, CopyFilter, given_up
 
+REDRAWN = 2**32
+"""Image k is drawn again as item k + REDRAWN, then k + 2 REDRAWN: so it still depends on (seed, k) alone."""
 CHUNK = 16
 """Images computed at once. Chunks begin at multiples of it, so that rounding does not depend on what was asked for."""
 
@@ -42,6 +46,8 @@ class Settings:
     """File format; empty: the input's."""
     truncation: float = Field(1.0, gt=0, le=1)
     """Scale of the latents: 1 is the full variety, smaller values are more typical and less varied."""
+    copy_filter: bool = False
+    """Draw images again that are more like a training image than unseen patients' images are; needs RUN/data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +103,53 @@ class Sampler:
             yield made[wanted].float().cpu().numpy(), labels[wanted]
 
 
+@dataclass(kw_only=True)
+class Filtered:
+    """Chunks of images without copies. redraws: item -> how often it was drawn again, filled while they are made."""
+
+    sampler: Sampler
+    filter: CopyFilter
+    redraws: dict[int, int] = field(default_factory=dict)
+
+    def images(self, count: int, *, seed: int, label: str | None, truncation: float,
+               ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """As `Sampler.images` from item 0 on. DataError when an image comes out as a copy `REDRAWS` times in a row."""
+        first = 0
+        for images, labels in self.sampler.images(0, count, seed=seed, label=label, truncation=truncation):
+            images = images.copy()
+            for place in np.flatnonzero(self.filter.copies(images)):
+                name = self.sampler.spec.labels[labels[place]] if labels[place] >= 0 else None
+                images[place] = self._redrawn(first + int(place), seed, name, truncation)
+            yield images, labels
+            first += len(images)
+
+    def _redrawn(self, item: int, seed: int, label: str | None, truncation: float) -> NDArray[np.float32]:
+        for time in range(1, REDRAWS + 1):
+            ((made, _),) = self.sampler.images(item + time * REDRAWN, 1, seed=seed, label=label, truncation=truncation)
+            if not self.filter.copies(made)[0]:
+                self.redraws[item] = time
+                return np.asarray(made[0], dtype=np.float32)
+        raise given_up(item)
+
+
+def _filter(run: Path) -> CopyFilter:
+    if RunFolder(run).load_weights()[1].get("privacy"):
+        raise SettingsError(
+            f"{run} was trained with differential privacy, and the copy filter would look at its training images "
+            "again, which the bound does not cover: leave it off."
+        )
+    return CopyFilter(Path(run) / "data", RunFolder(run).description()["data_hash"])
+
+
 def sample(run: Path, count: int, *, seed: int = 0, label: str | None = None, truncation: float = 1.0,
-           ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+           copy_filter: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The first `count` images as one array (n, c, *space) in [-1, 1], with their class indices (n,), -1 without."""
-    chunks = list(Sampler(run).images(0, count, seed=seed, label=label, truncation=truncation))
+    sampler = Sampler(run)
+    if copy_filter:
+        source = Filtered(sampler=sampler, filter=_filter(run))
+        chunks = list(source.images(count, seed=seed, label=label, truncation=truncation))
+    else:
+        chunks = list(sampler.images(0, count, seed=seed, label=label, truncation=truncation))
     return np.concatenate([images for images, _ in chunks]), np.concatenate([labels for _, labels in chunks])
 
 
@@ -110,8 +159,11 @@ def load(run: Path) -> Sampler:
 
 
 def generate(run: Path, out: Path, *, count: int, format: str | None = None, label: str | None = None,
-             truncation: float = 1.0, seed: int = 0) -> Generated:
+             truncation: float = 1.0, seed: int = 0, copy_filter: bool = False) -> Generated:
     """Write `count` synthetic images with samples.csv (file, index, seed, label) into the new folder `out`.
+
+    copy_filter: draw images again that are copies of training images, by the run folder's prepared data; samples.csv
+    then says how often (redrawn), and copy_filter.json by which rule.
 
     A folder that holds the same request already is left as it is. Raises FolderError when `out` holds something else,
     SettingsError for a class that does not exist.
@@ -121,19 +173,25 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if not 0 < truncation <= 1:
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
     sampler, out = Sampler(run), Path(out)
-    if takes_images(sampler.task):
+    if takes_images(sampler.task) or registers(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
     chosen = format or sampler.spec.format
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
-               "weights": sampler.facts["sha256"]}
+               "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {})}
     if _done(out, request):
         return Generated(folder=out, count=count, format=chosen)
+    filtered = Filtered(sampler=sampler, filter=_filter(run)) if copy_filter else None
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        chunks = sampler.images(0, count, seed=seed, label=label, truncation=truncation)
+        chunks = (filtered.images(count, seed=seed, label=label, truncation=truncation) if filtered else
+                  sampler.images(0, count, seed=seed, label=label, truncation=truncation))
         rows = list(_write_all(sampler, chunks, partial, chosen, count, seed))
+        if filtered:
+            rows = [{**row, "redrawn": filtered.redraws.get(int(str(row["index"])), 0)} for row in rows]
+            record = {**filtered.filter.rule(), "rejected": sum(filtered.redraws.values()), "kept": count}
+            write_atomically(partial / "copy_filter.json", json.dumps(record, indent=1))
         _write_table(partial / "samples.csv", rows)
         write_atomically(partial / "generate.json", json.dumps(request, indent=1))
         partial.rename(out)
@@ -199,9 +257,12 @@ def _suffix(format: str, spec: ImageSpec) -> str:
 def _provenance(sampler: Sampler, seed: int, index: int) -> Provenance:
     virtual = " It was trained on a virtual cohort, not on patients." if sampler.spec.virtual else ""
     text = f"Synthetic image {index}, made by a radsynth generator from noise (seed {seed}). Not a patient.{virtual}"
-    window = (sampler.intensity.low, sampler.intensity.high)
+    if (sampler.facts.get("privacy") or {}).get("epsilon"):
+        bound = sampler.facts["privacy"]
+        text += f" Trained with differential privacy: epsilon {bound['epsilon']:.2f}, delta {bound['delta']:g}."
+    low, high = sampler.spec.window or (sampler.intensity.low, sampler.intensity.high)
     return Provenance(model=sampler.facts["model"], weights=sampler.facts["sha256"], seed=seed, index=index,
-                      description=text, window=window)
+                      description=text, window=(low, high))
 
 
 def _folder_name(label: str) -> str:
@@ -220,13 +281,15 @@ def _values(images: NDArray[np.float32], spec: ImageSpec, intensity: IntensityMa
 
 
 def _image(values: NDArray[np.float32], spec: ImageSpec, intensity: IntensityMap) -> Image:
+    known = spec.spacing is not None and spec.directions is not None
+    affine = placed(spec.size, spec.spacing or (), spec.directions or ()) if known else None
     return Image(pixels=_values(values, spec, intensity), modality=spec.modality, units=spec.units, bits=spec.bits,
-                 spacing=spec.spacing, channels=spec.channels)
+                 spacing=spec.spacing, channels=spec.channels, affine=affine)
 
 
 def _write_table(path: Path, rows: list[dict[str, object]]) -> None:
     buffer = text_io.StringIO()
-    table = csv.DictWriter(buffer, ("file", "index", "seed", "label"))
+    table = csv.DictWriter(buffer, list(rows[0]))
     table.writeheader()
     table.writerows(rows)
     write_atomically(path, buffer.getvalue())

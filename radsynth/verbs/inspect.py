@@ -110,6 +110,10 @@ class Inspection:
         del document["pictures"]
         return document
 
+    def without_names(self) -> Inspection:
+        """Without paths, file names and series descriptions, which may name patients: what a run folder keeps."""
+        return replace(self, data="", series={}, duplicates=(), rejected=(), skipped=(), pictures=())
+
     def text(self) -> str:
         """For a person at a terminal."""
         return "\n".join(lines(self))

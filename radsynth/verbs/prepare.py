@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -19,13 +20,14 @@ from pydantic import Field, TypeAdapter
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset
-from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
+from radsynth.files import locked
 from radsynth.io import Header
 from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
-from radsynth.verbs._pool import cores, run_all
-from radsynth.verbs._prepared import Made, begin, decide, finish, open_finished
-from radsynth.verbs._shards import Plan, Shard, make_shard, volume_of
+from radsynth.verbs._pool import ask_everywhere, cores, run_all
+from radsynth.verbs._prepared import Made, begin, check_free, decide, finish, open_finished
+from radsynth.verbs._shards import Plan, Shard, make_shard, probe, volume_of
 from radsynth.verbs._split import official_splits, split_patients
 
 __all__ = ["Settings", "automatic_size", "prepare"]
@@ -75,15 +77,19 @@ class Settings:
     """End with an error if any file has to be rejected."""
 
 
-def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = None) -> Prepared:
+def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = None, cluster: str = "") -> Prepared:
     """Make the prepared folder `out` from the data set that the settings section `data` describes.
 
-    workers: processes, default one for each core; the arrays are the same for any number. Raises DataError when the
-    data cannot be used as a whole, FolderError when `out` holds something else or cannot be written, Interrupted.
+    workers: processes, default one for each core. cluster: the address of a Dask scheduler (tcp://host:port), whose
+    workers do it instead and must see the same files. The arrays are the same whoever makes them. Raises DataError when
+    the data cannot be used as a whole, FolderError when `out` holds something else, is being filled by another process
+    or cannot be written, Interrupted.
     """
     options = settings.section("prepare", Settings)
     _check(options)
     out, rejected = Path(out), list[Rejected]()
+    if cluster:
+        data, out = _absolute(data), out.absolute()
     records = list(dataset(data.kind).records(data, rejected))
     source = _source_hash(data, options, records)
     finished = open_finished(out, source)
@@ -92,10 +98,30 @@ def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = N
     _check_rejected(rejected, options.strict)
     known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
     plan = _plan(options, known, rejected)
+    if cluster:
+        _check_cluster(cluster, known[0][0], plan)
+    check_free(out)
+    with locked(out, f"{out} is being filled by another process. Wait for it, or choose another folder."):
+        _fill(out, data, options, plan, known, rejected, source, cores() if workers is None else workers, cluster)
+    return Prepared(out)
+
+
+def _fill(
+    out: Path,
+    data: Any,
+    options: Settings,
+    plan: Plan,
+    known: Sequence[tuple[Record, Header]],
+    rejected: list[Rejected],
+    source: str,
+    workers: int,
+    cluster: str,
+) -> None:
+    """Make the shards and write the tables."""
     records = [record for record, _ in known]
     chunks = _chunks(records, plan, options.shard)
     salt = begin(out, source)
-    shards = _make(out / "shards", chunks, plan, cores() if workers is None else workers)
+    shards = _make(out / "shards", chunks, plan, workers, cluster)
     entries = [entry for shard in shards for entry in shard.entries]
     outcome = decide(records, entries, rejected, masks=options.masks == "auto")
     _check_rejected(outcome.rejected, options.strict)
@@ -114,7 +140,26 @@ def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = N
         shard_size=options.shard,
     )
     finish(out, made)
-    return Prepared(out)
+
+
+def _absolute(data: Any) -> Any:
+    """The data's settings with a path that means the same in the working folder of another process."""
+    return replace(data, path=Path(data.path).absolute()) if hasattr(data, "path") else data
+
+
+def _check_cluster(cluster: str, first: Record, plan: Plan) -> None:
+    """RadsynthError unless every worker loads the first image as this process does: same version, files and extras.
+
+    Else a worker that lacks the disk or a decoder would reject images that others read.
+    """
+    here = probe(first, plan)
+    for worker, there in ask_everywhere(cluster, probe, first, plan).items():
+        if there != here:
+            raise RadsynthError(
+                f"The Dask worker {worker} does not load {first.source} as this process does: there '{there}', here "
+                f"'{here}'. Workers need the same radsynth, the same extras and the same files under the same path "
+                "(archives are unpacked into TMPDIR)."
+            )
 
 
 def _check(options: Settings) -> None:
@@ -137,7 +182,7 @@ def _source_hash(data: Any, options: Settings, records: Sequence[Record]) -> str
         digest.update(json.dumps(plain, sort_keys=True).encode())
     for record in records:
         digest.update(repr((record.source, record.patient, record.label, record.split)).encode("utf-8", "replace"))
-    for name in sorted({name for record in records for name in record.files}):
+    for name in sorted({name for record in records for name in (*record.files, *record.masks)}):
         state = Path(name).stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
     return digest.hexdigest()
@@ -262,13 +307,15 @@ def _chunks(records: Sequence[Record], plan: Plan, most: int) -> list[list[Recor
     return chunks
 
 
-def _make(folder: Path, chunks: Sequence[Sequence[Record]], plan: Plan, workers: int) -> list[Shard]:
+def _make(
+    folder: Path, chunks: Sequence[Sequence[Record]], plan: Plan, workers: int, cluster: str
+) -> list[Shard]:
     """Every shard: those that an earlier call finished are read, the others are made."""
     shards = {n: shard for n in range(len(chunks)) if (shard := Shard.read(folder / f"{n:05d}.json")) is not None}
     missing = [n for n in range(len(chunks)) if n not in shards]
     total, done = sum(map(len, chunks)), sum(len(chunks[n]) for n in shards)
     with Progress(total, "preparing", "images") as progress:
-        for position, shard in run_all(make_shard, [(folder, n, chunks[n], plan) for n in missing], workers):
+        for position, shard in run_all(make_shard, [(folder, n, chunks[n], plan) for n in missing], workers, cluster):
             number = missing[position]
             shards[number] = shard
             done += len(chunks[number])

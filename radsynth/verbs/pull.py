@@ -8,7 +8,7 @@ from pathlib import Path
 
 from radsynth.errors import DataError, FolderError, PacsError, RejectedFile, SettingsError
 from radsynth.files import write_atomically
-from radsynth.pacs import Credentials, Found, Web, checked_uid
+from radsynth.pacs import Credentials, Found, Trust, Web, checked_uid, checked_url
 from radsynth.progress import track
 from radsynth.verbs._transfers import Table, Transfer
 
@@ -32,16 +32,28 @@ class Pulled:
     failures: tuple[dict[str, str], ...] = ()
 
 
-def pull(url: str, out: Path, *, study: str = "", series: str = "", modality: str = "", date: str = "") -> Pulled:
+def pull(
+    url: str,
+    out: Path,
+    *,
+    study: str = "",
+    series: str = "",
+    modality: str = "",
+    date: str = "",
+    ca: str = "",
+    certificate: str = "",
+) -> Pulled:
     """Pull what matches into OUT/study/series/instance.dcm, and write OUT/pull.csv.
 
     url: the root of a DICOMweb service. study, series: UIDs; modality: CT, MR, ...; date: of the study, YYYYMMDD or
-    YYYYMMDD-YYYYMMDD. At least one is needed. Credentials come from the environment (see `radsynth.pacs`). The files
-    are as the PACS has them, with patients' names. DataError when nothing matches; SettingsError, PacsError,
-    MissingExtra.
+    YYYYMMDD-YYYYMMDD. At least one is needed. ca: PEM file of the authorities to trust, "" for the system's;
+    certificate: PEM file with our own certificate and key. Passwords come from the environment or the keyring (see
+    `radsynth.pacs`). The files are as the PACS has them, with patients' names. DataError when nothing matches;
+    SettingsError, PacsError, MissingExtra.
     """
     _check(study, series, modality, date)
-    out, web = Path(out), Web(url, Credentials.from_environment())
+    trust = Trust(ca=ca, certificate=certificate)
+    out, web = Path(out), Web(url, Credentials.of(checked_url(url)), trust)
     try:
         found = web.find(study=study, series=series, modality=modality, date=date)
     except RejectedFile as error:

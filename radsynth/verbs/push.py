@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.errors import DataError, RejectedFile
-from radsynth.pacs import Credentials, Storage, Web, checked_address, checked_uid, is_url
+from radsynth.pacs import Credentials, Storage, Trust, Web, checked_address, checked_uid, checked_url, is_url
 from radsynth.progress import track
 from radsynth.verbs._transfers import Table, Transfer
 
@@ -47,17 +47,23 @@ class _File:
     series: str
 
 
-def push(synthetic: Path, target: str, *, calling: str = CALLING) -> Pushed:
+def push(
+    synthetic: Path, target: str, *, calling: str = CALLING, tls: bool = False, ca: str = "", certificate: str = ""
+) -> Pushed:
     """Push every DICOM file below a folder, and write SYNTHETIC/push.csv.
 
     target: https://host:port/dicom-web (STOW-RS) or TITLE@host:port (C-STORE, with `calling` as our own AE title).
+    tls: encrypt C-STORE; ca: PEM file of the authorities to trust, "" for the system's; certificate: PEM file with our
+    own certificate and key. Either file asks for TLS, too.
     Instances that the PACS has (STOW-RS), or that the table says it took (C-STORE), are not sent again. DataError when
     a file is not marked synthetic; SettingsError, PacsError, MissingExtra.
     """
     synthetic = Path(synthetic)
-    web = Web(target, Credentials.from_environment()) if is_url(target) else None
+    trust = Trust(ca=ca, certificate=certificate)
+    web = Web(target, Credentials.of(checked_url(target)), trust) if is_url(target) else None
     if web is None:
         checked_address(target)
+        trust.context()  # says what is wrong with the files before any image is looked at
     files = _marked_files(synthetic)
     folder = synthetic if synthetic.is_dir() else synthetic.parent
     where = web.url if web else target
@@ -65,7 +71,7 @@ def push(synthetic: Path, target: str, *, calling: str = CALLING) -> Pushed:
         if web is not None:
             _push_web(web, files, table, folder)
         else:
-            _push_storage(target, calling, files, table, folder)
+            _push_storage(target, calling, trust if tls or trust.given else None, files, table, folder)
     return Pushed(
         target=where,
         found=len(files),
@@ -89,7 +95,9 @@ def _push_web(web: Web, files: list[_File], table: Table, folder: Path) -> None:
             table.add(_send(web.store, web.url, file, folder))
 
 
-def _push_storage(target: str, calling: str, files: list[_File], table: Table, folder: Path) -> None:
+def _push_storage(
+    target: str, calling: str, trust: Trust | None, files: list[_File], table: Table, folder: Path
+) -> None:
     rest = []
     for file in files:
         if table.result(target, file.uid) in ("pushed", "present"):
@@ -97,7 +105,7 @@ def _push_storage(target: str, calling: str, files: list[_File], table: Table, f
         else:
             rest.append(file)
     if rest:
-        with Storage(target, calling, [(file.kind, file.syntax) for file in rest]) as storage:
+        with Storage(target, calling, [(file.kind, file.syntax) for file in rest], trust) as storage:
             for file in track(rest, len(rest), "pushing", "instances"):
                 table.add(_send(storage.store, target, file, folder))
 

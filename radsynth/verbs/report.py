@@ -18,7 +18,6 @@ from radsynth.verbs import _report_pictures as pictures
 from radsynth.verbs._report_words import figure, interval, summary, verdict
 
 COLUMNS = 6
-MOST_REJECTED = 200
 PREVIEWS = 4
 
 
@@ -55,7 +54,7 @@ def _document(run: Path) -> dict[str, Any]:
         "versions": _versions,
         "rejected": _rejected,
     }
-    document: dict[str, Any] = {"name": run.resolve().name, "missing": {}, "virtual": _virtual(run),
+    document: dict[str, Any] = {"missing": {}, "virtual": _virtual(run),
                                 "version": importlib.metadata.version("radsynth"),
                                 "real_pictures": (run / "pictures" / "real.npy").is_file()}
     for name, build in builders.items():
@@ -289,13 +288,10 @@ def _versions(run: Path) -> list[tuple[str, str]]:
 
 
 def _rejected(run: Path) -> dict[str, Any]:
-    for path in (run / "rejected.csv", run / "data" / "rejected.csv"):
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="", errors="replace") as file:
-                lines = [(line.get("path") or line.get("file") or "", line.get("reason") or "")
-                         for line in csv.DictReader(file)]
-            if (_optional(run, "results.json") or {}).get("context", {}).get("real_pictures") is False:
-                # Such a page may leave the building, and file names can name patients.
-                lines = [("not shown", reason) for _, reason in lines]
-            return {"lines": lines[:MOST_REJECTED], "count": len(lines), "file": path.relative_to(run).as_posix()}
-    raise _Missing("The run folder holds no table of rejected files.")
+    """How many files were rejected, and where they are named: not here, for names and reasons may name patients."""
+    path = run / "data" / "rejected.csv"
+    if not path.is_file():
+        raise _Missing("The run folder holds no table of rejected files.")
+    with path.open(encoding="utf-8", newline="", errors="replace") as file:
+        count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
+    return {"count": count, "file": path.relative_to(run).as_posix()}

@@ -15,9 +15,11 @@ from radsynth.errors import DataError
 from radsynth.files import write_atomically
 from radsynth.plan import Choice, document, plan
 from radsynth.run_folder import RunFolder
-from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_yaml, resolve
-from radsynth.tasks import takes_images
+from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
+from radsynth.tasks import registers, segments, takes_images
 from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs._registration import evaluate_registration
+from radsynth.verbs._segmentation import evaluate_segmentation
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import Generated, Sampler, generate, sample
@@ -48,6 +50,7 @@ def run(
     overrides: Sequence[str] = (),
     settings_file: Path | None = None,
     preset: str | None = None,
+    privacy: str | None = None,
     budget: str | None = None,
     seed: int | None = None,
 ) -> Result:
@@ -55,7 +58,7 @@ def run(
 
     `out` is runs/NAME by default. Raises our errors; whatever was finished stays, and the same call goes on from there.
     """
-    documents = _documents(data, settings_file, preset, seed)
+    documents = _documents(data, settings_file, preset, privacy, seed)
     given = resolve(*documents, overrides=overrides)  # every section that was given, so that all mistakes come at once
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
@@ -63,10 +66,13 @@ def run(
     settings = resolve(document(choices), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
-    if takes_images(Sampler(out).task):
+    task = Sampler(out).task
+    if takes_images(task) or registers(task):
         options = settings.section("evaluate", EvaluateSettings)
-        results = evaluate_pairs(out, prepared, out=out, images=min(options.images, 500),
-                                 repetitions=options.repetitions, seed=options.seed)
+        measure = (evaluate_registration if registers(task) else evaluate_segmentation if segments(task)
+                   else evaluate_pairs)
+        results = measure(out, prepared, out=out, images=min(options.images, 500),
+                          repetitions=options.repetitions, seed=options.seed)
         return Result(run=out, synthetic=None, report=report(out), results=results)
     made = _generate(settings, prepared, out)
     try:
@@ -77,10 +83,12 @@ def run(
     return Result(run=out, synthetic=made.folder, report=report(out), results=results)
 
 
-def _documents(data: Path | None, settings_file: Path | None, preset: str | None, seed: int | None) -> list[Any]:
-    """What was given, weakest first: the kind that the data looks like, a preset, a file, the data's path, the seed."""
+def _documents(data: Path | None, settings_file: Path | None, preset: str | None, privacy: str | None,
+               seed: int | None) -> list[Any]:
+    """What was given, weakest first: the kind that the data looks like, presets, a file, the data's path, the seed."""
     documents: list[dict[str, Any]] = [{"data": {"kind": recognise(Path(data)) if data else "brain"}}]
     documents += [read_preset(preset)] if preset else []
+    documents += [read_privacy(privacy)] if privacy else []
     documents += [read_yaml(settings_file)] if settings_file else []
     documents += [{"data": {"path": str(data)}}] if data else []
     documents += [{"seed": seed}] if seed is not None else []
@@ -96,7 +104,7 @@ def _plan(given: Resolved, out: Path, budget: dict[str, float]) -> list[Choice]:
     model = given.kind("model") if given.given("model").get("kind") else ""
     choices = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "inspection.json", json.dumps(found.to_json(), indent=1))
+    write_atomically(out / "inspection.json", json.dumps(found.without_names().to_json(), indent=1))
     write_atomically(kept, json.dumps([asdict(choice) for choice in choices], indent=1))
     return choices
 
@@ -105,11 +113,12 @@ def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:
     options = settings.section("generate", GenerateSettings)
     count = options.count or min(max(len(prepared.indices("train")), 500), 2000)
     return generate(out, out / "synthetic", count=count, format=options.format or None,
-                    truncation=options.truncation, seed=settings.seed)
+                    truncation=options.truncation, seed=settings.seed, copy_filter=options.copy_filter)
 
 
 def _evaluate(settings: Resolved, prepared: Prepared, out: Path, made: Generated) -> dict[str, Any]:
     """Measure the very images that were written: the same items, before they were rounded for their files."""
     options = settings.section("generate", GenerateSettings)
-    images, _ = sample(out, made.count, seed=settings.seed, truncation=options.truncation)
-    return evaluate_prepared(prepared, images, settings=settings.section("evaluate"), out=out)
+    images, labels = sample(out, made.count, seed=settings.seed, truncation=options.truncation,
+                            copy_filter=options.copy_filter)
+    return evaluate_prepared(prepared, images, labels=labels, settings=settings.section("evaluate"), out=out)

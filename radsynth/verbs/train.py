@@ -6,27 +6,35 @@ not. With a budget in seconds the schedule follows the clock.
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint
+from radsynth.device import here
 from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
+from radsynth.parallel import join, launch, launched
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
-from radsynth.settings import Resolved, read_yaml
-from radsynth.tasks import build
+from radsynth.settings import Resolved, read_yaml, resolve
+from radsynth.tasks import Private, build
 from radsynth.verbs._loop import Loop, Settings
 
 __all__ = ["Settings", "train"]
 
 LOG_SECONDS = 2.0
 """Seconds between lines of log.jsonl."""
+EPSILON = "discriminator/epsilon"
+"""The term of a task with differential privacy that says how much is spent."""
+NOT_KEPT = "(not kept)"
+"""What the run folder's settings.yaml says instead of a path of the source."""
 BUDGET = ("images", "seconds")
 """The settings of `train` that may change when a run is continued."""
 
@@ -37,17 +45,40 @@ def train(prepared: Path, run: Path, *, settings: Resolved) -> RunFolder:
     Raises SettingsError for settings that cannot work, FolderError for a run of other settings or data, a damaged
     checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM.
     """
-    data, folder = Prepared(prepared), RunFolder(run)
+    data, settings = Prepared(prepared), _without_source(settings)
     options = settings.section("train", Settings)
-    _check(options, data)
+    processes = 1 if launched() else options.processes or here().count
+    _check(options, data, processes)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
-    with folder.lock():
-        _begin(folder, settings, data)
+    if isinstance(task, Private):
+        task.promise(data, options.batch, options.images, processes)  # or an error
+    if processes > 1:
+        launch(_train, processes, (data.folder, Path(run), settings.document()))
+    else:
+        _train(data.folder, Path(run), settings.document())
+    return RunFolder(run)
+
+
+def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
+    """Train in this process, together with those that were started beside it, if any."""
+    settings, ranks = resolve(document, sections=("train",)), join()
+    data, folder = Prepared(prepared), RunFolder(run, writes=ranks.first)
+    options = settings.section("train", Settings)
+    _check(options, data, ranks.size)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    with folder.lock() if ranks.first else nullcontext():
+        if ranks.first:
+            _begin(folder, settings, data)
+        ranks.wait()
         if folder.trained and folder.load_weights()[1]["budget"] == _budget(options):
-            return folder
-        loop = Loop(task, options, data, folder, settings.seed)
+            return
+        loop = Loop(task, options, data, folder, settings.seed, ranks)
         _resume(loop, folder)
-        with _stop_requests() as stopping, Progress(1.0, "training") as progress:
+        if loop.promise and not loop.images:
+            folder.event("privacy", 0, loop.promise)
+        if loop.promise and ranks.first:
+            print(loop.promise, file=sys.stderr)  # before anything is learned
+        with _stop_requests() as stopping, Progress(1.0, "training") if ranks.first else nullcontext() as progress:
             try:
                 _drive(loop, folder, stopping, progress)
             except TrainingError as error:
@@ -60,26 +91,28 @@ def train(prepared: Path, run: Path, *, settings: Resolved) -> RunFolder:
             loop.doctor.choose(loop)
         facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(options),
                  "model": settings.kind("model"), "task": settings.kind("task"), "keeps": task.keeps}
+        if loop.private:
+            facts["privacy"] = loop.private.spent()
+            folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.")
         loop.calibrate()
-        digest = folder.save_weights(loop.average.network.state_dict(), facts)
-        folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.")
-    return folder
+        if ranks.first:
+            digest = folder.save_weights(loop.average.network.state_dict(), facts)
+            folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.")
+        ranks.wait()
 
 
-def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress: Progress) -> None:
+def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress: Progress | None) -> None:
     """Step until the budget is spent: log, preview, save. Interrupted when a stop is asked for."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
     start = time.monotonic() - loop.seconds
     logged = saved = loop.seconds
     logged_images = loop.images
     previews = int(loop.progress * loop.options.previews)
-    with SummaryWriter(str(folder.path / "tensorboard"), purge_step=loop.images) as board:
+    with _board(folder, loop.images) as board:
         while not loop.finished:
             try:
                 terms = loop.take_step()
-                loop.seconds = now = time.monotonic() - start
-                stop = stopping()
+                now, stop = loop.ranks.agree(time.monotonic() - start, stopping())
+                loop.seconds = now
                 if stop or loop.finished or now - saved >= loop.options.checkpoint_minutes * 60:
                     loop.save()
                     saved = now
@@ -92,10 +125,13 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 rate = (loop.images - logged_images) / max(now - logged, 1e-9)
                 folder.log({"step": loop.step, "images": loop.images, "seconds": round(now, 2),
                             "images_per_second": round(rate, 1), **terms})
-                for name, value in terms.items():
-                    board.add_scalar(name, value, loop.images)
+                if board:
+                    for name, value in terms.items():
+                        board.add_scalar(name, value, loop.images)
                 logged, logged_images = now, loop.images
-            progress.update(loop.progress, f"{loop.images} images, {loop.images / now:.0f}/s")
+            if progress:
+                spent = f", epsilon {terms[EPSILON]:.2f}" if EPSILON in terms else ""
+                progress.update(loop.progress, f"{loop.images} images, {loop.images / now:.0f}/s{spent}")
             if stop:
                 folder.event("interrupted", loop.images, "Stopped on request; the same command goes on from here.")
                 raise Interrupted(f"Stopped on request after {loop.images} images. Repeat the command to go on.")
@@ -104,12 +140,30 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 loop.preview()
 
 
-def _check(options: Settings, data: Prepared) -> None:
+def _without_source(settings: Resolved) -> Resolved:
+    """The same settings without the paths of the data and of its table of labels: such names may name patients."""
+    document = settings.document()
+    data = document.get("data", {})
+    for name, words in {"path": (), "labels": ("auto", "folders", "none")}.items():
+        if name in data and data[name] not in words:
+            data[name] = NOT_KEPT
+    return resolve(document, sections=("train",))
+
+
+def _board(folder: RunFolder, images: int) -> Any:
+    """TensorBoard's writer in the process that writes, nothing in the others."""
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(str(folder.path / "tensorboard"), purge_step=images) if folder.writes else nullcontext()
+
+
+def _check(options: Settings, data: Prepared, processes: int) -> None:
     if not options.images and not options.seconds:
         raise SettingsError("train needs a budget: set train.images or train.seconds, or give --budget 5min.")
-    if options.batch % options.accumulate:
+    if options.batch % (options.accumulate * processes):
+        shared = f" among {processes} processes" if processes > 1 else ""
         raise SettingsError(
-            f"train.accumulate={options.accumulate} must divide train.batch={options.batch} without a remainder."
+            f"train.accumulate={options.accumulate}{shared} must divide train.batch={options.batch} without remainder."
         )
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")

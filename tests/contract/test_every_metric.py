@@ -7,6 +7,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Measurement, Sample, modules
@@ -14,24 +16,40 @@ from radsynth.metrics import Comparison, Measurement, Sample, modules
 MODULES = modules()
 
 
-def sample(n: int, seed: int) -> Sample:
+def sample(n: int, seed: int, module: ModuleType | None = None) -> Sample:
     generator = np.random.default_rng(seed)
     histograms = generator.random((n, 1, 1024), dtype=np.float32)
     return Sample(
         features=generator.normal(size=(n, 12)).astype(np.float32),
         thumbnails=generator.uniform(-1, 1, (n, 16)).astype(np.float32),
         histograms=histograms / histograms.sum(-1, keepdims=True), patients=np.arange(n) // 2,
+        own=own(n, generator, module),
     )
 
 
-def comparison(n: int) -> Comparison:
-    training = sample(3 * n, 3)
-    return Comparison(real=sample(n, 1), synthetic=sample(n, 2), floor=training.take(np.arange(n)), training=training,
-                      features="test features", scale=100.0, units="HU")
+def own(n: int, generator: np.random.Generator, module: ModuleType | None) -> NDArray[np.float32] | None:
+    """What the metric itself keeps of blurred noise; of probabilities and of Inception features where it has them."""
+    if not hasattr(module, "OWN"):
+        return None
+    if not hasattr(module, "describe"):
+        values = generator.random((n, 6), dtype=np.float32)
+        return np.asarray(values / values.sum(1, keepdims=True), dtype=np.float32)
+    volumes = hasattr(module, "applies") and not module.applies((1, 16, 16))
+    space = (12, 12, 12) if volumes else (16, 16)
+    noise = gaussian_filter(generator.normal(size=(n, 1, *space)), (0, 0, *[1.5] * len(space)))
+    place = generator.uniform(-0.3, 0.3, (n, 1, *[1] * len(space)))
+    return np.asarray(module.describe(np.clip(2 * noise + place, -1, 1).astype(np.float32)), dtype=np.float32)
+
+
+def comparison(n: int, module: ModuleType | None = None) -> Comparison:
+    training = sample(3 * n, 3, module)
+    return Comparison(real=sample(n, 1, module), synthetic=sample(n, 2, module), floor=training.take(np.arange(n)),
+                      training=training, features="test features", scale=100.0, units="HU", own="test description")
 
 
 def test_the_folder_has_the_first_metrics() -> None:
-    assert {"coverage", "fidelity", "histogram", "neighbours"} <= set(MODULES)
+    assert {"coverage", "fidelity", "histogram", "neighbours", "radiomics", "diversity", "spectrum", "anatomy", "fid",
+            "inception_score", "slices"} <= set(MODULES)
 
 
 def test_names_are_unique_over_all_modules() -> None:
@@ -43,7 +61,7 @@ def test_names_are_unique_over_all_modules() -> None:
 class TestEveryMetric:
     def test_gives_one_measurement_for_each_number(self, module: ModuleType) -> None:
         n = max(module.MINIMUM, 60)
-        found: list[Measurement] = module.measure(comparison(n), repetitions=12, seed=0)
+        found: list[Measurement] = module.measure(comparison(n, module), repetitions=12, seed=0)
         assert [one.name for one in found] == [number.name for number in module.NUMBERS]
         for one in found:
             assert one.n == n
@@ -51,7 +69,10 @@ class TestEveryMetric:
             assert one.floor_low <= one.floor <= one.floor_high
             assert one.floor_high > one.floor_low, "an interval of width 0 says nothing"
             assert all(map(math.isfinite, (one.value, one.low, one.high, one.floor, one.floor_low, one.floor_high)))
-            assert one.features in ("test features", "")
+            assert one.features in ("test features", "test description", "")
+            assert one.excess == pytest.approx(one.value - one.floor)
+            assert one.excess_low is not None and one.excess_low < one.excess < (one.excess_high or 0)
+            assert "parts" not in one.to_json()
 
     def test_explains_itself(self, module: ModuleType) -> None:
         for number in module.NUMBERS:
@@ -61,14 +82,14 @@ class TestEveryMetric:
 
     def test_refuses_too_few_images_and_names_the_number_needed(self, module: ModuleType) -> None:
         with pytest.raises(DataError, match=str(module.MINIMUM)):
-            module.measure(comparison(module.MINIMUM - 1), repetitions=12, seed=0)
+            module.measure(comparison(module.MINIMUM - 1, module), repetitions=12, seed=0)
 
     def test_depends_on_the_seed_alone(self, module: ModuleType) -> None:
-        pair = comparison(max(module.MINIMUM, 60))
+        pair = comparison(max(module.MINIMUM, 60), module)
         assert module.measure(pair, repetitions=12, seed=5) == module.measure(pair, repetitions=12, seed=5)
 
     def test_real_against_real_is_at_the_floor(self, module: ModuleType) -> None:
-        for one in module.measure(comparison(100), repetitions=12, seed=0):
+        for one in module.measure(comparison(100, module), repetitions=12, seed=0):
             assert one.low <= one.floor_high and one.floor_low <= one.high, one.name
 
 

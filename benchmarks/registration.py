@@ -1,0 +1,91 @@
+"""A registration network against B-splines and demons (SimpleITK), on patients that it never saw.
+
+Overlap of warped labels (Dice), target registration error for known warps, folding and time for a pair, with 95 %
+intervals over patients; for networks trained with labels, without, and with a discriminator. Two sets:
+  brain        slices of the embedded virtual cohort, 64 x 64, tissue masks
+  hippocampus  volumes, 40 x 56 x 40, of --hippocampus FOLDER (Medical Segmentation Decathlon, task 4)
+
+Usage: python benchmarks/registration.py [--minutes 5 | --images 50000] [--hippocampus FOLDER] [--variants labels,plain,
+adversarial] [--sets brain,hippocampus] [--seed 0]. Prints one table, writes build/registration.json and, for each row,
+pictures as a report in build/registration/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from radsynth.device import here
+from radsynth.plan import document, recipe
+from radsynth.settings import resolve
+from radsynth.verbs._registration import evaluate_registration
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.report import report
+from radsynth.verbs.train import train
+
+SETS = {
+    "brain": ("data.kind=brain", "prepare.size=[64,64]"),
+    "hippocampus": ("data.kind=folder", "data.plane=whole", "prepare.size=[40,56,40]", "data.modality=MR"),
+}
+VARIANTS = {"labels": (), "plain": ("task.labels=0",), "adversarial": ("task.labels=0", "task.adversarial=0.05")}
+MORE = {"brain": (), "hippocampus": ("train.batch=4", "model.width=16")}
+"""Volumes are slow: fewer and thinner."""
+
+
+def rows(name: str, variant: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train one variant on one set; a row for each method (the others' rows with the first variant alone)."""
+    folder = Path("build/registration")
+    path = [f"data.path={options.hippocampus}"] if name == "hippocampus" else []
+    given = resolve(overrides=[*path, *SETS[name]], sections=("data", "prepare"))
+    prepared = prepare(given.section("data"), folder / name, settings=given)
+    budget = f"train.images={options.images}" if options.images else f"train.seconds={60 * options.minutes:g}"
+    settings = resolve(document(recipe("unet")), {"seed": options.seed}, overrides=[
+        "task.kind=register", *MORE[name], *VARIANTS[variant], budget])
+    run = folder / f"{name}_{variant}_{options.images or f'{options.minutes:g}min'}_{options.seed}"
+    train(prepared.folder, run, settings=settings)
+    found = evaluate_registration(run, prepared, out=run)
+    report(run)
+    facts = json.loads((run / "generator.json").read_text())
+    table: dict[str, dict[str, Any]] = {}
+    for number in found["pairs"]["numbers"]:
+        for line in number["methods"]:
+            row = table.setdefault(line["method"], {"set": name, "trained": variant, "method": line["method"],
+                                                    "pairs": found["pairs"]["images"], "images_seen": facts["images"]})
+            unit = f" {number['unit']}" if number["unit"] else ""
+            row[f"{number['name']}{unit}"] = f"{line['value']:.3g} ({line['low']:.3g} to {line['high']:.3g})"
+    return [row for method, row in table.items() if method == "this run" or variant == options.variants.split(",")[0]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--images", type=int, default=0)
+    parser.add_argument("--hippocampus", type=Path)
+    parser.add_argument("--sets", default="brain,hippocampus")
+    parser.add_argument("--variants", default="labels,plain,adversarial")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    Path("build").mkdir(exist_ok=True)
+    print(f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads")
+    table: list[dict[str, Any]] = []
+    for name in options.sets.split(","):
+        if name == "hippocampus" and options.hippocampus is None:
+            print("hippocampus is left out: give its folder with --hippocampus")
+            continue
+        for variant in options.variants.split(","):
+            for row in rows(name, variant, options):
+                if not table or table[-1].keys() != row.keys():
+                    print(" | ".join(row))
+                print(" | ".join(map(str, row.values())), flush=True)
+                table.append(row)
+                Path("build/registration.json").write_text(json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    main()

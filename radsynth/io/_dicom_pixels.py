@@ -1,0 +1,113 @@
+"""DICOM pixels in real values: decoded in a child, palette expanded, MONOCHROME1 inverted once, Rescale applied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.image import GREY, RGB, Image
+from radsynth.io._dicom_decode import decode, has_gdcm
+from radsynth.io._dicom_header import Instance, numbers_of, quietly, slice_affine, window_of
+from radsynth.io._limits import check_size, unusable
+from radsynth.io._synthetic import rescale
+
+NEEDS_GDCM = {"1.2.840.10008.1.2.4.51": 8, "1.2.840.10008.1.2.4.57": 0, "1.2.840.10008.1.2.4.70": 0}
+"""Transfer syntax (JPEG Extended, Lossless, Lossless SV1) -> bits above which no other decoder reads it."""
+
+
+def stored_frame(dataset: Any, found: Instance, frame: int | None) -> NDArray[Any]:
+    """One frame as stored, (rows, columns[, 3]); all of them, (frames, rows, columns[, 3]), for None.
+
+    Only pixels that need no decoder are unpacked in this process.
+    """
+    from pydicom.pixels import pixel_array
+
+    if "PixelData" not in dataset:
+        raise RejectedFile("its header describes pixels, but it holds none")
+    syntax, samples = dataset.file_meta.TransferSyntaxUID, int(dataset.get("SamplesPerPixel") or 1)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    size = found.header.size if samples == 1 else (*found.header.size, samples)
+    if frame is None:
+        check_size((frames, *found.header.size), channels=samples, itemsize=int(dataset.BitsAllocated) // 8)
+    try:
+        with quietly():
+            if not syntax.is_encapsulated:
+                values = np.asarray(pixel_array(dataset, index=frame))
+                return values if frame is not None else values.reshape(frames, *size)
+            if str(syntax) in NEEDS_GDCM and int(dataset.BitsStored) > NEEDS_GDCM[str(syntax)] and not has_gdcm():
+                raise MissingExtra(f"DICOM compressed as {syntax.name}", "gdcm")
+            return decode(found.path, frame, size if frame is not None else (frames, *size))
+    except MissingExtra:
+        raise
+    except Exception as error:
+        raise unusable(error, "the DICOM pixels") from None
+
+
+def to_image(dataset: Any, found: Instance, stored: NDArray[Any]) -> Image:
+    """Stored pixels (rows, columns[, 3]) of a data set, flat as `_dicom_frames` makes it, as a placed Image."""
+    try:
+        with quietly():
+            values = _real(stored.astype(stored.dtype.newbyteorder("="), copy=False), dataset, found)
+            window = _window(dataset)
+    except Exception as error:
+        raise unusable(error, "the DICOM pixels") from None
+    pixels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    spoken = found.header
+    return Image(
+        pixels=np.ascontiguousarray(pixels),
+        modality=spoken.modality,
+        units=spoken.units,
+        bits=spoken.bits,
+        spacing=spoken.spacing,
+        affine=slice_affine(found),
+        channels=GREY if len(pixels) == 1 else RGB,
+        window=window if len(pixels) == 1 else None,
+    )
+
+
+def _real(values: NDArray[Any], dataset: Any, found: Instance) -> NDArray[Any]:
+    """Palette expanded, MONOCHROME1 inverted within the stored range, then Rescale (or the modality look-up table)."""
+    from pydicom.pixels import apply_color_lut, apply_modality_lut
+
+    colours = str(dataset.get("PhotometricInterpretation", ""))
+    if colours == "PALETTE COLOR":
+        expanded = apply_color_lut(values, dataset)
+        return np.asarray(expanded, dtype=np.uint8 if found.header.bits == 8 else np.uint16)
+    if values.ndim == 3:
+        return values
+    if colours == "MONOCHROME1":
+        low, high = _stored_range(dataset)
+        values = (low + high - values.astype(np.int64).clip(low, high)).astype(values.dtype)
+    if "ModalityLUTSequence" in dataset:
+        return np.asarray(apply_modality_lut(values, dataset), dtype=np.float32)
+    slope, intercept = _scale(dataset)
+    if slope == 0:
+        raise RejectedFile("its Rescale Slope is 0")
+    real = rescale(values, slope, intercept)
+    if not np.isfinite(real).all():
+        raise RejectedFile(f"its Rescale Slope {slope} and Intercept {intercept} leave no finite numbers")
+    return real
+
+
+def _stored_range(dataset: Any) -> tuple[int, int]:
+    half = 2 ** (int(dataset.BitsStored) - 1)
+    return (-half, half - 1) if int(dataset.PixelRepresentation) else (0, 2 * half - 1)
+
+
+def _scale(dataset: Any) -> tuple[float, float]:
+    """Rescale Slope and Intercept; 1 and 0 where they are missing."""
+    slope, intercept = (numbers_of([dataset.get(name)], 1) for name in ("RescaleSlope", "RescaleIntercept"))
+    return slope[0] if slope else 1.0, intercept[0] if intercept else 0.0
+
+
+def _window(dataset: Any) -> tuple[float, float] | None:
+    """The file's window, turned round with the values of an inverted image."""
+    window = window_of(dataset)
+    if window is None or str(dataset.get("PhotometricInterpretation", "")) != "MONOCHROME1":
+        return window
+    slope, intercept = _scale(dataset)
+    mirror = slope * sum(_stored_range(dataset)) + 2 * intercept
+    return mirror - window[1], mirror - window[0]

@@ -1,0 +1,48 @@
+"""Losses of registration: how well a warped image y fits a fixed one x, and how rough the warp is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_AVERAGE = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
+LEAST_VARIANCE = 1e-4
+"""Added to the product of variances: windows of background, whose noise agrees with nothing, count little."""
+
+
+# 1 - mean cov(y, x)^2 / (var(y) var(x)), moments over a window (Avants et al. 2008; Balakrishnan et al. 2019, eq. 5)
+def local_decorrelation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
+    """One minus the squared local correlation, 0 to 1: blind to brightness and contrast, also inverted ones."""
+    return 1 - local_correlation(warped, fixed, window).mean()
+
+
+def local_correlation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
+    """Squared correlation (n,) over windows of `window` pixels (shorter along short sides), all channels, 0 to 1."""
+    average, sides = _AVERAGE[fixed.ndim - 2], [min(window, side) for side in fixed.shape[2:]]
+    # In fp32: variances are small differences of large squares.
+    with torch.autocast(fixed.device.type, enabled=False):
+        y, x = warped.float(), fixed.float()
+        y_mean, x_mean, yy, xx, yx = average(torch.cat([y, x, y * y, x * x, y * x]), sides, stride=1).chunk(5)
+        variances = (yy - y_mean.square()).clamp_min(0) * (xx - x_mean.square()).clamp_min(0)
+        covariance = yx - y_mean * x_mean
+        squares = covariance.square() / (variances + LEAST_VARIANCE)
+        return squares.mean(dim=tuple(range(1, fixed.ndim)))
+
+
+# mean |grad v|^2, by differences of neighbours (Balakrishnan et al. 2019, eq. 6)
+def roughness(field: Tensor) -> Tensor:
+    """Mean squared difference between neighbours of a field (n, d, *space), the mean over the axes."""
+    steps = [field.diff(dim=axis).square().mean() for axis in range(2, field.ndim)]
+    return torch.stack(steps).mean()
+
+
+# 1 - mean 2 |a b| / (|a| + |b|) over labels (Milletari et al. 2016, with plain sums)
+def label_mismatch(warped: Tensor, fixed: Tensor) -> Tensor:
+    """One minus the Dice of label shares (n, labels, *space) in [0, 1]; labels that neither image has do not count."""
+    axes = tuple(range(2, fixed.ndim))
+    both, total = (warped * fixed).sum(axes), warped.sum(axes) + fixed.sum(axes)
+    present = fixed.flatten(2).any(2) | (warped.flatten(2) > 0.5).any(2)
+    scores = (2 * both / total.clamp_min(1e-6))[present]
+    return 1 - scores.mean() if scores.numel() else both.sum() * 0
+

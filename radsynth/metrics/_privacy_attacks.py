@@ -1,0 +1,106 @@
+"""How well an attack works: area under the curve and hits at 1 % false alarms, with intervals over patients.
+
+The shape of the report is anonymeter's (Giomi et al. 2023): the attack, the same attack where there is nothing to find
+(control), and the same attack by somebody without the synthetic images (baseline).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.errors import DataError
+from radsynth.metrics import Estimate
+
+FALSE_ALARMS = 0.01
+"""Share of false alarms at which the hits of an attack are counted (Carlini et al. 2022)."""
+MINIMUM_PATIENTS = 20
+"""Patients on each side that an interval needs."""
+REPETITIONS = 400
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """The attacker's suspicion of n images (higher: more likely a member) and whose images they are."""
+
+    values: _Floats
+    patients: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How well an attack tells members from others: auc 0.5 and hits 0.01 are what guessing gives."""
+
+    auc: Estimate
+    hits: Estimate
+    members: int
+    others: int
+
+
+def area(members: _Floats, others: _Floats) -> float:
+    """The probability that a member scores higher than another (Mann and Whitney); ties count half."""
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, members, side="left")
+    upto = np.searchsorted(ordered, members, side="right")
+    return float((below + upto).mean() / (2 * len(others)))
+
+
+def hits_at(members: _Floats, others: _Floats, false_alarms: float = FALSE_ALARMS) -> float:
+    """Share of members above a threshold that at most this share of the others reaches."""
+    allowed = int(false_alarms * len(others))
+    threshold = np.sort(others)[len(others) - 1 - allowed]
+    return float((members > threshold).mean())
+
+
+def strength(members: Scores, others: Scores, *, seed: int = 0, repetitions: int = REPETITIONS) -> Strength:
+    """Both numbers with 95 % intervals: patients are drawn with replacement, on both sides.
+
+    DataError with fewer than `MINIMUM_PATIENTS` patients on a side.
+    """
+    sides = [_of_patients(side) for side in (members, others)]
+    for name, groups in zip(("training", "held-out"), sides, strict=True):
+        if len(groups) < MINIMUM_PATIENTS:
+            raise DataError(
+                f"This attack needs images of at least {MINIMUM_PATIENTS} {name} patients for its intervals, there are "
+                f"{len(groups)}. Prepare more patients, or hold out a larger share (prepare.train)."
+            )
+    generator = np.random.default_rng(seed)
+    areas, hits = [], []
+    for _ in range(repetitions):
+        drawn = [np.concatenate([groups[k] for k in generator.integers(len(groups), size=len(groups))])
+                 for groups in sides]
+        areas.append(area(drawn[0], drawn[1]))
+        hits.append(hits_at(drawn[0], drawn[1]))
+    return Strength(auc=_estimate(area(members.values, others.values), areas),
+                    hits=_estimate(hits_at(members.values, others.values), hits),
+                    members=len(members.values), others=len(others.values))
+
+
+def _estimate(value: float, replicates: list[float]) -> Estimate:
+    low, high = np.quantile(replicates, (0.025, 0.975))
+    return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)))
+
+
+def _of_patients(scores: Scores) -> list[_Floats]:
+    order = np.argsort(scores.patients, kind="stable")
+    borders = np.flatnonzero(np.diff(scores.patients[order])) + 1
+    return np.split(scores.values[order], borders) if len(order) else []
+
+
+def threshold(held_out: _Floats, false_alarms: float) -> float:
+    """The likeness that at most this share of the held-out images' exceeds, in expectation (conformal: n + 1 places).
+
+    DataError when there are too few held-out images to know it.
+    """
+    needed = int(np.ceil(1 / false_alarms)) - 1
+    if len(held_out) < needed:
+        raise DataError(
+            f"To find copies at {false_alarms:.1%} false alarms at least {needed} held-out images are needed, there "
+            f"are {len(held_out)}. Hold out a larger share (prepare.train), or prepare more patients."
+        )
+    allowed = int(false_alarms * (len(held_out) + 1))
+    return float(np.sort(held_out)[len(held_out) - allowed])

@@ -1,0 +1,232 @@
+"""Data-parallel training: several processes hold the same networks, and each takes an equal part of every batch.
+
+What one process would have computed on the whole batch is put together from the parts: gradients and logged terms are
+averaged, batch normalisation takes the statistics of all parts. No wrapper around the networks is needed for that, so
+that penalties with a second derivative work as they do in one process. SLURM and torchrun are understood; on one
+machine `launch` starts the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import ProcessException, start_processes
+
+from radsynth.errors import RadsynthError, TrainingError
+
+PATIENCE = 20.0
+"""Seconds that the other processes get to end by themselves when one has died; then they are ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Which of how many processes this is. local: its place on this machine, which is its GPU."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def part(self, items: int) -> slice:
+        """This process's part of a batch of so many items, which `size` divides."""
+        share = items // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def average(self, parameters: Iterable[nn.Parameter], values: dict[str, float]) -> dict[str, float]:
+        """Replace the gradients by their mean over all processes; returns the mean of the values. One message in all.
+
+        A weight without a gradient (a layer that has not grown yet) has none in every process.
+        """
+        if self.size == 1:
+            return values
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        told = torch.tensor(list(values.values()), device=gradients[0].device, dtype=torch.float32)
+        flat = torch.cat([*(gradient.float().reshape(-1) for gradient in gradients), told])
+        distributed.all_reduce(flat)
+        flat /= self.size
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start:start + gradient.numel()].view(gradient.shape))
+            start += gradient.numel()
+        return dict(zip(values, flat[start:].tolist(), strict=True))
+
+    def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
+        """The first process's clock, and whether any process was asked to stop: schedules must not drift apart."""
+        if self.size == 1:
+            return seconds, stop
+        # Doubles: a clock of some 1e5 seconds in single precision ticks in hundredths.
+        told = torch.tensor([seconds if self.first else 0.0, float(stop)], dtype=torch.float64, device=_device())
+        distributed.all_reduce(told)
+        return float(told[0]), bool(told[1] > 0)
+
+    def wait(self) -> None:
+        """Wait until every process is here: what the first one wrote is there for all."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def launched() -> bool:
+    """Whether something (torchrun, SLURM, `launch`) has started this process as one of several."""
+    return _environment() is not None
+
+
+def join() -> Ranks:
+    """Take this process's place among those that were started together; alone if nothing started several."""
+    found = _environment()
+    if found is None:
+        return Ranks()
+    ranks = Ranks(rank=found.global_rank(), size=found.world_size(), local=found.local_rank())
+    if ranks.size > 1 and not distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(ranks.local)
+        distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo", rank=ranks.rank, world_size=ranks.size,
+            init_method=f"tcp://{found.main_address}:{found.main_port}",
+        )
+    return ranks
+
+
+def _environment() -> Any:
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    # An interactive SLURM shell has one task and starts nothing.
+    if SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return SLURMEnvironment()
+    return None
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...]) -> None:
+    """Run `function(*arguments)` in `size` processes on this machine and wait for them.
+
+    Their first error of ours is raised here; TrainingError when a process is killed. SIGINT and SIGTERM are passed on.
+    """
+    context = torch.multiprocessing.get_context("spawn")
+    errors = context.SimpleQueue()
+    port = _free_port()
+    running = start_processes(  # type: ignore[no-untyped-call]
+        _enter, (function, arguments, size, port, errors), nprocs=size, join=False, start_method="spawn")
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in running.processes:
+            if process.pid and process.is_alive():
+                os.kill(process.pid, number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not running.join(timeout=1.0, grace_period=PATIENCE):
+            pass
+    except ProcessException as error:
+        if not errors.empty():
+            raise errors.get() from None
+        raise TrainingError(
+            f"One of the {size} training processes was killed ({' '.join(str(error).split())[:200]}), and the others "
+            "were stopped. The last checkpoint is kept: repeat the command to go on."
+        ) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...], size: int, port: int,
+           errors: Any) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
+                   "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                   "TORCHELASTIC_RUN_ID": "radsynth"}
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, torch.get_num_threads() // size))
+    try:
+        function(*arguments)
+    except RadsynthError as error:
+        errors.put(error)
+        raise SystemExit(error.exit_code) from None
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; every process's loss depends on every part, so that the gradient is a sum, too."""
+
+    @staticmethod
+    def forward(context: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(part: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(part)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over the parts of all processes; torch's own needs a GPU. Same weights and buffers."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Any number of axes of space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        axes = [0, *range(2, x.ndim)]
+        values, count = x.float(), x.numel() // x.shape[1] * distributed.get_world_size()
+        sums = torch.stack([values.sum(axes), values.square().sum(axes)])
+        mean, square = _sum_over_processes(sums) / count
+        variance = square - mean.square()
+        self._keep(mean.detach(), variance.detach(), count)
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        normalised: Tensor = (values - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
+        return normalised.to(x.dtype)
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Take the statistics into the running ones, as torch does: with the unbiased variance."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * count / max(count - 1, 1), share)
+
+
+def share_batch_norm(network: nn.Module) -> nn.Module:
+    """The network with every batch normalisation over the parts of all processes."""
+    for name, layer in network.named_children():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            shared = _SharedBatchNorm(layer.num_features, layer.eps, layer.momentum)
+            shared.load_state_dict(layer.state_dict())
+            setattr(network, name, shared)
+        else:
+            share_batch_norm(layer)
+    return network

@@ -1,0 +1,100 @@
+"""Diffeomorphic warps: scaling and squaring of a stationary velocity field (Arsigny et al. 2006; Dalca et al. 2018).
+
+A displacement u (n, d, *space) is in pixels along the axes of space, in their order; the warped image is I(p + u(p)).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from radsynth.arrays import Batch
+
+SQUARINGS = 6
+"""Scaling and squaring begins with 1 / 2^6 of the velocity: a tenth of a pixel for velocities of 6 pixels."""
+
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+def warp(images: Tensor, displacement: Tensor, *, mode: Literal["linear", "nearest"] = "linear") -> Tensor:
+    """Images (n, c, *space) at the displaced positions (n, d, *space): (n, c, *space), the border's value outside."""
+    space = displacement.shape[2:]
+    steps = torch.tensor([2 / max(side - 1, 1) for side in images.shape[2:]], device=displacement.device)
+    places = (grid(space, displacement.device) + displacement.movedim(1, -1)) * steps - 1
+    name = "bilinear" if mode == "linear" else "nearest"  # grid_sample's name in 3-D too
+    # grid_sample takes (x, y[, z]), the last axis first.
+    found: Tensor = functional.grid_sample(images, places.flip(-1), mode=name, padding_mode="border",
+                                           align_corners=True)
+    return found
+
+
+def grid(space: tuple[int, ...], device: torch.device | None = None) -> Tensor:
+    """Positions (*space, d) of the pixels, in pixels."""
+    axes = [torch.arange(side, dtype=torch.float32, device=device) for side in space]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
+# exp(v): u <- v / 2^k, then k times u(p) <- u(p) + u(p + u(p)); exp(-v) is its inverse
+def integrate(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
+    """The displacement (n, d, *space) after unit time along a stationary velocity (n, d, *space) in pixels."""
+    displacement: Tensor = velocity / 2**squarings
+    for _ in range(squarings):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """The displacement of p -> q(p) -> q + s(q): go along `first`, and from there along `second`."""
+    return first + warp(second, first)
+
+
+def smooth(field: Tensor, sigma: float) -> Tensor:
+    """A field (n, c, *space) under a Gaussian with a standard deviation of `sigma` pixels, the border repeated."""
+    if sigma <= 0:
+        return field
+    reach = math.ceil(3 * sigma)
+    offsets = torch.arange(-reach, reach + 1, dtype=field.dtype, device=field.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    for axis in range(2, field.ndim):
+        lines = field.movedim(axis, -1)
+        flat = functional.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
+        blurred: Tensor = functional.conv1d(flat, kernel[None, None])
+        field = blurred.reshape(lines.shape).movedim(-1, axis)
+    return field
+
+
+def shrink(field: Tensor, factor: int) -> Tensor:
+    """A field (n, d, *space) averaged over boxes of `factor` pixels along each axis, the border repeated."""
+    if factor == 1:
+        return field
+    missing = [-side % factor for side in field.shape[2:]]
+    ends = [amount for lack in reversed(missing) for amount in (0, lack)]
+    pool: Any = functional.avg_pool2d if field.ndim == 4 else functional.avg_pool3d
+    shrunk: Tensor = pool(functional.pad(field, ends, mode="replicate") if any(missing) else field, factor)
+    return shrunk
+
+
+def enlarge(field: Tensor, factor: int, space: tuple[int, ...]) -> Tensor:
+    """The inverse of `shrink`, linear between the boxes' middles: (n, d, *space)."""
+    if factor == 1:
+        return field
+    fine = functional.interpolate(field, scale_factor=float(factor), mode=_LINEAR[field.ndim - 2])
+    return fine[(slice(None), slice(None), *(slice(side) for side in space))]
+
+
+def random_velocity(batch: Batch, stream: str, space: tuple[int, ...], size: float, wave: float) -> Tensor:
+    """A smooth random velocity (n, d, *space) for each item, from (seed, item, stream) alone.
+
+    size: its standard deviation in pixels; wave: pixels over which it changes
+    """
+    knots = [math.ceil(side / wave) + 1 for side in space]
+    field = functional.interpolate(batch.normal(stream, len(space), *knots), size=space, mode=_LINEAR[len(space)],
+                                   align_corners=True)
+    field = smooth(field, wave / 3)
+    spread = field.square().mean(dim=tuple(range(1, field.ndim)), keepdim=True).sqrt()
+    return field * (size / spread)

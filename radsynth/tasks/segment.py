@@ -1,0 +1,150 @@
+"""Segmentation: a network that gives every pixel a label (Ronneberger et al. 2015; Dice loss: Milletari et al. 2016).
+
+A discriminator that sees the image and its segmentation together can help: it knows what whole segmentations look like
+(Luc et al. 2016).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings as Augmentation
+from radsynth.augment import augment
+from radsynth.device import channels_last
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.losses.adversarial import LOSSES
+from radsynth.losses.alignment import label_mismatch
+from radsynth.models import Networks
+from radsynth.settings import settings
+from radsynth.tasks import Task, Terms, Turn
+from radsynth.tasks._paired import paired_networks
+
+MODEL = "unet"
+
+SURE = 0.9
+"""Least share that the true label has in what the discriminator is shown as the truth (Luc et al. 2016)."""
+
+
+@settings
+class Settings:
+    """A label for every pixel: needs images with masks."""
+
+    kind: Literal["segment"] = "segment"
+    loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "least_squares"
+    """The adversarial loss."""
+    adversarial: float = Field(0.01, ge=0)
+    """Weight of the adversarial loss; 0 trains without a discriminator."""
+    dice: float = Field(1.0, ge=0)
+    """Weight of the overlap (one minus Dice, over the labels without the background)."""
+    entropy: float = Field(1.0, ge=0)
+    """Weight of the cross-entropy, over all pixels."""
+
+
+class Segment:
+    """The task: networks, turns, label maps."""
+
+    keeps = "generator"
+    outputs: tuple[str, ...] = ("mask",)
+    targets: tuple[str, ...] = ()
+
+    def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
+        self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
+        self.inputs, self.classes, self.finer = spec.channels, spec.mask_classes, (1,) * spec.dimensions
+        self.loss = LOSSES[options.loss]
+
+    def networks(self) -> Networks:
+        """A generator of a score for each label and, if it has a weight, a discriminator of images with labels."""
+        labels = tuple(f"label {value}" for value in range(self.classes))
+        return paired_networks(self.model, self.spec, self.inputs, labels, bool(self.options.adversarial))
+
+    def turns(self) -> list[Turn]:
+        """The discriminator's turn and the generator's, or the generator's alone."""
+        generator = Turn(nets=("generator",), loss=self.generator_loss)
+        if not self.options.adversarial:
+            return [generator]
+        return [Turn(nets=("discriminator",), loss=self.discriminator_loss), generator]
+
+    def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """Overlap and cross-entropy with the true labels, and the adversarial loss."""
+        options, truth = self.options, _masks(batch)
+        scores = nets["generator"](channels_last(batch.images)).float()
+        shares = scores.softmax(dim=1)
+        terms: Terms = {}
+        with torch.autocast(scores.device.type, enabled=False):
+            if options.dice:
+                terms["dice"] = options.dice * label_mismatch(shares[:, 1:], self._one_hot(truth)[:, 1:])
+            if options.entropy:
+                terms["entropy"] = options.entropy * functional.cross_entropy(scores, truth)
+        if options.adversarial:
+            fake = nets["discriminator"](self._judged(batch, shares))
+            real = fake.detach()
+            if self.loss.pairs:
+                with torch.no_grad():
+                    real = nets["discriminator"](self._judged(batch, self._softened(shares, truth)))
+            terms["adversarial"] = options.adversarial * self.loss.generator(real, fake)
+        return terms
+
+    def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """Images with their true labels against images with those that the generator gives them."""
+        with torch.no_grad():
+            shares = nets["generator"](channels_last(batch.images)).float().softmax(dim=1)
+        judge = nets["discriminator"]
+        real = judge(self._judged(batch, self._softened(shares, _masks(batch))))
+        fake = judge(self._judged(batch, shares))
+        return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
+                "_fake": fake.detach().mean()}
+
+    # Luc et al. 2016, section 3: the true label gets max(0.9, s), the others keep their proportions in what is left.
+    def _softened(self, shares: Tensor, truth: Tensor) -> Tensor:
+        """True labels as shares (n, labels, *space) that are as unsure as the generator's, so that no share of exactly
+        0 or 1 tells the discriminator which ones are true."""
+        shares, one_hot = shares.detach(), self._one_hot(truth)
+        own = (shares * one_hot).sum(dim=1, keepdim=True)
+        sure = own.clamp_min(SURE)
+        others = (shares * (1 - sure) / (1 - own).clamp_min(1e-6)) * (1 - one_hot)
+        return others + sure * one_hot
+
+    def _judged(self, batch: Batch, shares: Tensor) -> Tensor:
+        together = torch.cat([batch.images, (2 * shares - 1).to(batch.images)], dim=1)
+        return augment(channels_last(together), batch, "pair", self.augmentation)
+
+    def _one_hot(self, masks: Tensor) -> Tensor:
+        return functional.one_hot(masks, self.classes).movedim(-1, 1).float()
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """The same images."""
+        return images
+
+    def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
+        """The label of every pixel, 0 to classes - 1, as (n, 1, *space) float."""
+        labels: Tensor = network(images).argmax(dim=1, keepdim=True)
+        return labels.float()
+
+    def sample(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Labels of the batch's images as shades, unsure ones between: (n, 1, *space), -1 label 0, 1 the last one."""
+        shares = network(channels_last(batch.images)).float().softmax(dim=1)
+        shades = torch.linspace(-1, 1, self.classes, device=shares.device)
+        return torch.einsum("nk...,k->n...", shares, shades)[:, None].clamp(-1, 1)
+
+
+def _masks(batch: Batch) -> Tensor:
+    assert batch.masks is not None, "build refuses data without masks"
+    return batch.masks
+
+
+def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
+    """The task; SettingsError for data without masks and for no loss that says what is right."""
+    if spec.mask_classes < 2:
+        raise SettingsError("task.kind=segment learns from masks, and this data has none. docs/masks.md says how masks "
+                            "must lie beside the images; prepare.masks=off must not be set.")
+    if not options.dice and not options.entropy:
+        raise SettingsError("task.dice=0 and task.entropy=0 leave nothing that says which labels are right: give "
+                            "one of them a weight.")
+    return Segment(options, augmentation, model, spec)

@@ -1,0 +1,107 @@
+"""Contact sheets: images in rows and columns with their scale beside them, one grey scale for all, marked synthetic."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.files import write_atomically
+from radsynth.image import ImageSpec
+from radsynth.verbs._grid import display
+
+CELL = 96
+"""Pixels that an image has on the sheet at least: it is enlarged by a whole factor."""
+GAP, NOTE = 4, 18
+"""Pixels between images, and for a line of text below them."""
+DPI = 100
+NARROWEST = 480
+"""Pixels that a sheet is wide at least, for its title."""
+MARK = "Synthetic images made by radsynth. They show no patient."
+
+
+def pixels_in_words(spec: ImageSpec) -> str:
+    """Size and spacing for a caption."""
+    size = " x ".join(map(str, spec.size))
+    return f"{size} pixels" + (f" of {spec.spacing[-1]:.3g} mm" if spec.spacing else "")
+
+
+def enlarge(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(n, rows, columns[, 3]) enlarged by a whole factor to at least `CELL` pixels, by cubic interpolation."""
+    from PIL import Image as Picture
+
+    factor = max(1, math.ceil(CELL / min(pictures.shape[1:3])))
+    size = (pictures.shape[2] * factor, pictures.shape[1] * factor)
+    return np.stack([np.asarray(Picture.fromarray(one).resize(size, Picture.Resampling.BICUBIC)) for one in pictures])
+
+
+def save_sheet(rows: Sequence[NDArray[np.float32]], path: Path, *, title: str, row_names: Sequence[str],
+               column_names: Sequence[str], caption: str, notes: Sequence[Sequence[str]] | None = None,
+               mark: str = MARK) -> None:
+    """Write rows of images, each (columns, c, *space) in [-1, 1], as one PNG.
+
+    notes: a short text below each image, row by row
+    """
+    save_pictures([display(row) for row in rows], path, title=title, row_names=row_names, column_names=column_names,
+                  caption=caption, notes=notes, mark=mark)
+
+
+def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, row_names: Sequence[str],
+                  column_names: Sequence[str], caption: str, notes: Sequence[Sequence[str]] | None = None,
+                  mark: str = MARK) -> None:
+    """As `save_sheet`, of pictures (columns, height, width[, 3]); grey and colour may be mixed."""
+    from matplotlib.figure import Figure
+
+    large = [enlarge(row) for row in rows]
+    colour = any(row.ndim == 4 for row in large)
+    large = [np.repeat(row[..., None], 3, -1) if colour and row.ndim == 3 else row for row in large]
+    high, wide = large[0].shape[1:3]
+    down, across = high + GAP + (NOTE if notes else 0), wide + GAP
+    sheet = np.full((down * len(large), across * len(column_names), *large[0].shape[3:]), 255, np.uint8)
+    for r, row in enumerate(large):
+        for c, picture in enumerate(row):
+            sheet[r * down:r * down + high, c * across:c * across + wide] = picture
+    left = 20 + 7 * max((len(line) for name in row_names for line in name.split("\n")), default=0)
+    width = max(left + sheet.shape[1] + 12, NARROWEST)
+    below = _wrapped(f"{caption}\n{mark}", width)
+    top, bottom = 58, 16 + 12 * len(below.split("\n"))
+    height = top + sheet.shape[0] + bottom
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((left / width, bottom / height, sheet.shape[1] / width, sheet.shape[0] / height))
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+    axes.set_xticks([c * across + wide / 2 for c in range(len(column_names))], list(column_names), fontsize=8)
+    axes.set_yticks([r * down + high / 2 for r in range(len(large))], list(row_names), fontsize=8)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    for r, line in enumerate(notes or []):
+        for c, text in enumerate(line):
+            axes.text(c * across + wide / 2, r * down + high + 2, text, fontsize=7, ha="center", va="top")
+    figure.text(0.01, 1 - 6 / height, title, fontsize=10, weight="bold", va="top", wrap=True)
+    figure.text(0.01, 4 / height, below, fontsize=7, va="bottom", color="#444444")
+    write_atomically(path, _png(figure, title, mark))
+
+
+def _png(figure: Any, title: str, mark: str) -> bytes:
+    """The figure without transparency, which many viewers show as black, and with the mark in its header."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image as Picture
+    from PIL.PngImagePlugin import PngInfo
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    told, buffer = PngInfo(), io.BytesIO()
+    told.add_text("Title", title)
+    told.add_text("Description", mark)
+    Picture.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, format="PNG", pnginfo=told)
+    return buffer.getvalue()
+
+
+def _wrapped(text: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, max(30, int(width / 5.4))))

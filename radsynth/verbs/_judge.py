@@ -1,0 +1,75 @@
+"""The discriminator of a run, as a score of images: what it answers, and how well it tells real from synthetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from radsynth.checkpoints import load_checkpoint
+from radsynth.errors import FolderError
+from radsynth.run_folder import RunFolder
+from radsynth.verbs.generate import Sampler
+
+
+def load_discriminator(sampler: Sampler, run: Path) -> tuple[nn.Module | None, str]:
+    """The discriminator of the last good checkpoint, or None and the reason why there is none."""
+    networks = sampler.task.networks()
+    if "discriminator" not in networks:
+        return None, "This task has no discriminator, so there is nothing to ask where it looks."
+    try:
+        found = load_checkpoint(RunFolder(run).checkpoints)
+    except FolderError as error:
+        return None, str(error)
+    if found is None:
+        return None, (f"{run} has no checkpoint any more, and only checkpoints hold the discriminator: where it looks "
+                      "cannot be shown.")
+    network = networks["discriminator"]
+    network.load_state_dict(found[0]["networks"]["discriminator"])
+    return network.to(sampler.device).eval().requires_grad_(False), ""
+
+
+class Judge:
+    """Scores of images of one class: the higher, the more real. Each image is judged for itself."""
+
+    def __init__(self, discriminator: nn.Module, label: Tensor | None) -> None:
+        """label: () class index, or None."""
+        self.discriminator, self.label = discriminator, label
+        self.mixes: bool | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (n, c, *space) to scores (n,)."""
+        if self.mixes is None:
+            self.mixes = len(images) > 1 and self._depends_on_company(images.detach())
+        if self.mixes:
+            return torch.cat([self._score(image[None]) for image in images])
+        return self._score(images)
+
+    def _score(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.discriminator(images, None if self.label is None else self.label.expand(len(images)))
+        return scores.float()
+
+    @torch.no_grad()
+    def _depends_on_company(self, images: Tensor) -> bool:
+        """Whether the network looks at the batch as a whole (a layer of deviations does): then one at a time."""
+        pair = torch.stack([images[0], -images[0]])
+        return not torch.allclose(self._score(pair)[:1], self._score(images[:1]), rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def scores(discriminator: nn.Module, images: NDArray[np.float32], labels: NDArray[np.int64] | None,
+           ) -> NDArray[np.float64]:
+    """(n,) scores of images (n, c, *space) of their classes."""
+    found = []
+    for index, image in enumerate(images):
+        label = None if labels is None else torch.tensor(int(labels[index]))
+        found.append(float(Judge(discriminator, label)(torch.from_numpy(image[None]))[0]))
+    return np.asarray(found)
+
+
+def separation(real: NDArray[np.float64], synthetic: NDArray[np.float64]) -> float:
+    """Area under the ROC curve with which the scores tell real from synthetic: 0.5 is not at all."""
+    return float((np.sign(real[:, None] - synthetic[None]) / 2 + 0.5).mean())

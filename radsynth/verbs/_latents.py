@@ -1,0 +1,152 @@
+"""The code behind an image: what a generator's first layer sees, where it is drawn from, how it may be moved.
+
+A generator conditions, normalises or maps its noise before the first layer (or, in a style network, before every layer:
+its w space). Codes are taken and put in right there, so that one account serves every network: linear directions act
+linearly, and the class and the noise of an image are both in its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch
+from radsynth.errors import SettingsError
+from radsynth.models._equalised import EqualisedLinear
+from radsynth.tasks import takes_images
+from radsynth.verbs.generate import CHUNK, Sampler
+
+ON_A_SPHERE = 1e-3
+"""Codes whose lengths vary by less than this share lie on a sphere, and stay on it when they are moved."""
+STUDIED = 256
+"""Codes that the length, the mean and the spread of codes are taken from."""
+
+
+class LatentSpace:
+    """Codes (n, length) of a network that draws images from noise. Nothing here is random but by (seed, item)."""
+
+    def __init__(self, network: nn.Module, classes: int = 0) -> None:
+        """SettingsError for a network without a first linear layer on its noise."""
+        self.network, self.classes = network.eval().requires_grad_(False), classes
+        self.latent = int(cast(int, getattr(network, "latent", 0)))
+        self.mapped = isinstance(getattr(network, "mapping", None), nn.Module)
+        self.layers = self._first_layers()
+        self.device = next(network.parameters()).device
+        codes = self.codes(self.latents(range(STUDIED), 0), self.classes_of(STUDIED))
+        self.length = codes.shape[1]
+        lengths = codes.norm(dim=1)
+        self.radius = float(lengths.mean()) if lengths.std() < ON_A_SPHERE * lengths.mean() else None
+
+    @classmethod
+    def of_run(cls, sampler: Sampler, run: Path) -> LatentSpace:
+        """Of a trained run; SettingsError for a task that takes images."""
+        if takes_images(sampler.task) or not hasattr(sampler.network, "latent"):
+            raise SettingsError(f"{run} does not draw images from noise alone, so it has no latent directions. "
+                                "Give a run of task.kind synthesis or autoencode.")
+        names = sampler.spec.labels
+        return cls(sampler.network, len(names) if len(names) > 1 else 0)
+
+    def _first_layers(self) -> list[nn.Module]:
+        """The linear layers that see the code: every style layer of a style network, else the first of all."""
+        linear = [(name, module) for name, module in self.network.named_modules()
+                  if isinstance(module, nn.Linear | EqualisedLinear) and not name.startswith("mapping.")]
+        fitting: list[nn.Module] = [module for _, module in linear if module.weight.shape[1] == self.latent]
+        if not fitting:
+            raise SettingsError("This network has no linear layer on its noise, so it has no latent directions.")
+        return fitting if self.mapped else fitting[:1]
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """(outputs, length): the weights of the layers that see the code, one below the other, as they are used."""
+        parts = [cast(Tensor, layer.weight) * float(cast(float, getattr(layer, "scale", 1.0))) for layer in self.layers]
+        return torch.cat([part.detach().double().cpu() for part in parts]).numpy()
+
+    def latents(self, items: range, seed: int) -> Tensor:
+        """Noise (n, latent) of images `items`: the same that `generate` draws for them."""
+        return Batch(images=torch.empty(len(items), 0), seed=seed, items=tuple(items)).normal(
+            "latent", self.latent).to(self.device)
+
+    def classes_of(self, n: int, label: int | None = None) -> Tensor | None:
+        """Class indices (n,): one class, or every class in turn; None for a network without classes."""
+        if not self.classes:
+            return None
+        numbers = torch.arange(n) % self.classes if label is None else torch.full((n,), label)
+        return numbers.to(self.device)
+
+    @torch.no_grad()
+    def codes(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(n, latent) noise and (n,) classes to codes (n, length)."""
+        seen: list[Tensor] = []
+
+        def keep(module: nn.Module, given: tuple[Any, ...]) -> None:
+            seen.append(given[0].detach().clone())
+
+        handle = self.layers[0].register_forward_pre_hook(keep)
+        try:
+            for rows in _chunks(len(latents)):
+                self.network(latents[rows], None if labels is None else labels[rows])
+        finally:
+            handle.remove()
+        return torch.cat(seen).float()
+
+    def images(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Codes (n, length) and their classes to images (n, c, *space) in [-1, 1]; gradients flow back to the codes."""
+        parts = []
+        for rows in _chunks(len(codes)):
+            with self._put_in(codes[rows]):
+                blank = torch.ones(len(codes[rows]), self.latent, device=self.device)
+                parts.append(self.network(blank, None if labels is None else labels[rows]))
+        return torch.cat(parts)
+
+    @contextmanager
+    def _put_in(self, codes: Tensor) -> Iterator[None]:
+        def replace(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (codes, *given[1:])
+
+        handles = [layer.register_forward_pre_hook(replace) for layer in self.layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def place(self, codes: Tensor) -> Tensor:
+        """Moved codes, back on the sphere that the network knows; unchanged for a network without one."""
+        return codes if self.radius is None else codes * (self.radius / codes.norm(dim=1, keepdim=True).clamp_min(1e-9))
+
+    def move(self, codes: Tensor, direction: NDArray[np.float64], steps: float) -> Tensor:
+        """Codes (n, length) moved by `steps` along a direction (length,)."""
+        return self.place(codes + steps * torch.from_numpy(direction).to(codes))
+
+    def truncate(self, codes: Tensor, centre: Tensor, truncation: float) -> Tensor:
+        """Codes drawn towards their mean: 1 leaves them, 0 is the mean (Karras et al. 2019, appendix B).
+
+        They leave the sphere on purpose: shorter codes make weaker features, hence more typical images.
+        """
+        return centre + truncation * (codes - centre)
+
+    def between(self, first: Tensor, last: Tensor, steps: int) -> Tensor:
+        """Codes (steps, length) on the way from one code (length,) to another, ends included: a great circle.
+
+        Lengths go over evenly (Shoemake 1985). A straight way where the two point in opposite or equal directions.
+        """
+        shares = torch.linspace(0, 1, steps, device=first.device)[:, None]
+        lengths = first.norm() * (1 - shares) + last.norm() * shares
+        start, end = first / first.norm(), last / last.norm()
+        angle = torch.acos((start @ end).clamp(-1, 1))
+        if float(torch.sin(angle)) < 1e-4:
+            return first * (1 - shares) + last * shares
+        turned = torch.sin((1 - shares) * angle) * start + torch.sin(shares * angle) * end
+        way: Tensor = turned / torch.sin(angle) * lengths
+        return way
+
+
+def _chunks(n: int, size: int = 4 * CHUNK) -> list[slice]:
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

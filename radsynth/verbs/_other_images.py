@@ -1,0 +1,52 @@
+"""Images from outside of a prepared folder, brought to the size and the grey scale of a run's images."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap, Prepared
+from radsynth.datasets import recognise
+from radsynth.errors import DataError
+from radsynth.image import ImageSpec
+from radsynth.settings import resolve
+from radsynth.verbs.prepare import prepare
+
+
+@contextmanager
+def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks: bool = False,
+                 ) -> Iterator[tuple[Prepared, NDArray[np.float32]]]:
+    """A folder or file of images, prepared like those of `spec`, and their values (n, c, *space) in [-1, 1].
+
+    What radsynth wrote (a samples.csv lies beside it) is on the scale of `intensity` already; other images are mapped
+    as the real ones were. The prepared folder lasts as long as the `with` statement. DataError for other shapes.
+    """
+    ours = (path / "samples.csv").exists() and intensity.method == "percentiles"
+    options: dict[str, Any] = {"size": list(spec.size), "train": 1.0, "validation": 0.0, "official": False,
+                               "masks": "auto" if masks else "off", "intensity": intensity.method,
+                               "channels": "grey" if len(spec.channels) == 1 else "keep"}
+    if intensity.method == "window":
+        options["window"] = [intensity.low, intensity.high]
+    if ours:
+        options["percentiles"] = [0, 100]
+    data = {"kind": recognise(path), "path": str(path)}
+    if data["kind"] == "folder" and spec.dimensions == 3:
+        data["plane"] = "volume"
+    settings = resolve({"data": data, "prepare": options}, sections=("data", "prepare"))
+    with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
+        made = prepare(settings.section("data"), Path(temporary) / "images", settings=settings)
+        images = made.images(np.arange(len(made.rows), dtype=np.int64))
+        if ours:
+            ends = np.asarray([(row.low, row.high) for row in made.rows], np.float32)
+            low, high = (end.reshape(-1, *[1] * (images.ndim - 1)) for end in ends.T)
+            images = intensity.to_network(intensity.encode((images + 1) / 2 * (high - low) + low))
+        if images.shape[1:] != (len(spec.channels), *spec.size):
+            raise DataError(f"The images in {path} have the shape {images.shape[1:]} (channels, *size), those of the "
+                            f"run {(len(spec.channels), *spec.size)}.")
+        yield made, images

@@ -1,0 +1,102 @@
+"""Measures a segmentation run on patients that training never saw, beside segmentations that learn no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError
+from radsynth.metrics._overlap import dice, hausdorff_95
+from radsynth.progress import track
+from radsynth.verbs._doubts import limits
+from radsynth.verbs._label_baselines import Labels, Method, label_baselines
+from radsynth.verbs._paired import CHUNK, FITTED, OWN, SHOWN, _rows, _spread, _write
+from radsynth.verbs._registration import Found, _number
+from radsynth.verbs._segmenter import DOUBT, Segmenter, unsteadiness
+
+Images = NDArray[np.float32]
+
+
+def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500,
+                          repetitions: int = 30, seed: int = 0) -> dict[str, Any]:
+    """Measure label maps against the masks of at most `images` images of the test split.
+
+    Returns what results.json holds, as `evaluate_pairs` does: for each label Dice and the 95th percentile of the
+    Hausdorff distance, over the images that truly have the label, and how often it is found where it is not.
+    """
+    segmenter = Segmenter(run)
+    try:
+        rows, split = _rows(prepared, images, seed)
+    except DataError as error:
+        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
+        return {"version": 1, "measurements": [], "refused": refused}
+    fitted = _spread(prepared.indices("train"), FITTED)
+    methods: dict[str, Method] = {OWN: lambda given: segmenter.network_of(given, "")[:, 0].astype(np.uint8)}
+    methods |= label_baselines(prepared.images(fitted), prepared.stored(fitted, "masks"))
+    made: dict[str, list[Labels]] = {name: [] for name in methods}
+    unsteady: list[NDArray[np.float64]] = []
+    for first in track(range(0, len(rows), CHUNK), None, "measuring segmentations"):
+        given = prepared.images(rows[first:first + CHUNK])
+        for name, method in methods.items():
+            made[name].append(method(given))
+        unsteady.append(unsteadiness(lambda near: segmenter.network_of(near, ""), given, made[OWN][-1][:, None]))
+    results = {name: np.concatenate(parts) for name, parts in made.items()}
+    truths = prepared.stored(rows, "masks")
+    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    numbers = _numbers(results, truths, prepared)
+    document: dict[str, Any] = {
+        "version": 1, "measurements": [], "refused": [], "limits": limits({DOUBT: np.concatenate(unsteady)}),
+        "pairs": {
+            "task": segmenter.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
+            "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
+            "columns": ["given", *methods, "truth"],
+            "numbers": [_number(found, patients, repetitions, seed) for found in numbers]}}
+    if out is not None:
+        _write(Path(out), document, _pictures(prepared, rows[:SHOWN], results, truths))
+    return document
+
+
+def _numbers(results: dict[str, Labels], truths: Labels, prepared: Prepared) -> list[Found]:
+    """Every number of every label that the truth has anywhere, an image each, NaN where it does not count."""
+    spacing = prepared.spec.spacing
+    values = [value for value in range(1, prepared.spec.mask_classes) if (truths == value).any()]
+    there = np.stack([_has(truths, value) for value in values], axis=1) if values else np.zeros((len(truths), 0), bool)
+    overlaps = {name: np.where(there, dice(made, truths, values), np.nan) for name, made in results.items()}
+    far = {name: np.where(there, hausdorff_95(made, truths, values, spacing), np.nan)
+           for name, made in results.items()}
+    found = []
+    for k, value in enumerate(values):
+        found.append(Found(
+            name=f"dice_{value}", title=f"Overlap of label {value} (Dice)", unit="", better="higher",
+            values={name: table[:, k] for name, table in overlaps.items()},
+            meaning="How well the label covers the true one, in the images that have it; 1 is the same place."))
+        found.append(Found(
+            name=f"hausdorff_95_{value}", title=f"Distance of borders of label {value} (Hausdorff, 95 %)",
+            unit="mm" if spacing else "pixels", better="lower",
+            values={name: table[:, k] for name, table in far.items()},
+            meaning="How far apart the borders are where they are far apart; a label that is not found counts as the "
+                    "image's diagonal."))
+        if not there[:, k].all():
+            invented = {name: np.where(there[:, k], np.nan, 100.0 * _has(made, value))
+                        for name, made in results.items()}
+            found.append(Found(
+                name=f"invented_{value}", title=f"Label {value} where there is none", unit="% of the images",
+                better="lower", values=invented, meaning="How often images without the label are given some of it."))
+    return found
+
+
+def _has(labels: Labels, value: int) -> NDArray[np.bool_]:
+    """(n,) whether an image has a label."""
+    return np.asarray((labels == value).any(tuple(range(1, labels.ndim))))
+
+
+def _pictures(prepared: Prepared, rows: NDArray[np.int64], results: dict[str, Labels], truths: Labels) -> Images:
+    """(n, columns, *space) in [-1, 1]: images, label maps as shades; of volumes the middle slice."""
+    top = max(1, prepared.spec.mask_classes - 1)
+    maps = [labels[:len(rows)].astype(np.float32) * (2 / top) - 1 for labels in (*results.values(), truths)]
+    shown = np.stack([prepared.images(rows)[:, 0], *maps], axis=1)
+    return shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]

@@ -1,0 +1,48 @@
+"""The chart of a utility study: score on unseen real patients over the share of real training patients."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from radsynth.files import write_atomically
+
+LOOKS = {
+    "real": ("#1b6ca8", "o", "real"),
+    "augmented": ("#0b8457", "s", "real, classical augmentation"),
+    "both": ("#b5530b", "^", "real and synthetic"),
+    "synthetic": ("#6d597a", "D", "synthetic alone"),
+}
+"""Colour, marker and name of every arm; told apart without colour too."""
+
+
+def save_chart(document: dict[str, Any], path: Path) -> None:
+    """Write the PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=130)
+    axes = figure.subplots()
+    shares = document["shares"]
+    for offset, (arm, (colour, marker, name)) in enumerate(LOOKS.items()):
+        lines = [line for line in document["arms"] if line["arm"] == arm]
+        places = [index + 0.09 * (offset - 1.5) for index in range(len(shares))]
+        values = [100 * line["value"] for line in lines]
+        spread = [[100 * (line["value"] - line["low"]) for line in lines],
+                  [100 * (line["high"] - line["value"]) for line in lines]]
+        axes.errorbar(places, values, yerr=spread, color=colour, marker=marker, capsize=3, linewidth=1.2,
+                      linestyle="none" if arm == "synthetic" else "-", label=name)
+    real = {line["share"]: line for line in document["arms"] if line["arm"] == "real"}
+    axes.set_xticks(range(len(shares)), [f"{100 * s:g} %\n{real[s]['images']} images\n{real[s]['patients']} patients"
+                                         for s in shares], fontsize=9)
+    axes.set_xlabel("share of the real training patients", fontsize=9)
+    axes.set_ylabel(f"{document['metric']}, %\non {document['test']['patients']} unseen real patients", fontsize=9)
+    if document["chance"]:
+        axes.axhline(100 * document["chance"], color="#777777", linewidth=0.8, linestyle=":", label="chance")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,164 @@
+"""Audits privacy: whether synthetic images are copies of training images, and what they betray of who was in training.
+
+Every attack stands beside a control (the same attack on patients of whom nobody was in training) and a baseline (an
+attacker without the synthetic images). What the audit cannot promise is told with it: see docs/privacy.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError, FolderError
+from radsynth.files import write_atomically
+from radsynth.metrics._features import Rows
+from radsynth.run_folder import RunFolder
+from radsynth.settings import settings as settings_section
+from radsynth.verbs._audit_attacks import Attack, Side, attacks
+from radsynth.verbs._audit_copies import Copies, find_copies
+from radsynth.verbs._audit_words import LIMITS, verdict
+from radsynth.verbs._grid import save_grid
+from radsynth.verbs._synthetic import read_synthetic
+
+
+@settings_section
+class Settings:
+    """The privacy audit."""
+
+    images: int = Field(default=1000, ge=50, le=5000)
+    """Held-out images, and as many training images, that the attacks are tried on at most."""
+    training_images: int = Field(default=20000, ge=50)
+    """Training images searched for copies at most, drawn at random."""
+    synthetic_images: int = Field(default=2000, ge=50)
+    """Synthetic images looked at, at most."""
+    pairs: int = Field(default=12, ge=0, le=200)
+    """Closest pairs of a synthetic and a training image to keep as pictures."""
+    real_pictures: bool = True
+    """Keep pictures of real images. Turn it off for a run folder that may leave the building."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the draws of images and patients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the audit found. audit: the file that holds all of it.
+
+    passed: no attack with the images alone was better than its control and baseline, and there are no more copies than
+    chance gives; None when copies could not be looked for or no attack could be tried
+    refused: what could not be tried, with the reason
+    """
+
+    audit: Path
+    verdict: str
+    passed: bool | None
+    copies: Copies | None
+    attacks: list[Attack]
+    refused: list[dict[str, str]]
+    limits: list[str]
+
+    def table(self) -> dict[str, Any]:
+        """What a reader needs at once; `audit` has the rest."""
+        numbers = [(attack.title, "AUC", part, getattr(attack, part).auc)
+                   for attack in self.attacks for part in ("main", "control", "baseline")]
+        numbers += [(attack.title, "found at 1 % false alarms", "main", attack.main.hits) for attack in self.attacks]
+        if self.copies:
+            numbers = [("Copies", "share", "main", self.copies.share),
+                       *(("Closer to training", "share", one.by.partition(",")[0], one.closer)
+                         for one in self.copies.nearness), *numbers]
+        rows = [{"attack": title, "number": number, "of": of, "value": estimate.value, "low": estimate.low,
+                 "high": estimate.high} for title, number, of, estimate in numbers]
+        return {"verdict": self.verdict, "audit": self.audit, "numbers": rows,
+                "not_tried": [{"title": line["title"], "reason": line["reason"]} for line in self.refused],
+                "limits": self.limits}
+
+
+def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None = None) -> Result:
+    """Attack the synthetic data set of a run; writes RUN/audit.json and RUN/pictures/audit_pairs.npy and .png.
+
+    synthetic: what `generate` wrote, RUN/synthetic by default; RUN/data must hold the prepared data of the training.
+    Raises FolderError for folders that are none of this, DataError for images that cannot be compared.
+    """
+    options, folder = settings or Settings(), RunFolder(Path(run))
+    prepared = _data(folder)
+    made = read_synthetic(Path(synthetic) if synthetic else folder.path / "synthetic", prepared.spec,
+                          prepared.intensity)
+    generator = np.random.default_rng(options.seed)
+    made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]
+    held_out = np.concatenate([prepared.indices(split) for split in ("validation", "test")])
+    training = prepared.indices("train")
+    patients = np.unique([row.patient for row in prepared.rows], return_inverse=True)[1]
+
+    def side(rows: NDArray[np.int64], most: int) -> Side:
+        rows = np.sort(generator.permutation(rows)[:most])
+        return Side(prepared=prepared, rows=rows, patients=patients[rows])
+
+    others, searched = side(held_out, options.images), side(training, options.training_images)
+    members = side(searched.rows, len(others))
+    refused: list[dict[str, str]] = []
+    copies = _copies(made, searched, others, refused)
+    tried = attacks(folder, made, members, others, refused, seed=options.seed)
+    text, passed = verdict(copies, tried, refused)
+    result = Result(audit=folder.path / "audit.json", verdict=text, passed=passed, copies=copies, attacks=tried,
+                    refused=refused, limits=list(LIMITS))
+    context = {"synthetic_images": len(made), "held_out_images": len(others), "members": len(members),
+               "held_out_patients": len(np.unique(others.patients)), "training_searched": len(searched),
+               "training_images": len(training), "data_hash": prepared.manifest.data_hash, "seed": options.seed,
+               "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement"}
+    _write(folder.path, result, context, made, searched, options)
+    return result
+
+
+def _data(folder: RunFolder) -> Prepared:
+    """The run's own prepared data."""
+    place = folder.path / "data"
+    if not (place / "manifest.json").exists():
+        raise FolderError(
+            f"{place} does not hold the prepared data that the run was trained on; the audit needs it. "
+            f"'radsynth run' leaves it there; after 'radsynth train DATA {folder.path}' copy or link DATA to {place}."
+        )
+    prepared = Prepared(place)
+    if folder.begun and folder.description()["data_hash"] != prepared.manifest.data_hash:
+        raise FolderError(f"{place} is not the data that {folder.path} was trained on. Put that data there.")
+    return prepared
+
+
+def _copies(made: Rows, searched: Side, others: Side, refused: list[dict[str, str]]) -> Copies | None:
+    try:
+        return find_copies(made, searched, others)
+    except DataError as error:
+        refused.append({"name": "copies", "title": "Copies", "reason": str(error)})
+        return None
+
+
+def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[np.float32], searched: Side,
+           options: Settings) -> None:
+    """Pictures first, audit.json last."""
+    pictures = folder / "pictures"
+    for old in ("audit_pairs.npy", "audit_pairs.png"):
+        (pictures / old).unlink(missing_ok=True)
+    pairs = result.copies.pairs[: options.pairs] if result.copies else []
+    if pairs and options.real_pictures:
+        left = made[np.asarray([pair.synthetic for pair in pairs])]
+        right = searched[np.asarray([pair.training for pair in pairs])]
+        both = np.stack([left, right], axis=1)
+        pictures.mkdir(parents=True, exist_ok=True)
+        temporary = pictures / ".audit_pairs.npy"
+        np.save(temporary, np.clip(np.rint((both + 1) * 127.5), 0, 255).astype(np.uint8), allow_pickle=False)
+        temporary.replace(pictures / "audit_pairs.npy")
+        save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2)
+    document: dict[str, Any] = {"version": 1, "verdict": result.verdict, "passed": result.passed,
+                                "copies": dataclasses.asdict(result.copies) if result.copies else None,
+                "attacks": [dataclasses.asdict(attack) for attack in result.attacks],
+                "refused": result.refused, "limits": result.limits, "context": context}
+    if document["copies"]:
+        document["copies"]["pairs"] = [dataclasses.asdict(pair) | {"training": int(searched.rows[pair.training])}
+                                       for pair in pairs]
+    write_atomically(folder / "audit.json", json.dumps(document, indent=1))

@@ -1,0 +1,93 @@
+"""Controls a generator: truncation, ways between images, and latent directions with their measured effects.
+
+A direction is worth what it does: along each one every attribute is measured on fresh images, the wanted one and the
+side effects, with an interval. Closed form: Shen and Zhou 2021; principal: Härkönen et al. 2020; of an attribute by
+regression, and freed of the others: Shen et al. 2020 (InterFaceGAN).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radsynth.errors import FolderError, SettingsError
+from radsynth.files import write_atomically
+from radsynth.progress import Progress
+from radsynth.verbs._control_pictures import save_sheets
+from radsynth.verbs._control_words import sentences
+from radsynth.verbs._latents import LatentSpace
+from radsynth.verbs._steering import (
+    MEASURED,
+    Direction,
+    Study,
+    find_directions,
+    latent_space,
+    measure_effects,
+    render,
+    study,
+    truncation_sweep,
+    walk,
+)
+from radsynth.verbs.generate import Sampler
+
+__all__ = ["Direction", "Study", "control", "find_directions", "latent_space", "measure_effects", "render", "study",
+           "truncation_sweep", "walk"]
+
+
+def control(run: Path, out: Path | None = None, *, label: str | None = None, seed: int = 0) -> dict[str, Any]:
+    """Find and measure directions; writes OUT/control.json, OUT/directions.npz and contact sheets (PNG).
+
+    out: default RUN/control; label: the class whose images are moved, default every class in turn
+    Raises SettingsError for a run without noise or a class that it does not know, FolderError for no run.
+    """
+    run = Path(run)
+    sampler = Sampler(run)
+    names = sampler.spec.labels
+    if label is not None and label not in names:
+        raise SettingsError(f"label={label!r} is no class of this run; there are: {', '.join(names) or 'none'}.")
+    space = LatentSpace.of_run(sampler, run)
+    chosen = names.index(label) if label is not None and space.classes else None
+    place = Path(out) if out is not None else run / "control"
+    with Progress(None, "looking for directions") as progress:
+        of = study(space, label=chosen, seed=seed)
+        progress.update(len(of.codes), "images drawn")
+        plain = find_directions(of, label=chosen or 0)
+    found = []
+    with Progress(len(plain), "measuring effects", "directions") as progress:
+        for number, direction in enumerate(plain):
+            if direction.kind == "class":
+                direction = dataclasses.replace(direction, name=f"{names[chosen or 0]} to {names[int(direction.name)]}")
+            found.append(measure_effects(of, direction, seed=seed, label=chosen))
+            progress.update(number + 1)
+    swept, variety = truncation_sweep(of)
+    document: dict[str, Any] = {
+        "version": 1, "weights": sampler.facts["sha256"], "seed": seed, "label": label, "virtual": sampler.spec.virtual,
+        "space": {"length": space.length, "kind": "style (w)" if space.mapped else "what the first layer sees",
+                  "on_a_sphere": space.radius is not None},
+        "attributes": [{"name": one.name, "unit": one.unit, "meaning": one.meaning,
+                        "mean": float(of.values[:, k].mean()), "deviation": float(of.values[:, k].std())}
+                       for k, one in enumerate(of.attributes)],
+        "truncation": variety, "directions": [one.to_json() for one in found],
+        "sampled": len(of.codes), "measured": MEASURED,
+    }
+    document["words"] = sentences(document)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{place} could not be written: {error.strerror}.") from None
+    document["pictures"] = save_sheets(place, of, found, swept, variety, sampler.spec, seed, chosen)
+    _save_vectors(place / "directions.npz", found)
+    write_atomically(place / "control.json", json.dumps(document, indent=1))
+    return document
+
+
+def _save_vectors(path: Path, found: list[Direction]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, names=np.asarray([one.name for one in found]), kinds=np.asarray([one.kind for one in found]),
+             vectors=np.stack([one.vector for one in found]), steps=np.asarray([one.step for one in found]))
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,229 @@
+"""Explains a generator by single images: inversion, counterfactual pairs, where its discriminator looks."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from radsynth.arrays import Prepared
+from radsynth.errors import FolderError
+from radsynth.files import write_atomically
+from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
+from radsynth.progress import Progress, track
+from radsynth.verbs import _directions as directions_of
+from radsynth.verbs._attribution import completeness_gap, integrated_gradients, occlusion
+from radsynth.verbs._explain_pictures import save_pictures_of
+from radsynth.verbs._explain_sources import given_images, guess_classes, made_images, prepared_data
+from radsynth.verbs._explain_words import sentences
+from radsynth.verbs._explained import Explained, Given
+from radsynth.verbs._inversion import Inversion, invert, layer_features
+from radsynth.verbs._judge import Judge, load_discriminator, scores, separation
+from radsynth.verbs._latents import LatentSpace
+from radsynth.verbs._steering import Study, freed, render, study
+from radsynth.verbs.generate import Sampler
+
+JUDGED = 200
+"""Held-out and synthetic images on which the discriminator is tried."""
+PARTS = {2: 8, 3: 4}
+"""Windows of occlusion side by side, in 2-D and 3-D; they overlap by half, so there are up to 225 or 343 of them."""
+SHIFT = 2.0
+"""Steps along an attribute's direction that make a counterfactual."""
+FOLLOWS = 0.05
+"""R^2 from which an attribute follows from the code well enough to be changed."""
+
+Array = NDArray[np.float32]
+
+
+def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, label: str | None = None,
+            data: Path | None = None, seed: int = 0, starts: int = 4, steps: int = 200) -> dict[str, Any]:
+    """Explain by single images; writes OUT/explain.json, OUT/explain.npz (codes and maps) and pictures (PNG).
+
+    images: files or folders of real images; without any, held-out images of the prepared data (`data`, or RUN/data)
+    label: their class; guessed without it. out: default RUN/explain. starts, steps: of the search for codes
+    Raises SettingsError for a run without noise or an unknown class, DataError and FolderError for images or folders.
+    """
+    run = Path(run)
+    sampler = Sampler(run)
+    space = LatentSpace.of_run(sampler, run)
+    prepared = prepared_data(run, data)
+    real = given_images(sampler, images, label, prepared, seed)
+    if real.assumed:
+        real = guess_classes(space, real, seed)
+    discriminator, reason = load_discriminator(sampler, run)
+    made = made_images(sampler, seed)
+    of = study(space, seed=seed)
+    with Progress(2 * steps, "looking for codes", "steps") as progress:
+        searched = [_search(space, one, discriminator, starts, steps, seed, partial(_report, progress, k * steps))
+                    for k, one in enumerate((real, made))]
+    explained = [_explain(sampler, space, of, discriminator, one, found)
+                 for one, found in zip((real, made), searched, strict=True)]
+    document: dict[str, Any] = {
+        "version": 1, "weights": sampler.facts["sha256"], "virtual": sampler.spec.virtual, "seed": seed,
+        "search": {"starts": starts, "steps": steps, "features": "discriminator" if discriminator else "none"},
+        "discriminator": _trial(sampler, discriminator, reason, prepared, seed),
+        "images": [line for one in explained for line in _lines(one, sampler.spec.labels)],
+    }
+    document["words"] = sentences(document)
+    place = Path(out) if out is not None else run / "explain"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{place} could not be written: {error.strerror}.") from None
+    document["pictures"] = save_pictures_of(place, explained, sampler.spec)
+    _save_arrays(place / "explain.npz", explained)
+    write_atomically(place / "explain.json", json.dumps(document, indent=1))
+    return document
+
+
+def is_output(path: Path) -> bool:
+    """Whether the last path on a command line is the folder to write: a name that no image has, with nothing in it."""
+    if path.is_dir():
+        return (path / "explain.json").exists() or not any(path.iterdir())
+    return not path.exists() and not path.suffix
+
+
+def _report(progress: Progress, before: int, done: int) -> None:
+    progress.update(before + done)
+
+
+def _classes(space: LatentSpace, given: Given) -> Tensor | None:
+    return torch.from_numpy(given.labels).to(space.device) if space.classes else None
+
+
+def _search(space: LatentSpace, given: Given, discriminator: nn.Module | None, starts: int, steps: int, seed: int,
+            step_done: Callable[[int], None]) -> Inversion:
+    features = layer_features(discriminator) if discriminator is not None else None
+    return invert(space, torch.from_numpy(given.images).to(space.device), _classes(space, given), features=features,
+                  starts=starts, steps=steps, seed=seed, step_done=step_done)
+
+
+def _explain(sampler: Sampler, space: LatentSpace, of: Study, discriminator: nn.Module | None, given: Given,
+             found: Inversion) -> Explained:
+    counterfactuals, changes = _counterfactuals(space, of, found.codes, _classes(space, given), sampler.spec.labels)
+    quality = [_quality(given.images[k:k + 1], found.images[k:k + 1], found.nearest[k:k + 1], of.images)
+               for k in range(len(given.images))]
+    plain = Explained(given=given, inversion=found, quality=quality, counterfactuals=counterfactuals, changes=changes)
+    return plain if discriminator is None else _attribute(space, of, discriminator, plain)
+
+
+def _quality(truth: Array, redrawn: Tensor, nearest: Tensor, drawn: Array) -> dict[str, float]:
+    """Errors of the redrawn image, of the nearest image drawn, and of the mean image, which needs no generator."""
+    def array(images: Tensor) -> Array:
+        return np.asarray(images.detach().float().clamp(-1, 1).cpu().numpy(), dtype=np.float32)
+
+    mean = drawn.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
+    return {
+        "absolute_error": float(absolute_error(array(redrawn), truth)[0]),
+        "psnr": float(peak_signal_to_noise(array(redrawn), truth)[0]),
+        "ssim": float(structural_similarity(array(redrawn), truth)[0]),
+        "nearest_absolute_error": float(absolute_error(array(nearest), truth)[0]),
+        "nearest_ssim": float(structural_similarity(array(nearest), truth)[0]),
+        "mean_image_absolute_error": float(absolute_error(mean, truth)[0]),
+    }
+
+
+def _counterfactuals(space: LatentSpace, of: Study, codes: Tensor, labels: Tensor | None, names: tuple[str, ...],
+                     ) -> tuple[Array, tuple[str, ...]]:
+    """Each image as it would be otherwise: of the other classes, or with more of an attribute; (n, m, c, *space).
+
+    Another class moves the code by the difference of the classes' mean codes and tells the network the class.
+    """
+    if labels is None:
+        plain = of.codes.double().cpu().numpy()
+        made, told = [], []
+        fits = [directions_of.regress(plain, of.values[:, index]) for index in range(len(of.attributes))]
+        bases = np.stack([vector for vector, _ in fits])
+        for index, one in enumerate(of.attributes):
+            vector = freed(bases, index)  # or all of them would show what attributes have in common
+            if fits[index][1] > FOLLOWS and np.linalg.norm(vector) > 0:
+                step = SHIFT * directions_of.spread(plain, vector)
+                made.append(render(space, space.move(codes, vector, step), None))
+                told.append(f"more {one.name}")
+        empty = np.zeros((len(codes), 0, *of.images.shape[1:]), np.float32)
+        return (np.stack(made, axis=1) if made else empty), tuple(told)
+    centres = torch.stack([of.codes[torch.as_tensor(of.groups == label)].mean(0) for label in range(space.classes)])
+    made = []
+    for other in range(space.classes):
+        target = torch.full_like(labels, other)
+        made.append(render(space, space.place(codes - centres[labels] + centres[other]), target))
+    return np.stack(made, axis=1), names
+
+
+def _attribute(space: LatentSpace, of: Study, discriminator: nn.Module, plain: Explained) -> Explained:
+    """Attributions against the mean synthetic image of the class: what makes this image other than the typical."""
+    given, groups = plain.given, of.groups
+    gradients, occlusions, gaps, found = [], [], [], []
+    pairs = list(zip(given.images, given.labels, strict=True))
+    for image, label in track(pairs, label=f"asking the discriminator about {given.kind}", unit="images"):
+        own = of.images if groups is None else of.images[groups == label]
+        typical = torch.from_numpy(own.mean(0, dtype=np.float64).astype(np.float32)).to(space.device)
+        judge = Judge(discriminator, torch.tensor(int(label), device=space.device) if space.classes else None)
+        one = torch.from_numpy(image[None]).to(space.device)
+        maps = integrated_gradients(judge, one, typical)
+        gaps.append(float(completeness_gap(judge, one, typical, maps)[0]))
+        window = max(2, min(image.shape[1:]) // PARTS[image.ndim - 1])
+        occlusions.append(occlusion(judge, one, typical, window, max(1, window // 2))[0].numpy())
+        gradients.append(maps[0].cpu().numpy())
+        with torch.no_grad():
+            found.append(float(judge(one)[0]))
+    return dataclasses.replace(plain, scores=found, gaps=gaps, gradients=np.stack(gradients).astype(np.float32),
+                               occlusions=np.stack(occlusions).astype(np.float32))
+
+
+def _trial(sampler: Sampler, discriminator: nn.Module | None, reason: str, prepared: Prepared | None, seed: int,
+           ) -> dict[str, Any]:
+    """Whether the discriminator can tell held-out real images from synthetic ones at all."""
+    if discriminator is None:
+        return {"there": False, "reason": reason}
+    document: dict[str, Any] = {"there": True, "auc_held_out_against_synthetic": None, "images": 0}
+    if prepared is not None:
+        rows = prepared.indices("test" if len(prepared.indices("test")) else "validation")
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:JUDGED])
+        if len(rows) >= 20:
+            chunks = list(sampler.images(3000, len(rows), seed=seed))
+            made, labels = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+            several = len(sampler.spec.labels) > 1
+            real = scores(discriminator, prepared.images(rows), prepared.labels(rows) if several else None)
+            fake = scores(discriminator, np.clip(made, -1, 1), labels if several else None)
+            document |= {"auc_held_out_against_synthetic": separation(real, fake), "images": len(rows)}
+    return document
+
+
+def _lines(one: Explained, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What explain.json holds of every image."""
+    lines = []
+    for k, name in enumerate(one.given.names):
+        label = int(one.given.labels[k])
+        lines.append({
+            "name": name, "kind": one.given.kind, "label": names[label] if 0 <= label < len(names) else "",
+            "label_assumed": one.given.assumed, **one.quality[k], "loss": float(one.inversion.loss[k]),
+            "spread_of_starts": float(one.inversion.spread[k]), "changes": list(one.changes),
+            "score": one.scores[k] if one.scores else None, "completeness_gap": one.gaps[k] if one.gaps else None,
+        })
+    return lines
+
+
+def _save_arrays(path: Path, explained: list[Explained]) -> None:
+    """Codes, given and redrawn images, counterfactuals and maps, real images before synthetic ones."""
+    arrays = {
+        "names": np.asarray([name for one in explained for name in one.given.names]),
+        "codes": np.concatenate([one.inversion.codes.cpu().numpy() for one in explained]),
+        "redrawn": np.concatenate([one.inversion.images.cpu().numpy() for one in explained]),
+        "counterfactuals": np.concatenate([one.counterfactuals for one in explained]),
+    }
+    if all(one.gradients is not None for one in explained):
+        arrays["gradients"] = np.concatenate([one.gradients for one in explained if one.gradients is not None])
+        arrays["occlusions"] = np.concatenate([one.occlusions for one in explained if one.occlusions is not None])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getvalue())

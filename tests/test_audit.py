@@ -1,0 +1,200 @@
+"""The audit: planted copies are found, a clean generator passes, attacks find members and nothing where nothing is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError, FolderError
+from radsynth.metrics._privacy_attacks import Scores, area, hits_at, strength, threshold
+from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
+from radsynth.settings import resolve
+from radsynth.verbs._copy_filter import CopyFilter
+from radsynth.verbs.audit import Settings, audit
+from radsynth.verbs.generate import generate, sample
+from radsynth.verbs.train import train
+
+FAST = Settings(images=200, pairs=4)
+
+
+def phantoms(n: int, seed: int, size: tuple[int, ...] = (32, 32)) -> NDArray[np.float32]:
+    """A body of common shape with an inner texture of its own, (n, 1, *size)."""
+    generator = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, side) for side in size], indexing="ij"))
+    axes = tuple(range(1, 1 + len(size)))
+    noise = np.fft.fftn(generator.normal(size=(n, *size)), axes=axes)
+    frequency = sum(np.fft.fftfreq(side).reshape([-1 if k == axis else 1 for k in range(len(size))]) ** 2
+                    for axis, side in enumerate(size))
+    texture = np.real(np.fft.ifftn(noise / (0.03 + np.sqrt(frequency)), axes=axes))
+    texture = texture / texture.std(axes, keepdims=True)
+    body = (grid**2).sum(0) < 0.75
+    return np.clip(np.where(body, 0.25 * texture, -0.9), -1, 1)[:, None].astype(np.float32)
+
+
+def planted(images: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Copies: shifted by up to 2 pixels, half of them flipped, other contrast and brightness, slight noise."""
+    generator, made = np.random.default_rng(seed), []
+    for image in images[:, 0]:
+        for axis in range(image.ndim):
+            edges = [(2, 2) if k == axis else (0, 0) for k in range(image.ndim)]
+            image = np.take(np.pad(image, edges, mode="edge"),
+                            np.arange(image.shape[axis]) + generator.integers(0, 5), axis)
+        image = np.flip(image, -1) if generator.random() < 0.5 else image
+        made.append(image * generator.uniform(0.75, 1.25) + generator.uniform(-0.1, 0.1)
+                    + 0.02 * generator.normal(size=image.shape))
+    return np.clip(np.asarray(made), -1, 1)[:, None].astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (12, 16, 16)], ids=["2-D", "3-D"])
+def test_planted_copies_are_found_at_under_one_percent_false_alarms(size: tuple[int, ...]) -> None:
+    training, held_out, clean = phantoms(300, 1, size), phantoms(300, 2, size), phantoms(300, 3, size)
+    whitening = Whitening.of(training)
+    known = prints(training, whitening)
+    limit = threshold(likeness(prints(held_out, whitening), known)[0], 0.0075)
+    found, where = likeness(prints(planted(training[:60], 4), whitening), known)
+    assert (found > limit).mean() >= 0.95
+    assert (where == np.arange(60)).mean() >= 0.95
+    assert (likeness(prints(clean, whitening), known)[0] > limit).mean() < 0.02  # 300 images: 1 % is 3
+
+
+def test_likeness_is_one_for_the_same_image_and_does_not_know_contrast() -> None:
+    images = phantoms(40, 1)
+    whitening = Whitening.of(images)
+    first, other = whitening(images[:1])[0], whitening(0.5 * images[:1] - 0.2)
+    assert float(aligned(first, first[None])[0]) == pytest.approx(1, abs=1e-5)
+    assert float(aligned(first, other)[0]) == pytest.approx(1, abs=1e-4)
+    assert float(aligned(first, torch.flip(first, (1,))[None])[0]) == pytest.approx(1, abs=1e-5)
+
+
+def test_likeness_equals_plain_correlation_at_the_best_shift() -> None:
+    whitening = Whitening.of(phantoms(40, 1))
+    one, other = whitening(phantoms(2, 5))
+    both = (one != 0).float()  # the same border is left out of each
+    best = -1.0
+    for flip in ((), (1,), (2,), (1, 2)):
+        for shift in ((a, b) for a in range(-4, 5) for b in range(-4, 5)):
+            moved, there = (torch.roll(torch.flip(x, flip), shift, (1, 2)) for x in (one, both))
+            norms = (moved * both).norm() * (other * there).norm()
+            best = max(best, float((moved * other).sum() / norms))
+    assert float(aligned(one, other[None])[0]) == pytest.approx(best, abs=1e-4)
+
+
+def test_faiss_finds_what_the_exact_search_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    rows = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    exact = nearest_rows(rows[:50], rows, 5)[1]
+    monkeypatch.setattr("radsynth.metrics._privacy_copies.EXACT", 0)
+    quick = nearest_rows(rows[:50], rows, 5)[1]
+    assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(exact, quick, strict=True)]) > 0.9
+
+
+def test_area_and_hits_by_hand() -> None:
+    members, others = np.asarray([3.0, 1.0, 2.0]), np.asarray([0.0, 2.0])
+    assert area(members, others) == pytest.approx((2 + 1 + 1.5) / 6)
+    many = np.arange(200.0)
+    assert hits_at(np.asarray([197.5, 196.0, 500.0]), many) == pytest.approx(2 / 3)
+
+
+def test_intervals_are_of_patients_and_wider_than_of_images() -> None:
+    generator = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 10)
+    shared = np.repeat(generator.normal(size=40), 10)
+
+    def width(owner: NDArray[np.int64]) -> float:
+        found = strength(Scores(values=shared, patients=owner), Scores(values=shared[::-1].copy(), patients=owner))
+        return found.auc.high - found.auc.low
+
+    assert width(patients) > 2 * width(np.arange(400))
+
+
+def test_too_few_are_refused_with_the_number_needed() -> None:
+    few = Scores(values=np.arange(5.0), patients=np.arange(5))
+    with pytest.raises(DataError, match="at least 20"):
+        strength(few, few)
+    with pytest.raises(DataError, match="at least 133 held-out"):
+        threshold(np.arange(132.0), 0.0075)
+    assert threshold(np.arange(133.0), 0.0075) == 132
+
+
+@pytest.fixture
+def run(make_prepared: Callable[..., Path], tmp_path: Path) -> Path:
+    """A run folder whose data are phantoms: 300 for training, 150 held out."""
+    folder = make_prepared(450, (32, 32), name="run/data")
+    pictures = np.rint((phantoms(450, 0) + 1) * 127.5).astype(np.uint8)
+    np.save(folder / "shards" / "00000.images.npy", pictures)
+    overrides = ("model.kind=dcgan", "model.width=8", "model.discriminator_norm=none", "train.batch=8",
+                 "train.images=64", "train.previews=0")
+    train(folder, tmp_path / "run", settings=resolve(overrides=overrides))
+    return tmp_path / "run"
+
+
+def write_synthetic(folder: Path, images: NDArray[np.float32]) -> Path:
+    folder.mkdir()
+    stored = np.rint((images[:, 0] + 1) * 127.5).astype(np.uint8)
+    np.savez_compressed(folder / "synthetic.npz", train_images=stored, train_labels=np.zeros((len(stored), 1)))
+    return folder
+
+
+def test_a_clean_generator_passes_and_a_copying_one_does_not(run: Path, tmp_path: Path) -> None:
+    clean = audit(run, write_synthetic(tmp_path / "clean", phantoms(100, 9)), settings=FAST)
+    assert clean.passed and clean.copies is not None and clean.copies.count <= 3, clean.verdict
+    assert {attack.name for attack in clean.attacks} == {"membership_nearness", "membership_discriminator"}
+    assert "one image" in clean.refused[0]["reason"]  # every patient has one image: nothing to link
+    prepared = Prepared(run / "data")
+    copied = planted(prepared.images(prepared.indices("train")[:100]), 1)
+    found = audit(run, write_synthetic(tmp_path / "copied", copied), settings=FAST)
+    assert found.passed is False and found.copies is not None and found.copies.share.value >= 0.95
+    assert "Do not release" in found.verdict
+    document = json.loads((run / "audit.json").read_text())
+    assert document["limits"] and document["context"]["held_out_images"] == 150
+    assert len(document["copies"]["pairs"]) == 4 and document["copies"]["pairs"][0]["copy"]
+    assert np.load(run / "pictures" / "audit_pairs.npy").shape == (4, 2, 1, 32, 32)
+
+
+def test_without_checkpoint_or_data_it_is_said(run: Path, tmp_path: Path) -> None:
+    made = write_synthetic(tmp_path / "made", phantoms(60, 9))
+    shutil.rmtree(run / "checkpoints")
+    refused = audit(run, made, settings=FAST).refused
+    assert any("no checkpoint with a discriminator" in line["reason"] for line in refused)
+    (run / "data" / "manifest.json").rename(tmp_path / "away.json")
+    with pytest.raises(FolderError, match="prepared data"):
+        audit(run, made)
+
+
+def test_the_copy_filter_draws_copies_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = sample(run, 20, seed=1)
+    monkeypatch.setattr(CopyFilter, "copies", lambda self, images: np.isclose(images, whole[3]).all((1, 2, 3)))
+    made = generate(run, tmp_path / "made", count=20, format="npz", seed=1, copy_filter=True)
+    with (made.folder / "samples.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["redrawn"] for row in csv.DictReader(file)] == ["0"] * 3 + ["1"] + ["0"] * 16
+    record = json.loads((made.folder / "copy_filter.json").read_text())
+    assert record["rejected"] == 1 and record["kept"] == 20
+    filtered, _ = sample(run, 20, seed=1, copy_filter=True)
+    others = np.delete(np.arange(20), 3)
+    assert np.array_equal(filtered[others], whole[others]) and not np.array_equal(filtered[3], whole[3])
+    fewer, _ = sample(run, 5, seed=1, copy_filter=True)
+    assert np.array_equal(fewer, filtered[:5])
+    monkeypatch.setattr(CopyFilter, "copies", lambda self, images: np.ones(len(images), bool))
+    with pytest.raises(DataError, match="makes copies"):
+        sample(run, 5, seed=1, copy_filter=True)
+
+
+def test_the_filter_knows_copies_and_needs_its_data(run: Path, tmp_path: Path) -> None:
+    prepared = Prepared(run / "data")
+    knows = CopyFilter(run / "data", "data")
+    assert knows.copies(planted(prepared.images(prepared.indices("train")[:40]), 2)).mean() >= 0.95
+    assert knows.copies(phantoms(100, 9)).mean() <= 0.03
+    with pytest.raises(FolderError, match="copy filter needs"):
+        CopyFilter(tmp_path / "nowhere", "data")
+    with pytest.raises(FolderError, match="not the data"):
+        CopyFilter(run / "data", "another")

@@ -1,0 +1,141 @@
+"""Formulas of the metrics with an own description, each against a closed form or another implementation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import kurtosis, skew, wasserstein_distance
+
+from radsynth.metrics import Estimate, anatomy, difference, diversity, inception_score, radiomics, spectrum
+from radsynth.metrics._classifier import fit
+from radsynth.metrics._features import shrink
+
+
+def smooth(n: int, seed: int, size: tuple[int, ...] = (48, 40), sigma: float = 2.0) -> NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(seed).normal(size=(n, 1, *size))
+    blurred = gaussian_filter(noise, (0, 0, *[sigma] * len(size)))
+    return np.clip(blurred / blurred.std() / 2, -1, 1).astype(np.float32)
+
+
+def test_first_order_features_agree_with_scipy() -> None:
+    images = smooth(3, 1)[:, 0]
+    found, flat = radiomics.first_order(images), images.reshape(3, -1).astype(float)
+    np.testing.assert_allclose(found[:, 2], flat.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 11], skew(flat, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 12], kurtosis(flat, axis=1, fisher=False), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 13], flat.var(1), rtol=1e-6)
+
+
+def test_radiomics_distance_of_shifted_gaussians_has_its_closed_form() -> None:
+    generator = np.random.default_rng(0)
+    a = generator.normal(size=(20000, 4)).astype(np.float32) * 7 + 3
+    b = generator.normal(size=(20000, 4)).astype(np.float32) * 7 + 10  # one deviation in each of four features
+    assert radiomics.radiomics_distance(a, b) == pytest.approx(np.log(4), abs=0.05)
+
+
+def test_large_images_volumes_and_channels_are_described() -> None:
+    assert radiomics.describe(smooth(2, 1, (200, 300))).shape == (2, 68)
+    assert radiomics.describe(smooth(2, 1, (12, 14, 10))).shape == (2, 68)
+    assert radiomics.describe(np.concatenate([smooth(2, 1), smooth(2, 2)], axis=1)).shape == (2, 136)
+    assert anatomy.describe(smooth(2, 1, (12, 14, 10))).shape == (2, 10)
+    assert spectrum.describe(smooth(2, 1, (12, 14, 10))).shape == (2, 1, 24)
+    assert shrink(smooth(1, 1, (200, 300)), 4096)[0, 0].size <= 4096
+
+
+def test_the_spectrum_of_a_wave_is_in_its_band() -> None:
+    columns = np.arange(48)
+    wave = np.tile(np.sin(2 * np.pi * columns / 8), (48, 1))[None, None].astype(np.float32)  # 1/8 of 1/2: band 6
+    found = spectrum.describe(wave)[0, 0]
+    others = np.delete(found, 6)
+    assert found.argmax() == 6 and found[6] > others[others != 0].max() + 20  # 0: no wave of this image is there
+
+
+def test_twice_the_amplitude_is_six_decibels() -> None:
+    noise = (np.random.default_rng(0).normal(size=(20, 1, 32, 32)) * 0.1).astype(np.float32)
+    gain = spectrum.describe(2 * noise) - spectrum.describe(noise)
+    assert gain[spectrum.describe(noise) != 0].mean() == pytest.approx(20 * np.log10(2), abs=0.05)
+
+
+def test_two_thresholds_agree_with_scikit_image() -> None:
+    from skimage.filters import threshold_multiotsu
+
+    generator = np.random.default_rng(0)
+    levels = np.concatenate([generator.normal(-0.7, 0.05, 500), generator.normal(0, 0.05, 300),
+                             generator.normal(0.6, 0.05, 200)]).astype(np.float32)
+    low, high = anatomy.multi_otsu(levels[None])
+    expected = threshold_multiotsu(levels, 3)
+    parts = [np.digitize(levels, bounds) for bounds in ((low[0], high[0]), expected)]
+    assert (parts[0] == parts[1]).mean() > 0.99
+
+
+def test_areas_symmetry_and_place_are_those_of_the_drawing() -> None:
+    image = np.full((1, 1, 40, 40), -1, np.float32)
+    image[0, 0, 10:30, 4:20] = 0.0
+    image[0, 0, 15:25, 4:12] = 1.0
+    share, middle, bright, symmetry, row, _, column, _ = anatomy.describe(image)[0]
+    assert share == pytest.approx(20 * 16 / 1600) and bright == pytest.approx(80 / 320)
+    assert middle == pytest.approx(240 / 320) and symmetry < 0.1
+    assert (row, column) == (pytest.approx(20 / 40), pytest.approx(12 / 40))
+    mirrored = np.concatenate([image[..., :20], image[..., 19::-1]], axis=-1)
+    assert anatomy.describe(mirrored)[0, 3] == pytest.approx(1)
+
+
+def test_wasserstein_agrees_with_scipy() -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(400, 2)), generator.normal(size=(400, 2)) * 2 + 1
+    expected = [wasserstein_distance(a[:, k], b[:, k]) for k in range(2)]
+    np.testing.assert_allclose(anatomy.wasserstein(a, b), expected, rtol=0.02)
+
+
+def test_ms_ssim_agrees_with_torchmetrics() -> None:
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as reference
+
+    x = smooth(3, 1, (192, 200), sigma=4)
+    y = np.clip(x + 0.1 * smooth(3, 2, (192, 200)), -1, 1)
+    found = diversity.ms_ssim(x, y)
+    for one, other, value in zip(x, y, found, strict=True):
+        expected = reference(torch.from_numpy(one[None]), torch.from_numpy(other[None]), data_range=2.0,
+                             betas=diversity.SCALES, normalize="relu")
+        # The reference pads the image's border at each scale; here the window stays inside.
+        assert value == pytest.approx(float(expected), abs=0.02)
+    np.testing.assert_allclose(diversity.ms_ssim(x, x), 1, atol=1e-5)
+
+
+def test_ms_ssim_of_small_images_and_volumes() -> None:
+    for size in ((16, 16), (12, 12, 12)):
+        x, y = smooth(4, 1, size), smooth(4, 2, size)
+        assert (diversity.ms_ssim(x, y) < 0.7).all() and diversity.ms_ssim(x, x) == pytest.approx(1, abs=1e-5)
+    assert diversity.applies((1, 11, 30)) and not diversity.applies((1, 10, 30))
+
+
+def test_inception_score_has_its_closed_forms() -> None:
+    sure = np.eye(5, dtype=np.float32)[np.arange(100) % 5]
+    assert inception_score.inception_score(sure) == pytest.approx(5)
+    assert inception_score.inception_score(np.tile(sure[:1], (100, 1))) == pytest.approx(1)
+    assert inception_score.inception_score(np.full((100, 5), 0.2, np.float32)) == pytest.approx(1)
+
+
+def test_the_classifier_agrees_with_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    generator = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    features = (generator.normal(size=(300, 10)) + 1.5 * np.eye(3, 10)[labels]).astype(np.float32)
+    found = fit(features, labels, ridge=1e-2, steps=200)
+    standard = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    # scikit-learn's C is over the sum of losses and half the squares.
+    expected = LogisticRegression(C=1 / (2 * 1e-2 * 300), tol=1e-8, max_iter=1000).fit(standard, labels)
+    np.testing.assert_allclose(found.probabilities(features), expected.predict_proba(standard), atol=0.01)
+
+
+def test_differences_are_paired_where_they_can_be() -> None:
+    noise = np.random.default_rng(0).normal(size=30)
+    one, other = (Estimate(value=v, low=v - 2, high=v + 2, parts=tuple(v + noise)) for v in (5.0, 4.0))
+    paired = difference(one, other)
+    assert paired.value == 1 and paired.low == pytest.approx(1) and paired.high == pytest.approx(1)
+    alone = difference(Estimate(value=5, low=3, high=7), Estimate(value=4, low=2.5, high=5.5))
+    assert (alone.low, alone.high) == (pytest.approx(1 - 2.5), pytest.approx(1 + 2.5))

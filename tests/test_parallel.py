@@ -1,0 +1,143 @@
+"""Data-parallel training: two processes against one, shared batch statistics, a killed process, an interrupted run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from radsynth.arrays import Prepared
+from radsynth.errors import SettingsError, TrainingError
+from radsynth.parallel import Ranks, join, launch, share_batch_norm
+from radsynth.run_folder import RunFolder
+from radsynth.settings import resolve
+from radsynth.tasks import build
+from radsynth.verbs._loop import Loop, Settings
+from radsynth.verbs.train import train
+
+SMALL = ("train.batch=8", "train.images=64", "train.previews=1", "train.precision=32-true", "model.width=8",
+         "model.latent=8")
+Make = Callable[..., Path]
+
+
+def _gradients(data: Path, run: Path, more: tuple[str, ...]) -> None:
+    """The gradients of both networks after one step that hardly moves them, into a file a process."""
+    settings, prepared = resolve(overrides=(*SMALL, *more, "train.rate=1e-9", "train.doctor=false")), Prepared(data)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    ranks = join()
+    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(run), settings.seed, ranks)
+    loop.images = 32  # past the warm start
+    loop.take_step()
+    found = {f"{part}.{name}": weight.grad for part in ("generator", "discriminator")
+             for name, weight in loop.networks[part].named_parameters() if weight.grad is not None}
+    torch.save(found, run.with_name(f"{ranks.size}.{ranks.rank}.pt"))
+
+
+@pytest.mark.parametrize("more", [
+    ("model.kind=sngan", "task.warm_start=0.2", "task.anchor=10"),
+    ("model.kind=dcgan", "model.discriminator_norm=none", "task.penalty=r1_r2"),
+])
+def test_two_processes_find_the_gradients_of_one(more: tuple[str, ...], make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared(labels=("small", "large"))
+    _gradients(data, tmp_path / "run", more)
+    launch(_gradients, 2, (data, tmp_path / "run", more))
+    one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1.0", "2.0", "2.1"))
+    assert one.keys() == first.keys() and any(name.startswith("generator") for name in one)
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name]), name
+        assert torch.allclose(value, first[name], rtol=1e-3, atol=1e-3 * float(value.abs().max()) + 1e-7), name
+
+
+def test_a_run_of_two_processes_is_whole(make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared()
+    run = train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "model.kind=sngan", "train.processes=2")))
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines if "event" in line] == ["trained"]
+    assert run.load_weights()[1]["images"] == 64 and list(run.previews.glob("*.png"))
+
+
+def _two_parts(folder: Path, images: torch.Tensor) -> None:
+    """One process's part of a batch through shared batch normalisation; its results go into a file."""
+    ranks = join()
+    layer = share_batch_norm(nn.Sequential(nn.BatchNorm2d(3)))
+    part = images[ranks.part(len(images))].clone().requires_grad_()
+    made = layer(part)
+    (made.square() * torch.arange(made.numel()).view(made.shape)).mean().backward()
+    ranks.average(layer.parameters(), {})
+    state = {name: value for name, value in layer.state_dict().items()}
+    torch.save({"made": made.detach(), "weight": layer[0].weight.grad, "state": state}, folder / f"{ranks.rank}.pt")
+
+
+def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    images = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    launch(_two_parts, 2, (tmp_path, images))
+    found: list[dict[str, Any]] = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    layer = nn.Sequential(nn.BatchNorm2d(3))
+    made = layer(images)
+    factors = torch.arange(made.numel() // 2).view(3, *made.shape[1:]).repeat(2, 1, 1, 1)
+    (made.square() * factors).mean().backward()
+    assert torch.allclose(torch.cat([part["made"] for part in found]), made.detach(), atol=1e-5)
+    for part in found:
+        assert torch.allclose(part["weight"], layer[0].weight.grad, rtol=1e-4)
+        for name, value in layer.state_dict().items():
+            assert torch.allclose(part["state"]["0." + name[2:]].float(), value.float(), atol=1e-5), name
+
+
+def _die(folder: Path) -> None:
+    if join().rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)  # longer than a test may take: it must be ended
+
+
+def test_a_killed_process_ends_training_with_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radsynth.parallel.PATIENCE", 1.0)
+    with pytest.raises(TrainingError, match=r"SIGKILL.*repeat the command"):
+        launch(_die, 2, (tmp_path,))
+
+
+def _refuse(folder: Path) -> None:
+    raise SettingsError("never so")
+
+
+def test_an_error_of_a_process_is_raised_as_it_was(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="never so"):
+        launch(_refuse, 2, (tmp_path,))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(make_prepared: Make, tmp_path: Path) -> None:
+    settings = resolve(overrides=(*SMALL, "model.kind=sngan", "train.processes=3"))
+    with pytest.raises(SettingsError, match=r"3 processes must divide train\.batch=8"):
+        train(make_prepared(), tmp_path / "run", settings=settings)
+
+
+def test_interrupted_processes_save_and_go_on(make_prepared: Make, tmp_path: Path) -> None:
+    data, run = make_prepared(), tmp_path / "run"
+    command = [sys.executable, "-m", "radsynth", "train", str(data), str(run), *SMALL, "model.kind=dcgan",
+               "model.discriminator_norm=none", "train.processes=2"]
+    process = subprocess.Popen([*command, "train.images=400000"], stderr=subprocess.PIPE, text=True)
+    log = run / "log.jsonl"
+    while process.poll() is None and not (log.exists() and '"images_per_second"' in log.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130, errors
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert "interrupted" in [line.get("event") for line in lines]
+    reached = next(line["images"] for line in lines if line.get("event") == "interrupted")
+    subprocess.run([*command, f"train.images={reached + 16}"], check=True, capture_output=True)
+    assert (run / "generator.safetensors").exists()
+
+
+def test_one_process_is_alone() -> None:
+    assert join() == Ranks() and Ranks().part(6) == slice(0, 6)
+    assert Ranks().average([], {"loss": 1.0}) == {"loss": 1.0} and Ranks().agree(2.0, True) == (2.0, True)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError, FolderError
+from radsynth.metrics import Measurement
+from radsynth.verbs._ranking import ranking
+from radsynth.verbs._synthetic import Synthetic
+from radsynth.verbs.evaluate import Settings, evaluate, evaluate_prepared, rank_prepared
+from tests.test_evaluate import discs, write_pictures
+
+FAST = Settings(repetitions=12, pairs=2)
+
+
+def measured(value: float, parts: NDArray[np.float64], floor: float = 1.0, name: str = "kernel_distance",
+             better: str = "closer to floor") -> Measurement:
+    floor_parts = np.full(len(parts), floor)
+    return Measurement(name=name, title="T", value=value, low=value - 1, high=value + 1, n=50, meaning="M",
+                       better=better, floor=floor, floor_low=floor, floor_high=floor,  # type: ignore[arg-type]  # plain text
+                       parts=tuple(parts), floor_parts=tuple(floor_parts))
+
+
+def test_paired_half_samples_tell_sets_apart_whose_intervals_overlap() -> None:
+    shared = np.random.default_rng(0).normal(size=30)
+    own = 0.01 * np.random.default_rng(1).normal(size=(2, 30))
+    found = ranking({"a": [measured(5.0, 5 + shared + own[0])], "b": [measured(5.5, 5.5 + shared + own[1])]}, 30)
+    assert [line["set"] for line in found["ranking"]] == ["a", "b"]
+    assert found["ranking"][0]["wins"] == 1 and found["ranking"][1]["losses"] == 1
+    (gap,) = found["differences"]
+    assert gap["real"] and gap["better"] == "a" and gap["difference"] == pytest.approx(-0.5)
+    independent = np.random.default_rng(2).normal(size=30)
+    found = ranking({"a": [measured(5.0, 5 + shared)], "b": [measured(5.5, 5.5 + independent)]}, 30)
+    assert not found["differences"][0]["real"] and found["differences"][0]["better"] == ""
+
+
+def test_nearer_to_the_floor_is_better_from_either_side() -> None:
+    parts = 0.01 * np.random.default_rng(0).normal(size=30)
+    sets = {"low": [measured(0.3, 0.3 + parts)], "high": [measured(1.2, 1.2 + parts)]}
+    assert [line["set"] for line in ranking(sets, 30)["ranking"]] == ["high", "low"]
+
+
+def test_lower_is_better_where_it_is() -> None:
+    parts = 0.01 * np.random.default_rng(0).normal(size=30)
+    sets = {name: [measured(value, value + parts, name="copies", better="lower")]
+            for name, value in (("many", 0.5), ("few", 0.1))}
+    found = ranking(sets, 30)
+    assert [line["set"] for line in found["numbers"][0]["sets"]] == ["few", "many"]
+    assert found["ranking"] == []  # there is no number that puts sets into an order
+
+
+def test_intervals_of_many_sets_hold_together() -> None:
+    """Of 40 rankings of five equal sets about 2 claim any difference; single intervals would in about 10."""
+    generator = np.random.default_rng(0)
+    claims = 0
+    for _ in range(40):
+        values = generator.normal(size=5)
+        sets = {str(k): [measured(10 + v, 10 + v + generator.normal(size=100))] for k, v in enumerate(values)}
+        claims += any(line["real"] for line in ranking(sets, 100)["differences"])
+    assert claims <= 6
+
+
+def test_one_set_alone_and_in_a_ranking_has_the_same_numbers(make_prepared) -> None:  # type: ignore[no-untyped-def]  # the fixture's type is long
+    prepared = Prepared(make_prepared(150))
+    first, second = discs(60, 3), discs(60, 4, noise=0.3)
+    none = np.full(60, -1)
+    ranked = rank_prepared(prepared, {"good": Synthetic(images=first, labels=none),
+                                      "noisy": Synthetic(images=second, labels=none)}, settings=FAST)
+    alone = evaluate_prepared(prepared, first, settings=FAST)
+    assert ranked["sets"]["good"]["measurements"] == alone["measurements"]
+    assert ranked["ranking"][0]["set"] == "good" and ranked["ordered_by"] == "frechet_distance"
+
+
+def test_folders_are_ranked_and_written(tmp_path: Path, make_prepared) -> None:  # type: ignore[no-untyped-def]  # as above
+    make_prepared(150)
+    folders = [write_pictures(tmp_path / name / "synthetic", discs(50, 3, noise))
+               for name, noise in (("worse", 0.4), ("better", 0.02))]
+    (tmp_path / "worse" / "spec.json").write_text("{}")  # a run folder stands for its synthetic images
+    results = evaluate(tmp_path, tmp_path / "worse", folders[1], settings=FAST, out=tmp_path / "out")
+    assert [line["set"] for line in results["ranking"]] == ["synthetic", "worse"]
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["ranking"] == results["ranking"]
+    with pytest.raises(DataError, match="twice"):
+        evaluate(tmp_path, folders[0], folders[0])
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "spec.json").write_text("{}")
+    with pytest.raises(FolderError, match="without synthetic images"):
+        evaluate(tmp_path, tmp_path / "bare")

@@ -1,0 +1,191 @@
+"""Segmentation: losses against closed forms, learning, resume, label maps in the input's geometry, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.augment import Settings as Augmentation
+from radsynth.checkpoints import load_tensors
+from radsynth.errors import Interrupted, SettingsError
+from radsynth.image import Image, ImageSpec
+from radsynth.io import Provenance, read, read_mask, write
+from radsynth.settings import resolve
+from radsynth.tasks import build, segments, takes_images
+from radsynth.verbs._label_baselines import label_baselines
+from radsynth.verbs._loop import Loop
+from radsynth.verbs._segmentation import evaluate_segmentation
+from radsynth.verbs.apply import apply
+from radsynth.verbs.train import train
+
+Make = Callable[..., Path]
+SMALL = ("task.kind=segment", "model.width=8", "model.discriminator_width=4", "model.halvings=1", "train.batch=8",
+         "train.previews=1", "train.precision=32-true", "train.rate=0.003")
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def make_masked(make_prepared: Make) -> Make:
+    """Discs of two sizes whose masks are 1 and 2; every disc is as bright as the others, its size alone tells."""
+
+    def make(n: int = 48, size: tuple[int, ...] = (16, 16), kinds: int = 2, **more: Any) -> Path:
+        folder = make_prepared(n=n, size=size, labels=("small", "large"), mask_classes=1 + kinds, **more)
+        images = np.load(folder / "shards" / "00000.images.npy")
+        inside = images[:, 0] > 70
+        images[:, 0] = np.where(inside, 200, 0) + np.random.default_rng(0).integers(0, 20, inside.shape)
+        np.save(folder / "shards" / "00000.images.npy", images)
+        kind = (1 + np.arange(n) % kinds).reshape(-1, *[1] * len(size))
+        np.save(folder / "shards" / "00000.masks.npy", (inside * kind).astype(np.uint8))
+        return folder
+
+    return make
+
+
+def task_of(*overrides: str, spec: ImageSpec) -> Any:
+    settings = resolve(overrides=("task.kind=segment", *overrides), sections=("task", "model"))
+    return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(run / "generator.safetensors")[0]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_data_without_masks_and_a_loss_of_nothing_are_refused() -> None:
+    with pytest.raises(SettingsError, match="learns from masks"):
+        task_of(spec=ImageSpec(size=(16, 16)))
+    with pytest.raises(SettingsError, match="which labels are right"):
+        task_of("task.dice=0", "task.entropy=0", spec=ImageSpec(size=(16, 16), mask_classes=2))
+
+
+def test_plain_means_no_discriminator_and_several_channels_are_taken() -> None:
+    spec = ImageSpec(size=(16, 16), channels=("t1", "t2"), mask_classes=4)
+    task = task_of("task.adversarial=0", spec=spec)
+    assert set(task.networks()) == {"generator"} and len(task.turns()) == 1
+    assert set(task_of(spec=spec).networks()) == {"generator", "discriminator"}
+    assert segments(task) and takes_images(task) and task.inputs == ("t1", "t2")
+    made = task.convert(task.networks()["generator"], torch.zeros(2, 2, 16, 16))
+    assert made.shape == (2, 1, 16, 16) and set(made.flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0}
+
+
+def test_losses_of_an_untrained_network_are_those_of_equal_shares() -> None:
+    """The last layer begins at zero: every label has the share 1/3, for which both losses have a closed form."""
+    masks = torch.zeros(1, 16, 16, dtype=torch.long)
+    masks[:, :, 8:] = 1
+    task = task_of("task.adversarial=0", spec=ImageSpec(size=(16, 16), mask_classes=3))
+    batch = Batch(images=torch.zeros(1, 1, 16, 16), masks=masks, seed=0, items=(0,))
+    terms = task.generator_loss(task.networks(), batch)
+    assert float(terms["entropy"].detach()) == pytest.approx(np.log(3), rel=1e-5)
+    assert float(terms["dice"].detach()) == pytest.approx(1 - 2 * (128 / 3) / (256 / 3 + 128), rel=1e-5)
+
+
+def test_softened_truth_is_luc_et_al_and_sums_to_one() -> None:
+    task = task_of(spec=ImageSpec(size=(1, 2), mask_classes=3))
+    shares = torch.tensor([[[[0.2, 0.96]], [[0.6, 0.03]], [[0.2, 0.01]]]])
+    soft = task._softened(shares, torch.tensor([[[1, 0]]]))
+    assert torch.allclose(soft[0, :, 0, 0], torch.tensor([0.05, 0.9, 0.05]), atol=1e-6)
+    assert torch.allclose(soft[0, :, 0, 1], torch.tensor([0.96, 0.03, 0.01]), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 12, 10)])
+@pytest.mark.parametrize("adversarial", [0, 0.05])
+def test_training_resumes_to_the_same_weights(
+    adversarial: float, size: tuple[int, ...], make_masked: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_masked(n=24, size=size)
+    settings = resolve(overrides=(*SMALL, f"task.adversarial={adversarial}", "train.images=48", "augment.strength=1"))
+    train(data, tmp_path / "whole", settings=settings)
+    assert list((tmp_path / "whole" / "previews").glob("*.png"))
+    step = Loop.take_step
+
+    def step_then_stop(loop: Loop) -> dict[str, float]:
+        if loop.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", step_then_stop)
+    with pytest.raises(Interrupted):
+        train(data, tmp_path / "cut", settings=settings)
+    monkeypatch.undo()
+    train(data, tmp_path / "cut", settings=settings)
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(weight.abs().sum() > 0 for key, weight in one.items() if "leave.weight" in key), "nothing was learned"
+
+
+def test_it_tells_by_size_what_intensity_cannot(make_masked: Make, tmp_path: Path) -> None:
+    data = make_masked(spacing=(2.0, 2.0))
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=2400")))
+    document = evaluate_segmentation(tmp_path / "run", Prepared(data), out=tmp_path / "run")
+    numbers = {number["name"]: number for number in document["pairs"]["numbers"]}
+    assert set(numbers) == {f"{name}_{label}" for name in ("dice", "hausdorff_95", "invented") for label in (1, 2)}
+    assert numbers["hausdorff_95_1"]["unit"] == "mm" and set(document["limits"]) == {"uncertainty"}
+    overlap = [{line["method"]: line for line in numbers[name]["methods"]} for name in ("dice_1", "dice_2")]
+    for found in overlap:
+        assert set(found) == {"this run", "multi-Otsu", "k-means"}
+        assert 0.8 < found["this run"]["low"] <= found["this run"]["value"] <= found["this run"]["high"] <= 1
+    assert min(found["k-means"]["value"] for found in overlap) < 0.5, "one label alone has this brightness for k-means"
+    assert any(found["k-means"]["gain"]["low"] > 0 for found in overlap)
+    assert np.load(tmp_path / "run" / "pictures" / "pairs.npy").shape == (12, 5, 16, 16)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (8, 16, 16)])
+def test_baselines_find_labels_that_intensity_tells(size: tuple[int, ...]) -> None:
+    masks = np.random.default_rng(0).integers(0, 3, (6, *size)).astype(np.uint8)
+    shades = np.array([-0.9, 0.8, 0.0], np.float32)  # label 1 is the brightest: classes and labels differ in order
+    images = (shades[masks] + np.random.default_rng(1).normal(0, 0.05, masks.shape).astype(np.float32))[:, None]
+    for name, method in label_baselines(images[:4], masks[:4]).items():
+        assert (method(images[4:]) == masks[4:]).mean() > 0.99, name
+    assert (label_baselines(images[:4], masks[:4])["multi-Otsu"](np.zeros((1, 1, *size), np.float32)) >= 0).all()
+
+
+def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Path) -> None:
+    data = make_masked(kinds=1, modality="MR", bits=12, format="nifti")  # intensity alone tells: soon learned
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=800")))
+    row, column = np.ogrid[:24, :18]
+    plane = np.where((row - 10) ** 2 + (column - 9) ** 2 < 18, 200, 10).astype(np.uint16)
+    volume = Image(pixels=np.stack([plane] * 6)[None], modality="MR", bits=12, spacing=(3.0, 2.0, 2.0), affine=AFFINE)
+    for ending, expected in ((".nii.gz", ".nii.gz"), (".mha", ".mha"), (".npz", ".npz"), (".dcm", ".nii.gz")):
+        write(volume, tmp_path / f"scan{ending}", provenance=FROM)
+        source, out = tmp_path / ("scan" if ending == ".dcm" else f"scan{ending}"), tmp_path / f"out{ending}"
+        apply(tmp_path / "run", source, out)
+        line, = rows(out)
+        assert line["file"].endswith(expected) and float(line["uncertainty"]) >= 0
+        made, original = read(out / line["file"]), read(source)
+        made, original = (one[0] if isinstance(one, list) else one for one in (made, original))
+        assert isinstance(made, Image) and isinstance(original, Image) and made.space == original.space
+        assert made.affine is not None and original.affine is not None
+        assert np.allclose(made.affine, original.affine, atol=1e-3)
+        labels = read_mask(out / line["file"]).pixels[0]
+        assert set(np.unique(labels)) <= {0, 1}
+        inside = original.pixels[0] > 100
+        assert (labels[inside] > 0).mean() > 0.9 and (labels[~inside] > 0).mean() < 0.1, "labels lie where the disc is"
+
+
+def test_label_maps_of_pictures_are_marked_and_dicom_is_refused(make_masked: Make, tmp_path: Path) -> None:
+    from PIL import Image as Picture
+
+    train(make_masked(n=24), tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=400")))
+    write(Image(pixels=np.pad(np.full((1, 9, 9), 200, np.uint8), ((0, 0), (5, 20), (6, 9)))), tmp_path / "one.png",
+          provenance=FROM)
+    apply(tmp_path / "run", tmp_path / "one.png", tmp_path / "out")
+    line, = rows(tmp_path / "out")
+    with Picture.open(tmp_path / "out" / line["file"]) as picture:
+        assert picture.size == (24, 34) and picture.getextrema()[1] in (1, 2)
+        assert "DERIVED" in str(picture.info) and "Task: segment" in str(picture.info)
+    with pytest.raises(SettingsError, match="not written as DICOM"):
+        apply(tmp_path / "run", tmp_path / "one.png", tmp_path / "other", format="dicom")

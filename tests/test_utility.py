@@ -1,0 +1,246 @@
+"""Usefulness: scores and intervals against closed forms and scikit-learn, fair arms, findings in plain words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError, FolderError, SettingsError
+from radsynth.metrics import _utility as scores
+from radsynth.verbs._utility_sources import Real, real, some_patients
+from radsynth.verbs._utility_training import Examples, Recipe, augment, fit, predict
+from radsynth.verbs._utility_words import sentences, verdict
+from radsynth.verbs.utility import Settings, utility
+
+LABELS = ("small", "large")
+ONE = np.ones((1, 40))
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    labels, owners = rng.integers(0, 3, 200), rng.integers(0, 40, 200)
+    probabilities = rng.dirichlet((1, 1, 1), 200)
+    probabilities[np.arange(200), labels] += 0.3
+    found = scores.sensitivities(probabilities, labels, owners, ONE)
+    assert scores.over_classes(found)[0] == pytest.approx(balanced_accuracy_score(labels, probabilities.argmax(1)))
+    areas = scores.areas_under_curves(probabilities, labels, owners, ONE)[0]
+    for label in range(3):
+        assert areas[label] == pytest.approx(roc_auc_score(labels == label, probabilities[:, label]))
+
+
+def test_weights_count_a_patient_as_often_as_it_was_drawn() -> None:
+    rng = np.random.default_rng(1)
+    labels, owners = np.tile([0, 1], 30), np.repeat(np.arange(20), 3)
+    probabilities = rng.dirichlet((1, 1), 60)
+    drawn = rng.integers(0, 20, 20)
+    weights = np.bincount(drawn, minlength=20)[None].astype(float)
+    rows = np.concatenate([np.flatnonzero(owners == patient) for patient in drawn])
+    plain = np.ones((1, 20))
+    for score in (scores.sensitivities, scores.areas_under_curves):
+        weighted = score(probabilities, labels, owners, weights)
+        repeated = score(probabilities[rows], labels[rows], np.zeros(len(rows), np.int64), plain[:, :1])
+        assert weighted == pytest.approx(repeated)
+
+
+def test_dice_joins_the_slices_of_a_patient() -> None:
+    truth, predicted = np.zeros((3, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)
+    truth[0, :2], predicted[0, 1:3] = 1, 1  # 8 and 8 pixels, 4 in common
+    truth[1, 0], predicted[1, 0] = 1, 1  # 4 in common, the same patient
+    predicted[2] = 1  # another patient, without the class: left out
+    found = scores.dice_of_patients(predicted, truth, np.asarray([0, 0, 1]), 2)
+    assert found[0, 0] == pytest.approx(2 * (4 + 4) / (16 + 8)) and np.isnan(found[1, 0])
+    assert scores.mean_of_patients(found, np.ones((1, 2)))[0, 0] == pytest.approx(found[0, 0])
+
+
+def test_intervals_of_paired_differences_cover_zero() -> None:
+    """Two arms with the same expectation, correlated by patient and by seed: about 95 of 100 intervals hold 0."""
+    covered = 0
+    for trial in range(200):
+        rng = np.random.default_rng(trial)
+        patients, seeds = 60, 6
+        ease = rng.normal(size=(1, patients))
+
+        def arm(rng: np.random.Generator = rng, ease: NDArray[np.float64] = ease, patients: int = patients,
+                seeds: int = seeds) -> NDArray[np.float64]:
+            own = rng.normal(size=(1, patients)) * 0.5 + rng.normal(size=(seeds, 1)) * 0.1
+            return 1 / (1 + np.exp(-ease - own - rng.normal(size=(seeds, patients)) * 0.5))
+
+        chosen = scores.draws(patients, seeds, 200, trial)
+        means = [scores.over_seeds(np.stack([scores.mean_of_patients(row[:, None], chosen.patients) for row in one]),
+                                   chosen) for one in (arm(), arm())]
+        found = scores.estimate((means[0] - means[1])[:, 0])
+        covered += found.low <= 0 <= found.high
+    assert 180 <= covered <= 199, covered
+
+
+def test_shares_of_patients_are_nested_and_keep_every_class() -> None:
+    labels = np.repeat([0, 0, 0, 1], 30)
+    found = Real(examples=Examples(images=np.zeros((120, 1, 8, 8), np.float32), labels=labels),
+                 owners=np.arange(120) // 3)
+    few, more = some_patients(found, 0.1, 5), some_patients(found, 0.3, 5)
+    assert set(few.owners) <= set(more.owners) and few.patients == 4 and more.patients == 12
+    assert set(few.examples.labels) == {0, 1} and len(few.examples) == 12, "patients stay whole"
+    assert set(some_patients(found, 0.1, 6).owners) != set(few.owners)
+
+
+def discs(n: int, seed: int) -> Examples:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    rows, columns = np.mgrid[:16, :16]
+    place, radius = rng.uniform(6, 10, (n, 2, 1, 1)), np.where(labels == 1, 5, 3)[:, None, None]
+    inside = np.hypot(rows - place[:, 0], columns - place[:, 1]) < radius
+    images = np.where(inside, 0.5, -1) + 0.1 * rng.normal(size=inside.shape)
+    return Examples(images=images[:, None].astype(np.float32), labels=labels, masks=inside.astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["classification", "segmentation"])
+def test_networks_learn_an_easy_task_and_training_repeats_to_the_bit(kind: Any) -> None:
+    train, test = discs(60, 1), discs(60, 2)
+    if kind == "classification":
+        train, test = (Examples(images=one.images, labels=one.labels) for one in (train, test))
+    recipe = Recipe(kind=kind, classes=2, steps=20, batch=12, rate=3e-3)
+    found = [predict(recipe, fit(recipe, [train], True, seed), test.images) for seed in (3, 3, 4)]
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+    if kind == "classification":
+        assert (found[0].argmax(1) == test.labels).mean() > 0.85
+    else:
+        assert test.masks is not None
+        assert np.nanmean(scores.dice_of_patients(found[0], test.masks, np.arange(60), 2)) > 0.8
+
+
+@pytest.mark.parametrize("size", [(12, 20), (6, 12, 20)])
+def test_classical_augmentation_moves_image_and_mask_alike(size: tuple[int, ...]) -> None:
+    masks = torch.zeros(8, *size, dtype=torch.long)
+    masks[(slice(None), *(slice(side // 3, 2 * side // 3) for side in size))] = 1
+    images = masks[:, None].float() - 0.5
+    moved, moved_masks = augment(images, masks, np.random.default_rng(0))
+    assert moved.shape == images.shape and (moved_masks != masks).any()
+    middle = torch.stack([one.median() for one in moved])
+    for image, mask in zip(moved[:, 0], moved_masks, strict=True):
+        inside = image > (image.max() + image.min()) / 2
+        assert (inside == mask.bool()).float().mean() > 0.9
+    assert middle.std() > 0, "brightness differs"
+    assert (torch.stack([mask.sum() for mask in moved_masks]).float() / masks[0].sum() - 1).abs().max() < 0.6
+
+
+def write_labelled(folder: Path, prepared: Prepared, noise: bool) -> Path:
+    """Synthetic images of a prepared folder's classes: its own training images, or noise with labels."""
+    from PIL import Image as Picture
+
+    rows = prepared.indices("train")
+    stored = prepared.stored(rows)[:, 0]
+    if noise:
+        stored = np.random.default_rng(0).integers(0, 255, stored.shape).astype(np.uint8)
+    for index, (image, label) in enumerate(zip(stored, prepared.labels(rows), strict=True)):
+        place = folder / LABELS[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Picture.fromarray(image).save(place / f"{index:04d}.png")
+    return folder
+
+
+FAST = Settings(seconds=600, steps=20, seeds=2, shares=(1.0,), repetitions=100, batch=12, rate=3e-3)
+
+
+def test_a_whole_study_says_plainly_when_synthetic_images_do_not_help(
+    make_prepared: Callable[..., Path], tmp_path: Path
+) -> None:
+    prepared = Prepared(make_prepared(90, labels=LABELS))
+    good = utility(prepared.folder, write_labelled(tmp_path / "good", prepared, False), settings=FAST,
+                   out=tmp_path / "a")
+    bad = utility(prepared.folder, write_labelled(tmp_path / "bad", prepared, True), settings=FAST, out=tmp_path / "b")
+    assert json.loads((tmp_path / "a" / "utility.json").read_text()) == json.loads(json.dumps(good))
+    assert (tmp_path / "a" / "utility.png").stat().st_size > 5000
+
+    def alone(document: dict[str, Any]) -> dict[str, Any]:
+        return next(line for line in document["differences"]
+                    if (line["share"], line["arm"], line["against"]) == (1.0, "synthetic", "real"))
+
+    assert alone(good)["verdict"] != "harms" and good["trainings"] == 2 * (1 + 3)
+    assert alone(bad)["verdict"] == "harms" and "worse than training on all real patients" in " ".join(bad["words"])
+    assert good["chance"] == 0.5 and good["test"]["patients"] == 30
+    real_all = next(arm for arm in good["arms"] if arm["share"] == 1.0 and arm["arm"] == "real")
+    assert real_all["images"] == 60 and {one["class"] for one in real_all["auc"]["classes"]} == set(LABELS)
+    assert real_all["low"] <= real_all["value"] <= real_all["high"]
+
+
+def test_masks_are_segmented_from_a_folder_of_pairs(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    prepared = with_masks(make_prepared(60))
+    found = discs(40, 7)
+    assert found.masks is not None
+    np.savez(tmp_path / "pairs.npz", images=np.rint((found.images[:, 0].clip(-1, 1) + 1) * 127.5).astype(np.uint8),
+             masks=found.masks)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "pairs.npz").rename(tmp_path / "made" / "pairs.npz")
+    with pytest.raises(DataError, match=r"without masks"):
+        utility(prepared, write_labelled(tmp_path / "plain", Prepared(make_prepared(12, labels=LABELS, name="x")),
+                                         False), settings=FAST, out=tmp_path / "c")
+    study = utility(prepared, tmp_path / "made" / "pairs.npz", settings=FAST, out=tmp_path / "d")
+    assert study["kind"] == "segmentation" and study["classes"] == ["label 1"]
+    both = next(arm for arm in study["arms"] if arm["arm"] == "both" and arm["share"] == 1.0)
+    assert both["dice"]["mean"]["value"] == both["value"] > 0.3
+
+
+def with_masks(folder: Path) -> Path:
+    stored = np.load(folder / "shards" / "00000.images.npy")
+    np.save(folder / "shards" / "00000.masks.npy", (stored[:, 0] > 75).astype(np.uint8))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["spec"]["mask_classes"] = 2
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_what_cannot_be_measured_is_refused(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither two classes nor masks"):
+        utility(make_prepared(30), tmp_path, settings=FAST)
+    few = Prepared(make_prepared(24, labels=LABELS, name="few"))
+    with pytest.raises(DataError, match=r"at least 5 test patients with (small|large), there are 4"):
+        utility(few.folder, tmp_path, settings=FAST)
+    enough = Prepared(make_prepared(90, labels=LABELS, name="enough"))
+    made = write_labelled(tmp_path / "made", enough, False)
+    with pytest.raises(SettingsError, match=r"too short.*utility\.seeds"):
+        utility(enough.folder, made, settings=Settings(seconds=0.1))
+    with pytest.raises(FolderError, match="no prepared data"):
+        utility(tmp_path / "nothing", made, settings=FAST)
+    (made / "small").rename(made / "tiny")
+    with pytest.raises(DataError, match="'tiny'; the real ones have small, large"):
+        utility(enough.folder, made, settings=FAST)
+
+
+def test_verdicts_follow_from_the_interval_alone() -> None:
+    assert [verdict(*ends) for ends in ((0.01, 0.05), (-0.05, -0.01), (-0.01, 0.015), (-0.01, 0.2))] == [
+        "helps", "harms", "no difference", "open"]
+
+
+def test_training_images_are_those_of_the_split(make_prepared: Callable[..., Path]) -> None:
+    prepared = Prepared(make_prepared(48, labels=LABELS))
+    train, test = real(prepared, "train", "classification"), real(prepared, "test", "classification")
+    assert len(train.examples) == 32 and len(test.examples) == 16
+    joint = np.concatenate([train.examples.images, test.examples.images]).reshape(48, -1)
+    assert len(np.unique(joint, axis=0)) == 48
+
+
+def test_words_tell_that_the_generator_saw_everything() -> None:
+    arm = {"images": 10, "value": 0.8, "low": 0.7, "high": 0.9}
+    gap = {"value": 0.05, "low": 0.02, "high": 0.08, "verdict": "helps"}
+    document: dict[str, Any] = {
+        "shares": [1.0], "metric": "balanced accuracy", "chance": 0.5, "steps": 100, "batch": 32, "seeds": 3,
+        "generator_saw": "all", "test": {"patients": 30},
+        "arms": [{**arm, "share": 1.0, "arm": name} for name in ("real", "augmented", "synthetic", "both")],
+        "differences": [{**gap, "share": 1.0, "arm": name, "against": other} for name, other in
+                        (("augmented", "real"), ("synthetic", "real"), ("both", "real"), ("both", "augmented"))],
+    }
+    text = " ".join(sentences(document))
+    assert "adding synthetic images helps: +5.0 points (95 % interval +2.0 to +8.0)" in text
+    assert "had learned from all real training patients" in text and "Only 30 test patients" in text
+    document["generator_saw"] = "unknown"
+    assert "had learned" not in " ".join(sentences(document))
