@@ -210,6 +210,7 @@ def _get(document: dict[str, Any], section: str, key: str) -> Any:
 
 def _resume(loop: Loop, folder: RunFolder) -> None:
     found = load_checkpoint(folder.checkpoints)
+    loop.ranks.wait()  # all have looked before the first one writes
     if found is None:
         loop.save()  # the first place that the training doctor can go back to
         return
