@@ -1,0 +1,72 @@
+"""The files of a run folder as a reader finds them: what is missing or damaged is left out, with a sentence."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Missing(Exception):
+    """A part has to be left out; the text says why."""
+
+
+class RunFiles:
+    """Reads a run folder. Nothing here raises anything but Missing."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = Path(run)
+
+    def need(self, name: str, otherwise: str) -> Any:
+        """A JSON file; Missing with the text `otherwise` when there is none."""
+        try:
+            return json.loads((self.run / name).read_text(encoding="utf-8"))
+        except OSError:
+            raise Missing(otherwise) from None
+        except ValueError:
+            raise Missing(f"{name} is damaged.") from None
+
+    def get(self, name: str) -> dict[str, Any]:
+        """A JSON file that holds a dictionary; an empty one when it is missing, damaged or something else."""
+        try:
+            found = self.need(name, "")
+        except Missing:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def array(self, name: str) -> NDArray[np.uint8] | None:
+        """Kept pictures (n, ..., rows, columns), display values; None when there are none."""
+        try:
+            array = np.load(self.run / "pictures" / f"{name}.npy", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return array if array.dtype == np.uint8 and array.ndim >= 4 and len(array) else None
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl that can be read; the last may be half written."""
+        try:
+            texts = (self.run / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        lines = []
+        for text in texts:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict):
+                lines.append(line)
+        return lines
+
+    @functools.cached_property
+    def virtual(self) -> bool:
+        """Whether the images learned from are nobody's: of a virtual cohort."""
+        for name, key in (("spec.json", "spec"), ("results.json", "context")):
+            section = self.get(name).get(key)
+            if isinstance(section, dict) and section.get("virtual"):
+                return True
+        return False
