@@ -65,6 +65,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Losses and rates that go with a network."""
 DEFAULT_MODEL = "sngan"
+UNEQUAL = 5
+"""So many times more images of one class than of another are very unequal."""
 SMALL = 40
 """Longest side in pixels up to which the default network is twice as wide."""
 
@@ -80,6 +82,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     if data.labels and len(data.labels) > 1:
         choices.append(Choice(setting="task.kind", value="synthesis",
                               reason=f"Class-conditional: the data has {len(data.labels)} classes."))
+        choices += _balance(data.labels)
     chosen = model or DEFAULT_MODEL
     reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
@@ -138,6 +141,16 @@ def _budget_choices(budget: dict[str, float]) -> list[Choice]:
     given = {name: value for name, value in budget.items() if value} or {"seconds": DEFAULT_SECONDS}
     reason = "As asked for." if budget else "No budget was given: 5 minutes show whether the data can be learned."
     return [Choice(setting=f"train.{name}", value=value, reason=reason) for name, value in given.items()]
+
+
+def _balance(labels: dict[str, int]) -> list[Choice]:
+    """Classes are evened out half-way (square-root sampling) when some are much rarer than others."""
+    rare, common = min(labels, key=labels.__getitem__), max(labels, key=labels.__getitem__)
+    if labels[common] < UNEQUAL * labels[rare]:
+        return []
+    return [Choice(setting="train.balance", value=0.5,
+                   reason=f"{common} has {labels[common]} images and {rare} {labels[rare]}: the rare class is shown "
+                          "more often than it occurs, so that it is learned.")]
 
 
 def _augmentation(data: Fingerprint) -> list[Choice]:

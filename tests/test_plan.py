@@ -45,6 +45,12 @@ def test_few_images_are_augmented() -> None:
     assert strengths[0] > strengths[1] > strengths[2] == 0
 
 
+def test_very_unequal_classes_are_evened_out_with_the_reason() -> None:
+    assert "train.balance" not in chosen(fingerprint(normal=100, ill=30))
+    choice = next(c for c in plan(fingerprint(normal=1000, rare=20), CPU, {}) if c.setting == "train.balance")
+    assert choice.value == 0.5 and "rare 20" in choice.reason
+
+
 def test_every_choice_has_a_reason_and_becomes_a_document() -> None:
     choices = plan(fingerprint(normal=10, rare=5), CPU, {})
     assert all(len(choice.reason) > 10 for choice in choices)

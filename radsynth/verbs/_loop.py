@@ -26,6 +26,7 @@ from radsynth.tasks import Private, Studious, Task, Terms, Turn
 from radsynth.verbs._average import Average, calibrate
 from radsynth.verbs._doctor import Doctor
 from radsynth.verbs._grid import save_grid
+from radsynth.verbs._order import Order
 
 
 @settings
@@ -42,6 +43,8 @@ class Settings:
     """Parts that a batch is computed in, to save memory; doubled by itself when memory runs out."""
     processes: NonNegativeInt = 0
     """Processes on this machine that share a batch; 0: one a GPU, and one on a CPU."""
+    balance: float = Field(0.0, ge=0, le=1)
+    """How far classes are evened out when images are shown: 0 as often as they occur, 1 all equally often."""
     rate: PositiveFloat = 1e-3
     """Learning rate of Adam at its highest."""
     rate_end: float = Field(0.05, ge=0, le=1)
@@ -106,6 +109,7 @@ class Loop:
         self.turns = task.turns()
         self.optimisers = [self._optimiser(turn) for turn in self.turns]
         self.train_indices = prepared.indices("train")
+        self.order = Order(prepared.labels(self.train_indices), options.balance, seed)
         watched = options.doctor and not self.private  # the doctor looks at patients
         self.doctor = Doctor(task, prepared, folder, seed, options.batch) if watched else None
         self.step = self.images = self.item = 0
@@ -131,12 +135,12 @@ class Loop:
 
     def batch(self) -> Batch:
         """This process's part of the next items: real images in their epoch's order, with their own random numbers."""
-        size, n = self.options.batch, len(self.train_indices)
+        size = self.options.batch
         items = range(self.item, self.item + size)[self.ranks.part(size)]
         self.item += size
         if self.private:
             return self._without_images(items, self.seed)
-        chosen = self.train_indices[[self._position(item, n) for item in items]]
+        chosen = self.train_indices[[self.order(item) for item in items]]
         images = channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device)
         labels = torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device)
         return Batch(images=images, labels=labels, masks=self._masks(chosen), seed=self.seed, items=tuple(items),
@@ -146,13 +150,6 @@ class Loop:
         """A batch of random numbers alone, for a task that must not be shown patients."""
         return Batch(images=torch.empty(len(items), 0, device=self.fabric.device), seed=seed, items=tuple(items),
                      step=self.step, progress=self.progress)
-
-    def _position(self, item: int, n: int) -> int:
-        epoch, place = divmod(item, n)
-        if getattr(self, "_epoch", None) != epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(n)
-        return int(self._order[place])
 
     def rate(self) -> float:
         """The learning rate now, as a share of its highest: a short rise, a plateau, a fall; all linear."""
