@@ -74,7 +74,8 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(make_pr
 
 
 @pytest.mark.parametrize("more", [
-    ("train.balance=1",), ("augment.strength=1", "task.penalty=finite_r1_r2"), ("train.accumulate=2", "task.loss=relativistic"),
+    ("train.balance=1",), ("augment.strength=1", "task.penalty=finite_r1_r2"),
+    ("train.accumulate=2", "task.loss=relativistic"),
     ("task.warm_start=0.45", "task.penalty=r1_r2"), ("task.discriminator_steps=2", "task.penalty=wgan_gp"),
 ])
 def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
