@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,22 @@ from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Row
 from radsynth.image import ImageSpec
 
 
-def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8]) -> Path:
-    """A prepared folder of 8-bit images (n, 1, *space), each its own patient."""
+def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], patients: Sequence[str] = ()) -> Path:
+    """A prepared folder of 8-bit images (n, 1, *space); patients: of all of them, else each is its own."""
     images = np.concatenate([train, test])
     (folder / "shards").mkdir(parents=True)
     np.save(folder / "shards" / "00000.images.npy", images)
     splits = ["train"] * len(train) + ["test"] * len(test)
-    rows = [Row(split=split, label=-1, patient=str(i), shard=0, row=i, low=0, high=255)
-            for i, split in enumerate(splits)]
+    names = patients or [str(i) for i in range(len(images))]
+    rows = [Row(split=split, label=-1, patient=name, shard=0, row=i, low=0, high=255)
+            for i, (split, name) in enumerate(zip(splits, names, strict=True))]
     with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, ROW_FIELDS)
         table.writeheader()
         table.writerows(vars(row) for row in rows)
     counts = {"train": len(train), "test": len(test)}
-    manifest = Manifest(spec=ImageSpec(size=tuple(images.shape[2:])), counts=counts, patients=counts,
+    people = {split: len({row.patient for row in rows if row.split == split}) for split in counts}
+    manifest = Manifest(spec=ImageSpec(size=tuple(images.shape[2:])), counts=counts, patients=people,
                         intensity=IntensityMap(method="bits", low=0, high=255, levels=255), shard_size=len(images),
                         source_hash="benchmark", data_hash="benchmark")
     (folder / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")

@@ -67,6 +67,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 DEFAULT_MODEL = "sngan"
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
+PATCHED = ("restore", "translate")
+"""Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
 SMALL = 40
 """Longest side in pixels up to which the default network is twice as wide."""
 
@@ -76,6 +78,8 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     """Settings for this data on this device within this budget; for another task or network if one is named."""
     size = _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
     choices = [Choice(setting="prepare.size", value=list(size), reason=_size_reason(data, size, device))]
+    if task in PATCHED and max(size) < max(data.size):
+        choices = _patches(data.size, max(size))
     choices += _budget_choices(budget)
     if task != "synthesis":
         return choices + _image_task_choices(data, task, model)
@@ -90,6 +94,15 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     if chosen == DEFAULT_MODEL and max(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
     return choices + _augmentation(data)
+
+
+def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
+    """Crops at the images' own resolution instead of shrunken images."""
+    size = [min(side, longest) for side in have]
+    reason = (f"The images are {'x'.join(map(str, have))}: crops of {'x'.join(map(str, size))} are learned at their "
+              "own resolution, so that apply takes whole images as they are.")
+    return [Choice(setting="prepare.size", value=size, reason=reason),
+            Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")]
 
 
 def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice]:

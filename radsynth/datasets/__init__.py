@@ -39,6 +39,7 @@ class Record:
     header: what is known without decoding; None where nothing is
     files: the files behind it (a series has many, the slices of a volume share theirs), () when it comes from no file
     masks: the files that its mask comes from
+    corner: the first pixel of the patch of what `load` gives that is meant, None for the whole; set by `prepare`
     """
 
     source: str
@@ -49,6 +50,7 @@ class Record:
     header: Header | None = None
     files: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
+    corner: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

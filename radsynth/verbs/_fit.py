@@ -68,6 +68,12 @@ def plan_fit(source: Size, target: Size, spacing: tuple[float, ...] | None, *, c
     )
 
 
+def as_it_is(source: Size, target: Size, spacing: tuple[float, ...] | None) -> Fit:
+    """The image's own pixels in the middle of the target, which is no smaller."""
+    return Fit(source=source, target=target, ratios=(1.0,) * len(source), content=source,
+               spacing=spacing or (1.0,) * len(source))
+
+
 def resample(pixels: NDArray[Any], fit: Fit) -> NDArray[np.float32]:
     """(c, *source) -> (c, *target) float32, clipped to the range of the pixels; 0 outside `fit.inside`."""
     values = pixels.astype(np.float32)

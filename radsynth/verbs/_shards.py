@@ -24,7 +24,8 @@ from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
 from radsynth.image import GREY, Image
 from radsynth.io._geometry import directions_of
-from radsynth.verbs._fit import Fit, plan_fit, resample, resample_mask
+from radsynth.verbs._fit import Fit, as_it_is, plan_fit, resample, resample_mask
+from radsynth.verbs._patches import FLAT, patch_of
 
 KEEP_VALUES = 2**26
 """Pixel values of one volume's slices that are kept in memory between measuring and writing (256 MB as float32)."""
@@ -151,27 +152,43 @@ def _save(path: Path, values: NDArray[Any]) -> str:
 Item = tuple[Entry, NDArray[Any], NDArray[np.uint8]]
 
 
+Loaded = tuple[Image | Entry, float]
+"""An image, or why it cannot be used; and how far its values span."""
+
+
 def _volume(records: list[Record], plan: Plan) -> Iterator[Item]:
     """The entries, arrays and masks of one volume's records."""
     if plan.intensity.method != "percentiles":
-        for record in records:
-            loaded = load(record, plan)
-            yield _rejected(loaded) if isinstance(loaded, Entry) else _encode(loaded, plan, None)
+        for record, loaded in zip(records, _loaded(records, plan), strict=True):
+            yield _encode(loaded, record, plan, None)
         return
-    kept: list[Image | Entry | None] = []
+    kept: list[Loaded] = []
     samples: list[NDArray[Any]] = []
-    thin, values = len(records), 0
-    for record in records:
-        loaded = load(record, plan)
-        if isinstance(loaded, Image):
-            flat = loaded.pixels.reshape(len(loaded.pixels), -1)
-            samples.append(flat[:, :: max(1, flat.size * thin // SAMPLE)])
+    thin, values, last = len({id(record.load) for record in records}), 0, None
+    for loaded in _loaded(records, plan):
+        image = loaded[0]
+        if isinstance(image, Image) and image is not last:
+            flat = image.pixels.reshape(len(image.pixels), -1)
+            samples.append(flat[:, :: max(1, flat.size * thin // SAMPLE)].copy())
             values += flat.size
-        kept.append(loaded if values <= KEEP_VALUES or isinstance(loaded, Entry) else None)
+        if values <= KEEP_VALUES:
+            kept.append(loaded)
+        last = image
     ranges = _ranges(samples, plan.percentiles) if samples else None
-    for record, found in zip(records, kept, strict=True):
-        loaded = load(record, plan) if found is None else found
-        yield _rejected(loaded) if isinstance(loaded, Entry) else _encode(loaded, plan, ranges)
+    for record, loaded in zip(records, kept if values <= KEEP_VALUES else _loaded(records, plan), strict=True):
+        yield _encode(loaded, record, plan, ranges)
+
+
+def _loaded(records: list[Record], plan: Plan) -> Iterator[Loaded]:
+    """What each record loads; patches of one image follow each other and share it."""
+    last: Record | None = None
+    loaded: Loaded = (Entry(), 0.0)
+    for record in records:
+        if last is None or record.load is not last.load:
+            image = load(record, plan)
+            loaded = image, 0.0 if isinstance(image, Entry) else float(image.pixels.max()) - float(image.pixels.min())
+        last = record
+        yield loaded
 
 
 def _rejected(entry: Entry) -> Item:
@@ -229,8 +246,19 @@ def _checked(image: Image, plan: Plan) -> Image:
     return image
 
 
-def _encode(image: Image, plan: Plan, ranges: NDArray[np.float64] | None) -> Item:
-    fit = plan_fit(image.space, plan.size, image.spacing, crop=plan.crop, enlarge=plan.enlarge)
+def _encode(loaded: Loaded, record: Record, plan: Plan, ranges: NDArray[np.float64] | None) -> Item:
+    image, span = loaded
+    if isinstance(image, Entry):
+        return _rejected(image)
+    if record.corner is None:
+        fit = plan_fit(image.space, plan.size, image.spacing, crop=plan.crop, enlarge=plan.enlarge)
+    else:
+        image = patch_of(image, record.corner, plan.size)
+        if not image.pixels.size:
+            return _rejected(Entry(reason="it is smaller than its header says"))
+        if float(image.pixels.max()) - float(image.pixels.min()) < FLAT * span:
+            return _rejected(Entry(reason="a patch that shows nothing", skipped=True))
+        fit = as_it_is(image.space, plan.size, image.spacing)
     values = resample(image.pixels, fit)
     intensity = plan.intensity
     if ranges is None:

@@ -25,6 +25,7 @@ from radsynth.files import locked
 from radsynth.io import Header
 from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
+from radsynth.verbs._patches import LARGEST, cut_into
 from radsynth.verbs._pool import ask_everywhere, cores, run_all
 from radsynth.verbs._prepared import Made, begin, check_free, decide, finish, open_finished
 from radsynth.verbs._shards import Plan, Shard, make_shard, probe, volume_of
@@ -48,8 +49,11 @@ class Settings:
     size: Annotated[tuple[Annotated[int, Field(ge=4, le=2048)], ...], Field(min_length=2, max_length=3)] | None = None
     """Rows and columns, or slices, rows and columns; null: the median size of the data, in multiples of 16 (of 8 for
     small images)."""
-    fit: Literal["pad", "crop"] = "pad"
-    """Images of other proportions: pad them with background, or fill the size and crop the rest. Never stretched."""
+    fit: Literal["pad", "crop", "patches"] = "pad"
+    """Images of other proportions: pad them with background, or fill the size and crop the rest. Never stretched.
+    patches: cut crops of the size at the images' own resolution, for tasks from image to image."""
+    patches: Annotated[int, Field(ge=0)] = 0
+    """With fit=patches: patches of an image, at most; 0: as many as make 20,000 of all images."""
     enlarge: bool = False
     """Enlarge images that are smaller than the size, instead of only padding them."""
     channels: Literal["keep", "grey"] = "keep"
@@ -98,6 +102,8 @@ def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = N
     _check_rejected(rejected, options.strict)
     known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
     plan = _plan(options, known, rejected)
+    if options.fit == "patches":
+        known = cut_into(known, plan.size, options.patches)
     if cluster:
         _check_cluster(cluster, known[0][0], plan)
     check_free(out)
@@ -241,6 +247,8 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         raise DataError(f"There is no image that can be used; {len(rejected)} files were rejected or skipped.{lines}")
     group = _only_group(options, known)
     size = options.size or automatic_size([facts.size for _, facts in known])
+    if options.fit == "patches" and options.size is None:
+        size = tuple(min(side, LARGEST[len(size)]) for side in size)
     if len(size) != group.dimensions:
         raise SettingsError(f"prepare.size={list(size)} has {len(size)} numbers, but the data is {group.dimensions}-D.")
     levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255
