@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,17 @@ def test_contrasts_show_the_same_anatomy_each_in_its_own_way() -> None:
     assert brain.image(settings, 0, number).channels == ("t1", "t2", "flair")
 
 
+def test_unpaired_patients_have_one_contrast_each_the_same_as_in_pairs() -> None:
+    pairs = brain.Settings(patients=2, slices=1, size=(32, 32), contrasts=("t1", "flair"))
+    alone = list(brain.records(replace(pairs, unpaired=True), []))
+    assert [record.label for record in alone] == ["t1", "flair"]
+    for index, record in enumerate(alone):
+        image, both = record.load(), brain.image(pairs, index)
+        assert image.channels == ("grey",)
+        assert np.corrcoef(image.pixels[0].ravel(), both.pixels[index].ravel())[0, 1] > 0.98
+        assert image.mask is not None and both.mask is not None and np.array_equal(image.mask, both.mask)
+
+
 def test_planes_and_volumes_show_the_same_head_in_the_same_place() -> None:
     volume = brain.image(brain.Settings(patients=2, size=(40, 40, 40)), 1)
     assert volume.space == (40, 40, 40) and volume.spacing == (5.6, 5.6, 5.6)
@@ -130,6 +143,8 @@ def test_noise_and_contrast_differ_between_patients() -> None:
 def test_settings_that_cannot_work_are_named() -> None:
     with pytest.raises(SettingsError, match="contrasts"):
         list(brain.records(brain.Settings(contrasts=("t1", "t1")), []))
+    with pytest.raises(SettingsError, match="unpaired needs"):
+        list(brain.records(brain.Settings(unpaired=True), []))
     for override in ("data.size=[64]", "data.plane=oblique", "data.patients=0", "data.contrasts=[pd]", "data.rare=2"):
         with pytest.raises(SettingsError, match=override[5:9]):
             resolve(overrides=[override], sections=["data"])

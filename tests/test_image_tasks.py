@@ -21,6 +21,7 @@ from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
 from radsynth.tasks import build
+from radsynth.tasks._unpaired import sides_of
 from radsynth.verbs._loop import Loop
 from radsynth.verbs.train import train
 
@@ -34,6 +35,7 @@ VARIANTS = {
     "adversarial denoise": ("task.kind=restore", "task.what=rician", "task.adversarial=0.01", "augment.strength=1"),
     "low dose": ("task.kind=restore", "task.what=low_dose"),
     "cycle": ("task.kind=cycle",),
+    "cut": ("task.kind=cut",),
 }
 
 
@@ -173,7 +175,7 @@ def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_c
     nets = task.networks()
     assert task.targets == ("a", "c")
     images = torch.randn(6, 1, 16, 16)
-    sides = task._sides(batch_of(images, torch.tensor([2, 0, 0, 1, 0, 0])))
+    sides = sides_of(batch_of(images, torch.tensor([2, 0, 0, 1, 0, 0])), task._labels)
     assert sides is not None and [len(side) for side in sides] == [3, 3] and torch.equal(sides[0][1], images[0])
     for labels in ([2, 0, 0, 1, 0, 0], [1] * 6, [0] * 6):
         for turn in task.turns():

@@ -1,5 +1,7 @@
 """The plan: sizes, budgets, augmentation; every choice has a reason and is a setting that exists."""
 
+from dataclasses import replace
+
 import pytest
 
 from radsynth.device import Device
@@ -65,3 +67,11 @@ def test_every_recipe_is_made_of_settings_that_work_together(kind: str) -> None:
     settings = resolve(sections, sections=("train", "model", "task", "augment"))
     spec = ImageSpec(size=(64, 64))
     build(settings.section("task"), settings.section("model"), settings.section("augment"), spec).networks()
+
+
+@pytest.mark.parametrize("task", ["cycle", "cut"])
+def test_translation_without_pairs_gets_one_contrast_of_each_virtual_patient(task: str) -> None:
+    cohort = replace(fingerprint(healthy=9, lesion=1), virtual=True)
+    found = {choice.setting: choice.value for choice in plan(cohort, CPU, {}, task=task)}
+    assert found["data.unpaired"] is True and found["data.contrasts"] == found["task.domains"] == ["t1", "flair"]
+    assert "data.unpaired" not in {choice.setting for choice in plan(fingerprint(a=9, b=1), CPU, {}, task=task)}

@@ -21,6 +21,7 @@ from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, read_mask, write
 from radsynth.settings import resolve
 from radsynth.tasks import build, segments, takes_images
+from radsynth.tasks._again import images_to_draw_again
 from radsynth.verbs._label_baselines import label_baselines
 from radsynth.verbs._loop import Loop
 from radsynth.verbs._segmentation import evaluate_segmentation
@@ -80,6 +81,48 @@ def test_plain_means_no_discriminator_and_several_channels_are_taken() -> None:
     assert segments(task) and takes_images(task) and task.inputs == ("t1", "t2")
     made = task.convert(task.networks()["generator"], torch.zeros(2, 2, 16, 16))
     assert made.shape == (2, 1, 16, 16) and set(made.flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0}
+
+
+def test_it_sees_the_named_channels_alone() -> None:
+    spec = ImageSpec(size=(16, 16), channels=("t1", "t2"), mask_classes=2)
+    task = task_of("task.inputs=[t2]", "task.adversarial=0", spec=spec)
+    images = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)], dim=1)
+    batch = Batch(images=images, masks=torch.zeros(3, 16, 16, dtype=torch.long), seed=0, items=(0, 1, 2))
+    assert task.inputs == ("t2",) and torch.equal(task._varied(batch).images, images[:, 1:])
+    with pytest.raises(SettingsError, match="no channel of these images"):
+        task_of("task.inputs=[t3]", spec=spec)
+
+
+def test_images_with_the_rarest_label_are_drawn_again_up_to_their_share(make_masked: Make) -> None:
+    data = make_masked(n=64)
+    masks = np.load(data / "shards" / "00000.masks.npy")
+    masks[masks == 2] = 1
+    masks[::16] *= 2  # one image in 16 has label 2
+    np.save(data / "shards" / "00000.masks.npy", masks)
+    prepared = Prepared(data)
+    again = images_to_draw_again(prepared, 0.5)
+    assert again is not None and (prepared.stored(again.rows, "masks") == 2).any((1, 2)).all()
+    items = tuple(range(400))
+    batch = Batch(images=torch.full((400, 1, 16, 16), -2.0), masks=torch.zeros(400, 16, 16, dtype=torch.long), seed=1,
+                  items=items)
+    mixed = again.mixed_in(batch)
+    assert mixed.masks is not None
+    replaced = (mixed.masks == 2).any(2).any(1)
+    assert float(replaced.float().mean()) == pytest.approx(again.chance, abs=0.07)
+    assert torch.equal(replaced, (mixed.images > -2).flatten(1).any(1)), "image and mask together"
+    part = again.mixed_in(Batch(images=batch.images[5:9], masks=batch.masks[5:9], seed=1, items=items[5:9]))
+    assert torch.equal(part.images, mixed.images[5:9]), "from (seed, item) alone"
+    assert images_to_draw_again(prepared, 0.01) is None
+
+
+def test_warps_move_image_and_mask_together() -> None:
+    inside = torch.zeros(4, 32, 32, dtype=torch.long)
+    inside[:, 8:24, 8:24] = 1
+    task = task_of("task.deform=0.05", spec=ImageSpec(size=(32, 32), mask_classes=2))
+    batch = Batch(images=inside[:, None] * 2.0 - 1, masks=inside, seed=0, items=(0, 1, 2, 3))
+    varied = task._varied(batch)
+    assert not torch.equal(varied.masks, inside)
+    assert ((varied.images[:, 0] > 0).long() == varied.masks).float().mean() > 0.98
 
 
 def test_losses_of_an_untrained_network_are_those_of_equal_shares() -> None:

@@ -7,7 +7,7 @@ its own contrast, bias field and noise (Rician, Gudbjartsson 1995). All of a pat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ from radsynth.datasets import Record, Rejected
 from radsynth.datasets._brain_anatomy import CENTRE, Array, atlas, generator, patient
 from radsynth.datasets._brain_signal import Contrast, bias, lesion_share, looks, signals, tissue_shares
 from radsynth.errors import SettingsError
-from radsynth.image import Image
+from radsynth.image import GREY, Image
 from radsynth.io import Header
 from radsynth.settings import settings
 
@@ -56,6 +56,8 @@ class Settings:
     """Plane of the slices: axial, coronal or sagittal; not used for volumes."""
     contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1, max_length=3)] = ("t1",)
     """Channels of each image, taken of the same anatomy: t1, t2, flair."""
+    unpaired: bool = False
+    """Each patient has only one of the contrasts, in turn, whose name is the class; for tasks without pairs."""
     rare: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Share of the patients that have a lesion."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -91,12 +93,15 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Patients in order, each one's slices from foot to head, front to back or right to left. None is ever rejected."""
     if len(set(settings.contrasts)) < len(settings.contrasts):
         raise SettingsError(f"data.contrasts={list(settings.contrasts)} names one twice; give each only once.")
+    if settings.unpaired and len(settings.contrasts) < 2:
+        raise SettingsError("data.unpaired needs at least two data.contrasts, such as [t1,flair].")
     whole = len(settings.size) == 3
-    usual = "nifti" if whole else "dicom" if len(settings.contrasts) == 1 else "npz"
+    channels = 1 if settings.unpaired else len(settings.contrasts)
+    usual = "nifti" if whole else "dicom" if channels == 1 else "npz"
     header = Header(
         format=usual,
         size=settings.size,
-        channels=len(settings.contrasts),
+        channels=channels,
         modality=MODALITY,
         bits=BITS,
         spacing=(_pixel(settings),) * len(settings.size),
@@ -120,7 +125,9 @@ def is_rare(settings: Settings, index: int) -> bool:
 
 
 def label(settings: Settings, index: int, number: int = 0) -> str:
-    """The class of one image: "lesion" when the mask of the image holds some of it."""
+    """The class of one image: "lesion" when the mask of the image holds some of it; of unpaired ones the contrast."""
+    if settings.unpaired:
+        return settings.contrasts[index % len(settings.contrasts)]
     if not is_rare(settings, index):
         return LABELS[0]
     return LABELS[int((_lesion(settings, index, _points(settings, index, number)) > 0.5).any())]
@@ -128,6 +135,10 @@ def label(settings: Settings, index: int, number: int = 0) -> str:
 
 def image(settings: Settings, index: int, number: int = 0) -> Image:
     """One slice (c, rows, columns) or volume (c, slices, rows, columns): unsigned 12-bit signals and tissue mask."""
+    if settings.unpaired:
+        place = index % len(settings.contrasts)
+        own = replace(settings, contrasts=settings.contrasts[place:place + 1], unpaired=False)
+        return image(own, index, number).replace(channels=GREY)
     found = truth(settings, index, number)
     rng = generator(settings.seed, index, "scan")
     gain, spread = rng.uniform(1100, 2100), np.float32(rng.uniform(0.008, 0.03))

@@ -12,6 +12,7 @@ TAKES = "image":  networks(settings, spec, source: ImageSpec, judges: int) -> di
     A generator maps (n, c of source, *space) to (n, c of spec, *space), linear and not clipped, and is called as
     `net(x)`. An output pixel does not depend on input further away than `reach` pixels, nor, for shifts by multiples of
     `stride` pixels, on where the image's corner is: so large images can be done in tiles, without seams.
+    `net(x, encode=True)` gives what it sees on the way, a list of features (n, width, *grid), one for each of `widths`.
     A discriminator maps (n, `judges` channels, *space), the images and what they are judged with, to logits
     (n, 1, *grid) in fp32, one a patch (PatchGAN, Isola et al. 2017).
 

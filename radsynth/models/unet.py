@@ -82,7 +82,7 @@ def from_patches(features: Tensor, patch: int) -> Tensor:
 class UNet(nn.Module):
     """Images (n, inputs, *space) to (n, outputs, *space), linear. The last layer begins at zero.
 
-    A task that corrects its input adds the result to it. reach, stride: see `radsynth.models`.
+    A task that corrects its input adds the result to it. reach, stride, widths: see `radsynth.models`.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         convolution, widths = CONVOLUTION[dimensions], [width * 2**level for level in range(halvings + 1)]
-        self.patch, self.stride = patch, patch * 2**halvings
+        self.patch, self.stride, self.widths = patch, patch * 2**halvings, tuple(widths)
         self.reach = _reach(patch, halvings, blocks)
         self.enter = convolution(inputs * patch**dimensions, width, 3, 1, 1)
         self.down = nn.ModuleList(_blocks(blocks, w, dimensions) for w in widths)
@@ -102,16 +102,18 @@ class UNet(nn.Module):
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, encode: bool = False) -> Tensor | list[Tensor]:
         space = images.shape[2:]
         # With the background at 0 instead of -1, the zeros that convolutions pad with are background.
         features = self.enter(to_patches(pad_to(images + 1, self.stride), self.patch))
         kept = []
         for level, blocks in enumerate(self.down):
             features = blocks(features)
+            kept.append(features)
             if level < len(self.halve):
-                kept.append(features)
                 features = self.halve[level](features)
+        if encode:
+            return kept
         for level in reversed(range(len(self.up))):
             # The wide half goes through a 1x1 convolution before it is enlarged: a quarter of the arithmetic.
             coarse = functional.interpolate(self.widen[level](features), scale_factor=2.0, mode="nearest")

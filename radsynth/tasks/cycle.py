@@ -1,11 +1,7 @@
-"""Unpaired translation between two classes of images (Zhu et al. 2017, CycleGAN): there and back again is the same.
-
-An item of a class takes part in the turn as that class's image; the smaller side of a batch is repeated.
-"""
+"""Unpaired translation between two classes of images (Zhu et al. 2017, CycleGAN): there and back again is the same."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal, cast
 
 import torch
@@ -14,18 +10,17 @@ from torch import Tensor, nn
 
 from radsynth.arrays import Batch
 from radsynth.augment import Settings as Augmentation
-from radsynth.augment import augment
-from radsynth.device import channels_last
-from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.reconstruction import absolute
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
-from radsynth.settings import nearest, settings
+from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
+from radsynth.tasks._unpaired import domains_of, nothing, seen, sides_of
 
 MODEL = "unet"
+UNPAIRED = "yes"
 
 
 @settings
@@ -71,7 +66,7 @@ class Cycle:
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
         self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
         self.loss = LOSSES[options.loss]
-        self.domains = _domains(options, spec)
+        self.domains = domains_of(options.kind, options.domains, spec)
         self.inputs = self.outputs = spec.channels
         self.finer = (1,) * spec.dimensions
         self.targets = self.domains[::-1]
@@ -88,21 +83,11 @@ class Cycle:
         return [Turn(nets=("discriminator_1", "discriminator_2"), loss=self.discriminator_loss),
                 Turn(nets=("translators",), loss=self.generator_loss)]
 
-    def _sides(self, batch: Batch) -> list[Tensor] | None:
-        """Equally many images of both domains, or None for a batch that lacks one of them."""
-        assert batch.labels is not None
-        found = [torch.nonzero(batch.labels == label)[:, 0] for label in self._labels]
-        if min(len(rows) for rows in found) == 0:
-            return None
-        # Always half a batch of each, so that a step costs the same whatever the draw.
-        turn = torch.arange((len(batch.images) + 1) // 2, device=batch.images.device)
-        return [channels_last(batch.images[rows[turn % len(rows)]]) for rows in found]
-
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Each domain's images against those that were translated to it."""
-        sides = self._sides(batch)
+        sides = sides_of(batch, self._labels)
         if sides is None:
-            return _nothing(nets, self.turns()[0])
+            return nothing(nets, self.turns()[0])
         terms: Terms = {}
         for towards in (0, 1):
             judge, name = nets[f"discriminator_{towards + 1}"], f"to_{self.domains[towards]}"
@@ -116,9 +101,9 @@ class Cycle:
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Fool the discriminators, come back to the start, and leave alone what already is right."""
-        sides = self._sides(batch)
+        sides = sides_of(batch, self._labels)
         if sides is None:
-            return _nothing(nets, self.turns()[1])
+            return nothing(nets, self.turns()[1])
         terms: Terms = {}
         for towards in (0, 1):
             start, name = sides[1 - towards], f"to_{self.domains[towards]}"
@@ -134,7 +119,7 @@ class Cycle:
 
     def _seen(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
         """Augmented by the numbers of as many items as there are images."""
-        return augment(images, _first(batch, len(images)), stream, self.augmentation)
+        return seen(images, batch, stream, self.augmentation)
 
     def enlarge(self, images: Tensor) -> Tensor:
         """The same images."""
@@ -152,32 +137,6 @@ class Cycle:
         first, second = (self.convert(network, batch.images, name).float() for name in self.domains)
         chosen: Tensor = torch.where(to_first.reshape(-1, *[1] * (batch.images.ndim - 1)), first, second)
         return chosen.clamp(-1, 1)
-
-
-def _first(batch: Batch, count: int) -> Batch:
-    return dataclasses.replace(batch, images=batch.images[:count], items=batch.items[:count],
-                               labels=None if batch.labels is None else batch.labels[:count], masks=None)
-
-
-def _nothing(nets: Networks, turn: Turn) -> Terms:
-    """A loss without any slope, for a batch of one domain alone."""
-    weights = [weight for name in turn.nets for weight in nets[name].parameters()]
-    return {"none": torch.stack([weight.sum() * 0 for weight in weights]).sum()}
-
-
-def _domains(options: Settings, spec: ImageSpec) -> tuple[str, str]:
-    """The names of the two classes; SettingsError when they are not two of the data's."""
-    known = ", ".join(spec.labels) or "none"
-    if len(spec.labels) < 2:
-        raise SettingsError(f"task.kind=cycle needs images of two classes, such as sub-folders; these have: {known}.")
-    for name in options.domains:
-        if name not in spec.labels:
-            raise SettingsError(f"task.domains: {name!r} is no class of these images{nearest(name, spec.labels)}; "
-                                f"they have {known}.")
-    chosen = options.domains or spec.labels
-    if len(chosen) != 2 or chosen[0] == chosen[1]:
-        raise SettingsError(f"task.domains must name two different classes; the images have {known}.")
-    return chosen[0], chosen[1]
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:

@@ -6,6 +6,7 @@ A discriminator that sees the image and its segmentation together can help: it k
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.arrays import Batch
+from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
 from radsynth.device import channels_last
@@ -22,12 +23,16 @@ from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.alignment import label_mismatch
 from radsynth.models import Networks
-from radsynth.settings import settings
+from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
+from radsynth.tasks._again import Again, images_to_draw_again
 from radsynth.tasks._paired import paired_networks
+from radsynth.tasks._warp import integrate, random_velocity, warp
 
 MODEL = "unet"
 
+WAVE = 0.25
+"""Length over which a random warp changes, as a share of the longest side."""
 SURE = 0.9
 """Least share that the true label has in what the discriminator is shown as the truth (Luc et al. 2016)."""
 
@@ -45,6 +50,12 @@ class Settings:
     """Weight of the overlap (one minus Dice, over the labels without the background)."""
     entropy: float = Field(1.0, ge=0)
     """Weight of the cross-entropy, over all pixels."""
+    inputs: tuple[str, ...] = ()
+    """Channels that are seen, by name; empty: all."""
+    rare: float = Field(0.25, ge=0, lt=1)
+    """Least share of the images in training that have the rarest label; drawn again to that end."""
+    deform: float = Field(0.0, ge=0, le=0.1)
+    """Size of the random smooth warps that images and masks get in training, as a share of the longest side."""
 
 
 class Segment:
@@ -56,8 +67,15 @@ class Segment:
 
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
         self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
-        self.inputs, self.classes, self.finer = spec.channels, spec.mask_classes, (1,) * spec.dimensions
+        self.inputs = _channels(options, spec)
+        self.classes, self.finer = spec.mask_classes, (1,) * spec.dimensions
+        self._seen = [spec.channels.index(name) for name in self.inputs]
         self.loss = LOSSES[options.loss]
+        self.again: Again | None = None
+
+    def study(self, prepared: Prepared, seed: int) -> None:
+        """Learn which training images have the rarest label."""
+        self.again = images_to_draw_again(prepared, self.options.rare)
 
     def networks(self) -> Networks:
         """A generator of a score for each label and, if it has a weight, a discriminator of images with labels."""
@@ -73,13 +91,14 @@ class Segment:
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Overlap and cross-entropy with the true labels, and the adversarial loss."""
-        options, truth = self.options, _masks(batch)
+        options, batch = self.options, self._varied(batch)
+        truth = _masks(batch)
         scores = nets["generator"](channels_last(batch.images)).float()
         shares = scores.softmax(dim=1)
         terms: Terms = {}
         with torch.autocast(scores.device.type, enabled=False):
             if options.dice:
-                terms["dice"] = options.dice * label_mismatch(shares[:, 1:], self._one_hot(truth)[:, 1:])
+                terms["dice"] = options.dice * label_mismatch(_together(shares), _together(self._one_hot(truth)))
             if options.entropy:
                 terms["entropy"] = options.entropy * functional.cross_entropy(scores, truth)
         if options.adversarial:
@@ -93,6 +112,7 @@ class Segment:
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Images with their true labels against images with those that the generator gives them."""
+        batch = self._varied(batch)
         with torch.no_grad():
             shares = nets["generator"](channels_last(batch.images)).float().softmax(dim=1)
         judge = nets["discriminator"]
@@ -100,6 +120,19 @@ class Segment:
         fake = judge(self._judged(batch, shares))
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
                 "_fake": fake.detach().mean()}
+
+    def _varied(self, batch: Batch) -> Batch:
+        """The channels that are seen; some images drawn again for their rare label; warped together with the masks."""
+        if self.again is not None:
+            batch = self.again.mixed_in(batch)
+        images, masks = batch.images[:, self._seen], _masks(batch)
+        if self.options.deform:
+            side = max(images.shape[2:])
+            there = integrate(random_velocity(batch, "deform", tuple(images.shape[2:]), self.options.deform * side,
+                                              WAVE * side))
+            images = warp(images, there)
+            masks = warp(masks[:, None].float(), there, mode="nearest")[:, 0].long()
+        return dataclasses.replace(batch, images=images, masks=masks)
 
     # Luc et al. 2016, section 3: the true label gets max(0.9, s), the others keep their proportions in what is left.
     def _softened(self, shares: Tensor, truth: Tensor) -> Tensor:
@@ -129,9 +162,22 @@ class Segment:
 
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Labels of the batch's images as shades, unsure ones between: (n, 1, *space), -1 label 0, 1 the last one."""
-        shares = network(channels_last(batch.images)).float().softmax(dim=1)
+        shares = network(channels_last(batch.images[:, self._seen])).float().softmax(dim=1)
         shades = torch.linspace(-1, 1, self.classes, device=shares.device)
         return torch.einsum("nk...,k->n...", shares, shades)[:, None].clamp(-1, 1)
+
+
+def _together(shares: Tensor) -> Tensor:
+    """(1, labels, n, *space) of all but the background: a rare label's overlap is that over the whole batch."""
+    return shares[:, 1:].transpose(0, 1)[None]
+
+
+def _channels(options: Settings, spec: ImageSpec) -> tuple[str, ...]:
+    for name in options.inputs:
+        if name not in spec.channels:
+            raise SettingsError(f"task.inputs: {name!r} is no channel of these images{nearest(name, spec.channels)}; "
+                                f"they have {', '.join(spec.channels)}.")
+    return options.inputs or spec.channels
 
 
 def _masks(batch: Batch) -> Tensor:

@@ -36,11 +36,12 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
         return {"version": 1, "measurements": [], "refused": refused}
     fitted = _spread(prepared.indices("train"), FITTED)
     methods: dict[str, Method] = {OWN: lambda given: segmenter.network_of(given, "")[:, 0].astype(np.uint8)}
-    methods |= label_baselines(prepared.images(fitted), prepared.stored(fitted, "masks"))
+    seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
+    methods |= label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
     made: dict[str, list[Labels]] = {name: [] for name in methods}
     unsteady: list[NDArray[np.float64]] = []
     for first in track(range(0, len(rows), CHUNK), None, "measuring segmentations"):
-        given = prepared.images(rows[first:first + CHUNK])
+        given = prepared.images(rows[first:first + CHUNK])[:, seen]
         for name, method in methods.items():
             made[name].append(method(given))
         unsteady.append(unsteadiness(lambda near: segmenter.network_of(near, ""), given, made[OWN][-1][:, None]))

@@ -9,6 +9,7 @@ from torch import nn
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.constraints import clip_weights
+from radsynth.losses.contrast import patch_contrast
 from radsynth.losses.likelihood import calibrated_normal, divergence_from_normal
 from radsynth.losses.penalties import PENALTIES, around_real, finite_difference, one_centred, zero_centred
 from radsynth.models import build
@@ -133,3 +134,9 @@ def test_terms_of_the_evidence_lower_bound_have_closed_forms() -> None:
     normal = torch.distributions.Normal(0.0, float(noise.square().mean().sqrt()))
     exact = -normal.log_prob(noise).flatten(1).sum(1).mean()
     assert float(calibrated_normal(target, noise)) == pytest.approx(float(exact), rel=1e-4)
+
+
+def test_contrast_of_orthogonal_places_has_its_closed_form_and_swapped_places_cost_more() -> None:
+    places = 3 * torch.eye(5)[None].expand(2, -1, -1)  # the length does not count
+    assert float(patch_contrast(places, places, 0.5)) == pytest.approx(math.log(1 + 4 * math.exp(-2)), rel=1e-5)
+    assert float(patch_contrast(places, places.flip(1), 0.5)) > 1.5

@@ -1,0 +1,64 @@
+"""What tasks without pairs share: two classes of images as domains, and equally many images of both in each turn.
+
+An item of a class takes part in the turn as that class's image; the smaller side of a batch is repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings as Augmentation
+from radsynth.augment import augment
+from radsynth.device import channels_last
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.models import Networks
+from radsynth.settings import nearest
+from radsynth.tasks import Terms, Turn
+
+
+def domains_of(kind: str, names: tuple[str, ...], spec: ImageSpec) -> tuple[str, str]:
+    """The two classes that were named, or the data's; SettingsError when they are not two of the data's."""
+    known = ", ".join(spec.labels) or "none"
+    if len(spec.labels) < 2:
+        raise SettingsError(f"task.kind={kind} needs images of two classes, such as sub-folders; these have: {known}.")
+    for name in names:
+        if name not in spec.labels:
+            raise SettingsError(f"task.domains: {name!r} is no class of these images{nearest(name, spec.labels)}; "
+                                f"they have {known}.")
+    chosen = names or spec.labels
+    if len(chosen) != 2 or chosen[0] == chosen[1]:
+        raise SettingsError(f"task.domains must name two different classes; the images have {known}.")
+    return chosen[0], chosen[1]
+
+
+def sides_of(batch: Batch, labels: list[int]) -> list[Tensor] | None:
+    """Equally many images of each label, or None for a batch that lacks one of them."""
+    assert batch.labels is not None
+    found = [torch.nonzero(batch.labels == label)[:, 0] for label in labels]
+    if min(len(rows) for rows in found) == 0:
+        return None
+    # Always half a batch of each, so that a step costs the same whatever the draw.
+    turn = torch.arange((len(batch.images) + 1) // 2, device=batch.images.device)
+    return [channels_last(batch.images[rows[turn % len(rows)]]) for rows in found]
+
+
+def seen(images: Tensor, batch: Batch, stream: str, augmentation: Augmentation) -> Tensor:
+    """Augmented by the numbers of as many items as there are images."""
+    return augment(images, first_of(batch, len(images)), stream, augmentation)
+
+
+def first_of(batch: Batch, count: int) -> Batch:
+    """The first items of a batch, without masks."""
+    return dataclasses.replace(batch, images=batch.images[:count], items=batch.items[:count],
+                               labels=None if batch.labels is None else batch.labels[:count], masks=None)
+
+
+def nothing(nets: Networks, turn: Turn) -> Terms:
+    """A loss without any slope, for a batch of one domain alone."""
+    weights = [weight for name in turn.nets for weight in nets[name].parameters()]
+    return {"none": torch.stack([weight.sum() * 0 for weight in weights]).sum()}
