@@ -182,12 +182,16 @@ def apply(
         Path | None,
         typer.Option(metavar="LABELS", help="For registration: INPUT's label file, or a folder of them, to warp too."),
     ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring other spacing to the training's, and results back.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Apply a trained run to images: translate, restore, segment, register."""
     from radsynth.verbs.apply import apply as verb
 
-    _print(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels), as_json)
+    _print(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels, resample=resample),
+           as_json)
 
 
 @app.command()

@@ -212,3 +212,33 @@ def test_cutting_and_joining_are_inverse_and_refining_keeps_the_field() -> None:
     fine = finer_affine(AFFINE, (3, 2, 1))
     corner = np.array([-0.5, -0.5, -0.5, 1])
     assert np.allclose(fine @ corner, AFFINE @ corner) and np.allclose(fine[:3, 2], AFFINE[:3, 2] / 3)
+
+
+@pytest.mark.parametrize(("what", "finer"), [("task.what=rician", 1), ("task.factor=3", 3)])
+def test_other_spacing_is_resampled_when_asked_and_comes_back_on_its_own_grid(
+    what: str, finer: int, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("task.kind=restore", what, spacing=(1.0, 1.0))
+    wave = np.fromfunction(lambda z, y, x: 100 + 80 * np.sin(y / 9 + z) * np.cos(x / 7), (18, 50, 41))
+    place = np.array([[1.3, 0, 0, -10], [0, 0.6, 0, 7], [0, 0, 3.0, 30], [0, 0, 0, 1]])
+    volume = Image(pixels=wave.astype(np.uint8)[None], spacing=(3.0, 0.6, 1.3), affine=place)
+    write(volume, tmp_path / "in.nii.gz", provenance=FROM)
+    with pytest.raises(DataError, match="--resample"):
+        apply(run, tmp_path / "in.nii.gz", tmp_path / "refused")
+    apply(run, tmp_path / "in.nii.gz", tmp_path / "out", resample=True)
+    made = read(tmp_path / "out" / rows(tmp_path / "out")[0]["file"])
+    assert isinstance(made, Image) and made.space == (18, 50 * finer, 41 * finer) and made.affine is not None
+    assert np.allclose(made.affine, finer_affine(place, (1, finer, finer)), atol=1e-4)
+    back = made.pixels.reshape(1, 18, 50, finer, 41, finer).mean((3, 5), dtype=np.float64)
+    assert np.abs(back - volume.pixels)[:, :, 3:-3, 3:-3].mean() < 6, "one part in forty of the range"
+
+
+def test_a_volume_in_parts_is_the_same_as_slice_by_slice(make_run: Callable[..., Path],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    applier = Applier(make_run("task.kind=restore", "task.factor=2"))
+    volume = Image(pixels=disc((7, 18, 20)))
+    whole, doubtful = applier.convert(volume)
+    monkeypatch.setattr("radsynth.verbs._applier.TOGETHER", 2)
+    parts, again = applier.convert(volume)
+    assert np.array_equal(whole.pixels, parts.pixels)
+    assert all(np.isclose(doubtful[name], again[name], rtol=1e-5) for name in doubtful)

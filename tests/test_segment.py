@@ -197,8 +197,8 @@ def test_baselines_find_labels_that_intensity_tells(size: tuple[int, ...]) -> No
 
 
 def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Path) -> None:
-    data = make_masked(kinds=1, modality="MR", bits=12, format="nifti")  # intensity alone tells: soon learned
-    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=800")))
+    data = make_masked(kinds=1, modality="MR", bits=12, format="nifti", spacing=(2.0, 2.0))
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=800")))  # intensity alone tells
     row, column = np.ogrid[:24, :18]
     plane = np.where((row - 10) ** 2 + (column - 9) ** 2 < 18, 200, 10).astype(np.uint16)
     volume = Image(pixels=np.stack([plane] * 6)[None], modality="MR", bits=12, spacing=(3.0, 2.0, 2.0), affine=AFFINE)
@@ -217,6 +217,12 @@ def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Pat
         assert set(np.unique(labels)) <= {0, 1}
         inside = original.pixels[0] > 100
         assert (labels[inside] > 0).mean() > 0.9 and (labels[~inside] > 0).mean() < 0.1, "labels lie where the disc is"
+    fine = Image(pixels=volume.pixels.repeat(3, 2).repeat(3, 3), modality="MR", bits=12, spacing=(3.0, 2 / 3, 2 / 3))
+    write(fine, tmp_path / "fine.nii.gz", provenance=FROM)
+    apply(tmp_path / "run", tmp_path / "fine.nii.gz", tmp_path / "resampled", resample=True)
+    labels = read_mask(tmp_path / "resampled" / rows(tmp_path / "resampled")[0]["file"]).pixels[0]
+    inside = fine.pixels[0] > 100
+    assert labels.shape == fine.space and (labels[inside] > 0).mean() > 0.9 and (labels[~inside] > 0).mean() < 0.1
 
 
 def test_label_maps_of_pictures_are_marked_and_dicom_is_refused(make_masked: Make, tmp_path: Path) -> None:

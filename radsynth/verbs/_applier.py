@@ -1,7 +1,12 @@
-"""One image through a trained run from image to image: what the run expects of it, and the result in its units."""
+"""One image through a trained run from image to image: what the run expects of it, and the result in its units.
+
+A volume that is done slice by slice goes through a few slices at a time, so that memory is bounded.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from radsynth.image import Image
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
 from radsynth.verbs._doubts import doubts
+from radsynth.verbs._fit import Fit, resample
 from radsynth.verbs._shards import SAMPLE
 from radsynth.verbs._shards import _ranges as channel_ranges
 from radsynth.verbs._tiles import convert_tiled
@@ -29,15 +35,51 @@ SPACING_TOLERANCE = 0.1
 PERCENTILES = (0.5, 99.5)
 """Where the range of an image lies if the run's settings do not say."""
 
+TOGETHER = 16
+"""Slices of a volume that are done at once."""
+
 COARSE = 1.5
 """From this ratio of spacings on, a volume counts as scanned slice by slice along its coarsest axis."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """An image as the network will see it.
+
+    channels: (*space) each, None where missing; present: (c, *space), those that are there; ranges: (c, 2) of these
+    axis: slices are done along it, None: the image is done as a whole
+    there, back: from the image's grid to that of the training, and from the result's to the image's, None: the same
+    """
+
+    image: Image
+    channels: list[NDArray[Any] | None]
+    present: NDArray[Any]
+    ranges: NDArray[np.float64]
+    axis: int | None
+    there: Fit | None
+    back: Fit | None
+
+    def parts(self) -> Iterator[slice]:
+        """Slices along the axis, a few at a time, or everything."""
+        if self.axis is None:
+            yield slice(None)
+        else:
+            side = self.image.space[self.axis]
+            yield from (slice(a, min(a + TOGETHER, side)) for a in range(0, side, TOGETHER))
+
+    def place(self, part: slice) -> tuple[slice, ...]:
+        """Where a part lies in space."""
+        return tuple(part if axis == self.axis else slice(None) for axis in range(len(self.image.space)))
 
 
 class Applier:
     """A trained run that takes images: what it expects, and what it makes of one image."""
 
-    def __init__(self, run: Path, target: str | None = None) -> None:
-        """SettingsError for a run that draws from noise, or a target that it does not know."""
+    def __init__(self, run: Path, target: str | None = None, resample: bool = False) -> None:
+        """SettingsError for a run that draws from noise, or a target that it does not know.
+
+        resample: images with other spacing than the training's are brought to its grid, and results back to theirs.
+        """
         sampler = Sampler(run)
         if not takes_images(sampler.task):
             raise SettingsError(f"{run} makes images from noise and takes none: use 'radsynth generate'. Tasks that "
@@ -55,6 +97,7 @@ class Applier:
             allowed = f"it can go to {', '.join(targets)}" if targets else "it has no choice of targets"
             raise SettingsError(f"target={target!r}: the run does not know it; {allowed}.")
         self.target = target or (targets[0] if targets else "")
+        self.resample = resample
 
     def check(self, image: Image) -> None:
         """RejectedFile for an image that the run was not trained for, with what was expected."""
@@ -63,12 +106,31 @@ class Applier:
             raise RejectedFile(f"its modality is {image.modality}; the run was trained on {spec.modality}")
         if spec.dimensions > dimensions:
             raise RejectedFile("it is a single image; the run was trained on volumes")
-        if spec.spacing is None or image.spacing is None:
-            return
-        have = image.spacing if dimensions == spec.dimensions else tuple(np.delete(image.spacing, self._axis(image)))
-        want = tuple(step * finer for step, finer in zip(spec.spacing, self.task.finer, strict=True))
-        if any(abs(h / w - 1) > SPACING_TOLERANCE for h, w in zip(have, want, strict=True)):
-            raise RejectedFile(f"its spacing is {_steps(have)} mm; the run expects {_steps(want)} mm")
+        have, want = self._steps(image)
+        if not self.resample and any(abs(h / w - 1) > SPACING_TOLERANCE for h, w in zip(have, want, strict=True)):
+            raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
+                               "brings an image to that and the result back")
+
+    def _steps(self, image: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """mm along the axes that the network sees, of the image and as expected; () where either is unknown."""
+        if self.spec.spacing is None or image.spacing is None:
+            return (), ()
+        whole = len(image.space) == self.spec.dimensions
+        have = image.spacing if whole else tuple(np.delete(image.spacing, self._axis(image)).tolist())
+        return have, tuple(step * finer for step, finer in zip(self.spec.spacing, self.task.finer, strict=True))
+
+    def _grids(self, image: Image, axis: int | None) -> tuple[Fit | None, Fit | None]:
+        """To the training's grid over the same field, and from the result's to the image's; None where they agree."""
+        have, want = self._steps(image)
+        ratios = [w / h if abs(h / w - 1) > SPACING_TOLERANCE else 1.0 for h, w in zip(have, want, strict=True)]
+        if all(ratio == 1 for ratio in ratios):
+            return None, None
+        sides = image.space if axis is None else tuple(np.delete(image.space, axis).tolist())
+        content = tuple(max(1, round(side / ratio)) for side, ratio in zip(sides, ratios, strict=True))
+        own, fine = (tuple(side * f for side, f in zip(grid, self.task.finer, strict=True))
+                     for grid in (sides, content))
+        return (Fit(source=sides, target=content, ratios=tuple(ratios), content=content, spacing=want),
+                Fit(source=fine, target=own, ratios=tuple(1 / ratio for ratio in ratios), content=own, spacing=have))
 
     def _axis(self, image: Image) -> int:
         """The axis across which a volume is cut for a network of 2-D images, as it was for training."""
@@ -93,62 +155,76 @@ class Applier:
 
         RejectedFile for an image that does not fit.
         """
-        given, axis, ranges, present = self.given(image)
-        stack = self.network_of(given, self.target)
-        doubtful = {name: float(values.mean())
-                    for name, values in doubts(self.task, self.network_of, given, stack, self.target).items()}
-        made = join(stack, axis)
-        finer = self.task.finer if axis is None else tuple(np.insert(self.task.finer, axis, 1).tolist())
-        same = self.task.inputs == self.task.outputs and not self.task.targets
-        # Of another contrast no range is known: it is taken to be that of the first given channel.
-        low, high = (_by_channel(edge, made) for edge in (ranges if same else ranges[:1]).T)
-        result = (np.clip(made, -1, 1) + 1) / 2 * (high - low) + low
-        if same:
-            result += self._beyond(present, low, high, axis)
+        view = self.view(image)
+        finer = self.task.finer if view.axis is None else tuple(np.insert(self.task.finer, view.axis, 1).tolist())
+        space = tuple(side * f for side, f in zip(image.space, finer, strict=True))
+        pixels = np.empty((len(self.task.outputs), *space), image.pixels.dtype)
+        doubtful: dict[str, list[NDArray[np.float64]]] = {}
+        for part in view.parts():
+            given = self.given(view, part)
+            made = self.network_of(given, self.target)
+            first = part.start or 0
+            for name, values in doubts(self.task, self.network_of, given, made, self.target, first).items():
+                doubtful.setdefault(name, []).append(values)
+            made = made if view.back is None else regridded(made, view.back)
+            pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)
         affine = None if image.affine is None else finer_affine(image.affine, finer)
         steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
-        made_image = image.replace(pixels=as_stored(result, image), channels=self.task.outputs, mask=None,
-                                   spacing=steps, affine=affine)
-        return made_image, doubtful
+        result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine)
+        return result, {name: float(np.concatenate(values).mean()) for name, values in doubtful.items()}
 
-    def given(self, image: Image) -> tuple[NDArray[np.float32], int | None, NDArray[np.float64], NDArray[Any]]:
-        """What the network is given of an image, (n, inputs, *space) in network values, slices along the axis or one.
+    def _real(self, view: View, made: NDArray[np.float32], part: slice) -> NDArray[Any]:
+        """A part of the result, (outputs, *space) in network values, as the image's own kind of number."""
+        same = self.task.inputs == self.task.outputs and not self.task.targets
+        # Of another contrast no range is known: it is taken to be that of the first given channel.
+        low, high = (_by_channel(edge, made) for edge in (view.ranges if same else view.ranges[:1]).T)
+        result = np.clip(made, -1, 1)
+        result += 1
+        result *= (high - low) / 2
+        result += low
+        if same:
+            values = view.present[(slice(None), *view.place(part))].astype(np.float32)
+            values -= np.clip(values, low, high)
+            if values.any():  # a restoration hands on what lies outside the intensity range instead of clipping it
+                stack = torch.from_numpy(np.ascontiguousarray(cut(values, view.axis)))
+                result += join(self.task.enlarge(stack).numpy(), view.axis)
+        return as_stored(result, view.image)
 
-        Then that axis (None: the whole), the ranges of the channels that are there, (channels, 2), and their real
-        values. RejectedFile for an image that does not fit.
-        """
+    def view(self, image: Image) -> View:
+        """How the network will see an image. RejectedFile for an image that does not fit."""
         self.check(image)
         channels = self.channels(image)
         axis = None if len(image.space) == self.spec.dimensions else self._axis(image)
-        present = np.stack([channel for channel in channels if channel is not None])
-        ranges = ranges_of(present, self.intensity, self.percentiles)
-        return np.ascontiguousarray(cut(self._encode(channels, ranges, image.space), axis)), axis, ranges, present
+        there = [channel for channel in channels if channel is not None]
+        present = there[0][None] if len(there) == 1 else np.stack(there)
+        to, back = self._grids(image, axis)
+        return View(image=image, channels=channels, present=present, axis=axis, there=to, back=back,
+                    ranges=ranges_of(present, self.intensity, self.percentiles))
 
-    def _encode(self, channels: list[NDArray[Any] | None], ranges: NDArray[np.float64], space: tuple[int, ...],
-                ) -> NDArray[np.float32]:
-        """Network values (inputs, *space); a missing channel is blank, -1, as in training."""
-        own, encoded = iter(ranges.tolist()), []
-        for channel in channels:
-            blank = np.full(space, -1, np.float32)
-            encoded.append(blank if channel is None else self.intensity.to_network(
-                self.intensity.encode(channel, *next(own))))
-        return np.stack(encoded)
+    def given(self, view: View, part: slice) -> NDArray[np.float32]:
+        """What the network is given of a part, (n, inputs, *space) in network values; -1 for missing channels."""
+        own, encoded, place = iter(view.ranges.tolist()), [], view.place(part)
+        for channel in view.channels:
+            if channel is None:
+                encoded.append(np.full(view.present[0][place].shape, -1, np.float32))
+            else:
+                encoded.append(self.intensity.to_network(self.intensity.encode(channel[place], *next(own))))
+        stack = cut(encoded[0][None] if len(encoded) == 1 else np.stack(encoded), view.axis)
+        return np.ascontiguousarray(stack) if view.there is None else regridded(stack, view.there)
 
     def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         """(n, inputs, *space) to (n, outputs, *space * finer), a few at a time."""
         made = []
-        for one in torch.split(torch.from_numpy(np.ascontiguousarray(stack)), 16):
+        for one in torch.split(torch.from_numpy(np.ascontiguousarray(stack)), TOGETHER):
             fine = self.task.enlarge(one.to(self.device))
             made.append(convert_tiled(lambda x: self.task.convert(self.network, x, target), self.network, fine))
-        return np.concatenate(made)
+        return made[0] if len(made) == 1 else np.concatenate(made)
 
-    def _beyond(self, values: NDArray[Any], low: NDArray[np.float32], high: NDArray[np.float32], axis: int | None,
-                ) -> NDArray[np.float32]:
-        """What lies outside the intensity range: a restoration hands it on instead of clipping it."""
-        real = values.astype(np.float32)
-        beyond = real - np.clip(real, low, high)
-        stack = torch.from_numpy(np.ascontiguousarray(cut(beyond, axis)))
-        return join(np.concatenate([self.task.enlarge(one).numpy() for one in torch.split(stack, 16)]), axis)
+
+def regridded(stack: NDArray[np.float32], fit: Fit) -> NDArray[np.float32]:
+    """(n, c, *source) on the target's grid."""
+    n, c, *space = stack.shape
+    return resample(stack.reshape(n * c, *space), fit).reshape(n, c, *fit.target)
 
 
 def cut(volume: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
@@ -196,5 +272,5 @@ def finer_affine(affine: NDArray[np.float64], finer: tuple[int, ...]) -> NDArray
     return result
 
 
-def _steps(spacing: tuple[float, ...]) -> str:
+def _spoken(spacing: tuple[float, ...]) -> str:
     return " x ".join(f"{step:.3g}" for step in spacing)

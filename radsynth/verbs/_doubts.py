@@ -29,20 +29,24 @@ USUAL = 99.0
 
 
 def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
-           ) -> dict[str, NDArray[np.float64]]:
+           first: int = 0) -> dict[str, NDArray[np.float64]]:
     """Each of NAMES for n images, in percent of the range; NaN where a task has no such check.
 
     network: given images and a target to results; given: (n, inputs, *space / finer); made: (n, outputs, *space)
+    first: the number of the first image, by which its noise is drawn
     """
-    batch = Batch(images=torch.from_numpy(given), seed=0, items=tuple(range(len(given))))
-    noise: Images = np.float32(NOISE) * batch.normal("doubt", *given.shape[1:]).numpy()
-    changes = [np.abs(network(near, target) - made) for near in (given + noise, given - noise)]
-    fine = task.enlarge(torch.from_numpy(given)).numpy()
-    return {
-        "inconsistency": _percent(_inconsistency(task, network, given, made, target)),
-        "edges": _percent(np.abs(_edges(made) - _edges(fine))),
-        "uncertainty": _percent((changes[0] + changes[1]) / 2),
-    }
+    found = {"inconsistency": _percent(_inconsistency(task, network, given, made, target)),
+             "edges": _percent(_edge_changes(made, task.enlarge(torch.from_numpy(given)).numpy()))}
+    change = np.zeros_like(made)
+    for sign in (1, -1):
+        near: Images = Batch(images=torch.from_numpy(given), seed=0, items=tuple(range(first, first + len(given)))
+                             ).normal("doubt", *given.shape[1:]).numpy()
+        near *= np.float32(sign * NOISE)
+        near += given
+        result = network(near, target)
+        result -= made
+        change += np.abs(result, out=result)
+    return found | {"uncertainty": _percent(change) / 2}
 
 
 def _inconsistency(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str,
@@ -56,13 +60,27 @@ def _inconsistency(task: ImageTask, network: Callable[[Images, str], Images], gi
     return np.full_like(given, np.nan)
 
 
+def _edge_changes(made: Images, fine: Images) -> Images:
+    """(n, 1, *space) difference of the strengths of edges."""
+    strength = _edges(made)
+    strength -= _edges(fine)
+    return np.asarray(np.abs(strength, out=strength))
+
+
 def _edges(images: Images) -> Images:
     """(n, 1, *space) strength of edges over all channels, relative to the image's own strongest (99th percentile)."""
-    axes = tuple(range(2, images.ndim))
-    slopes = np.gradient(images, axis=axes)
-    strength: Images = np.sqrt(sum(np.square(slope) for slope in slopes)).mean(axis=1, keepdims=True)
-    top = np.percentile(strength, 99, axis=(1, *axes), keepdims=True)
-    return np.asarray(2 * strength / np.maximum(top, 1e-3), np.float32)
+    axes = tuple(range(1, images.ndim - 1))
+    strength = np.zeros((len(images), 1, *images.shape[2:]), np.float32)
+    for channel in range(images.shape[1]):
+        squares = np.zeros_like(strength[:, 0])
+        for axis in axes:
+            slope = np.gradient(images[:, channel], axis=axis)
+            squares += np.square(slope, out=slope)
+        strength[:, 0] += np.sqrt(squares, out=squares)
+    strength /= images.shape[1]
+    top = np.percentile(strength, 99, axis=tuple(range(1, strength.ndim)), keepdims=True)
+    strength *= (2 / np.maximum(top, 1e-3)).astype(np.float32)
+    return strength
 
 
 def _percent(differences: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

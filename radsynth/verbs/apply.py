@@ -39,11 +39,12 @@ class Applied:
 
 
 def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None,
-          onto: Path | None = None, labels: Path | None = None) -> Applied:
+          onto: Path | None = None, labels: Path | None = None, resample: bool = False) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
     format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
     to, for unpaired translation.
+    resample: bring images with other spacing to that of the training, and results back to the images' own grids.
     onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name.
     samples.csv tells which result comes from which image. A folder that holds the same request already is left as it
     is. Raises SettingsError for a run that takes no images, DataError when no image can be used (with the first reason:
@@ -51,9 +52,10 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     """
     if _registers(run, onto, labels):
         return _apply_onto(run, Path(input), Path(out), format, cast(Path, onto), labels)
-    applier, source = applier_of(run, target, format), Path(input)
+    applier, source = applier_of(run, target, format, resample), Path(input)
     records, rejected = _records(source, applier.modality)
-    request = {"input": source.name, "format": format, "target": applier.target, "weights": applier.facts["sha256"]}
+    request = {"input": source.name, "format": format, "target": applier.target, "weights": applier.facts["sha256"],
+               **({"resample": True} if resample else {})}
     return _filled(Path(out), request, source, rejected,
                    lambda folder: _apply_all(applier, records, rejected, folder, format))
 
