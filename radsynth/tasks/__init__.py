@@ -72,6 +72,17 @@ class Studious(Protocol):
 
 
 @runtime_checkable
+class Recalling(Protocol):
+    """A task whose networks stay tied to what was studied: a training that starts from their weights needs it too."""
+
+    def studied(self) -> dict[str, Tensor]:
+        """What was taken, {} for nothing."""
+
+    def recall(self, studied: dict[str, Tensor]) -> None:
+        """In place of `study`: take what the training had taken whose weights this one starts from."""
+
+
+@runtime_checkable
 class Private(Protocol):
     """A task with differential privacy: it alone looks at training images and labels; the loop's batches hold none."""
 

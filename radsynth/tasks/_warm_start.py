@@ -47,6 +47,17 @@ class PrincipalCodes:
         turn = np.linalg.qr(rng.standard_normal((latent, latent)))[0].astype(np.float32)
         self.directions = functional.pad(directions, (0, latent - kept)) @ torch.from_numpy(turn)
 
+    def state(self) -> dict[str, Tensor]:
+        """What the coordinates are made of."""
+        return {"mean": self.mean, "directions": self.directions}
+
+    @classmethod
+    def restored(cls, state: dict[str, Tensor]) -> PrincipalCodes:
+        """The same coordinates, without the mean images of their data."""
+        codes = cls.__new__(cls)
+        codes.mean, codes.directions = state["mean"].float(), state["directions"].float()
+        return codes
+
     def __call__(self, images: Tensor) -> Tensor:
         """Codes (n, latent) of images (n, c, *space)."""
         flat = self._flat(images.float())

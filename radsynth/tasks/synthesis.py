@@ -85,12 +85,25 @@ class Synthesis:
         self.saturates, self.penalised = options.loss == "minimax", options.penalty != "none"
         self.batch_norm = _normalises_batches(model)
         self.codes: PrincipalCodes | None = None
+        self.warm_start = options.warm_start
         self.made: Tensor | None = None
 
     def study(self, prepared: Prepared, seed: int) -> None:
         """Take the mean image and the principal directions from the training data, for a warm start."""
         if self.options.warm_start or self.options.anchor:
             self.codes = PrincipalCodes(prepared, self.model.latent, seed)
+
+    def studied(self) -> dict[str, Tensor]:
+        """The principal directions, {} when nothing needs them."""
+        return self.codes.state() if self.codes else {}
+
+    def recall(self, studied: dict[str, Tensor]) -> None:
+        """Keep the directions that the generator's latents stand for; a warm start would only undo what it knows."""
+        self.warm_start = 0.0
+        if self.options.anchor:
+            if not studied:
+                raise SettingsError("train.start was trained without task.anchor: set task.anchor=0.")
+            self.codes = PrincipalCodes.restored(studied)
 
     def networks(self) -> Networks:
         """Freshly initialised generator and discriminator."""
@@ -104,7 +117,7 @@ class Synthesis:
         options = self.options
         warm = [Turn(nets=("generator",), loss=self.warm_start_loss, rate=options.warm_start_rate)]
         return [
-            *(warm if options.warm_start else []),
+            *(warm if self.warm_start else []),
             Turn(nets=("discriminator",), loss=self.discriminator_loss, repeats=options.discriminator_steps,
                  rate=options.discriminator_rate, makes=("generator",),
                  after=self.constrain if options.weight_clip else None),
@@ -116,7 +129,7 @@ class Synthesis:
         clip_weights(nets["discriminator"], self.options.weight_clip)
 
     def _warming(self, batch: Batch) -> bool:
-        return batch.progress < self.options.warm_start
+        return batch.progress < self.warm_start
 
     def warm_start_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Mean squared error of training images redrawn from their principal coordinates."""

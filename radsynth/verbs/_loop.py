@@ -22,11 +22,12 @@ from radsynth.models import Networks, advance
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
-from radsynth.tasks import Private, Studious, Task, Terms, Turn
+from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn
 from radsynth.verbs._average import Average, calibrate
 from radsynth.verbs._doctor import Doctor
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._order import Order
+from radsynth.verbs._start import Start, lower_layers
 
 
 @settings
@@ -61,6 +62,10 @@ class Settings:
     """Width of the averaging of the generator's weights, as a share of the training so far."""
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
     """Numeric format; auto takes bf16 where the machine multiplies it itself."""
+    start: str = ""
+    """Start from the weights of this trained run (its folder) or base generator (its name); empty: from chance."""
+    freeze: NonNegativeInt = 0
+    """Lower layers of the discriminator that stay as train.start has them."""
     checkpoint_minutes: PositiveFloat = 2.0
     """Minutes between checkpoints."""
     previews: NonNegativeInt = 8
@@ -77,7 +82,7 @@ class Loop:
     """One training: networks, optimisers, average, counters; `state` and `restore` save it."""
 
     def __init__(self, task: Task, options: Settings, prepared: Prepared, folder: RunFolder, seed: int,
-                 ranks: Ranks | None = None) -> None:
+                 ranks: Ranks | None = None, start: Start | None = None) -> None:
         from lightning_fabric import Fabric
 
         self.task, self.options, self.prepared, self.folder, self.seed = task, options, prepared, folder, seed
@@ -97,14 +102,19 @@ class Loop:
         self.promise = ""
         if self.private:
             self.promise = self.private.promise(prepared, options.batch, options.images, self.ranks.size)
-        if isinstance(task, Studious):
+        if isinstance(task, Studious) and not (start and isinstance(task, Recalling)):
             task.study(prepared, seed)
+        fresh = task.networks()
+        if start:
+            start.give(task, fresh)
         self.networks: Networks = {
             name: module_channels_last(network, prepared.spec.dimensions).to(self.fabric.device).train()
-            for name, network in task.networks().items()
+            for name, network in fresh.items()
         }
         if self.ranks.size > 1:
             self.networks = {name: share_batch_norm(network) for name, network in self.networks.items()}
+        self.frozen = [weight for name, network in self.networks.items() if name != task.keeps
+                       for weight in lower_layers(network, options.freeze)]
         self.average = Average(self.networks[task.keeps], options.average)
         self.turns = task.turns()
         self.optimisers = [self._optimiser(turn) for turn in self.turns]
@@ -116,7 +126,8 @@ class Loop:
         self.seconds, self.accumulate = 0.0, options.accumulate
 
     def _optimiser(self, turn: Turn) -> torch.optim.Optimizer:
-        parameters = [p for name in turn.nets for p in self.networks[name].parameters()]
+        still = {id(weight) for weight in self.frozen}
+        parameters = [p for name in turn.nets for p in self.networks[name].parameters() if id(p) not in still]
         betas = (self.options.beta1, self.options.beta2)
         return torch.optim.Adam(parameters, lr=self.options.rate * turn.rate, betas=betas, fused=True)
 
@@ -212,6 +223,8 @@ class Loop:
         for name, network in self.networks.items():
             # Weights that do not move in this turn need no gradients: a third of the generator's turn.
             network.requires_grad_(name in turn.nets or (name in turn.makes and self.accumulate == 1))
+        for weight in self.frozen:
+            weight.requires_grad_(False)
         optimiser.zero_grad(set_to_none=True)
         if turn.gradients:
             return {name: float(term) for name, term in turn.gradients(self.networks, batch).items()}
@@ -249,6 +262,7 @@ class Loop:
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "average": self.average.network.state_dict(),
+            "studied": self.task.studied() if isinstance(self.task, Recalling) else {},
             "random": torch.get_rng_state(),
             "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds,
             "accumulate": self.accumulate,

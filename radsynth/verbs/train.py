@@ -23,9 +23,10 @@ from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingErr
 from radsynth.parallel import join, launch, launched
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
-from radsynth.settings import Resolved, read_yaml, resolve
+from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
 from radsynth.tasks import Private, build
 from radsynth.verbs._loop import Loop, Settings
+from radsynth.verbs._start import Start, read_start
 
 __all__ = ["Settings", "train"]
 
@@ -47,10 +48,17 @@ def train(prepared: Path, run: Path, *, settings: Resolved) -> RunFolder:
     """
     data, settings = Prepared(prepared), _without_source(settings)
     options = settings.section("train", Settings)
+    start = read_start(options.start) if options.start else None
+    if start:
+        settings = _like(start, settings)
     processes = 1 if launched() else options.processes or here().count
     _check(options, data, processes)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    if start:
+        start.give(task, task.networks())  # or an error, before anything is written
     if isinstance(task, Private):
+        if start:
+            raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound.")
         task.promise(data, options.batch, options.images, processes)  # or an error
     if processes > 1:
         launch(_train, processes, (data.folder, Path(run), settings.document()))
@@ -64,15 +72,18 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
     settings, ranks = resolve(document, sections=("train",)), join()
     data, folder = Prepared(prepared), RunFolder(run, writes=ranks.first)
     options = settings.section("train", Settings)
+    start = read_start(options.start) if options.start else None
     _check(options, data, ranks.size)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     with folder.lock() if ranks.first else nullcontext():
         if ranks.first:
-            _begin(folder, settings, data)
+            _begin(folder, _named(settings, start), data)
         ranks.wait()
         if folder.trained and folder.load_weights()[1]["budget"] == _budget(options):
             return
-        loop = Loop(task, options, data, folder, settings.seed, ranks)
+        loop = Loop(task, options, data, folder, settings.seed, ranks, start)
+        if start and not folder.checkpoints.exists():
+            folder.event("started", 0, f"Training starts from the weights of {start.name}.")
         _resume(loop, folder)
         if loop.promise and not loop.images:
             folder.event("privacy", 0, loop.promise)
@@ -150,6 +161,20 @@ def _without_source(settings: Resolved) -> Resolved:
     return resolve(document, sections=("train",))
 
 
+def _like(start: Start, settings: Resolved) -> Resolved:
+    """The same settings with the network of `start`, where they do not name another."""
+    given = {name: settings.given(name) for name in SECTIONS if settings.given(name)}
+    return resolve({"model": start.model}, {**given, "seed": settings.seed}, sections=("train",))
+
+
+def _named(settings: Resolved, start: Start | None) -> Resolved:
+    """The same settings as they are written down: a start by its name or hash, never by its path."""
+    document = settings.document()
+    if start:
+        document["train"]["start"] = start.name
+    return resolve(document, sections=("train",))
+
+
 def _board(folder: RunFolder, images: int) -> Any:
     """TensorBoard's writer in the process that writes, nothing in the others."""
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -165,6 +190,8 @@ def _check(options: Settings, data: Prepared, processes: int) -> None:
         raise SettingsError(
             f"train.accumulate={options.accumulate}{shared} must divide train.batch={options.batch} without remainder."
         )
+    if options.freeze and not options.start:
+        raise SettingsError(f"train.freeze={options.freeze} keeps layers as train.start has them: give train.start.")
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
 

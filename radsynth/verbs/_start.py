@@ -1,0 +1,96 @@
+"""Where training starts from when not from chance: a trained run, or one of radsynth's base generators.
+
+Few images are learned better from there than from nothing. The discriminator's lower layers may be kept as they are
+(FreezeD: Mo, Cho and Shin 2020): what edges and textures look like is the same, and few images cannot spoil it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from radsynth.bases import Base, names, read_base
+from radsynth.checkpoints import load_checkpoint
+from radsynth.errors import FolderError, SettingsError
+from radsynth.models import Networks
+from radsynth.run_folder import RunFolder
+from radsynth.settings import nearest, resolve
+from radsynth.tasks import Recalling, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a training begins with.
+
+    name: what the run's settings say of it: a base's name, or the beginning of the run's hash, but never its path
+    weights: a state of each network, averaged where the source has averaged it
+    studied: what a `Recalling` task has taken from the source's data, {} if it took nothing
+    model: the settings of the source's network; size: of its images
+    """
+
+    name: str
+    weights: dict[str, dict[str, Tensor]]
+    studied: dict[str, Tensor]
+    model: dict[str, Any]
+    size: tuple[int, ...]
+
+    def give(self, task: Task, networks: Networks) -> None:
+        """Put the weights into freshly made networks, and what was studied into the task. SettingsError: no fit."""
+        for name, network in networks.items():
+            fit(network, self.weights.get(name, {}), f"the {name} of train.start")
+        if isinstance(task, Recalling):
+            task.recall(self.studied)
+
+
+def read_start(source: str) -> Start:
+    """A base by its name, or the run in this folder; FolderError when it is neither, or not trained."""
+    if source in names():
+        return _of_base(read_base(source))
+    folder = RunFolder(Path(source))
+    if not folder.begun:
+        raise FolderError(f"train.start={source} is neither a trained run nor a base{nearest(source, names())}; bases "
+                          f"are {', '.join(names()) or 'none'}.")
+    weights, facts = folder.load_weights()
+    found = load_checkpoint(folder.checkpoints)
+    if found is None:
+        raise FolderError(f"train.start={source} has no checkpoint any more, and with it no discriminator.")
+    state, settings = found[0], resolve(path=folder.path / "settings.yaml", sections=("model",))
+    return Start(name=f"run {facts['sha256'][:16]}", weights={**state["networks"], facts["keeps"]: weights},
+                 studied=state["studied"] or {}, model=settings.document()["model"], size=folder.spec()[0].size)
+
+
+def _of_base(base: Base) -> Start:
+    return Start(name=base.name, weights=base.weights, studied=base.studied, model=base.model, size=base.spec.size)
+
+
+@torch.no_grad()
+def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Load what fits. Where only the number of classes differs, every class begins as the mean of the source's.
+
+    The vectors that tell classes apart stay fresh where the source has none. SettingsError when anything else differs.
+    """
+    strange = []
+    for name, own in network.state_dict().items():
+        given = state.get(name)
+        if given is not None and given.shape == own.shape:
+            own.copy_(given)
+        elif given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
+            own.copy_(given.float().mean(0, keepdim=True).expand_as(own))
+        elif not name.startswith("condition."):
+            strange.append(name)
+    if strange:
+        raise SettingsError(
+            f"{what} is of another shape ({strange[0]} and {len(strange) - 1} more weights): the size of the images, "
+            "their channels and the settings of model must be those it was trained with."
+        )
+
+
+def lower_layers(network: nn.Module, count: int) -> list[nn.Parameter]:
+    """The weights of a network's first `count` convolutions or linear layers, in the order of its definition."""
+    layers = [layer for layer in network.modules()
+              if isinstance(weight := getattr(layer, "weight", None), Tensor) and weight.ndim > 1]
+    return [weight for layer in layers[:count] for weight in layer.parameters()]

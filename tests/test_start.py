@@ -1,0 +1,108 @@
+"""Starting from a trained run: its weights, its directions, other numbers of classes, frozen layers, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from radsynth.arrays import Prepared
+from radsynth.checkpoints import load_checkpoint, load_tensors
+from radsynth.errors import FolderError, Interrupted, SettingsError
+from radsynth.run_folder import RunFolder
+from radsynth.settings import Resolved, resolve
+from radsynth.tasks import build
+from radsynth.verbs._loop import Loop, Settings
+from radsynth.verbs._start import read_start
+from radsynth.verbs.train import train
+
+RECIPE = ("task.anchor=10", "task.warm_start=0.1", "train.batch=8", "train.previews=0", "train.precision=32-true")
+TINY = ("model.latent=8", "model.width=8", *RECIPE)
+Make = Callable[..., Path]
+
+
+def options(*more: str) -> Resolved:
+    return resolve(overrides=(*RECIPE, "train.images=160", *more))
+
+
+@pytest.fixture
+def source(make_prepared: Make, tmp_path: Path) -> Path:
+    run = tmp_path / "source"
+    train(make_prepared(name="public"), run, settings=resolve(overrides=(*TINY, "train.images=160")))
+    return run
+
+
+def started(data: Path, source: Path, folder: Path, *more: str) -> Loop:
+    settings, prepared = resolve(overrides=(*TINY, "train.images=160", f"train.start={source}", *more)), Prepared(data)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    start = read_start(str(source))
+    return Loop(task, settings.section("train", Settings), prepared, RunFolder(folder), 0, start=start)
+
+
+def test_it_begins_with_the_weights_and_directions_of_the_run_and_without_a_warm_start(
+    source: Path, make_prepared: Make, tmp_path: Path
+) -> None:
+    loop, state = started(make_prepared(n=30), source, tmp_path / "run"), load_checkpoint(source / "checkpoints")
+    assert state is not None
+    given = load_tensors(source / "generator.safetensors")[0]
+    assert all(torch.equal(value, given[name]) for name, value in loop.networks["generator"].state_dict().items())
+    theirs = state[0]["networks"]["discriminator"]
+    assert all(torch.equal(value, theirs[name]) for name, value in loop.networks["discriminator"].state_dict().items())
+    assert torch.equal(loop.state()["studied"]["directions"], state[0]["studied"]["directions"])
+    assert [turn.nets for turn in loop.turns] == [("discriminator",), ("generator",)]
+
+
+def test_classes_that_the_source_had_not_begin_as_its_mean(source: Path, make_prepared: Make, tmp_path: Path) -> None:
+    loop = started(make_prepared(labels=("small", "large")), source, tmp_path / "run")
+    mean, given = loop.networks["generator"].mean, load_tensors(source / "generator.safetensors")[0]["mean"]
+    assert mean.shape[0] == 2 and torch.equal(mean[0], given[0]) and torch.equal(mean[1], given[0])
+    assert all(torch.isfinite(torch.tensor(list(loop.take_step().values()))))
+
+
+def test_frozen_layers_stay_and_the_others_move(source: Path, make_prepared: Make, tmp_path: Path) -> None:
+    loop = started(make_prepared(), source, tmp_path / "run", "train.freeze=2", "train.rate=0.01")
+    before = {name: weight.clone() for name, weight in loop.networks["discriminator"].named_parameters()}
+    for _ in range(4):
+        loop.take_step()
+    moved = {name for name, weight in loop.networks["discriminator"].named_parameters()
+             if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if not name.startswith(("layers.0.", "layers.2."))} and moved
+
+
+def test_the_run_says_where_it_started_without_a_path_and_resumes_bit_exactly(
+    source: Path, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, settings = make_prepared(), options(f"train.start={source}", "train.freeze=1")
+    train(data, tmp_path / "whole", settings=settings)
+    step = Loop.take_step
+
+    def step_then_stop(loop: Loop) -> dict[str, float]:
+        if loop.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(loop)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Loop, "take_step", step_then_stop)
+        train(data, tmp_path / "cut", settings=settings)
+    train(data, tmp_path / "cut", settings=settings)
+    whole, cut = (load_tensors(tmp_path / name / "generator.safetensors")[0] for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    written = (tmp_path / "whole" / "settings.yaml").read_text()
+    assert str(source) not in written and "start: run " in written and "width: 8" in written
+    said = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in said if "event" in line] == ["started", "interrupted", "resumed", "trained"]
+
+
+def test_what_does_not_fit_is_refused(source: Path, make_prepared: Make, tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="neither a trained run nor a base"):
+        train(make_prepared(name="a"), tmp_path / "a", settings=options("train.start=nowhere"))
+    with pytest.raises(SettingsError, match="of another shape"):
+        train(make_prepared(name="b", size=(32, 32)), tmp_path / "b", settings=options(f"train.start={source}"))
+    with pytest.raises(SettingsError, match="keeps layers"):
+        train(make_prepared(name="c"), tmp_path / "c", settings=options("train.freeze=1"))
+    assert not any(RunFolder(tmp_path / name).begun for name in "abc")
