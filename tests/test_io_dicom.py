@@ -21,7 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 from radsynth import io
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import _dicom_decode, _dicom_pixels
+from radsynth.io import _decoding, _dicom_pixels
 from radsynth.io._dicom_header import instance
 from radsynth.io._dicom_series import arrange, read_series
 
@@ -100,10 +100,9 @@ def test_objects_without_pictures_are_told_from_broken_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm.dcm", "JPGExtended.dcm"])
 def test_a_missing_decoder_is_named_and_with_it_the_file_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if _dicom_decode.has_gdcm():
+    if _dicom_pixels.has_gdcm():
         assert one(shipped(name)).pixels.max() > 200
     monkeypatch.setattr(_dicom_pixels, "has_gdcm", lambda: False)
-    monkeypatch.setattr(_dicom_decode, "has_gdcm", lambda: False)
     with pytest.raises(MissingExtra, match=r"radsynth\[gdcm\]"):
         io.read(shipped(name))
 
@@ -201,20 +200,20 @@ def test_mutated_pixels_cost_one_file_and_never_the_process(name: str, tmp_path:
 def test_a_decoder_that_dies_or_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     good = shipped("MR_small_RLE.dcm")
     io.read(good)
-    child = _dicom_decode._child
+    child = _decoding._child
     assert child is not None
     io.read(good)
-    assert _dicom_decode._child is child, "one child serves many files"
-    monkeypatch.setattr(_dicom_decode, "TIME_LIMIT", 0.3)
+    assert _decoding._child is child, "one child serves many files"
+    monkeypatch.setattr(_decoding, "TIME_LIMIT", 0.3)
     os.kill(child.process.pid, 19)  # SIGSTOP: it hangs
     start = time.monotonic()
     with pytest.raises(RejectedFile, match="stopped after"):
         io.read(good)
     assert time.monotonic() - start < 5
-    monkeypatch.setattr(_dicom_decode, "TIME_LIMIT", 60.0)
+    monkeypatch.setattr(_decoding, "TIME_LIMIT", 60.0)
     assert one(good).space == (64, 64)
-    assert _dicom_decode._child is not child
-    _dicom_decode._child.process.kill()  # type: ignore[union-attr]  # it was just used
+    assert _decoding._child is not child
+    _decoding._child.process.kill()  # type: ignore[union-attr]  # it was just used
     time.sleep(0.1)
     assert one(good).space == (64, 64)
 

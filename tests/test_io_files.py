@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from radsynth import io
 from radsynth.errors import DataError, MissingExtra, RejectedFile, SettingsError
-from radsynth.image import Image
+from radsynth.image import RGB, Image
 from radsynth.io import metaimage, picture
 
 PROVENANCE = io.Provenance(model="mlp", weights="", seed=0, index=0)
@@ -180,6 +180,33 @@ def test_16_bits_are_kept(tmp_path: Path) -> None:
         assert np.array_equal(image.pixels[0], deep) and image.bits == 16, name
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_16_bit_colour_png_keeps_both_bytes(interlaced: bool, tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK", reason="SimpleITK (extra itk) is not installed")
+    deep = np.random.default_rng(0).integers(0, 65536, (3, 13, 9)).astype(np.uint16)
+    io.write(Image(pixels=deep, bits=16, channels=RGB), tmp_path / "ours.png", provenance=PROVENANCE)
+    values = itk.GetArrayFromImage(itk.ReadImage(str(tmp_path / "ours.png")))
+    assert np.array_equal(np.moveaxis(values, -1, 0), deep), "another reader reads what we write"
+    itk.WriteImage(itk.GetImageFromArray(np.moveaxis(deep, 0, -1), isVector=True), str(tmp_path / "theirs.png"))
+    if interlaced:
+        (tmp_path / "theirs.png").write_bytes(adam7(np.moveaxis(deep, 0, -1)))
+    image = one(tmp_path / "theirs.png")
+    assert np.array_equal(image.pixels, deep), "and we read what it writes"
+    assert (image.bits, io.header(tmp_path / "theirs.png").bits, image.channels) == (16, 16, RGB)
+
+
+def adam7(pixels: np.ndarray) -> bytes:
+    """A 16-bit colour PNG in the seven passes of interlacing, without filters."""
+    rows = []
+    passes = (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)
+    for row, column, down, across in passes:
+        part = pixels[row::down, column::across].astype(">u2")
+        rows += [b"\0" + line.tobytes() for line in part if part.size]
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 1)
+    body = zlib.compress(b"".join(rows))
+    return picture.PNG + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
 def test_tiff_stacks_floats_and_white_is_zero(tmp_path: Path) -> None:
     stack = np.stack([RAMP, RAMP + 1, RAMP + 2])
     tifffile.imwrite(tmp_path / "a.tif", stack.astype(np.uint16), photometric="minisblack")
@@ -209,8 +236,6 @@ def test_picture_faults(tmp_path: Path) -> None:
     refused(path, "limit")
     path.write_bytes(b"")
     refused(path, "empty")
-    path.write_bytes(png(10, 10, 16, 2))
-    refused(path, "16-bit colour")
     Pillow.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "b.gif")
     path.write_bytes((tmp_path / "b.gif").read_bytes())
     refused(path, "content is a GIF")

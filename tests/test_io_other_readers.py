@@ -1,7 +1,7 @@
 """What radsynth writes, read by programs that know nothing of it: the same values at the same places.
 
-dcm2niix, dcentvfy, SimpleITK and nibabel are asked where they are installed. Each voxel is compared through its
-patient coordinates, so that a reader's own order of axes does not matter.
+dcm2niix, dcentvfy, SimpleITK and nibabel are asked where they are installed (Orthanc in test_pacs.py). Each voxel is
+compared through its patient coordinates, so that a reader's own order of axes does not matter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from radsynth import io
-from radsynth.image import Image
+from radsynth.image import RGB, Image
 from radsynth.io._geometry import LPS_OF_RAS, common_directions, directions_of, placed
 
 PROVENANCE = io.Provenance(model="mlp", weights="ab" * 32, seed=3, index=4, window=(-160, 240))
@@ -48,7 +48,7 @@ def same(image: Image, values: np.ndarray, to_lps: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("directions", [AXIAL, LEANING])
-@pytest.mark.parametrize("modality", ["CT", "MR"])
+@pytest.mark.parametrize("modality", ["CT", "MR", "OT"])
 def test_simpleitk_reads_the_series(modality: str, directions: tuple[float, ...], tmp_path: Path) -> None:
     itk = pytest.importorskip("SimpleITK", reason="SimpleITK (extra itk) is not installed")
     image = volume(modality, directions)
@@ -79,17 +79,11 @@ def check_itk(image: Image, found: object) -> None:
 
 @pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed")
 @pytest.mark.parametrize("directions", [AXIAL, LEANING])
-@pytest.mark.parametrize("modality", ["CT", "MR"])
+@pytest.mark.parametrize("modality", ["CT", "MR", "OT"])
 def test_dcm2niix_reads_the_series(modality: str, directions: tuple[float, ...], tmp_path: Path) -> None:
     image = volume(modality, directions)
     io.write(image, tmp_path / "s", provenance=PROVENANCE, format="dicom")
-    (tmp_path / "out").mkdir()
-    subprocess.run(
-        ["dcm2niix", "-z", "n", "-f", "a", "-o", str(tmp_path / "out"), str(tmp_path / "s")],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    [path] = (tmp_path / "out").glob("*.nii")
-    found = nibabel.load(path)
+    found = converted(tmp_path / "s", tmp_path / "out")
     same(image, np.asarray(found.dataobj), LPS_OF_RAS @ found.affine)
 
 
@@ -100,6 +94,54 @@ def test_nibabel_reads_nifti(directions: tuple[float, ...], tmp_path: Path) -> N
     found = nibabel.load(tmp_path / "a.nii.gz")
     same(image, np.asarray(found.dataobj), LPS_OF_RAS @ found.affine)
     assert (found.header["cal_min"], found.header["cal_max"]) == (-160, 240)
+
+
+def single(kind: str) -> Image:
+    """A 2-D image of every storage class for pictures without a place in the patient."""
+    rng = np.random.default_rng(0)
+    deep, spacing = rng.integers(0, 4096, (1, 14, 12)).astype(np.uint16), (0.2, 0.1)
+    return {
+        "DX": Image(pixels=deep, modality="DX", bits=12, spacing=spacing),
+        "CR": Image(pixels=deep, modality="CR", bits=12, spacing=spacing),
+        "SC": Image(pixels=deep * 16, modality="OT", bits=16, spacing=spacing),
+        "SC 8 bits": Image(pixels=(deep % 256).astype(np.uint8), modality="OT", bits=8),
+        "SC colour": Image(pixels=rng.integers(0, 256, (3, 14, 12)).astype(np.uint8), modality="US", channels=RGB),
+    }[kind]
+
+
+SINGLE = ["DX", "CR", "SC", "SC 8 bits", "SC colour"]
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_simpleitk_reads_radiographs_and_captures(kind: str, tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK", reason="SimpleITK (extra itk) is not installed")
+    image = single(kind)
+    io.write(image, tmp_path / "a.dcm", provenance=PROVENANCE)
+    found = itk.ReadImage(str(tmp_path / "a.dcm"))
+    values = itk.GetArrayFromImage(found)[0]
+    assert np.array_equal(np.moveaxis(values, -1, 0) if values.ndim == 3 else values[None], image.pixels)
+    assert found.GetSpacing()[:2] == pytest.approx(image.spacing[::-1] if image.spacing else (1.0, 1.0))
+
+
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed")
+@pytest.mark.parametrize("kind", SINGLE)
+def test_dcm2niix_reads_radiographs_and_captures(kind: str, tmp_path: Path) -> None:
+    image = single(kind)
+    io.write(image, tmp_path / "in" / "a.dcm", provenance=PROVENANCE)
+    found = converted(tmp_path / "in", tmp_path / "out")
+    values = np.asarray(found.dataobj)[:, ::-1, 0].T  # it turns rows to step to the front
+    planes = [values] if values.dtype.fields is None else [values[name] for name in "RGB"]
+    assert np.array_equal(np.stack(planes), image.pixels)
+    assert found.header.get_zooms()[:2] == pytest.approx(image.spacing[::-1] if image.spacing else (1.0, 1.0))
+
+
+def converted(folder: Path, out: Path) -> nibabel.Nifti1Image:
+    """The one image that dcm2niix makes of a folder."""
+    out.mkdir()
+    command = ["dcm2niix", "-z", "n", "-f", "a", "-o", str(out), str(folder)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    [path] = out.glob("*.nii")
+    return nibabel.load(path)
 
 
 @pytest.mark.skipif(shutil.which("dcentvfy") is None, reason="dicom3tools is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
-from radsynth.io._dicom_decode import decode, has_gdcm
+from radsynth.io._decoding import decode
 from radsynth.io._dicom_header import Instance, numbers_of, quietly, slice_affine, window_of
 from radsynth.io._limits import check_size, unusable
 from radsynth.io._synthetic import rescale
@@ -39,11 +40,26 @@ def stored_frame(dataset: Any, found: Instance, frame: int | None) -> NDArray[An
                 return values if frame is not None else values.reshape(frames, *size)
             if str(syntax) in NEEDS_GDCM and int(dataset.BitsStored) > NEEDS_GDCM[str(syntax)] and not has_gdcm():
                 raise MissingExtra(f"DICOM compressed as {syntax.name}", "gdcm")
-            return decode(found.path, frame, size if frame is not None else (frames, *size))
+            return _decoded(found.path, frame, size if frame is not None else (frames, *size))
     except MissingExtra:
         raise
     except Exception as error:
         raise unusable(error, "the DICOM pixels") from None
+
+
+def has_gdcm() -> bool:
+    """Is the extra decoder for JPEG Lossless and 12-bit JPEG installed?"""
+    return importlib.util.find_spec("gdcm") is not None
+
+
+def _decoded(path: str, frame: int | None, expected: tuple[int, ...]) -> NDArray[Any]:
+    """One frame of a compressed file as stored, of the `expected` shape; all frames for None."""
+    values, _ = decode("dicom", path, frame=frame, gdcm=has_gdcm())
+    if frame is None and values.ndim == len(expected) - 1:
+        values = values[None]  # pydicom leaves the axis out where there is one frame
+    if values.shape != expected:
+        raise RejectedFile(f"its compressed pixels have the shape {values.shape}, its header says {expected}")
+    return values
 
 
 def to_image(dataset: Any, found: Instance, stored: NDArray[Any]) -> Image:

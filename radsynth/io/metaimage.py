@@ -1,4 +1,4 @@
-"""MetaImage (mha, mhd) and NRRD, read by SimpleITK (extra `itk`) after the header was checked here.
+"""MetaImage (mha, mhd) and NRRD, read by SimpleITK (extra `itk`) in a child after the header was checked here.
 
 SimpleITK follows any file name in a header and fills what is missing with zeros: both are refused before it is called.
 """
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from radsynth.errors import DataError, MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance
+from radsynth.io._decoding import decode
 from radsynth.io._geometry import axes_towards_left_back_head, modality_of, reorient
-from radsynth.io._limits import unusable
 from radsynth.io._metaimage_header import NRRD, Claim, affine_of, check_data, read_claim, spacing_of
 from radsynth.io._synthetic import KEY, Marked, mark, parse_mark, sentence, store, write_whole
 
@@ -58,18 +58,14 @@ def read(path: Path, frame: int = 0) -> Image:
     assert frame == 0
     claim = read_claim(path)
     check_data(claim)
-    itk = _itk()
-    try:
-        loaded = itk.ReadImage(str(path), imageIO="NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
-        values = np.asarray(itk.GetArrayFromImage(loaded))
-    except Exception as error:
-        raise unusable(error, "the file") from None
+    _check_itk()
+    values, place = decode("metaimage", path, reader="NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
     stack = np.moveaxis(values, -1, 0) if claim.channels > 1 else values[None]
     if stack.shape[1:] != claim.shape[::-1]:
         raise RejectedFile(f"its pixels have the shape {stack.shape[1:]}, its header says {claim.shape[::-1]}")
     if stack.dtype.kind == "f" and not np.isfinite(stack).all():
         raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
-    return _image(stack.astype(np.float32) if stack.dtype.kind == "f" else stack, loaded, claim)
+    return _image(stack.astype(np.float32) if stack.dtype.kind == "f" else stack, place, claim)
 
 
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
@@ -115,9 +111,13 @@ def example(folder: Path) -> list[Path]:
     return [folder / "one.mha", folder / "two.mhd", folder / "three.nrrd"]
 
 
-def _itk() -> Any:
+def _check_itk() -> None:
     if importlib.util.find_spec("SimpleITK") is None:
         raise MissingExtra("MetaImage and NRRD", "itk")
+
+
+def _itk() -> Any:
+    _check_itk()
     import SimpleITK
 
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
@@ -129,15 +129,16 @@ def _is_nrrd(path: Path) -> bool:
         return file.read(len(NRRD)) == NRRD
 
 
-def _image(stack: NDArray[Any], loaded: Any, claim: Claim) -> Image:
+def _image(stack: NDArray[Any], found: dict[str, Any], claim: Claim) -> Image:
+    """found: ITK's `direction` (nine numbers), `spacing` and `origin`."""
     marked: Marked | None = parse_mark(claim.fields.get(KEY))
     spacing = spacing_of(claim)
     steps: tuple[float, ...] | None = None if spacing is None else spacing[::-1]
     place = None
     if len(claim.shape) == 3 and affine_of(claim) is not None:
         affine = np.eye(4)
-        affine[:3, :3] = np.array(loaded.GetDirection()).reshape(3, 3) * loaded.GetSpacing()
-        affine[:3, 3] = loaded.GetOrigin()
+        affine[:3, :3] = np.array(found["direction"]).reshape(3, 3) * found["spacing"]
+        affine[:3, 3] = found["origin"]
         turned = [reorient(channel.transpose(2, 1, 0), affine) for channel in stack]
         stack, place, steps = np.stack([array for array, _, _ in turned]), turned[0][1], turned[0][2]
     modality, units = (

@@ -42,6 +42,7 @@ def images() -> dict[str, Image]:
         "radiograph": Image(pixels=rng.integers(0, 4096, (1, 9, 7)), modality="DX", bits=12, spacing=(0.2, 0.1)),
         "unplaced": Image(pixels=rng.integers(0, 256, (1, 9, 7)).astype(np.uint8)),
         "colour": Image(pixels=rng.integers(0, 256, (3, 9, 7)).astype(np.uint8), modality="US", channels=RGB),
+        "deep colour": Image(pixels=rng.integers(0, 65536, (3, 9, 7)).astype(np.uint16), bits=16, channels=RGB),
         "negative": Image(pixels=rng.integers(-200, 300, (1, 9, 7)), modality="MR", bits=16, spacing=(1.0, 1.0)),
     }
 

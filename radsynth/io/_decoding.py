@@ -1,29 +1,29 @@
-"""Asks the decoding child (`_dicom_worker`) for frames: one a process, started when needed, replaced when it dies."""
+"""Asks the decoding child (`_decoder`) for pixels: one a process, started when needed, replaced when it dies."""
 
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import json
 import math
 import os
 import subprocess
 import sys
 import threading
-from typing import Any
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
+from radsynth.io._limits import MAX_BYTES
 
 TIME_LIMIT = 60.0
-"""Seconds for one frame; the slowest JPEG 2000 mammogram takes about five."""
+"""Seconds for one image, and more for large files; the slowest JPEG 2000 mammogram takes about five."""
 
-
-def has_gdcm() -> bool:
-    """Is the extra decoder for JPEG Lossless and 12-bit JPEG installed?"""
-    return importlib.util.find_spec("gdcm") is not None
+SLOWEST = 5e6
+"""Bytes of a file that are decoded in one more second, at least."""
 
 
 class Child:
@@ -33,7 +33,7 @@ class Child:
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
         self.owner = os.getpid()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "radsynth.io._dicom_worker"],
+            [sys.executable, "-P", "-m", "radsynth.io._decoder"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -45,23 +45,23 @@ class Child:
         """Usable by this process."""
         return self.owner == os.getpid() and self.process.poll() is None
 
-    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """The answer's head and its pixels; RejectedFile when the child died or took too long."""
+    def ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+        """The answer's head and its bytes; RejectedFile when the child died or took longer than `seconds`."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        clock = threading.Timer(TIME_LIMIT, self.process.kill)
+        clock = threading.Timer(seconds, self.process.kill)
         clock.start()
         try:
             self.process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             self.process.stdin.flush()
             head: dict[str, Any] = json.loads(self.process.stdout.readline())
-            payload = self.process.stdout.read(head.get("bytes", 0))
-            if len(payload) < head.get("bytes", 0):
+            payload = np.empty(min(head.get("bytes", 0), MAX_BYTES), np.uint8)
+            if cast(BufferedReader, self.process.stdout).readinto(payload.data) < head.get("bytes", 0):
                 raise EOFError
         except (OSError, ValueError, EOFError):
             waited = not clock.is_alive()
             self.close()
-            reason = f"was stopped after {TIME_LIMIT:.0f} s" if waited else f"crashed ({self._death()})"
-            raise RejectedFile(f"its compressed pixels cannot be decoded: the decoder {reason}") from None
+            reason = f"was stopped after {seconds:.0f} s" if waited else f"crashed ({self._death()})"
+            raise RejectedFile(f"its pixels cannot be decoded: the decoder {reason}") from None
         finally:
             clock.cancel()
         return head, payload
@@ -91,26 +91,25 @@ _child: Child | None = None
 _lock = threading.Lock()
 
 
-def decode(path: str, frame: int | None, expected: tuple[int, ...]) -> NDArray[Any]:
-    """One frame of a compressed file as stored, of the `expected` shape (rows, columns[, 3]), or RejectedFile.
-
-    None: all frames at once, (frames, rows, columns[, 3]).
-    """
+def decode(kind: str, path: str | Path, **options: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+    """What the child's function `kind` gives for a file: an array, and facts beside it. RejectedFile when it fails."""
     global _child
+    path = os.path.abspath(path)
+    seconds = TIME_LIMIT + os.path.getsize(path) / SLOWEST
     with _lock:
         if _child is None or not _child.alive():
             if _child is None:
                 atexit.register(_close)
             _child = Child()
-        head, payload = _child.ask({"path": os.path.abspath(path), "frame": frame, "gdcm": has_gdcm()})
+        head, payload = _child.ask({"kind": kind, "path": path, **options}, seconds)
+    if "rejected" in head:
+        raise RejectedFile(head["rejected"])
     if "error" in head:
-        raise RejectedFile(f"its compressed pixels cannot be decoded: {' '.join(head['error'].split())[:300]}")
+        raise RejectedFile(f"its pixels cannot be decoded: {' '.join(head['error'].split())[:300]}")
     shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
-    if frame is None and len(shape) == len(expected) - 1:
-        shape = (1, *shape)  # pydicom leaves the axis out where there is one frame
-    if shape != expected or math.prod(shape) * dtype.itemsize != len(payload):
-        raise RejectedFile(f"its compressed pixels have the shape {shape}, its header says {expected}")
-    return np.frombuffer(payload, dtype=dtype).reshape(shape)
+    if math.prod(shape) * dtype.itemsize != len(payload):
+        raise RejectedFile(f"its pixels cannot be decoded: {len(payload)} bytes came for the shape {shape}")
+    return payload.view(dtype).reshape(shape), head["facts"]
 
 
 def _close() -> None:

@@ -1,0 +1,87 @@
+"""PNG and JPEG as Pillow opens them: what is refused, and the pixels of the rest (decoded in the child).
+
+Pillow keeps 8 of the 16 bits of colour PNG: it is asked twice, for the high and for the low bytes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from radsynth.errors import RejectedFile
+from radsynth.io._limits import check_file, check_size, unusable
+
+GREY_MODES = {"L": 8, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
+REFUSED = {
+    "1": "it has one bit a pixel: such a picture is read as a mask only",
+    "P": "it has a palette: its numbers are names of colours. Save it as grey or RGB",
+    "PA": "it has a palette and transparency. Save it as grey or RGB",
+    "LA": "it has a transparency channel. Save it without one",
+    "RGBA": "it has a transparency channel. Save it without one",
+    "CMYK": "its colours are for printing (CMYK). Save it as RGB",
+}
+DEPTH = 24
+"""The byte of a PNG that holds its bits a sample."""
+
+
+def opened(path: Path | str) -> Pillow.Image:
+    """The picture before its pixels are decoded, its size checked. RejectedFile for a header that lies."""
+    check_file(Path(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+            picture = Pillow.open(path, formats=("PNG", "JPEG"))
+    except Pillow.DecompressionBombError:
+        raise RejectedFile("its header says more pixels than the limit: it may be a decompression bomb") from None
+    except Pillow.UnidentifiedImageError:
+        raise RejectedFile("its header is damaged: no PNG or JPEG could be opened") from None
+    except Exception as error:
+        raise unusable(error, "the picture") from None
+    check_size((picture.height, picture.width), channels=len(picture.getbands()), itemsize=4)
+    return picture
+
+
+def check_readable(picture: Pillow.Image) -> None:
+    """RejectedFile for every picture that has more than one reading."""
+    if picture.mode in REFUSED:
+        raise RejectedFile(REFUSED[picture.mode])
+    if picture.mode != "RGB" and picture.mode not in GREY_MODES:
+        raise RejectedFile(f"its pixels are of Pillow's mode {picture.mode}; grey and RGB are read")
+    if "transparency" in picture.info:
+        raise RejectedFile("it marks one value as transparent. Save it without transparency")
+
+
+def bits(path: Path | str, picture: Pillow.Image) -> int:
+    """Bits a sample: 8, 16 or 32."""
+    if picture.format == "PNG" and picture.mode == "RGB":
+        with open(path, "rb") as file:
+            return file.read(DEPTH + 1)[DEPTH]
+    return GREY_MODES.get(picture.mode, 8)
+
+
+def pixels(path: Path | str, *, mask: bool = False) -> NDArray[Any]:
+    """(rows, columns[, 3]) as stored, turned as EXIF says; the palette's numbers and single bits of a `mask`, too."""
+    with opened(path) as picture:
+        if mask:
+            grey = picture.mode in ("1", "L", "P", *GREY_MODES)
+            return np.array(picture if grey else picture.convert("RGB"))
+        check_readable(picture)
+        if bits(path, picture) == 16 and picture.mode == "RGB":
+            return _deep_colour(path)
+        return np.array(ImageOps.exif_transpose(picture) if picture.format == "JPEG" else picture)
+
+
+def _deep_colour(path: Path | str) -> NDArray[np.uint16]:
+    """(rows, columns, 3) of a 16-bit colour PNG."""
+    halves = []
+    for order in ("RGB;16B", "RGB;16L"):  # PNG is big-endian: read as little-endian, the low byte is what is kept
+        with opened(path) as picture:
+            picture.tile = [tile._replace(args=order) for tile in picture.tile]  # type: ignore[attr-defined]
+            halves.append(np.array(picture, dtype=np.uint16))
+    return np.asarray(halves[0] << 8 | halves[1], dtype=np.uint16)

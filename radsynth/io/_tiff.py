@@ -1,0 +1,123 @@
+"""TIFF: grey or RGB, 8, 16 or 32 bits, one image or one stack of pages. Its pixels are decoded in the child."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from radsynth.errors import DataError, RejectedFile
+from radsynth.image import Image
+from radsynth.io import Provenance
+from radsynth.io._decoding import decode
+from radsynth.io._limits import check_size, unusable
+from radsynth.io._pillow import GREY_MODES
+from radsynth.io._synthetic import mark, store, write_whole
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PLAIN = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS")
+"""Compressions for which tifffile needs no further library; Pillow decodes the others (LZW, JPEG)."""
+
+
+def describe(path: Path) -> tuple[tuple[int, ...], int, np.dtype[Any], str, bool]:
+    """(size, channels, dtype, description, is white zero?) from the headers of all pages."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page: Any = file.pages.first
+            return (*_layout(file), page.description, page.photometric.name == "MINISWHITE")
+    except Exception as error:
+        raise unusable(error, "the TIFF") from None
+
+
+def _layout(file: Any) -> tuple[tuple[int, ...], int, np.dtype[Any]]:
+    """(size, channels, dtype) of the only series of a TIFF, checked against the limits."""
+    page = file.pages.first
+    check_size((page.imagelength, page.imagewidth), channels=page.samplesperpixel, itemsize=8)
+    series = file.series[0]
+    axes, shape = series.axes, tuple(series.shape)
+    if len(file.series) > 1:
+        raise RejectedFile(
+            f"its {len(file.series)} groups of pages differ in size or kind; one image or one stack is read"
+        )
+    channels = shape[-1] if axes.endswith("S") else 1
+    size = shape[:-1] if axes.endswith("S") else shape
+    if len(axes.removesuffix("S")) not in (2, 3) or "YX" not in axes or channels not in (1, 3) or axes[0] == "S":
+        raise RejectedFile(f"its axes are {axes} with sizes {shape}; (pages,) rows, columns (, 3 colours) are read")
+    if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR") or page.extrasamples:
+        raise RejectedFile(f"its colours are {page.photometric.name} or it has transparency; grey and RGB are read")
+    if series.dtype is None or series.dtype.kind not in "uif" or page.bitspersample not in (8, 16, 32, 64):
+        raise RejectedFile(f"its pixels are {page.bitspersample}-bit {series.dtype}; 8, 16 and 32 bits are read")
+    check_size(size, channels=channels, itemsize=series.dtype.itemsize)
+    return size, channels, series.dtype
+
+
+def bits_of(dtype: np.dtype[Any]) -> int:
+    """Bits of the stored values: 8, 16 or 32."""
+    return 8 if dtype.itemsize == 1 else 16 if dtype.itemsize == 2 and dtype.kind != "f" else 32
+
+
+def pixels(path: Path) -> tuple[NDArray[Any], str, int]:
+    """((1 or 3, [pages,] rows, columns) with more for brighter, description, bits)."""
+    size, channels, dtype, description, white_is_zero = describe(path)
+    values, _ = decode("tiff", path)
+    try:
+        values = values.reshape(*size, channels)
+    except ValueError:
+        raise RejectedFile(f"its pixels have the shape {values.shape}, its header says {size}") from None
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
+        values = values.astype(np.float32)
+    if white_is_zero:
+        values = np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values
+    return np.moveaxis(values, -1, 0), description, bits_of(dtype)
+
+
+def pages(path: str) -> NDArray[Any]:
+    """All pages as stored, in the child."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        _layout(file)
+        first: Any = file.pages.first
+        if first.compression.name in PLAIN:
+            return np.asarray(file.series[0].asarray(maxworkers=1))
+    with Pillow.open(path, formats=("TIFF",)) as picture:
+        found = []
+        for index in range(getattr(picture, "n_frames", 1)):
+            picture.seek(index)
+            check_size((picture.height, picture.width), channels=len(picture.getbands()), itemsize=4)
+            if picture.mode != "RGB" and picture.mode not in GREY_MODES:
+                raise RejectedFile(f"its pixels are of Pillow's mode {picture.mode}; grey and RGB are read")
+            found.append(np.array(picture))
+    return np.stack(found)
+
+
+def write(image: Image, path: Path, provenance: Provenance) -> list[Path]:
+    """One page a slice, marked in the image description. DataError for other than one or three channels."""
+    import tifffile
+
+    if len(image.pixels) not in (1, 3):
+        raise DataError(f"{path.name}: TIFF is written with one or three channels, not {len(image.pixels)}. Choose NPZ")
+    stored = store(image, floats=True)
+    values = stored.values[0] if len(stored.values) == 1 else np.moveaxis(stored.values, 0, -1)
+    colours = "minisblack" if len(stored.values) == 1 else "rgb"
+    text = mark(image, provenance, stored)
+    return write_whole(
+        path,
+        lambda temporary: tifffile.imwrite(
+            temporary,
+            np.ascontiguousarray(values),
+            photometric=colours,
+            description=text,
+            metadata=None,
+            software="radsynth",
+            compression="zlib",
+        ),
+    )
