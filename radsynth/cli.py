@@ -56,6 +56,7 @@ Authority = Annotated[
 Certificate = Annotated[
     str, typer.Option("--certificate", metavar="FILE", help="PEM file of our own certificate and key, where asked for.")
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="End with code 2 if any file has to be rejected.")]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for what is written.")]
 
 
@@ -79,6 +80,7 @@ def inspect(
     settings_file: SettingsFile = None,
     preset: Preset = None,
     out: OutFile = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Say what is in DATA, what is wrong with it, what would be done."""
@@ -86,7 +88,10 @@ def inspect(
     settings = _resolve(["data"], overrides, settings_file, preset, data=Path(data))
     from radsynth.verbs.inspect import inspect as verb
 
-    _print(verb(Path(data), settings=settings, out=out), as_json)
+    found = verb(Path(data), settings=settings, out=out)
+    _print(found, as_json)
+    if strict and found.rejected:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -97,10 +102,12 @@ def prepare(
     settings_file: SettingsFile = None,
     preset: Preset = None,
     cluster: Cluster = "",
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Make fixed-size arrays with a manifest. The same command again goes on where it stopped."""
     (data, out), overrides = split_words([data, out, *(overrides or [])], "DATA", "OUT")
+    overrides += ["prepare.strict=true"] if strict else []
     settings = _resolve(["data", "prepare"], overrides, settings_file, preset, data=Path(data))
     from radsynth.verbs.prepare import prepare as verb
 
@@ -341,6 +348,7 @@ def run(
     budget: Budget = None,
     seed: Seed = None,
     out: OutFile = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """The main job: all steps from images to report.
@@ -348,6 +356,7 @@ def run(
     Inspects, prepares, trains, generates, evaluates and reports. The same command again goes on where it stopped.
     """
     paths, overrides = split_words([*([data] if data else []), *(overrides or [])], "[DATA]")
+    overrides += ["prepare.strict=true"] if strict else []
     from radsynth.verbs.run import run as verb
 
     result = verb(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -67,6 +68,15 @@ def test_the_page_is_one_file_and_escapes_names(pictures: Path, tmp_path: Path) 
     assert not re.search(r"""(src|href)=["'](?!data:)""", page) and page.count("data:image/png;base64,") == 5
     document = json.loads((tmp_path / "out" / "inspection.json").read_text(encoding="utf-8"))
     assert document["n_images"] == 5 and "pictures" not in document
+
+
+def test_the_rejected_files_are_a_table_that_no_spreadsheet_runs(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "=cmd.png").write_bytes(b"")
+    inspect(pictures, out=tmp_path / "out")
+    with (tmp_path / "out" / "rejected.csv").open(encoding="utf-8", newline="") as file:
+        lines = {line["path"]: (line["reason"], line["skipped"]) for line in csv.DictReader(file)}
+    assert lines["'=cmd.png"][0] == "the file is empty (0 bytes)" and lines["notes.txt"][1] == "yes"
+    assert "content is a GIF" in lines["ill/<script>.png"][0] and lines["ill/<script>.png"][1] == "no"
 
 
 def test_settings_say_how_to_look(pictures: Path) -> None:

@@ -235,10 +235,9 @@ def _case(files: dict[str, Path], settings: Settings, segmented: bool, name: str
         mask=str(files["seg"]) if "seg" in files else "",
         mask_values=() if "-" in name else OLD_LABELS,
     )
-    # NIfTI is written with one channel: what several make is written as npz.
     header = replace(
         headers[0],
-        format="nifti" if len(wanted) == 1 else "npz",
+        format="nifti",
         channels=len(wanted),
         modality="MR",
         units="stored",

@@ -102,7 +102,7 @@ def lines(found: Inspection) -> list[str]:
     shown += ["", *(f"  ! {problem}" for problem in problems(found))]
     shown += [f"      {line.path}: {line.reason}" for line in found.rejected[:SHOWN]]
     if len(found.rejected) > SHOWN:
-        shown.append(f"      ... and {len(found.rejected) - SHOWN} more (--json lists all)")
+        shown.append(f"      ... and {len(found.rejected) - SHOWN} more (--out writes them all to rejected.csv)")
     shown += ["", "radsynth run would choose"] if found.planned else []
     return shown + [f"  {choice['setting']} = {choice['value']}: {choice['reason']}" for choice in found.planned]
 

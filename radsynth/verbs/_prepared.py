@@ -23,6 +23,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.files import LOCK, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.io._geometry import common_directions
+from radsynth.verbs._rejected import write_rejected
 from radsynth.verbs._shards import Entry, Plan, Shard
 from radsynth.verbs._split import find_copies
 
@@ -175,8 +176,7 @@ def finish(out: Path, made: Made) -> None:
         left_out=made.outcome.left_out,
     )
     _write_table(out / "records.csv", ROW_FIELDS, [[getattr(row, name) for name in ROW_FIELDS] for row in rows])
-    lines = [[line.path, line.reason, "yes" if line.skipped else "no"] for line in made.outcome.rejected]
-    _write_table(out / "rejected.csv", ("path", "reason", "skipped"), lines)
+    write_rejected(out / "rejected.csv", made.outcome.rejected)
     write_atomically(out / "manifest.json", json.dumps(manifest.to_json(), indent=1))
     _tidy(out)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
+from radsynth.verbs._rejected import harmless
 
 SECONDS = 10.0
 """Between two writings of a long table."""
@@ -74,7 +75,7 @@ class Table:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(field.name for field in fields(Transfer))
-        writer.writerows([_harmless(cell) for cell in astuple(line)] for line in self._lines.values())
+        writer.writerows([harmless(cell) for cell in astuple(line)] for line in self._lines.values())
         write_atomically(self.path, text.getvalue())
         self._written = time.monotonic()
 
@@ -90,9 +91,3 @@ class Table:
                     self._lines[line.where, line.instance] = line
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise FolderError(f"{self.path} cannot be read: {error}. Move it away and repeat the command.") from None
-
-
-def _harmless(cell: str) -> str:
-    """One line that no spreadsheet takes for a formula; a server wrote some of it."""
-    text = " ".join(cell.split())
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

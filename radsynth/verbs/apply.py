@@ -26,6 +26,7 @@ from radsynth.settings import read_yaml
 from radsynth.tasks import segments
 from radsynth.verbs._applier import Applier
 from radsynth.verbs._doubts import flags, read_limits
+from radsynth.verbs._rejected import write_rejected
 from radsynth.verbs._segmenter import applier_of
 
 
@@ -73,8 +74,7 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         if not rows:
             raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
         _write_table(partial / "samples.csv", list(rows[0]), rows)
-        _write_table(partial / "rejected.csv", ["path", "reason"],
-                     [{"path": r.path, "reason": r.reason} for r in rejected if not r.skipped])
+        write_rejected(partial / "rejected.csv", (line for line in rejected if not line.skipped))
         count = len({row["index"] for row in rows})
         write_atomically(partial / "apply.json", json.dumps({**request, "count": count}, indent=1))
         partial.rename(out)

@@ -20,6 +20,7 @@ from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, thumbnail
+from radsynth.verbs._rejected import write_rejected
 
 if TYPE_CHECKING:
     from radsynth.plan import Fingerprint
@@ -122,8 +123,8 @@ class Inspection:
 def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
     """Look at `data`: a path, or the settings of a data set. With `out`, write inspect.html and inspection.json there.
 
-    `settings` may say how to read a path (its section "data"); else the kind is recognised. DataError when there is no
-    image that can be used.
+    `settings` may say how to read a path (its section "data"); else the kind is recognised. rejected.csv there lists
+    every file that cannot be used. DataError when there is no image that can be used.
     """
     if isinstance(data, str | Path):
         source = (
@@ -143,6 +144,7 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "inspection.json", json.dumps(found.to_json(), indent=1))
         write_atomically(out / "inspect.html", page(found))
+        write_rejected(out / "rejected.csv", (*found.rejected, *found.skipped))
     return found
 
 
