@@ -158,6 +158,10 @@ def generate(
     copy_filter: Annotated[
         bool, typer.Option("--copy-filter", help="Draw copies of training images again; needs RUN/data.")
     ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For runs that paint masks: where training masks are. [default: RUN/data]"),
+    ] = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
@@ -166,7 +170,7 @@ def generate(
 
     result = verb(
         run, out, count=count, format=file_format, label=label, truncation=truncation, seed=0 if seed is None else seed,
-        copy_filter=copy_filter
+        copy_filter=copy_filter, data=data
     )
     _print(result, as_json)
 
@@ -192,13 +196,17 @@ def apply(
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring other spacing to the training's, and results back.")
     ] = False,
+    style: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="For images of masks: an image that lends its style.")
+    ] = None,
+    seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Apply a trained run to images: translate, restore, segment, register."""
+    """Apply a trained run to images or masks: translate, restore, segment, register, paint masks."""
     from radsynth.verbs.apply import apply as verb
 
-    _print(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels, resample=resample),
-           as_json)
+    _print(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels, resample=resample,
+                style=style, seed=0 if seed is None else seed), as_json)
 
 
 @app.command()

@@ -65,6 +65,7 @@ class ImageSpec:
 
     channels: names; size: (rows, columns) or (slices, rows, columns); labels: class names, () when unlabelled
     mask_classes: label values in the masks including background, 0 without masks
+    mask_values: those that occur, in order; () when nobody looked, and all up to `mask_classes` may
     spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
     virtual: the source is a virtual cohort, not patients
     directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
@@ -75,6 +76,7 @@ class ImageSpec:
     size: tuple[int, ...]
     labels: tuple[str, ...] = ()
     mask_classes: int = 0
+    mask_values: tuple[int, ...] = ()
     spacing: tuple[float, ...] | None = None
     modality: str = "OT"
     units: str = "stored"

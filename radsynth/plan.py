@@ -61,6 +61,7 @@ RECIPES: dict[str, dict[str, Any]] = {
                     "task.penalty_weight_end": 10.0, "train.batch": 16, "train.rate": 1e-3},
     "style": {"task.loss": "non_saturating", "task.penalty": "r1", "task.penalty_weight": 1.0,
               "task.penalty_weight_end": 1.0, "task.penalty_every": 8, "train.batch": 16, "train.rate": 1e-3},
+    "spade": {"train.batch": 16, "train.rate": 1e-3},
     "unet": {"train.batch": 16, "train.rate": 1e-3, "train.beta1": 0.9},
 }
 """Losses and rates that go with a network."""
@@ -117,6 +118,8 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
         choices += [Choice(setting="data.contrasts", value=["t1", "flair"], reason=reason),
                     Choice(setting="data.unpaired", value=True, reason=reason),
                     Choice(setting="task.domains", value=["t1", "flair"], reason=reason)]
+    if task == "semantic":
+        choices += _augmentation(data)
     return choices
 
 

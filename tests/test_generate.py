@@ -88,7 +88,7 @@ def test_an_interrupted_generation_leaves_nothing(
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("radsynth.verbs.generate.write", full)
+    monkeypatch.setattr("radsynth.verbs._writing.write", full)
     with pytest.raises(FolderError, match="No space left on device"):
         generate(trained, tmp_path / "out", count=3)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))

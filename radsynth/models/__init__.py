@@ -1,4 +1,4 @@
-"""Networks. A module is one kind, of one of three families; TAKES says what the generator takes ("noise" if absent).
+"""Networks. A module is one kind, of one of four families; TAKES says what the generator takes ("noise" if absent).
 
 Settings                                         its settings, `kind` first; every family
 
@@ -20,6 +20,14 @@ TAKES = "code":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
     "generator", as of "noise", and "encoder": (n, c, *space) [and class indices] to (n, 2, latent) in fp32, means and
     log variances of the codes that the generator redraws images from.
 
+TAKES = "mask":  networks(settings, spec, source: ImageSpec, judges: int) -> dict[str, nn.Module]
+    "generator" and "discriminator". The generator has `latent: int` and maps (n, c of source, *space), for each place
+    the shares of the mask's classes, and latents (n, latent) to (n, c of spec, *space) in [-1, 1], any size in and the
+    same out; `reach` and `stride` as of "image", if it is told which cell of its own grid (`stride` pixels a side) the
+    first one given is: `net(x, latents, corner)`. Its `encoder` is as of "code", of images as large as `spec` says.
+    The discriminator maps (n, `judges` channels, *space) to a list for each scale: what its layers find, and last the
+    logits (n, 1, *grid) in fp32.
+
 A network that changes with training beyond its weights has `advance(progress)`, see `Growing`.
 """
 
@@ -37,19 +45,19 @@ Networks = dict[str, nn.Module]
 
 
 def takes(settings: Any) -> str:
-    """What the generator of the kind whose `Settings` these are takes: "noise", "image" or "code"."""
+    """What the generator of the kind whose `Settings` these are takes: "noise", "image", "code" or "mask"."""
     return getattr(sys.modules[type(settings).__module__], "TAKES", "noise")
 
 
 def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judges: int = 0,
-          codes: bool = False) -> Networks:
+          codes: bool = False, masks: bool = False) -> Networks:
     """The networks of the kind whose `Settings` these are; with a `source` for a task whose generator takes images.
 
-    judges: channels that the discriminator sees; codes: the task needs an encoder. SettingsError for a kind of another
-    family.
+    judges: channels that the discriminator sees; codes: the task needs an encoder; masks: its generator paints
+    masks. SettingsError for a kind of another family.
     """
     module = sys.modules[type(settings).__module__]
-    wanted = "image" if source is not None else "code" if codes else "noise"
+    wanted = "mask" if masks else "image" if source is not None else "code" if codes else "noise"
     if takes(settings) != wanted:
         raise SettingsError(
             f"model.kind={settings.kind} takes {takes(settings)}, but this task's network must take {wanted}. "
@@ -62,7 +70,15 @@ def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judge
 
 @runtime_checkable
 class Growing(Protocol):
-    """A network that changes with training beyond its weights; where it is belongs to its saved state."""
+    """TAKES = "mask":  networks(settings, spec, source: ImageSpec, judges: int) -> dict[str, nn.Module]
+    "generator" and "discriminator". The generator has `latent: int` and maps (n, c of source, *space), for each place
+    the shares of the mask's classes, and latents (n, latent) to (n, c of spec, *space) in [-1, 1], any size in and the
+    same out; `reach` and `stride` as of "image", if it is told which cell of its own grid (`stride` pixels a side) the
+    first one given is: `net(x, latents, corner)`. Its `encoder` is as of "code", of images as large as `spec` says.
+    The discriminator maps (n, `judges` channels, *space) to a list for each scale: what its layers find, and last the
+    logits (n, 1, *grid) in fp32.
+
+A network that changes with training beyond its weights; where it is belongs to its saved state."""
 
     def advance(self, progress: float) -> None:
         """Take in how much of training is done, 0 to 1."""

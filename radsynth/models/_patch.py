@@ -33,8 +33,14 @@ class PatchDiscriminator(nn.Module):
         self.head = convolution(widest, 1, 3, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.layers(images)
+        return self.looks(images)[-1]
+
+    def looks(self, images: Tensor) -> list[Tensor]:
+        """What every layer finds, the finest first; the logits are the last."""
+        found = [images]
+        for layer in self.layers:
+            found.append(layer(found[-1]))
         # In fp32: differences of logits are taken, and bf16 keeps 8 bits of them.
-        with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(features.float())
-            return logits
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = self.head(found[-1].float())
+        return [*found[2::2], logits]

@@ -133,6 +133,23 @@ def segments(task: Task) -> bool:
     return getattr(task, "outputs", ()) == ("mask",)
 
 
+def paints(task: Task) -> bool:
+    """Whether a task makes images of masks (`radsynth.tasks.semantic`): its batches must hold some."""
+    return getattr(task, "inputs", ()) == ("mask",)
+
+
+def draws_masks(task: Task) -> TypeGuard[MaskedTask]:
+    """Whether a task draws images together with their masks, as further channels of one image."""
+    return bool(getattr(task, "joint", False))
+
+
+class MaskedTask(Task, Protocol):
+    """What is known of a task that draws images together with their masks."""
+
+    def parted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `sample` made as images (n, c, *space) and label values (n, *space)."""
+
+
 class PairedTask(ImageTask, Protocol):
     """An `ImageTask` whose batches hold the truth: what the measurement of pairs knows of it."""
 

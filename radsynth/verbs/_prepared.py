@@ -114,12 +114,12 @@ def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[
         [record.source for record in records],
     )
     good = [i for i, entry in enumerate(entries) if not entry.reason and i not in copies]
-    masked = [i for i in good if entries[i].mask_top is not None]
+    masked = [i for i in good if entries[i].mask_values is not None]
     keep = masks and bool(masked) and 2 * len(masked) >= len(good)
     usable = masked if keep else good
     for i, (record, entry) in enumerate(zip(records, entries, strict=True)):
         reason = "" if entry.skipped else entry.reason or copies.get(i, "")
-        if not reason and keep and entry.mask_top is None:
+        if not reason and keep and entry.mask_values is None:
             reason = "it has no mask, as most images have; prepare.masks=off uses all images without masks"
         if reason:
             rejected.append(Rejected(path=record.source, reason=reason, skipped=i in copies))
@@ -216,12 +216,14 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
     used = _used(made)
     spacings = [entry.spacing for entry in used if entry.spacing is not None]
     known = len(spacings) == len(used)
+    values = sorted({0}.union(*(entry.mask_values or () for entry in used))) if made.outcome.masks else []
     windows = [entry.window for entry in used if entry.window is not None]
     return ImageSpec(
         channels=used[0].channels,
         size=made.plan.size,
         labels=labels,
-        mask_classes=1 + max(entry.mask_top or 0 for entry in used) if made.outcome.masks else 0,
+        mask_classes=1 + values[-1] if values else 0,
+        mask_values=tuple(values),
         spacing=tuple(median(axis) for axis in zip(*spacings, strict=True)) if known else None,
         modality=made.plan.modality,
         units=made.plan.units,

@@ -60,7 +60,7 @@ class Entry:
     """What became of one record. `reason` is empty for an image that is in the shard, at `row`.
 
     pixels: SHA-256 of the source's pixels; top: largest stored value; spacing: mm of the target's pixels
-    directions, window: as in `ImageSpec`
+    mask_values: label values in the mask, None without a mask; directions, window: as in `ImageSpec`
     skipped: left out on purpose, nothing is wrong with it
     """
 
@@ -70,7 +70,7 @@ class Entry:
     low: float = 0.0
     high: float = 0.0
     top: int = 0
-    mask_top: int | None = None
+    mask_values: tuple[int, ...] | None = None
     bits: int = 8
     channels: tuple[str, ...] = ()
     spacing: tuple[float, ...] | None = None
@@ -122,7 +122,7 @@ def make_shard(folder: Path, number: int, records: Sequence[Record], plan: Plan)
     digests = {}
     if images:
         digests[f"{number:05d}.images.npy"] = _save(folder / f"{number:05d}.images.npy", np.stack(images))
-    if any(entry.mask_top is not None for entry in entries):
+    if any(entry.mask_values is not None for entry in entries):
         digests[f"{number:05d}.masks.npy"] = _save(folder / f"{number:05d}.masks.npy", np.stack(masks))
     shard = Shard(entries=tuple(entries), digests=digests)
     write_atomically(folder / f"{number:05d}.json", json.dumps(asdict(shard)))
@@ -275,7 +275,7 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, ranges: NDArray[np.float
         low=low,
         high=high,
         top=int(framed.max()),
-        mask_top=None if image.mask is None else int(image.mask.max()),
+        mask_values=None if image.mask is None else tuple(np.unique(mask).tolist()),
         bits=image.bits,
         channels=image.channels,
         spacing=_spacing(image, fit),

@@ -26,6 +26,7 @@ from radsynth.settings import read_yaml
 from radsynth.tasks import segments
 from radsynth.verbs._applier import Applier
 from radsynth.verbs._doubts import flags, read_limits
+from radsynth.verbs._paint import Painter, mask_records, paint_all
 from radsynth.verbs._rejected import write_rejected
 from radsynth.verbs._segmenter import applier_of
 
@@ -40,19 +41,24 @@ class Applied:
 
 
 def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None,
-          onto: Path | None = None, labels: Path | None = None, resample: bool = False) -> Applied:
+          onto: Path | None = None, labels: Path | None = None, resample: bool = False, style: Path | None = None,
+          seed: int = 0) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
     format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
     to, for unpaired translation.
     resample: bring images with other spacing to that of the training, and results back to the images' own grids.
     onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name.
+    style, seed: for images of masks, an image that lends its style, or where styles are drawn from: that of mask k
+    depends on (seed, k) alone, so that other seeds give other images of the same masks.
     samples.csv tells which result comes from which image. A folder that holds the same request already is left as it
     is. Raises SettingsError for a run that takes no images, DataError when no image can be used (with the first reason:
     other modality, channels or spacing than the run was trained on), FolderError when `out` holds something else.
     """
     if _registers(run, onto, labels):
         return _apply_onto(run, Path(input), Path(out), format, cast(Path, onto), labels)
+    if _paints(run, style, seed):
+        return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
     records, rejected = _records(source, applier.modality)
     request = {"input": source.name, "format": format, "target": applier.target, "weights": applier.facts["sha256"],
@@ -112,6 +118,29 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
 
     return _filled(out, request, source, rejected, lambda folder: put_onto(
         run, fixed, records, rejected, folder, format, None if labels is None else Path(labels), write_warped))
+
+
+def _paints(run: Path, style: Path | None, seed: int) -> bool:
+    """Whether the run paints masks; SettingsError when it does not and is given what only one that does takes."""
+    wanted = RunFolder(run).load_weights()[1].get("task") == "semantic"
+    if not wanted and (style is not None or seed):
+        raise SettingsError(f"{run} paints no masks: --style and --seed are for runs with task.kind=semantic.")
+    return wanted
+
+
+def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, style: Path | None) -> Applied:
+    """As `apply`, for images of masks."""
+    rejected: list[Rejected] = []
+    request: dict[str, object] = {"input": source.name, "format": format, "target": painter.target,
+                                  "style": None if style is None else Path(style).name, "seed": painter.seed,
+                                  "weights": painter.facts["sha256"],
+                                  **({"resample": True} if painter.resample else {})}
+
+    def write_image(mask: Image, image: Image, folder: Path, index: int, chosen: str, record: Record) -> list[Path]:
+        return _write(painter, mask, image, folder / f"{index:06d}{_ending(record, chosen)}", chosen, index)
+
+    return _filled(out, request, source, rejected, lambda folder: paint_all(
+        painter, mask_records(source, rejected), rejected, folder, format, write_image))
 
 
 def _records(source: Path, modality: str) -> tuple[Iterator[Record], list[Rejected]]:

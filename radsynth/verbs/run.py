@@ -16,7 +16,7 @@ from radsynth.files import write_atomically
 from radsynth.plan import Choice, document, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
-from radsynth.tasks import registers, segments, takes_images
+from radsynth.tasks import paints, registers, segments, takes_images
 from radsynth.verbs._paired import evaluate_pairs
 from radsynth.verbs._registration import evaluate_registration
 from radsynth.verbs._segmentation import evaluate_segmentation
@@ -67,7 +67,7 @@ def run(
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
     task = Sampler(out).task
-    if takes_images(task) or registers(task):
+    if (takes_images(task) and not paints(task)) or registers(task):
         options = settings.section("evaluate", EvaluateSettings)
         measure = (evaluate_registration if registers(task) else evaluate_segmentation if segments(task)
                    else evaluate_pairs)

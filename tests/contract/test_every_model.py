@@ -12,6 +12,7 @@ from radsynth.settings import kinds, settings_class
 FAMILIES = {kind: takes(settings_class("model", kind)()) for kind in kinds("models")}
 KINDS = [kind for kind, family in FAMILIES.items() if family == "noise"]
 IMAGE_KINDS = [kind for kind, family in FAMILIES.items() if family == "image"]
+MASK_KINDS = [kind for kind, family in FAMILIES.items() if family == "mask"]
 SPECS = {
     "grey": ImageSpec(size=(32, 32)),
     "classes": ImageSpec(size=(32, 32), labels=("a", "b", "c")),
@@ -76,7 +77,7 @@ def test_mlp_is_the_surveys() -> None:
 
 
 def test_every_kind_belongs_to_a_family_and_images_are_refused_as_noise_and_noise_as_images() -> None:
-    assert {"noise", "image"} <= set(FAMILIES.values()) <= {"noise", "image", "code"}
+    assert {"noise", "image"} <= set(FAMILIES.values()) <= {"noise", "image", "code", "mask"}
     grey = SPECS["grey"]
     for kind, family in FAMILIES.items():
         source = (grey, 2) if family != "image" else ()
@@ -150,3 +151,57 @@ def test_an_encoder_gives_codes_that_the_generator_redraws(kind: str, spec: Imag
     for name, network in networks.items():
         silent = [key for key, weight in network.named_parameters() if weight.grad is None]
         assert not silent, f"{name}: no gradient reaches {silent}"
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize("kind", MASK_KINDS)
+def test_masks_to_images_shapes_gradients_and_styles(kind: str, spec: ImageSpec) -> None:
+    networks = mask_networks(kind, spec)
+    generator = networks["generator"]
+    masks = shares(spec.size)
+    codes = generator.encoder(torch.randn(3, len(spec.channels), *spec.size))
+    assert codes.shape == (3, 2, generator.latent) and codes.dtype == torch.float32
+    images = generator(masks, codes.sum(1))
+    assert images.shape == (3, len(spec.channels), *spec.size) and images.abs().max() <= 1
+    scales = networks["discriminator"](torch.cat([masks, images], dim=1))
+    assert all(looks[-1].shape[:2] == (3, 1) and looks[-1].dtype == torch.float32 for looks in scales)
+    torch.stack([looks[-1].square().mean() for looks in scales]).sum().backward()
+    for name, network in networks.items():
+        silent = [key for key, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
+        assert not silent, f"{name}: no gradient reaches {silent}"
+    generator.eval()
+    same = generator(masks[:1].expand(2, *masks.shape[1:]), torch.randn(2, generator.latent))
+    assert not torch.allclose(same[0], same[1])
+
+
+@pytest.mark.parametrize("space", [(20, 44), (70, 90), (9, 11, 30)])
+@pytest.mark.parametrize("kind", MASK_KINDS)
+def test_masks_of_any_size_are_painted_alone_and_their_parts_as_in_the_whole(kind: str, space: tuple[int, ...]) -> None:
+    spec = SPECS["volume"] if len(space) == 3 else SPECS["grey"]
+    generator = mask_networks(kind, spec)["generator"].eval()
+    masks, styles = shares(space), torch.randn(3, generator.latent)
+    with torch.no_grad():
+        whole = generator(masks, styles)
+        assert whole.shape == (3, 1, *space)
+        assert torch.allclose(whole[1:2], generator(masks[1:2], styles[1:2]), atol=1e-5)
+        stride, reach = generator.stride, generator.reach
+        start = [side - min(side, -(-reach // stride) * stride + stride) for side in space]
+        start = [side - side % stride for side in start]
+        middle = [(have - -(-side // stride)) // 2 for have, side in zip(generator.grid, space, strict=True)]
+        where = (slice(None), slice(None), *(slice(side, None) for side in start))
+        part = generator(masks[where], styles, tuple(m + s // stride for m, s in zip(middle, start, strict=True)))
+    last = (slice(None), slice(None), *(slice(-1, None) for _ in space))
+    assert torch.allclose(part[last], whole[last], atol=1e-5)
+
+
+def mask_networks(kind: str, spec: ImageSpec) -> dict[str, torch.nn.Module]:
+    torch.manual_seed(0)
+    source = ImageSpec(size=spec.size, channels=("label 0", "label 1"))
+    return build(settings_class("model", kind)(), spec, source, 2 + len(spec.channels), masks=True)
+
+
+def shares(space: tuple[int, ...]) -> Tensor:
+    """Masks of two classes (3, 2, *space)."""
+    generator = torch.Generator().manual_seed(1)
+    first = (torch.rand(3, 1, *space, generator=generator) > 0.5).float()
+    return torch.cat([first, 1 - first], dim=1)

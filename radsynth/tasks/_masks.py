@@ -1,0 +1,41 @@
+"""Masks as networks see them, and new masks from old ones by smooth deformation, which keeps what touches what."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from radsynth.arrays import Batch
+from radsynth.image import ImageSpec
+from radsynth.tasks._warp import integrate, random_velocity, warp
+
+WAVE = 0.35
+"""Pixels over which a deformation changes, as a share of the shortest side: of the size of an organ."""
+
+
+def values_of(spec: ImageSpec) -> tuple[int, ...]:
+    """The label values that masks have, in order; each is a class."""
+    return spec.mask_values or tuple(range(spec.mask_classes))
+
+
+def shares_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:
+    """Label values (n, *space) as one channel a class (n, classes, *space), 0 or 1. Unknown values are of no class."""
+    return torch.stack([masks == value for value in values], dim=1).float()
+
+
+def masks_of(shares: Tensor, values: tuple[int, ...]) -> Tensor:
+    """The label value with the largest share at each place: (n, classes, *space) to (n, *space)."""
+    return torch.tensor(values, device=shares.device)[shares.argmax(dim=1)]
+
+
+def deformed(masks: Tensor, batch: Batch, values: tuple[int, ...], strength: float) -> Tensor:
+    """Masks (n, *space) moved by smooth invertible deformations, from (seed, item) alone.
+
+    strength: standard deviation of the displacement, as a share of the shortest side
+    """
+    if not strength:
+        return masks
+    space = tuple(masks.shape[1:])
+    shortest = min(space)
+    velocity = random_velocity(batch, "deformation", space, strength * shortest, max(WAVE * shortest, 2.0))
+    return masks_of(warp(shares_of(masks, values), integrate(velocity.to(masks.device))), values)

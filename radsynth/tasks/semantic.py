@@ -1,0 +1,188 @@
+"""Semantic synthesis: images from masks (Park et al. 2019, GauGAN). Turns: D, then G with the encoder of styles.
+
+Half of a batch is redrawn from the style of its own image, which an encoder finds; the other half gets a style from
+noise. So one mask has many images, and a style can be lent by an example (the paper's multi-modal synthesis). Without
+the paper's VGG network a coarse squared error says what a redrawn image should be like, and the encoder must find the
+style again that an image was made with (Zhu et al. 2017, BicycleGAN), so that no style is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from radsynth.arrays import Batch
+from radsynth.augment import Settings as Augmentation
+from radsynth.augment import augment
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.losses.adversarial import LOSSES
+from radsynth.losses.likelihood import divergence_from_normal
+from radsynth.models import Networks
+from radsynth.models import build as build_networks
+from radsynth.settings import settings
+from radsynth.tasks import Task, Terms, Turn
+from radsynth.tasks._masks import deformed, shares_of, values_of
+
+MODEL = "spade"
+COARSE = 4
+"""Pixels that the coarse squared error averages along each axis."""
+
+Looks = list[list[Tensor]]
+"""What a discriminator's layers find on each scale, the logits last."""
+
+
+@settings
+class Settings:
+    """Images from masks, and data sets of images with masks: needs images with masks."""
+
+    kind: Literal["semantic"] = "semantic"
+    loss: Literal["non_saturating", "least_squares", "hinge"] = "hinge"
+    """The adversarial loss."""
+    features: float = Field(10.0, ge=0)
+    """Weight of the feature matching: a redrawn image must look to the discriminator's layers like the real one."""
+    divergence: float = Field(0.05, ge=0)
+    """Weight of the divergence of styles from the normal distribution that new styles are drawn from."""
+    redrawing: float = Field(10.0, ge=0)
+    """Weight of the coarse squared error of redrawn images."""
+    recovery: float = Field(0.5, ge=0)
+    """Weight of finding a new image's style again in it."""
+    discriminator_rate: float = Field(2.0, gt=0)
+    """The discriminator's learning rate as a multiple of the generator's."""
+    deformation: float = Field(0.03, ge=0, le=0.2)
+    """How far masks are deformed to make new ones: standard deviation, as a share of the shortest side; 0 is not."""
+
+
+class Semantic:
+    """The task: networks, turns, images of masks."""
+
+    keeps = "generator"
+    inputs: tuple[str, ...] = ("mask",)
+
+    def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
+        self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
+        self.outputs, self.finer, self.values = spec.channels, (1,) * spec.dimensions, values_of(spec)
+        self.targets = spec.labels if len(spec.labels) > 1 else ()
+        self.loss = LOSSES[options.loss]
+        self.made: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def networks(self) -> Networks:
+        """Freshly initialised generator, with its encoder of styles, and discriminator."""
+        given = tuple(f"label {value}" for value in self.values) + self.targets
+        source = ImageSpec(size=self.spec.size, channels=given)
+        return build_networks(self.model, self.spec, source, len(given) + len(self.spec.channels), masks=True)
+
+    def turns(self) -> list[Turn]:
+        """The discriminator's turn, then the generator's."""
+        return [Turn(nets=("discriminator",), loss=self.discriminator_loss, rate=self.options.discriminator_rate,
+                     makes=("generator",)),
+                Turn(nets=("generator",), loss=self.generator_loss)]
+
+    def given(self, masks: Tensor, labels: Tensor | None) -> Tensor:
+        """What the generator sees of masks (n, *space): a channel for each of their classes and of the images'."""
+        shares = shares_of(masks, self.values)
+        if not self.targets:
+            return shares
+        assert labels is not None, "images with classes have labels"
+        classes = functional.one_hot(labels.clamp_min(0), len(self.targets)).to(shares)
+        planes = classes.view(*classes.shape, *[1] * (masks.ndim - 1)).expand(-1, -1, *masks.shape[1:])
+        return torch.cat([shares, planes], dim=1)
+
+    def _of(self, batch: Batch) -> Tensor:
+        assert batch.masks is not None, "build refuses data without masks"
+        return self.given(batch.masks, batch.labels)
+
+    def _redrawn(self, batch: Batch) -> int:
+        """How many of the batch's images, the first ones, are redrawn from their own style."""
+        return (len(batch.items) + 1) // 2
+
+    def _made(self, nets: Networks, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Images of the batch's masks, the styles (n, latent) that they were made with, the encoder's codes."""
+        generator, own = nets["generator"], self._redrawn(batch)
+        codes = cast(nn.Module, generator.encoder)(batch.images[:own])
+        styles = batch.normal("latent", cast(int, generator.latent))
+        mean, log_variance = codes.unbind(1)
+        styles = torch.cat([mean + (0.5 * log_variance).exp() * styles[:own], styles[own:]])
+        return generator(self._of(batch), styles), styles, codes
+
+    def _judged(self, batch: Batch, images: Tensor, stream: str) -> Tensor:
+        together = torch.cat([2 * self._of(batch) - 1, images.float()], dim=1)
+        return augment(together, batch, stream, self.augmentation)
+
+    def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """Real images with their masks against made ones, on every scale. These are kept for the generator's turn."""
+        self.made = self._made(nets, batch)
+        made = self.made[0].detach()
+        n = len(made)
+        both = torch.cat([self._judged(batch, batch.images, "real"), self._judged(batch, made, "fake")])
+        logits = [looks[-1] for looks in nets["discriminator"](both)]
+        losses = [self.loss.discriminator(one[:n], one[n:]) for one in logits]
+        return {"loss": torch.stack(losses).mean(), "_real": logits[0][:n].detach().mean(),
+                "_fake": logits[0][n:].detach().mean()}
+
+    def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """Fool the discriminator; redraw images from their styles; let styles be found again."""
+        options, own = self.options, self._redrawn(batch)
+        kept, self.made = self.made, None
+        if kept is None or not kept[0].requires_grad:  # a batch in parts: graphs of all parts would not fit
+            kept = self._made(nets, batch)
+        made, styles, codes = kept
+        looks = nets["discriminator"](self._judged(batch, made, "pair"))
+        with torch.no_grad():
+            real = nets["discriminator"](self._judged(batch, batch.images, "pair"))
+        terms = {"loss": torch.stack([self.loss.generator(one[-1], one[-1]) for one in looks]).mean(),
+                 "features": options.features * _mismatch(looks, real, own),
+                 "redrawing": options.redrawing * functional.mse_loss(
+                     _coarse(made[:own]), _coarse(batch.images[:own].float())),
+                 "divergence": options.divergence * divergence_from_normal(*codes.unbind(1))}
+        if own < len(made) and options.recovery:
+            found = cast(nn.Module, nets["generator"].encoder)(made[own:])[:, 0]
+            terms["recovery"] = options.recovery * functional.l1_loss(found, styles[own:])
+        return terms
+
+    def enlarge(self, images: Tensor) -> Tensor:
+        """The same masks."""
+        return images
+
+    def deform(self, masks: Tensor, batch: Batch) -> Tensor:
+        """New masks (n, *space) of given ones, from (seed, item) alone."""
+        return deformed(masks, batch, self.values, self.options.deformation)
+
+    def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
+        """Images of label values (n, 1, *space), of the class `target`, all in the most usual style: (n, c, *space)."""
+        labels = torch.full((len(images),), self.targets.index(target) if target else 0, device=images.device)
+        styles = torch.zeros(len(images), cast(int, network.latent), device=images.device)
+        made: Tensor = network(self.given(images[:, 0].round().long(), labels), styles)
+        return made
+
+    def sample(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Images (n, c, *space) in [-1, 1] of the batch's masks, in the items' own styles."""
+        styles = batch.normal("latent", cast(int, network.latent)) * batch.truncation
+        images: Tensor = network(self._of(batch), styles)
+        return images
+
+
+# L_FM = sum over layers 1/N |D_i(x) - D_i(G)|_1, the mean over scales (Wang et al. 2018, pix2pixHD, eq. 4)
+def _mismatch(made: Looks, real: Looks, count: int) -> Tensor:
+    """How differently the first `count` images look to the discriminator's layers, logits left out."""
+    gaps = [functional.l1_loss(one[:count].float(), other[:count].float())
+            for mine, theirs in zip(made, real, strict=True)
+            for one, other in zip(mine[:-1], theirs[:-1], strict=True)]
+    return torch.stack(gaps).sum() / len(made)
+
+
+def _coarse(images: Tensor) -> Tensor:
+    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+    return pool(images, COARSE, ceil_mode=True)
+
+
+def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
+    """The task; SettingsError for data without masks."""
+    if spec.mask_classes < 2:
+        raise SettingsError("task.kind=semantic learns from images with masks, and this data has none. docs/masks.md "
+                            "says how masks must lie beside the images; prepare.masks=off must not be set.")
+    return Semantic(options, augmentation, model, spec)

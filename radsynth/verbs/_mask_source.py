@@ -1,0 +1,42 @@
+"""Where the masks of a data set of images with masks come from: those of the training patients, deformed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.errors import FolderError
+from radsynth.tasks.semantic import Semantic
+
+
+class MaskSource:
+    """New masks for a run that paints masks. No other split than `train` is ever read."""
+
+    def __init__(self, task: Semantic, data: Path, data_hash: str) -> None:
+        """data: the prepared folder of the training. FolderError when it is missing or another one."""
+        if not (data / "manifest.json").exists():
+            raise FolderError(
+                f"Images with masks need the masks of the training patients, and {data} is no prepared folder. Name "
+                "the one that the run was trained on (--data), or paint masks of your own: 'radsynth apply'."
+            )
+        self.task, self.prepared = task, Prepared(data)
+        if self.prepared.manifest.data_hash != data_hash:
+            raise FolderError(f"{data} is not the data that the run was trained on: its masks may be of test patients.")
+        self.rows = self.prepared.indices("train")
+        self.labels = self.prepared.labels(self.rows)
+
+    def __call__(self, items: range, labels: NDArray[np.int64], seed: int) -> Tensor:
+        """Label values (n, *space), of a training image of the item's class, by (seed, item) alone."""
+        batch = Batch(images=torch.empty(len(items), 0), seed=seed, items=tuple(items))
+        draw = batch.uniform("mask", 1)[:, 0].numpy()
+        chosen = []
+        for place, label in zip(draw, labels, strict=True):
+            fitting = self.rows[self.labels == label] if len(self.task.targets) else self.rows
+            chosen.append(fitting[int(place * len(fitting))])
+        masks = torch.from_numpy(self.prepared.stored(np.asarray(chosen), "masks").astype(np.int64))
+        return self.task.deform(masks, batch)

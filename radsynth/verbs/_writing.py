@@ -1,0 +1,151 @@
+"""Writes drawn images, and their masks if there are some, in one of the formats; yields the rows of samples.csv."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io as text_io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap
+from radsynth.files import write_atomically
+from radsynth.image import Image, ImageSpec
+from radsynth.io import Provenance, format_module, write
+from radsynth.io._geometry import placed
+from radsynth.progress import track
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """Images (n, c, *space) in [-1, 1], class indices (n,), -1 without; masks (n, *space), None without."""
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    masks: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """What is told of every image: its specification and intensities, facts of the weights, the seed.
+
+    origin: what images are made from, for readers
+    """
+
+    spec: ImageSpec
+    intensity: IntensityMap
+    facts: dict[str, Any]
+    seed: int
+    origin: str
+
+    def all(self, chunks: Iterator[Drawn], folder: Path, format: str, count: int) -> Iterator[Row]:
+        """Write every image (and its mask, in the folder `masks` as the image in `images`)."""
+        if format == "npz":
+            yield from self._npz(list(chunks), folder)
+            return
+        names, suffix = self.spec.labels, _suffix(format, self.spec)
+        mask_format = "nifti" if format == "dicom" else format  # DICOM has objects of its own for masks, not written
+        mask_suffix = _suffix(mask_format, dataclasses.replace(self.spec, bits=8))
+        for index, (values, label, mask) in enumerate(track(_singles(chunks), count, "writing", "images")):
+            within = _folder_name(names[label]) if label >= 0 else ""
+            provenance = self._provenance(index)
+            files = _write(self._image(values), folder / "images" / within / f"{index:06d}{suffix}", provenance, format)
+            more: Row = {}
+            if mask is not None:
+                path = folder / "masks" / within / f"{index:06d}{mask_suffix}"
+                (file,) = _write(self._mask(mask), path, provenance, mask_format)[:1]
+                more = {"mask": file.relative_to(folder).as_posix()}
+            for file in files:
+                yield {"file": file.relative_to(folder).as_posix(), "index": index, "seed": self.seed,
+                       "label": names[label] if label >= 0 else "", **more}
+
+    def _npz(self, chunks: list[Drawn], folder: Path) -> Iterator[Row]:
+        """One file in MedMNIST's layout: train_images (n, *space[, c]), train_labels (n, 1), class names, the mark."""
+        images = real_values(np.concatenate([one.images for one in chunks]), self.spec, self.intensity)
+        labels = np.concatenate([one.labels for one in chunks])
+        images = images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
+        mark = {"synthetic": True, **vars(self._provenance(0))}
+        masks = [one.masks for one in chunks if one.masks is not None]
+        more: dict[str, Any] = {"train_masks": np.concatenate(masks)} if masks else {}
+        told: Row = {"mask": "synthetic.npz"} if masks else {}
+        np.savez_compressed(folder / "synthetic.npz", train_images=images, train_labels=labels[:, None],
+                            classes=np.asarray(self.spec.labels, dtype=str), synthetic=np.asarray(json.dumps(mark)),
+                            **more)
+        for index, label in enumerate(labels):
+            yield {"file": "synthetic.npz", "index": index, "seed": self.seed,
+                   "label": self.spec.labels[label] if label >= 0 else "", **told}
+
+    def _provenance(self, index: int) -> Provenance:
+        virtual = " It was trained on a virtual cohort, not on patients." if self.spec.virtual else ""
+        text = (f"Synthetic image {index}, made by a radsynth generator from {self.origin} (seed {self.seed}). Not a "
+                f"patient.{virtual}")
+        if (self.facts.get("privacy") or {}).get("epsilon"):
+            bound = self.facts["privacy"]
+            text += f" Trained with differential privacy: epsilon {bound['epsilon']:.2f}, delta {bound['delta']:g}."
+        low, high = self.spec.window or (self.intensity.low, self.intensity.high)
+        return Provenance(model=self.facts["model"], weights=self.facts["sha256"], seed=self.seed, index=index,
+                          description=text, window=(low, high))
+
+    def _image(self, values: NDArray[np.float32]) -> Image:
+        spec = self.spec
+        return Image(pixels=real_values(values, spec, self.intensity), modality=spec.modality, units=spec.units,
+                     bits=spec.bits, spacing=spec.spacing, channels=spec.channels, affine=self._affine())
+
+    def _mask(self, mask: NDArray[np.uint8]) -> Image:
+        return Image(pixels=mask[None], modality=self.spec.modality, spacing=self.spec.spacing, channels=("mask",),
+                     affine=self._affine())
+
+    def _affine(self) -> NDArray[np.float64] | None:
+        spec = self.spec
+        known = spec.spacing is not None and spec.directions is not None
+        return placed(spec.size, spec.spacing or (), spec.directions or ()) if known else None
+
+
+def _singles(chunks: Iterator[Drawn]) -> Iterator[tuple[NDArray[np.float32], int, NDArray[np.uint8] | None]]:
+    for chunk in chunks:
+        for k, (image, label) in enumerate(zip(chunk.images, chunk.labels, strict=True)):
+            yield image, int(label), None if chunk.masks is None else chunk.masks[k]
+
+
+def _write(image: Image, path: Path, provenance: Provenance, format: str) -> list[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write(image, path, provenance=provenance, format=format)
+
+
+def _suffix(format: str, spec: ImageSpec) -> str:
+    """The usual ending, but TIFF where PNG cannot hold the image."""
+    if format == "picture" and (spec.dimensions == 3 or spec.bits > 16):
+        return ".tiff"
+    return format_module(format).SUFFIXES[0]
+
+
+def _folder_name(label: str) -> str:
+    """A class name as a folder: nothing that could leave the folder or that a file system refuses."""
+    return "".join(c if c.isalnum() or c in "-_ ." else "_" for c in label).strip(". ") or "_"
+
+
+def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.generic]:
+    """Network values as real values in the source's integer type (floating point for 32 bits)."""
+    values = intensity.decode(images)
+    if spec.bits > 16:
+        return values
+    signed = spec.units == "HU" or intensity.low < 0
+    small = np.int16 if signed else np.uint8 if spec.bits <= 8 else np.uint16
+    return np.rint(values).astype(small)
+
+
+def write_table(path: Path, rows: list[Row]) -> None:
+    """Rows of one kind as CSV."""
+    buffer = text_io.StringIO()
+    table = csv.DictWriter(buffer, list(rows[0]))
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,215 @@
+"""Images from masks: what the mask says is painted, one mask has many images, pairs are written, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.augment import Settings as Augmentation
+from radsynth.datasets import recognise
+from radsynth.errors import DataError, FolderError, SettingsError
+from radsynth.image import Image, ImageSpec
+from radsynth.io import Provenance, read, read_mask, write
+from radsynth.settings import resolve
+from radsynth.tasks import build, paints, segments
+from radsynth.tasks._masks import deformed, masks_of, shares_of
+from radsynth.verbs._paint import Painter
+from radsynth.verbs.apply import apply
+from radsynth.verbs.generate import draw, generate
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.train import train
+
+Make = Callable[..., Path]
+SMALL = ("task.kind=semantic", "model.width=8", "model.widest=16", "model.hidden=8", "model.latent=4", "train.batch=8",
+         "model.discriminator_width=8", "train.previews=1", "train.precision=32-true", "train.rate=0.002",
+         "train.images=1600")
+VALUES = (0, 2, 7)
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def make_masked(make_prepared: Make) -> Make:
+    """Discs of label 2, bright, and of label 7, dim, on black, with noise."""
+
+    def make(n: int = 48, size: tuple[int, ...] = (16, 16), **more: Any) -> Path:
+        folder = make_prepared(n=n, size=size, mask_classes=8, mask_values=VALUES, **more)
+        images = np.load(folder / "shards" / "00000.images.npy")
+        inside = images[:, 0] > 70
+        bright = (np.arange(n) % 2).reshape(-1, *[1] * len(size)) > 0
+        noise = np.random.default_rng(0).integers(0, 20, images.shape)
+        images[:] = np.where(inside & bright, 220, np.where(inside, 110, 10))[:, None] + noise
+        np.save(folder / "shards" / "00000.images.npy", images)
+        np.save(folder / "shards" / "00000.masks.npy", np.where(inside, np.where(bright, 2, 7), 0).astype(np.uint8))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def trained(make_masked: Make, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained once, with its data beside it."""
+    data, kept = make_masked(spacing=(2.0, 2.0)), tmp_path_factory.getbasetemp() / "semantic-run"
+    if not kept.exists():
+        trained_on(data, kept)
+    shutil.copytree(kept, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def trained_on(data: Path, run: Path, *overrides: str) -> Path:
+    train(data, run, settings=resolve({"seed": 1}, overrides=(*SMALL, *overrides)))
+    return run
+
+
+def task_of(*overrides: str, spec: ImageSpec) -> Any:
+    settings = resolve(overrides=("task.kind=semantic", *overrides), sections=("task", "model"))
+    return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def save_mask(path: Path, values: np.ndarray[Any, Any], **more: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write(Image(pixels=values.astype(np.uint8)[None], **more), path, provenance=FROM)[0]
+
+
+def test_data_without_masks_is_refused_and_values_become_classes() -> None:
+    with pytest.raises(SettingsError, match="learns from images with masks"):
+        task_of(spec=ImageSpec(size=(16, 16)))
+    task = task_of(spec=ImageSpec(size=(16, 16), mask_classes=8, mask_values=VALUES, labels=("a", "b")))
+    assert paints(task) and not segments(task)
+    given = task.given(torch.tensor([[[0, 2], [7, 7]]]), torch.tensor([1]))
+    assert given.shape == (1, 5, 2, 2)
+    assert given[0, :3].argmax(0).tolist() == [[0, 1], [2, 2]] and given[0, 3:, 0, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("space", [(32, 32), (12, 24, 20)])
+def test_deformed_masks_keep_their_parts_and_depend_on_the_item_alone(space: tuple[int, ...]) -> None:
+    places = np.stack(np.meshgrid(*[np.arange(side) for side in space], indexing="ij"))
+    far = sum((axis - side / 2) ** 2 for axis, side in zip(places, space, strict=True)) ** 0.5
+    ring = np.where(far < 3, 7, np.where(far < 5, 2, 0))
+    masks = torch.from_numpy(np.stack([ring] * 4))
+    batch = Batch(images=torch.empty(4, 0), seed=3, items=(0, 1, 2, 3))
+    new = deformed(masks, batch, VALUES, 0.03)
+    assert set(new.unique().tolist()) == set(VALUES) and all((one != masks[0]).any() for one in new)
+    for one in new.numpy():  # the core still lies within the shell, and both are of one piece
+        assert ndimage.label(one == 7)[1] == 1 and ndimage.label(one > 0)[1] == 1
+        assert not (ndimage.binary_dilation(one == 7) & (one == 0)).any()
+    alone = deformed(masks[2:3], Batch(images=torch.empty(1, 0), seed=3, items=(2,)), VALUES, 0.03)
+    assert torch.equal(alone[0], new[2])
+    assert torch.equal(deformed(masks, batch, VALUES, 0.0), masks)
+    assert torch.equal(masks_of(shares_of(masks, VALUES), VALUES), masks)
+
+
+def test_the_image_shows_what_the_mask_says_and_other_seeds_show_it_otherwise(trained: Path) -> None:
+    found = draw(trained, 16, seed=5, data=trained.parent / "data")
+    assert found.masks is not None and found.images.shape == (16, 1, 16, 16)
+    assert set(np.unique(found.masks)) == set(VALUES)
+    means = [found.images[:, 0][found.masks == value].mean() for value in VALUES]
+    assert means[0] < means[2] - 0.3 < means[1] - 0.6  # background, dim, bright
+    again = draw(trained, 3, seed=5, data=trained.parent / "data")
+    assert np.allclose(again.images, found.images[:3], atol=1e-5) and np.array_equal(again.masks, found.masks[:3])
+    painter = [Painter(trained, None, seed, None) for seed in (0, 1)]
+    mask = Image(pixels=found.masks[:1], spacing=(2.0, 2.0))
+    one, other = (p.paint(mask, 0).pixels.astype(float) for p in painter)
+    assert np.abs(one - other).mean() > 0
+    assert np.array_equal(one, painter[0].paint(mask, 0).pixels)
+
+
+def test_pairs_are_written_and_read_back_as_images_with_masks(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="masks of the training patients"):
+        generate(trained, tmp_path / "pairs", count=3)
+    data = trained.parent / "data"
+    for format in ("picture", "nifti", "dicom", "npz"):
+        out = tmp_path / format
+        generate(trained, out, count=5, format=format, data=data)
+        table = rows(out)
+        assert [int(row["index"]) for row in table] == list(range(5))
+        if format == "npz":
+            with np.load(out / "synthetic.npz", allow_pickle=False) as content:
+                assert content["train_masks"].shape == (5, 16, 16)
+                assert set(np.unique(content["train_masks"])) <= set(VALUES)
+            continue
+        masks = [read_mask(out / row["mask"]) for row in table]
+        assert all(set(np.unique(mask.pixels)) <= set(VALUES) for mask in masks)
+        assert np.array_equal(np.stack([m.pixels[0].reshape(16, 16) for m in masks]), draw(trained, 5, data=data).masks)
+    settings = resolve({"data": {"kind": recognise(tmp_path / "picture"), "path": str(tmp_path / "picture")},
+                        "prepare": {"size": [16, 16]}}, sections=("data", "prepare"))
+    back = prepare(settings.section("data"), tmp_path / "back", settings=settings)
+    assert len(back.rows) == 5 and set(back.spec.mask_values) <= set(VALUES) and back.spec.mask_classes == 8
+
+
+def test_masks_come_from_training_patients_alone(trained: Path) -> None:
+    prepared = Prepared(trained.parent / "data")
+    masks = np.load(trained.parent / "data" / "shards" / "00000.masks.npy")
+    held_out = prepared.indices("test")
+    masks[held_out] = 0
+    np.save(trained.parent / "data" / "shards" / "00000.masks.npy", masks)
+    found = draw(trained, 32, data=trained.parent / "data").masks
+    assert found is not None and (found > 0).any((1, 2)).all()
+
+
+def test_apply_gives_geometry_back_and_larger_masks_are_painted_in_tiles_as_whole(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.zeros((3, 21, 40))
+    values[:, 4:12, 6:16], values[:, 10:18, 25:35] = 2, 7
+    save_mask(tmp_path / "masks" / "a.nii.gz", values, spacing=(3.0, 2.0, 2.0), affine=AFFINE)
+    save_mask(tmp_path / "masks" / "b.nii.gz", values + 3, spacing=(3.0, 2.0, 2.0), affine=AFFINE)
+    save_mask(tmp_path / "masks" / "c.nii.gz", values, spacing=(3.0, 5.0, 5.0),
+              affine=AFFINE @ np.diag([2.5, 2.5, 1, 1]))
+    found = apply(trained, tmp_path / "masks", tmp_path / "out", format="nifti", seed=4)
+    assert found.count == 1
+    reasons = {line.path: line.reason for line in found.rejected}
+    assert "label values 3, 5, 10; the run was trained on label values 0, 2, 7" in reasons["b.nii.gz"]
+    assert "spacing" in reasons["c.nii.gz"]
+    image = read(tmp_path / "out" / rows(tmp_path / "out")[0]["file"])
+    given = read_mask(tmp_path / "masks" / "a.nii.gz")
+    assert isinstance(image, Image) and image.affine is not None and given.affine is not None
+    assert image.space == given.space and np.allclose(image.affine, given.affine)
+    bright, dim, black = (image.pixels[given.pixels == value].astype(float).mean() for value in (2, 7, 0))
+    assert bright > dim > black + 20
+    painter = Painter(trained, None, 4, None)
+    mask = Image(pixels=np.tile(values[0], (5, 3))[None].astype(np.uint8))
+    whole = painter.paint(mask, 0).pixels
+    monkeypatch.setattr("radsynth.verbs._tiles.LIMIT", {2: 1 << 10})
+    assert np.abs(painter.paint(mask, 0).pixels.astype(int) - whole).max() <= 1
+
+
+def test_an_example_lends_its_style_and_a_mask_of_black_and_white_is_taken(make_masked: Make, tmp_path: Path) -> None:
+    data = make_masked(n=24)
+    masks = np.load(data / "shards" / "00000.masks.npy")
+    np.save(data / "shards" / "00000.masks.npy", (masks > 0).astype(np.uint8))
+    text = (data / "manifest.json").read_text().replace('"mask_values": [0, 2, 7]', '"mask_values": [0, 1]')
+    (data / "manifest.json").write_text(text)
+    run = trained_on(data, tmp_path / "run", "train.images=400")
+    mask = save_mask(tmp_path / "mask.png", np.where(masks[1] > 0, 255, 0))
+    images = np.load(data / "shards" / "00000.images.npy")
+    made = []
+    for number in (0, 1):  # a dim disc, a bright one
+        example = write(Image(pixels=images[number]), tmp_path / f"{number}.png", provenance=FROM)[0]
+        apply(run, mask, tmp_path / f"out{number}", style=example)
+        made.append(read(tmp_path / f"out{number}" / rows(tmp_path / f"out{number}")[0]["file"]))
+    one, other = (image.pixels[0][masks[1] > 0].astype(float) for image in made)
+    assert other.mean() > one.mean() + 10
+    with pytest.raises(DataError, match="cannot lend its style"):
+        apply(run, mask, tmp_path / "no", style=tmp_path / "run" / "log.jsonl")
+
+
+def test_only_runs_that_paint_take_a_style(make_masked: Make, tmp_path: Path) -> None:
+    train(make_masked(n=12), tmp_path / "run", settings=resolve(overrides=(
+        "task.kind=segment", "model.width=8", "train.images=16", "train.batch=8", "train.previews=0")))
+    with pytest.raises(SettingsError, match="paints no masks"):
+        apply(tmp_path / "run", tmp_path / "data", tmp_path / "out", seed=3)
