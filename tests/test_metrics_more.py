@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import kurtosis, skew, wasserstein_distance
 
-from radsynth.metrics import Estimate, anatomy, difference, diversity, inception_score, radiomics, spectrum
+from radsynth.metrics import Estimate, _similarity, anatomy, difference, diversity, inception_score, radiomics, spectrum
 from radsynth.metrics._classifier import fit
 from radsynth.metrics._features import shrink
 
@@ -96,19 +96,19 @@ def test_ms_ssim_agrees_with_torchmetrics() -> None:
 
     x = smooth(3, 1, (192, 200), sigma=4)
     y = np.clip(x + 0.1 * smooth(3, 2, (192, 200)), -1, 1)
-    found = diversity.ms_ssim(x, y)
+    found = _similarity.ms_ssim(x, y)
     for one, other, value in zip(x, y, found, strict=True):
         expected = reference(torch.from_numpy(one[None]), torch.from_numpy(other[None]), data_range=2.0,
-                             betas=diversity.SCALES, normalize="relu")
+                             betas=_similarity.SCALES, normalize="relu")
         # The reference pads the image's border at each scale; here the window stays inside.
         assert value == pytest.approx(float(expected), abs=0.02)
-    np.testing.assert_allclose(diversity.ms_ssim(x, x), 1, atol=1e-5)
+    np.testing.assert_allclose(_similarity.ms_ssim(x, x), 1, atol=1e-5)
 
 
 def test_ms_ssim_of_small_images_and_volumes() -> None:
     for size in ((16, 16), (12, 12, 12)):
         x, y = smooth(4, 1, size), smooth(4, 2, size)
-        assert (diversity.ms_ssim(x, y) < 0.7).all() and diversity.ms_ssim(x, x) == pytest.approx(1, abs=1e-5)
+        assert (_similarity.ms_ssim(x, y) < 0.7).all() and _similarity.ms_ssim(x, x) == pytest.approx(1, abs=1e-5)
     assert diversity.applies((1, 11, 30)) and not diversity.applies((1, 10, 30))
 
 
@@ -139,3 +139,15 @@ def test_differences_are_paired_where_they_can_be() -> None:
     assert paired.value == 1 and paired.low == pytest.approx(1) and paired.high == pytest.approx(1)
     alone = difference(Estimate(value=5, low=3, high=7), Estimate(value=4, low=2.5, high=5.5))
     assert (alone.low, alone.high) == (pytest.approx(1 - 2.5), pytest.approx(1 + 2.5))
+
+
+def test_multi_scale_similarity_of_pairs_is_one_for_the_truth_and_falls_with_blur() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    from radsynth.metrics._paired import multi_scale_similarity
+
+    truth = np.random.default_rng(0).uniform(-1, 1, (3, 2, 48, 48)).astype(np.float32)
+    blurred = gaussian_filter(truth, (0, 0, 1, 1))
+    assert multi_scale_similarity(truth, truth) == pytest.approx(1, abs=1e-5)
+    assert (multi_scale_similarity(blurred, truth) < 0.9).all()
+    assert np.isnan(multi_scale_similarity(truth[..., :10], truth[..., :10])).all()

@@ -46,6 +46,16 @@ def structural_similarity(results: Images, truths: Images) -> NDArray[np.float64
     ], dtype=np.float64)
 
 
+def multi_scale_similarity(results: Images, truths: Images) -> NDArray[np.float64]:
+    """(n,) MS-SSIM (Wang et al. 2003), the mean over channels; NaN where a side is shorter than its window of 11."""
+    from radsynth.metrics._similarity import WINDOW, ms_ssim
+
+    if min(truths.shape[2:]) < WINDOW:
+        return np.full(len(truths), np.nan)
+    channels = [ms_ssim(results[:, c:c + 1], truths[:, c:c + 1]) for c in range(truths.shape[1])]
+    return np.asarray(np.mean(channels, axis=0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairNumber:
     """What is measured of each pair, as `radsynth.metrics.Number`; `measure` gives one value an image."""
@@ -67,6 +77,9 @@ NUMBERS = (
     PairNumber(name="ssim", title="Structural similarity (SSIM)", unit="", better="higher",
                measure=structural_similarity,
                meaning="How well local brightness, contrast and structure agree with the truth; 1 is the truth."),
+    PairNumber(name="ms_ssim", title="Multi-scale structural similarity (MS-SSIM)", unit="", better="higher",
+               measure=multi_scale_similarity,
+               meaning="The same on ever coarser images, together; 1 is the truth."),
 )
 
 

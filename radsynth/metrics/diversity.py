@@ -5,23 +5,18 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
 from radsynth.metrics._features import shrink
 from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._similarity import WINDOW, ms_ssim
 
 OWN = "MS-SSIM, version 1"
 MINIMUM = 20
 IMAGES = 400
 PAIRS = 600
 LARGEST = {2: 4096, 3: 16384}
-WINDOW, SIGMA = 11, 1.5
-SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""The paper's weights; small images have fewer scales, and the weights of those sum to 1 again."""
 NUMBERS = (
     Number(
         name="pair_likeness", title="Likeness of pairs (MS-SSIM)", better="closer to floor",
@@ -48,46 +43,6 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
     value = _estimate(comparison.synthetic, repetitions, seed)
     floor = _estimate(comparison.floor, repetitions, seed)
     return [measurement(NUMBERS[0], comparison, value, floor, pixels=True)]
-
-
-@torch.inference_mode()
-def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(n,) MS-SSIM of pairs (n, c, *space) in [-1, 1]; sides of at least 11. Negative factors count as 0."""
-    x, y = torch.from_numpy(np.ascontiguousarray(a)), torch.from_numpy(np.ascontiguousarray(b))
-    scales = 1
-    while scales < len(SCALES) and min(x.shape[2:]) >> scales >= WINDOW:
-        scales += 1
-    weights = np.asarray(SCALES[:scales]) / sum(SCALES[:scales])
-    pool = functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d
-    product = torch.ones(len(x), dtype=torch.float64)
-    for scale, weight in enumerate(weights):
-        if scale:
-            x, y = pool(x, 2), pool(y, 2)
-        whole, contrast = _similarity(x, y)
-        product *= (whole if scale == scales - 1 else contrast).clamp(min=0) ** float(weight)
-    return np.asarray(product.numpy())
-
-
-def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over the image of SSIM, and of its contrast and structure term; values span 2."""
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-    mean_x, mean_y, xx, yy, xy = _blurred(torch.stack([x, y, x * x, y * y, x * y])).unbind()
-    contrast = (2 * (xy - mean_x * mean_y) + c2) / (xx - mean_x**2 + yy - mean_y**2 + c2)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return (luminance * contrast).flatten(1).mean(1).double(), contrast.flatten(1).mean(1).double()
-
-
-def _blurred(maps: Tensor) -> Tensor:
-    """(k, n, c, *space) under an 11-tap Gaussian, only where it fits in whole; one axis after the other."""
-    k, n, c = maps.shape[:3]
-    space = maps.ndim - 3
-    taps = torch.exp(-((torch.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
-    taps = taps / taps.sum()
-    flat = maps.reshape(k * n * c, 1, *maps.shape[3:])
-    convolve = functional.conv2d if space == 2 else functional.conv3d
-    for axis in range(space):
-        flat = convolve(flat, taps.reshape([1, 1, *[WINDOW if a == axis else 1 for a in range(space)]]))
-    return flat.reshape(k, n, c, *flat.shape[2:])
 
 
 def _estimate(sample: Sample, repetitions: int, seed: int) -> Estimate:

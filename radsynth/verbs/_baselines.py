@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from radsynth.tasks import PairedTask
+from radsynth.verbs._denoisers import denoisers
 
 Images = NDArray[np.float32]
 Method = Callable[[Images], Images]
@@ -27,7 +28,7 @@ def baselines(task: PairedTask, given: Images, truths: Images) -> dict[str, Meth
         return {"Lanczos": lambda images: task.enlarge(torch.from_numpy(images)).numpy(),
                 "B-spline": lambda images: _spline(images, task.finer)}
     if task.inputs == task.outputs:
-        return {"nothing": lambda images: images, "non-local means": _non_local_means}
+        return {"nothing": lambda images: images, **denoisers(given, truths)}
     return {"intensity regression": _regression(given, truths)}
 
 
@@ -36,21 +37,6 @@ def _spline(images: Images, finer: tuple[int, ...]) -> Images:
     from scipy.ndimage import zoom
 
     return np.asarray(zoom(images, (1, 1, *finer), order=3, mode="nearest", grid_mode=True), np.float32)
-
-
-def _non_local_means(images: Images) -> Images:
-    """Buades et al. 2005, with the noise estimated from each image."""
-    from skimage import restoration
-
-    filters: Any = restoration  # it ships no types
-
-    def clean(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        sigma = float(filters.estimate_sigma(image))
-        cleaned = filters.denoise_nl_means(image, h=0.8 * sigma, sigma=sigma, patch_size=3 if image.ndim == 3 else 5,
-                                   patch_distance=3 if image.ndim == 3 else 6, fast_mode=True)
-        return np.asarray(cleaned, np.float32)
-
-    return np.stack([np.stack([clean(channel) for channel in image]) for image in images])
 
 
 def _regression(given: Images, truths: Images) -> Method:

@@ -70,7 +70,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
         "columns": ["given", *methods, "truth"],
         "numbers": [_number(number, k, table, patients, prepared, repetitions, seed)
-                    for k, number in enumerate(NUMBERS)],
+                    for k, number in enumerate(NUMBERS) if np.isfinite(table[OWN][k]).all()],
     }}
     if out is not None:
         _write(Path(out), document, np.concatenate(pictures)[:SHOWN])

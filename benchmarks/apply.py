@@ -1,0 +1,125 @@
+"""Large scans through `radsynth apply`: peak memory of the process, time, and whether the window's size shows.
+
+Made-up volumes go through an untrained network whose last layer is filled with noise, so that every weight takes part:
+memory, time and equality do not depend on what was learned. Each row is a process of its own; its peak is what the
+kernel says (resident memory). Networks of slices (2-D) and of volumes (3-D), denoising, default widths. `difference` is
+the largest one, in steps of the result's 16 bits, between this row and the same volume in windows of a quarter of the
+pixels (rows that end in "equal" alone: they take the time twice).
+
+Usage: python benchmarks/apply.py [--rows 2:160x256x256:equal,3:160x256x256:equal,2:300x512x512,3:300x512x512].
+Prints one table, writes build/apply.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _data import prepared_noise
+
+from radsynth.device import here
+from radsynth.image import Image
+from radsynth.io import Provenance, read, write
+from radsynth.settings import resolve
+from radsynth.tasks import restore
+from radsynth.verbs import _tiles
+from radsynth.verbs.apply import apply
+from radsynth.verbs.train import train
+
+ROWS = "2:160x256x256:equal,3:160x256x256:equal,2:300x512x512,3:300x512x512"
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+
+
+def scan(space: tuple[int, ...], path: Path) -> None:
+    """Smooth waves under noise, 12 bits, as NIfTI."""
+    z, y, x = (np.linspace(0, side / 9, side, dtype=np.float32) for side in space)
+    volume = np.empty(space, np.uint16)
+    rng = np.random.default_rng(0)
+    for k, level in enumerate(z):
+        plane = 1500 + 700 * np.sin(y[:, None] + level) * np.cos(x[None] - level)
+        volume[k] = plane + rng.normal(0, 100, plane.shape)
+    write(Image(pixels=volume[None], bits=12), path, provenance=FROM)
+
+
+def a_run(folder: Path, dimensions: int) -> Path:
+    """A run folder of the task with noise in the network's last layer."""
+    networks = restore.Restore.networks
+
+    def noisy(self: restore.Restore) -> Any:
+        made = networks(self)
+        torch.nn.init.normal_(made["generator"].leave.weight, std=0.01)
+        return made
+
+    restore.Restore.networks = noisy  # type: ignore[method-assign]
+    data = prepared_noise(folder / "data", 96, (32,) * dimensions)
+    train(data, folder / "run", settings=resolve(overrides=[
+        "task.kind=restore", "task.what=rician", "train.images=4", "train.batch=4", "train.previews=0",
+        "train.rate=1e-9"]))
+    return folder / "run"
+
+
+def one(dimensions: int, space: tuple[int, ...], folder: Path, smaller: int, answer: Any) -> None:
+    """In a process of its own: apply, and the peak of its memory over what was there before."""
+    _tiles.LIMIT = {d: limit // smaller for d, limit in _tiles.LIMIT.items()}
+    start = time.monotonic()
+    apply(folder / "run", folder / "scan.nii.gz", folder / f"out{smaller}")
+    answer.put((time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+
+
+def measured(dimensions: int, space: tuple[int, ...], equal: bool) -> dict[str, Any]:
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for target, arguments in ((a_run, (folder, dimensions)), (scan, (space, folder / "scan.nii.gz"))):
+            process = context.Process(target=target, args=arguments)
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+        found = []
+        for smaller in (1, 4) if equal else (1,):
+            answer = context.Queue()
+            process = context.Process(target=one, args=(dimensions, space, folder, smaller, answer))
+            process.start()
+            found.append(answer.get())
+            process.join()
+        difference: int | str = "not measured"
+        if equal:
+            results = []
+            for smaller in (1, 4):
+                image = read(next((folder / f"out{smaller}" / "images").iterdir()))
+                assert isinstance(image, Image)
+                results.append(image.pixels.astype(np.int64))
+            difference = int(np.abs(results[0] - results[1]).max())
+    return {"network": f"{dimensions}-D", "volume": "x".join(map(str, space)), "seconds": round(found[0][0]),
+            "peak_GiB": round(found[0][1], 2), "difference": difference,
+            "peak_GiB_smaller_windows": round(found[-1][1], 2) if equal else "not measured"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default=ROWS)
+    options = parser.parse_args()
+    Path("build").mkdir(exist_ok=True)
+    print(f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads")
+    table: list[dict[str, Any]] = []
+    for row in options.rows.split(","):
+        dimensions, space, *more = row.split(":")
+        table.append(measured(int(dimensions), tuple(map(int, space.split("x"))), more == ["equal"]))
+        if len(table) == 1:
+            print(" | ".join(table[0]))
+        print(" | ".join(map(str, table[-1].values())), flush=True)
+        Path("build/apply.json").write_text(json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    main()
