@@ -27,6 +27,7 @@ from radsynth.verbs._average import Average, calibrate
 from radsynth.verbs._doctor import Doctor
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._order import Order
+from radsynth.verbs._selection import Selection
 from radsynth.verbs._start import Start, lower_layers
 
 
@@ -70,6 +71,9 @@ class Settings:
     """Minutes between checkpoints."""
     previews: NonNegativeInt = 8
     """Preview grids over the training."""
+    select: bool = True
+    """Deliver the moment whose samples are closest to validation images, and end a training on few images that only
+    gets worse. Needs 16 validation images, and a budget above 10,240 images."""
     doctor: bool = True
     """Watch for illnesses of training (values that run away, overfitting, collapse) and treat them."""
 
@@ -122,6 +126,9 @@ class Loop:
         self.order = Order(prepared.labels(self.train_indices), options.balance, seed)
         watched = options.doctor and not self.private  # the doctor looks at patients
         self.doctor = Doctor(task, prepared, folder, seed, options.batch) if watched else None
+        draws = hasattr(self.average.network, "latent") and not self.private
+        selection = Selection(prepared, options.batch, seed) if options.select and draws else None
+        self.selection = selection if selection and selection.possible else None
         self.step = self.images = self.item = 0
         self.seconds, self.accumulate = 0.0, options.accumulate
 
@@ -141,8 +148,9 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent, or the doctor has ended the training."""
-        return self.progress >= 1 or (self.doctor is not None and self.doctor.signs.finished)
+        """Whether the budget is spent, or the doctor or the selection has ended the training."""
+        ended = (self.doctor and self.doctor.signs.finished) or (self.selection and self.selection.finished)
+        return self.progress >= 1 or bool(ended)
 
     def batch(self) -> Batch:
         """This process's part of the next items: real images in their epoch's order, with their own random numbers."""
@@ -189,6 +197,8 @@ class Loop:
             if self.step % self.doctor.every == 0:
                 self.doctor.examine(self)
             logged |= self.doctor.measured
+        if self.selection and self.step % self.selection.every == 0:
+            logged["selection/distance"] = self.selection.measure(self)
         return logged
 
     def _turn(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
@@ -267,6 +277,7 @@ class Loop:
             "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds,
             "accumulate": self.accumulate,
             "doctor": self.doctor.state() if self.doctor else None,
+            "selection": self.selection.state() if self.selection else None,
             "private": self.private.state() if self.private else None,
         }
 
@@ -286,6 +297,8 @@ class Loop:
         self.seconds, self.accumulate = state["seconds"], max(self.accumulate, state["accumulate"])
         if self.doctor:
             self.doctor.restore(state["doctor"])
+        if self.selection:
+            self.selection.restore(state["selection"])
         if self.private:
             self.private.restore(state["private"])
 
@@ -305,7 +318,7 @@ class Loop:
         def sample(network: nn.Module) -> None:
             items = range(start := next(first), start + CALIBRATION_IMAGES)
             chosen = self.train_indices[[item % len(self.train_indices) for item in items]]
-            self._sample(network, chosen, items, self.seed + 2)
+            self.sample(network, chosen, items, self.seed + 2)
 
         calibrate(self.average.network, sample)
 
@@ -313,12 +326,13 @@ class Loop:
         """Write a grid of the same latents as always, made by the averaged network."""
         self.calibrate()
         chosen = self.train_indices[np.linspace(0, len(self.train_indices) - 1, PREVIEW_IMAGES).astype(int)]
-        samples = self._sample(self.average.network, chosen, range(PREVIEW_IMAGES), self.seed + 1)
+        samples = self.sample(self.average.network, chosen, range(PREVIEW_IMAGES), self.seed + 1)
         if self.ranks.first:
             save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png")
 
     @torch.no_grad()
-    def _sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
+    def sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
+        """What a network makes of the conditions of the images `chosen`, with the items' own random numbers."""
         if self.private:
             with self.fabric.autocast():
                 return self.task.sample(network, self._without_images(items, seed))

@@ -98,10 +98,11 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                     f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate "
                     "or raise task.penalty_weight, and train into a new run folder."
                 ) from None
-        if loop.doctor:
+        chosen = loop.selection.choose(loop) if loop.selection else None
+        if loop.doctor and not chosen:
             loop.doctor.choose(loop)
         facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(options),
-                 "model": settings.kind("model"), "task": settings.kind("task"), "keeps": task.keeps}
+                 "model": settings.kind("model"), "task": settings.kind("task"), "keeps": task.keeps, "chosen": chosen}
         if loop.private:
             facts["privacy"] = loop.private.spent()
             folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.")

@@ -1,0 +1,126 @@
+"""The moment that is delivered: measured on validation images alone, the closest one, the same after interruptions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from radsynth.arrays import Prepared
+from radsynth.checkpoints import load_tensors
+from radsynth.errors import Interrupted
+from radsynth.metrics import _features
+from radsynth.run_folder import RunFolder
+from radsynth.settings import resolve
+from radsynth.verbs import _selection
+from radsynth.verbs._loop import Loop
+from radsynth.verbs.train import train
+
+TINY = ("model.kind=dcgan", "model.width=8", "model.latent=8", "train.batch=16", "train.previews=0",
+        "train.precision=32-true", "train.images=640")
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def data(make_prepared: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """64 training, 20 validation and 12 test images, measured every 128 training images with 20 samples."""
+    monkeypatch.setattr(_selection, "APART", 128)
+    monkeypatch.setattr(_selection, "SAMPLES", 20)
+    # Pixels for features: the network of the real ones takes seconds to load.
+    monkeypatch.setattr(_features, "features", lambda images: images[:, 0, ::2, ::2].reshape(len(images), -1))
+    folder, splits = make_prepared(96), ["train"] * 64 + ["validation"] * 20 + ["test"] * 12
+    with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{**row, "split": split} for row, split in zip(csv.DictReader(file), splits, strict=True)]
+    with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0].keys())
+        table.writeheader()
+        table.writerows(rows)
+    return folder
+
+
+def events(run: Path) -> dict[str, str]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return {line["event"]: line["text"] for line in lines if "event" in line}
+
+
+def weights(run: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    return load_tensors(run / "generator.safetensors")
+
+
+def test_the_closest_moment_is_delivered_and_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From two thirds on the generator is destroyed: what is delivered must be from before."""
+    step = Loop.take_step
+
+    def destroy(loop: Loop) -> dict[str, float]:
+        if loop.progress > 0.66:
+            for weight in loop.networks["generator"].parameters():
+                weight.data.normal_(generator=torch.Generator().manual_seed(loop.step))
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", destroy)
+    train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.doctor=false")))
+    facts = weights(tmp_path / "run")[1]["chosen"]
+    assert [moment[0] for moment in facts["course"]] == [128, 256, 384, 512, 640]
+    assert facts["images"] <= 384 and facts["validation_images"] == 20
+    assert facts["distance"] == min(moment[1] for moment in facts["course"]) < facts["course"][-1][1]
+    assert f"after {facts['images']} images are delivered" in events(tmp_path / "run")["weights chosen"]
+
+
+def test_only_validation_images_are_looked_at(data: Path) -> None:
+    prepared = Prepared(data)
+    selection = _selection.Selection(prepared, 16, seed=0)
+    assert selection.possible and set(selection.held_out) == set(prepared.indices("validation"))
+
+
+def test_few_images_that_only_get_worse_end_the_training(data: Path, tmp_path: Path) -> None:
+    class Told(_selection.Selection):
+        distances = iter([9.0, 5.0, 6.0, 7.0, 5.4, 6.0, 6.0, 6.0, 6.0])
+
+        def _distance(self, loop: Loop) -> float:
+            return next(self.distances)
+
+    settings = resolve(overrides=TINY)
+    from radsynth.tasks import build
+
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), Prepared(data).spec)
+    loop = Loop(task, settings.section("train"), Prepared(data), RunFolder(tmp_path), 0)
+    loop.selection = told = Told(Prepared(data), 16, 0)
+    ended = []
+    for _ in range(9):
+        told.measure(loop)
+        ended.append(told.finished)
+    assert ended == [False] * 8 + [True] and loop.finished and "by heart" in events(tmp_path)["stopped early"]
+
+
+def test_measuring_changes_no_weight_and_goes_on_bit_exactly(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, step = resolve(overrides=TINY), Loop.take_step
+    train(data, tmp_path / "whole", settings=settings)
+
+    def step_then_stop(loop: Loop) -> dict[str, float]:
+        if loop.step == 22:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(loop)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Loop, "take_step", step_then_stop)
+        train(data, tmp_path / "cut", settings=settings)
+    train(data, tmp_path / "cut", settings=settings)
+    (whole, facts), (cut, cut_facts) = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole) and facts["chosen"] == cut_facts["chosen"]
+    train(data, tmp_path / "without", settings=resolve(overrides=(*TINY, "train.select=false")))
+    last = [sorted((tmp_path / name / "checkpoints").glob("*.safetensors"))[-1] for name in ("whole", "without")]
+    states = [load_tensors(path)[0]["networks"]["generator"] for path in last]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert np.isfinite([moment[1] for moment in facts["chosen"]["course"]]).all()
