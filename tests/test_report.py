@@ -11,9 +11,14 @@ import pytest
 
 from radsynth.errors import FolderError
 from radsynth.metrics import modules
-from radsynth.verbs._report_words import figure, interval, summary, verdict
+from radsynth.verbs._report_words import figure, interval, verdict
+from radsynth.verbs._run_files import RunFiles
+from radsynth.verbs._scorecard import NUMBERS, QUESTIONS, scorecard
+from radsynth.verbs._verdicts import bottom_line, verdicts
 from radsynth.verbs.report import report
 
+SECTIONS = 10
+"""Headings of the second level, without those of tasks from image to image and of control."""
 MEASURED: dict[str, Any] = {
             "title": "Fréchet distance", "meaning": "A meaning.", "better": "closer to floor", "unit": "",
             "features": "net", "n": 60, "value": 120.0,
@@ -33,9 +38,12 @@ RESULTS: dict[str, Any] = {
                 "real_pictures": True, "warnings": ["Only 3 held-out patients: mind."], "virtual": False,
                 "data_hash": "d"},
     "histogram": {"low": 0, "high": 255, "units": "grey levels", "real": [0.5, 0.5], "synthetic": [0.4, 0.6]},
+    "classes": {name: {"images": 30, "measurements": [MEASURED | {"name": "frechet_distance", "value": value}],
+                       "refused": []} for name, value in (("left lung", 40.0), ("right lung", 80.0))},
     "neighbours": [{"synthetic": 4, "training": 7, "by": "pixels", "distance": 0.4, "rarity": 0.0, "copy": False}],
 }
-SPEC: dict[str, Any] = {"spec": {"size": [16, 16], "modality": "MR", "virtual": False}, "counts": {"train": 100},
+SPEC: dict[str, Any] = {"spec": {"size": [16, 16], "modality": "MR", "virtual": False, "units": "stored"},
+        "intensity": {"low": 0, "high": 255}, "counts": {"train": 100},
         "patients": {"train": 50}, "data_hash": "abc123"}
 
 
@@ -103,9 +111,11 @@ def page(run: Path) -> Page:
 def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
     found = page(run)
     assert found.outside == [] and found.silent == []
-    assert found.headings[0] == "h1" and found.headings.count("h1") == 1 and found.headings.count("h2") == 9
+    assert found.headings[0] == "h1" and found.headings.count("h1") == 1 and found.headings.count("h2") == SECTIONS
     for text in ("100 MR images of 50 patients", "6.0 times as far", "80 synthetic images", "30 patients",
                  "Only 3 held-out",
+                 "left lung", "30 images of each kind", "2 (left lung) to 4 (right lung)",
+                 "black is 0, white 255 grey levels",
                  "train.seconds", "The default.", "abc123", "2.13.0", "after 400 images", "Training went on after 200",
                  "0.40 of the usual distance by pixels", "real against real", "No more synthetic images lie close"):
         assert text in found.text, text
@@ -135,7 +145,7 @@ def test_what_is_missing_or_damaged_is_left_out_with_a_sentence(run: Path, missi
     if fault == "damaged":
         (run / missing).write_bytes(b'{"spec": 3, "measurements": [1, "context": \xff')
     found = page(run)
-    assert found.headings.count("h2") == 9
+    assert found.headings.count("h2") == SECTIONS
     assert "Undefined" not in found.text and "Traceback" not in found.text
 
 
@@ -164,16 +174,116 @@ def test_volumes_and_colours_are_shown(run: Path) -> None:
         assert "Taken evenly over both sets" in page(run).text
 
 
-def test_copies_are_a_warning_not_a_tick() -> None:
+AUC = {"value": 0.51, "low": 0.45, "high": 0.57}
+STRENGTH = {"auc": AUC, "hits": {"value": 0.01, "low": 0.0, "high": 0.03}}
+AUDIT: dict[str, Any] = {
+    "verdict": "No more copies were found than among unseen patients' images.", "passed": True, "limits": ["A limit."],
+    "copies": {"count": 0, "share": {"value": 0.0, "low": 0.0, "high": 0.02}, "expected": 0.0075, "threshold": 0.5,
+               "nearness": [{"by": "features", "closer": {"value": 0.5, "low": 0.4, "high": 0.6}, "ratio": 1.0}],
+               "pairs": [{"synthetic": 3, "training": 9, "likeness": 0.4, "rarity": 0.5, "copy": False},
+                         {"synthetic": 5, "training": 2, "likeness": 0.9, "rarity": 0.0, "copy": True}]},
+    "attacks": [{"name": "membership_nearness", "title": "Membership by nearness", "meaning": "A meaning.",
+                 "main": STRENGTH, "control": STRENGTH, "baseline": STRENGTH, "found": False}],
+    "refused": [], "context": {"synthetic_images": 80},
+}
+
+
+def utility(low: float, high: float, value: float = 0.8) -> dict[str, Any]:
+    """What a utility study writes, with this interval of the gain."""
+    score = {"value": value, "low": value - 0.1, "high": value + 0.1}
+    by_class = {"mean": score, "classes": [{"class": name, **score} for name in ("left lung", "right lung")]}
+    gain = {"share": 1.0, "value": (low + high) / 2, "low": low, "high": high,
+            "verdict": "helps" if low > 0 else "harms" if high < 0 else "open"}
+    return {"kind": "classification", "metric": "balanced accuracy", "shares": [1.0], "seeds": 3, "steps": 200,
+            "network": "a small network", "interval": "95 %", "words": ["A sentence of the study."], "seconds": 60.0,
+            "classes": ["left lung", "right lung"], "test": {"images": 60, "patients": 30},
+            "arms": [{"share": 1.0, "arm": arm, "images": 100, "patients": 50, **score, "sensitivity": by_class}
+                     for arm in ("real", "augmented", "both", "synthetic")],
+            "differences": [gain | {"arm": arm, "against": "real"} for arm in ("augmented", "synthetic", "both")]}
+
+
+def add(run: Path, **documents: dict[str, Any]) -> None:
+    for name, document in documents.items():
+        (run / f"{name}.json").write_text(json.dumps(document))
+
+
+def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
+    add(run, audit=AUDIT, utility=utility(0.01, 0.05))
+    np.save(run / "pictures" / "audit_pairs.npy", np.zeros((2, 2, 1, 16, 16), np.uint8))
+    found = page(run)
+    for text in ("Nothing found", "0.510", "A limit.", "likeness 0.90", "+3.0 points (+1.0 to +5.0): helps",
+                 "A sentence of the study.", "No leak was found", "60 s", "0.167 Wh"):
+        assert text in found.text, text
+    assert found.text.count("Copy.") == 1
+    assert found.silent == []
+
+
+def test_pairs_that_are_no_copies_are_not_called_so(run: Path) -> None:
+    assert "Copy." not in page(run).text
+
+
+def test_pictures_of_control_are_shown_with_words(run: Path) -> None:
+    from PIL import Image as Pillow
+
+    (run / "control").mkdir()
+    Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(run / "control" / "truncation.png")
+    (run / "control" / "control.json").write_text(json.dumps({"words": ["It can be steered."],
+                                                               "pictures": ["truncation.png", "gone.png"]}))
+    found = page(run)
+    assert found.headings.count("h2") == SECTIONS + 1 and "It can be steered." in found.text
+
+
+def answers(run: Path) -> dict[str, tuple[str, str]]:
+    return {one.heading: (one.sign, one.answer) for one in verdicts(RunFiles(run))}
+
+
+def test_verdicts_follow_from_what_was_found(run: Path) -> None:
+    assert answers(run) == {"Realism": ("warning", "No"), "Variety": ("note", "Partly"),
+                            "Usefulness": ("open", "Not tested"), "Privacy": ("open", "Not audited")}
+    for study, expected in ((utility(0.01, 0.05), ("good", "Yes")), (utility(-0.05, 0.05), ("note", "Not shown")),
+                            (utility(-0.05, -0.01), ("warning", "No, they harm")),
+                            (utility(-0.01, 0.01, 0.99), ("note", "Nothing to gain"))):
+        add(run, utility=study)
+        assert answers(run)["Usefulness"] == expected
+    for passed, sign in ((True, "good"), (False, "warning"), (None, "open")):
+        add(run, audit=AUDIT | {"passed": passed})
+        assert answers(run)["Privacy"][0] == sign
+    assert "Do not give these images away before" in bottom_line(verdicts(RunFiles(run)))
+
+
+def test_copies_are_a_warning_not_a_tick(run: Path) -> None:
     copied = [one | {"value": 0.05} if one["name"] == "copies" else one for one in RESULTS["measurements"]]
-    line = next(line for line in summary(SPEC, RESULTS | {"measurements": copied}) if line.heading == "Copies")
-    assert line.tone == "warning" and line.text.startswith("3 synthetic images of 60 look copied")
+    add(run, results=RESULTS | {"measurements": copied})
+    privacy = next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
+    assert privacy.sign == "warning" and privacy.text.startswith("3 synthetic images of 60 look copied")
+    assert "Do not give these images away as they are" in bottom_line(verdicts(RunFiles(run)))
+
+
+def test_the_scorecard_has_all_seven_and_invents_nothing(run: Path) -> None:
+    (run / "results.json").unlink()
+    cards = scorecard(RunFiles(run))
+    assert [one.name for one in cards] == list(QUESTIONS) and len(cards) == 7
+    assert not any(one.measurements for one in cards)
+    assert all("Nothing: 'radsynth evaluate' has not been run." in one.open for one in cards)
+    report(run)
+    assert [one["name"] for one in json.loads((run / "report.json").read_text())["scorecard"]] == list(QUESTIONS)
+
+
+def test_every_measurement_has_its_place_in_the_scorecard() -> None:
+    names = [name for places in NUMBERS.values() for name in places]
+    assert sorted(names) == sorted({number.name for module in modules().values() for number in module.NUMBERS})
+
+
+def test_a_run_that_could_not_be_measured_says_so(run: Path) -> None:
+    add(run, results={"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": "Too few."}]})
+    found = page(run)
+    assert "Every number: Too few." in found.text and "Not measured" in found.text
 
 
 @pytest.mark.parametrize(("value", "unit", "text"), [
     (0.5, "share", "50 %"), (0.0123, "share", "1.2 %"), (0.0, "share", "0 %"), (1234.5, "", "1,234"),
     (19.96, "", "20.0"), (-1.67, "", "\u22121.67"), (0.0, "HU", "0 HU"), (5.541, "HU", "5.54 HU"),
-    (0.00012, "", "0.000"),
+    (0.00012, "", "0.00012"),
 ])  # fmt: skip
 def test_figures_are_written_for_readers(value: float, unit: str, text: str) -> None:
     assert figure(value, unit).replace("\u00a0", " ") == text
@@ -187,6 +297,8 @@ def test_intervals_name_the_unit_once() -> None:
 def test_verdicts_follow_the_intervals() -> None:
     assert verdict(MEASURED | {"name": "frechet_distance"}) == ("warning", "far above real images")
     assert verdict(MEASURED | {"name": "frechet_distance", "low": 21.0, "value": 30.0}) == ("good", "as real images")
+    touching = SHARE | {"name": "recall", "high": 0.9, "excess": -0.4, "excess_low": -0.5, "excess_high": -0.1}
+    assert verdict(touching)[0] == "note"
     assert verdict(SHARE | {"name": "recall"}) == ("note", "below real images")
 
 

@@ -6,6 +6,8 @@ import csv
 import json
 from typing import Any
 
+from radsynth.verbs._effort import effort as measured
+from radsynth.verbs._report_words import duration, figure, sides
 from radsynth.verbs._run_files import Missing, RunFiles
 
 
@@ -14,7 +16,7 @@ def data(files: RunFiles) -> list[tuple[str, str]]:
     found = files.need("inspection.json", "The source was not inspected in this run.")
     facts = [("Images", f"{found['n_images']:,}"), ("Patients", f"{found['n_patients']:,}"),
              ("Modality", found["modality"]),
-             ("Median size", " \u00d7 ".join(str(side) for side in found["median_size"]))]
+             ("Median size", f"{sides(found['median_size'])} pixels")]
     if found.get("spacing"):
         facts.append(("Spacing, mm", " \u00d7 ".join(f"{step:.3g}" for step in found["spacing"])))
     if found.get("labels"):
@@ -58,3 +60,13 @@ def rejected(files: RunFiles) -> dict[str, Any]:
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
         count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
     return {"count": count, "file": path.relative_to(files.run).as_posix()}
+
+
+def effort(files: RunFiles) -> dict[str, Any]:
+    """Time by step, and an estimate of the energy with what it assumes."""
+    found = measured(files)
+    if not found.seconds:
+        raise Missing("The run folder holds no times.")
+    facts = [(step.capitalize(), duration(seconds)) for step, seconds in found.seconds.items()]
+    facts.append(("Energy, estimated", f"{figure(found.watt_hours, 'Wh')}"))
+    return {"facts": facts, "assumption": found.assumption, "seconds": found.seconds, "watt_hours": found.watt_hours}

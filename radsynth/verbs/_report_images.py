@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from radsynth.verbs import _report_pictures as pictures
-from radsynth.verbs._report_words import figure, interval
+from radsynth.verbs._report_words import figure, interval, sides
 from radsynth.verbs._run_files import Missing, RunFiles
 
 COLUMNS = 6
@@ -22,9 +20,22 @@ def sheets(files: RunFiles) -> list[dict[str, str]]:
     columns = min(COLUMNS, count) if found["synthetic"].ndim == 4 else 2
     who = "Virtual patients" if files.virtual else "Real: patients"
     captions = {"real": f"{who} that training never saw", "synthetic": "Synthetic"}
-    return [{"kind": name, "caption": captions[name], "image": pictures.sheet(array[:count], columns),
+    return [{"kind": name, "caption": captions[name], "scale": _scale(files),
+             "image": pictures.sheet(array[:count], columns),
              "alt": f"{count} {'real' if name == 'real' else 'synthetic'} images in rows of {columns}"}
             for name, array in found.items() if array is not None]
+
+
+def _scale(files: RunFiles) -> str:
+    """Pixels, their size, and which value is black and which is white."""
+    document = files.get("spec.json")
+    if not {"spec", "intensity"} <= document.keys():
+        return ""
+    spec, grey = document["spec"], document["intensity"]
+    units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
+    step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
+    return (f"{sides(spec['size'])} pixels{step}; black is {figure(grey['low'], '')}, white {figure(grey['high'], '')} "
+            f"{units}.")
 
 
 def pairs(files: RunFiles) -> dict[str, Any] | None:
@@ -46,21 +57,13 @@ def _method(line: dict[str, Any], unit: str) -> dict[str, Any]:
             "interval": interval(line["low"], line["high"], unit)}
 
 
-def copies(files: RunFiles) -> list[dict[str, Any]]:
-    """The closest pairs that the evaluation kept."""
-    results = files.need("results.json", "Nothing has been measured yet.")
-    array = files.array("neighbours")
-    if array is None or not results["neighbours"]:
-        raise Missing("No pictures of the closest pairs were kept in this run folder.")
+def walks(files: RunFiles) -> list[dict[str, Any]]:
+    """The sheets of `radsynth control` and `radsynth explain`, and what they found in words; empty without them."""
     found = []
-    for pair, (synthetic, training) in zip(results["neighbours"], array, strict=True):
-        near = "no image of an unseen patient is" if pair["rarity"] == 0 else (
-            f"{figure(pair['rarity'], 'share')} of unseen patients' images are")
-        found.append({
-            "image": pictures.png(np.concatenate([pictures.flat(synthetic), pictures.flat(training)], axis=1)),
-            "alt": f"Synthetic image {pair['synthetic']} beside training image {pair['training']}",
-            "copy": pair["copy"],
-            "text": f"Image {pair['synthetic']}: {pair['distance']:.2f} of the usual distance by {pair['by']}; "
-                    f"{near} as near.",
-        })
+    for place, title in (("control", "Steering"), ("explain", "Explanation")):
+        document = files.get(f"{place}/{place}.json")
+        sheets = [{"image": image, "alt": f"{title}: {name.replace('_', ' ')}"}
+                  for name in document.get("pictures", []) if (image := files.picture(f"{place}/{name}"))]
+        if document:
+            found.append({"title": title, "words": document.get("words", []), "sheets": sheets})
     return found

@@ -1,4 +1,4 @@
-"""The report's measurements as rows of text with their little charts, and the histograms of intensities."""
+"""The report's measurements as rows of text with their little charts, by the seven Cs and by class; histograms."""
 
 from __future__ import annotations
 
@@ -7,15 +7,39 @@ from typing import Any
 from radsynth.verbs import _report_pictures as pictures
 from radsynth.verbs._report_words import figure, interval, verdict
 from radsynth.verbs._run_files import Missing, RunFiles
+from radsynth.verbs._scorecard import scorecard
 
 
-def numbers(files: RunFiles) -> dict[str, Any]:
-    """Every measurement as a row."""
+def criteria(files: RunFiles) -> list[dict[str, Any]]:
+    """The seven Cs, their measurements as rows."""
+    rows = {one["name"]: _row(one) for one in files.get("results.json").get("measurements", [])}
+    return [{**one.to_json(), "rows": [rows[name] for name in one.measurements]} for one in scorecard(files)]
+
+
+def context(files: RunFiles) -> dict[str, Any]:
+    """What holds for all numbers: how many images, which features, how the intervals were made."""
     results = files.need("results.json", "Nothing has been measured yet: 'radsynth evaluate' does it.")
     if "pairs" in results:
         raise Missing("A task from image to image is measured against the truth, see above.")
-    return {"rows": [_row(one) for one in results["measurements"]], "refused": results["refused"],
-            "context": results["context"]}
+    if "context" not in results:
+        raise Missing("Nothing could be measured. " + " ".join(one["reason"] for one in results["refused"]))
+    found: dict[str, Any] = results["context"]
+    return found
+
+
+CLASS_NUMBERS = {"frechet_distance": "Fr\u00e9chet distance", "precision": "Precision", "recall": "Recall",
+                 "coverage": "Coverage"}
+
+
+def classes(files: RunFiles) -> list[dict[str, Any]]:
+    """A row for each class: images compared, and its numbers with interval and floor."""
+    found = []
+    for name, one in files.get("results.json").get("classes", {}).items():
+        numbers = {number["name"]: _row(number) for number in one["measurements"]}
+        reasons = list(dict.fromkeys(line["reason"] for line in one["refused"]))
+        found.append({"name": name, "images": f"{one['images']:,}", "refused": reasons,
+                      "cells": [{"title": title, "row": numbers.get(key)} for key, title in CLASS_NUMBERS.items()]})
+    return found
 
 
 def _row(one: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,9 @@ COLOURS = {"#101112": "var(--ink)", "#202122": "var(--line)", "#303132": "var(--
            "#505152": "var(--third)", "#606162": "var(--fourth)"}
 """Stand-ins that matplotlib draws with, and the page's own colours that take their place (light and dark)."""
 INK, LINE, REAL, SYNTHETIC, THIRD, FOURTH = COLOURS
+LABELS = {"discriminator/real": "real images", "discriminator/fake": "synthetic images",
+          "discriminator/loss": "discriminator", "generator/loss": "generator"}
+"""How logged terms are called in charts."""
 SERIES = (REAL, SYNTHETIC, THIRD, FOURTH)
 
 
@@ -59,7 +62,8 @@ def course(lines: list[dict[str, Any]], names: list[str]) -> str:
     def draw(axes: Any) -> None:
         for name, colour in zip(names, SERIES, strict=False):
             points = [(line["images"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=name.replace("/", " "))
+            label = LABELS.get(name, name.replace("/", " "))
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=label)
         axes.set_xlabel("images seen in training")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if min(axes.get_ylim()) > 0:

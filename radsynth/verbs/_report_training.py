@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from radsynth.verbs import _report_pictures as pictures
+from radsynth.verbs._report_words import duration
 from radsynth.verbs._run_files import Missing, RunFiles
 
 PREVIEWS = 4
@@ -24,7 +25,7 @@ def course(files: RunFiles) -> dict[str, Any]:
     names = list(dict.fromkeys(name for line in measured for name in line))
     groups: dict[str, list[str]] = {
         "Losses": [name for name in names if name.endswith("/loss")],
-        "What the discriminator gives real and synthetic images": [
+        "Scores that the discriminator gives (higher: more real)": [
             name for name in ("discriminator/real", "discriminator/fake") if name in names],
         "Images per second": ["images_per_second"] if "images_per_second" in names else [],
     }
@@ -51,11 +52,3 @@ def _previews(files: RunFiles) -> list[dict[str, str]]:
         images = f"{int(path.stem):,}" if path.stem.isdigit() else path.stem
         found.append({"image": image, "caption": f"after {images} images"})
     return found
-
-
-def duration(seconds: float) -> str:
-    """A time for readers."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

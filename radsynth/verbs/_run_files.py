@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from pathlib import Path
@@ -45,6 +46,14 @@ class RunFiles:
         except (OSError, ValueError, EOFError):
             return None
         return array if array.dtype == np.uint8 and array.ndim >= 4 and len(array) else None
+
+    def picture(self, name: str) -> str:
+        """A PNG of the run folder as a data address; empty when there is none."""
+        try:
+            data = (self.run / name).read_bytes()
+        except OSError:
+            return ""
+        return f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}" if data[:4] == b"\x89PNG" else ""
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl that can be read; the last may be half written."""

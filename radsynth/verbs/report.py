@@ -6,7 +6,9 @@ one template in templates/report/.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,38 +16,48 @@ from typing import Any
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
 from radsynth.verbs import _report_done as done
+from radsynth.verbs import _report_evidence as evidence
 from radsynth.verbs import _report_images as images
 from radsynth.verbs import _report_numbers as numbers
 from radsynth.verbs import _report_training as training
-from radsynth.verbs._report_words import summary
+from radsynth.verbs import _verdicts as words
 from radsynth.verbs._run_files import Missing, RunFiles
+from radsynth.verbs._scorecard import scorecard
 
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
-    "summary": lambda files: summary(files.get("spec.json") or None, files.get("results.json") or None),
-    "pairs": images.pairs, "sheets": images.sheets, "copies": images.copies,
-    "numbers": numbers.numbers, "histogram": numbers.histogram, "course": training.course,
-    "data": done.data, "rejected": done.rejected, "plan": done.plan, "settings": done.settings,
-    "versions": done.versions,
+    "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files)),
+    "facts": words.facts, "use": words.use, "limits": words.limits,
+    "pairs": images.pairs, "sheets": images.sheets, "walks": images.walks,
+    "criteria": numbers.criteria, "context": numbers.context, "classes": numbers.classes,
+    "histogram": numbers.histogram, "usefulness": evidence.usefulness, "audit": evidence.audit,
+    "copies": evidence.copies, "course": training.course, "data": done.data, "rejected": done.rejected,
+    "effort": done.effort, "plan": done.plan, "settings": done.settings, "versions": done.versions,
 }
 """What the templates are filled with, by name."""
 SECTIONS = {
-    "minute": "In one minute", "pairs": "Results against the truth", "images": "Images", "numbers": "Numbers",
-    "copies": "Closest copies", "intensities": "Intensities", "training": "Training", "source": "Source",
-    "settings": "Settings", "versions": "Versions",
+    "minute": "In one minute", "pairs": "Results against the truth", "images": "Images", "scorecard": "Scorecard",
+    "usefulness": "Usefulness", "privacy": "Privacy", "control": "What it has learned", "intensities": "Intensities",
+    "training": "Training", "source": "Source", "done": "What was done", "limits": "Limits",
 }
 """The page's sections in their order: the template's name, which is the anchor too, and the entry in the contents."""
+ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "privacy", "intensities")
+"""Sections that a task from image to image has nothing to say in."""
 
 
 def report(run: Path) -> Path:
     """Write RUN/report.html from the files in the run folder alone; what is missing is left out with a sentence.
+
+    RUN/report.json holds verdicts, scorecard and effort for programs; the numbers are in results.json, audit.json and
+    utility.json.
 
     Raises FolderError when `run` is no run folder.
     """
     run = Path(run)
     if not any((run / name).is_file() for name in ("spec.json", "results.json", "settings.yaml")):
         raise FolderError(f"{run} is not a run folder: it has no spec.json. 'radsynth run' makes one.")
-    page = _template().render(_document(RunFiles(run)))
-    write_atomically(run / "report.html", page)
+    document = _document(RunFiles(run))
+    write_atomically(run / "report.json", json.dumps(_summary(RunFiles(run), document), indent=1))
+    write_atomically(run / "report.html", _template().render(document))
     return run / "report.html"
 
 
@@ -70,6 +82,19 @@ def _document(files: RunFiles) -> dict[str, Any]:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             # Files of another version, or edited by hand: the rest of the page is worth having.
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
-    left_out = set() if document["pairs"] else {"pairs"}
+    left_out = set(ONLY_SYNTHESIS) if document["pairs"] else {"pairs"}
+    left_out |= set() if document["walks"] else {"control"}
     document["sections"] = {name: title for name, title in SECTIONS.items() if name not in left_out}
     return document
+
+
+def _summary(files: RunFiles, document: dict[str, Any]) -> dict[str, Any]:
+    """What report.json holds."""
+    try:
+        criteria = [one.to_json() for one in scorecard(files)]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        criteria = []
+    return {"version": 1, "bottom_line": document["bottom_line"],
+            "verdicts": [dataclasses.asdict(one) for one in document["verdicts"] or []],
+            "scorecard": criteria if "scorecard" in document["sections"] else [], "effort": document["effort"],
+            "limits": document["limits"], "use": document["use"]}
