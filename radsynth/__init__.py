@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from radsynth.verbs.control import control as control
     from radsynth.verbs.evaluate import evaluate as evaluate
     from radsynth.verbs.explain import explain as explain
+    from radsynth.verbs.export import export as export
     from radsynth.verbs.generate import generate as generate
     from radsynth.verbs.inspect import inspect as inspect
     from radsynth.verbs.prepare import prepare as prepare
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from radsynth.verbs.utility import utility as utility
 
 VERBS = ("inspect", "prepare", "train", "generate", "apply", "evaluate", "audit", "utility", "control", "explain",
-         "report", "run", "pull", "push", "show")
+         "report", "run", "pull", "push", "export", "show")
 _PLACES = {
     **{verb: f"radsynth.verbs.{verb}" for verb in VERBS},
     "Image": "radsynth.image",

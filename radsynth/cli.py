@@ -436,6 +436,18 @@ def push(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, _path("RUN", "A run folder.")],
+    out: Annotated[Path, _path("OUT", "The folder to write.")],
+    as_json: Json = False,
+) -> None:
+    """Bundle a trained network for others: ONNX, weights, scripts for NumPy and Keras."""
+    from radsynth.verbs.export import export as verb
+
+    _print(verb(run, out), as_json)
+
+
+@app.command()
 def show(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="settings or kinds.")] = "settings",
     name: Annotated[str | None, _path("NAME", "A section or kind; a folder of kinds.")] = None,

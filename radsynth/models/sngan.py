@@ -75,7 +75,7 @@ class Generator(nn.Module):
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         # On the sphere, so that no image is larger than the others only because its latent is.
         latent = functional.normalize(self.condition(latent, labels), dim=1) * self.latent**0.5
-        grid = self.project(latent).view(len(latent), -1, *self.grid)
+        grid = self.project(latent).unflatten(1, (-1, *self.grid))
         images = crop(self.layers(channels_last(grid)), self.size)
         return torch.tanh(images.float() + (self.mean if len(self.mean) == 1 else self.mean[labels]))
 

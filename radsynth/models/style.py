@@ -115,7 +115,7 @@ class Generator(nn.Module):
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         style = self.mapping(latent, labels)
-        x = channels_last(self.start.expand(len(latent), *self.start.shape[1:]))
+        x = channels_last(self.start.expand(latent.shape[0], *self.start.shape[1:]))
         draws = _noise_sources(latent) if self.noise is not None else []
         image: Tensor | None = None
         for index, convolution in enumerate(self.convolutions):

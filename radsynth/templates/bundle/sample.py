@@ -1,0 +1,75 @@
+"""Makes synthetic images with NumPy and ONNX Runtime alone:  python sample.py --count 16 --seed 0 --out synthetic.npz
+
+Image k of a seed is the same that `radsynth generate` makes, whatever the count.
+Needs: pip install numpy onnxruntime
+"""
+
+import argparse
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+HERE = Path(__file__).resolve().parent
+
+
+class Generator:
+    """The generator of this folder. `images(seed, items)`: (n, channels, *space) in the units of export.json."""
+
+    def __init__(self, folder=HERE):
+        self.about = json.loads((Path(folder) / "export.json").read_text(encoding="utf-8"))
+        self.shares = json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["labels"]
+        self.session = onnxruntime.InferenceSession(str(Path(folder) / "generator.onnx"),
+                                                    providers=onnxruntime.get_available_providers())
+
+    def labels(self, seed, items, label=None):
+        """Class indices (n,): the class asked for, or drawn as often as in the training data; -1 without classes."""
+        names = self.about["labels"]
+        if label is not None:
+            return np.full(len(items), names.index(label), np.int64)
+        if len(names) < 2:
+            return np.full(len(items), len(names) - 1, np.int64)
+        shares = np.cumsum([self.shares[name] for name in names], dtype=np.float64)
+        draws = np.stack([source.random((1,), dtype=np.float32) for source in _sources(seed, items, "label")])[:, 0]
+        return np.searchsorted(shares / shares[-1], draws, side="right").clip(0, len(names) - 1)
+
+    def images(self, seed, items, label=None, truncation=1.0):
+        """Images and class indices of the items (whole numbers from 0 on); each depends on (seed, item) alone."""
+        length = self.about["inputs"]["latent"]["shape"][1]
+        latent = np.stack([s.standard_normal((length,), dtype=np.float32) for s in _sources(seed, items, "latent")])
+        labels = self.labels(seed, items, label)
+        feed = {"latent": latent * np.float32(truncation)}
+        if "label" in self.about["inputs"]:
+            feed["label"] = labels
+        return self.session.run(None, feed)[0], labels
+
+
+def _sources(seed, items, stream):
+    """A source of random numbers for each item, as radsynth has them."""
+    for item in items:
+        yield np.random.Generator(np.random.Philox(key=(seed << 32) + zlib.crc32(stream.encode()),
+                                                   counter=[0, 0, item, 0]))
+
+
+def main():
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--label", help="a class of export.json")
+    parser.add_argument("--truncation", type=float, default=1.0, help="smaller is more typical and less varied")
+    parser.add_argument("--out", default="synthetic.npz")
+    given = parser.parse_args()
+    generator = Generator()
+    if given.label is not None and given.label not in generator.about["labels"]:
+        parser.error(f"--label {given.label}: there are {', '.join(generator.about['labels']) or 'no classes'}")
+    images, labels = generator.images(given.seed, range(given.count), given.label, given.truncation)
+    mark = json.dumps({"synthetic": True, "weights": generator.about["weights"], "seed": given.seed})
+    np.savez_compressed(given.out, images=images, labels=labels, synthetic=np.asarray(mark))
+    print(f"{given.out}: {len(images)} synthetic images, {generator.about['output']['units']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The exported bundle: the graph computes what PyTorch computes, and its scripts make the very images of `generate`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.errors import FolderError, SettingsError
+from radsynth.settings import resolve
+from radsynth.verbs.export import export
+from radsynth.verbs.generate import generate, sample
+from radsynth.verbs.train import train
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+Trained = Callable[..., Path]
+LABELS = ("common", "rare")
+SMALL = ("train.batch=8", "train.images=32", "train.previews=0")
+
+
+@pytest.fixture
+def trained(make_prepared: Callable[..., Path], tmp_path: Path) -> Trained:
+    def make(*overrides: str, **data: object) -> Path:
+        train(make_prepared(**data), tmp_path / "run", settings=resolve(overrides=(*SMALL, *overrides)))
+        return tmp_path / "run"
+
+    return make
+
+
+def test_a_bundle_makes_the_same_images_without_radsynth(trained: Trained, tmp_path: Path) -> None:
+    run, bundle = trained("model.kind=sngan", "model.width=8", labels=LABELS), tmp_path / "bundle"
+    document = export(run, bundle)
+    assert document["check"]["largest_difference"] < 1e-4
+    assert document["inputs"]["latent"]["shape"] == ["n", 128] and document["labels"] == list(LABELS)
+    done = subprocess.run([sys.executable, "-I", "sample.py", "--count", "20", "--seed", "3", "--out", "made.npz"],
+                          cwd=bundle, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected, labels = sample(run, 20, seed=3)
+    with np.load(bundle / "made.npz", allow_pickle=False) as made:
+        assert np.array_equal(made["labels"], labels)
+        assert np.abs(made["images"] - (np.clip(expected, -1, 1) + 1) * 127.5).max() < 0.05
+        assert json.loads(str(made["synthetic"]))["synthetic"] is True
+    generate(bundle, tmp_path / "more", count=3, seed=3)  # a bundle is a run folder
+    with pytest.raises(FolderError, match="not empty"):
+        export(run, bundle)
+
+
+@pytest.mark.slow
+def test_a_bundle_feeds_keras(trained: Trained, tmp_path: Path) -> None:
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    export(trained("model.kind=mlp", labels=LABELS), tmp_path / "bundle")
+    code = ("import keras, keras_data as k; d = k.SyntheticImages(batch=4, batches=2); "
+            "a, b = d[0], d[1]; assert a[0].shape == (4, 16, 16, 1) and 0 <= a[0].min() <= a[0].max() <= 1; "
+            "assert (a[0] != b[0]).any(); d.on_epoch_end(); assert (d[0][0] != a[0]).any(); "
+            "m = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2, activation='softmax')]); "
+            "m.compile('adam', 'sparse_categorical_crossentropy'); h = m.fit(d, epochs=2, verbose=0); "
+            "assert h.history['loss'][0] > 0")
+    variables = {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "bundle", capture_output=True, text=True,
+                          env=variables, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [
+    ("model.kind=dcgan", "model.width=8"), ("model.kind=r3gan", "task.loss=relativistic"), ("model.kind=progressive",),
+    ("model.kind=style",), ("task.kind=autoencode", "model.kind=vae"),
+])
+def test_every_network_of_noise(overrides: tuple[str, ...], trained: Trained, tmp_path: Path) -> None:
+    assert export(trained(*overrides), tmp_path / "bundle")["check"]["largest_difference"] < 1e-4
+
+
+@pytest.mark.slow
+def test_volumes(trained: Trained, tmp_path: Path) -> None:
+    document = export(trained("model.width=8", size=(8, 16, 16)), tmp_path / "bundle")
+    assert document["output"]["shape"] == ["n", 1, 8, 16, 16]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [
+    ("task.kind=restore",), ("task.kind=translate", "task.inputs=[a]", "task.outputs=[b]"),
+])
+def test_networks_that_take_images(overrides: tuple[str, ...], trained: Trained, tmp_path: Path) -> None:
+    channels = ("a", "b") if "task.inputs=[a]" in overrides else ("grey",)
+    document = export(trained(*overrides, channels=channels), tmp_path / "bundle")
+    assert document["kind"] == "image" and document["check"]["largest_difference"] < 1e-3
+    assert not (tmp_path / "bundle" / "sample.py").exists()
+
+
+def test_noise_that_the_network_draws_is_refused(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"model\.noise=false"):
+        export(trained("model.kind=style", "model.noise=true", "model.width=8"), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
