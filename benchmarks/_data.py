@@ -14,12 +14,17 @@ from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Row
 from radsynth.image import ImageSpec
 
 
-def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], patients: Sequence[str] = ()) -> Path:
-    """A prepared folder of 8-bit images (n, 1, *space); patients: of all of them, else each is its own."""
-    images = np.concatenate([train, test])
+def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], patients: Sequence[str] = (), *,
+             validation: NDArray[np.uint8] | None = None) -> Path:
+    """A prepared folder of 8-bit images (n, 1, *space), in the order training, test, validation.
+
+    patients: of all of them, else each is its own
+    """
+    parts = {"train": train, "test": test, "validation": train[:0] if validation is None else validation}
+    images = np.concatenate(list(parts.values()))
     (folder / "shards").mkdir(parents=True)
     np.save(folder / "shards" / "00000.images.npy", images)
-    splits = ["train"] * len(train) + ["test"] * len(test)
+    splits = [split for split, part in parts.items() for _ in part]
     names = patients or [str(i) for i in range(len(images))]
     rows = [Row(split=split, label=-1, patient=name, shard=0, row=i, low=0, high=255)
             for i, (split, name) in enumerate(zip(splits, names, strict=True))]
@@ -27,7 +32,7 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], pa
         table = csv.DictWriter(file, ROW_FIELDS)
         table.writeheader()
         table.writerows(vars(row) for row in rows)
-    counts = {"train": len(train), "test": len(test)}
+    counts = {split: len(part) for split, part in parts.items()}
     people = {split: len({row.patient for row in rows if row.split == split}) for split in counts}
     manifest = Manifest(spec=ImageSpec(size=tuple(images.shape[2:])), counts=counts, patients=people,
                         intensity=IntensityMap(method="bits", low=0, high=255, levels=255), shard_size=len(images),

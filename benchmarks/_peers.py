@@ -1,23 +1,49 @@
 """Peers in plain PyTorch, written from their papers in their published settings, as a user would run them.
 
-Each trains in fp32 in the default memory layout on images (n, 1, h, w) in [-1, 1] for a number of seconds, and returns
-a function from a number of images to samples, with the images seen.
+Each works in fp32 in the default memory layout on images (n, 1, h, w) in [-1, 1]: `step` trains once and returns how
+many real images it has shown, `sample` makes images. See also _stylegan2.py and _r3gan.py.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-Sampler = Callable[[int], Tensor]
+
+@dataclass(frozen=True)
+class Peer:
+    """A training that can be stopped after any step. `sampled` is the network that makes images."""
+
+    step: Callable[[], int]
+    sampled: nn.Module
+    latent: tuple[int, ...]
+
+    @torch.no_grad()
+    def sample(self, count: int) -> Tensor:
+        noise = torch.randn(count, *self.latent, generator=torch.Generator().manual_seed(1))
+        training = self.sampled.training
+        self.sampled.eval()
+        made = torch.cat([self.sampled(part) for part in noise.split(100)])
+        self.sampled.train(training)
+        return made
 
 
-def mlp_gan(images: Tensor, seconds: float) -> tuple[Sampler, int]:
+def update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def some(images: Tensor, batch: int) -> Tensor:
+    return images[torch.randint(0, len(images), (batch,))]
+
+
+def mlp_gan(images: Tensor) -> Peer:
     """The survey's example, repaired: multilayer perceptrons, cross-entropy, Adam 2e-4, batch 64, latent 100."""
     pixels, shape = images[0].numel(), images.shape[1:]
     layers: list[nn.Module] = []
@@ -28,38 +54,33 @@ def mlp_gan(images: Tensor, seconds: float) -> tuple[Sampler, int]:
         nn.Flatten(), nn.Linear(pixels, 512), nn.LeakyReLU(0.2), nn.Linear(512, 256), nn.LeakyReLU(0.2),
         nn.Linear(256, 1),
     )  # fmt: skip
-    return _train(generator, discriminator, images, seconds, batch=64, rate=2e-4, latent=(100,))
+    return _cross_entropy_game(generator, discriminator, images, batch=64, latent=(100,))
 
 
-def dcgan(images: Tensor, seconds: float) -> tuple[Sampler, int]:
+def dcgan(images: Tensor) -> Peer:
     """DCGAN (Radford et al. 2016): 64 base channels, batch normalisation, cross-entropy, Adam 2e-4 (0.5), batch 128."""
     generator, discriminator = _dcgan_networks(images.shape[-1], norm=True)
-    return _train(generator, discriminator, images, seconds, batch=128, rate=2e-4, latent=(100, 1, 1))
+    return _cross_entropy_game(generator, discriminator, images, batch=128, latent=(100, 1, 1))
 
 
-def wgan_gp(images: Tensor, seconds: float) -> tuple[Sampler, int]:
+def wgan_gp(images: Tensor) -> Peer:
     """WGAN-GP (Gulrajani et al. 2017): DCGAN without critic normalisation, 5 critic steps, Adam 1e-4 (0, 0.9)."""
     generator, critic = _dcgan_networks(images.shape[-1], norm=False)
     optimisers = [torch.optim.Adam(net.parameters(), 1e-4, (0.0, 0.9)) for net in (generator, critic)]
-    seen, start = 0, time.monotonic()
-    while time.monotonic() - start < seconds:
+
+    def step() -> int:
         for _ in range(5):
-            real = images[torch.randint(0, len(images), (64,))]
+            real = some(images, 64)
             with torch.no_grad():
                 fake = generator(torch.randn(64, 100, 1, 1))
             mixed = torch.lerp(fake, real, torch.rand(64, 1, 1, 1)).requires_grad_()
             (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
             penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-            loss = critic(fake).mean() - critic(real).mean() + 10 * penalty
-            optimisers[1].zero_grad()
-            loss.backward()
-            optimisers[1].step()
-            seen += 64
-        loss = -critic(generator(torch.randn(64, 100, 1, 1))).mean()
-        optimisers[0].zero_grad()
-        loss.backward()
-        optimisers[0].step()
-    return _sampler(generator, (100, 1, 1)), seen
+            update(optimisers[1], critic(fake).mean() - critic(real).mean() + 10 * penalty)
+        update(optimisers[0], -critic(generator(torch.randn(64, 100, 1, 1))).mean())
+        return 5 * 64
+
+    return Peer(step, generator, (100, 1, 1))
 
 
 def _dcgan_networks(size: int, *, norm: bool) -> tuple[nn.Sequential, nn.Sequential]:
@@ -83,30 +104,16 @@ def _dcgan_networks(size: int, *, norm: bool) -> tuple[nn.Sequential, nn.Sequent
     return generator, discriminator
 
 
-def _train(generator: nn.Module, discriminator: nn.Module, images: Tensor, seconds: float, *, batch: int, rate: float,
-           latent: tuple[int, ...]) -> tuple[Sampler, int]:
-    optimisers = [torch.optim.Adam(net.parameters(), rate, (0.5, 0.999)) for net in (generator, discriminator)]
-    ones, zeros, seen, start = torch.ones(batch, 1), torch.zeros(batch, 1), 0, time.monotonic()
-    while time.monotonic() - start < seconds:
-        real = images[torch.randint(0, len(images), (batch,))]
+def _cross_entropy_game(generator: nn.Module, discriminator: nn.Module, images: Tensor, *, batch: int,
+                        latent: tuple[int, ...]) -> Peer:
+    optimisers = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, discriminator)]
+    ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
+
+    def step() -> int:
         fake = generator(torch.randn(batch, *latent))
-        loss = cross_entropy(discriminator(real), ones) + cross_entropy(discriminator(fake.detach()), zeros)
-        optimisers[1].zero_grad()
-        loss.backward()
-        optimisers[1].step()
-        loss = cross_entropy(discriminator(fake), ones)
-        optimisers[0].zero_grad()
-        loss.backward()
-        optimisers[0].step()
-        seen += batch
-    return _sampler(generator, latent), seen
+        real_loss = cross_entropy(discriminator(some(images, batch)), ones)
+        update(optimisers[1], real_loss + cross_entropy(discriminator(fake.detach()), zeros))
+        update(optimisers[0], cross_entropy(discriminator(fake), ones))
+        return batch
 
-
-def _sampler(generator: nn.Module, latent: tuple[int, ...]) -> Sampler:
-    @torch.no_grad()
-    def sample(count: int) -> Tensor:
-        generator.eval()
-        noise = torch.randn(count, *latent, generator=torch.Generator().manual_seed(1))
-        return torch.cat([generator(part) for part in noise.split(100)])
-
-    return sample
+    return Peer(step, generator, latent)

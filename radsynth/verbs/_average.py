@@ -33,10 +33,9 @@ class Average:
         mine: list[Tensor] = list(self.network.parameters())
         new: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(mine, new, weight)
-        for kept, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
-            kept.copy_(buffer)
-
-
+        kept, buffers = list(self.network.buffers()), list(network.buffers())
+        if buffers:
+            torch._foreach_copy_(kept, buffers)
 
 
 @torch.no_grad()
