@@ -50,9 +50,9 @@ class Doubling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # One product with a constant matrix: summing shifted copies takes twice as long on small grids.
-        dimensions = self.weight.ndim - 2
-        weight = self.weight.flatten(2) @ _widening(dimensions).to(self.weight)
-        weight = weight.unflatten(2, [4] * dimensions)
+        inputs, outputs, *sides = self.weight.shape
+        weight = self.weight.flatten(2) @ _widening(len(sides)).to(self.weight)
+        weight = weight.view(inputs, outputs, *[4] * len(sides))
         transpose = functional.conv_transpose2d if x.ndim == 4 else functional.conv_transpose3d
         return transpose(x, weight, stride=2, padding=1)
 
