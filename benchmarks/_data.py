@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Row
-from radsynth.image import ImageSpec
+from radsynth.image import GREY, ImageSpec
 
 
 def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], patients: Sequence[str] = (), *,
-             validation: NDArray[np.uint8] | None = None) -> Path:
-    """A prepared folder of 8-bit images (n, 1, *space), in the order training, test, validation.
+             validation: NDArray[np.uint8] | None = None, channels: tuple[str, ...] = GREY) -> Path:
+    """A prepared folder of 8-bit images (n, channels, *space), in the order training, test, validation.
 
     patients: of all of them, else each is its own
     """
@@ -34,7 +34,8 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], pa
         table.writerows(vars(row) for row in rows)
     counts = {split: len(part) for split, part in parts.items()}
     people = {split: len({row.patient for row in rows if row.split == split}) for split in counts}
-    manifest = Manifest(spec=ImageSpec(size=tuple(images.shape[2:])), counts=counts, patients=people,
+    spec = ImageSpec(size=tuple(images.shape[2:]), channels=channels)
+    manifest = Manifest(spec=spec, counts=counts, patients=people,
                         intensity=IntensityMap(method="bits", low=0, high=255, levels=255), shard_size=len(images),
                         source_hash="benchmark", data_hash="benchmark")
     (folder / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")

@@ -19,6 +19,7 @@ from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
+from radsynth.verbs._anatomy import read_anatomy
 from radsynth.verbs._doubts import doubts
 from radsynth.verbs._fit import Fit, resample
 from radsynth.verbs._shards import SAMPLE
@@ -98,6 +99,7 @@ class Applier:
             raise SettingsError(f"target={target!r}: the run does not know it; {allowed}.")
         self.target = target or (targets[0] if targets else "")
         self.resample = resample
+        self.anatomy = read_anatomy(self.run, self.task, Applier)
 
     def check(self, image: Image) -> None:
         """RejectedFile for an image that the run was not trained for, with what was expected."""
@@ -164,7 +166,8 @@ class Applier:
             given = self.given(view, part)
             made = self.network_of(given, self.target)
             first = part.start or 0
-            for name, values in doubts(self.task, self.network_of, given, made, self.target, first).items():
+            for name, values in doubts(self.task, self.network_of, given, made, self.target, self.anatomy,
+                                       first).items():
                 doubtful.setdefault(name, []).append(values)
             made = made if view.back is None else regridded(made, view.back)
             pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)

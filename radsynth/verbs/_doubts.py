@@ -1,13 +1,14 @@
-"""Whether the result of a task from image to image can be doubted: three numbers that need no truth.
+"""Whether the result of a task from image to image can be doubted: four numbers that need no truth.
 
 Networks of this kind can invent and remove findings (Cohen, Luck and Honari 2018). A number is the 99th percentile over
-the pixels, so that damage in a small place counts. What is usual is known from held-out images (`limits`).
+the pixels, so that damage in a small place counts; of anatomy, the share of labels that differ (`_anatomy`). What is
+usual is known from held-out images (`limits`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from radsynth.arrays import Batch
 from radsynth.tasks import ImageTask
 from radsynth.tasks._degrade import average_down
+from radsynth.verbs._anatomy import Anatomy
 
 Images = NDArray[np.float32]
-NAMES = ("inconsistency", "edges", "uncertainty")
+NAMES = ("inconsistency", "edges", "uncertainty", "anatomy")
 NOISE = 0.04
 """Standard deviation of the test-time noise: 2 % of the range from -1 to 1."""
 
@@ -29,14 +31,24 @@ USUAL = 99.0
 
 
 def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
-           first: int = 0) -> dict[str, NDArray[np.float64]]:
-    """Each of NAMES for n images, in percent of the range; NaN where a task has no such check.
+           anatomy: Anatomy | None = None, first: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Each of NAMES for n images, in percent of the range, of anatomy in percent of the labelled pixels; NaN where a
+    task has no such check or the run no segmenters.
 
     network: given images and a target to results; given: (n, inputs, *space / finer); made: (n, outputs, *space)
     first: the number of the first image, by which its noise is drawn
     """
-    found = {"inconsistency": _percent(_inconsistency(task, network, given, made, target)),
-             "edges": _percent(_edge_changes(made, task.enlarge(torch.from_numpy(given)).numpy()))}
+    found = {name: _percent(values) for name, values in doubt_maps(task, network, given, made, target, first)}
+    found["anatomy"] = np.full(len(given), np.nan) if anatomy is None else (
+        anatomy.differences(task.enlarge(torch.from_numpy(given)).numpy(), made)[1])
+    return found
+
+
+def doubt_maps(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
+               first: int = 0) -> Iterator[tuple[str, Images]]:
+    """Where each of NAMES but anatomy comes from, one by one: (n, c, *space) differences of network values."""
+    yield "inconsistency", _inconsistency(task, network, given, made, target)
+    yield "edges", _edge_changes(made, task.enlarge(torch.from_numpy(given)).numpy())
     change = np.zeros_like(made)
     for sign in (1, -1):
         near: Images = Batch(images=torch.from_numpy(given), seed=0, items=tuple(range(first, first + len(given)))
@@ -46,7 +58,8 @@ def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Ima
         result = network(near, target)
         result -= made
         change += np.abs(result, out=result)
-    return found | {"uncertainty": _percent(change) / 2}
+    change /= 2
+    yield "uncertainty", change
 
 
 def _inconsistency(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,19 +15,23 @@ from numpy.typing import NDArray
 from radsynth.arrays import Batch, Prepared
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
-from radsynth.metrics._paired import NUMBERS, Images, PairNumber, over_patients
+from radsynth.metrics._paired import NUMBERS, Images, PairNumber
 from radsynth.progress import track
 from radsynth.tasks import PairedTask
 from radsynth.verbs._applier import Applier
 from radsynth.verbs._baselines import Method, baselines
 from radsynth.verbs._doubts import doubts, limits
+from radsynth.verbs._found import OWN, Found, number_of
+from radsynth.verbs._label_baselines import Labels
+from radsynth.verbs._label_numbers import label_numbers
+from radsynth.verbs._overlays import columns, most_doubtful, overlays
 
 CHUNK = 16
 FITTED = 200
 """Training images that baselines are fitted on."""
 
 SHOWN = 12
-OWN = "this run"
+TRUE = "the true images"
 
 
 def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
@@ -49,32 +54,69 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     fitted = _spread(prepared.indices("train"), FITTED)
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
-    values: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in methods}
-    pictures: list[NDArray[np.float32]] = []
-    doubtful: dict[str, list[NDArray[np.float64]]] = {}
-    for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
-        given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
-        made = {name: np.clip(method(given), -1, 1) for name, method in methods.items()}
-        for name, found in doubts(task, applier.network_of, given, made[OWN], applier.target).items():
-            doubtful.setdefault(name, []).append(found)
-        for name, results in made.items():
-            values[name].append([number.measure(results, truths) for number in NUMBERS])
-        if len(pictures) * CHUNK < SHOWN:
-            shown = task.enlarge(torch.from_numpy(given)).numpy()
-            pictures.append(_picture([shown, *made.values(), truths]))
+    measured = _measure(applier, methods, prepared, rows, seed)
     patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
-    table = {name: np.concatenate(parts, axis=1) for name, parts in values.items()}
-    usual = limits({name: np.concatenate(parts) for name, parts in doubtful.items()})
-    document = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
+    usual = limits(measured.doubts)
+    numbers = _found(measured.values, prepared)
+    if measured.labels:
+        numbers += _segmented(measured.labels, prepared.stored(rows, "masks"), prepared)
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
         "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
         "columns": ["given", *methods, "truth"],
-        "numbers": [_number(number, k, table, patients, prepared, repetitions, seed)
-                    for k, number in enumerate(NUMBERS) if np.isfinite(table[OWN][k]).all()],
+        "numbers": [number_of(found, patients, repetitions, seed) for found in numbers],
     }}
     if out is not None:
-        _write(Path(out), document, np.concatenate(pictures)[:SHOWN])
+        given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0] for k in most_doubtful(measured.doubts, usual)]
+        document["doubts"] = _write_doubtful(Path(out), applier, given, usual)
+        _write(Path(out), document, measured.pictures)
     return document
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """What was measured of n images. values: (numbers, n) of every method; doubts: (n,) of every check; labels:
+    (n, *space) that a segmenter finds in every method's results and in the true images, {} without one; pictures:
+    (few, columns, *space)."""
+
+    values: dict[str, NDArray[np.float64]]
+    doubts: dict[str, NDArray[np.float64]]
+    labels: dict[str, Labels]
+    pictures: Images
+
+
+def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, rows: NDArray[np.int64], seed: int,
+             ) -> Measured:
+    """Measure every method on the images `rows`, a few at a time."""
+    task = cast(PairedTask, applier.task)
+    values: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in methods}
+    doubtful: dict[str, list[NDArray[np.float64]]] = {}
+    labels: dict[str, list[Labels]] = {}
+    pictures: list[Images] = []
+    for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
+        given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
+        made = {name: np.clip(method(given), -1, 1) for name, method in methods.items()}
+        for name, found in doubts(task, applier.network_of, given, made[OWN], applier.target, applier.anatomy).items():
+            doubtful.setdefault(name, []).append(found)
+        for name, results in made.items():
+            values[name].append([number.measure(results, truths) for number in NUMBERS])
+        if applier.anatomy:
+            for name, results in {**made, TRUE: truths}.items():
+                labels.setdefault(name, []).append(applier.anatomy.labels(results))
+        if len(pictures) * CHUNK < SHOWN:
+            shown = task.enlarge(torch.from_numpy(given)).numpy()
+            pictures.append(_picture([shown, *made.values(), truths]))
+    return Measured(values={name: np.concatenate(parts, axis=1) for name, parts in values.items()},
+                    doubts={name: np.concatenate(parts) for name, parts in doubtful.items()},
+                    labels={name: np.concatenate(parts) for name, parts in labels.items()},
+                    pictures=np.concatenate(pictures)[:SHOWN])
+
+
+def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dict[str, float]) -> dict[str, Any]:
+    """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them."""
+    found = [overlays(applier, one, usual) for one in given]
+    _save(out / "pictures" / "doubts.npy", np.stack([picture for picture, _ in found]))
+    return {"columns": columns(usual), "flags": [flagged for _, flagged in found]}
 
 
 def _rows(prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
@@ -116,27 +158,33 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
                                np.clip(made, -1, 1), intensity=prepared.intensity, units=prepared.spec.units,
                                virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
                                settings=Settings(seed=seed), out=out)
-    document["limits"] = limits(doubts(applier.task, applier.network_of, start, made, applier.target))
+    doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
+    document["limits"] = usual = limits(doubtful)
     if out is not None:
+        worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
+        document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)
         write_atomically(out / "results.json", json.dumps(document, indent=1))
     return document
 
 
-def _number(number: PairNumber, k: int, table: dict[str, NDArray[np.float64]], patients: NDArray[np.int64],
-            prepared: Prepared, repetitions: int, seed: int) -> dict[str, Any]:
-    """One number of all methods: value with interval, and by how much this run is better, pair by pair."""
-    scale, unit = _unit(number, prepared)
-    sign = 1 if number.better == "higher" else -1
-    methods = []
-    for name, values in table.items():
-        own = over_patients(values[k] * scale, patients, repetitions, seed)
-        line: dict[str, Any] = {"method": name, "value": own.value, "low": own.low, "high": own.high}
-        if name != OWN:
-            gain = over_patients(sign * scale * (table[OWN][k] - values[k]), patients, repetitions, seed)
-            line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}
-        methods.append(line)
-    return {"name": number.name, "title": number.title, "unit": unit, "better": number.better,
-            "meaning": number.meaning, "methods": methods}
+def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Found]:
+    """The numbers of pairs, in the units of the data; table: (numbers, images) of every method."""
+    found = []
+    for k, number in enumerate(NUMBERS):
+        if not np.isfinite(table[OWN][k]).all():
+            continue
+        scale, unit = _unit(number, prepared)
+        own = {name: values[k] * scale for name, values in table.items()}
+        found.append(Found(name=number.name, title=number.title, unit=unit, better=number.better, values=own,
+                           meaning=number.meaning))
+    return found
+
+
+def _segmented(labels: dict[str, Labels], truths: Labels, prepared: Prepared) -> list[Found]:
+    """How well a segmenter finds the true labels in the results, and in the true images."""
+    found = label_numbers(labels, truths, prepared.spec.mask_classes, prepared.spec.spacing)
+    return [replace(one, name=f"segmented_{one.name}", title=f"A segmenter on the result: {one.title}")
+            for one in found]
 
 
 def _unit(number: PairNumber, prepared: Prepared) -> tuple[float, str]:
@@ -156,8 +204,12 @@ def _picture(columns: list[Images]) -> NDArray[np.float32]:
 
 def _write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
     """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8), allow_pickle=False)
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "pictures" / "pairs.npy", buffer.getvalue())
+    _save(out / "pictures" / "pairs.npy", np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8))
     write_atomically(out / "results.json", json.dumps(document, indent=1))
+
+
+def _save(path: Path, pictures: NDArray[np.uint8]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, pictures, allow_pickle=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +14,14 @@ from numpy.typing import NDArray
 from radsynth.arrays import Batch, Prepared
 from radsynth.errors import DataError, MissingExtra
 from radsynth.losses.alignment import local_correlation
-from radsynth.metrics import Better
-from radsynth.metrics._paired import over_patients
 from radsynth.metrics._registration import folding, label_overlap, target_registration_error
 from radsynth.progress import track
 from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
 from radsynth.verbs import _itk_registration as itk
-from radsynth.verbs._paired import OWN, _rows, _write
+from radsynth.verbs._found import OWN, Found, number_of
+from radsynth.verbs._paired import _rows, _write
 from radsynth.verbs.generate import Sampler
 
 Array = NDArray[np.float32]
@@ -38,19 +36,6 @@ NOISE = 0.04
 """Standard deviation of the noise that images get after a known warp: 2 % of the range from -1 to 1."""
 FOREGROUND = -0.8
 """Where there are no masks, pixels brighter than a tenth of the range are landmarks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """One number of every method, (pairs,) each; the first method is this run. compared: whether less or more wins."""
-
-    name: str
-    title: str
-    unit: str
-    better: Better
-    meaning: str
-    values: dict[str, NDArray[np.float64]]
-    compared: bool = True
 
 
 def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500,
@@ -88,7 +73,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
         "columns": ["moving", "fixed", "warped by this run", "warped chequered with fixed",
                     *(f"difference, {name}" for name in fields)],
-        "numbers": [_number(found, patients, repetitions, seed) for found in numbers]}}
+        "numbers": [number_of(found, patients, repetitions, seed) for found in numbers]}}
     if out is not None:
         _write(Path(out), document, _pictures(task, fields, moving, fixed))
     return document
@@ -187,24 +172,6 @@ def _seconds(seconds: dict[str, NDArray[np.float64]]) -> Found:
     values = {name: 1000 * took for name, took in seconds.items() if name != NOTHING}
     return Found(name="time", title="Time for a pair", unit="ms", better="lower", values=values,
                  meaning="How long one registration takes on this machine, without reading and writing files.")
-
-
-def _number(found: Found, patients: NDArray[np.int64], repetitions: int, seed: int) -> dict[str, Any]:
-    """One number of all methods with intervals over patients, and by how much this run is better, pair by pair."""
-    sign, methods = 1 if found.better == "higher" else -1, []
-    for name, values in found.values.items():
-        usable = np.isfinite(values)
-        if not usable.any():
-            continue
-        own = over_patients(values[usable], patients[usable], repetitions, seed)
-        line: dict[str, Any] = {"method": name, "value": own.value, "low": own.low, "high": own.high}
-        if name != OWN and found.compared:
-            better = sign * (found.values[OWN] - values)[usable]
-            gain = over_patients(better, patients[usable], repetitions, seed)
-            line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}
-        methods.append(line)
-    return {"name": found.name, "title": found.title, "unit": found.unit, "better": found.better,
-            "meaning": found.meaning, "methods": methods}
 
 
 def _refused(methods: dict[str, Method]) -> list[dict[str, str]]:

@@ -50,6 +50,16 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     return {**found, "rows": rows, "picture": picture}
 
 
+def doubts(files: RunFiles) -> dict[str, Any] | None:
+    """The most doubtful results with what speaks against them, for a task from image to image; None for others."""
+    found, array = files.get("results.json").get("doubts"), files.array("doubts")
+    if not found or array is None:
+        return None
+    rows = [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
+            for k, flags in enumerate(found["flags"])]
+    return {"columns": found["columns"], "rows": rows}
+
+
 def _method(line: dict[str, Any], unit: str) -> dict[str, Any]:
     gain = line.get("gain")
     verdict = "" if gain is None else "beaten" if gain["low"] > 0 else "better" if gain["high"] < 0 else "equal"

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
-from radsynth.metrics._overlap import dice, hausdorff_95
 from radsynth.progress import track
 from radsynth.verbs._doubts import limits
+from radsynth.verbs._found import OWN, number_of
 from radsynth.verbs._label_baselines import Labels, Method, label_baselines
-from radsynth.verbs._paired import CHUNK, FITTED, OWN, SHOWN, _rows, _spread, _write
-from radsynth.verbs._registration import Found, _number
+from radsynth.verbs._label_numbers import label_numbers
+from radsynth.verbs._paired import CHUNK, FITTED, SHOWN, _rows, _spread, _write
 from radsynth.verbs._segmenter import DOUBT, Segmenter, unsteadiness
 
 Images = NDArray[np.float32]
@@ -48,51 +48,17 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     results = {name: np.concatenate(parts) for name, parts in made.items()}
     truths = prepared.stored(rows, "masks")
     patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
-    numbers = _numbers(results, truths, prepared)
+    numbers = label_numbers(results, truths, prepared.spec.mask_classes, prepared.spec.spacing)
     document: dict[str, Any] = {
         "version": 1, "measurements": [], "refused": [], "limits": limits({DOUBT: np.concatenate(unsteady)}),
         "pairs": {
             "task": segmenter.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
             "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
             "columns": ["given", *methods, "truth"],
-            "numbers": [_number(found, patients, repetitions, seed) for found in numbers]}}
+            "numbers": [number_of(found, patients, repetitions, seed) for found in numbers]}}
     if out is not None:
         _write(Path(out), document, _pictures(prepared, rows[:SHOWN], results, truths))
     return document
-
-
-def _numbers(results: dict[str, Labels], truths: Labels, prepared: Prepared) -> list[Found]:
-    """Every number of every label that the truth has anywhere, an image each, NaN where it does not count."""
-    spacing = prepared.spec.spacing
-    values = [value for value in range(1, prepared.spec.mask_classes) if (truths == value).any()]
-    there = np.stack([_has(truths, value) for value in values], axis=1) if values else np.zeros((len(truths), 0), bool)
-    overlaps = {name: np.where(there, dice(made, truths, values), np.nan) for name, made in results.items()}
-    far = {name: np.where(there, hausdorff_95(made, truths, values, spacing), np.nan)
-           for name, made in results.items()}
-    found = []
-    for k, value in enumerate(values):
-        found.append(Found(
-            name=f"dice_{value}", title=f"Overlap of label {value} (Dice)", unit="", better="higher",
-            values={name: table[:, k] for name, table in overlaps.items()},
-            meaning="How well the label covers the true one, in the images that have it; 1 is the same place."))
-        found.append(Found(
-            name=f"hausdorff_95_{value}", title=f"Distance of borders of label {value} (Hausdorff, 95 %)",
-            unit="mm" if spacing else "pixels", better="lower",
-            values={name: table[:, k] for name, table in far.items()},
-            meaning="How far apart the borders are where they are far apart; a label that is not found counts as the "
-                    "image's diagonal."))
-        if not there[:, k].all():
-            invented = {name: np.where(there[:, k], np.nan, 100.0 * _has(made, value))
-                        for name, made in results.items()}
-            found.append(Found(
-                name=f"invented_{value}", title=f"Label {value} where there is none", unit="% of the images",
-                better="lower", values=invented, meaning="How often images without the label are given some of it."))
-    return found
-
-
-def _has(labels: Labels, value: int) -> NDArray[np.bool_]:
-    """(n,) whether an image has a label."""
-    return np.asarray((labels == value).any(tuple(range(1, labels.ndim))))
 
 
 def _pictures(prepared: Prepared, rows: NDArray[np.int64], results: dict[str, Labels], truths: Labels) -> Images:

@@ -56,6 +56,9 @@ class Settings:
     """Measure every class by itself too, where images have classes and there are enough of each."""
     inception: Path | None = None
     """File of the original Inception weights (pt_inception-2015-12-05-6726825d.pth), for FID; 2-D images only."""
+    anatomy: float = Field(default=0.2, ge=0, le=1)
+    """For tasks from image to image whose data has masks: share of the training's budget, on top of it, in which
+    segmenters are learned that look for the same anatomy in what is given and in what is made; 0: none."""
     seed: int = Field(default=0, ge=0)
     """Seed of the draws of images and half-samples."""
 

@@ -27,7 +27,7 @@ from radsynth.verbs._scorecard import scorecard
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
     "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files)),
     "facts": words.facts, "use": words.use, "limits": words.limits,
-    "pairs": images.pairs, "sheets": images.sheets, "walks": images.walks,
+    "pairs": images.pairs, "doubts": images.doubts, "sheets": images.sheets, "walks": images.walks,
     "criteria": numbers.criteria, "context": numbers.context, "classes": numbers.classes,
     "histogram": numbers.histogram, "usefulness": evidence.usefulness, "audit": evidence.audit,
     "copies": evidence.copies, "course": training.course, "data": done.data, "rejected": done.rejected,
@@ -35,9 +35,10 @@ PARTS: dict[str, Callable[[RunFiles], Any]] = {
 }
 """What the templates are filled with, by name."""
 SECTIONS = {
-    "minute": "In one minute", "pairs": "Results against the truth", "images": "Images", "scorecard": "Scorecard",
-    "usefulness": "Usefulness", "privacy": "Privacy", "control": "What it has learned", "intensities": "Intensities",
-    "training": "Training", "source": "Source", "done": "What was done", "limits": "Limits",
+    "minute": "In one minute", "pairs": "Results against the truth", "doubts": "Doubts", "images": "Images",
+    "scorecard": "Scorecard", "usefulness": "Usefulness", "privacy": "Privacy", "control": "What it has learned",
+    "intensities": "Intensities", "training": "Training", "source": "Source", "done": "What was done",
+    "limits": "Limits",
 }
 """The page's sections in their order: the template's name, which is the anchor too, and the entry in the contents."""
 ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "privacy", "intensities")
@@ -84,6 +85,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
     left_out = set(ONLY_SYNTHESIS) if document["pairs"] else {"pairs"}
     left_out |= set() if document["walks"] else {"control"}
+    left_out |= set() if document["doubts"] else {"doubts"}
     document["sections"] = {name: title for name, title in SECTIONS.items() if name not in left_out}
     return document
 

@@ -17,6 +17,7 @@ from radsynth.plan import Choice, document, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 from radsynth.tasks import paints, registers, segments, takes_images
+from radsynth.verbs._anatomy import learn_anatomy
 from radsynth.verbs._paired import evaluate_pairs
 from radsynth.verbs._registration import evaluate_registration
 from radsynth.verbs._segmentation import evaluate_segmentation
@@ -69,6 +70,8 @@ def run(
     task = Sampler(out).task
     if (takes_images(task) and not paints(task)) or registers(task):
         options = settings.section("evaluate", EvaluateSettings)
+        if takes_images(task) and not segments(task):
+            learn_anatomy(out, prepared, task, settings, options.anatomy)
         measure = (evaluate_registration if registers(task) else evaluate_segmentation if segments(task)
                    else evaluate_pairs)
         results = measure(out, prepared, out=out, images=min(options.images, 500),

@@ -1,0 +1,82 @@
+"""Anatomy as a check of results from image to image: segmenters, learned from the same training images and their masks,
+look at what was given and at what was made, and must find the same.
+
+Translation can invent and remove lesions without a trace in the intensities (Cohen, Luck and Honari 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.plan import document, recipe
+from radsynth.settings import Resolved, resolve
+from radsynth.tasks import ImageTask
+from radsynth.verbs.train import Settings as TrainSettings
+from radsynth.verbs.train import train
+
+Images = NDArray[np.float32]
+FOLDER = "anatomy"
+THIN = 1
+"""Regions where labels differ that disappear when this many pixels are taken off all around are borders."""
+
+
+class Sees(Protocol):
+    """A trained segmentation (an `Applier` of one)."""
+
+    def network_of(self, stack: Images, target: str) -> Images:
+        """Network values (n, channels, *space) to labels (n, 1, *space)."""
+
+
+class Anatomy:
+    """The segmenters of a run: `given` of what it takes, `made` of what it makes; the same one if those are alike."""
+
+    def __init__(self, given: Sees, made: Sees) -> None:
+        self.given, self.made = given, made
+
+    def labels(self, made: Images) -> NDArray[np.uint8]:
+        """The label maps (n, *space) of results (n, outputs, *space)."""
+        return self.made.network_of(made, "")[:, 0].astype(np.uint8)
+
+    def differences(self, given: Images, made: Images) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Where (n, *space) labels of what was given and of what was made differ, both on the result's grid, borders
+        left aside; and how much that is (n,), in percent of the pixels that have a label."""
+        from scipy.ndimage import binary_opening
+
+        before, after = self.given.network_of(given, "")[:, 0], self.labels(made)
+        cube, axes = np.ones((2 * THIN + 1,) * (before.ndim - 1), bool), tuple(range(1, before.ndim))
+        places = np.stack([binary_opening(one != other, cube) for one, other in zip(before, after, strict=True)])
+        labelled = np.maximum(((before > 0) | (after > 0)).sum(axes), 1)
+        return places, np.asarray(100 * places.sum(axes) / labelled, np.float64)
+
+
+def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Resolved, share: float) -> None:
+    """Train the segmenters into RUN/anatomy, each with a share of the run's budget; none without masks or a share."""
+    if not prepared.spec.mask_classes or not share:
+        return
+    budget = settings.section("train", TrainSettings)
+    given = {"seed": settings.seed, "train": {
+        "images": int(np.ceil(share * budget.images)), "seconds": share * budget.seconds, "previews": 0}}
+    for side, channels in _sides(task).items():
+        train(prepared.folder, Path(run) / FOLDER / side, settings=resolve(
+            document(recipe("unet")), {**given, "task": {"kind": "segment", "adversarial": 0.0,
+                                                         "inputs": list(channels)}}))
+
+
+def read_anatomy(run: Path, task: ImageTask, open: Callable[[Path], Sees]) -> Anatomy | None:
+    """The segmenters of a run, if it has any; open: what makes one of its run folder."""
+    folders = {side: Path(run) / FOLDER / side for side in _sides(task)}
+    if not all((folder / "generator.safetensors").is_file() for folder in folders.values()):
+        return None
+    found = {side: open(folder) for side, folder in folders.items()}
+    return Anatomy(found["given"], found.get("made", found["given"]))
+
+
+def _sides(task: ImageTask) -> dict[str, tuple[str, ...]]:
+    sides = {"given": task.inputs}
+    return sides if task.inputs == task.outputs else {**sides, "made": task.outputs}

@@ -1,0 +1,45 @@
+"""One number of several methods on the same images, this run's first, with intervals over patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.metrics import Better
+from radsynth.metrics._paired import over_patients
+
+OWN = "this run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One number of every method, (images,) each; the first method is this run. compared: whether less or more wins."""
+
+    name: str
+    title: str
+    unit: str
+    better: Better
+    meaning: str
+    values: dict[str, NDArray[np.float64]]
+    compared: bool = True
+
+
+def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed: int) -> dict[str, Any]:
+    """One number of all methods with intervals over patients, and by how much this run is better, pair by pair."""
+    sign, methods = 1 if found.better == "higher" else -1, []
+    for name, values in found.values.items():
+        usable = np.isfinite(values)
+        if not usable.any():
+            continue
+        own = over_patients(values[usable], patients[usable], repetitions, seed)
+        line: dict[str, Any] = {"method": name, "value": own.value, "low": own.low, "high": own.high}
+        if name != OWN and found.compared:
+            better = sign * (found.values[OWN] - values)[usable]
+            gain = over_patients(better, patients[usable], repetitions, seed)
+            line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}
+        methods.append(line)
+    return {"name": found.name, "title": found.title, "unit": found.unit, "better": found.better,
+            "meaning": found.meaning, "methods": methods}

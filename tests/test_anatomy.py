@@ -1,0 +1,134 @@
+"""The anatomy check: what segmenters find in what was given must be found in what was made, lesions above all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.image import Image
+from radsynth.io import Provenance, write
+from radsynth.settings import Resolved, resolve
+from radsynth.tasks import build
+from radsynth.verbs._anatomy import Anatomy, learn_anatomy, read_anatomy
+from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs.apply import apply
+from radsynth.verbs.report import report
+from radsynth.verbs.train import train
+
+Make = Callable[..., Path]
+SMALL = ("task.kind=translate", "task.adversarial=0", "model.width=8", "model.halvings=1", "train.batch=8",
+         "train.previews=1", "train.precision=32-true", "train.rate=0.003", "train.beta1=0.9")
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+SIDE = 24
+
+
+class Thresholds:
+    """Calls everything above 0 a lesion, everything above -0.5 a head."""
+
+    def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
+        return (stack[:, :1] > -0.5).astype(np.float32) + (stack[:, :1] > 0)
+
+
+def heads(n: int) -> NDArray[np.uint8]:
+    """Label maps (n, rows, columns): 1 a head, 2 a lesion in it, in every second one."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    masks = []
+    for k in range(n):
+        lesion = np.hypot(rows - rng.integers(8, 16), columns - rng.integers(8, 16)) < 3.5 * (k % 2)
+        masks.append((np.hypot(rows - 12, columns - 12) < 10) * (1 + lesion))
+    return np.stack(masks).astype(np.uint8)
+
+
+@pytest.fixture
+def make_heads(make_prepared: Make) -> Callable[..., Path]:
+    """Two registered channels of heads; `healed` leaves the lesions out of the second."""
+
+    def make(n: int = 64, healed: bool = False) -> Path:
+        folder = make_prepared(n, (SIDE, SIDE), channels=("t1", "flair"), mask_classes=3)
+        masks, rng = heads(n), np.random.default_rng(1)
+        shown = np.minimum(masks, 1) if healed else masks
+        images = np.stack([np.array([5, 120, 230])[masks], np.array([5, 80, 220])[shown]], axis=1)
+        np.save(folder / "shards" / "00000.images.npy", (images + rng.integers(0, 20, images.shape)).astype(np.uint8))
+        np.save(folder / "shards" / "00000.masks.npy", masks)
+        return folder
+
+    return make
+
+
+def test_differences_are_regions_not_borders() -> None:
+    before = (np.where(heads(2) == 2, 0.5, np.where(heads(2) == 1, -0.2, -1)))[:, None].astype(np.float32)
+    healed, moved = before.copy(), np.roll(before, 1, axis=3)
+    healed[before > 0] = -0.2
+    check = Anatomy(Thresholds(), Thresholds())
+    places, share = check.differences(before, healed)
+    assert share[0] == 0 and share[1] > 3, "the second one has a lesion"
+    assert (heads(2)[places] == 2).all()
+    assert check.differences(before, moved)[1].max() == 0, "a border that moves by a pixel is no region"
+    assert check.differences(before, before)[1].max() == 0
+
+
+def trained(data: Path, run: Path) -> Resolved:
+    settings = resolve(overrides=(*SMALL, "train.images=2400"))
+    train(data, run, settings=settings)
+    return settings
+
+
+def flagged(run: Path, scan: Path, out: Path) -> dict[str, str]:
+    apply(run, scan, out)
+    with (out / "samples.csv").open(encoding="utf-8", newline="") as file:
+        row, = csv.DictReader(file)
+    return row
+
+
+def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
+    make_heads: Callable[..., Path], make_prepared: Make, tmp_path: Path
+) -> None:
+    """One domain is robbed of its lesions: the network that learns from it heals everybody, and the check says so."""
+    real, honest = Prepared(make_heads()), tmp_path / "honest"
+    settings = trained(real.folder, honest)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), real.spec)
+    learn_anatomy(honest, real, task, settings, 0.9)
+    document = evaluate_pairs(honest, real, out=honest)
+    numbers = {number["name"]: {line["method"]: line["value"] for line in number["methods"]}
+               for number in document["pairs"]["numbers"]}
+    assert numbers["segmented_dice_2"]["the true images"] > 0.7, "the segmenter works, else nothing follows"
+    assert numbers["segmented_dice_2"]["this run"] > 0.6 and "segmented_hausdorff_95_2" in numbers
+    assert set(document["limits"]) == {"edges", "uncertainty", "anatomy"}
+    pictures = np.load(honest / "pictures" / "doubts.npy")
+    assert pictures.shape[1:] == (2 + len(document["limits"]), 3, SIDE, SIDE) and "Doubts" in report(honest).read_text()
+
+    shutil.rmtree(real.folder)
+    healer = tmp_path / "healer"
+    trained(make_heads(healed=True), healer)
+    shutil.copytree(honest / "anatomy", healer / "anatomy")  # segmenters of real images, and what is usual for those
+    (healer / "results.json").write_text(json.dumps({"limits": document["limits"]}))
+    assert read_anatomy(healer, task, lambda run: Thresholds()) is not None
+    scans = np.array([5, 120, 230], np.uint8)[heads(8)]
+    ill, found = [1, 3, 5], {}
+    for k in (*ill, 0, 2):
+        write(Image(pixels=scans[k][None] + np.uint8(10), channels=("t1",)), tmp_path / f"{k}.npz", provenance=FROM)
+        found[k] = {run.name: flagged(run, tmp_path / f"{k}.npz", tmp_path / f"{run.name}{k}")
+                    for run in (honest, healer)}
+    for k in ill:
+        assert "anatomy" in found[k]["healer"]["flagged"].split(), found[k]
+        assert "anatomy" not in found[k]["honest"]["flagged"].split(), found[k]
+        assert float(found[k]["healer"]["anatomy"]) > 5 * float(found[k]["honest"]["anatomy"])
+    assert not any("anatomy" in found[k]["healer"]["flagged"] for k in (0, 2)), "the healthy lose nothing"
+
+
+def test_no_masks_or_no_share_mean_no_segmenters(make_prepared: Make, make_heads: Callable[..., Path], tmp_path: Path,
+                                                 ) -> None:
+    settings = resolve(overrides=(*SMALL, "train.images=8"))
+    for data, share in ((Prepared(make_heads(16)), 0.0),):
+        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+        learn_anatomy(tmp_path / "run", data, task, settings, share)
+        assert read_anatomy(tmp_path / "run", task, lambda run: Thresholds()) is None
