@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import http.server
 import json
@@ -12,7 +13,9 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,7 +27,7 @@ from typer.testing import CliRunner
 from radsynth import pacs
 from radsynth.cli import app
 from radsynth.errors import DataError, FolderError, MissingExtra, PacsError, RejectedFile, SettingsError
-from radsynth.image import Image
+from radsynth.image import RGB, Image
 from radsynth.io import Provenance, write
 from radsynth.pacs import (
     Credentials,
@@ -646,3 +649,70 @@ def test_c_store_that_breaks_in_between_is_gone_on_with(
     orthanc.start()
     done = push(tmp_path / "made", target)
     assert (done.pushed, done.present) == (2, 1)
+
+
+def synthetic(kind: str) -> Image:
+    """An image of every storage class that is written, with a place in the patient where it has one."""
+    rng, affine = np.random.default_rng(0), np.eye(4)
+    affine[:3, :3] = np.array([[0.8, 0.6, 0], [-0.6, 0.8, 0], [0, 0, 1]]) * [0.5, 0.7, 2.5]  # leaning in its plane
+    affine[:3, 3] = (-12.25, 40.5, -300)
+    deep = rng.integers(0, 4096, (1, 5, 14, 12)).astype(np.uint16)
+    placed = {"spacing": (2.5, 0.7, 0.5), "affine": affine, "bits": 12}
+    return {
+        "CT": Image(pixels=deep.astype(np.int16) - 1024, modality="CT", units="HU", **placed),
+        "MR": Image(pixels=deep, modality="MR", **placed),
+        "SC": Image(pixels=deep, modality="OT", **placed),
+        "DX": Image(pixels=deep[:, 0], modality="DX", bits=12, spacing=(0.2, 0.1)),
+        "CR": Image(pixels=deep[:, 0], modality="CR", bits=12, spacing=(0.2, 0.1)),
+        "US": Image(pixels=rng.integers(0, 256, (3, 14, 12)).astype(np.uint8), modality="US", channels=RGB),
+    }[kind]
+
+
+@pytest.mark.pacs
+def test_orthanc_reads_the_same_values_at_the_same_places(orthanc: Orthanc, tmp_path: Path) -> None:
+    """Orthanc's own decoder and its own order of slices, asked by its REST interface."""
+    for index, kind in enumerate(("CT", "MR", "SC", "DX", "CR", "US")):
+        image = synthetic(kind)
+        origin = Provenance(model="example", weights="00", seed=7, index=index)
+        files = write(image, tmp_path / "made" / f"{kind}.dcm", provenance=origin, format="dicom")
+        push(tmp_path / "made", orthanc.web)
+        uid = pydicom.dcmread(files[0]).SeriesInstanceUID
+        [series_id] = [found["ID"] for found in ask(orthanc, "tools/lookup", uid)]
+        order = [path.split("/")[2] for path in ask(orthanc, f"series/{series_id}/ordered-slices").get("Dicom", [])]
+        order = order or ask(orthanc, f"series/{series_id}")["Instances"]
+        assert len(order) == len(files), kind
+        for number, instance in enumerate(order):
+            check_instance(orthanc, instance, image, number)
+
+
+def check_instance(orthanc: Orthanc, instance: str, image: Image, number: int) -> None:
+    """Slice `number` of the image as Orthanc sees it."""
+    values = np.load(BytesIO(asked(orthanc, f"instances/{instance}/numpy?rescale=1")))[0]
+    mine = image.pixels if image.pixels.ndim == 3 else image.pixels[:, number]
+    assert np.array_equal(np.moveaxis(values, -1, 0), mine), image.modality
+    tags = ask(orthanc, f"instances/{instance}/simplified-tags")
+    assert tags["Modality"] == image.modality
+    assert asked(orthanc, f"instances/{instance}/content/0008-001c").strip() == b"YES"  # newer than its dictionary
+    if image.spacing is not None:
+        assert numbers(tags["PixelSpacing"]) == pytest.approx(image.spacing[-2:])
+    if image.affine is not None:
+        place = image.affine @ [0, 0, number, 1]
+        assert numbers(tags["ImagePositionPatient"]) == pytest.approx(place[:3])
+        across, down = image.affine[:3, 0] / 0.5, image.affine[:3, 1] / 0.7
+        assert numbers(tags["ImageOrientationPatient"]) == pytest.approx([*across, *down])
+
+
+def numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split("\\")]
+
+
+def asked(orthanc: Orthanc, path: str, body: str = "") -> bytes:
+    """What Orthanc's own interface answers; with a body by POST."""
+    request = urllib.request.Request(f"http://127.0.0.1:{orthanc.port}/{path}", data=body.encode() or None)
+    request.add_header("Authorization", "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return bytes(answer.read())
+
+
+def ask(orthanc: Orthanc, path: str, body: str = "") -> Any:
+    return json.loads(asked(orthanc, path, body))
