@@ -1,0 +1,86 @@
+"""Values and geometry from the source to the synthetic file: source -> prepare -> a perfect generator -> generate -> read.
+
+The generator here gives back what it was shown, so that only the intensity map and the writers are judged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth import io
+from radsynth.arrays import Prepared
+from radsynth.datasets import folder
+from radsynth.image import Image
+from radsynth.io._geometry import placed
+from radsynth.settings import Resolved
+from radsynth.verbs.generate import _write_all
+from radsynth.verbs.prepare import prepare
+
+SIZE, SPACING = (6, 24, 16), (0.75, 0.75, 0.75)
+LEANING = (1.0, 0.0, 0.0, 0.0, 0.96, 0.28, 0.0, -0.28, 0.96)
+ORIGIN = io.Provenance(model="source", weights="", seed=0, index=0, window=(-160, 240))
+
+
+def source(kind: str) -> Image:
+    """Whole numbers over the whole range that the kind can have."""
+    rng, affine = np.random.default_rng(0), placed(SIZE, SPACING, LEANING)
+    shown: dict[str, Any] = {"spacing": SPACING, "affine": affine}
+    if kind == "CT":
+        values = rng.integers(-1024, 1501, (1, *SIZE)).astype(np.int16)
+        return Image(pixels=values, modality="CT", units="HU", bits=12, **shown)
+    values = rng.integers(0, 65536, (1, *SIZE)).astype(np.uint16)
+    values.flat[:2] = 0, 65535
+    if kind == "MR":
+        return Image(pixels=values, modality="MR", bits=16, **shown)
+    return Image(pixels=values[:, 0], modality="DX", bits=16, spacing=SPACING[1:])
+
+
+def prepared_from(image: Image, format: str, tmp_path: Path) -> Prepared:
+    """The source as files of a format, prepared at its own size with its whole range."""
+    module = io.format_module(format)
+    volume = image.pixels.ndim == 4
+    ending = ".tiff" if format == "picture" and volume else module.SUFFIXES[0]
+    (tmp_path / "in").mkdir()
+    module.write(image, tmp_path / "in" / f"a{ending}", provenance=ORIGIN)
+    found = folder.Settings(path=tmp_path / "in", plane="volume" if volume else "auto", modality=image.modality)
+    options = {"size": list(image.space), "percentiles": [0.0, 100.0]}
+    return prepare(found, tmp_path / "data", settings=Resolved(0, {"prepare": options}, {}), workers=1)
+
+
+def generated(prepared: Prepared, format: str, out: Path) -> list[dict[str, Any]]:
+    """The prepared images as if a network had made them, written by `generate`'s own code."""
+    images = prepared.images(np.arange(len(prepared.rows)))
+    facts = {"model": "perfect", "sha256": "ab" * 32}
+    sampler = SimpleNamespace(spec=prepared.spec, intensity=prepared.intensity, facts=facts)
+    (out / "images").mkdir(parents=True)
+    chunks = iter([(images, np.full(len(images), -1))])
+    return list(_write_all(sampler, chunks, out, format, len(images), seed=3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("format", io.formats())
+@pytest.mark.parametrize("kind", ["CT", "MR", "DX"])
+def test_values_and_geometry_survive_the_whole_way(kind: str, format: str, tmp_path: Path) -> None:
+    image = source(kind)
+    prepared = prepared_from(image, format, tmp_path)
+    intensity = prepared.intensity
+    step = (intensity.high - intensity.low) / intensity.levels
+    assert step <= 1, "sixteen bits and Hounsfield units have a level each, at least"
+    rows = generated(prepared, format, tmp_path / "out")
+    if format == "npz":  # one file in MedMNIST's layout, which holds values alone
+        with np.load(tmp_path / "out" / rows[0]["file"], allow_pickle=False) as archive:
+            assert np.abs(archive["train_images"][0].astype(np.float64) - image.pixels[0]).max() <= step / 2
+        return
+    files = [tmp_path / "out" / row["file"] for row in rows]
+    found = io.read(files[0].parent if len(files) > 1 else files[0])
+    [back] = found if isinstance(found, list) else [found]
+    assert np.abs(back.pixels.astype(np.float64) - image.pixels).max() <= step / 2
+    assert (back.modality, back.units, back.space) == (image.modality, image.units, image.space)
+    assert back.bits == image.bits or (format != "dicom" and back.bits == 16)
+    assert back.spacing == pytest.approx(image.spacing, rel=1e-5)
+    if image.affine is not None:  # the same directions, about an origin of its own
+        assert back.affine is not None and back.affine[:3, :3] == pytest.approx(image.affine[:3, :3], abs=1e-4)
