@@ -1,4 +1,4 @@
-"""Values and geometry from the source to the synthetic file: source -> prepare -> a perfect generator -> generate -> read.
+"""Values and geometry the whole way: source -> prepare -> a perfect generator -> generate -> read.
 
 The generator here gives back what it was shown, so that only the intensity map and the writers are judged.
 """

@@ -118,10 +118,21 @@ def distance(one: Image, other: Image) -> float:
     return float(np.abs((one.affine - other.affine) @ ends).max())
 
 
-@functools.lru_cache(maxsize=1)
 def keep(source: Loads) -> Image:
-    """The last volume, kept because its slices are asked for one after another."""
-    return source.load()
+    """The last volume, kept because its slices are asked for one after another. Errors as `load_image`."""
+    found = _kept(source)
+    if isinstance(found, RejectedFile):
+        raise RejectedFile(str(found))
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(source: Loads) -> Image | RejectedFile:
+    """A volume that cannot be read is not tried again for each of its slices: its decoder may have taken a minute."""
+    try:
+        return source.load()
+    except RejectedFile as error:
+        return error
 
 
 @functools.lru_cache(maxsize=4)

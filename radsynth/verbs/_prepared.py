@@ -23,7 +23,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.files import LOCK, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.io._geometry import common_directions
-from radsynth.verbs._rejected import write_rejected
+from radsynth.verbs._rejected import by_file, write_rejected
 from radsynth.verbs._shards import Entry, Plan, Shard
 from radsynth.verbs._split import find_copies
 
@@ -107,7 +107,7 @@ class Outcome:
 
 def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[Rejected], *, masks: bool) -> Outcome:
     """Which images are used: those without a fault, without copies, and with a mask where most have one."""
-    rejected = list(found)
+    rejected = list[Rejected]()
     copies = find_copies(
         [None if entry.reason else entry.pixels for entry in entries],
         [record.patient for record in records],
@@ -123,6 +123,7 @@ def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[
             reason = "it has no mask, as most images have; prepare.masks=off uses all images without masks"
         if reason:
             rejected.append(Rejected(path=record.source, reason=reason, skipped=i in copies))
+    rejected = [*found, *by_file(rejected, (record.source for record in records))]
     left_out = sum(entry.skipped for entry in entries)
     if not usable:
         wrong = "".join(f"\n  {line.path}: {line.reason}" for line in rejected[:5])

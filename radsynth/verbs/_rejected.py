@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from radsynth.datasets import Rejected
 from radsynth.files import write_atomically
+
+PART = re.compile(r"#[a-z]*\d+$")
+"""How a record's name ends when it is a slice or a frame of a file."""
+
+
+def by_file(rejected: Sequence[Rejected], tried: Iterable[str]) -> list[Rejected]:
+    """One line for a file all of whose slices have the same reason. tried: the names of all records."""
+    parts = Counter(PART.sub("", name) for name in tried)
+    same = Counter((PART.sub("", line.path), line.reason) for line in rejected)
+    lines: dict[tuple[str, str], Rejected] = {}
+    for line in rejected:
+        file = PART.sub("", line.path)
+        path = file if same[file, line.reason] == parts[file] else line.path
+        lines.setdefault((path, line.reason), replace(line, path=path))
+    return list(lines.values())
 
 
 def write_rejected(path: Path, lines: Iterable[Rejected]) -> None:

@@ -20,7 +20,7 @@ from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, thumbnail
-from radsynth.verbs._rejected import write_rejected
+from radsynth.verbs._rejected import by_file, write_rejected
 
 if TYPE_CHECKING:
     from radsynth.plan import Fingerprint
@@ -165,7 +165,7 @@ def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], l
             samples.append((record, None))
         except RejectedFile as error:
             broken.append(Rejected(path=record.source, reason=str(error)))
-    return samples, broken
+    return samples, by_file(broken, (record.source for record in chosen))
 
 
 def _gather(
