@@ -291,9 +291,10 @@ def good_and_bad_dicom(good: Path, bad: Path) -> set[str]:
 
 
 def good_and_bad_nifti(good: Path, bad: Path) -> set[str]:
+    volumes = np.random.default_rng(0).integers(0, 999, (4, 20, 24, 6)).astype(np.int16)
     for number in range(3):
-        nifti(good / f"patient{number}.nii.gz", np.random.default_rng(number).integers(0, 999, (20, 24, 6)).astype(np.int16))
-    whole = nifti(bad / "cut.nii", np.random.default_rng(9).integers(0, 999, (20, 24, 6)).astype(np.int16)).read_bytes()
+        nifti(good / f"patient{number}.nii.gz", volumes[number])
+    whole = nifti(bad / "cut.nii", volumes[3]).read_bytes()
     (bad / "cut.nii").unlink()
     packed = gzip.compress(whole)
     (bad / "cut.nii.gz").write_bytes(packed[: int(len(packed) * 0.6)])
