@@ -8,6 +8,8 @@ from typing import Any
 
 FAR = 4
 """A number that is this many times its floor, or this many times below it, is called far from it."""
+FORMATS = {"dicom": "DICOM", "nifti": "NIfTI", "metaimage": "MetaImage", "picture": "PNG or TIFF", "npz": "NPZ"}
+"""What users type, and what the formats are called."""
 PERCENT = "\u00a0%"
 
 

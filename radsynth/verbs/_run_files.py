@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.errors import RadsynthError
+from radsynth.settings import read_yaml
+
 
 class Missing(Exception):
     """A part has to be left out; the text says why."""
@@ -19,11 +22,14 @@ class Missing(Exception):
 class RunFiles:
     """Reads a run folder. Nothing here raises anything but Missing."""
 
-    def __init__(self, run: Path) -> None:
-        self.run = Path(run)
+    def __init__(self, run: Path, *, without: tuple[str, ...] = ()) -> None:
+        """without: names of JSON files that are not looked at."""
+        self.run, self.without = Path(run), without
 
     def need(self, name: str, otherwise: str) -> Any:
         """A JSON file; Missing with the text `otherwise` when there is none."""
+        if name in self.without:
+            raise Missing(otherwise)
         try:
             return json.loads((self.run / name).read_text(encoding="utf-8"))
         except OSError:
@@ -46,6 +52,14 @@ class RunFiles:
         except (OSError, ValueError, EOFError):
             return None
         return array if array.dtype == np.uint8 and array.ndim >= 4 and len(array) else None
+
+    def settings(self) -> dict[str, Any]:
+        """settings.yaml; empty when it is missing or damaged."""
+        try:
+            found = read_yaml(self.run / "settings.yaml")
+        except RadsynthError:
+            return {}
+        return found
 
     def picture(self, name: str) -> str:
         """A PNG of the run folder as a data address; empty when there is none."""

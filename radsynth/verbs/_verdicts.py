@@ -92,16 +92,14 @@ def use(files: RunFiles) -> str:
 def limits(files: RunFiles) -> list[str]:
     """What no part of this run speaks of, whatever its numbers say."""
     context = files.get("results.json").get("context", {})
-    found = ["No doctor has judged the images for this report."]
+    found = ["No doctor has judged the images."]
     if files.virtual:
         found.append("The patients are virtual, made from a public template: nothing here carries over to patients.")
     if "held_out_patients" in context:
         whose = _of_patients(context).removeprefix(" of ") or count(context["images"], "image")
         found.append(f"The numbers hold for {whose} of the same source that training never saw, not for another "
                      "hospital, scanner or time.")
-    found += ["The report speaks of one training. Another seed gives other images and other numbers.",
-              "The scorecard is a form of reporting, not an approval by any authority."]
-    return found
+    return [*found, "All this is of one training: another seed gives other images and other numbers."]
 
 
 def _learned(spec: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
 from radsynth.tasks import build, draws_masks, paints, registers, takes_images
 from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._cards import write_dataset_card, write_model_card
 from radsynth.verbs._copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._mask_source import MaskSource
 from radsynth.verbs._writing import Drawn, Writing, write_table
@@ -196,6 +198,8 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     copy_filter: draw images again that are copies of training images, by the run folder's prepared data; samples.csv
     then says how often (redrawn), and copy_filter.json by which rule.
 
+    README.md (a data-set card) and CLAIM.md are written beside the images, and a model card into the run folder.
+
     A folder that holds the same request already is left as it is. Raises FolderError when `out` holds something else,
     SettingsError for a class that does not exist.
     """
@@ -227,11 +231,14 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
             write_atomically(partial / "copy_filter.json", json.dumps(record, indent=1))
         write_table(partial / "samples.csv", rows)
         write_atomically(partial / "generate.json", json.dumps(request, indent=1))
+        write_dataset_card(partial, Path(run))
         partial.rename(out)
     except OSError as error:
         raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    if os.access(run, os.W_OK):  # a run that is shared for reading can be sampled too
+        write_model_card(Path(run))
     return Generated(folder=out, count=count, format=chosen)
 
 

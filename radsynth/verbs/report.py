@@ -21,6 +21,7 @@ from radsynth.verbs import _report_images as images
 from radsynth.verbs import _report_numbers as numbers
 from radsynth.verbs import _report_training as training
 from radsynth.verbs import _verdicts as words
+from radsynth.verbs._cards import write_dataset_card, write_model_card
 from radsynth.verbs._run_files import Missing, RunFiles
 from radsynth.verbs._scorecard import scorecard
 
@@ -49,7 +50,7 @@ def report(run: Path) -> Path:
     """Write RUN/report.html from the files in the run folder alone; what is missing is left out with a sentence.
 
     RUN/report.json holds verdicts, scorecard and effort for programs; the numbers are in results.json, audit.json and
-    utility.json.
+    utility.json. README.md (a model card) and the data-set card of RUN/synthetic are brought up to date.
 
     Raises FolderError when `run` is no run folder.
     """
@@ -59,7 +60,20 @@ def report(run: Path) -> Path:
     document = _document(RunFiles(run))
     write_atomically(run / "report.json", json.dumps(_summary(RunFiles(run), document), indent=1))
     write_atomically(run / "report.html", _template().render(document))
+    _cards(run)
     return run / "report.html"
+
+
+def _cards(run: Path) -> None:
+    """Bring the model card, and the data-set card of RUN/synthetic, up to what is known now."""
+    if not (run / "generator.json").is_file():
+        return
+    try:
+        write_model_card(run)
+        if (run / "synthetic" / "generate.json").is_file():
+            write_dataset_card(run / "synthetic", run)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
+        return  # the run's own description is damaged: the report says so
 
 
 def _template() -> Any:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from radsynth.verbs._cards import SIZES, write_dataset_card, write_model_card
+from radsynth.verbs._claim import ITEMS, NOT_STATED, claim
+from radsynth.verbs._run_files import RunFiles
+from tests.test_report import RESULTS, SPEC, add
+
+DATASET_KEYS = {"pretty_name", "license", "annotations_creators", "size_categories", "task_categories", "tags"}
+MODEL_KEYS = {"library_name", "license", "tags", "pipeline_tag"}
+"""Keys of Hugging Face's metadata of data sets and models that the cards use."""
+TASKS = {"unconditional-image-generation", "image-classification", "image-segmentation", "image-to-image"}
+WEIGHTS = {"images": 400, "steps": 20, "seconds": 12.0, "model": "sngan", "task": "synthesis", "sha256": "f" * 64}
+REQUEST = {"count": 3, "format": "picture", "label": None, "truncation": 1.0, "seed": 7, "weights": "f" * 64}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder after `generate`: with weights and images, and nothing measured."""
+    folder = tmp_path / "scans"
+    (folder / "synthetic").mkdir(parents=True)
+    spec = SPEC["spec"] | {"bits": 8, "format": "picture", "labels": ["a|b", "<i>c</i>"]}
+    intensity = {"method": "range", "low": 0, "high": 255}
+    add(folder, spec=SPEC | {"spec": spec, "intensity": intensity}, generator=WEIGHTS,
+        versions={"torch": "2.13.0", "threads": "2"})
+    (folder / "settings.yaml").write_text("seed: 7\ntask: {kind: synthesis}\nmodel: {kind: sngan}\n")
+    (folder / "synthetic" / "generate.json").write_text(json.dumps(REQUEST))
+    (folder / "synthetic" / "samples.csv").write_text(
+        "file,index,seed,label\n0.png,0,7,a|b\n1.png,1,7,a|b\n2.png,2,7,<i>c</i>\n")
+    return folder
+
+
+def read(path: Path) -> tuple[dict[str, Any], str]:
+    """The front matter and the text below it."""
+    found = re.fullmatch(r"---\n(.*?)\n---\n(.*)", path.read_text(encoding="utf-8"), re.S)
+    assert found
+    front = yaml.safe_load(found[1])
+    assert isinstance(front, dict)
+    return front, found[2]
+
+
+def test_the_data_set_card_has_valid_front_matter_and_facts_only(run: Path) -> None:
+    write_dataset_card(run / "synthetic", run)
+    front, text = read(run / "synthetic" / "README.md")
+    assert set(front) == DATASET_KEYS and set(front["task_categories"]) <= TASKS
+    assert front["size_categories"] == ["n<1K"] and front["license"] == "unknown" and "synthetic" in front["tags"]
+    assert "&lt;i>c&lt;/i> 1, a\\|b 2" in text and "Nothing was measured." in text and "f" * 64 in text
+    assert "Licence: not stated" in text and "synthetic" in text and "<i>" not in text
+
+
+def test_the_data_set_card_says_when_numbers_are_of_other_images(run: Path) -> None:
+    add(run, results=RESULTS)
+    write_dataset_card(run / "synthetic", run)
+    _, text = read(run / "synthetic" / "README.md")
+    assert "Measured on these images" in text and "| Fréchet distance | 120 | 110 to 130 | 20.0 |" in text
+    other = run / "other"
+    other.mkdir()
+    (other / "samples.csv").write_text((run / "synthetic" / "samples.csv").read_text())
+    for change, words in (({"truncation": 0.5}, "(truncation differ)"), ({"seed": 8}, "drawn in the same way")):
+        (other / "generate.json").write_text(json.dumps(REQUEST | change))
+        write_dataset_card(other, run)
+        assert words in read(other / "README.md")[1]
+
+
+def test_the_model_card_has_valid_front_matter(run: Path) -> None:
+    add(run, results=RESULTS)
+    write_model_card(run)
+    front, text = read(run / "README.md")
+    assert set(front) == MODEL_KEYS and front["pipeline_tag"] in TASKS
+    for words in ("sngan", "400 images seen in 20 steps", "12 s", "0.067 Wh", "Fréchet distance", "Not audited"):
+        assert words in text, words
+
+
+def test_tables_of_the_cards_have_equal_columns(run: Path) -> None:
+    add(run, results=RESULTS)
+    write_model_card(run)
+    write_dataset_card(run / "synthetic", run)
+    for path in (run / "README.md", run / "CLAIM.md", run / "synthetic" / "README.md"):
+        for block in re.findall(r"(?:^\|.*\n)+", path.read_text(encoding="utf-8"), re.M):
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
+
+
+def test_claim_has_all_items_and_guesses_none(run: Path) -> None:
+    assert len(ITEMS) == 44
+    known = {number for number, _, answer in claim(RunFiles(run)) if answer != NOT_STATED}
+    assert {1, 9, 19, 20, 23, 25} <= known and not known & {2, 5, 13, 14, 36, 44}
+    empty = run / "empty"
+    empty.mkdir()
+    assert {n for n, _, answer in claim(RunFiles(empty)) if answer != NOT_STATED} == {40, 41}
+
+
+def test_results_of_another_version_leave_cards_without_numbers(run: Path) -> None:
+    add(run, results={"measurements": [{"name": "frechet_distance"}], "context": 3})
+    write_dataset_card(run / "synthetic", run)
+    write_model_card(run)
+    assert "Nothing was measured." in read(run / "README.md")[1] + read(run / "synthetic" / "README.md")[1]
+
+
+def test_sizes_are_hugging_faces() -> None:
+    assert [name for _, name in SIZES] == ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"]
