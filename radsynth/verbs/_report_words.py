@@ -8,8 +8,6 @@ from typing import Any
 
 FAR = 4
 """A number that is this many times its floor, or this many times below it, is called far from it."""
-FORMATS = {"dicom": "DICOM", "nifti": "NIfTI", "metaimage": "MetaImage", "picture": "PNG or TIFF", "npz": "NPZ"}
-"""What users type, and what the formats are called."""
 PERCENT = "\u00a0%"
 
 
@@ -71,3 +69,9 @@ def duration(seconds: float) -> str:
 def sides(size: Sequence[float]) -> str:
     """A size or a spacing: its numbers with crosses between them."""
     return "\u00a0\u00d7\u00a0".join(f"{side:.4g}" for side in size)
+
+
+def format_name(kind: str) -> str:
+    """A file format as people call it."""
+    return {"dicom": "DICOM", "nifti": "NIfTI", "metaimage": "MetaImage", "picture": "PNG or TIFF",
+            "npz": "NPZ"}.get(kind, kind)

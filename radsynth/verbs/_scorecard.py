@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from radsynth.verbs._report_words import FORMATS, count, figure, sides
+from radsynth.verbs._report_words import count, figure, format_name, sides
 from radsynth.verbs._run_files import RunFiles
 
 QUESTIONS = {
@@ -113,8 +113,8 @@ def _completeness(files: RunFiles) -> list[tuple[str, str]]:
     facts, made = [], files.get("synthetic/generate.json")
     spec = files.get("spec.json").get("spec", {})
     if made:
-        facts.append(("Images made", f"{made['count']:,} ({FORMATS.get(made['format'], made['format'])}), each with its number and seed in "
-                      "samples.csv"))
+        facts.append(("Images made", f"{made['count']:,} ({format_name(made['format'])}), each with its number and "
+                      "seed in samples.csv"))
     if spec:
         labels = spec.get("labels") or ()
         facts.append(("Classes", ", ".join(labels) if len(labels) > 1 else "none"))
