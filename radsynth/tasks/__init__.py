@@ -143,6 +143,11 @@ def draws_masks(task: Task) -> TypeGuard[MaskedTask]:
     return bool(getattr(task, "joint", False))
 
 
+def makes_masks(task: Task) -> bool:
+    """Whether what is generated are images with masks."""
+    return paints(task) or draws_masks(task)
+
+
 class MaskedTask(Task, Protocol):
     """What is known of a task that draws images together with their masks."""
 

@@ -38,6 +38,18 @@ def _scale(files: RunFiles) -> str:
             f"{units}.")
 
 
+def masked(files: RunFiles) -> dict[str, str] | None:
+    """Masks above the images made of them, and above those of the patients; None where no masks are made."""
+    array = files.array("masks")
+    if array is None:
+        return None
+    who = "virtual patient's" if files.virtual else "patient's"
+    rows = ["the mask", "the synthetic image", f"the {who} own image, which training never saw"][:array.shape[1]]
+    stacked = array.swapaxes(0, 1)
+    return {"image": pictures.sheet(stacked.reshape(-1, 1, *stacked.shape[2:]), stacked.shape[1]),
+            "alt": f"Rows of {len(array)}: {'; '.join(rows)}", "caption": f"From top to bottom: {', '.join(rows)}."}
+
+
 def pairs(files: RunFiles) -> dict[str, Any] | None:
     """Results against the truth, for a task from image to image; None for others."""
     found = files.get("results.json").get("pairs")

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.run_folder import RunFolder
+from radsynth.tasks import makes_masks
 from radsynth.verbs._other_images import other_images
 from radsynth.verbs._synthetic import read_synthetic
 from radsynth.verbs._utility_training import Examples, Kind
-from radsynth.verbs.generate import sample
+from radsynth.verbs.generate import Sampler, draw
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,11 +91,17 @@ def some_patients(found: Real, share: float, seed: int) -> Real:
     return Real(examples=found.examples.take(rows), owners=found.owners[rows])
 
 
+def draws(run: Path, folder: Path | None, kind: Kind) -> bool:
+    """Whether the synthetic images are drawn from the run: where no folder is given, and the run makes the masks."""
+    return folder is None and (kind == "classification" or (RunFolder(run).trained and makes_masks(Sampler(run).task)))
+
+
 def synthetic(run: Path, folder: Path | None, prepared: Prepared, kind: Kind, count: int, seed: int) -> Examples:
     """`count` synthetic images with classes or masks: from `folder`, or drawn from the run. DataError without them."""
-    if folder is None and kind == "classification":
-        images, labels = sample(run, count, seed=seed)
-        return Examples(images=np.clip(images, -1, 1), labels=labels)
+    if draws(run, folder, kind):
+        drawn = draw(run, count, seed=seed, data=prepared.folder)
+        masks = drawn.masks if kind == "segmentation" else None
+        return Examples(images=np.clip(drawn.images, -1, 1), labels=drawn.labels, masks=masks)
     if folder is None:
         folder = run / "synthetic"
     if not folder.exists():

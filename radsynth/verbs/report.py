@@ -28,7 +28,8 @@ from radsynth.verbs._scorecard import scorecard
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
     "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files)),
     "facts": words.facts, "use": words.use, "limits": words.limits,
-    "pairs": images.pairs, "doubts": images.doubts, "sheets": images.sheets, "walks": images.walks,
+    "pairs": images.pairs, "doubts": images.doubts, "sheets": images.sheets, "masks": images.masked,
+    "walks": images.walks,
     "criteria": numbers.criteria, "context": numbers.context, "classes": numbers.classes,
     "histogram": numbers.histogram, "usefulness": evidence.usefulness, "audit": evidence.audit,
     "copies": evidence.copies, "course": training.course, "data": done.data, "rejected": done.rejected,

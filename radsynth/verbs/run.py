@@ -17,13 +17,14 @@ from radsynth.plan import Choice, document, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 from radsynth.tasks import paints, registers, segments, takes_images
+from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._anatomy import learn_anatomy
 from radsynth.verbs._paired import evaluate_pairs
 from radsynth.verbs._registration import evaluate_registration
 from radsynth.verbs._segmentation import evaluate_segmentation
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
-from radsynth.verbs.generate import Generated, Sampler, generate, sample
+from radsynth.verbs.generate import Generated, Sampler, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
@@ -122,6 +123,11 @@ def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:
 def _evaluate(settings: Resolved, prepared: Prepared, out: Path, made: Generated) -> dict[str, Any]:
     """Measure the very images that were written: the same items, before they were rounded for their files."""
     options = settings.section("generate", GenerateSettings)
-    images, labels = sample(out, made.count, seed=settings.seed, truncation=options.truncation,
-                            copy_filter=options.copy_filter)
-    return evaluate_prepared(prepared, images, labels=labels, settings=settings.section("evaluate"), out=out)
+    drawn = draw(out, made.count, seed=settings.seed, truncation=options.truncation, copy_filter=options.copy_filter)
+    measured = settings.section("evaluate", EvaluateSettings)
+    results = evaluate_prepared(prepared, drawn.images, labels=drawn.labels, settings=measured, out=out)
+    if drawn.masks is not None:
+        add_agreement(results, prepared, drawn, repetitions=measured.repetitions, seed=measured.seed)
+        pictures = side_by_side(Sampler(out), prepared, drawn, settings.seed, measured.real_pictures)
+        write_agreement(out, results, pictures)
+    return results

@@ -26,7 +26,7 @@ from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
 from radsynth.verbs._utility_pictures import save_chart
-from radsynth.verbs._utility_sources import Real, kind_of, open_real, real, some_patients, synthetic
+from radsynth.verbs._utility_sources import Real, draws, kind_of, open_real, real, some_patients, synthetic
 from radsynth.verbs._utility_training import Examples, Recipe, describe, fit, predict, seconds_per_step
 from radsynth.verbs._utility_words import sentences, verdict
 
@@ -78,7 +78,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     """Train and test on real patients; writes RUN/utility.json and RUN/utility.png, returns what the JSON holds.
 
     run: a run folder (or a prepared folder, with `synthetic_folder`); synthetic_folder: images in folders of their
-    classes, what `generate` wrote, or images with masks; default: drawn from the run, for masks RUN/synthetic
+    classes, what `generate` wrote, or images with masks; default: drawn from the run, RUN/synthetic where it makes no
+    masks and they are what is learned
     data: the prepared folder that the run was trained on, default RUN/data; out: another folder to write to
     Raises DataError without classes or masks or with too few patients, FolderError for other data than the run's,
     SettingsError when the time is too short.
@@ -108,8 +109,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
         "shares": _shares(options), "classes": list(names),
         "train": {"images": len(train.examples), "patients": train.patients},
         "test": {"images": len(test.examples), "patients": test.patients},
-        "synthetic": {"images": len(made), "source": "drawn from the run" if synthetic_folder is None
-                      and kind == "classification" else "a folder of images", **_per_class(made, names, kind)},
+        "synthetic": {"images": len(made), "source": "drawn from the run" if draws(run, synthetic_folder, kind)
+                      else "a folder of images", **_per_class(made, names, kind)},
         "generator_saw": "all" if RunFolder(run).begun else "unknown",
         "interval": "95 %, bootstrap over test patients and seeds (pigeonhole), paired differences",
         "virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,

@@ -1,0 +1,159 @@
+"""Whether synthetic images show what their masks say, by a segmenter that learned from real images with masks.
+
+The check of semantic synthesis (Park et al. 2019, section 4): the segmenter's map of an image is compared with the mask
+that the image was made from. The floor is what it reaches on real images of patients that it never saw.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.errors import DataError
+from radsynth.files import write_atomically
+from radsynth.metrics import Estimate, Measurement, Number, difference
+from radsynth.metrics._overlap import dice
+from radsynth.metrics._paired import over_patients
+from radsynth.tasks._masks import values_of
+from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._utility_training import Examples, Recipe, describe, fit, predict
+from radsynth.verbs._writing import Drawn
+from radsynth.verbs.generate import Sampler
+
+NUMBER = Number(
+    name="mask_agreement", title="Agreement with the masks (Dice)", better="higher",
+    meaning="How well a segmenter, trained on real images, finds in a synthetic image the mask that it was made from.")
+STEPS, BATCH, RATE = 300, 16, 2e-3
+"""How the segmenter is trained."""
+MOST = 500
+"""Images of each side."""
+SHOWN = 8
+Labels = NDArray[np.uint8]
+
+
+def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed: int) -> dict[str, Any]:
+    """The agreement as a measurement, with the segmenter and each label's Dice; DataError without unseen patients.
+
+    made: images with their masks. Values are means over images of the mean over the labels that the image's mask has.
+    """
+    assert made.masks is not None, "without masks there is nothing to agree with"
+    values = values_of(prepared.spec)
+    rows = next((found for split in ("test", "validation") if len(found := prepared.indices(split))), None)
+    if rows is None:
+        raise DataError(f"{NUMBER.title} needs real patients outside of training to compare with, there are none.")
+    draw = np.random.default_rng(seed)
+    count = min(len(rows), len(made.images), MOST)
+    rows, chosen = (np.sort(draw.permutation(some)[:count]) for some in (rows, np.arange(len(made.images))))
+    recipe, segmenter = _segmenter(prepared, len(values), seed)
+    table = np.asarray(values, np.uint8)
+    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    own, of_labels = _dice(table[predict(recipe, segmenter, made.images[chosen])], made.masks[chosen], values)
+    real, of_real = _dice(table[predict(recipe, segmenter, prepared.images(rows))], prepared.stored(rows, "masks"),
+                          values)
+    value = _estimate(own, np.arange(count), repetitions, seed)
+    floor = _estimate(real, patients, repetitions, seed)
+    excess = difference(replace(value, parts=()), replace(floor, parts=()))
+    channels, dimensions = len(prepared.spec.channels), prepared.spec.dimensions
+    one = Measurement(
+        name=NUMBER.name, title=NUMBER.title, better=NUMBER.better, meaning=NUMBER.meaning, n=count,
+        features=describe(recipe, channels, dimensions), value=value.value, low=value.low, high=value.high,
+        floor=floor.value, floor_low=floor.low, floor_high=floor.high, excess=excess.value, excess_low=excess.low,
+        excess_high=excess.high, ratio=value.value / floor.value if floor.value > 0 else None)
+    return {"measurement": one.to_json(), "steps": STEPS, "patients": len(np.unique(patients)), "labels": [
+        {"label": label, "value": _number(a), "floor": _number(b)}
+        for label, a, b in zip(values[1:], of_labels, of_real, strict=True)]}
+
+
+def _segmenter(prepared: Prepared, classes: int, seed: int) -> tuple[Recipe, torch.nn.Module]:
+    """Trained on the training patients, with classical augmentation."""
+    rows = prepared.indices("train")
+    masks = np.searchsorted(values_of(prepared.spec), prepared.stored(rows, "masks")).astype(np.uint8)
+    recipe = Recipe(kind="segmentation", classes=classes, steps=STEPS, batch=BATCH, rate=RATE)
+    examples = Examples(images=prepared.images(rows), labels=np.zeros(len(rows), np.int64), masks=masks)
+    return recipe, fit(recipe, [examples], True, seed)
+
+
+def _dice(found: Labels, masks: Labels, values: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) mean Dice over the labels that a mask has, NaN for a mask without; (labels,) the mean over such images."""
+    overlap = dice(found, masks, values[1:])
+    axes = tuple(range(1, masks.ndim))
+    there = np.stack([(masks == value).any(axes) for value in values[1:]], axis=1)
+    overlap = np.where(there, overlap, np.nan)
+    counts = there.sum(1)
+    each = np.where(counts > 0, np.nansum(overlap, axis=1) / np.maximum(counts, 1), np.nan)
+    return each, np.nansum(overlap, axis=0) / np.where(there.any(0), there.sum(0), np.nan)
+
+
+def _estimate(values: NDArray[np.float64], owners: NDArray[np.int64], repetitions: int, seed: int) -> Estimate:
+    known = ~np.isnan(values)
+    if known.sum() < 2:
+        raise DataError(f"{NUMBER.title} needs masks with labels; there are fewer than two.")
+    return over_patients(values[known], owners[known], repetitions, seed)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def add_agreement(results: dict[str, Any], prepared: Prepared, made: Drawn, *, repetitions: int, seed: int) -> None:
+    """Put the agreement into what results.json holds."""
+    try:
+        found = measure_agreement(prepared, made, repetitions=repetitions, seed=seed)
+    except DataError as error:
+        results["refused"].append({"name": NUMBER.name, "title": NUMBER.title, "reason": str(error)})
+        return
+    results["measurements"].insert(0, found.pop("measurement"))
+    results["agreement"] = found
+
+
+def side_by_side(sampler: Sampler, prepared: Prepared, made: Drawn, seed: int, real: bool) -> NDArray[np.uint8]:
+    """(n, columns, *space) for a screen: mask, synthetic image and, if `real`, the patient's own.
+
+    Of a run that paints masks: masks of test patients; else (or without real images) what was made, without a patient.
+    """
+    values = values_of(prepared.spec)
+    rows = next((found for split in ("test", "validation") if len(found := prepared.indices(split))), None)
+    if not real or rows is None or not isinstance(sampler.task, Semantic):
+        assert made.masks is not None
+        columns = [_shades(made.masks[:SHOWN], values), _display(made.images[:SHOWN])]
+    else:
+        rows = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)]
+        masks = prepared.stored(rows, "masks")
+        columns = [_shades(masks, values), _display(_painted(sampler, masks, prepared.labels(rows), seed)),
+                   _display(prepared.images(rows))]
+    stacked = np.stack(columns, axis=1)
+    return stacked if stacked.ndim == 4 else stacked[:, :, stacked.shape[2] // 2]
+
+
+@torch.no_grad()
+def _painted(sampler: Sampler, masks: Labels, labels: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
+    batch = Batch(images=torch.empty(len(masks), 0), masks=torch.from_numpy(masks.astype(np.int64)),
+                  labels=torch.from_numpy(labels), seed=seed, items=tuple(range(len(masks))))
+    return cast(NDArray[np.float32], sampler.task.sample(sampler.network.cpu(), batch).float().numpy())
+
+
+def _shades(masks: Labels, values: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Label values as evenly spaced greys, the background black."""
+    return np.asarray(np.searchsorted(values, masks) * (255 / (len(values) - 1)), np.uint8)
+
+
+def _display(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The first channel, [-1, 1] as 8-bit grey values."""
+    return np.asarray(np.clip(np.rint((images[:, 0] + 1) * 127.5), 0, 255), np.uint8)
+
+
+def write_agreement(out: Path, results: dict[str, Any], pictures: NDArray[np.uint8]) -> None:
+    """pictures/masks.npy, then results.json."""
+    buffer = io.BytesIO()
+    np.save(buffer, pictures, allow_pickle=False)
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "pictures" / "masks.npy", buffer.getvalue())
+    write_atomically(out / "results.json", json.dumps(results, indent=1))
