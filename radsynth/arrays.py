@@ -161,6 +161,20 @@ class Prepared:
         return np.asarray([self.rows[int(i)].label for i in indices], dtype=np.int64)
 
 
+class PreparedWithMasks(Prepared):
+    """The same folder for a task that draws images with masks: each label is a channel, 1 where it is, else -1."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.spec = self.spec.with_masks()
+
+    def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Network values (n, c + labels, *space) in [-1, 1]."""
+        masks = self.stored(indices, "masks")
+        labels = np.stack([masks == value for value in self.spec.label_values], axis=1)
+        return np.concatenate([super().images(indices), 2 * labels.astype(np.float32) - 1], axis=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Care:
     """What the training doctor has prescribed so far; the defaults are for a healthy run.

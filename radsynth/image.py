@@ -91,6 +91,16 @@ class ImageSpec:
         """2 or 3."""
         return len(self.size)
 
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The masks' label values in order, the background first; () without masks."""
+        return self.mask_values or tuple(range(self.mask_classes))
+
+    def with_masks(self) -> ImageSpec:
+        """Images with a further channel for each label value of their masks."""
+        labels = (f"label {value}" for value in self.label_values)
+        return dataclasses.replace(self, channels=(*self.channels, *labels))
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for JSON."""
         return dataclasses.asdict(self)

@@ -22,7 +22,9 @@ from radsynth.io import Provenance, read, read_mask, write
 from radsynth.settings import resolve
 from radsynth.tasks import build, paints, segments
 from radsynth.tasks._masks import deformed, masks_of, shares_of
+from radsynth.verbs._agreement import measure_agreement
 from radsynth.verbs._paint import Painter
+from radsynth.verbs._writing import Drawn
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import draw, generate
 from radsynth.verbs.prepare import prepare
@@ -213,3 +215,34 @@ def test_only_runs_that_paint_take_a_style(make_masked: Make, tmp_path: Path) ->
         "task.kind=segment", "model.width=8", "train.images=16", "train.batch=8", "train.previews=0")))
     with pytest.raises(SettingsError, match="paints no masks"):
         apply(tmp_path / "run", tmp_path / "data", tmp_path / "out", seed=3)
+
+
+def test_images_are_drawn_together_with_their_masks(make_masked: Make, tmp_path: Path) -> None:
+    data = make_masked(n=48)
+    train(data, tmp_path / "run", settings=resolve({"seed": 1}, overrides=(
+        "task.masks=true", "task.warm_start=0.4", "task.anchor=10", "model.width=8", "model.latent=8", "train.batch=8",
+        "train.images=1200", "train.previews=1", "train.precision=32-true", "train.rate=0.002")))
+    found = draw(tmp_path / "run", 20)
+    assert found.masks is not None and found.images.shape == (20, 1, 16, 16) and found.masks.shape == (20, 16, 16)
+    assert set(np.unique(found.masks)) <= set(VALUES) and 0.02 < (found.masks > 0).mean() < 0.6
+    inside, outside = (found.images[:, 0][(found.masks > 0) == there].mean() for there in (True, False))
+    assert inside > outside + 0.3
+    generate(tmp_path / "run", tmp_path / "out", count=3)
+    for row, mask in zip(rows(tmp_path / "out"), found.masks, strict=False):
+        assert np.array_equal(read_mask(tmp_path / "out" / row["mask"]).pixels[0], mask)
+    with pytest.raises(SettingsError, match="draws images with masks"):
+        settings = resolve(overrides=("task.masks=true",), sections=("task", "model"))
+        build(settings.section("task"), settings.section("model"), Augmentation(), ImageSpec(size=(16, 16)))
+
+
+def test_agreement_is_high_for_true_masks_alone(make_masked: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radsynth.verbs._agreement.STEPS", 60)
+    prepared = Prepared(make_masked(n=60, size=(16, 16)))
+    chosen = prepared.indices("train")
+    made = Drawn(images=prepared.images(chosen), labels=prepared.labels(chosen), masks=prepared.stored(chosen, "masks"))
+    true = measure_agreement(prepared, made, repetitions=10, seed=0)
+    swapped = Drawn(images=made.images, labels=made.labels, masks=np.roll(made.masks, 5, axis=2))
+    false = measure_agreement(prepared, swapped, repetitions=10, seed=0)
+    assert true["measurement"]["value"] > 0.8 and true["measurement"]["floor"] > 0.8
+    assert false["measurement"]["value"] < 0.6 and false["measurement"]["high"] < true["measurement"]["low"]
+    assert [line["label"] for line in true["labels"]] == [2, 7] and true["measurement"]["n"] == 20

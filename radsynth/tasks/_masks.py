@@ -6,16 +6,10 @@ import torch
 from torch import Tensor
 
 from radsynth.arrays import Batch
-from radsynth.image import ImageSpec
 from radsynth.tasks._warp import integrate, random_velocity, warp
 
 WAVE = 0.35
 """Pixels over which a deformation changes, as a share of the shortest side: of the size of an organ."""
-
-
-def values_of(spec: ImageSpec) -> tuple[int, ...]:
-    """The label values that masks have, in order; each is a class."""
-    return spec.mask_values or tuple(range(spec.mask_classes))
 
 
 def shares_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:

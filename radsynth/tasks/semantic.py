@@ -26,7 +26,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._masks import deformed, shares_of, values_of
+from radsynth.tasks._masks import deformed, shares_of
 
 MODEL = "spade"
 COARSE = 4
@@ -65,7 +65,7 @@ class Semantic:
 
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
         self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
-        self.outputs, self.finer, self.values = spec.channels, (1,) * spec.dimensions, values_of(spec)
+        self.outputs, self.finer, self.values = spec.channels, (1,) * spec.dimensions, spec.label_values
         self.targets = spec.labels if len(spec.labels) > 1 else ()
         self.loss = LOSSES[options.loss]
         self.made: tuple[Tensor, Tensor, Tensor] | None = None

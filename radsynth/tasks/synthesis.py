@@ -21,6 +21,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
+from radsynth.tasks._masks import masks_of
 from radsynth.tasks._warm_start import PrincipalCodes
 
 ANCHOR_POOL = 4
@@ -64,6 +65,9 @@ class Settings:
     anchor: float = Field(0.0, ge=0)
     """Weight of the coarse squared error of training images redrawn all along: keeps classes from collapsing."""
 
+    masks: bool = False
+    """Draw every image together with its mask, as further channels: a labelled data set out of nothing."""
+
 
 @runtime_checkable
 class StartsFromMean(Protocol):
@@ -79,7 +83,9 @@ class Synthesis:
     keeps = "generator"
 
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
-        self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
+        self.options, self.augmentation, self.model = options, augmentation, model
+        self.joint, self.channels = options.masks, len(spec.channels)
+        self.spec = spec.with_masks() if self.joint else spec
         self.loss, self.penalty = LOSSES[options.loss], PENALTIES[options.penalty]
         self.conditional = len(spec.labels) > 1
         self.saturates, self.penalised = options.loss == "minimax", options.penalty != "none"
@@ -237,6 +243,10 @@ class Synthesis:
         logits: Tensor = networks["discriminator"](seen, self._labels(batch))
         return logits
 
+    def parted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Drawn channels as images (n, c, *space) and the label values with the highest channel (n, *space)."""
+        return images[:, :self.channels], masks_of(images[:, self.channels:], self.spec.label_values)
+
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Images (n, c, *space) in [-1, 1] from the items' own latents, of the batch's classes."""
         latents = batch.normal("latent", cast(int, network.latent)) * batch.truncation
@@ -250,6 +260,9 @@ def _normalises_batches(model: Any) -> bool:
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for losses, penalties and networks that cannot work together."""
+    if options.masks and spec.mask_classes < 2:
+        raise SettingsError("task.masks=true draws images with masks, and this data has none. docs/masks.md says how "
+                            "masks must lie beside the images; prepare.masks=off must not be set.")
     if _normalises_batches(model) and options.penalty != "none":
         raise SettingsError(
             f"task.penalty={options.penalty} cannot be taken through batch normalisation, which mixes the images of a "

@@ -22,7 +22,6 @@ from radsynth.files import write_atomically
 from radsynth.metrics import Estimate, Measurement, Number, difference
 from radsynth.metrics._overlap import dice
 from radsynth.metrics._paired import over_patients
-from radsynth.tasks._masks import values_of
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._utility_training import Examples, Recipe, describe, fit, predict
 from radsynth.verbs._writing import Drawn
@@ -45,7 +44,7 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
     made: images with their masks. Values are means over images of the mean over the labels that the image's mask has.
     """
     assert made.masks is not None, "without masks there is nothing to agree with"
-    values = values_of(prepared.spec)
+    values = prepared.spec.label_values
     rows = next((found for split in ("test", "validation") if len(found := prepared.indices(split))), None)
     if rows is None:
         raise DataError(f"{NUMBER.title} needs real patients outside of training to compare with, there are none.")
@@ -75,7 +74,7 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
 def _segmenter(prepared: Prepared, classes: int, seed: int) -> tuple[Recipe, torch.nn.Module]:
     """Trained on the training patients, with classical augmentation."""
     rows = prepared.indices("train")
-    masks = np.searchsorted(values_of(prepared.spec), prepared.stored(rows, "masks")).astype(np.uint8)
+    masks = np.searchsorted(prepared.spec.label_values, prepared.stored(rows, "masks")).astype(np.uint8)
     recipe = Recipe(kind="segmentation", classes=classes, steps=STEPS, batch=BATCH, rate=RATE)
     examples = Examples(images=prepared.images(rows), labels=np.zeros(len(rows), np.int64), masks=masks)
     return recipe, fit(recipe, [examples], True, seed)
@@ -119,7 +118,7 @@ def side_by_side(sampler: Sampler, prepared: Prepared, made: Drawn, seed: int, r
 
     Of a run that paints masks: masks of test patients; else (or without real images) what was made, without a patient.
     """
-    values = values_of(prepared.spec)
+    values = prepared.spec.label_values
     rows = next((found for split in ("test", "validation") if len(found := prepared.indices(split))), None)
     if not real or rows is None or not isinstance(sampler.task, Semantic):
         assert made.masks is not None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch, Care, Prepared
+from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
 from radsynth.checkpoints import all_finite, save_checkpoint
 from radsynth.device import channels_last, here, keep_freed_memory, module_channels_last
 from radsynth.errors import TrainingError
@@ -22,7 +22,7 @@ from radsynth.models import Networks, advance
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
-from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn
+from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draws_masks
 from radsynth.verbs._average import Average, calibrate
 from radsynth.verbs._doctor import Doctor
 from radsynth.verbs._grid import save_grid
@@ -89,6 +89,7 @@ class Loop:
                  ranks: Ranks | None = None, start: Start | None = None) -> None:
         from lightning_fabric import Fabric
 
+        prepared = PreparedWithMasks(prepared.folder) if draws_masks(task) else prepared
         self.task, self.options, self.prepared, self.folder, self.seed = task, options, prepared, folder, seed
         self.ranks = ranks or Ranks()
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the numeric format
