@@ -11,6 +11,7 @@ import pytest
 
 from radsynth.errors import FolderError
 from radsynth.metrics import modules
+from radsynth.verbs._agreement import NUMBER as AGREEMENT
 from radsynth.verbs._report_words import figure, interval, verdict
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._scorecard import NUMBERS, QUESTIONS, scorecard
@@ -272,7 +273,8 @@ def test_the_scorecard_has_all_seven_and_invents_nothing(run: Path) -> None:
 
 def test_every_measurement_has_its_place_in_the_scorecard() -> None:
     names = [name for places in NUMBERS.values() for name in places]
-    assert sorted(names) == sorted({number.name for module in modules().values() for number in module.NUMBERS})
+    assert sorted(names) == sorted({number.name for module in modules().values() for number in module.NUMBERS}
+                                   | {AGREEMENT.name})
 
 
 def test_a_run_that_could_not_be_measured_says_so(run: Path) -> None:
@@ -305,5 +307,5 @@ def test_verdicts_follow_the_intervals() -> None:
 
 def test_every_number_is_explained(repository: Path) -> None:
     text = (repository / "docs" / "numbers.md").read_text(encoding="utf-8")
-    names = {number.name for module in modules().values() for number in module.NUMBERS}
+    names = {number.name for module in modules().values() for number in module.NUMBERS} | {AGREEMENT.name}
     assert names == {name for name in re.findall(r"\(`(\w+)`", text)}

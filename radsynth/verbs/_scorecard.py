@@ -25,7 +25,7 @@ NUMBERS = {
                    "frechet_distance_first_axis", "frechet_distance_second_axis", "frechet_distance_third_axis",
                    "precision", "radiomics_distance", "intensity_distance", "spectrum_distance"),
     "Coverage": ("coverage", "recall", "density", "pair_likeness", "inception_score", "training_distance"),
-    "Constraint": ("area_distance", "tissue_distance", "symmetry_distance", "position_distance"),
+    "Constraint": ("mask_agreement", "area_distance", "tissue_distance", "symmetry_distance", "position_distance"),
     "Compliance": ("copies", "near_copies_features", "near_copies_pixels"),
 }
 """Where each measurement of `evaluate` stands (a test checks that every one does)."""
