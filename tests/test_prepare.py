@@ -488,3 +488,20 @@ def test_the_manifest_is_plain_json_that_says_what_is_there(from_records: Prepar
     document = json.loads((prepared.folder / "manifest.json").read_text())
     assert document["spec"]["size"] == [12, 16] and document["counts"] == {"train": 7, "validation": 1, "test": 2}
     assert document["spec"]["virtual"] is False and len(document["data_hash"]) == 64
+
+
+def test_extra_images_are_for_training_alone_whatever_the_split(from_records: Prepare, tmp_path: Path) -> None:
+    more = tmp_path / "made"
+    for kind in ("images", "masks"):
+        (more / kind).mkdir(parents=True)
+        for k in range(5):
+            values = picture(100 + k).pixels[0] if kind == "images" else np.full((20, 20), 2, np.uint8)
+            PIL.Image.fromarray(values).save(more / kind / f"{k}.png")
+    real = [record(n, picture(n).replace(mask=np.eye(20, dtype=np.uint8))) for n in range(10)]
+    for official in (True, False):
+        prepared = from_records(real, f"both{official}", size=[20, 20], extra=str(more), official=official)
+        made = (prepared.stored(np.arange(15), "masks") == 2).all((1, 2))
+        assert made.sum() == 5 and {prepared.rows[k].split for k in np.flatnonzero(made)} == {"train"}
+        assert prepared.manifest.counts["test"] > 0 and prepared.spec.mask_classes == 3
+    with pytest.raises(DataError, match="does not exist"):
+        from_records(real, "none", size=[20, 20], extra=str(tmp_path / "nothing"))

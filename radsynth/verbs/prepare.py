@@ -25,6 +25,7 @@ from radsynth.files import locked
 from radsynth.io import Header
 from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
+from radsynth.verbs._extra import extra_records
 from radsynth.verbs._patches import LARGEST, cut_into
 from radsynth.verbs._pool import ask_everywhere, cores, run_all
 from radsynth.verbs._prepared import Made, begin, check_free, decide, finish, open_finished
@@ -65,6 +66,8 @@ class Settings:
     """Lowest and highest value that a window keeps, in Hounsfield units."""
     percentiles: tuple[Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]] = (0.5, 99.5)
     """Percentiles of a volume that become black and white."""
+    extra: Path | None = None
+    """More images, added to the training split alone: such as those that 'radsynth generate' made, with their masks."""
     masks: Literal["auto", "off"] = "auto"
     """auto: keep masks when at least half of the images have one, and reject the images that have none."""
     train: Share = 0.7
@@ -95,6 +98,9 @@ def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = N
     if cluster:
         data, out = _absolute(data), out.absolute()
     records = list(dataset(data.kind).records(data, rejected))
+    if options.extra:
+        modality = next((record.header.modality for record in records if record.header), "")
+        records += extra_records(options.extra.absolute(), modality, rejected)
     source = _source_hash(data, options, records)
     finished = open_finished(out, source)
     if finished is not None:
@@ -184,7 +190,7 @@ def _source_hash(data: Any, options: Settings, records: Sequence[Record]) -> str
     """A hash of the settings, the records and the size and time of their files; where they lie does not matter."""
     digest = hashlib.sha256(f"{FORMAT} {data.kind}".encode())
     for section in (data, options):
-        plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude={"path"})
+        plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude={"path", "extra"})
         digest.update(json.dumps(plain, sort_keys=True).encode())
     for record in records:
         digest.update(repr((record.source, record.patient, record.label, record.split)).encode("utf-8", "replace"))
@@ -336,7 +342,8 @@ def _split(records: Sequence[Record], usable: Sequence[int], options: Settings) 
     labels: dict[str, set[str]] = defaultdict(set)
     for position in usable:
         labels[records[position].patient].add(records[position].label or "")
-    given: dict[str, str] = official_splits([records[i] for i in usable]) if options.official else {}
+    told = [records[i] for i in usable if options.official or records[i].source.startswith("extra/")]
+    given: dict[str, str] = official_splits(told)
     rest = {name: frozenset(found) for name, found in labels.items() if name not in given}
     fractions = (options.train, options.validation, 1 - options.train - options.validation)
     return {**given, **split_patients(rest, fractions, options.split_seed)}

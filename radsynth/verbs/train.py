@@ -159,6 +159,8 @@ def _without_source(settings: Resolved) -> Resolved:
     for name, words in {"path": (), "labels": ("auto", "folders", "none")}.items():
         if name in data and data[name] not in words:
             data[name] = NOT_KEPT
+    if document.get("prepare", {}).get("extra"):
+        document["prepare"]["extra"] = NOT_KEPT
     return resolve(document, sections=("train",))
 
 

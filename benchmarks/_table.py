@@ -1,0 +1,20 @@
+"""Rows of a benchmark's table from what a run's evaluation against the truth found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def method_rows(found: dict[str, Any], **first: Any) -> list[dict[str, Any]]:
+    """A row for each method: `first`, then every number with its interval, and by how much this run is better."""
+    table: dict[str, dict[str, Any]] = {}
+    for number in found["pairs"]["numbers"]:
+        for line in number["methods"]:
+            row = table.setdefault(line["method"], {**first, "method": line["method"],
+                                                    "images": found["pairs"]["images"],
+                                                    "patients": found["pairs"]["patients"]})
+            unit = f" {number['unit']}" if number["unit"] else ""
+            row[f"{number['name']}{unit}"] = f"{line['value']:.4g} ({line['low']:.4g} to {line['high']:.4g})"
+            if "gain" in line:
+                row[f"gain in {number['name']}"] = "{value:.3g} ({low:.3g} to {high:.3g})".format(**line["gain"])
+    return list(table.values())

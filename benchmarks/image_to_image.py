@@ -1,0 +1,196 @@
+"""Translation and segmentation after so many minutes, beside methods that learn no network and their own plain forms.
+
+  translate   T1 to FLAIR with pairs, against regression of each pixel's intensity
+  missing     T1, T2 to FLAIR, a third of the given channels missing in training; measured without T1, without T2
+              and with both
+  cycle, cut  T1 to FLAIR learned without pairs (no patient has both), measured against the truth of other patients,
+              beside the same image, histogram matching without pairs, and a regression that has pairs
+  segment, segment_plain   with the adversary and without, against multi-Otsu and k-means
+  segment_hippocampus, segment_hippocampus_plain   the same on slices of --hippocampus FOLDER (Decathlon, task 4)
+  translate_brains   T1 to FLAIR of --brains FILE.npz (three patients: two to learn from, one to measure on)
+
+All others are of the embedded virtual cohort, 64 x 64. 95 % intervals over patients. Usage:
+python benchmarks/image_to_image.py [--minutes 5 | --images 50000] [--jobs translate,cycle,...] [--hippocampus FOLDER]
+[--brains FILE.npz] [--seed 0] [section.key=value ...]. Prints rows and adds them to build/image_to_image.json; pictures
+are in build/image_to_image/, as reports where the run itself has pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _data import prepared as prepared_arrays
+from _table import method_rows
+
+from radsynth.arrays import Prepared
+from radsynth.device import here
+from radsynth.metrics._paired import NUMBERS
+from radsynth.plan import document, recipe
+from radsynth.settings import resolve
+from radsynth.verbs._applier import Applier
+from radsynth.verbs._baselines import _regression
+from radsynth.verbs._found import OWN, Found, number_of
+from radsynth.verbs._grid import save_grid
+from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs._segmentation import evaluate_segmentation
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.report import report
+from radsynth.verbs.train import train
+
+FOLDER = Path("build/image_to_image")
+COHORT = ("data.kind=brain", "prepare.size=[64,64]", "prepare.validation=0")
+JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "translate": (("data.contrasts=[t1,flair]",), ("task.kind=translate",)),
+    "missing": (("data.contrasts=[t1,t2,flair]",),
+                ("task.kind=translate", "task.outputs=[flair]", "task.missing=0.33")),
+    "cycle": (("data.contrasts=[t1,flair]", "data.unpaired=true"), ("task.kind=cycle", "task.domains=[t1,flair]")),
+    "cut": (("data.contrasts=[t1,flair]", "data.unpaired=true"), ("task.kind=cut", "task.domains=[t1,flair]")),
+    "segment": ((), ("task.kind=segment",)),
+    "segment_plain": ((), ("task.kind=segment", "task.adversarial=0")),
+    "segment_hippocampus": ((), ("task.kind=segment",)),
+    "segment_hippocampus_plain": ((), ("task.kind=segment", "task.adversarial=0")),
+    "translate_brains": ((), ("task.kind=translate", "task.inputs=[t1]", "task.outputs=[flair]")),
+}
+"""For each job what is different about the data, and the task."""
+
+
+def data_of(job: str, options: argparse.Namespace) -> Prepared:
+    """The prepared images of a job; made once."""
+    more, _ = JOBS[job]
+    if job == "translate_brains":
+        return _brains(options.brains)
+    if job.startswith("segment_hippocampus"):
+        return _prepared("hippocampus", "data.kind=folder", f"data.path={options.hippocampus}", "data.modality=MR",
+                         "prepare.size=[48,64]", "prepare.validation=0")
+    return _prepared("_".join(["brain", *(text.split("=")[1].strip("[]") for text in more)]), *COHORT, *more)
+
+
+def _prepared(name: str, *overrides: str) -> Prepared:
+    given = resolve(overrides=overrides, sections=("data", "prepare"))
+    return prepare(given.section("data"), FOLDER / name, settings=given)
+
+
+def _brains(file: Path) -> Prepared:
+    """Axial slices of three patients at half their resolution, each contrast by its own volume's percentiles."""
+    folder = FOLDER / "brains"
+    if (folder / "manifest.json").exists():
+        return Prepared(folder)
+    images, patients = [], []
+    with np.load(file) as data:
+        for patient in ("patient07", "patient19", "patient26"):
+            channels = []
+            for contrast in ("T1", "FLAIR"):
+                volume = data[f"{patient}_{contrast}"][:, :216].astype(np.float32)
+                low, high = np.percentile(volume, (0.5, 99.5))
+                small = volume.reshape(91, 2, 108, 2, 50).mean(axis=(1, 3))
+                channels.append(np.clip((small - low) / (high - low) * 255, 0, 255).astype(np.uint8))
+            images.append(np.moveaxis(np.stack(channels), -1, 0)[..., 1:89, 2:106])
+            patients += [patient] * 50
+    return Prepared(prepared_arrays(folder, np.concatenate(images[:2]), images[2], patients, channels=("t1", "flair")))
+
+
+def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train one job; a row for each method."""
+    data = data_of(job, options)
+    budget = f"train.images={options.images}" if options.images else f"train.seconds={60 * options.minutes:g}"
+    settings = resolve(document(recipe("unet")), {"seed": options.seed},
+                       overrides=[*JOBS[job][1], budget, *options.overrides])
+    run = FOLDER / f"run_{job}_{options.images or f'{options.minutes:g}min'}_{options.seed}"
+    train(data.folder, run, settings=settings)
+    facts = json.loads((run / "generator.json").read_text())
+    seen = {"job": job, "images_seen": facts["images"], "seconds": round(facts["seconds"])}
+    if job in ("cycle", "cut"):
+        return method_rows(_against_truth(run), **seen)
+    if job == "missing":
+        return [row for lacking in ("", "t1", "t2") for row in method_rows(_lacking(run, data, lacking), **{
+            **seen, "job": f"missing {lacking or 'none'}"})]
+    measure = evaluate_segmentation if job.startswith("segment") else evaluate_pairs
+    found = measure(run, data, out=run)
+    report(run)
+    return method_rows(found, **seen)
+
+
+def _against_truth(run: Path) -> dict[str, Any]:
+    """What an unpaired translation makes of T1, against the FLAIR of the same patients, of another cohort."""
+    truth = _prepared("brain_truth", *COHORT, "data.contrasts=[t1,flair]", "data.seed=1", "data.patients=100",
+                      "prepare.train=0.4")
+    rows, fitted = truth.indices("test"), truth.images(truth.indices("train"))
+    images = truth.images(rows)
+    given, real = images[:, :1], images[:, 1:]
+    applier = Applier(run)
+    methods = {OWN: lambda x: applier.network_of(x, "flair"), "the same image": lambda x: x,
+               "histogram matching": _matching(fitted[::2, :1], fitted[1::2, 1:]),
+               "intensity regression (has pairs)": _regression(fitted[:, :1], fitted[:, 1:])}
+    made = {name: np.clip(method(given), -1, 1).astype(np.float32) for name, method in methods.items()}
+    shown = np.linspace(0, len(rows) - 1, 8).astype(int)
+    save_grid(np.concatenate([images[shown] for images in (given, *made.values(), real)]), run / "truth.png", 8)
+    return _document(made, real, truth, rows)
+
+
+def _lacking(run: Path, data: Prepared, lacking: str) -> dict[str, Any]:
+    """The run on test patients with one given channel missing, beside a regression from those that are there."""
+    applier, names = Applier(run), data.spec.channels
+    inputs, rows = applier.task.inputs, data.indices("test")
+    images, fitted = data.images(rows), data.images(data.indices("train")[:400])
+    there = [names.index(name) for name in inputs if name != lacking]
+    given = images[:, [names.index(name) for name in inputs]]
+    if lacking:
+        given[:, inputs.index(lacking)] = -1
+    real = images[:, [names.index("flair")]]
+    regress = _regression(fitted[:, there], fitted[:, [names.index("flair")]])
+    made = {OWN: applier.network_of(given, ""), "intensity regression": regress(images[:, there])}
+    return _document({name: np.clip(results, -1, 1) for name, results in made.items()}, real, data, rows)
+
+
+def _matching(given: Any, wanted: Any) -> Any:
+    """Each value to the one of the same rank among the other domain's, without pairs."""
+    ranks = np.linspace(0, 1, 1000)
+    here_, there = np.quantile(given, ranks), np.quantile(wanted, ranks)
+    return lambda images: np.interp(images, here_, there).astype(np.float32)
+
+
+def _document(made: dict[str, Any], real: Any, data: Prepared, rows: Any) -> dict[str, Any]:
+    """As `evaluate_pairs` gives it."""
+    patients = np.unique([data.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    found = [Found(name=number.name, title=number.title, better=number.better, meaning=number.meaning,
+                   unit="%" if number.unit == "units" else number.unit, values={
+                       name: (100 if number.unit == "units" else 1) * number.measure(results, real)
+                       for name, results in made.items()}) for number in NUMBERS]
+    return {"pairs": {"images": len(rows), "patients": len(np.unique(patients)),
+                      "numbers": [number_of(one, patients, 30, 0) for one in found]}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--images", type=int, default=0)
+    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--hippocampus", type=Path)
+    parser.add_argument("--brains", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    print(f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads")
+    kept = FOLDER.parent / "image_to_image.json"
+    table: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    for job in options.jobs.split(","):
+        if (job.startswith("segment_hippocampus") and not options.hippocampus) or (
+                job == "translate_brains" and not options.brains):
+            print(f"{job} is left out: say where its data is")
+            continue
+        for row in rows(job, options):
+            print(" | ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            table.append(row)
+        kept.write_text(json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    main()
