@@ -23,7 +23,6 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.tasks import Terms, Turn
 
-
 @dataclass(frozen=True, kw_only=True)
 class PairedGame:
     """Turns of a generator and, if it has a weight, a discriminator.
@@ -53,7 +52,7 @@ class PairedGame:
         """True pairs against made ones."""
         given, truth = self.see(batch)
         with torch.no_grad():
-            result = self.convert(nets["generator"], given)
+            result = known(self.convert(nets["generator"], given), truth)
         judge = nets["discriminator"]
         real, fake = judge(self._judged(batch, given, truth)), judge(self._judged(batch, given, result))
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
@@ -62,7 +61,7 @@ class PairedGame:
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Nearness to the truth, and the adversarial loss."""
         given, truth = self.see(batch)
-        result = self.convert(nets["generator"], given)
+        result = known(self.convert(nets["generator"], given), truth)
         terms = {name: weight * RECONSTRUCTIONS[name](result, truth) for name, weight in self.weights.items() if weight}
         if self.adversarial:
             fake = nets["discriminator"](self._judged(batch, given, result))
@@ -72,6 +71,12 @@ class PairedGame:
                     real = nets["discriminator"](self._judged(batch, given, truth))
             terms["adversarial"] = self.adversarial * self.loss.generator(real, fake)
         return terms
+
+
+def known(result: Tensor, truth: Tensor) -> Tensor:
+    """(n, c, *space): the result, and the truth itself where a channel is blank, so that nothing is learned of it."""
+    there = truth.amax(tuple(range(2, truth.ndim)), keepdim=True) > -1
+    return torch.where(there, result, truth.to(result))
 
 
 def paired_networks(model: Any, spec: ImageSpec, inputs: tuple[str, ...], outputs: tuple[str, ...], judged: bool,

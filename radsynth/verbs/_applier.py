@@ -91,6 +91,8 @@ class Applier:
         settings = read_yaml(Path(run) / "settings.yaml")
         data = settings.get("data") or {}
         self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
+        contrasts = data.get("contrasts") or self.spec.channels
+        self.data = {"kind": str(data.get("kind", "folder")), "contrasts": tuple(contrasts)}
         low, high = (settings.get("prepare") or {}).get("percentiles", PERCENTILES)
         self.percentiles = (float(low), float(high))
         targets = self.task.targets
@@ -146,10 +148,13 @@ class Applier:
         inputs, have = self.task.inputs, image.channels
         if not set(inputs) & set(have) and len(have) == len(inputs):
             return list(image.pixels)  # channels of other names are taken in their order
-        lacking = [name for name in inputs if name not in have]
+        blank = {name for name, channel in zip(have, image.pixels, strict=True)
+                 if len(have) > 1 and channel.min() == channel.max()}
+        lacking = [name for name in inputs if name not in have or name in blank]
         spare = getattr(self.task, "may_lack", False) and len(lacking) < len(inputs)
         if lacking and not spare:
-            raise RejectedFile(f"its channels are {', '.join(have)}; the run expects {', '.join(inputs)}")
+            there = ", ".join(name for name in have if name not in blank)
+            raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}")
         return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
 
     def convert(self, image: Image) -> tuple[Image, dict[str, float]]:

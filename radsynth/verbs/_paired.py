@@ -47,11 +47,11 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         return _evaluate_unpaired(applier, prepared, out, images, seed)
     task = cast(PairedTask, applier.task)
     try:
-        rows, split = _rows(prepared, images, seed)
+        rows, split = _rows(task, prepared, images, seed)
     except DataError as error:
         refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
         return {"version": 1, "measurements": [], "refused": refused}
-    fitted = _spread(prepared.indices("train"), FITTED)
+    fitted = _spread(_complete(task, prepared, prepared.indices("train")), FITTED)
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
@@ -119,13 +119,24 @@ def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dic
     return {"columns": columns(usual), "flags": [flagged for _, flagged in found]}
 
 
-def _rows(prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
+def _rows(task: PairedTask, prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
     """Images of the test split, or of the validation split where there is no test split."""
     for split in ("test", "validation"):
-        rows = prepared.indices(split)
+        rows = _complete(task, prepared, prepared.indices(split))
         if len(rows):
             return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
-    raise DataError(f"{prepared.folder} has no patients outside of training. Prepare more, or a larger held-out share.")
+    raise DataError(f"{prepared.folder} has no patients outside of training with what is made. Prepare more, or a "
+                    "larger held-out share.")
+
+
+def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The images of which no channel that is made is missing."""
+    made = [k for k, name in enumerate(prepared.spec.channels) if name in task.outputs]
+    if len(prepared.spec.channels) == 1 or not made or not len(rows):
+        return rows
+    there = [(prepared.stored(part)[:, made].reshape(len(part), len(made), -1).max(2) > 0).all(1)
+             for part in np.array_split(rows, -(-len(rows) // CHUNK))]
+    return rows[np.concatenate(there)]
 
 
 def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     if _paints(run, style, seed):
         return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
-    records, rejected = _records(source, applier.modality)
+    records, rejected = _records(source, applier.modality, applier.data)
     request = {"input": source.name, "format": format, "target": applier.target, "weights": applier.facts["sha256"],
                **({"resample": True} if resample else {})}
     return _filled(Path(out), request, source, rejected,
@@ -143,11 +143,16 @@ def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, 
         painter, mask_records(source, rejected), rejected, folder, format, write_image))
 
 
-def _records(source: Path, modality: str) -> tuple[Iterator[Record], list[Rejected]]:
-    """The images behind a path, volumes whole."""
+def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
+             ) -> tuple[Iterator[Record], list[Rejected]]:
+    """The images behind a path, volumes whole; examinations of several contrasts where the run was trained on such."""
     kind, rejected = recognise(source), list[Rejected]()
+    more: dict[str, Any] = {}
+    if trained and trained["kind"] == "contrasts" and source.is_dir():
+        kind, more = "contrasts", {"plane": "whole", "contrasts": trained["contrasts"]}
+    elif kind in ("contrasts", "folder"):
+        kind, more = "folder", {"plane": "whole", "labels": "none"}
     module = dataset(kind)
-    more: dict[str, Any] = {"plane": "whole", "labels": "none"} if kind == "folder" else {}
     return module.records(module.Settings(path=source, modality=modality, **more), rejected), rejected
 
 

@@ -1,0 +1,42 @@
+"""One image on the grid of another, by where their headers say that they lie. Nothing is registered."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from radsynth.datasets._volumes import SAME_PLACE, distance
+from radsynth.errors import RejectedFile
+from radsynth.image import Image
+
+
+def onto(image: Image, fixed: Image, name: str, other: str) -> Image:
+    """`image` on the grid of `fixed`: as it is where both are the same, else interpolated linearly, outside its lowest.
+
+    name, other: of both, for messages. RejectedFile when they differ in size and a place is unknown.
+    """
+    known = image.affine is not None and fixed.affine is not None
+    if image.space == fixed.space and distance(image, fixed) <= SAME_PLACE:
+        return image
+    if not known or len(image.space) != len(fixed.space):
+        sizes = ["x".join(map(str, one.space)) for one in (image, fixed)]
+        raise RejectedFile(f"{name} has {sizes[0]} pixels and {other} {sizes[1]}, and their headers do not say how one "
+                           "lies on the other: give files on one grid, or with their place")
+    assert image.affine is not None and fixed.affine is not None
+    from scipy.ndimage import affine_transform, gaussian_filter
+
+    n = len(fixed.space)
+    both = np.linalg.inv(image.affine) @ fixed.affine  # index to index, (column, row, slice, 1)
+    matrix, offset = both[:n, :n][::-1, ::-1], both[:n, 3][::-1]
+    # A coarser grid sees what is finer than its pixels as an average: a Gaussian of the same width at half its height.
+    coarser = np.linalg.norm(matrix, axis=1)
+    blur = [step / 2.35 if step > 1.2 else 0.0 for step in coarser]
+    moved = []
+    for channel in image.pixels.astype(np.float32):
+        smooth = gaussian_filter(channel, blur, mode="nearest") if any(blur) else channel
+        moved.append(affine_transform(smooth, matrix, offset, fixed.space, order=1, cval=float(channel.min())))
+    pixels = np.stack(moved)
+    if image.pixels.dtype.kind != "f":
+        pixels = np.rint(pixels)
+    return fixed.replace(pixels=pixels.astype(image.pixels.dtype), modality=image.modality, units=image.units,
+                         bits=image.bits, channels=image.channels, window=image.window, mask=None)
+

@@ -1,0 +1,295 @@
+"""Registered contrasts: files or DICOM series of one examination become the channels of one image.
+
+NIfTI and others by name: P1/t1.nii.gz beside P1/flair.nii.gz, or sub-01_T1w.nii.gz beside sub-01_FLAIR.nii.gz. DICOM by
+series description. What lies on another grid is brought onto that of the first contrast, as the headers say.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from radsynth.datasets import Record, Rejected
+from radsynth.datasets._archives import opened
+from radsynth.datasets._layout import stem
+from radsynth.datasets._regrid import onto
+from radsynth.datasets._volumes import Source, load_image, load_slice, plane_name, slicing_axis
+from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
+from radsynth.image import Image
+from radsynth.io import Header, NotAnImage, detect, format_module
+from radsynth.progress import track
+from radsynth.settings import settings as section
+
+NAMES = ("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1pre", "t2", "t2w", "t2f", "t2star", "flair", "pd",
+         "pdw", "dwi", "adc", "swi", "mr", "mri", "ct", "cbct", "pet", "low", "full", "noisy", "clean")
+"""Endings of file names that are known to be contrasts."""
+PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
+KNOWN = re.compile(rf"(?i)(^|[_.-])(?P<name>{'|'.join(sorted(NAMES, key=len, reverse=True))})$")
+MASK = re.compile(r"(?i)(^|[_.-])(seg|segmentation|mask|label|labels)$")
+PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
+VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".npy")
+AIR = -32768
+"""Hounsfield units of a blank channel: below any window."""
+GLANCE = 2000
+"""Files that are looked at to recognise the layout."""
+
+
+@section
+class Settings:
+    """Examinations with several registered contrasts, which become channels."""
+
+    kind: Literal["contrasts"] = "contrasts"
+    path: Path
+    """The folder or archive."""
+    contrasts: tuple[str, ...] = ()
+    """Channels in their order, each the name that a file ends in or a series description has (t1, flair_reg), or
+    name=regular expression sought in them; empty: those that at least half of the examinations have."""
+    missing: Literal["blank", "reject"] = "blank"
+    """An examination that lacks a contrast: leave its channel blank, or reject it."""
+    plane: Literal["auto", "axial", "coronal", "sagittal", "volume", "whole"] = "auto"
+    """How volumes are used: as slices of a plane (auto: as they were scanned, else axial), or whole."""
+    patient_pattern: str = PATIENT
+    """Regular expression with a group (?P<patient>...), sought in each path; else DICOM's patient, else the
+    examination."""
+    modality: str = ""
+    """DICOM's code where the files do not say."""
+    minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One file or series. name: below the root, for messages; words: what a contrast's name is sought in."""
+
+    name: str
+    words: str
+    examination: str
+    source: Source
+    header: Header
+    planar: int | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """Sources of the channels, None where one is missing; `first` is the one whose grid is taken."""
+
+    sources: tuple[Source | None, ...]
+    names: tuple[str, ...]
+    channels: tuple[str, ...]
+    modality: str
+    first: int
+
+    def load(self) -> Image:
+        """All channels (c, *space) on one grid; RejectedFile when one cannot be read or laid on the others."""
+        found: list[Image | None] = []
+        for source, name in zip(self.sources, self.names, strict=True):
+            try:
+                found.append(None if source is None else load_image(source))
+            except RejectedFile as error:
+                raise RejectedFile(f"{name}: {error}") from None
+        fixed = found[self.first]
+        assert fixed is not None
+        there: list[Image | None] = []
+        for image, name in zip(found, self.names, strict=True):
+            if image is not None and len(image.pixels) != 1:
+                raise RejectedFile(f"{name} has {len(image.pixels)} channels itself")
+            there.append(None if image is None else onto(image, fixed, name, self.names[self.first]))
+        units = {image.units for image in there if image is not None}
+        blank = np.full((1, *fixed.space), AIR if units == {"HU"} else 0, fixed.pixels.dtype)
+        return fixed.replace(
+            pixels=np.concatenate([blank if image is None else image.pixels for image in there]),
+            channels=self.channels, modality=self.modality or fixed.modality, window=None,
+            units=units.pop() if len(units) == 1 else "stored",
+            bits=max(image.bits for image in there if image is not None))
+
+
+def matches(path: Path) -> bool:
+    """A folder in which at least two files of one examination end in names of contrasts."""
+    path = Path(path)
+    if not path.is_dir():
+        return False
+    found: dict[str, set[str]] = defaultdict(set)
+    files = ((folder, name) for folder, _, names in os.walk(path) for name in names)
+    for folder, name in itertools.islice(files, GLANCE):
+        match = KNOWN.search(stem(name)) if name.lower().endswith(VOLUMES) else None
+        if match:
+            found[f"{folder}/{stem(name)[:match.start()]}"].add(_plain(match["name"]))
+    return any(len(names) > 1 for names in found.values())
+
+
+def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
+    """Every image, slice or volume, by examination. DataError when no two contrasts belong together."""
+    if not Path(settings.path).exists():
+        raise DataError(f"{settings.path} does not exist. Give a folder or an archive (zip, tar).")
+    pattern = _compiled(settings.patient_pattern)
+    wanted = {name: _compiled(rule) for name, _, rule in (text.partition("=") for text in settings.contrasts)}
+    root = opened(Path(settings.path))
+    examinations: dict[str, dict[str, Part]] = defaultdict(dict)
+    for part in _parts(root, settings, rejected):
+        name = _contrast(part, wanted)
+        if name is None:
+            rejected.append(Rejected(path=part.name, reason="it is none of the contrasts", skipped=True))
+        elif part.fault:
+            reason = f"a series of {len(part.source.files)} files: {part.fault}"
+            rejected.append(Rejected(path=part.name, reason=reason))
+        elif name in examinations[part.examination]:
+            other = examinations[part.examination][name].name
+            rejected.append(Rejected(path=part.name, reason=f"{other} is this examination's {name} already"))
+        else:
+            examinations[part.examination][name] = part
+    counts = Counter(name for parts in examinations.values() for name in parts)
+    channels = tuple(wanted) or tuple(sorted(name for name, n in counts.items() if 2 * n >= len(examinations)))
+    if len(channels) < 2:
+        there = ", ".join(sorted(counts)) or "none"
+        raise DataError(f"{settings.path} holds no examinations with several contrasts; names found: {there}. Name "
+                        "them with data.contrasts=[t1=REGULAR EXPRESSION,...], or use data.kind=folder.")
+    return _records(examinations, channels, settings, pattern, rejected)
+
+
+def example(folder: Path) -> Settings:
+    """Three patients with T1 and FLAIR as NIfTI, one with its FLAIR on a coarser grid."""
+    import nibabel
+
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        (folder / f"P{number}").mkdir()
+        for name, step in (("t1", 1), ("flair", 2 if number == 2 else 1)):
+            values = rng.integers(50, 100, (20 // step, 24 // step, 5)).astype(np.int16)
+            affine = np.diag([-step, -step, 1.0, 1.0])
+            affine[:2, 3] = -(step - 1) / 2
+            nibabel.save(nibabel.Nifti1Image(values, affine), folder / f"P{number}" / f"{name}.nii.gz")
+    return Settings(path=folder)
+
+
+def _compiled(text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text, re.IGNORECASE) if text else None
+    except re.error as error:
+        raise SettingsError(f"data.contrasts or data.patient_pattern: {text!r} is no regular expression: {error}"
+                            ) from None
+
+
+def _plain(name: str) -> str:
+    return PLAIN.get(name.lower(), name.lower())
+
+
+def _contrast(part: Part, wanted: dict[str, re.Pattern[str] | None]) -> str | None:
+    """The channel that a part is: of those asked for the first whose expression is found, or whose name it has."""
+    if part.source.format == "dicom":
+        own = re.sub(r"[^a-z0-9]+", "_", part.words.lower()).strip("_")
+    else:
+        match = KNOWN.search(part.words)
+        own = _plain(match["name"]) if match else ""
+    if not wanted:
+        return own or None
+    return next((name for name, rule in wanted.items() if (rule.search(part.words) if rule else name == own)), None)
+
+
+def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:
+    """Files and series below the root, sorted by path."""
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    dicom = []
+    for name in track(names, len(names), "reading headers", "files"):
+        try:
+            kind = detect(root / name)
+            if kind == "dicom":
+                dicom.append(name)
+                continue
+            header = format_module(kind).header(root / name)
+        except RadsynthError as error:
+            rejected.append(Rejected(path=_printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        if MASK.search(stem(name)):
+            rejected.append(Rejected(path=_printable(name), reason="a mask: contrasts are read alone", skipped=True))
+            continue
+        own, folder = stem(PurePosixPath(name).name), str(PurePosixPath(name).parent)
+        match = KNOWN.search(own)
+        yield Part(name=_printable(name), words=own, header=header,
+                   examination=f"{folder}/{own[:match.start()] if match else ''}",
+                   source=Source(format=kind, files=(str(root / name),), modality=settings.modality))
+    yield from _series(root, dicom, settings, rejected)
+
+
+def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:
+    """DICOM series; those of one patient below one folder are an examination."""
+    if not names:
+        return
+    from radsynth.io._dicom_frames import instances
+    from radsynth.io._dicom_series import arrange
+
+    found, names_of = [], {str(root / name): name for name in names}
+    for path, name in names_of.items():
+        try:
+            found += instances(Path(path))
+        except RejectedFile as error:
+            rejected.append(Rejected(path=_printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+    series, copies = arrange(found)
+    for path, reason in copies:
+        rejected.append(Rejected(path=_printable(names_of[path]), reason=reason, skipped=True))
+    folders = {member.files: PurePosixPath(names_of[member.files[0]]).parent for member in series}
+    shared = len(set(folders.values())) < len(series)
+    for member in series:
+        folder = folders[member.files] if shared else folders[member.files].parent
+        source = Source(format="dicom", files=member.files, modality=settings.modality,
+                        frames=() if set(member.frames) == {None} else member.frames)
+        yield Part(name=_printable(min(names_of[file] for file in member.files)), words=member.header.series or "",
+                   examination=f"{member.header.patient or ''}/{folder}", source=source, header=member.header,
+                   planar=member.planar, fault=member.fault)
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...], settings: Settings,
+             pattern: re.Pattern[str] | None, rejected: list[Rejected]) -> Iterator[Record]:
+    for key, parts in sorted(examinations.items()):
+        there = [parts.get(name) for name in channels]
+        lacking = [name for name, part in zip(channels, there, strict=True) if part is None]
+        first = next((k for k, part in enumerate(there) if part is not None), None)
+        if first is None or (lacking and settings.missing == "reject"):
+            some = next(iter(parts.values())).name
+            rejected.append(Rejected(path=some, reason=f"its examination lacks {', '.join(lacking)}"))
+            continue
+        fixed = parts[channels[first]]
+        match = pattern.search(fixed.name) if pattern else None
+        patient = match["patient"].casefold() if match and "patient" in match.groupdict() else fixed.header.patient
+        case = Examination(sources=tuple(part.source if part else None for part in there),
+                           names=tuple(part.name if part else "" for part in there), channels=channels,
+                           modality=settings.modality, first=first)
+        header = _header([part.header for part in there if part is not None], fixed.header, len(channels), settings)
+        shared = partial(Record, patient=patient or key.strip("/") or fixed.name,
+                         files=tuple(dict.fromkeys(file for part in there if part for file in part.source.files)))
+        yield from _cut(case, header, fixed, settings, shared)
+
+
+def _header(headers: list[Header], fixed: Header, channels: int, settings: Settings) -> Header:
+    units = {header.units for header in headers}
+    return replace(fixed, channels=channels, bits=max(header.bits for header in headers),
+                   modality=settings.modality or fixed.modality, units=units.pop() if len(units) == 1 else "stored")
+
+
+def _cut(case: Examination, header: Header, fixed: Part, settings: Settings, shared: partial[Record],
+         ) -> Iterator[Record]:
+    """The examination as a whole, or the slices of its volumes."""
+    if len(header.size) == 2 or settings.plane in ("volume", "whole"):
+        yield shared(source=fixed.name, load=case.load, header=header)
+        return
+    axis = slicing_axis(header, settings.plane, fixed.planar)
+    keep = [other for other in range(3) if other != axis]
+    flat = replace(header, size=tuple(header.size[other] for other in keep),
+                   spacing=header.spacing and tuple(header.spacing[other] for other in keep))
+    for index in range(header.size[axis]):
+        load = partial(load_slice, case, axis, index, settings.minimum_foreground)
+        yield shared(source=f"{fixed.name}#{plane_name(axis)}{index:04d}", load=load, header=flat)

@@ -1,0 +1,136 @@
+"""Registered contrasts: layouts, names, other grids, missing ones; from an examination to a translated DICOM series."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth.arrays import Prepared
+from radsynth.datasets import Rejected, contrasts, recognise
+from radsynth.errors import DataError, SettingsError
+from radsynth.image import Image
+from radsynth.io import Provenance, read, write
+from radsynth.settings import resolve
+from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs.apply import apply
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.train import train
+
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
+
+
+def volume(seed: int, space: tuple[int, ...] = (4, 20, 24), affine: Any = AFFINE, negative: bool = False) -> Image:
+    """A blob on noise at a place of the patient that does not depend on the grid."""
+    index = np.stack(np.meshgrid(*[np.arange(side) for side in space], indexing="ij"), -1)[..., ::-1]
+    x, y, z = (index @ affine[:3, :3].T + affine[:3, 3]).transpose(3, 0, 1, 2)
+    blob = 800 * np.exp(-((x - 12) ** 2 + (y - 5 - seed) ** 2 + (z - 5) ** 2) / 60)
+    pixels = np.rint(900 - blob if negative else blob + 20).astype(np.uint16)
+    spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0)[::-1].tolist())
+    return Image(pixels=pixels[None], modality="MR", bits=12, spacing=spacing, affine=affine)
+
+
+def found(folder: Path, **options: Any) -> tuple[list[Any], list[Rejected]]:
+    rejected: list[Rejected] = []
+    return list(contrasts.records(contrasts.Settings(path=folder, plane="whole", **options), rejected)), rejected
+
+
+@pytest.mark.parametrize("pattern", ["P{n}/t1.nii.gz P{n}/flair.nii.gz", "sub-0{n}_T1w.nii.gz sub-0{n}_FLAIR.nii.gz",
+                                     "sub-0{n}/anat/sub-0{n}_T1w.nii.gz sub-0{n}/anat/sub-0{n}_FLAIR.nii.gz"])
+def test_layouts_by_name_are_recognised(pattern: str, tmp_path: Path) -> None:
+    for n in range(3):
+        for k, name in enumerate(pattern.format(n=n).split()):
+            write(volume(n, negative=bool(k)), tmp_path / name, provenance=FROM)
+    assert recognise(tmp_path) == "contrasts"
+    records, rejected = found(tmp_path)
+    assert not rejected and len(records) == len({record.patient for record in records}) == 3
+    image = records[0].load()
+    assert image.channels == ("flair", "t1") and np.array_equal(image.pixels[1], volume(0).pixels[0])
+    assert found(tmp_path, contrasts=("t1", "flair"))[0][0].load().channels == ("t1", "flair")
+    assert not contrasts.matches(Path(records[0].files[0]))
+
+
+def test_another_grid_is_brought_onto_the_first_and_an_unknown_place_names_both_files(tmp_path: Path) -> None:
+    other = np.array([[0.8, 0, 0, -2], [0, 1.25, 0, -3], [0, 0, 2.0, -2], [0, 0, 0, 1]])
+    write(volume(0), tmp_path / "a" / "t1.nii.gz", provenance=FROM)
+    write(volume(0, (8, 26, 40), other, negative=True), tmp_path / "a" / "t2.nii.gz", provenance=FROM)
+    records, _ = found(tmp_path, contrasts=("t1", "t2"))
+    image = records[0].load()
+    inner = (slice(None), slice(2, -2), slice(2, -2))
+    difference = np.abs(image.pixels[1].astype(float) - volume(0, negative=True).pixels[0])[inner]
+    assert difference.mean() < 12 and difference.max() < 60, "1.5 and 7 percent of the range"
+    np.save(tmp_path / "a" / "t2.npy", volume(0, (8, 26, 40)).pixels[0])
+    (tmp_path / "a" / "t2.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"a/t2.npy has 8x26x40 pixels and a/t1.nii.gz 4x20x24"):
+        found(tmp_path, contrasts=("t1", "t2"))[0][0].load()
+
+
+def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:
+    for n in range(3):
+        write(volume(n), tmp_path / f"P{n}" / "t1.nii.gz", provenance=FROM)
+        if n:
+            write(volume(n, negative=True), tmp_path / f"P{n}" / "t2.nii.gz", provenance=FROM)
+    records, rejected = found(tmp_path)
+    assert len(records) == 3 and not rejected and np.ptp(records[0].load().pixels[1]) == 0
+    records, rejected = found(tmp_path, missing="reject")
+    assert len(records) == 2 and rejected[0].reason == "its examination lacks t2" and rejected[0].path == "P0/t1.nii.gz"
+    with pytest.raises(DataError, match="names found: t1"):
+        found(tmp_path / "P0")
+    with pytest.raises(SettingsError, match="no regular expression"):
+        found(tmp_path, contrasts=("t1=(", "t2"))
+
+
+def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path) -> None:
+    for n in range(9):
+        write(volume(n), tmp_path / "in" / f"P{n}" / "t1.nii.gz", provenance=FROM)
+        if n % 3:
+            write(volume(n, negative=True), tmp_path / "in" / f"P{n}" / "t2.nii.gz", provenance=FROM)
+    document = {"data": {"kind": "contrasts", "path": str(tmp_path / "in"), "contrasts": ["t1", "t2"]}}
+    given = resolve(document, overrides=["prepare.size=[16,16]", "prepare.fit=patches", "prepare.train=0.4",
+                                         "prepare.validation=0"], sections=("data", "prepare"))
+    data = prepare(given.section("data"), tmp_path / "data", settings=given, workers=1)
+    rows = data.indices("test")
+    there = int((data.images(rows)[:, 1].reshape(len(rows), -1).max(1) > -1).sum())
+    run = trained(tmp_path, data)
+    assert 0 < there < len(rows) and evaluate_pairs(run, data)["pairs"]["images"] == there
+
+
+def trained(folder: Path, data: Prepared) -> Path:
+    settings = resolve({"data": {"kind": "contrasts", "path": "x", "contrasts": ["t1=T1pre", "flair=FLAIR"]}},
+                       overrides=["task.kind=translate", "train.images=64", "train.batch=8", "model.width=4",
+                                  "model.discriminator_width=4", "train.previews=0", "train.precision=32-true"])
+    train(data.folder, folder / "run", settings=settings)
+    return folder / "run"
+
+
+def test_a_dicom_study_becomes_channels_and_a_translated_series(shared_data: Path, tmp_path: Path) -> None:
+    """One patient only, so nothing is measured: geometry, names and marks are what counts."""
+    study = shared_data / "brain_dicom" / "Study3"
+    settings = resolve({"data": {"kind": "contrasts", "path": str(study), "contrasts": ["t1=T1pre", "flair=FLAIR"]}},
+                       overrides=["prepare.size=[64,64]", "prepare.fit=patches", "prepare.patches=4"],
+                       sections=("data", "prepare"))
+    data = prepare(settings.section("data"), tmp_path / "data", settings=settings, workers=1)
+    assert data.spec.channels == ("t1", "flair") and data.spec.spacing == (0.6875, 0.6875)
+    run = trained(tmp_path, data)
+    only = tmp_path / "given"
+    shutil.copytree(next(study.glob("*T1pre*")), only / "T1pre")
+    apply(run, only, tmp_path / "out")
+    with (tmp_path / "out" / "samples.csv").open(encoding="utf-8", newline="") as file:
+        files = [tmp_path / "out" / row["file"] for row in csv.DictReader(file)]
+    made, source = read(files[0].parent), read(only / "T1pre")
+    made, source = (one[0] if isinstance(one, list) else one for one in (made, source))
+    assert isinstance(made, Image) and isinstance(source, Image) and made.space == source.space == (22, 320, 280)
+    assert made.affine is not None and np.allclose(made.affine, source.affine, atol=1e-3)
+    if shutil.which("dciodvfy"):
+        for file in files:
+            said = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False).stderr
+            errors = [line for line in said.splitlines() if line.startswith("Error")]
+            assert all("(0x0008,0x001c)" in line for line in errors), said  # Synthetic Data, newer than this checker
+    assert json.loads((tmp_path / "out" / "apply.json").read_text())["count"] == 1
