@@ -23,6 +23,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.tasks import Terms, Turn
 
+
 @dataclass(frozen=True, kw_only=True)
 class PairedGame:
     """Turns of a generator and, if it has a weight, a discriminator.

@@ -47,7 +47,8 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         return _evaluate_unpaired(applier, prepared, out, images, seed)
     task = cast(PairedTask, applier.task)
     try:
-        rows, split = _rows(task, prepared, images, seed)
+        rows, split = _rows(prepared, images, seed)
+        rows = _complete(task, prepared, rows)
     except DataError as error:
         refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
         return {"version": 1, "measurements": [], "refused": refused}
@@ -119,24 +120,26 @@ def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dic
     return {"columns": columns(usual), "flags": [flagged for _, flagged in found]}
 
 
-def _rows(task: PairedTask, prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
+def _rows(prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
     """Images of the test split, or of the validation split where there is no test split."""
     for split in ("test", "validation"):
-        rows = _complete(task, prepared, prepared.indices(split))
+        rows = prepared.indices(split)
         if len(rows):
             return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
-    raise DataError(f"{prepared.folder} has no patients outside of training with what is made. Prepare more, or a "
-                    "larger held-out share.")
+    raise DataError(f"{prepared.folder} has no patients outside of training. Prepare more, or a larger held-out share.")
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The images of which no channel that is made is missing."""
+    """The images of which no channel that is made is missing; DataError when there is none."""
     made = [k for k, name in enumerate(prepared.spec.channels) if name in task.outputs]
-    if len(prepared.spec.channels) == 1 or not made or not len(rows):
+    if len(prepared.spec.channels) == 1 or not made:
         return rows
     there = [(prepared.stored(part)[:, made].reshape(len(part), len(made), -1).max(2) > 0).all(1)
              for part in np.array_split(rows, -(-len(rows) // CHUNK))]
-    return rows[np.concatenate(there)]
+    complete: NDArray[np.int64] = rows[np.concatenate(there)]
+    if not len(complete):
+        raise DataError(f"{prepared.folder}: every image lacks one of {', '.join(task.outputs)}.")
+    return complete
 
 
 def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
