@@ -15,10 +15,11 @@ from radsynth.image import GREY, ImageSpec
 
 
 def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], patients: Sequence[str] = (), *,
-             validation: NDArray[np.uint8] | None = None, channels: tuple[str, ...] = GREY) -> Path:
+             validation: NDArray[np.uint8] | None = None, channels: tuple[str, ...] = GREY,
+             classes: Sequence[str] = (), labels: Sequence[int] = ()) -> Path:
     """A prepared folder of 8-bit images (n, channels, *space), in the order training, test, validation.
 
-    patients: of all of them, else each is its own
+    patients: of all of them, else each is its own; classes: their names; labels: which of them each image is of
     """
     parts = {"train": train, "test": test, "validation": train[:0] if validation is None else validation}
     images = np.concatenate(list(parts.values()))
@@ -26,15 +27,16 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], pa
     np.save(folder / "shards" / "00000.images.npy", images)
     splits = [split for split, part in parts.items() for _ in part]
     names = patients or [str(i) for i in range(len(images))]
-    rows = [Row(split=split, label=-1, patient=name, shard=0, row=i, low=0, high=255)
-            for i, (split, name) in enumerate(zip(splits, names, strict=True))]
+    numbers = labels or [-1] * len(images)
+    rows = [Row(split=split, label=label, patient=name, shard=0, row=i, low=0, high=255)
+            for i, (split, label, name) in enumerate(zip(splits, numbers, names, strict=True))]
     with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, ROW_FIELDS)
         table.writeheader()
         table.writerows(vars(row) for row in rows)
     counts = {split: len(part) for split, part in parts.items()}
     people = {split: len({row.patient for row in rows if row.split == split}) for split in counts}
-    spec = ImageSpec(size=tuple(images.shape[2:]), channels=channels)
+    spec = ImageSpec(size=tuple(images.shape[2:]), channels=channels, labels=tuple(classes))
     manifest = Manifest(spec=spec, counts=counts, patients=people,
                         intensity=IntensityMap(method="bits", low=0, high=255, levels=255), shard_size=len(images),
                         source_hash="benchmark", data_hash="benchmark")

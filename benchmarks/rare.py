@@ -1,0 +1,125 @@
+"""Can a class be learned of which there are 20 images? From chance, beside its common neighbours, or by fine-tuning.
+
+All but a few images of one class are taken away. `scratch`: trained on the few alone; `conditional`: on all classes;
+`balanced`: the same with train.balance; `tuned`: a generator of the other classes, then trained on the few
+(train.start), with and without frozen layers and small steps. Each is measured on images of the class that nobody saw:
+Frechet distance of N against N on the offline ImageNet features, precision, recall and coverage, beside other real
+images (the floor). Budgets are numbers of images; the tuned ones had the other classes' training before.
+
+Usage: python benchmarks/rare.py DATA.npz [--rare HeadCT] [--few 20] [--size 32] [--images 16000] [--tune 4000].
+DATA.npz holds images (n, h, w), labels and classes, as MedNIST's. Writes build/rare.json and a picture of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _data import prepared
+from numpy.typing import NDArray
+
+from radsynth.device import here
+from radsynth.metrics._features import features
+from radsynth.metrics._frechet import frechet_distance
+from radsynth.metrics.coverage import precision_recall_density_coverage
+from radsynth.plan import Fingerprint, document, plan
+from radsynth.settings import resolve
+from radsynth.verbs._grid import save_grid
+from radsynth.verbs.generate import sample
+from radsynth.verbs.train import train
+
+Images = NDArray[np.uint8]
+OTHERS = 800
+"""Training images of each other class."""
+
+
+def halves(path: Path, size: int) -> dict[str, tuple[Images, Images]]:
+    """Of each class the half that may be trained on and the half that nobody sees, (n, 1, size, size)."""
+    with np.load(path) as data:
+        labels, images = np.ravel(data["labels"]), data["images"].astype(np.float32)
+        names = [str(name) for name in data["classes"]]
+    factor = images.shape[1] // size
+    small = np.rint(images.reshape(len(images), size, factor, size, factor).mean((2, 4))).astype(np.uint8)[:, None]
+    found = {}
+    for number, name in enumerate(names):
+        own = small[labels == number]
+        own = own[np.random.default_rng(0).permutation(len(own))]
+        found[name] = (own[: len(own) // 2], own[len(own) // 2:])
+    return found
+
+
+def scale(images: Images) -> NDArray[np.float32]:
+    return images.astype(np.float32) / np.float32(127.5) - 1
+
+
+def describe(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([features(images[k:k + 50]) for k in range(0, len(images), 50)])
+
+
+def learn(folder: Path, name: str, classes: dict[str, Images], images: int, *more: str) -> Path:
+    """What `radsynth run` would choose for these classes, trained; `more` are settings."""
+    stack, names = np.concatenate(list(classes.values())), tuple(classes)
+    labels = [number for number, part in enumerate(classes.values()) for _ in part]
+    data = prepared(folder / f"{name}-data", stack, stack[:0], classes=names, labels=labels)
+    found = Fingerprint(images=len(stack), patients=len(stack), modality="OT", channels=1, size=stack.shape[2:],
+                        labels={label: len(part) for label, part in classes.items()})
+    chosen = document(plan(found, here(), {"images": images}))
+    train(data, folder / name, settings=resolve(chosen, overrides=("train.previews=0", *more)))
+    return folder / name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rare", default="HeadCT")
+    parser.add_argument("--few", type=int, default=20)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--images", type=int, default=16000)
+    parser.add_argument("--tune", type=int, default=4000)
+    options = parser.parse_args()
+    Path("build").mkdir(exist_ok=True)
+    half = halves(options.data, options.size)
+    few, unseen = half[options.rare][0][: options.few], half[options.rare][1][:500]
+    others = {name: parts[0][:OTHERS] for name, parts in half.items() if name != options.rare}
+    everything = {name: few if name == options.rare else others[name] for name in half}
+    truth, floor = describe(scale(unseen)), describe(scale(half[options.rare][1][500:1000]))
+    rows: list[dict[str, Any]] = []
+
+    def measure(name: str, found: NDArray[np.float32], images: int) -> None:
+        precision, recall, _, coverage = precision_recall_density_coverage(truth, found)
+        distance = frechet_distance(truth, found)
+        rows.append({"trained": name, "images": images, "n": len(found), "frechet_distance": round(distance, 1),
+                     "precision": round(float(precision), 3), "recall": round(float(recall), 3),
+                     "coverage": round(float(coverage), 3)})
+        print(" | ".join(map(str, rows[-1].values())), flush=True)
+        document = {**vars(options), "data": options.data.name, "rows": rows}
+        Path("build/rare.json").write_text(json.dumps(document, indent=1))
+
+    def judge(name: str, run: Path, images: int) -> None:
+        made = sample(run, len(unseen), label=options.rare)[0]
+        save_grid(made[:32], Path("build") / f"rare_{name}.png", 8)
+        stored = np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8)  # what a file would hold
+        measure(name, describe(scale(stored)), images)
+
+    print(f"{options.rare}, {options.few} training images, {options.size} px; {here().name}")
+    print("trained | images | n | frechet_distance | precision | recall | coverage")
+    measure("other real images", floor, 0)
+    save_grid(scale(unseen[:32]), Path("build") / "rare_real.png", 8)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, rare = Path(scratch), {options.rare: few}
+        source = learn(folder, "others", others, options.images)
+        for name, more in {"tuned": (), "tuned, layers frozen": ("train.freeze=2",),
+                           "tuned, layers frozen, small steps": ("train.freeze=2", "train.rate=4e-4")}.items():
+            run = learn(folder, name, rare, options.tune, f"train.start={source}", *more)
+            judge(name, run, options.tune)
+        judge("scratch", learn(folder, "scratch", rare, options.images), options.images)
+        judge("conditional", learn(folder, "all", everything, options.images, "train.balance=0"), options.images)
+        judge("balanced", learn(folder, "even", everything, options.images), options.images)
+
+
+if __name__ == "__main__":
+    main()
