@@ -62,7 +62,10 @@ class IntensityMap:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One prepared image: `label` is an index into spec.labels or -1, `patient` a salted hash."""
+    """One prepared image: `label` is an index into spec.labels or -1, `patient` a salted hash.
+
+    conditions: the numbers that spec.conditions names, in their order, between semicolons
+    """
 
     split: str
     label: int
@@ -71,6 +74,7 @@ class Row:
     row: int
     low: float
     high: float
+    conditions: str = ""
 
 
 ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
@@ -82,6 +86,7 @@ class Manifest:
 
     counts, patients: images and patients of each split; rejected: files that could not be used; duplicates: images
     whose pixels came before; left_out: slices of background at the edges of volumes
+    conditions: of each of spec.conditions the quantiles over training images at equal steps, lowest to highest
     """
 
     spec: ImageSpec
@@ -94,6 +99,7 @@ class Manifest:
     rejected: int = 0
     duplicates: int = 0
     left_out: int = 0
+    conditions: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for JSON."""
@@ -160,6 +166,17 @@ class Prepared:
         """Class indices (n,), -1 where unlabelled."""
         return np.asarray([self.rows[int(i)].label for i in indices], dtype=np.int64)
 
+    def conditions(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The numbers that images are learned with (n, k), scaled to [-1, 1] over the training images."""
+        found = [[float(number) for number in self.rows[int(i)].conditions.split(";") if number] for i in indices]
+        return scaled(np.asarray(found).reshape(len(indices), -1), self.manifest.conditions)
+
+
+def scaled(values: NDArray[np.float64], quantiles: dict[str, list[float]]) -> NDArray[np.float32]:
+    """Numbers (n, k) as networks see them: the lowest of the training images is -1, the highest 1."""
+    low, high = (np.array([line[end] for line in quantiles.values()]) for end in (0, -1))
+    return np.asarray(2 * (values - low) / np.where(high > low, high - low, 1) - 1, dtype=np.float32)
+
 
 class PreparedWithMasks(Prepared):
     """The same folder for a task that draws images with masks: each label is a channel, 1 where it is, else -1."""
@@ -194,6 +211,7 @@ class Batch:
 
     images: (n, c, *space) in [-1, 1], empty (n, 0) when sampling from noise
     labels: (n,) class indices, None when the data is unlabelled; masks: (n, *space) label values or None
+    conditions: (n, k) the numbers that images are learned with, scaled to [-1, 1]; None without
     seed, items: every item's own random numbers come from (seed, item) alone, whatever the batch or process
     step, progress: where training is: steps done, and the share of the schedule done, 0 to 1
     truncation: scale of the latents when sampling, 1 for none; smaller is more typical and less varied
@@ -203,6 +221,7 @@ class Batch:
     images: Float[Tensor, "n c *space"]
     labels: Int[Tensor, " n"] | None = None
     masks: Int[Tensor, "n *space"] | None = None
+    conditions: Float[Tensor, "n k"] | None = None
     seed: int
     items: tuple[int, ...]
     step: int = 0

@@ -155,6 +155,10 @@ def generate(
     truncation: Annotated[
         float, typer.Option(metavar="T", min=0, max=1, help="Below 1: more typical, less varied images.")
     ] = 1.0,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A number that the images are to have, for runs with data.conditions."),
+    ] = None,
     copy_filter: Annotated[
         bool, typer.Option("--copy-filter", help="Draw copies of training images again; needs RUN/data.")
     ] = False,
@@ -170,9 +174,20 @@ def generate(
 
     result = verb(
         run, out, count=count, format=file_format, label=label, truncation=truncation, seed=0 if seed is None else seed,
-        copy_filter=copy_filter, data=data
+        copy_filter=copy_filter, data=data, at=_numbers_given(at or [])
     )
     _print(result, as_json)
+
+
+def _numbers_given(words: list[str]) -> dict[str, float]:
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise SettingsError(f"--at {word}: give a name and a number, such as --at age=63.") from None
+    return found
 
 
 @app.command()

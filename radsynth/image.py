@@ -64,6 +64,7 @@ class ImageSpec:
     """What a network must know of the images, and what a writer must know to write them back.
 
     channels: names; size: (rows, columns) or (slices, rows, columns); labels: class names, () when unlabelled
+    conditions: names of the numbers that images are learned with (age, position, ...)
     mask_classes: label values in the masks including background, 0 without masks
     mask_values: those that occur, in order; () when nobody looked, and all up to `mask_classes` may
     spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
@@ -85,6 +86,7 @@ class ImageSpec:
     virtual: bool = False
     directions: tuple[float, ...] | None = None
     window: tuple[float, ...] | None = None
+    conditions: tuple[str, ...] = ()
 
     @property
     def dimensions(self) -> int:

@@ -56,6 +56,7 @@ class RunFolder:
         document = {
             "spec": manifest.spec.to_json(), "intensity": vars(manifest.intensity), "data_hash": manifest.data_hash,
             "counts": manifest.counts, "patients": manifest.patients, "labels": labels,
+            "conditions": manifest.conditions,
         }
         write_atomically(self.path / "spec.json", json.dumps(document, indent=1))
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -39,6 +39,7 @@ class Record:
     header: what is known without decoding; None where nothing is
     files: the files behind it (a series has many, the slices of a volume share theirs), () when it comes from no file
     masks: the files that its mask comes from
+    conditions: numbers to learn the image with, by name; the same names for every record
     corner: the first pixel of the patch of what `load` gives that is meant, None for the whole; set by `prepare`
     """
 
@@ -50,6 +51,7 @@ class Record:
     header: Header | None = None
     files: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
+    conditions: Mapping[str, float] = field(default_factory=dict)
     corner: tuple[int, ...] | None = None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from radsynth.errors import DataError
@@ -174,19 +176,20 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a label table."""
+    """One line of a label table. numbers: those of the other columns that were asked for and are there."""
 
     label: str | None
     patient: str | None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_table(path: Path) -> dict[str, Line]:
-    """A CSV with the columns file, label and, if wanted, patient: file -> line. DataError when it is none."""
+def read_table(path: Path, numbers: Sequence[str] = ()) -> dict[str, Line]:
+    """A CSV with the columns file, label and, if wanted, patient and `numbers`: file -> line. DataError: it is none."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-            if "file" not in columns or not {"label", "patient"} & set(columns):
+            if "file" not in columns or not {"label", "patient", *(name.lower() for name in numbers)} & set(columns):
                 raise DataError(
                     f"{path} has the columns {', '.join(columns) or 'none'}; needed are file, label[, patient]"
                 )
@@ -197,12 +200,24 @@ def read_table(path: Path) -> dict[str, Line]:
                     (row[columns[key]] or "").strip() or None if key in columns else None
                     for key in ("label", "patient")
                 ]
-                line = Line(label=cells[0], patient=cells[1].casefold() if cells[1] else None)
+                line = Line(label=cells[0], patient=cells[1].casefold() if cells[1] else None,
+                            numbers=_numbers(row, columns, numbers))
                 if table.setdefault(name, line) != line:
                     raise DataError(f"{path} has two different lines for {name!r}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}") from None
     return table
+
+
+def _numbers(row: dict[str, str], columns: dict[str, str], wanted: Sequence[str]) -> dict[str, float]:
+    """The finite numbers of a row, by name; a cell that holds none is left out."""
+    found = {}
+    for name in wanted:
+        with suppress(ValueError, TypeError, KeyError):
+            value = float(row[columns[name.lower()]])
+            if math.isfinite(value):
+                found[name] = value
+    return found
 
 
 def find_line(table: dict[str, Line], path: str) -> Line | None:

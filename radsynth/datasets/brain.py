@@ -62,6 +62,8 @@ class Settings:
     """Share of the patients that have a lesion."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another number gives another cohort."""
+    conditions: tuple[Literal["position"], ...] = ()
+    """Learn slices with their position, in mm along the normal of the plane, so that it can be asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,8 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     if settings.unpaired and len(settings.contrasts) < 2:
         raise SettingsError("data.unpaired needs at least two data.contrasts, such as [t1,flair].")
     whole = len(settings.size) == 3
+    if whole and settings.conditions:
+        raise SettingsError("data.conditions=[position] is a slice's; whole volumes have none.")
     channels = 1 if settings.unpaired else len(settings.contrasts)
     usual = "nifti" if whole else "dicom" if channels == 1 else "npz"
     header = Header(
@@ -113,6 +117,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
                 source=f"{name}/{number:02d}",
                 patient=name,
                 label=label(settings, index, number),
+                conditions={name: position(settings, index, number) for name in settings.conditions},
                 load=partial(image, settings, index, number),
                 header=header,
             )
@@ -131,6 +136,12 @@ def label(settings: Settings, index: int, number: int = 0) -> str:
     if not is_rare(settings, index):
         return LABELS[0]
     return LABELS[int((_lesion(settings, index, _points(settings, index, number)) > 0.5).any())]
+
+
+def position(settings: Settings, index: int, number: int) -> float:
+    """mm along the plane's normal at which a slice lies, from the middle of the template outwards."""
+    normal, *_ = _directions(settings)
+    return float(_corner(settings, index, number)[int(np.argmax(np.abs(normal)))])
 
 
 def image(settings: Settings, index: int, number: int = 0) -> Image:

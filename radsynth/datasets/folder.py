@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,9 @@ class Settings:
     """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file."""
     modality: str = ""
     """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes the values Hounsfield units."""
+    conditions: tuple[str, ...] = ()
+    """Numbers to learn images with, so that they can be asked for: columns of the CSV file of labels, or age (years, of
+    DICOM), spacing (mm between pixels), position (of a slice in its volume, 0 to 1)."""
     only: str = ""
     """Regular expression that a path below the root must contain; empty: every file."""
     incomplete: Literal["reject", "slices"] = "reject"
@@ -256,12 +259,13 @@ def _records(
     classes = any(place.label for place in places.values())
     for item in items:
         label, patient = places[item.name].label, item.header.patient or patients[item.name]
+        numbers: Mapping[str, float] = {}
         if table is not None:
             line = _layout.find_line(table, item.name)
             if line is None:
                 rejected.append(Rejected(path=printable(item.name), reason="it has no line in the table of labels"))
                 continue
-            label, patient = line.label, line.patient or patient
+            label, patient, numbers = line.label, line.patient or patient, line.numbers
         elif classes and label is None:
             rejected.append(
                 Rejected(path=printable(item.name), reason="it lies beside the class folders: it has no label")
@@ -275,7 +279,27 @@ def _records(
             files=tuple(dict.fromkeys(item.source.files)),
             masks=(item.source.mask,) if item.source.mask else (),
         )
-        yield from _cut(item, settings, shared, rejected)
+        yield from _conditioned(_cut(item, settings, shared, rejected), item, numbers, settings, rejected)
+
+
+def _conditioned(found: Iterator[Record], item: Item, numbers: Mapping[str, float], settings: Settings,
+                 rejected: list[Rejected]) -> Iterator[Record]:
+    """The same records with the numbers that images are learned with; those that lack one are rejected."""
+    if not settings.conditions:
+        yield from found
+        return
+    records = list(found)
+    for index, record in enumerate(records):
+        spacing = record.header.spacing if record.header else None
+        place = index / (len(records) - 1) if len(records) > 1 else None
+        told = {"age": item.header.age, "spacing": spacing[-1] if spacing else None, "position": place, **numbers}
+        known = {name: value for name in settings.conditions if (value := told.get(name)) is not None}
+        lacking = [name for name in settings.conditions if name not in known]
+        if lacking:
+            rejected.append(Rejected(path=record.source, reason=f"it has no number for {', '.join(lacking)}, which "
+                                     "data.conditions asks for"))
+        else:
+            yield replace(record, conditions=known)
 
 
 def _table(root: Path, settings: Settings) -> dict[str, _layout.Line] | None:
@@ -283,9 +307,9 @@ def _table(root: Path, settings: Settings) -> dict[str, _layout.Line] | None:
     if settings.labels in ("folders", "none"):
         return None
     if settings.labels != "auto":
-        return _layout.read_table(Path(settings.labels))
+        return _layout.read_table(Path(settings.labels), settings.conditions)
     try:
-        return _layout.read_table(root / TABLE) if (root / TABLE).is_file() else None
+        return _layout.read_table(root / TABLE, settings.conditions) if (root / TABLE).is_file() else None
     except DataError:
         return None
 

@@ -42,6 +42,7 @@ class Header:
     patient, series: the patient and the kind of scan as the file names them, None when it does not; for `inspect` and
     for keeping patients apart, they never travel further
     notes: what is odd but no reason to reject
+    age: the patient's, in years, None when the file does not say
     burned_in: text with a patient's name may be drawn into the pixels
     """
 
@@ -57,6 +58,7 @@ class Header:
     series: str | None = None
     notes: tuple[str, ...] = ()
     burned_in: bool = False
+    age: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

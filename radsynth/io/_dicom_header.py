@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ TAGS = (
     "ImageType",
     "Modality",
     "PatientID",
+    "PatientAge",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesDescription",
@@ -223,6 +225,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
         series=str(dataset.get("SeriesDescription", "")).strip() or None,
         notes=_notes(path, dataset, kind),
         burned_in=burned_in(dataset, kind) is not None,
+        age=age_in_years(str(dataset.get("PatientAge") or "")),
     )
     return Instance(
         path=str(path),
@@ -272,6 +275,12 @@ def _is_hounsfield(dataset: Any, modality: str) -> bool:
     return (
         modality == "CT" and "RescaleIntercept" in dataset and str(dataset.get("RescaleType") or "HU").upper() == "HU"
     )
+
+
+def age_in_years(text: str) -> float | None:
+    """DICOM's age string: three digits and D, W, M or Y; None when it is none."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", text.strip().upper())
+    return int(match[1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[match[2]] if match else None
 
 
 def burned_in(dataset: Any, kind: str) -> str | None:

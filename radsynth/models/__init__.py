@@ -5,7 +5,8 @@ Settings                                         its settings, `kind` first; eve
 TAKES = "noise":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
     "generator" and "discriminator". SettingsError: size it cannot make.
     A generator has `latent: int` and maps (n, latent) [and (n,) class indices] to (n, c, *space) in [-1, 1].
-    A discriminator maps (n, c, *space) [and class indices] to logits (n,). Both are called only as `net(x, labels)`.
+    A discriminator maps (n, c, *space) [and class indices] to logits (n,). Both are called only as `net(x, labels)`;
+    where images are learned with numbers (spec.conditions), `build` wraps both: `net(x, labels, conditions)`.
 
 TAKES = "image":  networks(settings, spec, source: ImageSpec, judges: int) -> dict[str, nn.Module]
     "generator" and "discriminator". Any size in, the same size out; `spec`: images made, `source`: images taken.
@@ -34,12 +35,14 @@ A network that changes with training beyond its weights has `advance(progress)`,
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import nn
 
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
+from radsynth.models._conditions import ConditionedDiscriminator, ConditionedGenerator
 
 Networks = dict[str, nn.Module]
 
@@ -63,8 +66,13 @@ def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judge
             f"model.kind={settings.kind} takes {takes(settings)}, but this task's network must take {wanted}. "
             f"Leave model.kind out, or choose one that does ('radsynth show kinds')."
         )
-    networks: Networks = module.networks(settings, spec) if source is None else module.networks(
-        settings, spec, source, judges)
+    if source is not None:
+        return cast(Networks, module.networks(settings, spec, source, judges))
+    networks: Networks = module.networks(settings, spec)
+    if spec.conditions and wanted == "noise":
+        count, seen = len(spec.conditions), replace(spec, channels=(*spec.channels, *spec.conditions))
+        networks = {"generator": ConditionedGenerator(networks["generator"], count),
+                    "discriminator": ConditionedDiscriminator(module.networks(settings, seen)["discriminator"], count)}
     return networks
 
 
@@ -87,5 +95,6 @@ A network that changes with training beyond its weights; where it is belongs to 
 def advance(networks: Networks, progress: float) -> None:
     """Tell networks that grow how much of training is done."""
     for network in networks.values():
-        if isinstance(network, Growing):
-            network.advance(progress)
+        for part in network.modules():
+            if isinstance(part, Growing):
+                part.advance(progress)

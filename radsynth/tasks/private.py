@@ -205,6 +205,8 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
             f"task.kind=private takes no augmentation (augment.strength={augmentation.strength:g}): set "
             "augment.strength=0."
         )
+    if spec.conditions:
+        raise SettingsError("task.kind=private learns images with no numbers: set data.conditions=[].")
     # Batch statistics mix patients; whatever else a network keeps beside its weights is written without noise.
     kept = [name for name, _ in build_networks(model, spec)["discriminator"].named_buffers()]
     if kept:

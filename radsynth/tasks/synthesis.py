@@ -142,21 +142,23 @@ class Synthesis:
         if not self._warming(batch):
             return {}
         assert self.codes is not None, "study comes before training"
-        redrawn = nets["generator"](self.codes(batch.images), self._labels(batch))
+        redrawn = nets["generator"](self.codes(batch.images), *self._given(batch))
         return {"redrawing": functional.mse_loss(redrawn, batch.images)}
 
-    def _labels(self, batch: Batch) -> Tensor | None:
-        return batch.labels if self.conditional else None
+    def _given(self, batch: Batch) -> tuple[Tensor | None, ...]:
+        """What networks are told of a batch's images beside them: classes, and numbers where there are some."""
+        labels = batch.labels if self.conditional else None
+        return (labels, batch.conditions) if self.spec.conditions else (labels,)
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """The adversarial loss and the penalty. The images made here are kept for the generator's turn."""
         if self._warming(batch):
             return {}
-        labels, discriminator = self._labels(batch), nets["discriminator"]
+        given, discriminator = self._given(batch), nets["discriminator"]
         self.made = self.sample(nets["generator"], batch)
         real = augment(batch.images, batch, "real", self.augmentation)
         fake = augment(self.made.detach(), batch, "fake", self.augmentation)
-        real_logits, fake_logits = self._judge(discriminator, real, fake, labels)
+        real_logits, fake_logits = self._judge(discriminator, real, fake, given)
         terms = {
             "loss": self.loss.discriminator(real_logits, fake_logits),
             "_real": real_logits.detach().mean(),
@@ -167,21 +169,22 @@ class Synthesis:
             terms["penalty"] = value * self._penalty_weight(batch) * self.options.penalty_every
         return terms
 
-    def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None,
+    def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, given: tuple[Tensor | None, ...],
                ) -> tuple[Tensor, Tensor]:
         """Logits of both; in one call, which is faster, unless batch normalisation would mix them."""
         if self.batch_norm:
-            return discriminator(real, labels), discriminator(fake, labels)
-        both = discriminator(torch.cat([real, fake]), None if labels is None else labels.repeat(2))
+            return discriminator(real, *given), discriminator(fake, *given)
+        twice = [None if part is None else torch.cat([part, part]) for part in given]
+        both = discriminator(torch.cat([real, fake]), *twice)
         real_logits, fake_logits = both.chunk(2)
         return real_logits, fake_logits
 
     def _penalty(self, discriminator: nn.Module, batch: Batch, real: Tensor, fake: Tensor,
                  real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        labels, kind = self._labels(batch), self.penalty
+        given, kind = self._given(batch), self.penalty
 
         def critic(images: Tensor) -> Tensor:
-            logits: Tensor = discriminator(images, labels)
+            logits: Tensor = discriminator(images, *given)
             return logits
 
         if kind.between:
@@ -208,14 +211,14 @@ class Synthesis:
         """The adversarial loss of the generator, against the real images where the loss pairs them."""
         if self._warming(batch):
             return {}
-        labels, discriminator = self._labels(batch), nets["discriminator"]
+        given, discriminator = self._given(batch), nets["discriminator"]
         made, self.made = self.made, None
         if made is None or not made.requires_grad:  # a batch in parts: graphs of all parts would not fit
             made = self.sample(nets["generator"], batch)
-        fake = discriminator(augment(made, batch, "fake", self.augmentation), labels)
+        fake = discriminator(augment(made, batch, "fake", self.augmentation), *given)
         if self.loss.pairs:
             with torch.no_grad():
-                real = discriminator(augment(batch.images, batch, "real", self.augmentation), labels)
+                real = discriminator(augment(batch.images, batch, "real", self.augmentation), *given)
         else:
             real = fake.detach()
         loss = LOSSES["non_saturating"] if self.saturates and batch.care.unsaturated else self.loss
@@ -231,8 +234,8 @@ class Synthesis:
         few = [place for place, item in enumerate(batch.items) if item % ANCHOR_EVERY == 0]
         if not few:
             return batch.images.new_zeros(())
-        real, labels = batch.images[few], self._labels(batch)
-        redrawn = generator(self.codes(real), None if labels is None else labels[few])
+        real, given = batch.images[few], [None if part is None else part[few] for part in self._given(batch)]
+        redrawn = generator(self.codes(real), *given)
         pool = functional.avg_pool2d if real.ndim == 4 else functional.avg_pool3d
         share = len(few) * ANCHOR_EVERY / len(batch.items)
         return functional.mse_loss(pool(redrawn, ANCHOR_POOL), pool(real, ANCHOR_POOL)) * share
@@ -240,7 +243,7 @@ class Synthesis:
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
         """The discriminator's logits (n,) of images (n, c, *space) of the batch's classes, augmented as in training."""
         seen = augment(images, batch, "judged", self.augmentation)
-        logits: Tensor = networks["discriminator"](seen, self._labels(batch))
+        logits: Tensor = networks["discriminator"](seen, *self._given(batch))
         return logits
 
     def parted(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -250,7 +253,7 @@ class Synthesis:
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Images (n, c, *space) in [-1, 1] from the items' own latents, of the batch's classes."""
         latents = batch.normal("latent", cast(int, network.latent)) * batch.truncation
-        images: Tensor = network(latents, self._labels(batch))
+        images: Tensor = network(latents, *self._given(batch))
         return images
 
 

@@ -187,5 +187,6 @@ def _judged(folder: RunFolder, side: Side) -> Values:
     for start in range(0, len(side), BATCH):
         rows = np.arange(start, min(start + BATCH, len(side)))
         labels = torch.from_numpy(side.prepared.labels(side.rows[rows])) if len(spec.labels) > 1 else None
-        logits.append(discriminator(torch.from_numpy(side[rows]), labels).float().numpy())
+        numbers = [torch.from_numpy(side.prepared.conditions(side.rows[rows]))] if spec.conditions else []
+        logits.append(discriminator(torch.from_numpy(side[rows]), labels, *numbers).float().numpy())
     return np.concatenate(logits).astype(np.float64)

@@ -232,6 +232,7 @@ class Doctor:
         chosen = np.sort(draw.choice(indices, min(PROBE, len(indices)), replace=False))
         return Batch(images=channels_last(torch.from_numpy(self.prepared.images(chosen))).to(device),
                      labels=torch.from_numpy(self.prepared.labels(chosen)).to(device),
+                     conditions=torch.from_numpy(self.prepared.conditions(chosen)).to(device),
                      seed=self.seed + 2, items=tuple(range(len(chosen))), care=self.care)
 
     def _overfit(self) -> float:

@@ -163,7 +163,8 @@ class Loop:
         chosen = self.train_indices[[self.order(item) for item in items]]
         images = channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device)
         labels = torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device)
-        return Batch(images=images, labels=labels, masks=self._masks(chosen), seed=self.seed, items=tuple(items),
+        return Batch(images=images, labels=labels, masks=self._masks(chosen),
+                     conditions=self._conditions(chosen), seed=self.seed, items=tuple(items),
                      step=self.step, progress=self.progress, care=self.doctor.care if self.doctor else Care())
 
     def _without_images(self, items: range, seed: int) -> Batch:
@@ -339,9 +340,14 @@ class Loop:
                 return self.task.sample(network, self._without_images(items, seed))
         batch = Batch(images=channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device),
                       labels=torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device),
-                      masks=self._masks(chosen), seed=seed, items=tuple(items))
+                      masks=self._masks(chosen), conditions=self._conditions(chosen), seed=seed, items=tuple(items))
         with self.fabric.autocast():
             return self.task.sample(network, batch)
+
+    def _conditions(self, chosen: NDArray[np.int64]) -> Tensor | None:
+        if not self.prepared.spec.conditions:
+            return None
+        return torch.from_numpy(self.prepared.conditions(chosen)).to(self.fabric.device)
 
     def _masks(self, chosen: NDArray[np.int64]) -> Tensor | None:
         if not self.prepared.spec.mask_classes:
@@ -364,4 +370,5 @@ def _parts(batch: Batch, count: int) -> Iterator[Batch]:
         where = slice(k * size, (k + 1) * size)
         yield dataclasses.replace(batch, images=batch.images[where], items=batch.items[where],
                                   labels=None if batch.labels is None else batch.labels[where],
-                                  masks=None if batch.masks is None else batch.masks[where])
+                                  masks=None if batch.masks is None else batch.masks[where],
+                                  conditions=None if batch.conditions is None else batch.conditions[where])

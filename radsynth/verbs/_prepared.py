@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from radsynth.arrays import ROW_FIELDS, SPLITS, IntensityMap, Manifest, Prepared, Row
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, FolderError
@@ -26,6 +28,9 @@ from radsynth.io._geometry import common_directions
 from radsynth.verbs._rejected import by_file, write_rejected
 from radsynth.verbs._shards import Entry, Plan, Shard
 from radsynth.verbs._split import find_copies
+
+QUANTILES = 33
+"""Numbers that the distribution of a condition is kept as."""
 
 
 def open_finished(out: Path, source: str) -> Prepared | None:
@@ -175,6 +180,7 @@ def finish(out: Path, made: Made) -> None:
         rejected=sum(not line.skipped for line in made.outcome.rejected),
         duplicates=made.outcome.duplicates,
         left_out=made.outcome.left_out,
+        conditions=_quantiles(made),
     )
     _write_table(out / "records.csv", ROW_FIELDS, [[getattr(row, name) for name in ROW_FIELDS] for row in rows])
     write_rejected(out / "rejected.csv", made.outcome.rejected)
@@ -203,9 +209,22 @@ def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
                 row=entry.row,
                 low=entry.low,
                 high=entry.high,
+                conditions=";".join(f"{number:.7g}" for number in record.conditions.values()),
             )
         )
     return rows
+
+
+def _quantiles(made: Made) -> dict[str, list[float]]:
+    """Of each number the quantiles over the training images, from which `generate` draws."""
+    training = [made.records[i] for i in made.outcome.usable if made.split[made.records[i].patient] == "train"]
+    steps = np.linspace(0, 1, QUANTILES)
+    return {name: np.quantile([record.conditions[name] for record in training], steps).tolist()
+            for name in _names(made) if training}
+
+
+def _names(made: Made) -> tuple[str, ...]:
+    return tuple(made.records[made.outcome.usable[0]].conditions)
 
 
 def _used(made: Made) -> list[Entry]:
@@ -223,6 +242,7 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
         channels=used[0].channels,
         size=made.plan.size,
         labels=labels,
+        conditions=_names(made),
         mask_classes=1 + values[-1] if values else 0,
         mask_values=tuple(values),
         spacing=tuple(median(axis) for axis in zip(*spacings, strict=True)) if known else None,

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.arrays import Batch, scaled
 from radsynth.device import here
 from radsynth.errors import FolderError, SettingsError
 from radsynth.files import write_atomically
@@ -28,6 +28,7 @@ from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._cards import write_dataset_card, write_model_card
 from radsynth.verbs._copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._mask_source import MaskSource
+from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._writing import Drawn, Writing, write_table
 
 REDRAWN = 2**32
@@ -62,8 +63,11 @@ class Generated:
 class Sampler:
     """A trained generator with everything that sampling needs, read from a run folder."""
 
-    def __init__(self, run: Path, data: Path | None = None) -> None:
-        """data: the prepared folder of the training, where masks come from if the run paints them; default RUN/data."""
+    def __init__(self, run: Path, data: Path | None = None, at: Mapping[str, float] | None = None) -> None:
+        """data: the prepared folder of the training, where masks come from if the run paints them; default RUN/data.
+
+        at: numbers that images are to have, of a run that learned with numbers; SettingsError for others.
+        """
         folder = RunFolder(run)
         self.data = Path(data) if data is not None else folder.path / "data"
         state, self.facts = folder.load_weights()
@@ -71,6 +75,7 @@ class Sampler:
         description = folder.description()
         self.label_counts: dict[str, int] = description["labels"]
         self.data_hash: str = description["data_hash"]
+        self.numbers = Numbers(description.get("conditions", {}), at or {})
         resolved = resolve(read_yaml(folder.path / "settings.yaml"), sections=("task", "model", "augment"))
         task, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
         self.task = build(task, model, augment, self.spec)
@@ -108,7 +113,8 @@ class Sampler:
             labels = self.labels(items, seed, label)
             masks = self.mask_source(items, labels, seed).to(self.device) if paints(self.task) else None
             batch = Batch(images=torch.empty(CHUNK, 0, device=self.device), seed=seed, items=tuple(items), masks=masks,
-                          labels=torch.from_numpy(labels).to(self.device), truncation=truncation)
+                          labels=torch.from_numpy(labels).to(self.device), truncation=truncation,
+                          conditions=self._conditions(items, seed))
             made: Tensor = self.task.sample(self.network, batch)
             wanted = slice(max(first - start, 0), min(first + count - start, CHUNK))
             made, masks = made[wanted], None if masks is None else masks[wanted]
@@ -116,6 +122,12 @@ class Sampler:
                 made, masks = self.task.parted(made)
             yield Drawn(images=made.float().cpu().numpy(), labels=labels[wanted],
                         masks=None if masks is None else masks.cpu().numpy().astype(np.uint8))
+
+    def _conditions(self, items: range, seed: int) -> Tensor | None:
+        if not self.numbers.quantiles:
+            return None
+        drawn = self.numbers.of([item % REDRAWN for item in items], seed)  # an image drawn again keeps its numbers
+        return torch.from_numpy(scaled(drawn, self.numbers.quantiles)).to(self.device)
 
     @functools.cached_property
     def mask_source(self) -> MaskSource:
@@ -189,11 +201,14 @@ def load(run: Path) -> Sampler:
 
 
 def generate(run: Path, out: Path, *, count: int, format: str | None = None, label: str | None = None,
-             truncation: float = 1.0, seed: int = 0, copy_filter: bool = False, data: Path | None = None) -> Generated:
+             truncation: float = 1.0, seed: int = 0, copy_filter: bool = False, data: Path | None = None,
+             at: Mapping[str, float] | None = None) -> Generated:
     """Write `count` synthetic images with samples.csv (file, index, seed, label) into the new folder `out`.
 
     Of a run that makes masks too these lie in `masks` as the images lie in `images`, and samples.csv names them (mask).
     data: the prepared folder of the training, where a run that paints masks finds those it deforms; default RUN/data
+    at: numbers that the images are to have, of a run that learned with numbers (data.conditions); without, they are
+    drawn from those of the training images. samples.csv holds every image's own
 
     copy_filter: draw images again that are copies of training images, by the run folder's prepared data; samples.csv
     then says how often (redrawn), and copy_filter.json by which rule.
@@ -207,12 +222,13 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         raise SettingsError(f"count={count}: ask for at least one image.")
     if not 0 < truncation <= 1:
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
-    sampler, out = Sampler(run, data), Path(out)
+    sampler, out = Sampler(run, data, at), Path(out)
     if (takes_images(sampler.task) and not paints(sampler.task)) or registers(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
     chosen = format or sampler.spec.format
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
-               "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {})}
+               "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),
+               **({"at": dict(at)} if at else {})}
     if _done(out, request):
         return Generated(folder=out, count=count, format=chosen)
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
@@ -225,6 +241,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         writing = Writing(spec=sampler.spec, intensity=sampler.intensity, facts=sampler.facts, seed=seed,
                           origin="a training patient's mask, deformed," if paints(sampler.task) else "noise")
         rows = list(writing.all(chunks, partial, chosen, count))
+        rows = sampler.numbers.told(rows, seed)
         if filtered:
             rows = [{**row, "redrawn": filtered.redraws.get(int(str(row["index"])), 0)} for row in rows]
             record = {**filtered.filter.rule(), "rejected": sum(filtered.redraws.values()), "kept": count}

@@ -193,7 +193,8 @@ def _source_hash(data: Any, options: Settings, records: Sequence[Record]) -> str
         plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude={"path", "extra"})
         digest.update(json.dumps(plain, sort_keys=True).encode())
     for record in records:
-        digest.update(repr((record.source, record.patient, record.label, record.split)).encode("utf-8", "replace"))
+        known = (record.source, record.patient, record.label, record.split, *sorted(record.conditions.items()))
+        digest.update(repr(known).encode("utf-8", "replace"))
     for name in sorted({name for record in records for name in (*record.files, *record.masks)}):
         state = Path(name).stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())

@@ -1,0 +1,123 @@
+"""Numbers that images are learned with: from tables, headers and geometry to networks, samples and samples.csv."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from radsynth.arrays import Prepared
+from radsynth.datasets import Rejected, dataset
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
+from radsynth.io._dicom_header import age_in_years
+from radsynth.models import build, takes
+from radsynth.settings import kinds, resolve, settings_class
+from radsynth.verbs.generate import Sampler, generate
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.train import train
+
+NOISE = [kind for kind in kinds("models") if takes(settings_class("model", kind)()) == "noise"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Discs whose brightness follows from a number of the table, dose, and one picture without it."""
+    rng, lines, root = np.random.default_rng(0), ["file,label,dose"], tmp_path / "pictures"
+    root.mkdir()
+    grid = np.stack(np.meshgrid(np.arange(16), np.arange(16), indexing="ij"))
+    for number in range(121):
+        dose, centre = rng.uniform(10, 50), rng.uniform(6, 10, 2)
+        inside = np.hypot(*(grid - centre[:, None, None])) < 4
+        Pillow.fromarray((inside * dose * 5).astype(np.uint8)).save(root / f"{number:03d}.png")
+        lines.append(f"{number:03d}.png,,{dose if number else ''}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root
+
+
+def made(folder: Path, out: Path) -> Prepared:
+    settings = resolve(overrides=("data.kind=folder", f"data.path={folder}", "data.conditions=[dose]",
+                                  "prepare.train=0.9", "prepare.validation=0.05"))
+    return prepare(settings.section("data"), out, settings=settings, workers=1)
+
+
+def test_a_column_of_the_table_reaches_the_arrays_and_a_missing_number_is_said(folder: Path, tmp_path: Path) -> None:
+    prepared = made(folder, tmp_path / "data")
+    assert prepared.spec.conditions == ("dose",) and len(prepared.rows) == 120
+    rejected = (tmp_path / "data" / "rejected.csv").read_text()
+    assert "000.png" in rejected and "no number for dose" in rejected
+    training = prepared.indices("train")
+    numbers = prepared.conditions(training)
+    assert numbers.shape == (len(training), 1) and abs(numbers.min() + 1) < 1e-5 > abs(numbers.max() - 1)
+    brightness = prepared.images(training).reshape(len(training), -1).max(1)
+    assert np.corrcoef(numbers[:, 0], brightness)[0, 1] > 0.999
+
+
+def test_the_number_acts_on_what_is_made(folder: Path, tmp_path: Path) -> None:
+    made(folder, tmp_path / "data")
+    settings = resolve(overrides=(
+        "model.kind=sngan", "model.width=16", "model.latent=16", "task.anchor=10", "task.warm_start=0.1",
+        "task.discriminator_rate=2", "train.batch=16", "train.rate=2e-3", "train.images=3200", "train.previews=0",
+    ))
+    run = train(tmp_path / "data", tmp_path / "run", settings=settings).path
+    generate(run, tmp_path / "out", count=40, format="npz", seed=3)
+    with (tmp_path / "out" / "samples.csv").open() as file:
+        dose = np.array([float(row["dose"]) for row in csv.DictReader(file)])
+    images = np.load(tmp_path / "out" / "synthetic.npz")["train_images"].reshape(40, -1)
+    assert 10 <= dose.min() < 20 and 40 < dose.max() <= 50, "drawn from the training images' distribution"
+    assert np.corrcoef(dose, np.sort(images, 1)[:, -20:].mean(1))[0, 1] > 0.8
+    bright = [Sampler(run, at={"dose": value}) for value in (15.0, 45.0)]
+    low, high = (next(sampler.images(0, 16, seed=1))[0].reshape(16, -1).max(1).mean() for sampler in bright)
+    assert high > low + 0.5, (low, high)  # 5 * 15 and 5 * 45 of 255 grey values are 1.2 apart
+
+
+def test_impossible_numbers_are_refused(folder: Path, tmp_path: Path) -> None:
+    made(folder, tmp_path / "data")
+    settings = resolve(overrides=("model.kind=sngan", "model.width=8", "model.latent=8", "train.images=32"))
+    run = train(tmp_path / "data", tmp_path / "run", settings=settings).path
+    with pytest.raises(SettingsError, match=r"training images had 1\d\.\d+ to"):
+        Sampler(run, at={"dose": 90.0})
+    with pytest.raises(SettingsError, match=r"did you mean dose"):
+        Sampler(run, at={"doze": 20.0})
+
+
+@pytest.mark.parametrize("kind", NOISE)
+def test_every_network_takes_numbers(kind: str) -> None:
+    torch.manual_seed(0)
+    networks = build(settings_class("model", kind)(), ImageSpec(size=(16, 16), conditions=("age", "spacing")))
+    latents, numbers = torch.randn(3, networks["generator"].latent), torch.rand(3, 2)
+    images = networks["generator"](latents, None, numbers)
+    assert images.shape == (3, 1, 16, 16)
+    assert not torch.allclose(images, networks["generator"](latents, None, -numbers))
+    logits = networks["discriminator"](images, None, numbers)
+    assert logits.shape == (3,) and not torch.allclose(logits, networks["discriminator"](images, None, -numbers))
+    logits.square().sum().backward()
+    silent = [key for network in networks.values() for key, weight in network.named_parameters() if weight.grad is None]
+    assert not silent
+
+
+def test_positions_of_slices_and_ages_are_read(tmp_path: Path) -> None:
+    settings = settings_class("data", "brain")(patients=2, slices=3, size=(16, 16), conditions=("position",))
+    levels = [record.conditions["position"] for record in dataset("brain").records(settings, [])]
+    assert levels == sorted(levels[:3]) + sorted(levels[3:]) and -6 < min(levels) < max(levels) < 56
+    assert [age_in_years(text) for text in ("045Y", "006M", "", "old")] == [45, 0.5, None, None]
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.random.default_rng(0).integers(1, 200, (12, 12, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([2.0, 2, 5, 1])), tmp_path / "a.nii")
+    rejected: list[Rejected] = []
+    section = settings_class("data", "folder")(path=tmp_path, plane="axial", conditions=("position", "spacing"))
+    found = [dict(record.conditions) for record in dataset("folder").records(section, rejected)]
+    assert found == [{"position": k / 4, "spacing": 2.0} for k in range(5)] and not rejected
+
+
+def test_a_run_without_numbers_is_as_before(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    settings = resolve(overrides=("model.kind=sngan", "model.width=8", "model.latent=8", "train.images=32"))
+    run = train(make_prepared(), tmp_path / "run", settings=settings).path
+    assert json.loads((run / "spec.json").read_text())["conditions"] == {}
+    assert Sampler(run).numbers.of(range(3), 0).shape == (3, 0)
