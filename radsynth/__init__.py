@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from radsynth.verbs.show import show as show
     from radsynth.verbs.train import train as train
     from radsynth.verbs.utility import utility as utility
+    from radsynth.web.serve import serve as serve
 
 VERBS = ("inspect", "prepare", "train", "generate", "apply", "evaluate", "audit", "utility", "control", "explain",
-         "report", "run", "pull", "push", "export", "show")
+         "report", "run", "pull", "push", "export", "serve", "show")
 _PLACES = {
     **{verb: f"radsynth.verbs.{verb}" for verb in VERBS},
+    "serve": "radsynth.web.serve",
     "Image": "radsynth.image",
     "read": "radsynth.io",
     "write": "radsynth.io",

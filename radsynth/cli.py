@@ -463,6 +463,21 @@ def export(
 
 
 @app.command()
+def serve(
+    run: Annotated[str, _path("RUN", "A run folder.")],
+    overrides: Overrides = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Whom to answer; 0.0.0.0: the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0: any that is free.")] = 8000,
+) -> None:
+    """Show a run in the browser: an explorer of its images, and a blinded reader study."""
+    (run,), overrides = split_words([run, *(overrides or [])], "RUN")
+    settings = _resolve(["study"], overrides, None, None)
+    from radsynth.web.serve import serve as verb
+
+    verb(Path(run), host=host, port=port, settings=settings)
+
+
+@app.command()
 def show(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="settings or kinds.")] = "settings",
     name: Annotated[str | None, _path("NAME", "A section or kind; a folder of kinds.")] = None,

@@ -62,6 +62,7 @@ SECTIONS = {
     "evaluate": Section("radsynth.verbs.evaluate"),
     "audit": Section("radsynth.verbs.audit"),
     "utility": Section("radsynth.verbs.utility"),
+    "study": Section("radsynth.web.study"),
 }
 PRESETS = Path(__file__).parent / "presets"
 

@@ -1,0 +1,274 @@
+"""The pages and their guards. Two keys: the organiser's opens everything, the readers' opens the study alone.
+
+A key comes in the address once and then lives in a cookie that other sites cannot use. Forms are accepted from our own
+pages only, names of hosts other than ours are refused (DNS rebinding), bodies are small, and no page loads anything
+from elsewhere or runs a script.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from radsynth.errors import RadsynthError
+from radsynth.web.explorer import Explorer
+from radsynth.web.study import READER, SCALE, Study
+
+COOKIE, READER_COOKIE = "radsynth_key", "radsynth_reader"
+LARGEST_BODY = 10_000
+"""Bytes of a form; ours have a few dozen."""
+POLICY = ("default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+          "frame-ancestors 'none'")
+REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+"""The report is one file with its style and its pictures inside."""
+SHOWN = 12
+"""Images of a page of the explorer."""
+MOST = 10**9
+"""Largest seed and image number."""
+STYLE = Path(__file__).resolve().parent.parent / "templates" / "web" / "style.css"
+
+Next = Callable[[Request], Awaitable[Response]]
+
+
+class Refused(RadsynthError):
+    """A request that is answered with an error page. code: of HTTP."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def make_app(explorer: Explorer, study: Study | None, why_no_study: str, keys: tuple[str, str], hosts: tuple[str, ...],
+             ) -> Starlette:
+    """The web application. keys: the organiser's and the readers'; hosts: names it answers to, () for any."""
+    pages = Pages(explorer, study, why_no_study, keys, hosts)
+    routes = [
+        Route("/", pages.explore), Route("/image/{item:int}.png", pages.image), Route("/one/{item:int}", pages.one),
+        Route("/walk/{item:int}.png", pages.walk), Route("/report", pages.report),
+        Route("/study", pages.welcome), Route("/study", pages.begin, methods=["POST"]),
+        Route("/study/read", pages.read), Route("/study/read", pages.answer, methods=["POST"]),
+        Route("/study/image/{item}.png", pages.study_image), Route("/results", pages.results),
+        Route("/results.csv", pages.table), Route("/style.css", pages.style), Route("/favicon.ico", pages.icon),
+    ]
+    app = Starlette(routes=routes)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=pages.guard)
+    return app
+
+
+class Pages:
+    """One method a page."""
+
+    def __init__(self, explorer: Explorer, study: Study | None, why_no_study: str, keys: tuple[str, str],
+                 hosts: tuple[str, ...]) -> None:
+        self.explorer, self.study, self.why_no_study = explorer, study, why_no_study
+        self.keys, self.hosts = keys, hosts
+        loader = PackageLoader("radsynth", "templates/web")
+        self.templates = Environment(loader=loader, autoescape=select_autoescape())
+
+    async def guard(self, request: Request, call_next: Next) -> Response:
+        """Refuse what is not ours; errors become pages; every answer gets its headers."""
+        try:
+            self._admit(request)
+            response = self._with_key(request) or await call_next(request)
+        except Refused as error:
+            response = self._page("refused.html", code=error.code, text=str(error))
+        except RadsynthError as error:
+            response = self._page("refused.html", code=400, text=str(error))
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        response.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "same-origin",
+                                 "X-Content-Type-Options": "nosniff"})
+        return response
+
+    def _admit(self, request: Request) -> None:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        if self.hosts and host not in self.hosts:
+            raise Refused(421, "This server does not answer to that name. Use the address that it printed.")
+        if request.method == "POST":
+            origin = request.headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+                raise Refused(403, "Forms are accepted from this server's own pages only.")
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > LARGEST_BODY or "transfer-encoding" in request.headers:
+            raise Refused(413, f"A request may carry {LARGEST_BODY} bytes at most.")
+        if request.url.path in ("/style.css", "/favicon.ico"):
+            return
+        if not self._role(request):
+            raise Refused(403, "Open the address with the key that the server printed when it was started.")
+        if self._role(request) == "reader" and not request.url.path.startswith("/study"):
+            raise Refused(403, "Readers see the study alone, so that nothing gives the answers away.")
+
+    def _role(self, request: Request) -> str:
+        given = request.query_params.get("key") or request.cookies.get(COOKIE, "")
+        names = [name for name, key in zip(("organiser", "reader"), self.keys, strict=True)
+                 if secrets.compare_digest(given.encode(), key.encode())]
+        return names[0] if names else ""
+
+    def _with_key(self, request: Request) -> Response | None:
+        """A key moves from the address into the cookie, so that it is not in histories and bookmarks of every page."""
+        key = request.query_params.get("key")
+        if key is None:
+            return None
+        response = RedirectResponse(request.url.path, 303)
+        response.set_cookie(COOKIE, key, httponly=True, samesite="strict")
+        return response
+
+    def _page(self, template: str, **values: Any) -> HTMLResponse:
+        return HTMLResponse(self.templates.get_template(template).render(**values), values.get("code", 200))
+
+    async def style(self, request: Request) -> Response:
+        """The style sheet."""
+        return FileResponse(STYLE, media_type="text/css")
+
+    async def icon(self, request: Request) -> Response:
+        """None: browsers ask for it on every page."""
+        return Response(status_code=204)
+
+    def _asked(self, request: Request) -> dict[str, Any]:
+        """Seed, class and truncation of an address, checked."""
+        label = request.query_params.get("label") or None
+        if label is not None and label not in self.explorer.labels:
+            raise Refused(400, f"There is no class {label!r} in this run.")
+        try:
+            truncation = round(float(request.query_params.get("truncation", "1")), 2)
+        except ValueError:
+            truncation = 0.0
+        if not 0 < truncation <= 1:
+            raise Refused(400, "truncation must be a number above 0 and at most 1.")
+        return {"seed": _number(request, "seed"), "label": label, "truncation": truncation}
+
+    async def explore(self, request: Request) -> Response:
+        """The first page: a dozen images, and what to draw."""
+        run = self.explorer.run
+        values = {"name": run.resolve().name, "spec": self.explorer.sampler.spec, "facts": self.explorer.sampler.facts,
+                  "study": self.study, "why_no_study": self.why_no_study, "report": (run / "report.html").exists(),
+                  "draws": self.explorer.draws, "labels": self.explorer.labels}
+        if not self.explorer.draws:
+            return self._page("explore.html", **values)
+        asked, first = self._asked(request), _number(request, "first")
+        return self._page("explore.html", **values, **asked, first=first, items=range(first, first + SHOWN),
+                          step=SHOWN, query=_query(asked))
+
+    async def image(self, request: Request) -> Response:
+        """One image."""
+        self._must_draw()
+        asked = self._asked(request)
+        side = min(max(_number(request, "side", 256), 64), 1024)
+        content = await run_in_threadpool(self.explorer.image, _item(request), side=side, **asked)
+        return Response(content, media_type="image/png")
+
+    async def one(self, request: Request) -> Response:
+        """An image, large, with walks along the directions that are known."""
+        self._must_draw()
+        asked, item = self._asked(request), _item(request)
+        label = await run_in_threadpool(self.explorer.label, item, **asked)
+        return self._page("one.html", item=item, shown=label, **asked, query=_query(asked),
+                          run=self.explorer.run, directions=list(self.explorer.directions))
+
+    async def walk(self, request: Request) -> Response:
+        """An image moved along a direction."""
+        self._must_draw()
+        asked, name = self._asked(request), request.query_params.get("direction", "")
+        content = await run_in_threadpool(self.explorer.walk, name, _item(request), asked["seed"], asked["label"])
+        return Response(content, media_type="image/png")
+
+    def _must_draw(self) -> None:
+        if not self.explorer.draws:
+            raise Refused(404, "This run makes images from images: use 'radsynth apply'.")
+
+    async def report(self, request: Request) -> Response:
+        """The run's report."""
+        path = self.explorer.run / "report.html"
+        if not path.exists():
+            raise Refused(404, f"There is no report yet: 'radsynth report {self.explorer.run}' writes it.")
+        return FileResponse(path, headers={"Content-Security-Policy": REPORT_POLICY})
+
+    def _study(self) -> Study:
+        if self.study is None:
+            raise Refused(404, f"There is no reader study: {self.why_no_study}")
+        return self.study
+
+    async def welcome(self, request: Request) -> Response:
+        """What a reader is asked to do, and under which code."""
+        study = self._study()
+        return self._page("welcome.html", images=len(study.items), scale=SCALE, about=study.about)
+
+    async def begin(self, request: Request) -> Response:
+        """Take the reader's code and show the first image."""
+        reader = (await _form(request)).get("reader", "")
+        if not READER.fullmatch(reader):
+            raise Refused(400, "A reader's code has 2 to 20 letters, digits, - or _, and no name in it.")
+        response = RedirectResponse("/study/read", 303)
+        response.set_cookie(READER_COOKIE, reader, httponly=True, samesite="strict")
+        return response
+
+    async def read(self, request: Request) -> Response:
+        """The next image of this reader."""
+        reader, study = self._reader(request), self._study()
+        item, judged = await run_in_threadpool(study.next, reader)
+        return self._page("read.html", item=item, judged=judged, images=len(study.items), scale=SCALE, reader=reader)
+
+    async def answer(self, request: Request) -> Response:
+        """Keep a rating, then go on."""
+        reader, study, form = self._reader(request), self._study(), await _form(request)
+        item, rating = form.get("item", ""), form.get("rating", "")
+        if item not in study.items or rating not in {str(k + 1) for k in range(len(SCALE))}:
+            raise Refused(400, "That is no answer to an image of this study.")
+        await run_in_threadpool(study.answer, reader, item, int(rating))
+        return RedirectResponse("/study/read", 303)
+
+    def _reader(self, request: Request) -> str:
+        reader = request.cookies.get(READER_COOKIE, "")
+        if not READER.fullmatch(reader):
+            raise Refused(400, "Begin at the first page of the study, with your code.")
+        return reader
+
+    async def study_image(self, request: Request) -> Response:
+        """An image of the study, by its random name."""
+        study, item = self._study(), request.path_params["item"]
+        if item not in study.items:
+            raise Refused(404, "There is no such image.")
+        return Response(await run_in_threadpool(study.image, item), media_type="image/png")
+
+    async def results(self, request: Request) -> Response:
+        """What the readers said; the organiser's alone."""
+        return self._page("results.html", found=await run_in_threadpool(self._study().results), none=self.why_no_study)
+
+    async def table(self, request: Request) -> Response:
+        """All answers for other programs."""
+        text = await run_in_threadpool(self._study().table)
+        return PlainTextResponse(text, media_type="text/csv",
+                                 headers={"Content-Disposition": 'attachment; filename="readers.csv"'})
+
+
+async def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+
+
+def _number(request: Request, name: str, otherwise: int = 0) -> int:
+    text = request.query_params.get(name) or str(otherwise)
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST):
+        raise Refused(400, f"{name} must be a whole number from 0 to {MOST}.")
+    return int(text)
+
+
+def _item(request: Request) -> int:
+    item: int = request.path_params["item"]
+    if item > MOST:
+        raise Refused(400, f"Images are numbered from 0 to {MOST}.")
+    return item
+
+
+def _query(asked: dict[str, Any]) -> dict[str, Any]:
+    """What an address carries; the templates encode it."""
+    return {name: value for name, value in asked.items() if value is not None}

@@ -1,0 +1,75 @@
+"""What the explorer shows: synthetic images by seed and number, and walks along the directions that `control` found."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radsynth.errors import SettingsError
+from radsynth.tasks import registers, takes_images
+from radsynth.verbs._grid import grid
+from radsynth.verbs._report_pictures import flat
+from radsynth.verbs._steering import Direction, latent_space, walk
+from radsynth.verbs.generate import CHUNK, Sampler
+from radsynth.web._png import picture
+
+STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Steps of a walk, in standard deviations of the codes; for a class, `CLASS_STEPS` shares of the way to it."""
+CLASS_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+KEPT = 256
+"""Chunks of images that are kept in memory."""
+
+
+class Explorer:
+    """A trained run's generator behind the pages. One image is computed at a time, whatever the number of visitors."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.sampler, self._lock = Path(run), Sampler(run), threading.Lock()
+        self.draws = not (takes_images(self.sampler.task) or registers(self.sampler.task))
+        self.labels = self.sampler.spec.labels if len(self.sampler.spec.labels) > 1 else ()
+        self.directions = self._directions() if self.draws else {}
+        self._chunk = lru_cache(KEPT)(self._draw)
+
+    def _directions(self) -> dict[str, Direction]:
+        """What RUN/control holds, if `control` has been there."""
+        path = self.run / "control" / "directions.npz"
+        if not path.exists():
+            return {}
+        with np.load(path, allow_pickle=False) as found:
+            rows = zip(found["names"], found["kinds"], found["vectors"], found["steps"], strict=True)
+            return {str(name): Direction(name=str(name), kind=str(kind), vector=vector, step=float(step))
+                    for name, kind, vector, step in rows}
+
+    def _draw(self, start: int, seed: int, label: str | None, truncation: float) -> Any:
+        with self._lock:
+            (found,) = self.sampler.images(start, CHUNK, seed=seed, label=label, truncation=truncation)
+        return found
+
+    def image(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
+        """PNG of image `item`: the same that `generate` writes. SettingsError for a class that does not exist."""
+        images, _ = self._chunk(item - item % CHUNK, seed, label, truncation)
+        return picture(images[item % CHUNK], side)
+
+    def label(self, item: int, seed: int, label: str | None, truncation: float) -> str:
+        """The class of image `item`, "" without classes."""
+        _, labels = self._chunk(item - item % CHUNK, seed, label, truncation)
+        return self.labels[int(labels[item % CHUNK])] if self.labels else ""
+
+    def walk(self, name: str, item: int, seed: int, label: str | None) -> bytes:
+        """PNG of image `item` moved along a direction. SettingsError for a direction that `control` has not found."""
+        if name not in self.directions:
+            raise SettingsError(f"direction={name!r}: 'radsynth control {self.run}' has not found it.")
+        direction = self.directions[name]
+        chosen = self.label(item, seed, label, 1.0)
+        with self._lock:
+            space = latent_space(self.run)
+            labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
+            codes = space.codes(space.latents(range(item, item + 1), seed), labels)
+            images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
+        shown = [flat(np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)) for image in images]
+        row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1
+        return picture(row[None] if row.ndim == 2 else np.moveaxis(row, -1, 0), 1280)

@@ -1,0 +1,91 @@
+"""serve: the explorer and the reader study of a run in a browser, on this machine unless told otherwise."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from radsynth.errors import DataError, FolderError, MissingExtra, SettingsError
+from radsynth.files import write_atomically
+from radsynth.settings import Resolved, resolve
+from radsynth.web.study import Settings, Study, make_study
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000, settings: Resolved | None = None) -> None:
+    """Serve until it is stopped. Prints two addresses on stderr: the organiser's, and the one to give to readers.
+
+    host: 127.0.0.1 answers this machine alone; 0.0.0.0 the network, which sees images of real patients in the study
+    Raises MissingExtra without the extra `web`, FolderError for no run, SettingsError for a port that is taken.
+    """
+    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
+        raise MissingExtra(f"serve ({', '.join(missing)})", "web")
+    import uvicorn
+
+    from radsynth.web.app import make_app
+    from radsynth.web.explorer import Explorer
+
+    run = Path(run)
+    explorer = Explorer(run)
+    options = (settings or resolve(sections=("study",))).section("study", Settings)
+    study, why = _study(run, options, explorer.draws)
+    keys = _keys(run)
+    app = make_app(explorer, study, why, keys, LOOPBACK if host in LOOPBACK else ())
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5))
+    with _listen(host, port) as listening:
+        address = f"http://{_shown(host)}:{listening.getsockname()[1]}"
+        print(f"Explorer and results, for you: {address}/?key={keys[0]}", file=sys.stderr)
+        print(f"Reader study, for readers:     {address}/study?key={keys[1]}" if study else
+              f"No reader study: {why}", file=sys.stderr)
+        if host not in LOOPBACK:
+            print("Anybody in the network who has such an address can open it; nothing is encrypted.", file=sys.stderr)
+        print("Stop with Ctrl-C.", file=sys.stderr, flush=True)
+        server.run(sockets=[listening])
+
+
+def _study(run: Path, options: Settings, draws: bool) -> tuple[Study | None, str]:
+    """The study, or why there is none."""
+    if not draws:
+        return None, "This run makes images from images."
+    try:
+        return make_study(run, options), ""
+    except (DataError, FolderError) as error:
+        if (run / "study" / "study.json").exists():
+            raise  # answers may be in there: to be looked after, not passed over
+        return None, str(error)
+
+
+def _keys(run: Path) -> tuple[str, str]:
+    """The organiser's key and the readers', the same at every start, so that readers can come back."""
+    path = run / "keys.json"
+    try:
+        organiser, readers = json.loads(path.read_text(encoding="utf-8"))
+        return str(organiser), str(readers)
+    except (OSError, ValueError):
+        keys = (secrets.token_urlsafe(16), secrets.token_urlsafe(16))
+        write_atomically(path, json.dumps(keys))
+        path.chmod(0o600)
+        return keys
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)  # from now on, not when the server is ready: whoever follows the address waits
+    except OSError as error:
+        listening.close()
+        raise SettingsError(f"--host {host} --port {port} cannot be used: {error.strerror}. Choose another port, "
+                            "or 0 for any that is free.") from None
+    return listening
+
+
+def _shown(host: str) -> str:
+    return socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host

@@ -1,0 +1,229 @@
+"""The blinded reader study: real images of held-out patients and synthetic ones, in random order, without any hint.
+
+RUN/study/study.json   the key: which image is what; written last, so that its presence means "complete"
+RUN/study/images/      PNG files of equal size and length, named at random
+RUN/study/answers.sqlite   every rating, kept the moment it is given
+RUN/study/results.json the numbers, written whenever a reader has finished: what the report takes
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError, FolderError
+from radsynth.files import write_atomically
+from radsynth.metrics._readers import LEVELS, Reading, Share, fleiss_kappa, pooled, read
+from radsynth.run_folder import RunFolder
+from radsynth.settings import settings
+from radsynth.verbs.generate import sample
+from radsynth.web._png import of_equal_length, picture
+
+HELD_OUT = ("test", "validation")
+FEWEST = 5
+"""Real and synthetic images each, below which a study says nothing."""
+READER = re.compile(r"[A-Za-z0-9_-]{2,20}")
+SCALE = ("definitely real", "probably real", "perhaps real", "perhaps synthetic", "probably synthetic",
+         "definitely synthetic")
+SCHEMA = """CREATE TABLE IF NOT EXISTS answers (
+    reader TEXT NOT NULL, item TEXT NOT NULL, rating INTEGER NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (reader, item));
+CREATE TABLE IF NOT EXISTS shown (
+    reader TEXT NOT NULL, item TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (reader, item))"""
+
+
+@settings
+class Settings:
+    """The reader study that `serve` offers."""
+
+    images: int = Field(40, ge=2 * FEWEST)
+    """Images that each reader judges, half of them real (fewer when there are not enough held-out images)."""
+    seed: NonNegativeInt = 0
+    """Which images, and in which order for each reader, follow from it."""
+
+
+class Study:
+    """A study that has been made, opened for reading and for answers."""
+
+    def __init__(self, folder: Path) -> None:
+        """FolderError when there is none, or when it is damaged."""
+        self.folder = Path(folder)
+        try:
+            document = json.loads((self.folder / "study.json").read_text(encoding="utf-8"))
+            self.items: dict[str, bool] = {one["item"]: one["synthetic"] for one in document["items"]}
+            self.seed: int = document["seed"]
+            self.about: dict[str, Any] = {key: document[key] for key in ("weights", "real", "modality", "virtual")}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise FolderError(f"{self.folder} holds no complete reader study: remove it, then serve again.") from None
+        with self._database() as database:
+            database.executescript(SCHEMA)
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are on disk when the block ends; other processes wait for it for 30 seconds."""
+        database = sqlite3.connect(self.folder / "answers.sqlite", timeout=30)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            with database:
+                yield database
+        finally:
+            database.close()
+
+    def order(self, reader: str) -> list[str]:
+        """All items in this reader's own order."""
+        names = sorted(self.items)
+        seed = [self.seed, *reader.encode()]
+        return [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
+
+    def next(self, reader: str) -> tuple[str | None, int]:
+        """The next item that the reader has not judged (None at the end), and how many are judged."""
+        with self._database() as database:
+            rows = database.execute("SELECT item FROM answers WHERE reader = ?", (reader,)).fetchall()
+            judged = {str(row[0]) for row in rows}
+            item = next((one for one in self.order(reader) if one not in judged), None)
+            if item:
+                database.execute("INSERT OR IGNORE INTO shown VALUES (?, ?, ?)", (reader, item, time.time()))
+        return item, len(judged)
+
+    def answer(self, reader: str, item: str, rating: int) -> None:
+        """Keep a rating. The first one counts: a second click or a page sent again changes nothing."""
+        assert item in self.items and 1 <= rating <= LEVELS
+        with self._database() as database:
+            row = database.execute("SELECT at FROM shown WHERE reader = ? AND item = ?", (reader, item)).fetchone()
+            now = time.time()
+            database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
+                             (reader, item, rating, now - row[0] if row else 0.0, now))
+            judged, = database.execute("SELECT COUNT(*) FROM answers WHERE reader = ?", (reader,)).fetchone()
+        if judged == len(self.items):
+            write_atomically(self.folder / "results.json", json.dumps(self.results(), indent=1))
+
+    def answers(self) -> list[tuple[str, str, int, float]]:
+        """Reader, item, rating, seconds of every answer."""
+        with self._database() as database:
+            return database.execute("SELECT reader, item, rating, seconds FROM answers ORDER BY reader, at").fetchall()
+
+    def image(self, item: str) -> bytes:
+        """The PNG file of an item that exists."""
+        assert item in self.items
+        return (self.folder / "images" / f"{item}.png").read_bytes()
+
+    def results(self) -> dict[str, Any]:
+        """Readers who have finished, each with the numbers, then all together. None where there are too few."""
+        items = sorted(self.items)
+        synthetic = np.array([self.items[item] for item in items])
+        finished, unfinished = self._ratings(items)
+        readings = [read(reader, ratings, synthetic) for reader, ratings in finished.items()]
+        found: dict[str, Any] = {**self.about, "images": len(items), "synthetic": int(synthetic.sum()),
+                                 "scale": list(SCALE), "unfinished": unfinished,
+                                 "readers": [asdict(reading) for reading in readings]}
+        if readings:
+            ratings = np.stack(list(finished.values()))
+            accuracy, area = pooled(ratings, synthetic, self.seed)
+            kappa = fleiss_kappa(ratings > LEVELS // 2)
+            found |= {"accuracy": asdict(accuracy), "area": asdict(area),
+                      "kappa": None if kappa != kappa else kappa, "words": _words(readings, accuracy)}
+        return found
+
+    def _ratings(self, items: list[str]) -> tuple[dict[str, NDArray[np.int64]], dict[str, int]]:
+        """Ratings in the order of `items` of readers who judged all, and how many the others judged."""
+        given: dict[str, dict[str, int]] = {}
+        for reader, item, rating, _ in self.answers():
+            given.setdefault(reader, {})[item] = rating
+        finished = {reader: np.array([ratings[item] for item in items], np.int64)
+                    for reader, ratings in given.items() if len(ratings) == len(items)}
+        return finished, {reader: len(ratings) for reader, ratings in given.items() if reader not in finished}
+
+    def table(self) -> str:
+        """All answers as CSV in the form that the FDA's iMRMC reads, the truth first."""
+        buffer = io.StringIO()
+        table = csv.writer(buffer)
+        table.writerow(("readerID", "caseID", "modalityID", "score"))
+        table.writerows(("truth", item, "truth", int(synthetic)) for item, synthetic in sorted(self.items.items()))
+        table.writerows((reader, item, "radsynth", rating) for reader, item, rating, _ in self.answers())
+        return buffer.getvalue()
+
+
+def _words(readings: list[Reading], accuracy: Share) -> str:
+    who = "One reader" if len(readings) == 1 else f"{len(readings)} readers"
+    said = f"{who} called {accuracy.value:.0%} of the images rightly ({accuracy.low:.0%} to {accuracy.high:.0%}); "
+    if accuracy.low <= 0.5 <= accuracy.high:
+        return said + ("that is not clearly different from guessing (50 %). It is no proof that the images cannot be "
+                       "told apart: more readers or more images may still do it.")
+    if accuracy.high < 0.5:
+        return said + "that is worse than guessing (50 %): synthetic images were taken for the real ones."
+    return said + "that is better than guessing (50 %): the synthetic images can be told apart."
+
+
+def make_study(run: Path, options: Settings) -> Study:
+    """The study in RUN/study, made when it is not there. DataError with too few held-out images.
+
+    One image a patient is taken as long as there are patients, and synthetic images have the real ones' classes.
+    """
+    folder = Path(run) / "study"
+    if (folder / "study.json").exists():
+        return Study(folder)
+    prepared = Prepared(Path(run) / "data")
+    description = RunFolder(run).description()
+    if prepared.manifest.data_hash != description["data_hash"]:
+        raise FolderError(f"{run}/data is not what the run was trained on, so its held-out patients are unknown.")
+    chosen = _held_out(prepared, options)
+    real = prepared.images(chosen)
+    made = _as_many(Path(run), prepared.labels(chosen), prepared.spec.labels, options.seed)
+    partial = folder.with_name(".study.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "images").mkdir(parents=True)
+    files = of_equal_length([picture(image) for image in np.concatenate([real, made])])
+    items = [{"item": secrets.token_hex(8), "synthetic": k >= len(real)} for k in range(len(files))]
+    for one, content in zip(items, files, strict=True):
+        write_atomically(partial / "images" / f"{one['item']}.png", content)
+    document = {"version": 1, "seed": options.seed, "weights": RunFolder(run).load_weights()[1]["sha256"],
+                "real": " and ".join(sorted({prepared.rows[k].split for k in chosen}, reverse=True)),
+                "modality": prepared.spec.modality, "virtual": prepared.spec.virtual,
+                "items": sorted(items, key=lambda one: str(one["item"]))}
+    write_atomically(partial / "study.json", json.dumps(document, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)  # without study.json: what was left of an interrupted one
+    partial.rename(folder)
+    return Study(folder)
+
+
+def _held_out(prepared: Prepared, options: Settings) -> NDArray[np.int64]:
+    """Rows of held-out images, test patients before validation patients, as many patients as possible."""
+    rng, chosen, wanted = np.random.default_rng(options.seed), [], options.images // 2
+    for split in HELD_OUT:
+        rows = rng.permutation(prepared.indices(split))
+        seen: dict[str, int] = {}
+        rank = []
+        for row in rows:  # the first image of every patient, then the second of every patient, ...
+            patient = prepared.rows[row].patient
+            seen[patient] = seen.get(patient, 0) + 1
+            rank.append(seen[patient])
+        chosen += rows[np.argsort(rank, kind="stable")].tolist()
+    if len(chosen) < FEWEST:
+        raise DataError(f"A reader study needs at least {FEWEST} images of held-out patients; there are {len(chosen)}. "
+                        "Prepare more patients, or raise the shares of test and validation.")
+    return np.array(chosen[:wanted], np.int64)
+
+
+def _as_many(run: Path, labels: NDArray[np.int64], names: tuple[str, ...], seed: int) -> NDArray[np.float32]:
+    """One synthetic image for each real one, of the same class where there are classes."""
+    if len(names) < 2:
+        return sample(run, len(labels), seed=seed)[0]
+    return np.concatenate([sample(run, int((labels == label).sum()), seed=seed, label=names[label])[0]
+                           for label in np.unique(labels)])

@@ -1,0 +1,52 @@
+"""The numbers of a reader study against closed forms and published examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from radsynth.metrics._readers import area, fleiss_kappa, pooled, read, wilson
+
+
+def test_wilson_against_a_published_interval() -> None:
+    found = wilson(81, 263)  # Newcombe 1998, table I, method 3: 0.2553 to 0.3662
+    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
+    assert wilson(0, 20).low == 0 and wilson(20, 20).high == 1
+
+
+def test_the_area_is_the_one_of_scikit_learn_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    ratings, truth = rng.integers(1, 7, 80), rng.random(80) < 0.4
+    assert area(ratings, truth) == pytest.approx(roc_auc_score(truth, ratings))
+    assert np.isnan(area(ratings, np.ones(80, bool)))
+
+
+def test_kappa_against_the_definition() -> None:
+    calls = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 1]], bool)
+    agreeing = (1 + 1 / 3 + 1 + 1 / 3) / 4
+    expected = 0.5**2 + 0.5**2
+    assert fleiss_kappa(calls) == pytest.approx((agreeing - expected) / (1 - expected))
+    assert fleiss_kappa(np.array([[1, 0, 1], [1, 0, 1]], bool)) == pytest.approx(1)
+    assert np.isnan(fleiss_kappa(calls[:1])) and np.isnan(fleiss_kappa(np.ones((3, 4), bool)))
+
+
+def test_a_reader_who_knows_and_readers_who_guess() -> None:
+    truth = np.arange(60) % 2 == 0
+    knows = read("a", np.where(truth, 6, 1), truth)
+    assert knows.accuracy.value == 1 and knows.area == 1 and knows.taken_for_real.value == 0
+    rng = np.random.default_rng(1)
+    accuracy, ranked = pooled(rng.integers(1, 7, (6, 60)), truth)
+    assert accuracy.low < 0.5 < accuracy.high and ranked.low < 0.5 < ranked.high
+
+
+def test_the_pooled_interval_covers_the_truth() -> None:
+    """Readers of an accuracy of 0.7 on the average, each with an own skill, images each with an own difficulty."""
+    truth, covered = np.arange(50) % 2 == 0, 0
+    for k in range(40):
+        rng = np.random.default_rng(k)
+        chance = np.clip(0.7 + rng.normal(0, 0.05, (8, 1)) + rng.normal(0, 0.08, (1, 50)), 0, 1)
+        right = rng.random((8, 50)) < chance
+        accuracy, _ = pooled(np.where(right == truth, 6, 1), truth, seed=k)
+        covered += accuracy.low <= 0.7 <= accuracy.high
+    assert covered >= 36

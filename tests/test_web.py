@@ -1,0 +1,226 @@
+"""The pages: guards, explorer, reader study from the first page to the table, and what must never be told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.errors import DataError
+from radsynth.settings import resolve
+from radsynth.verbs.train import train
+
+pytest.importorskip("starlette")
+pytest.importorskip("httpx2")
+from PIL import Image as Picture
+from starlette.testclient import TestClient
+
+from radsynth.verbs.generate import sample
+from radsynth.web.app import make_app
+from radsynth.web.explorer import Explorer
+from radsynth.web.serve import LOOPBACK
+from radsynth.web.study import Settings, Study, make_study
+
+LABELS = ("common", "rare")
+KEYS = ("organiser-key", "reader-key")
+ADDRESS = "http://localhost"
+CHROMIUM = "/usr/bin/chromium"
+
+
+@pytest.fixture
+def run(make_prepared: Callable[..., Path], tmp_path: Path) -> Path:
+    data = make_prepared(labels=LABELS, name="run/data")
+    train(data, tmp_path / "run", settings=resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=32",
+                                                              "train.previews=0")))
+    return tmp_path / "run"
+
+
+def client(run: Path, key: str | None = None, study: Study | None = None) -> TestClient:
+    app = make_app(Explorer(run), study, "none was made", KEYS, LOOPBACK)
+    browser = TestClient(app, base_url=ADDRESS)
+    if key:
+        assert browser.get(f"/study?key={key}", follow_redirects=False).status_code == 303
+    return browser
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Picture.open(io.BytesIO(content)))
+
+
+def test_what_is_refused(run: Path) -> None:
+    study = make_study(run, Settings(images=10))
+    nobody, reader, organiser = client(run, study=study), client(run, KEYS[1], study), client(run, KEYS[0], study)
+    assert nobody.get("/").status_code == 403 and nobody.get("/?key=wrong").status_code == 403
+    assert nobody.get("/study/image/" + next(iter(study.items)) + ".png").status_code == 403
+    for path in ("/", "/results", "/results.csv", "/report", "/image/0.png"):
+        assert reader.get(path).status_code == 403, f"{path} would give the answers away"
+    assert organiser.get("/results").status_code == 200
+    assert organiser.get("/", headers={"host": "evil.example"}).status_code == 421
+    foreign = {"origin": "http://evil.example"}
+    assert reader.post("/study", data={"reader": "r1"}, headers=foreign).status_code == 403
+    assert reader.post("/study", content=b"x" * 20_000).status_code == 413
+    assert reader.post("/study", data={"reader": "<b>me</b>"}).status_code == 400
+    assert reader.get("/study/read").status_code == 400, "no code yet"
+    assert reader.get("/study/image/..%2f..%2fstudy.json.png").status_code == 404
+    for bad in ("/?seed=-1", "/?seed=1e9", "/?truncation=nan", "/?label=none", "/one/99999999999", "/?first=x",
+                "/walk/0.png?direction=none"):
+        assert organiser.get(bad).status_code == 400, bad
+    page = organiser.get("/?label=<script>alert(1)</script>")
+    assert page.status_code == 400 and "<script>" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_the_explorer_shows_what_generate_writes(run: Path) -> None:
+    organiser = client(run, KEYS[0])
+    page = organiser.get("/?seed=5&label=rare")
+    assert page.status_code == 200 and page.text.count("<img") == 12 and "No reader study: none was made" in page.text
+    assert not re.search(r"https?://", page.text), "nothing is loaded from elsewhere"
+    shown = pixels(organiser.get("/image/3.png?seed=5&label=rare&side=64").content)
+    images, _ = sample(run, 4, seed=5, label="rare")
+    plain = np.clip(np.rint((images[3, 0] + 1) * 127.5), 0, 255).astype(np.uint8)
+    enlarged = Picture.fromarray(plain).resize((64, 64), Picture.Resampling.LANCZOS)
+    assert np.array_equal(shown, np.asarray(enlarged))
+    one = organiser.get("/one/3?seed=5&label=rare")
+    assert "--count 4 --seed 5" in one.text and "radsynth control" in one.text
+    assert organiser.get("/report").status_code == 404
+
+
+def test_walks_along_directions_that_control_found(run: Path) -> None:
+    (run / "control").mkdir()
+    rng = np.random.default_rng(0)
+    vector = rng.normal(size=(2, Explorer(run).sampler.network.latent))
+    np.savez(run / "control" / "directions.npz", names=np.array(["brightness", "common to rare"]),
+             kinds=np.array(["attribute", "class"]), vectors=vector / np.linalg.norm(vector, axis=1, keepdims=True),
+             steps=np.ones(2))
+    organiser = client(run, KEYS[0])
+    assert organiser.get("/one/3").text.count('class="strip"') == 2
+    strip = pixels(organiser.get("/walk/3.png?direction=brightness").content)
+    assert strip.shape[1] > 4 * strip.shape[0]
+
+
+def test_a_study_tells_nothing_and_loses_nothing(run: Path) -> None:
+    study = make_study(run, Settings(images=20, seed=3))
+    assert sum(study.items.values()) == 10 and len(study.items) == 20
+    files = [study.image(item) for item in study.items]
+    assert len({len(file) for file in files}) == 1, "the length would tell"
+    assert len({pixels(file).shape for file in files}) == 1
+    reader = client(run, KEYS[1], study)
+    assert reader.post("/study", data={"reader": "r-1"}).url.path == "/study/read"
+    seen = []
+    while found := re.search(r'name="item" value="(\w+)"', (page := reader.get("/study/read")).text):
+        item = found[1]
+        seen.append(item)
+        assert not re.search(r"synthetic\b.*[0-9a-f]{16}|index|seed", page.text.replace("definitely synthetic", ""))
+        rating = "6" if study.items[item] else "2"
+        assert reader.post("/study/read", data={"item": item, "rating": rating}).status_code == 200
+        reader.post("/study/read", data={"item": item, "rating": "1"})  # sent again: the first one counts
+        if len(seen) == 7:  # another process, the same code: goes on where the reader was
+            study = Study(run / "study")
+            reader = client(run, KEYS[1], study)
+            reader.post("/study", data={"reader": "r-1"})
+    assert sorted(seen) == sorted(study.items) and "Thank you" in reader.get("/study/read").text
+    assert study.order("r-1") == seen != study.order("r-2")
+    assert reader.post("/study/read", data={"item": seen[0], "rating": "9"}).status_code == 400
+    found = study.results()
+    assert found["readers"][0]["accuracy"]["value"] == 1 and found["accuracy"]["n"] == 20 and found["kappa"] is None
+    organiser = client(run, KEYS[0], study)
+    assert "100 %" in organiser.get("/results").text
+    rows = list(csv.reader(io.StringIO(organiser.get("/results.csv").text)))
+    assert rows[0] == ["readerID", "caseID", "modalityID", "score"] and len(rows) == 1 + 20 + 20
+    assert {row[3] for row in rows if row[0] == "truth"} == {"0", "1"}
+
+
+def test_readers_at_the_same_time(run: Path) -> None:
+    study = make_study(run, Settings(images=10))
+
+    def judge(name: str) -> None:
+        own = Study(run / "study")
+        while item := own.next(name)[0]:
+            own.answer(name, item, 1 + len(name) % 6)
+
+    threads = [threading.Thread(target=judge, args=(f"reader{k}",)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(json.loads((run / "study" / "results.json").read_text())["readers"]) == 6
+    assert len(study.answers()) == 60 and len(study.results()["readers"]) == 6
+
+
+def test_too_few_held_out_images(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_prepared(n=12, name="run/data")
+    train(data, tmp_path / "run", settings=resolve(overrides=("model.kind=mlp", "train.batch=4", "train.images=8",
+                                                              "train.previews=0")))
+    with pytest.raises(DataError, match="at least 5 images of held-out patients; there are 4"):
+        make_study(tmp_path / "run", Settings())
+    assert not (tmp_path / "run" / "study").exists()
+
+
+def test_the_command_serves_until_it_is_stopped(run: Path) -> None:
+    """For real: a process, its printed addresses, a page, and an end without a traceback."""
+    process = subprocess.Popen([sys.executable, "-m", "radsynth", "serve", str(run), "--port", "0", "study.images=10"],
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(3)]
+        address = lines[0].split()[-1]
+        assert "?key=" in address and "/study?key=" in lines[1], lines
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert "radsynth explorer" in browser.open(address, timeout=30).read().decode()
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(address.partition("?")[0], timeout=30)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert "Traceback" not in rest and process.wait(20) in (0, 130)
+    finally:
+        process.kill()
+    assert (run / "keys.json").stat().st_mode & 0o077 == 0
+    assert json.loads((run / "study" / "study.json").read_text())["items"]
+
+
+@pytest.mark.browser
+def test_a_reader_in_a_real_browser(run: Path) -> None:
+    """Every rating by a click, at the width of a phone, without an error in the console or a scroll bar."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("Debian's chromium is not installed")
+    process = subprocess.Popen([sys.executable, "-m", "radsynth", "serve", str(run), "--port", "0", "study.images=10"],
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        explorer, readers = (process.stderr.readline().split()[-1] for _ in range(2))
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 390, "height": 844})
+            complaints: list[str] = []
+            page.on("console", lambda message: complaints.append(message.text))
+            page.goto(readers)
+            page.fill("input[name=reader]", "r1")
+            page.click("button")
+            for _ in range(10):
+                page.wait_for_load_state("networkidle")
+                assert page.evaluate("document.querySelector('.case').naturalWidth") > 0
+                page.locator("button[name=rating]").nth(4).click()
+            page.wait_for_selector("text=Thank you")
+            page.context.clear_cookies()
+            page.goto(explorer)
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert complaints == []
+            browser.close()
+    finally:
+        process.terminate()
+        process.wait(20)
