@@ -239,6 +239,12 @@ class Batch:
         draws = [g.random(shape, dtype=np.float32) for g in self._generators(stream)]
         return torch.from_numpy(np.stack(draws)).to(self.images.device)
 
+    def poisson(self, stream: str, means: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+        """Poisson numbers, float32, of the given means (n, *shape), that depend on these and (seed, item, stream)."""
+        expected = means.detach().cpu().numpy()
+        draws = [g.poisson(one).astype(np.float32) for g, one in zip(self._generators(stream), expected, strict=True)]
+        return torch.from_numpy(np.stack(draws)).to(means.device)
+
     def _generators(self, stream: str) -> Iterator[np.random.Generator]:
         """One generator, moved to each item's own place: making a new one for each takes seven times as long."""
         philox = np.random.Philox(key=(self.seed << 32) + zlib.crc32(stream.encode()))

@@ -71,6 +71,7 @@ class ImageSpec:
     virtual: the source is a virtual cohort, not patients
     directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
     window: (low, high) in `units` that the sources ask a viewer to show first (their median), None when they do not
+    values: (low, high) in `units` that -1 and 1 of prepared images stand for (of MR a median), None in older folders
     """
 
     channels: tuple[str, ...] = GREY
@@ -87,6 +88,7 @@ class ImageSpec:
     directions: tuple[float, ...] | None = None
     window: tuple[float, ...] | None = None
     conditions: tuple[str, ...] = ()
+    values: tuple[float, ...] | None = None
 
     @property
     def dimensions(self) -> int:

@@ -34,6 +34,7 @@ VARIANTS = {
     "enlarge": ("task.kind=restore", "task.factor=2"),
     "adversarial denoise": ("task.kind=restore", "task.what=rician", "task.adversarial=0.01", "augment.strength=1"),
     "low dose": ("task.kind=restore", "task.what=low_dose"),
+    "pairs": ("task.kind=restore", "task.what=pairs"),
     "cycle": ("task.kind=cycle",),
     "cut": ("task.kind=cut",),
 }

@@ -16,10 +16,11 @@ from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.models import Networks
-from radsynth.settings import settings
+from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Turn
 from radsynth.tasks import _degrade as degrade
 from radsynth.tasks._paired import PairedGame, paired_networks
+from radsynth.tasks._projections import add_photon_noise
 
 MODEL = "unet"
 
@@ -29,14 +30,23 @@ class Settings:
     """From images that were made worse back to good ones: super-resolution or denoising. Fidelity comes first."""
 
     kind: Literal["restore"] = "restore"
-    what: Literal["resolution", "rician", "low_dose"] = "resolution"
-    """What is restored: resolution, Rician noise (MR), or noise with the texture of low-dose CT."""
+    what: Literal["resolution", "rician", "low_dose", "low_dose_projections", "pairs"] = "resolution"
+    """What is restored: resolution; Rician noise (MR); low_dose: noise with the texture of low-dose CT, simulated in
+    the image; low_dose_projections: simulated as few photons in the projections (CT in Hounsfield units); pairs: real
+    pairs, a worse and a good channel of each image."""
     factor: Literal[2, 3, 4] = 2
     """For resolution: how many times finer the result's pixels are."""
     axes: Literal["all", "slices"] = "all"
     """For resolution: which axes are made finer; "slices" is through-plane, for volumes."""
     noise: tuple[float, float] = (0.02, 0.12)
     """For noise: smallest and largest standard deviation, as shares of the intensity range."""
+    photons: tuple[float, float] = (3000.0, 30000.0)
+    """For low_dose_projections: fewest and most photons that enter along a ray as wide as a pixel. Rays pass what the
+    image shows alone: for crops, count those that are left of them where the crop begins."""
+    given: str = ""
+    """For pairs: the worse channel's name; empty: the first."""
+    clean: str = ""
+    """For pairs: the good channel's name; empty: the other one."""
     loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "relativistic"
     """The adversarial loss."""
     adversarial: float = Field(0.0, ge=0)
@@ -52,10 +62,12 @@ class Restore:
 
     keeps = "generator"
     targets: tuple[str, ...] = ()
+    corrects = True
+    """The result is the given image, corrected."""
 
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
         self.options, self.model, self.spec = options, model, spec
-        self.inputs = self.outputs = spec.channels
+        self.inputs, self.outputs = _pair_of(options, spec) if options.what == "pairs" else (spec.channels,) * 2
         self.finer = _finer(options, spec)
         self.game = PairedGame(
             see=self._see, convert=self.convert, loss=LOSSES[options.loss], adversarial=options.adversarial,
@@ -75,6 +87,14 @@ class Restore:
         if self.options.what == "resolution":
             good = degrade.cut_to_multiples(batch.images, self.finer)
             return degrade.average_down(good, self.finer), good
+        if self.options.what == "pairs":
+            given, clean = (self.spec.channels.index(names[0]) for names in (self.inputs, self.outputs))
+            return batch.images[:, given:given + 1], batch.images[:, clean:clean + 1]
+        if self.options.what == "low_dose_projections":
+            photons = degrade.noise_levels(batch, *self.options.photons)
+            steps = self.spec.spacing or (1.0, 1.0)
+            low, high = self.spec.values or (0.0, 0.0)
+            return add_photon_noise(batch.images, photons, batch, (low, high), sum(steps[-2:]) / 2), batch.images
         levels = degrade.noise_levels(batch, *self.options.noise)
         add = degrade.add_rician if self.options.what == "rician" else degrade.add_low_dose
         return add(batch.images, levels, batch), batch.images
@@ -107,9 +127,33 @@ def _finer(options: Settings, spec: ImageSpec) -> tuple[int, ...]:
     return (options.factor, 1, 1)
 
 
+def _pair_of(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The worse channel and the good one."""
+    names = spec.channels
+    if len(names) < 2:
+        raise SettingsError(f"task.what=pairs needs a worse and a good channel of each image, these have {names[0]} "
+                            "alone: read both with data.kind=contrasts.")
+    for setting, name in (("given", options.given), ("clean", options.clean)):
+        if name and name not in names:
+            raise SettingsError(f"task.{setting}: {name!r} is no channel of these images{nearest(name, names)}; they "
+                                f"have {', '.join(names)}.")
+    given = options.given or next(name for name in names if name != options.clean)
+    clean = options.clean or next(name for name in names if name != given)
+    if given == clean:
+        raise SettingsError(f"task.given and task.clean are both {given!r}.")
+    return (given,), (clean,)
+
+
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for noise without sense and for slices of 2-D images."""
     low, high = options.noise
     if not 0 < low <= high <= 1:
         raise SettingsError(f"task.noise={list(options.noise)}: give two numbers, 0 < smallest <= largest <= 1.")
+    fewest, most = options.photons
+    if not 1 <= fewest <= most:
+        raise SettingsError(f"task.photons={list(options.photons)}: give two numbers, 1 <= fewest <= most.")
+    if options.what == "low_dose_projections" and (spec.units != "HU" or spec.values is None):
+        raise SettingsError("task.what=low_dose_projections needs CT in Hounsfield units, because photons are weakened "
+                            f"by attenuation; these are {spec.modality} in {spec.units} values. task.what=low_dose "
+                            "adds noise to the image itself.")
     return Restore(options, augmentation, model, spec)

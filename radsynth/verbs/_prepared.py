@@ -238,6 +238,7 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
     known = len(spacings) == len(used)
     values = sorted({0}.union(*(entry.mask_values or () for entry in used))) if made.outcome.masks else []
     windows = [entry.window for entry in used if entry.window is not None]
+    intensity = _intensity(made)
     return ImageSpec(
         channels=used[0].channels,
         size=made.plan.size,
@@ -253,6 +254,7 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
         virtual=made.virtual,
         directions=common_directions(entry.directions for entry in used) if known else None,
         window=tuple(median(end) for end in zip(*windows, strict=True)) if len(windows) * 2 > len(used) else None,
+        values=(intensity.low, intensity.high),
     )
 
 
