@@ -557,14 +557,21 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     return {"numbers": rows, "by_class": classes, "not_measured": refused}
 
 
+COMPARED = ("first", "second", "difference", "low", "high", "better")
+"""What is printed of the difference of two sets."""
+
+
 def _ranked(results: dict[str, Any]) -> dict[str, Any]:
     """The order of several sets, and every difference that is more than chance."""
-    order = [{key: line[key] for key in ("place", "set", "value", "low", "high", "floor", "wins", "losses")}
-             for line in results["ranking"]]
-    columns = ("name", "first", "second", "difference", "low", "high", "better")
-    found = [{column: line[column] for column in columns} for line in results["differences"] if line["real"]]
-    return {"ordered_by": results["ordered_by"], "interval": results["interval"], "ranking": order,
-            "differences_beyond_chance": found}
+    columns = ("place", "set", "value", "low", "high", "floor", "better_than", "wins", "losses")
+    order = [{column: line[column] for column in columns} for line in results["ranking"]]
+    titles = {number["name"]: number["title"] for number in results["numbers"]}
+    found = [{"number": titles[line["name"]], **{column: line[column] for column in COMPARED}}
+             for line in results["differences"] if line["real"]]
+    return {"ordered_by": titles.get(results["ordered_by"], "nothing: no number was measured for all sets"),
+            "interval": results["interval"], "ranking": order, "differences_beyond_chance": found,
+            "to_read": "A place is certain only against the sets under 'better than'; wins and losses count the "
+                       "differences beyond chance in all numbers."}
 
 
 def _print(result: Any, as_json: bool) -> None:

@@ -19,7 +19,7 @@ FAST = Settings(repetitions=12, pairs=2)
 
 
 def measured(value: float, parts: NDArray[np.float64], floor: float = 1.0, name: str = "kernel_distance",
-             better: str = "closer to floor") -> Measurement:
+             better: str = "down to floor") -> Measurement:
     floor_parts = np.full(len(parts), floor)
     return Measurement(name=name, title="T", value=value, low=value - 1, high=value + 1, n=50, meaning="M",
                        better=better, floor=floor, floor_low=floor, floor_high=floor,  # type: ignore[arg-type]  # plain text
@@ -41,8 +41,17 @@ def test_paired_half_samples_tell_sets_apart_whose_intervals_overlap() -> None:
 
 def test_nearer_to_the_floor_is_better_from_either_side() -> None:
     parts = 0.01 * np.random.default_rng(0).normal(size=30)
-    sets = {"low": [measured(0.3, 0.3 + parts)], "high": [measured(1.2, 1.2 + parts)]}
-    assert [line["set"] for line in ranking(sets, 30)["ranking"]] == ["high", "low"]
+    sets = {name: [measured(value, value + parts, name="pair_likeness", better="closer to floor")]
+            for name, value in (("low", 0.3), ("high", 1.2))}
+    assert [line["set"] for line in ranking(sets, 30)["numbers"][0]["sets"]] == ["high", "low"]
+
+
+def test_a_distance_below_its_floor_is_no_fault() -> None:
+    parts = 0.01 * np.random.default_rng(0).normal(size=30)
+    sets = {"above": [measured(1.2, 1.2 + parts)], "below": [measured(0.3, 0.3 + parts)]}
+    found = ranking(sets, 30)
+    assert [line["set"] for line in found["ranking"]] == ["below", "above"]
+    assert found["differences"][0]["better"] == "below"
 
 
 def test_lower_is_better_where_it_is() -> None:

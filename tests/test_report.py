@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ import pytest
 
 from radsynth.errors import FolderError
 from radsynth.metrics import modules
+from radsynth.verbs import _audit_attacks
 from radsynth.verbs._agreement import NUMBER as AGREEMENT
 from radsynth.verbs._report_words import figure, interval, verdict
 from radsynth.verbs._run_files import RunFiles
@@ -197,6 +199,7 @@ def utility(low: float, high: float, value: float = 0.8) -> dict[str, Any]:
     gain = {"share": 1.0, "value": (low + high) / 2, "low": low, "high": high,
             "verdict": "helps" if low > 0 else "harms" if high < 0 else "open"}
     return {"kind": "classification", "metric": "balanced accuracy", "shares": [1.0], "seeds": 3, "steps": 200,
+            "chance": 0.5,
             "network": "a small network", "interval": "95 %", "words": ["A sentence of the study."], "seconds": 60.0,
             "classes": ["left lung", "right lung"], "test": {"images": 60, "patients": 30},
             "arms": [{"share": 1.0, "arm": arm, "images": 100, "patients": 50, **score, "sensitivity": by_class}
@@ -244,7 +247,8 @@ def test_verdicts_follow_from_what_was_found(run: Path) -> None:
                             "Usefulness": ("open", "Not tested"), "Privacy": ("open", "Not audited")}
     for study, expected in ((utility(0.01, 0.05), ("good", "Yes")), (utility(-0.05, 0.05), ("note", "Not shown")),
                             (utility(-0.05, -0.01), ("warning", "No, they harm")),
-                            (utility(-0.01, 0.01, 0.99), ("note", "Nothing to gain"))):
+                            (utility(-0.01, 0.01, 0.99), ("note", "Nothing to gain")),
+                            (utility(0.01, 0.05, 0.55), ("open", "No verdict"))):
         add(run, utility=study)
         assert answers(run)["Usefulness"] == expected
     for passed, sign in ((True, "good"), (False, "warning"), (None, "open")):
@@ -302,6 +306,8 @@ def test_verdicts_follow_the_intervals() -> None:
     assert verdict(MEASURED | {"name": "frechet_distance", "low": 21.0, "value": 30.0}) == ("good", "as real images")
     touching = SHARE | {"name": "recall", "high": 0.9, "excess": -0.4, "excess_low": -0.5, "excess_high": -0.1}
     assert verdict(touching)[0] == "note"
+    below = MEASURED | {"better": "down to floor", "value": 10.0, "low": 9.0, "high": 11.0, "name": "kernel_distance"}
+    assert verdict(below) == ("good", "as real images")
     assert verdict(SHARE | {"name": "recall"}) == ("note", "below real images")
 
 
@@ -309,3 +315,21 @@ def test_every_number_is_explained(repository: Path) -> None:
     text = (repository / "docs" / "numbers.md").read_text(encoding="utf-8")
     names = {number.name for module in modules().values() for number in module.NUMBERS} | {AGREEMENT.name}
     assert names == {name for name in re.findall(r"\(`(\w+)`", text)}
+    files = {"utility.json": ("value", "dice", "sensitivity", "auc", "differences"),
+             "audit.json": ("share", "closer", "hits", *_attacks()), "report.json": ("effort",)}
+    missing = [f"{file}: {name}" for file, named in files.items() for name in named if f"`{file}: {name}`" not in text]
+    assert not missing
+
+
+def _attacks() -> list[str]:
+    """The names of all attacks, from the code that tries them."""
+    found = re.findall(r'attempt\("(\w+)"', inspect.getsource(_audit_attacks))
+    assert len(found) >= 3
+    return found
+
+
+def test_every_entry_of_the_numbers_is_short(repository: Path) -> None:
+    text = (repository / "docs" / "numbers.md").read_text(encoding="utf-8")
+    for entry in re.findall(r"^\*\*(.+?)(?=\n\n)", text, re.S | re.M):
+        sentences = len(re.findall(r"[.?](?:\s|$)", entry.replace("i.e.", "")))
+        assert sentences <= 5, entry

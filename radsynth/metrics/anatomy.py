@@ -23,20 +23,20 @@ WHERE = {"area": slice(0, 1), "tissue": slice(1, 3), "symmetry": slice(3, 4), "p
 _IN_DEVIATIONS = "in standard deviations of the real images"
 NUMBERS = (
     Number(
-        name="area_distance", title="Foreground area distance", better="closer to floor",
+        name="area_distance", title="Foreground area distance", better="down to floor",
         meaning=f"How far the share of the image that the body fills is from that in real images, {_IN_DEVIATIONS}.",
     ),
     Number(
-        name="tissue_distance", title="Tissue area distance", better="closer to floor",
+        name="tissue_distance", title="Tissue area distance", better="down to floor",
         meaning=f"The same for the shares of the body that are of middle and of high brightness, {_IN_DEVIATIONS}.",
     ),
     Number(
-        name="symmetry_distance", title="Left-right symmetry distance", better="closer to floor",
+        name="symmetry_distance", title="Left-right symmetry distance", better="down to floor",
         meaning="How far the likeness of each image to its own mirror image is from that of real images, "
                 f"{_IN_DEVIATIONS}.",
     ),
     Number(
-        name="position_distance", title="Position distance", better="closer to floor",
+        name="position_distance", title="Position distance", better="down to floor",
         meaning=f"How far the body's centre and its extent along each axis are from those in real images, "
                 f"{_IN_DEVIATIONS}.",
     ),

@@ -9,7 +9,7 @@ OWN = "Inception-v3 of FID with the original weights"
 MINIMUM = 50
 NUMBERS = (
     Number(
-        name="fid", title="FID", better="closer to floor",
+        name="fid", title="FID", better="down to floor",
         meaning="The Fréchet distance of the literature, with the features of the original Inception network; like "
                 "every such distance it can only be compared at equal numbers of images.",
     ),

@@ -18,17 +18,17 @@ from radsynth.metrics._resampling import estimate, halves
 MINIMUM = 50
 NUMBERS = (
     Number(
-        name="frechet_distance", title="Fréchet distance", better="closer to floor",
+        name="frechet_distance", title="Fréchet distance", better="down to floor",
         meaning="How far the synthetic images as a group lie from unseen real ones in an image network's features; "
                 "it falls when they look right and vary like real ones.",
     ),
     Number(
-        name="frechet_distance_extrapolated", title="Fréchet distance, extrapolated", better="closer to floor",
+        name="frechet_distance_extrapolated", title="Fréchet distance, extrapolated", better="down to floor",
         meaning="The same distance with most of the inflation by the limited number of images taken out, "
                 "so that runs of different size can be compared; its floor is much nearer to 0.",
     ),
     Number(
-        name="kernel_distance", title="Kernel distance (KID), times 1000", better="closer to floor",
+        name="kernel_distance", title="Kernel distance (KID), times 1000", better="down to floor",
         meaning="A second distance between the groups that does not depend on the number of images; "
                 "0 is what two groups of real images give on average.",
     ),

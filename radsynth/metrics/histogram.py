@@ -11,7 +11,7 @@ from radsynth.metrics._resampling import estimate, halves
 MINIMUM = 20
 NUMBERS = (
     Number(
-        name="intensity_distance", title="Intensity histogram distance", better="closer to floor", unit="units",
+        name="intensity_distance", title="Intensity histogram distance", better="down to floor", unit="units",
         meaning="How far, on average, grey values would have to move to turn the synthetic images' histogram into that "
                 "of the real ones.",
     ),

@@ -9,7 +9,7 @@ OWN = "Inception-v3 of FID with other weights"
 MINIMUM = 50
 NUMBERS = (
     Number(
-        name="inception_distance", title="Fréchet distance, Inception network", better="closer to floor",
+        name="inception_distance", title="Fréchet distance, Inception network", better="down to floor",
         meaning="A Fréchet distance on the Inception network with the weights that were given; they are not known to "
                 "be the original ones, so this is not the FID of the literature.",
     ),

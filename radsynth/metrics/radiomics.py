@@ -25,7 +25,7 @@ LEVELS = 32
 LARGEST = {2: 16384, 3: 32768}
 NUMBERS = (
     Number(
-        name="radiomics_distance", title="Radiomics distance (log)", better="closer to floor",
+        name="radiomics_distance", title="Radiomics distance (log)", better="down to floor",
         meaning="How far the synthetic images as a group lie from unseen real ones in brightness, contrast and texture "
                 "as radiomics measures them; it is the logarithm of a Fréchet distance and may be negative.",
     ),

@@ -18,7 +18,7 @@ AXES = ("first", "second", "third")
 NUMBERS = tuple(
     Number(
         name=f"frechet_distance_{axis}_axis", title=f"Fréchet distance, slices across the {axis} axis",
-        better="closer to floor",
+        better="down to floor",
         meaning=f"The Fréchet distance between the middle slices of volumes, cut across their {axis} axis: it tells "
                 "from which side synthetic volumes look wrong.",
     )

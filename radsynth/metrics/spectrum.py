@@ -16,7 +16,7 @@ QUANTUM = (2 / 255) ** 2 / 12
 
 NUMBERS = (
     Number(
-        name="spectrum_distance", title="Power spectrum distance (dB)", better="closer to floor",
+        name="spectrum_distance", title="Power spectrum distance (dB)", better="down to floor",
         meaning="How much stronger or weaker details of every size are than in real images, on average, in decibels: "
                 "it grows when synthetic images are blurred, noisy or have a grid in them.",
     ),

@@ -21,8 +21,9 @@ HEADLINE = ("fid", "frechet_distance", "kernel_distance", "intensity_distance")
 def ranking(sets: Mapping[str, Sequence[Measurement]], repetitions: int) -> dict[str, Any]:
     """The order of the sets, a table for every number, and every difference with its interval.
 
-    A set is placed by how far it is from the best that can be: for numbers that are best near the floor by the distance
-    from it, whichever side; for others by the value. "better_than" names the sets it is better than beyond chance.
+    A set is placed by how far it is from the best that can be: for numbers that are best near the floor by the
+    distance from it, whichever side; for distances and others by the value. "better_than" names the sets that it is
+    better than beyond chance.
     """
     named = {name: {one.name: one for one in found} for name, found in sets.items()}
     shared = [one for one in next(iter(sets.values())) if all(one.name in found for found in named.values())]
@@ -70,8 +71,14 @@ def _number(measured: dict[str, Measurement]) -> tuple[dict[str, Any], list[dict
 
 
 def _distance(one: Measurement) -> Estimate:
-    """How far a set is from the best that can be: smaller is better. The side of the floor is that of the value."""
-    if one.better != "closer to floor":
+    """How far a set is from the best that can be: smaller is better. The side of the floor is that of the value.
+
+    A distance below its floor is not far from the best: it keeps its sign.
+    """
+    if one.better == "down to floor":
+        sign, base = 1, one.floor
+        base_parts = np.asarray(one.floor_parts)
+    elif one.better != "closer to floor":
         sign, base = (1 if one.better == "lower" else -1), 0.0
         base_parts = np.zeros(len(one.parts))
     else:

@@ -36,6 +36,8 @@ def verdict(one: dict[str, Any]) -> tuple[str, str]:
     if _alike(one):
         return "good", "as real images" if one["better"] != "lower" else "as chance gives"
     above = one["value"] > one["floor"]
+    if one["better"] == "down to floor" and not above:
+        return "good", "as real images"
     if one["better"] == "lower":
         return ("warning", "above chance") if above else ("good", "below chance")
     if one["name"] == "training_distance" and above:

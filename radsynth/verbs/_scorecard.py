@@ -56,8 +56,10 @@ def scorecard(files: RunFiles) -> list[Criterion]:
     measured = [one["name"] for one in results.get("measurements", [])]
     facts = {"Constraint": _constraint, "Completeness": _completeness, "Compliance": _compliance,
              "Comprehension": _comprehension, "Consistency": _consistency}
+    placed = {one for names in NUMBERS.values() for one in names}
+    places = NUMBERS | {"Congruence": (*NUMBERS["Congruence"], *(one for one in measured if one not in placed))}
     return [Criterion(name=name, question=question,
-                      measurements=[one for one in NUMBERS.get(name, ()) if one in measured],
+                      measurements=[one for one in places.get(name, ()) if one in measured],
                       facts=facts[name](files) if name in facts else [],
                       open=_open(name, files, results)) for name, question in QUESTIONS.items()]
 

@@ -8,6 +8,8 @@ MARGIN = 0.02
 """Differences within this much (2 points of 100) are called none when the whole interval is."""
 SOLVED = 0.985
 """From this score on a task leaves nothing to gain."""
+LEARNED = 0.1
+"""What the score of all real images must exceed chance by, or the comparison says nothing."""
 MANY_SEEDS = 5
 
 
@@ -92,7 +94,7 @@ def _limits(document: dict[str, Any]) -> list[str]:
                       "that of a hospital which has few patients and is given synthetic images of others, not that of "
                       "a generator trained on the few.")
     real = _arm(document, 1.0, "real")
-    if real["value"] < document["chance"] + 0.1:
+    if real["value"] < document["chance"] + LEARNED:
         limits.append(f"{document['metric'].capitalize()} hardly exceeds chance ({per_cent(document['chance'])}) even "
                       "with all real images: the network has not learned the task in these steps, and the comparison "
                       "says nothing. Give it more time (utility.seconds).")

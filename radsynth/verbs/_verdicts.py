@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from radsynth.verbs._report_words import count, figure, sides, verdict
 from radsynth.verbs._run_files import RunFiles
-from radsynth.verbs._utility_words import SOLVED, per_cent, points
+from radsynth.verbs._utility_words import LEARNED, SOLVED, per_cent, points
 
 Sign = Literal["good", "note", "warning", "open"]
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
@@ -209,9 +209,13 @@ def _usefulness(files: RunFiles) -> Verdict:
     sign, answer = signs[whole["verdict"]]
     if whole["real"] >= SOLVED and whole["verdict"] != "harms":
         sign, answer = "note", "Nothing to gain"
+    if whole["real"] < found["chance"] + LEARNED:
+        sign, answer = "open", "No verdict"
     text = f"With all real images: {_told(whole, found['metric'])}"
     if few < 1:
         text += f" With {100 * few:g} % of the real patients: {_told(_gain(found, few), found['metric'])}"
+    if answer == "No verdict":
+        text += " The network has not learned the task from real images either, so the comparison says nothing."
     seeds, patients = found["seeds"], found["test"]["patients"]
     return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=text, limit=(
         f"For one task ({found['kind']}), one network and {found['steps']:,} training steps, {count(seeds, 'repeat')}, "

@@ -76,7 +76,7 @@ class TestEveryMetric:
 
     def test_explains_itself(self, module: ModuleType) -> None:
         for number in module.NUMBERS:
-            assert number.better in ("lower", "higher", "closer to floor")
+            assert number.better in ("lower", "higher", "closer to floor", "down to floor")
             assert number.unit in ("", "share", "units")
             assert len(number.meaning) > 40 and number.meaning.endswith(".")
 
