@@ -58,6 +58,7 @@ class Doubling(nn.Module):
 
 
 @functools.cache
+@torch.inference_mode(False)  # it is kept, and a later training needs it
 def _widening(dimensions: int) -> Tensor:
     """(3^d, 4^d): along each axis a kernel (a, b, c) becomes (a, a + b, b + c, c)."""
     line = torch.eye(3, 4) + torch.eye(3, 4).roll(1, dims=1)
