@@ -15,7 +15,8 @@ import pytest
 from radsynth.errors import FolderError, SettingsError
 from radsynth.settings import resolve
 from radsynth.verbs.export import export
-from radsynth.verbs.generate import generate, sample
+from radsynth.verbs.generate import Sampler, generate, sample
+from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 
 pytest.importorskip("onnxruntime")
@@ -82,7 +83,7 @@ def test_every_network_of_noise(overrides: tuple[str, ...], trained: Trained, tm
 @pytest.mark.slow
 def test_volumes(trained: Trained, tmp_path: Path) -> None:
     document = export(trained("model.width=8", size=(8, 16, 16)), tmp_path / "bundle")
-    assert document["output"]["shape"] == ["n", 1, 8, 16, 16]
+    assert document["outputs"]["images"]["shape"] == ["n", 1, 8, 16, 16]
 
 
 @pytest.mark.slow
@@ -94,6 +95,28 @@ def test_networks_that_take_images(overrides: tuple[str, ...], trained: Trained,
     document = export(trained(*overrides, channels=channels), tmp_path / "bundle")
     assert document["kind"] == "image" and document["check"]["largest_difference"] < 1e-3
     assert not (tmp_path / "bundle" / "sample.py").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [
+    ("task.masks=true", "data.conditions=[position]"), ("task.kind=semantic", "model.width=8"),
+    ("task.kind=segment",),
+])
+def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    settings = resolve(overrides=("data.kind=brain", "data.patients=12", "data.slices=4", "data.size=[32, 32]",
+                                  "prepare.size=[32, 32]", *SMALL, *overrides))
+    prepare(settings.section("data"), tmp_path / "run" / "data", settings=settings)
+    train(tmp_path / "run" / "data", tmp_path / "run", settings=settings)
+    document = export(tmp_path / "run", tmp_path / "bundle")
+    assert document["check"]["largest_difference"] < 1e-3
+    if "task.masks=true" in overrides:
+        assert document["inputs"]["numbers"]["shape"] == ["n", 1] and set(document["outputs"]) == {"images", "masks"}
+        done = subprocess.run([sys.executable, "-I", "sample.py", "--count", "5", "--out", "made.npz"],
+                              cwd=tmp_path / "bundle", capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        drawn = next(Sampler(tmp_path / "run").drawn(0, 5, seed=0))
+        with np.load(tmp_path / "bundle" / "made.npz", allow_pickle=False) as made:
+            assert (made["masks"] == drawn.masks).mean() > 0.99
 
 
 def test_noise_that_the_network_draws_is_refused(trained: Trained, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ class Generator(nn.Module):
 
     def _style(self, latents: Tensor, cells: tuple[int, ...], corner: tuple[int, ...] | None) -> Tensor:
         """The coarsest features (n, f, *cells) from the cell `corner` on."""
-        grid = self.project(latents).view(len(latents), -1, *self.grid)
+        grid = self.project(latents).unflatten(1, (-1, *self.grid))
         for axis, (have, want) in enumerate(zip(self.grid, cells, strict=True)):
             first = (have - want) // 2 if corner is None else corner[axis]
             if first or have != want:

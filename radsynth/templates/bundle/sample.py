@@ -21,6 +21,7 @@ class Generator:
     def __init__(self, folder=HERE):
         self.about = json.loads((Path(folder) / "export.json").read_text(encoding="utf-8"))
         self.shares = json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["labels"]
+        self.masks = None
         self.session = onnxruntime.InferenceSession(str(Path(folder) / "generator.onnx"),
                                                     providers=onnxruntime.get_available_providers())
 
@@ -35,15 +36,29 @@ class Generator:
         draws = np.stack([source.random((1,), dtype=np.float32) for source in _sources(seed, items, "label")])[:, 0]
         return np.searchsorted(shares / shares[-1], draws, side="right").clip(0, len(names) - 1)
 
+    def numbers(self, seed, items):
+        """Age, position and the like (n, k), each drawn as in the training data."""
+        lines = self.about["numbers"].values()
+        draws = np.stack([s.random((len(lines),), dtype=np.float32) for s in _sources(seed, items, "condition")])
+        return np.stack([np.interp(draws[:, k], np.linspace(0, 1, len(line)), line)
+                         for k, line in enumerate(lines)], axis=1).astype(np.float32)
+
     def images(self, seed, items, label=None, truncation=1.0):
-        """Images and class indices of the items (whole numbers from 0 on); each depends on (seed, item) alone."""
+        """Images and class indices of the items (whole numbers from 0 on); each depends on (seed, item) alone.
+
+        `masks` then holds their label values (n, *space), if the generator draws images with masks.
+        """
         length = self.about["inputs"]["latent"]["shape"][1]
         latent = np.stack([s.standard_normal((length,), dtype=np.float32) for s in _sources(seed, items, "latent")])
         labels = self.labels(seed, items, label)
         feed = {"latent": latent * np.float32(truncation)}
         if "label" in self.about["inputs"]:
             feed["label"] = labels
-        return self.session.run(None, feed)[0], labels
+        if "numbers" in self.about["inputs"]:
+            feed["numbers"] = self.numbers(seed, items)
+        images, *masks = self.session.run(None, feed)
+        self.masks = masks[0] if masks else None
+        return images, labels
 
 
 def _sources(seed, items, stream):
@@ -67,8 +82,9 @@ def main():
         parser.error(f"--label {given.label}: there are {', '.join(generator.about['labels']) or 'no classes'}")
     images, labels = generator.images(given.seed, range(given.count), given.label, given.truncation)
     mark = json.dumps({"synthetic": True, "weights": generator.about["weights"], "seed": given.seed})
-    np.savez_compressed(given.out, images=images, labels=labels, synthetic=np.asarray(mark))
-    print(f"{given.out}: {len(images)} synthetic images, {generator.about['output']['units']}")
+    masks = {} if generator.masks is None else {"masks": generator.masks}
+    np.savez_compressed(given.out, images=images, labels=labels, synthetic=np.asarray(mark), **masks)
+    print(f"{given.out}: {len(images)} synthetic images, {generator.about['outputs']['images']['units']}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""What is exported of each kind of run: a module from plain inputs to images in the units of the training images.
+
+Each has `inputs` (name -> an example), `outputs` (names) and `ranges` (the largest value of each, as a measure of
+differences).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch
+from radsynth.models.progressive import Growing
+from radsynth.tasks import draws_masks, paints, takes_images
+from radsynth.verbs.generate import Sampler
+
+EXAMPLES = 8
+"""Images of an example."""
+
+
+class Graph(nn.Module):
+    """What the three have in common."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__()
+        self.task: Any = sampler.task
+        network: Any = copy.deepcopy(sampler.network).cpu()
+        if isinstance(network, Growing):  # what it has grown to, as constants: a graph cannot look into a buffer
+            fades = network.fades()
+            network.fades = lambda: fades  # type: ignore[method-assign]
+        self.network = network
+        self.inputs: dict[str, Tensor] = {}
+        self.outputs: tuple[str, ...] = ("images",)
+        self.ranges: tuple[float, ...] = (sampler.intensity.high - sampler.intensity.low,)
+        self.low, self.range = sampler.intensity.low, self.ranges[0]
+
+    def real(self, images: Tensor) -> Tensor:
+        """Network values as values in the units of the training images."""
+        return (images.float().clamp(-1, 1) + 1) / 2 * self.range + self.low
+
+    def example(self, stream: str, *shape: int) -> Tensor:
+        """Random numbers of item 0 to EXAMPLES of seed 0."""
+        return Batch(images=torch.empty(EXAMPLES, 0), seed=0, items=tuple(range(EXAMPLES))).normal(stream, *shape)
+
+
+class FromNoise(Graph):
+    """Latents (n, latent) [and classes (n,), and numbers (n, k) in their own units] to images [and label values]."""
+
+    lowest: Tensor
+    widths: Tensor
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__(sampler)
+        self.masked = draws_masks(sampler.task)
+        self.inputs = {"latent": self.example("latent", self.network.latent)}
+        if len(sampler.spec.labels) > 1:
+            self.inputs["label"] = torch.arange(EXAMPLES) % len(sampler.spec.labels)
+        quantiles = sampler.numbers.quantiles
+        ends = torch.tensor([[line[0], line[-1]] for line in quantiles.values()]).reshape(-1, 2)
+        self.register_buffer("lowest", ends[:, 0])
+        self.register_buffer("widths", torch.where(ends[:, 1] > ends[:, 0], ends[:, 1] - ends[:, 0], 1))
+        if quantiles:
+            self.inputs["numbers"] = torch.linspace(0, 1, EXAMPLES)[:, None] * self.widths + self.lowest
+        if self.masked:
+            self.outputs, self.ranges = ("images", "masks"), (self.range, float(max(sampler.spec.label_values)))
+
+    def forward(self, latent: Tensor, label: Tensor | None = None, numbers: Tensor | None = None) -> Any:
+        """Compute the images, with their masks where the run draws some."""
+        scaled = () if numbers is None else (2 * (numbers - self.lowest) / self.widths - 1,)
+        made: Tensor = self.network(latent, label, *scaled)
+        if not self.masked:
+            return self.real(made)
+        images, masks = self.task.parted(made)
+        return self.real(images), masks
+
+
+class FromMasks(Graph):
+    """Label values (n, *space) and styles (n, latent) [and classes (n,)] to images."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__(sampler)
+        values = torch.tensor(sampler.spec.label_values)
+        stripes = torch.arange(EXAMPLES)[:, None] + torch.arange(sampler.spec.size[0]) // 4
+        masks = values[stripes % len(values)].reshape(EXAMPLES, -1, *[1] * (sampler.spec.dimensions - 1))
+        self.inputs = {"mask": masks.expand(-1, *sampler.spec.size).contiguous(),
+                       "latent": self.example("latent", self.network.latent)}
+        if len(sampler.spec.labels) > 1:
+            self.inputs["label"] = torch.arange(EXAMPLES) % len(sampler.spec.labels)
+
+    def forward(self, mask: Tensor, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """Compute the images."""
+        return self.real(self.network(self.task.given(mask, label), latent))
+
+
+class FromImages(Graph):
+    """Images (n, inputs, *space) in [-1, 1] to what the task makes of them, in [-1, 1] (segmentation: scores)."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__(sampler)
+        space = [side // fine for side, fine in zip(sampler.spec.size, self.task.finer, strict=True)]
+        self.inputs = {"images": self.example("images", len(self.task.inputs), *space).clamp(-1, 1)}
+        self.outputs, self.ranges = ("results",), (2.0,)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the results."""
+        made: Tensor = self.task.convert(self.network, self.task.enlarge(images))
+        return made.float()
+
+
+def graph_of(sampler: Sampler) -> Graph:
+    """The module to export of a run."""
+    kind = FromMasks if paints(sampler.task) else FromImages if takes_images(sampler.task) else FromNoise
+    found: Graph = kind(sampler)
+    return found.eval()
