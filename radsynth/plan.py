@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from radsynth.bases import Facts, fitting
 from radsynth.device import Device
 from radsynth.settings import constant
 
@@ -66,6 +67,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Losses and rates that go with a network."""
 DEFAULT_MODEL = "sngan"
+FEW = 500
+"""Images below which training starts from a base generator, if one is of the same kind."""
+TUNING: dict[str, Any] = {"train.rate": 4e-4, "train.freeze": 2}
+"""What goes with a start from other weights when images are few (benchmarks/bases.py)."""
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
 PATCHED = ("restore", "translate")
@@ -75,9 +80,18 @@ SMALL = 40
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
-         model: str = "") -> list[Choice]:
-    """Settings for this data on this device within this budget; for another task or network if one is named."""
+         model: str = "", start: Facts | None = None, bases: bool = False) -> list[Choice]:
+    """Settings for this data on this device within this budget; for another task or network if one is named.
+
+    start: what training is to start from; bases: a base generator may be chosen for that, where images are few
+    """
     size = _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
+    if start:
+        return _started(data, budget, start)
+    base = fitting(data.modality, data.channels, size) if bases and task == "synthesis" and data.images < FEW else None
+    if base:
+        reason = f"{data.images} images are few: they are learned from the weights of {base.name}, not from chance."
+        return [Choice(setting="train.start", value=base.name, reason=reason), *_started(data, budget, base)]
     choices = [Choice(setting="prepare.size", value=list(size), reason=_size_reason(data, size, device))]
     if task in PATCHED and max(size) < max(data.size):
         choices = _patches(data.size, max(size))
@@ -95,6 +109,20 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     if chosen == DEFAULT_MODEL and max(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
     return choices + _augmentation(data)
+
+
+def _started(data: Fingerprint, budget: dict[str, float], start: Facts) -> list[Choice]:
+    """Everything as the start has it, and small steps that leave the lower layers of its discriminator alone."""
+    have, frame = ("x".join(map(str, size)) for size in (data.size, start.spec.size))
+    choices = [Choice(setting="prepare.size", value=list(start.spec.size),
+                      reason=f"The images are {have}; {start.name}, which training starts from, makes {frame}.")]
+    choices += _budget_choices(budget)
+    choices += [Choice(setting=f"model.{name}", value=value, reason=f"As {start.name} has it.")
+                for name, value in start.model.items()]
+    choices += recipe(start.model["kind"]) + (_balance(data.labels) if len(data.labels) > 1 else [])
+    few = [Choice(setting=name, value=value, reason="Few images: small steps from what is known already.")
+           for name, value in TUNING.items()] if data.images < FEW else []
+    return choices + few + _augmentation(data)
 
 
 def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
@@ -178,4 +206,4 @@ def _augmentation(data: Fingerprint) -> list[Choice]:
     if data.images >= 5000:
         return []
     reason = f"{data.images} images are few: without augmentation the discriminator learns them by heart."
-    return [Choice(setting="augment.strength", value=0.6 if data.images < 500 else 0.3, reason=reason)]
+    return [Choice(setting="augment.strength", value=0.6 if data.images < FEW else 0.3, reason=reason)]

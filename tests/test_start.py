@@ -50,9 +50,11 @@ def test_it_begins_with_the_weights_and_directions_of_the_run_and_without_a_warm
     loop, state = started(make_prepared(n=30), source, tmp_path / "run"), load_checkpoint(source / "checkpoints")
     assert state is not None
     given = load_tensors(source / "generator.safetensors")[0]
-    assert all(torch.equal(value, given[name]) for name, value in loop.networks["generator"].state_dict().items())
+    own = loop.networks["generator"].state_dict()
+    assert [name for name, value in own.items() if not torch.equal(value, given[name])] == []
     theirs = state[0]["networks"]["discriminator"]
-    assert all(torch.equal(value, theirs[name]) for name, value in loop.networks["discriminator"].state_dict().items())
+    own = loop.networks["discriminator"].state_dict()
+    assert [name for name, value in own.items() if not torch.equal(value, theirs[name])] == []
     assert torch.equal(loop.state()["studied"]["directions"], state[0]["studied"]["directions"])
     assert [turn.nets for turn in loop.turns] == [("discriminator",), ("generator",)]
 

@@ -26,7 +26,7 @@ class Facts:
 
     name: str
     spec: ImageSpec
-    modalities: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
     model: dict[str, Any]
 
     def suits(self, modality: str, channels: int, size: tuple[int, ...]) -> bool:
@@ -34,6 +34,11 @@ class Facts:
         frame = self.spec.size
         fits = len(size) == len(frame) and all(side <= most for side, most in zip(size, frame, strict=True))
         return modality in self.modalities and channels == len(self.spec.channels) and fits and max(size) == max(frame)
+
+
+def fitting(modality: str, channels: int, size: tuple[int, ...]) -> Facts | None:
+    """The first base that suits images of this kind."""
+    return next((found for found in map(facts, names()) if found.suits(modality, channels, size)), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from radsynth.bases import Base, names, read_base
 from radsynth.checkpoints import load_checkpoint
@@ -23,20 +23,12 @@ from radsynth.tasks import Recalling, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """What a training begins with.
+class Start(Base):
+    """What a training begins with: a base, or a run, whose name is the beginning of its hash, never its path.
 
-    name: what the run's settings say of it: a base's name, or the beginning of the run's hash, but never its path
     weights: a state of each network, averaged where the source has averaged it
     studied: what a `Recalling` task has taken from the source's data, {} if it took nothing
-    model: the settings of the source's network; size: of its images
     """
-
-    name: str
-    weights: dict[str, dict[str, Tensor]]
-    studied: dict[str, Tensor]
-    model: dict[str, Any]
-    size: tuple[int, ...]
 
     def give(self, task: Task, networks: Networks) -> None:
         """Put the weights into freshly made networks, and what was studied into the task. SettingsError: no fit."""
@@ -49,7 +41,7 @@ class Start:
 def read_start(source: str) -> Start:
     """A base by its name, or the run in this folder; FolderError when it is neither, or not trained."""
     if source in names():
-        return _of_base(read_base(source))
+        return Start(**vars(read_base(source)))
     folder = RunFolder(Path(source))
     if not folder.begun:
         raise FolderError(f"train.start={source} is neither a trained run nor a base{nearest(source, names())}; bases "
@@ -60,11 +52,7 @@ def read_start(source: str) -> Start:
         raise FolderError(f"train.start={source} has no checkpoint any more, and with it no discriminator.")
     state, settings = found[0], resolve(path=folder.path / "settings.yaml", sections=("model",))
     return Start(name=f"run {facts['sha256'][:16]}", weights={**state["networks"], facts["keeps"]: weights},
-                 studied=state["studied"] or {}, model=settings.document()["model"], size=folder.spec()[0].size)
-
-
-def _of_base(base: Base) -> Start:
-    return Start(name=base.name, weights=base.weights, studied=base.studied, model=base.model, size=base.spec.size)
+                 studied=state["studied"], model=settings.document()["model"], spec=folder.spec()[0])
 
 
 @torch.no_grad()
@@ -91,6 +79,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
 
 def lower_layers(network: nn.Module, count: int) -> list[nn.Parameter]:
     """The weights of a network's first `count` convolutions or linear layers, in the order of its definition."""
-    layers = [layer for layer in network.modules()
-              if isinstance(weight := getattr(layer, "weight", None), Tensor) and weight.ndim > 1]
+    # Without asking for `layer.weight`: under spectral normalisation that would be a step of its power iteration.
+    layers = [layer for layer in network.modules() if not isinstance(layer, ParametrizationList) and (
+        is_parametrized(layer) or any(weight.ndim > 1 for weight in layer.parameters(recurse=False)))]
     return [weight for layer in layers[:count] for weight in layer.parameters()]

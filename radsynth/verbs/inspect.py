@@ -296,4 +296,4 @@ def _planned(found: Inspection) -> tuple[dict[str, Any], ...]:
     from radsynth.device import here
     from radsynth.plan import plan
 
-    return tuple(asdict(choice) for choice in plan(found.fingerprint, here(), {}))
+    return tuple(asdict(choice) for choice in plan(found.fingerprint, here(), {}, bases=True))
