@@ -457,6 +457,18 @@ def test_fields_of_slices_lie_in_space(tmp_path: Path) -> None:
         assert found.shape == (4, 5, 1, 1, 3) and np.allclose(found.dataobj[0, 0, 0, 0], [0, 1, -3])
 
 
+def test_some_moving_images_are_the_fixed_ones_under_a_known_warp() -> None:
+    task = task_of("task.known=0.5", spec=ImageSpec(size=(24, 24)))
+    fixed = torch.zeros(40, 1, 24, 24)
+    fixed[:, :, 8:16, 8:16] = 1
+    batch = Batch(images=fixed, seed=0, items=tuple(range(40)))
+    moving = task._some_known(batch, torch.full_like(fixed, -5.0), fixed)
+    known = (moving > -4).flatten(1).all(1)
+    assert 10 <= int(known.sum()) <= 30 and (moving[~known] == -5).all()
+    assert 0.01 < float((moving - fixed)[known].abs().mean()) < 0.2, "warped, not replaced by something else"
+    assert torch.equal(task_of("task.known=0", spec=ImageSpec(size=(24, 24)))._some_known(batch, -fixed, fixed), -fixed)
+
+
 def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(SettingsError, match="did you mean t1"):
         task_of("task.moving=t11", spec=ImageSpec(size=(16, 16), channels=("t1", "t2")))

@@ -45,6 +45,8 @@ KNOWN = 0.03
 """Size of the known warps that previews and measurements undo: standard deviation as a share of the longest side."""
 WAVE = 0.25
 """Length over which a known warp changes, as a share of the longest side."""
+NOISE = 0.04
+"""Standard deviation of the noise on images under a known warp: 2 % of the range from -1 to 1."""
 
 
 @settings
@@ -76,6 +78,8 @@ class Settings:
     """Pixels between the points of the velocity field."""
     blur: float = Field(0.0, ge=0)
     """Standard deviation of a Gaussian on the velocity field, in its points."""
+    known: float = Field(0.25, ge=0, le=1)
+    """Share of the pairs in training whose moving image is the fixed one itself under a random warp, with noise."""
     partners: NonNegativeInt | None = None
     """Images are registered onto one of their so many most similar ones of other patients, 0: onto any; null: 10 for
     slices, any for volumes."""
@@ -217,7 +221,18 @@ class Register:
             own = torch.from_numpy(prepared.stored(rows, "masks").astype(np.int64)).to(fixed.device)
             moving = torch.cat([moving, self._shares(own)], dim=1)
             fixed = torch.cat([fixed, self._shares(batch.masks)], dim=1)
-        return moving, fixed
+        return self._some_known(batch, moving, fixed), fixed
+
+    def _some_known(self, batch: Batch, moving: Tensor, fixed: Tensor) -> Tensor:
+        """The moving images, some replaced by the fixed ones under a random warp, whose best registration is exact."""
+        if not self.options.known:
+            return moving
+        side, channels = max(self.spec.size), len(self.spec.channels)
+        velocity = random_velocity(batch, "itself", tuple(fixed.shape[2:]), KNOWN * side, WAVE * side)
+        own = warp(fixed, integrate(velocity))
+        own[:, :channels] += NOISE * batch.normal("noise", *batch.images.shape[1:])
+        chosen = batch.uniform("itself?", 1)[:, 0] < self.options.known
+        return torch.where(chosen.reshape(-1, *[1] * (fixed.ndim - 1)), own, moving)
 
     def _shares(self, masks: Tensor) -> Tensor:
         """(n, labels, *space), 1 where a label is; without the background."""

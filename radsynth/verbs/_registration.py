@@ -18,7 +18,7 @@ from radsynth.metrics._registration import folding, label_overlap, target_regist
 from radsynth.progress import track
 from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import warp
-from radsynth.tasks.register import Register
+from radsynth.tasks.register import NOISE, Register
 from radsynth.verbs import _itk_registration as itk
 from radsynth.verbs._found import OWN, Found, number_of
 from radsynth.verbs._paired import _rows, _write
@@ -32,8 +32,6 @@ NOTHING = "no registration"
 PAIRS = {2: 60, 3: 10}
 """Pairs that are measured at most: a B-spline registration takes half a second for a slice, many for a volume."""
 SHOWN = 8
-NOISE = 0.04
-"""Standard deviation of the noise that images get after a known warp: 2 % of the range from -1 to 1."""
 FOREGROUND = -0.8
 """Where there are no masks, pixels brighter than a tenth of the range are landmarks."""
 
