@@ -66,6 +66,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "unet": {"train.batch": 16, "train.rate": 1e-3, "train.beta1": 0.9},
 }
 """Losses and rates that go with a network."""
+GAME: dict[str, Any] = {"train.rate": 4e-4, "train.beta1": 0.5}
+"""Rates of tasks without pairs, where nothing but the discriminator leads: at unet's own rate it loses the thread."""
 DEFAULT_MODEL = "sngan"
 FEW = 500
 """Images below which training starts from a base generator, if one is of the same kind."""
@@ -141,6 +143,9 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
     if task == "translate" and data.virtual and data.channels == 1:
         choices.append(Choice(setting="data.contrasts", value=["t1", "flair"],
                               reason="Translation needs two registered contrasts of the same patient."))
+    if constant("tasks", task, "UNPAIRED"):
+        choices += [Choice(setting=setting, value=value, reason="What goes with tasks without pairs.")
+                    for setting, value in GAME.items()]
     if constant("tasks", task, "UNPAIRED") and data.virtual and data.channels == 1:
         reason = "Unpaired translation: one of two contrasts of each virtual patient."
         choices += [Choice(setting="data.contrasts", value=["t1", "flair"], reason=reason),

@@ -74,4 +74,5 @@ def test_translation_without_pairs_gets_one_contrast_of_each_virtual_patient(tas
     cohort = replace(fingerprint(healthy=9, lesion=1), virtual=True)
     found = {choice.setting: choice.value for choice in plan(cohort, CPU, {}, task=task)}
     assert found["data.unpaired"] is True and found["data.contrasts"] == found["task.domains"] == ["t1", "flair"]
+    assert (found["train.rate"], found["train.beta1"]) == (4e-4, 0.5), "not unet's own"
     assert "data.unpaired" not in {choice.setting for choice in plan(fingerprint(a=9, b=1), CPU, {}, task=task)}
