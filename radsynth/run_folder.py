@@ -19,6 +19,7 @@ import torch
 
 from radsynth.arrays import IntensityMap, Manifest
 from radsynth.checkpoints import load_tensors, save_tensors
+from radsynth.device import here
 from radsynth.errors import FolderError
 from radsynth.files import locked, write_atomically
 from radsynth.image import ImageSpec
@@ -130,4 +131,8 @@ def versions() -> dict[str, str]:
         found[package] = importlib.metadata.version(package)
     found["threads"] = str(torch.get_num_threads())
     found["cores"] = str(os.cpu_count())
+    device = here()
+    found["processor"] = device.name
+    if device.accelerator == "cuda":
+        found["gpus"] = str(device.count)
     return found

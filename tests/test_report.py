@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from radsynth.arrays import IntensityMap
 from radsynth.errors import FolderError
+from radsynth.image import ImageSpec
 from radsynth.metrics import modules
 from radsynth.verbs import _audit_attacks
 from radsynth.verbs._agreement import NUMBER as AGREEMENT
+from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._report_words import figure, interval, verdict
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._scorecard import NUMBERS, QUESTIONS, scorecard
@@ -333,3 +336,14 @@ def test_every_entry_of_the_numbers_is_short(repository: Path) -> None:
     for entry in re.findall(r"^\*\*(.+?)(?=\n\n)", text, re.S | re.M):
         sentences = len(re.findall(r"[.?](?:\s|$)", entry.replace("i.e.", "")))
         assert sentences <= 5, entry
+
+
+def test_ct_is_shown_in_its_window() -> None:
+    spec = ImageSpec(size=(16, 16), units="HU", modality="CT", window=(-160.0, 240.0))
+    intensity = IntensityMap(method="window", low=-1024.0, high=1500.0, levels=65535)
+    values = np.asarray([-1000.0, -160.0, 40.0, 240.0, 1000.0], np.float32)
+    network = (2 * (values + 1024) / 2524 - 1).astype(np.float32)
+    shown = shades(network, black_and_white(shown_window(spec), intensity))
+    assert shown.tolist() == [0, 0, 127, 255, 255] or shown.tolist() == [0, 0, 128, 255, 255]
+    assert shown_window(ImageSpec(size=(16, 16), units="stored", window=(0.0, 1.0))) is None
+    assert black_and_white(None, intensity) == (-1.0, 1.0)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap
+from radsynth.image import ImageSpec
 
 
 def display(images: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -15,12 +19,34 @@ def display(images: NDArray[np.float32]) -> NDArray[np.uint8]:
 
     Of a volume the middle slice is shown; of other than 1 or 3 channels the channels stand side by side.
     """
-    shown = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    shown = shades(images)
     if shown.ndim == 5:
         shown = shown[:, :, shown.shape[2] // 2]
     if shown.shape[1] == 3:
         return np.moveaxis(shown, 1, -1)
     return np.concatenate(list(np.moveaxis(shown, 1, 0)), axis=-1)
+
+
+def shown_window(spec: ImageSpec) -> tuple[float, ...] | None:
+    """The window, in the images' units, that pictures are shown in: that of the CT scans; None for the whole range.
+
+    From air to bone soft tissue would be one grey. Windows of MR scans differ too much to share one.
+    """
+    return spec.window if spec.units == "HU" else None
+
+
+def black_and_white(window: Sequence[float] | None, intensity: IntensityMap | None) -> tuple[float, float]:
+    """The network values of a window's ends; without a window the whole range."""
+    if window is None or intensity is None:
+        return -1.0, 1.0
+    low, high = (2 * (value - intensity.low) / (intensity.high - intensity.low) - 1 for value in window)
+    return low, high
+
+
+def shades(pixels: NDArray[np.float32], ends: tuple[float, float] = (-1.0, 1.0)) -> NDArray[np.uint8]:
+    """Network values as 8-bit grey values from black to white at `ends`."""
+    low, high = ends
+    return np.asarray(np.clip(np.rint((pixels - low) * (255 / (high - low))), 0, 255), dtype=np.uint8)
 
 
 def grid(pictures: NDArray[np.uint8], columns: int = 0) -> NDArray[np.uint8]:

@@ -34,8 +34,8 @@ def _scale(files: RunFiles) -> str:
     spec, grey = document["spec"], document["intensity"]
     units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
     step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
-    return (f"{sides(spec['size'])} pixels{step}; black is {figure(grey['low'], '')}, white {figure(grey['high'], '')} "
-            f"{units}.")
+    low, high = files.get("results.json").get("context", {}).get("window") or (grey["low"], grey["high"])
+    return f"{sides(spec['size'])} pixels{step}; black is {figure(low, '')}, white {figure(high, '')} {units}."
 
 
 def masked(files: RunFiles) -> dict[str, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from radsynth.settings import settings as settings_section
 from radsynth.verbs._audit_attacks import Attack, Side, attacks
 from radsynth.verbs._audit_copies import Copies, find_copies
 from radsynth.verbs._audit_words import LIMITS, verdict
-from radsynth.verbs._grid import save_grid
+from radsynth.verbs._grid import black_and_white, save_grid, shades, shown_window
 from radsynth.verbs._synthetic import read_synthetic
 
 
@@ -86,7 +87,7 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     synthetic: what `generate` wrote, RUN/synthetic by default; RUN/data must hold the prepared data of the training.
     Raises FolderError for folders that are none of this, DataError for images that cannot be compared.
     """
-    options, folder = settings or Settings(), RunFolder(Path(run))
+    start, options, folder = time.monotonic(), settings or Settings(), RunFolder(Path(run))
     prepared = _data(folder)
     made = read_synthetic(Path(synthetic) if synthetic else folder.path / "synthetic", prepared.spec,
                           prepared.intensity)
@@ -111,7 +112,8 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     context = {"synthetic_images": len(made), "held_out_images": len(others), "members": len(members),
                "held_out_patients": len(np.unique(others.patients)), "training_searched": len(searched),
                "training_images": len(training), "data_hash": prepared.manifest.data_hash, "seed": options.seed,
-               "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement"}
+               "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement",
+               "seconds": round(time.monotonic() - start, 1)}
     _write(folder.path, result, context, made, searched, options)
     return result
 
@@ -149,9 +151,11 @@ def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[
         left = made[np.asarray([pair.synthetic for pair in pairs])]
         right = searched[np.asarray([pair.training for pair in pairs])]
         both = np.stack([left, right], axis=1)
+        spec, intensity = searched.prepared.spec, searched.prepared.intensity
+        ends = black_and_white(shown_window(spec), intensity)
         pictures.mkdir(parents=True, exist_ok=True)
         temporary = pictures / ".audit_pairs.npy"
-        np.save(temporary, np.clip(np.rint((both + 1) * 127.5), 0, 255).astype(np.uint8), allow_pickle=False)
+        np.save(temporary, shades(both, ends), allow_pickle=False)
         temporary.replace(pictures / "audit_pairs.npy")
         save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2)
     document: dict[str, Any] = {"version": 1, "verdict": result.verdict, "passed": result.passed,

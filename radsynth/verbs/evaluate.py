@@ -27,6 +27,7 @@ from radsynth.metrics._features import Rows
 from radsynth.metrics.neighbours import Pair, closest_pairs
 from radsynth.settings import resolve
 from radsynth.settings import settings as settings_section
+from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._measuring import Extractor, Measuring, Scale
 from radsynth.verbs._ranking import ranking
 from radsynth.verbs._sides import Numbers, PreparedRows, Sides, Source, choose
@@ -191,7 +192,7 @@ def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scal
     document["context"] |= facts | {"seconds": round(time.monotonic() - start, 1)}
     if out is not None:
         sides = measuring.sides
-        _write(Path(out), document, sides, options)
+        _write(Path(out), document, sides, options, black_and_white(facts.get("window"), intensity))
     return document
 
 
@@ -236,7 +237,9 @@ def _units(intensity: IntensityMap | None, units: str, labels: tuple[str, ...]) 
 
 
 def _facts(prepared: Prepared) -> dict[str, Any]:
-    return {"virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash}
+    window = shown_window(prepared.spec)
+    return {"virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,
+            **({"window": list(window)} if window else {})}
 
 
 def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, options: Settings) -> dict[str, Any]:
@@ -283,15 +286,15 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _write(out: Path, document: dict[str, Any], sides: Sides, options: Settings) -> None:
+def _write(out: Path, document: dict[str, Any], sides: Sides, options: Settings, window: tuple[float, float]) -> None:
     """Pictures first (evenly over the sample), results.json last."""
     synthetic, pairs = sides.synthetic["synthetic"], document["neighbours"]
     shown = np.linspace(0, len(synthetic) - 1, min(SHOWN, len(synthetic))).astype(np.int64)
-    pictures = {"synthetic": _display(synthetic[shown])}
+    pictures = {"synthetic": shades(synthetic[shown], window)}
     if options.real_pictures:
-        pictures["real"] = _display(sides.held_out[shown])
+        pictures["real"] = shades(sides.held_out[shown], window)
     if options.real_pictures and pairs:
-        copies, nearest = (_display(side.images[np.asarray([pair[name] for pair in pairs])])
+        copies, nearest = (shades(side.images[np.asarray([pair[name] for pair in pairs])], window)
                            for name, side in (("synthetic", synthetic), ("training", sides.training)))
         pictures["neighbours"] = np.stack([copies, nearest], axis=1)
     folder = _made(out / "pictures")
@@ -307,8 +310,3 @@ def _write(out: Path, document: dict[str, Any], sides: Sides, options: Settings)
             f"{folder} could not be written: {error.strerror}. Free some space, then evaluate again."
         ) from None
     write_atomically(out / "results.json", json.dumps(document, indent=1))
-
-
-def _display(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """[-1, 1] as 8-bit grey values."""
-    return np.asarray(np.clip(np.rint((pixels + 1) * 127.5), 0, 255), dtype=np.uint8)
