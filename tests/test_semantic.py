@@ -28,6 +28,7 @@ from radsynth.verbs._writing import Drawn
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import draw, generate
 from radsynth.verbs.prepare import prepare
+from radsynth.verbs.run import run
 from radsynth.verbs.train import train
 
 Make = Callable[..., Path]
@@ -246,3 +247,35 @@ def test_agreement_is_high_for_true_masks_alone(make_masked: Make, monkeypatch: 
     assert true["measurement"]["value"] > 0.8 and true["measurement"]["floor"] > 0.8
     assert false["measurement"]["value"] < 0.6 and false["measurement"]["high"] < true["measurement"]["low"]
     assert [line["label"] for line in true["labels"]] == [2, 7] and true["measurement"]["n"] == 20
+
+
+def test_the_main_job_makes_pairs_measures_them_and_shows_masks_in_the_report(
+    make_masked: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radsynth.verbs._agreement.STEPS", 40)
+    stored = make_masked(n=40) / "shards"
+    images, masks = np.load(stored / "00000.images.npy"), np.load(stored / "00000.masks.npy")
+    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        for folder, pixels in (("images", image[0]), ("masks", mask)):
+            save_mask(tmp_path / "scans" / folder / f"patient{number}.png", pixels)
+    done = run(tmp_path / "scans", tmp_path / "run", overrides=(
+        *SMALL, "train.images=240", "generate.count=24", "evaluate.images=50", "evaluate.repetitions=10"))
+    assert done.synthetic is not None and len(list((done.synthetic / "masks").glob("*.png"))) == 24
+    (found,) = [one for one in done.results["measurements"] if one["name"] == "mask_agreement"]
+    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1 and found["floor"] > 0.5
+    assert [line["label"] for line in done.results["agreement"]["labels"]] == [2, 7]
+    page = done.report.read_text(encoding="utf-8")
+    assert "Masks and images" in page and "which training never saw" in page and "Agreement with the masks" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["brain", "acdc"])
+def test_images_at_64_pixels_show_what_their_masks_say(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The embedded cohort and cardiac slices, as `radsynth run` trains them but for a fixed number of images."""
+    file = None if name == "brain" else request.getfixturevalue("shared_data") / "acdc_slices_128.npz"
+    size = () if name == "brain" else ("prepare.size=[64,64]", "data.modality=MR")
+    done = run(file, tmp_path / "run", budget="8000img", overrides=(
+        "task.kind=semantic", *size, "train.previews=4", "generate.count=150", "evaluate.images=150",
+        "evaluate.repetitions=10"))
+    (found,) = [one for one in done.results["measurements"] if one["name"] == "mask_agreement"]
+    assert found["value"] > 0.6 * found["floor"] > 0.3
