@@ -9,13 +9,15 @@ from radsynth.models._blocks import CONVOLUTION
 
 
 class PatchDiscriminator(nn.Module):
-    """Images (n, channels, *space) to logits (n, 1, *grid) in fp32. No normalisation: patches must not see each other.
+    """Images (n, channels, *space) to logits (n, 1, *grid) in fp32.
 
+    Without normalisation, so that patches do not see each other, or with that of each channel over the whole image.
     The first layer works on 4x4 patches with a stride of 2, as the paper's; each further one of `halvings` halves the
     grid again, as long as `size` has pixels to halve, and doubles the channels.
     """
 
-    def __init__(self, channels: int, width: int, halvings: int, size: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, width: int, halvings: int, size: tuple[int, ...],
+                 normalised: bool = False) -> None:
         super().__init__()
         convolution = CONVOLUTION[len(size)]
         layers: list[nn.Module] = []
@@ -26,9 +28,10 @@ class PatchDiscriminator(nn.Module):
             kernel = tuple(4 if stride == 2 else 3 for stride in strides)
             grid = [-(-side // stride) for side, stride in zip(grid, strides, strict=True)]
             inputs = channels if level == 0 else width * 2 ** (level - 1)
-            layers += [convolution(inputs, width * 2**level, kernel, strides, 1), nn.LeakyReLU(0.2)]
+            layers += [convolution(inputs, width * 2**level, kernel, strides, 1),
+                       *(_norm(width * 2**level) if normalised and level else []), nn.LeakyReLU(0.2)]
         widest = width * 2 ** (halvings - 1)
-        layers += [convolution(widest, widest, 3, 1, 1), nn.LeakyReLU(0.2)]
+        layers += [convolution(widest, widest, 3, 1, 1), *(_norm(widest) if normalised else []), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.head = convolution(widest, 1, 3, 1, 1)
 
@@ -37,10 +40,17 @@ class PatchDiscriminator(nn.Module):
 
     def looks(self, images: Tensor) -> list[Tensor]:
         """What every layer finds, the finest first; the logits are the last."""
-        found = [images]
+        found, features = [], images
         for layer in self.layers:
-            found.append(layer(found[-1]))
+            features = layer(features)
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(features)
         # In fp32: differences of logits are taken, and bf16 keeps 8 bits of them.
         with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.head(found[-1].float())
-        return [*found[2::2], logits]
+            logits: Tensor = self.head(features.float())
+        return [*found, logits]
+
+
+def _norm(channels: int) -> list[nn.Module]:
+    """Normalisation of each channel over the image (instance normalisation), which takes grids of one pixel too."""
+    return [nn.GroupNorm(channels, channels, affine=False)]

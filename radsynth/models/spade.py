@@ -158,12 +158,13 @@ class Discriminator(nn.Module):
     def __init__(self, channels: int, width: int, halvings: int, scales: int, size: tuple[int, ...]) -> None:
         super().__init__()
         sizes = [tuple(math.ceil(side / 2**scale) for side in size) for scale in range(scales)]
-        self.judges = nn.ModuleList(PatchDiscriminator(channels, width, halvings, one) for one in sizes)
+        self.judges = nn.ModuleList(PatchDiscriminator(channels, width, halvings, one, normalised=True)
+                                    for one in sizes)
         for layer in self.judges.modules():
             if isinstance(layer, nn.modules.conv._ConvNd):
                 nn.init.kaiming_normal_(layer.weight, 0.2)
         for judge in self.judges:
-            _normalise(judge)
+            _normalise(judge.layers)  # type: ignore[arg-type]  # torch's stub: a module or a tensor
 
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         found = []
@@ -174,9 +175,10 @@ class Discriminator(nn.Module):
         return found
 
 
-def _normalise(judge: nn.Module) -> None:
-    """Spectral normalisation of every convolution (Miyato et al. 2018)."""
-    for layer in list(judge.modules()):
+# Not of the head: there it would hold the logits near 0, where the hinge teaches nothing (docs/lab-notebook.md).
+def _normalise(layers: nn.Module) -> None:
+    """Spectral normalisation of the convolutions (Miyato et al. 2018)."""
+    for layer in list(layers.modules()):
         if isinstance(layer, nn.modules.conv._ConvNd):
             spectral_norm(layer)
 
