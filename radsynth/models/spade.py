@@ -2,7 +2,7 @@
 
 The trunk is as thin as `sngan`'s, the paper's is made for a GPU. With batch statistics and no others, a pixel depends
 on the mask around it and on the style alone: a mask of any size can be painted, also in tiles. The discriminator looks
-at patches on several scales, under spectral normalisation.
+at patches on several scales, under spectral and instance normalisation.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ class Discriminator(nn.Module):
         return found
 
 
-# Not of the head: there it would hold the logits near 0, where the hinge teaches nothing (docs/lab-notebook.md).
+# Not of the head, so that the logits can reach the margins of the hinge. Each channel is normalised over the image
+# besides (instance normalisation, as in the paper): without it nothing but the mask is seen, see docs/lab-notebook.md.
 def _normalise(layers: nn.Module) -> None:
     """Spectral normalisation of the convolutions (Miyato et al. 2018)."""
     for layer in list(layers.modules()):
