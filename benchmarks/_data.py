@@ -1,4 +1,4 @@
-"""Data for benchmarks: prepared folders of given arrays, without going through files of images."""
+"""Data for benchmarks: prepared folders of given arrays without going through files of images, and shared data sets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Row
 from radsynth.image import GREY, ImageSpec
+
+Array = NDArray[np.float32]
 
 
 def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], patients: Sequence[str] = (), *,
@@ -48,3 +50,30 @@ def prepared_noise(folder: Path, count: int, size: tuple[int, ...]) -> Path:
     """Noise, where only the speed matters."""
     images = np.random.default_rng(0).integers(0, 256, (count, 1, *size), dtype=np.uint8)
     return prepared(folder, images[: count - 64], images[count - 64:])
+
+
+def mednist(path: Path, name: str) -> tuple[Array, NDArray[np.int64]]:
+    with np.load(path) as data:
+        names = [str(c) for c in data["classes"]]
+        stored = np.unique(data["images"][np.ravel(data["labels"]) == names.index(name)], axis=0)  # as `prepare` does
+    return (stored.astype(np.float32) / 127.5 - 1)[:, None], np.arange(len(stored))
+
+
+def hippocampus(folder: Path) -> tuple[Array, NDArray[np.int64]]:
+    """Seven middle slices of each volume, 48x48, and whose they are."""
+    import nibabel
+
+    images, patients = [], []
+    for number, path in enumerate(sorted((folder / "imagesTr").glob("hippo*.nii.gz")) or
+                                  sorted(folder.rglob("hippo*.nii.gz"))):
+        volume = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+        if len(np.unique(volume)) < 20:
+            continue  # a label map
+        low, high = np.percentile(volume, (0.5, 99.5))
+        for k in range(-3, 4):
+            picture = np.clip((volume[:, :, volume.shape[2] // 2 + 3 * k] - low) / (high - low), 0, 1) * 2 - 1
+            canvas = np.full((48, 64), -1, np.float32)
+            canvas[: picture.shape[0], : picture.shape[1]] = picture[:48, :64]
+            images.append(canvas)
+            patients.append(number)
+    return np.asarray(images)[:, None], np.asarray(patients)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from opacus.accountants import RDPAccountant  # type: ignore[import-untyped]  # it ships no types
+from scipy.optimize import brentq
+from scipy.stats import norm
 from torch.nn.functional import softplus
 
 from radsynth.arrays import Prepared
@@ -22,6 +24,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, read_preset, read_privacy, resolve
 from radsynth.tasks import _differential, build
 from radsynth.tasks._differential import Account, Draws, account, clipped_sum
+from radsynth.tasks._private_start import SPREAD, _covariance, _directions, _sums, release
 from radsynth.verbs._loop import Loop
 from radsynth.verbs._loop import Settings as TrainSettings
 from radsynth.verbs.generate import generate
@@ -31,6 +34,13 @@ Make = Callable[..., Path]
 SMALL = ("task.kind=private", "task.discriminator_steps=2", "model.kind=dcgan", "model.width=4", "model.latent=8",
          "model.discriminator_norm=none", "train.batch=8", "train.images=64", "train.previews=1", "train.processes=1",
          "train.precision=32-true")
+
+
+class Ones:
+    """In place of random numbers, so that a sum shows the size of its noise."""
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.ones(shape)
 
 
 def options(*more: str) -> Resolved:
@@ -125,6 +135,35 @@ def test_epsilon_is_that_of_opacus(noise: float, share: float, steps: int) -> No
     assert Account(0.0, share, 1e-5).epsilon(steps) == math.inf
 
 
+def exact_epsilon(noises: list[float], delta: float) -> float:
+    """Of Gaussian mechanisms one after the other: one with mu^2 = sum of 1 / noise^2 (Dong, Roth and Su 2022), whose
+    delta is known exactly (Balle and Wang 2018, theorem 8)."""
+    mu = math.sqrt(sum(noise**-2 for noise in noises))
+    return float(brentq(lambda e: norm.cdf(mu / 2 - e / mu) - math.exp(e) * norm.cdf(-mu / 2 - e / mu) - delta, 0, 200))
+
+
+@pytest.mark.parametrize("noises", [(1.0, 2.0), (3.0, 7.0), (0.8, 5.0)])
+def test_the_start_and_the_turns_add_up(noises: tuple[float, ...]) -> None:
+    accountant = RDPAccountant()
+    accountant.history = [*((noise, 1.0, 1) for noise in noises), (1.4, 0.05, 300)]
+    ours = Account(1.4, 0.05, 1e-5, noises)
+    assert ours.epsilon(300) == pytest.approx(accountant.get_epsilon(1e-5), rel=1e-9)
+    assert Account(1.4, 0.05, 1e-5).epsilon(300) < ours.epsilon(300)
+    exact = exact_epsilon([*noises, *[9.0] * 4], 1e-5)  # with everybody in every turn there is a closed form
+    bound = Account(9.0, 1.0, 1e-5, noises).epsilon(4)
+    assert exact < bound < 1.2 * exact, "a bound, and not a loose one"
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 10.0])
+def test_the_start_costs_its_share_of_the_budget(epsilon: float) -> None:
+    found = account(epsilon, 1e-5, 0.05, 500, (0.1, 0.3))
+    assert 0.97 * epsilon < found.epsilon(500) <= epsilon
+    alone = account(epsilon, 1e-5, 1.0, 1).noise
+    assert found.start == pytest.approx((alone / math.sqrt(0.1), alone / math.sqrt(0.3)), rel=1e-2)
+    assert account(epsilon, 1e-5, 0.05, 500).noise < found.noise, "what the start takes, the turns must save"
+    assert account(math.inf, 1e-5, 0.05, 500, (0.1, 0.3)).start == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("epsilon", [1.0, 10.0])
 def test_the_noise_keeps_the_budget_and_wastes_little_of_it(epsilon: float) -> None:
     found = account(epsilon, 1e-5, 0.05, 500)
@@ -144,7 +183,10 @@ def test_a_run_says_its_bound_before_during_and_after(
     assert facts["turns"] == 16 and facts["patients"] == 32 and facts["sampling"] == 8 / 32
     assert spent == sorted(spent) and spent[-1] == pytest.approx(facts["epsilon"], rel=1e-5) and facts["epsilon"] <= 10
     accountant = RDPAccountant()
-    accountant.history = [(facts["noise_multiplier"], facts["sampling"], facts["turns"])]
+    once = [float(noise) for noise in facts["start_noise_multipliers"].split()]
+    accountant.history = [*((noise, 1.0, 1) for noise in once),
+                          (facts["noise_multiplier"], facts["sampling"], facts["turns"])]
+    assert len(once) == 2
     assert facts["epsilon"] == pytest.approx(accountant.get_epsilon(facts["delta"]))
     logged = {name for line in lines for name in line if name.startswith("discriminator/")}
     assert logged == {"discriminator/fake", "discriminator/epsilon"}, "nothing that patients' logits decide"
@@ -169,6 +211,93 @@ def test_nothing_but_the_task_looks_at_training_images(
     with pytest.raises(AssertionError, match="was read"):
         for _ in range(20):  # a turn may draw nobody
             loop.take_step()
+
+
+def groups_of(prepared: Prepared, size: int = 1) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    rows = prepared.indices("train")
+    return [rows[k:k + size] for k in range(0, len(rows), size)]
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_one_patient_moves_what_is_told_by_at_most_its_bound(
+    images: int, make_prepared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = Prepared(make_prepared(labels=("small", "large")))
+    groups = groups_of(prepared, images)
+    extreme = np.sign(np.random.default_rng(0).normal(size=(len(prepared.rows), 1, 16, 16))).astype(np.float32)
+    monkeypatch.setattr(Prepared, "images", lambda self, rows: extreme[rows])
+    whole, fewer = (_sums(prepared, some, (16, 16))[0] for some in (groups, groups[1:]))
+    moved = float((whole - fewer).norm())
+    assert moved <= 16 * 1.0001 and (images > 1 or moved > 15.9), "all images of a patient together, over all classes"
+    means = torch.zeros(2, 1, 8, 8)
+    whole, fewer = (_covariance(prepared, some, means, (8, 8)) for some in (groups, groups[1:]))
+    moved = float((whole - fewer).norm())
+    assert moved <= SPREAD**2 * 64 * 1.0001 and (images > 1 or moved > SPREAD**2 * 63)
+
+
+def test_the_start_is_the_mean_and_the_principal_directions_of_the_classes(make_prepared: Make) -> None:
+    prepared = Prepared(make_prepared(labels=("small", "large")))
+    groups, latent = groups_of(prepared), 40
+    found = release(prepared, groups, latent, (0.0, 0.0), np.random.default_rng(0))
+    rows = prepared.indices("train")
+    images, labels = torch.from_numpy(prepared.images(rows)), prepared.labels(rows)
+    of_class = torch.stack([images[labels == k].mean(0) for k in (0, 1)])
+    assert torch.allclose(found.means, of_class, atol=1e-5)
+    rest = (images - of_class[labels]).flatten(1)
+    rest *= (SPREAD * 16 / rest.norm(dim=1, keepdim=True)).clamp(max=1)
+    covariance = rest.T @ rest / len(rest)
+    assert found.coarse == (16, 16)
+    assert torch.allclose(found.directions.T @ found.directions, covariance, atol=1e-3)
+    made = found.pictures(torch.randn(4000, latent), torch.zeros(4000, dtype=torch.int64))
+    assert float((made.mean(0) - of_class[0]).abs().max()) < 0.1
+
+
+def test_the_start_has_the_noise_of_its_account(make_prepared: Make) -> None:
+    prepared = Prepared(make_prepared())
+    groups = groups_of(prepared)
+    quiet = release(prepared, groups, 8, (0.0, 0.0), np.random.default_rng(0)).means
+    noisy = release(prepared, groups, 8, (0.03, 0.0), Ones()).means  # type: ignore[arg-type]  # stands for a generator
+    inside = quiet.abs() < 0.9  # where the noise does not leave the range
+    assert torch.allclose((noisy - quiet)[inside], torch.tensor(0.03 * 16 / len(groups)), atol=1e-4)
+
+
+def test_directions_stand_above_the_noise_and_lose_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    d, s = 256, 0.1
+    planted = torch.linalg.qr(torch.randn(d, 2, generator=generator))[0]
+    noise = torch.randn(d, d, generator=generator) * s
+    edge = s * math.sqrt(2 * d)
+    assert float(torch.linalg.eigvalsh((noise + noise.T) / 2).max()) == pytest.approx(edge, rel=0.05)
+    covariance = planted @ torch.diag(torch.tensor([20.0, 8.0])) @ planted.T + (noise + noise.T) / 2
+    _, nothing = _directions((noise + noise.T) / 2, s, (16, 16), 1, 8)
+    assert not nothing.any(), "noise alone has no directions"
+    coarse, found = _directions(covariance, s, (16, 16), 1, 8)
+    assert coarse == (16, 16)
+    sizes = found.square().sum(1)
+    assert sizes[:2].tolist() == pytest.approx([8.0, 20.0], rel=0.1) and not sizes[2:].any()
+    smooth = torch.nn.functional.interpolate(torch.randn(1, 1, 4, 4, generator=generator), (16, 16)).flatten()
+    covariance = 1.5 * torch.outer(smooth, smooth) / smooth.square().sum() + (noise + noise.T) / 2
+    coarse, found = _directions(covariance, s, (16, 16), 1, 8)
+    assert coarse in ((8, 8), (4, 4)) and found.any(), "seen only where the noise is averaged away"
+
+
+def test_spectral_normalisation_depends_on_no_patient(make_prepared: Make, tmp_path: Path) -> None:
+    loop = make_loop(make_prepared(), tmp_path, "model.discriminator_norm=spectral")
+    network = loop.networks["discriminator"]
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    assert before
+    clipped_sum(network, real_loss, torch.randn(5, 1, 16, 16), None, 1.0, 2)
+    assert network.training and all(torch.equal(value, before[name]) for name, value in network.named_buffers())
+    loop.take_step()
+    assert any(not torch.equal(value, before[name]) for name, value in network.named_buffers()), "generated ones do"
+
+
+def test_the_warm_start_shows_no_patient_to_the_discriminator(make_prepared: Make, tmp_path: Path) -> None:
+    loop = make_loop(make_prepared(), tmp_path, "task.warm_start=0.25")
+    assert loop.private is not None
+    names = [sorted(loop.take_step()) for _ in range(3)]
+    assert names[:2] == [["generator/start"]] * 2 and "discriminator/epsilon" in names[2]
+    assert loop.private.spent()["turns"] == 2
 
 
 def test_images_of_one_patient_count_as_one(make_prepared: Make, tmp_path: Path) -> None:
@@ -217,8 +346,7 @@ def test_a_longer_budget_would_break_the_promise(make_prepared: Make, tmp_path: 
 
 @pytest.mark.parametrize(("more", "words"), [
     (("train.images=0", "train.seconds=5"), "train.images"),
-    (("model.discriminator_norm=batch",), "discriminator_norm=none"),
-    (("model.discriminator_norm=spectral",), "discriminator_norm=none"),
+    (("model.discriminator_norm=batch",), "discriminator_norm=spectral"),
     (("augment.strength=0.3",), "augment.strength=0"),
     (("train.batch=64",), "lower it"),
     (("train.processes=2",), "train.processes=1"),
@@ -226,7 +354,6 @@ def test_a_longer_budget_would_break_the_promise(make_prepared: Make, tmp_path: 
     (("task.epsilon=1000",), "at most 100"),
     (("task.loss=relativistic",), "hinge"),
     (("task.penalty=r1",), "no such setting"),
-    (("task.anchor=10",), "no such setting"),
 ])
 def test_what_cannot_be_private_is_refused_before_training(
     more: tuple[str, ...], words: str, make_prepared: Make, tmp_path: Path

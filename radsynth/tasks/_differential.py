@@ -11,6 +11,7 @@ import hashlib
 import math
 import secrets
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -34,24 +35,27 @@ class Account:
     """What `steps` releases with this noise cost. noise: standard deviation in clipping norms, 0 for none.
 
     share: the probability that a patient is drawn in a step; delta: the chance that is left out of the bound
+    start: noises of what is told of all patients once, before the first step, in units of what one patient can change
     """
 
     noise: float
     share: float
     delta: float
+    start: tuple[float, ...] = ()
 
     def epsilon(self, steps: int) -> float:
-        """The bound after so many steps; infinity without noise."""
-        if not steps:
+        """The bound after the start and so many steps; infinity without noise."""
+        if not steps and not self.start:
             return 0.0
         if not self.noise:
             return math.inf
         from opacus.accountants.analysis import rdp  # type: ignore[import-untyped]  # it ships no types
 
+        # Divergences of mechanisms that follow each other add up, order by order, whatever each has seen of the others.
+        total = sum([_one_step(noise, 1.0) for noise in self.start], _one_step(self.noise, self.share) * steps)
         with warnings.catch_warnings():  # that a wider range of orders would give a smaller bound: this one holds too
             warnings.simplefilter("ignore")
-            found = rdp.get_privacy_spent(orders=_orders(), rdp=_one_step(self.noise, self.share) * steps,
-                                          delta=self.delta)
+            found = rdp.get_privacy_spent(orders=_orders(), rdp=total, delta=self.delta)
         return float(found[0])
 
 
@@ -70,28 +74,37 @@ def _one_step(noise: float, share: float) -> NDArray[np.float64]:
 
 
 @cache
-def account(epsilon: float, delta: float, share: float, steps: int) -> Account:
-    """The account whose noise keeps `steps` steps within `epsilon`; without noise for an infinite one.
+def account(epsilon: float, delta: float, share: float, steps: int, start: tuple[float, ...] = ()) -> Account:
+    """The account whose noise keeps the start and `steps` steps within `epsilon`; without noise for an infinite one.
 
+    start: the shares of the budget that go to each thing told once, below 1 in all. A Gaussian mechanism costs as
+    1 / noise^2, so a share s of what one with noise n would cost alone is had with the noise n / sqrt(s).
     MissingExtra without Opacus; SettingsError when no noise is enough.
     """
     if math.isinf(epsilon):
-        return Account(0.0, share, delta)
+        return Account(0.0, share, delta, (0.0,) * len(start))
     if find_spec("opacus") is None:
         raise MissingExtra("Differentially private training (task.kind=private)", "dp")
-    from opacus.accountants.utils import get_noise_multiplier  # type: ignore[import-untyped]  # it ships no types
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            noise = get_noise_multiplier(target_epsilon=epsilon, target_delta=delta, sample_rate=share, steps=steps,
-                                         epsilon_tolerance=min(0.01, epsilon / 100))
-    except ValueError:
+    alone = _least_noise(lambda noise: Account(noise, 1.0, delta).epsilon(1), epsilon)
+    once = tuple((alone or math.inf) / math.sqrt(part) for part in start)
+    noise = alone and _least_noise(lambda noise: Account(noise, share, delta, once).epsilon(steps), epsilon)
+    if not noise:
         raise SettingsError(
             f"No noise keeps {steps} steps within task.epsilon={epsilon} at task.delta={delta}. Raise task.epsilon, or "
             "lower the budget in images."
-        ) from None
-    return Account(float(noise), share, delta)
+        )
+    return Account(noise, share, delta, once)
+
+
+def _least_noise(spent: Callable[[float], float], epsilon: float) -> float | None:
+    """The smallest noise, to 0.1 %, with which no more than epsilon is spent, by halving; None if none is enough."""
+    low, high = 1e-2, 1e5
+    if spent(high) > epsilon:
+        return None
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if spent(middle) <= epsilon else (middle, high)
+    return high
 
 
 class Draws:
@@ -129,6 +142,8 @@ def clipped_sum(network: nn.Module, loss: Any, images: Tensor, labels: Tensor | 
     Each image goes through the network on its own, so that no layer can mix them. A gradient that is not finite counts
     as zero. chunk: images computed at once.
     """
+    trains = network.training
+    network.eval()  # spectral normalisation goes on between the turns, on generated images
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
 
@@ -146,4 +161,5 @@ def clipped_sum(network: nn.Module, loss: Any, images: Tensor, labels: Tensor | 
         for name, value in gradients.items():
             finite = torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
             sums[name] += torch.einsum("n,n...->...", scale, finite)
+    network.train(trains)
     return sums

@@ -7,6 +7,8 @@ varied and in the right place, which is most of what short trainings lack.
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +20,14 @@ STUDIED = 2000
 """Training images that the principal directions are taken from."""
 COARSE = 32
 """Longest side in pixels on which the principal directions are taken: a blurred picture is all that is asked for."""
+
+
+@runtime_checkable
+class StartsFromMean(Protocol):
+    """A generator that can start from the mean training image of each class."""
+
+    def set_mean(self, images: Tensor) -> None:
+        """Start from these images (classes or 1, c, *space)."""
 
 
 class PrincipalCodes:
@@ -69,5 +79,3 @@ class PrincipalCodes:
         step = max(1, -(-max(images.shape[2:]) // COARSE))
         pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
         return pool(images, step, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
-
-

@@ -1,8 +1,8 @@
 """Synthesis with differential privacy: a GAN whose discriminator learns by clipped, noisy gradients (DPGAN, Xie 2018).
 
-Only the discriminator sees patients, and only through those gradients; the generator sees the discriminator alone,
-which costs no more privacy. Several turns of the one for each of the other's: Bie, Kamath and Zhang 2023. Unit of
-protection: one patient. docs/privacy.md says what is not covered.
+The discriminator sees patients only through those gradients, and the generator sees the discriminator alone, which
+costs no more privacy. Several turns of the one for each of the other's: Bie, Kamath and Zhang 2023. The generator
+starts from noisy mean images and principal directions and stays near them. Unit of protection: one patient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import mse_loss, relu, softplus
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
@@ -27,8 +27,12 @@ from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._differential import LARGEST_EPSILON, Account, Draws, account, clipped_sum
+from radsynth.tasks._private_start import Start, pooled, release
+from radsynth.tasks._warm_start import StartsFromMean
 
 MODEL = "mlp"
+MEANS = 0.2
+"""Of what the start may cost: the share of the mean images; the rest is the covariance's."""
 CHUNK = 32
 """Images whose gradients are held at once: each is as large as the discriminator."""
 SIDES = {"hinge": (lambda r: relu(1 - r), lambda f: relu(1 + f)),
@@ -53,6 +57,12 @@ class Settings:
     """Turns of the discriminator for each turn of the generator. Each draws patients anew and is accounted for."""
     discriminator_rate: float = Field(1.0, gt=0)
     """The discriminator's learning rate as a multiple of the generator's."""
+    start: float = Field(0.3, ge=0, lt=1)
+    """Share of the privacy budget that mean images and principal directions are told with; 0: nothing is told."""
+    warm_start: float = Field(0.1, ge=0, lt=0.5)
+    """Share of the budget in images in which the generator alone learns to draw them; costs no privacy."""
+    anchor: float = Field(10.0, ge=0)
+    """Weight of the coarse squared error to them all along: keeps the variety that the noisy game would lose."""
 
 
 class PrivateSynthesis:
@@ -65,6 +75,7 @@ class PrivateSynthesis:
         self.classes = len(spec.labels) if len(spec.labels) > 1 else 0
         self.draws, self.taken = Draws(), 0
         self.account: Account | None = None
+        self.start: Start | None = None
 
     def promise(self, prepared: Prepared, batch: int, images: int, processes: int) -> str:
         """Compute the noise from the budget, before anything is learned; returns what is promised in words.
@@ -78,14 +89,19 @@ class PrivateSynthesis:
         self.groups = [np.asarray(group, dtype=np.int64) for group in groups.values()]
         self._check(batch, images, processes)
         self.batch = batch
-        steps = math.ceil(images / batch) * self.options.discriminator_steps
+        everything = math.ceil(images / batch)
+        self.warm = int(self.options.warm_start * everything) if self.options.start else 0
+        steps = (everything - self.warm) * self.options.discriminator_steps
         share = batch / len(self.groups)
-        self.account = account(self.options.epsilon, self.options.delta, share, steps)
+        told = (MEANS * self.options.start, (1 - MEANS) * self.options.start) if self.options.start else ()
+        self.account = account(self.options.epsilon, self.options.delta, share, steps, told)
         bound = f"epsilon {self.account.epsilon(steps):.2f} at delta {self.options.delta:g}"
         bound = bound if self.account.noise else "none, because task.epsilon is infinite"
+        once = " and ".join(f"{noise:.3f}" for noise in self.account.start)
         return (
-            f"Differential privacy: {bound}, for one patient of {len(self.groups)}, after {steps} turns of the "
-            f"discriminator that draw each patient with a chance of {share:.4g}; noise multiplier "
+            f"Differential privacy: {bound}, for one patient of {len(self.groups)}, after "
+            f"{f'mean images and a covariance told once (noise multipliers {once}) and ' if once else ''}{steps} turns "
+            f"of the discriminator that draw each patient with a chance of {share:.4g}; noise multiplier "
             f"{self.account.noise:.3f}, clipping norm {self.options.clip:g}."
         )
 
@@ -114,9 +130,12 @@ class PrivateSynthesis:
         """The account so far, for the run's facts. epsilon: None when there is no bound."""
         assert self.account is not None, "a promise comes before training"
         epsilon = self.account.epsilon(self.taken)
-        return {"method": "DP-SGD on the discriminator, Poisson sampling, Renyi accountant of Opacus",
+        return {"method": "DP-SGD on the discriminator, Poisson sampling, Renyi accountant of Opacus; "
+                          "Gaussian mechanism on mean images and covariance",
                 "unit": "patient", "epsilon": None if math.isinf(epsilon) else epsilon, "delta": self.options.delta,
-                "noise_multiplier": self.account.noise, "clip": self.options.clip, "sampling": self.account.share,
+                "noise_multiplier": self.account.noise,
+                "start_noise_multipliers": " ".join(map(repr, self.account.start)),
+                "clip": self.options.clip, "sampling": self.account.share,
                 "turns": self.taken, "patients": len(self.groups)}
 
     def state(self) -> dict[str, Any]:
@@ -134,14 +153,31 @@ class PrivateSynthesis:
                 "computed for: repeat it with the same one, or choose a new run folder."
             )
         self.draws, self.taken = Draws(bytes.fromhex(state["key"])), state["taken"]
+        self._tell()
+
+    def study(self, prepared: Prepared, seed: int) -> None:
+        """Tell the mean images and principal directions, with the noise that was promised."""
+        self._tell()
+
+    def _tell(self) -> None:
+        """What is told depends on the data and the secret key alone: a run that is continued tells it again."""
+        assert self.account is not None, "a promise comes before training"
+        if self.account.start:
+            self.start = release(self.prepared, self.groups, self.model.latent, self.account.start,
+                                 self.draws.generator("start", 0))
 
     def networks(self) -> Networks:
         """Freshly initialised generator and discriminator."""
-        return build_networks(self.model, self.spec)
+        networks = build_networks(self.model, self.spec)
+        if self.start is not None and isinstance(networks["generator"], StartsFromMean):
+            networks["generator"].set_mean(self.start.means)
+        return networks
 
     def turns(self) -> list[Turn]:
-        """The discriminator's turns and the generator's."""
+        """The warm start, then the discriminator's turns and the generator's."""
+        warm = [Turn(nets=("generator",), loss=self.warm_start_loss, repeats=self.options.discriminator_steps)]
         return [
+            *(warm if self.options.start and self.options.warm_start else []),
             Turn(nets=("discriminator",), gradients=self.discriminator_gradients,
                  repeats=self.options.discriminator_steps, rate=self.options.discriminator_rate),
             Turn(nets=("generator",), loss=self.generator_loss),
@@ -158,9 +194,25 @@ class PrivateSynthesis:
     def _as_labels(self, labels: NDArray[np.int64]) -> Tensor | None:
         return torch.from_numpy(labels) if self.classes else None
 
+    def warm_start_loss(self, nets: Networks, batch: Batch) -> Terms:
+        """Coarse squared error to the pictures that the latents stand for."""
+        if batch.step >= self.warm:
+            return {}
+        return {"start": self._from_start(nets["generator"], batch)[1]}
+
+    def _from_start(self, generator: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images of a batch, and how far they are from the pictures that their latents stand for."""
+        made = self.sample(generator, batch)
+        if self.start is None:
+            return made, made.new_zeros(())
+        pictures = self.start.pictures(self._latents(generator, batch), self._labels(batch))
+        return made, mse_loss(pooled(made, self.start.coarse), pictures)
+
     def discriminator_gradients(self, nets: Networks, batch: Batch) -> Terms:
         """Set the discriminator's gradients. Terms are of generated images alone: patients' logits are not released."""
         assert self.account is not None, "a promise comes before training"
+        if batch.step < self.warm:
+            return {}
         discriminator, device = nets["discriminator"], batch.images.device
         on_real, on_fake = SIDES[self.options.loss]
         labels = self._labels(batch)
@@ -181,9 +233,13 @@ class PrivateSynthesis:
         return terms | ({} if math.isinf(epsilon) else {"_epsilon": torch.tensor(epsilon)})
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
-        """The adversarial loss of the generator."""
-        logits: Tensor = nets["discriminator"](self.sample(nets["generator"], batch), self._labels(batch))
-        return {"loss": LOSSES[self.options.loss].generator(logits, logits)}
+        """The adversarial loss of the generator, and the anchor."""
+        if batch.step < self.warm:
+            return {}
+        made, apart = self._from_start(nets["generator"], batch)
+        logits: Tensor = nets["discriminator"](made, self._labels(batch))
+        terms = {"loss": LOSSES[self.options.loss].generator(logits, logits)}
+        return terms | ({"anchor": self.options.anchor * apart} if self.start and self.options.anchor else {})
 
     def _labels(self, batch: Batch) -> Tensor | None:
         """The batch's classes, or in training, where it has none, each class as often as the others."""
@@ -193,9 +249,12 @@ class PrivateSynthesis:
 
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Images (n, c, *space) in [-1, 1] from the items' own latents, of the batch's classes."""
-        latents = batch.normal("latent", cast(int, network.latent)) * batch.truncation
-        images: Tensor = network(latents, self._labels(batch))
+        images: Tensor = network(self._latents(network, batch), self._labels(batch))
         return images
+
+    @staticmethod
+    def _latents(network: nn.Module, batch: Batch) -> Tensor:
+        return batch.normal("latent", cast(int, network.latent)) * batch.truncation
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
@@ -207,12 +266,13 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
         )
     if spec.conditions:
         raise SettingsError("task.kind=private learns images with no numbers: set data.conditions=[].")
-    # Batch statistics mix patients; whatever else a network keeps beside its weights is written without noise.
-    kept = [name for name, _ in build_networks(model, spec)["discriminator"].named_buffers()]
+    # Batch statistics mix patients; whatever else a network keeps beside its weights is written without noise. Spectral
+    # normalisation keeps singular vectors of weights, and they say nothing that the weights do not say.
+    kept = [name for name, _ in build_networks(model, spec)["discriminator"].named_buffers()
+            if not name.endswith((".weight.0._u", ".weight.0._v"))]
     if kept:
         raise SettingsError(
-            f"model.kind={model.kind} keeps more than weights in its discriminator ({kept[0]}: batch or spectral "
-            "normalisation), which differential privacy does not cover. Set model.kind=dcgan with "
-            "model.discriminator_norm=none, or model.kind=mlp."
+            f"model.kind={model.kind} keeps more than weights in its discriminator ({kept[0]}: batch normalisation), "
+            "which differential privacy does not cover. Set model.kind=sngan, or model.discriminator_norm=spectral."
         )
     return PrivateSynthesis(options, model, spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field, PositiveInt
@@ -22,7 +22,7 @@ from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._masks import masks_of
-from radsynth.tasks._warm_start import PrincipalCodes
+from radsynth.tasks._warm_start import PrincipalCodes, StartsFromMean
 
 ANCHOR_POOL = 4
 """Pixels that the anchor averages along each axis: it says where things are, the discriminator what they look like."""
@@ -67,14 +67,6 @@ class Settings:
 
     masks: bool = False
     """Draw every image together with its mask, as further channels: a labelled data set out of nothing."""
-
-
-@runtime_checkable
-class StartsFromMean(Protocol):
-    """A generator that can start from the mean training image of each class."""
-
-    def set_mean(self, images: Tensor) -> None:
-        """Start from these images (classes or 1, c, *space)."""
 
 
 class Synthesis:

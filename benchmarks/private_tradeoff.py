@@ -1,0 +1,127 @@
+"""What privacy costs: epsilon against distance and usefulness, beside no noise and ordinary training.
+
+Each generator learns the classes of DATA from the same patients with a budget in images. Its images are compared with
+unseen patients (Frechet distance), and a small classifier is trained on them alone and tested on unseen patients, with
+the same steps and seeds for all; the row "real" is that classifier trained on the real training patients.
+
+Usage: python benchmarks/private_tradeoff.py DATA [--images 51200] [--ordinary 100000] [--epsilons inf,10,3,1]
+[--size 32] [--steps 300] [--seeds 2] [--work build/private_tradeoff] [section.key=value ...]. DATA is an npz in
+MedMNIST's layout, or any folder with classes. Rows that are finished are not done again. Prints one table, writes
+build/private_tradeoff.json and a picture of each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from radsynth.arrays import Prepared
+from radsynth.datasets import recognise
+from radsynth.device import here
+from radsynth.metrics import _utility as scores
+from radsynth.plan import Fingerprint, document, plan
+from radsynth.settings import Resolved, read_privacy, resolve
+from radsynth.verbs._grid import save_grid
+from radsynth.verbs._utility_sources import Real, real
+from radsynth.verbs._utility_training import Examples, Recipe, fit, predict
+from radsynth.verbs.evaluate import Settings as EvaluateSettings
+from radsynth.verbs.evaluate import evaluate_prepared
+from radsynth.verbs.generate import sample
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.train import train
+
+SECTIONS = ("task", "model", "augment", "train")
+
+
+def ordinary(data: Prepared, images: int) -> Resolved:
+    """What `radsynth run` would choose."""
+    names = data.spec.labels
+    found = Fingerprint(images=data.manifest.counts["train"], patients=data.manifest.patients["train"],
+                        modality=data.spec.modality, channels=len(data.spec.channels), size=data.spec.size,
+                        labels={name: len(data.indices("train", k)) for k, name in enumerate(names)})
+    return resolve(document(plan(found, here(), {"images": images})), {"train": {"seconds": 0, "previews": 0}},
+                   sections=SECTIONS)
+
+
+def private(epsilon: float, images: int, overrides: list[str]) -> Resolved:
+    return resolve(read_privacy("dp"), {"task": {"epsilon": epsilon}, "train": {"images": images, "previews": 0}},
+                   overrides=overrides, sections=SECTIONS)
+
+
+def usefulness(data: Prepared, examples: Examples, test: Real, steps: int, seeds: int) -> dict[str, float]:
+    """Balanced accuracy on unseen patients of a classifier that learned from these images, with its interval."""
+    recipe = Recipe(kind="classification", classes=len(data.spec.labels), steps=steps, batch=32, rate=2e-3)
+    chosen = scores.draws(test.patients, seeds, 500, 0)
+    each = [scores.sensitivities(predict(recipe, fit(recipe, [examples], False, seed), test.examples.images),
+                                 test.examples.labels, test.owners, chosen.patients) for seed in range(seeds)]
+    found = scores.estimate(scores.over_classes(scores.over_seeds(np.stack(each), chosen)))
+    return {"accuracy": round(found.value, 3), "low": round(found.low, 3), "high": round(found.high, 3)}
+
+
+def row(name: str, settings: Resolved, data: Prepared, test: Real, options: argparse.Namespace) -> dict[str, Any]:
+    run = train(data.folder, options.work / name, settings=settings)
+    facts = run.load_weights()[1]
+    count = len(data.indices("train"))
+    images, labels = sample(run.path, count, seed=0)
+    images = np.clip(images, -1, 1)
+    save_grid(images[:64], options.work / f"{name}.png", 8)
+    found = evaluate_prepared(data, images, labels=labels, copies=False, settings=EvaluateSettings(
+        images=1000, repetitions=20, pairs=0, classes=False))
+    numbers = {one["name"]: one for one in found["measurements"]}
+    frechet = numbers["frechet_distance"]
+    spent = facts.get("privacy", {})
+    return {"generator": name, "epsilon": spent.get("epsilon") and round(spent["epsilon"], 2),
+            "noise_multiplier": spent.get("noise_multiplier") and round(spent["noise_multiplier"], 3),
+            "images": facts["images"], "seconds": round(facts["seconds"]),
+            "n": found["context"]["images"], "frechet": round(frechet["value"], 1), "frechet_low": round(
+                frechet["low"], 1), "frechet_high": round(frechet["high"], 1), "floor": round(frechet["floor"], 1),
+            "coverage": round(numbers["coverage"]["value"], 3),
+            **usefulness(data, Examples(images=images, labels=labels), test, options.steps, options.seeds)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("overrides", nargs="*", help="settings of the private rows")
+    parser.add_argument("--images", type=int, default=51200)
+    parser.add_argument("--ordinary", type=int, default=100000)
+    parser.add_argument("--epsilons", default="inf,10,3,1")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("build/private_tradeoff"))
+    options = parser.parse_args()
+    print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    given = resolve({"data": {"kind": recognise(options.data), "path": str(options.data)},
+                     "prepare": {"size": [options.size, options.size]}}, sections=("data", "prepare"))
+    data = prepare(given.section("data"), options.work / "data", settings=given)
+    test = real(data, "test", "classification")
+    out = options.work.parent / f"{options.work.name}.json"
+    table: list[dict[str, Any]] = json.loads(out.read_text()) if out.exists() else []
+    rows: list[tuple[str, Resolved | None]] = [("real", None), ("ordinary", ordinary(data, options.ordinary))]
+    for epsilon in map(float, options.epsilons.split(",")):
+        name = "no_noise" if math.isinf(epsilon) else f"epsilon_{epsilon:g}"
+        rows.append((name, private(epsilon, options.images, options.overrides)))
+    for name, settings in rows:
+        if any(line["generator"] == name for line in table):
+            continue
+        if settings:
+            table.append(row(name, settings, data, test, options))
+        else:
+            found = usefulness(data, real(data, "train", "classification").examples, test, options.steps, options.seeds)
+            table.append({"generator": name, "n": len(test.examples), **found})
+        out.write_text(json.dumps(table, indent=1))
+    columns = list(dict.fromkeys(key for line in reversed(table) for key in line))
+    print(" | ".join(columns))
+    for line in table:
+        print(" | ".join(str(line.get(key, "-")) for key in columns))
+
+
+if __name__ == "__main__":
+    main()

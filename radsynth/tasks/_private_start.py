@@ -1,0 +1,154 @@
+"""Where a private generator starts from: mean images and coarse principal directions, told once through Gaussian noise.
+
+Both are sums over patients of vectors of bounded norm: the mean directly, the covariance as in "Analyze Gauss" (Dwork,
+Talwar, Thakurta and Zhang 2014). Everything after the noise (blurring, eigenvectors, shrinking) costs nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from radsynth.arrays import Prepared
+
+LONGEST = 32
+"""Longest side in pixels of the mean images."""
+COARSE = (16, 8, 4)
+"""Longest sides that the principal directions may have: the noise decides which one shows most."""
+SPREAD = 0.4
+"""Norm that a patient's coarse image less the mean is clipped to, a pixel. Public, like everything on top here."""
+QUIET = 0.05
+"""Noise a pixel (images have the range -1 to 1) down to which the mean images are blurred."""
+CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """means: (classes or 1, c, *space); directions: (latent, c * pixels) of pictures of the size `coarse`."""
+
+    means: Tensor
+    coarse: tuple[int, ...]
+    directions: Tensor
+
+    def pictures(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """Coarse pictures (n, c, *coarse) that latents (n, latent) stand for."""
+        mean = pooled(self.means, self.coarse).to(latents)
+        mean = mean[labels] if labels is not None else mean
+        return mean + (latents @ self.directions.to(latents)).view(-1, *mean.shape[1:])
+
+
+def release(prepared: Prepared, groups: list[NDArray[np.int64]], latent: int, noises: tuple[float, ...],
+            draw: np.random.Generator) -> Start:
+    """The start, with noise of `noises` (on the means, on the covariance) times what one patient can change there.
+
+    groups: each patient's rows, all of which count together as one; draw: of the secret key
+    """
+    mean_noise, covariance_noise = noises
+    spec, classes = prepared.spec, max(1, len(prepared.spec.labels))
+    fine, grid = (_size(spec.size, longest) for longest in (LONGEST, COARSE[0]))
+    pixels = len(spec.channels) * math.prod(fine)
+    sums, counts = _sums(prepared, groups, fine)
+    # A patient's images have the weights 1 / their number, and no pixel is above 1: so much is the norm of the sums.
+    noise = mean_noise * math.sqrt(pixels)
+    sums += torch.from_numpy(noise * draw.standard_normal(sums.shape)).float()
+    means = (sums / counts.clamp_min(1)[:, None]).view(classes, len(spec.channels), *fine)
+    means = _blurred(means, noise / max(1.0, float(counts.min())))
+    covariance = _covariance(prepared, groups, pooled(means, grid), grid)
+    bound = SPREAD**2 * len(covariance)
+    scale = covariance_noise * bound
+    covariance += torch.from_numpy(scale * draw.standard_normal(covariance.shape)).float()
+    covariance = (covariance + covariance.T) / (2 * len(groups))
+    coarse, directions = _directions(covariance, scale / len(groups), spec.size, len(spec.channels), latent)
+    turn = np.linalg.qr(draw.standard_normal((latent, latent)))[0].astype(np.float32)
+    means = functional.interpolate(means, spec.size, mode="bilinear" if len(spec.size) == 2 else "trilinear")
+    return Start(means=means, coarse=coarse, directions=torch.from_numpy(turn) @ directions)
+
+
+def pooled(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """(n, c, *space) averaged down to a size."""
+    if len(size) == 2:
+        return functional.adaptive_avg_pool2d(images, (size[0], size[1]))
+    return functional.adaptive_avg_pool3d(images, (size[0], size[1], size[2]))
+
+
+def _size(size: tuple[int, ...], longest: int) -> tuple[int, ...]:
+    step = max(1, -(-max(size) // longest))
+    return tuple(max(1, -(-side // step)) for side in size)
+
+
+def _patients(prepared: Prepared, groups: list[NDArray[np.int64]], size: tuple[int, ...],
+              ) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (n, c * pixels) and their weight in each class (n, classes): 1 / images of the patient in their own."""
+    rows = np.concatenate(groups)
+    weights = np.concatenate([np.full(len(group), 1 / len(group), np.float32) for group in groups])
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start:start + CHUNK]
+        weight = torch.from_numpy(weights[start:start + CHUNK])[:, None]
+        if len(prepared.spec.labels) > 1:
+            labels = torch.from_numpy(prepared.labels(part))
+            weight = weight * (labels[:, None] == torch.arange(len(prepared.spec.labels)))
+        images = pooled(torch.from_numpy(prepared.images(part)), size).flatten(1)
+        yield images.nan_to_num().clamp(-1, 1), weight
+
+
+def _sums(prepared: Prepared, groups: list[NDArray[np.int64]], size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Each class's sum over patients (classes, c * pixels), and its patients (classes,)."""
+    parts = [(of_class.T @ images, of_class.sum(0)) for images, of_class in _patients(prepared, groups, size)]
+    return torch.stack([part[0] for part in parts]).sum(0), torch.stack([part[1] for part in parts]).sum(0)
+
+
+def _covariance(prepared: Prepared, groups: list[NDArray[np.int64]], means: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """The sum over patients of r r^T, r the image less its class's mean, clipped to SPREAD * sqrt(pixels)."""
+    flat = means.flatten(1)
+    total, norm = torch.zeros(flat.shape[1], flat.shape[1]), SPREAD * math.sqrt(flat.shape[1])
+    for images, of_class in _patients(prepared, groups, grid):
+        weight = of_class.sum(1, keepdim=True)
+        rest = images - (of_class / weight.clamp_min(1e-12)) @ flat
+        rest = rest * (norm / rest.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp(max=1)
+        total += (rest * weight).T @ rest
+    return total
+
+
+def _blurred(means: Tensor, noise: float) -> Tensor:
+    """Averaged over blocks until so much noise a pixel has come down to `QUIET`, and drawn out again."""
+    size = tuple(means.shape[2:])
+    factor = max(1.0, noise / QUIET) ** (2 / len(size))
+    small = tuple(max(2, round(side / factor)) for side in size)
+    if small == size:
+        return means.clamp(-1, 1)
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return functional.interpolate(pooled(means, small), size, mode=mode).clamp(-1, 1)
+
+
+def _directions(covariance: Tensor, noise: float, size: tuple[int, ...], channels: int, latent: int,
+                ) -> tuple[tuple[int, ...], Tensor]:
+    """The size, of COARSE, at which most variance stands above the noise, and the directions (latent, c * pixels).
+
+    noise: deviation of the matrix's entries before it was made symmetric. Noise alone has eigenvalues up to
+    sqrt(2 * pixels) times it; those above are shrunk to what they would be without (Donoho, Gavish, Johnstone 2018).
+    """
+    grid = _size(size, COARSE[0])
+    most, found = -1.0, (grid, covariance)
+    for longest in COARSE:
+        coarse = _size(size, longest)
+        unit = torch.eye(len(covariance)).view(-1, channels, *grid)
+        average = pooled(unit, coarse).flatten(1)  # (pixels before, pixels after)
+        # Every column of the average has the same norm where the sizes divide: noise stays independent.
+        entry = noise * float(average.square().sum(0).max())
+        edge = entry * math.sqrt(2 * average.shape[1])
+        values, vectors = torch.linalg.eigh((average.T @ covariance @ average).double())
+        keep = min(latent, int((values > max(1.05 * edge, 1e-6)).sum()))
+        values, vectors = values[len(values) - keep:], vectors[:, len(values) - keep:]
+        shrunk = (values + (values.square() - edge**2).clamp_min(0).sqrt()) / 2
+        shown = float(shrunk.sum()) / average.shape[1]
+        if shown > most * 1.02:  # the finer of two that are alike
+            rows = (vectors * shrunk.sqrt()).T.float()
+            most, found = shown, (coarse, functional.pad(rows, (0, 0, 0, latent - keep)))
+    return found
