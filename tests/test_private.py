@@ -248,7 +248,7 @@ def test_the_start_is_the_mean_and_the_principal_directions_of_the_classes(make_
     covariance = rest.T @ rest / len(rest)
     assert found.coarse == (16, 16)
     assert torch.allclose(found.directions.T @ found.directions, covariance, atol=1e-3)
-    made = found.pictures(torch.randn(4000, latent), torch.zeros(4000, dtype=torch.int64))
+    made = found.pictures(torch.randn(4000, latent), torch.zeros(4000, dtype=torch.int64), (16, 16))
     assert float((made.mean(0) - of_class[0]).abs().max()) < 0.1
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from radsynth.arrays import Prepared
+from radsynth.models._blocks import MODE
 
 LONGEST = 32
 """Longest side in pixels of the mean images."""
@@ -37,11 +38,12 @@ class Start:
     coarse: tuple[int, ...]
     directions: Tensor
 
-    def pictures(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """Coarse pictures (n, c, *coarse) that latents (n, latent) stand for."""
-        mean = pooled(self.means, self.coarse).to(latents)
-        mean = mean[labels] if labels is not None else mean
-        return mean + (latents @ self.directions.to(latents)).view(-1, *mean.shape[1:])
+    def pictures(self, latents: Tensor, labels: Tensor | None, size: tuple[int, ...]) -> Tensor:
+        """Pictures (n, c, *size) that latents (n, latent) stand for; `size` is that of the images, or `coarse`."""
+        means = pooled(self.means, size).to(latents)
+        apart = (latents @ self.directions.to(latents)).view(-1, means.shape[1], *self.coarse)
+        apart = apart if size == self.coarse else functional.interpolate(apart, size, mode=MODE[len(size)])
+        return (means if labels is None else means[labels]) + apart
 
 
 def release(prepared: Prepared, groups: list[NDArray[np.int64]], latent: int, noises: tuple[float, ...],
@@ -67,7 +69,7 @@ def release(prepared: Prepared, groups: list[NDArray[np.int64]], latent: int, no
     covariance = (covariance + covariance.T) / (2 * len(groups))
     coarse, directions = _directions(covariance, scale / len(groups), spec.size, len(spec.channels), latent)
     turn = np.linalg.qr(draw.standard_normal((latent, latent)))[0].astype(np.float32)
-    means = functional.interpolate(means, spec.size, mode="bilinear" if len(spec.size) == 2 else "trilinear")
+    means = functional.interpolate(means, spec.size, mode=MODE[len(spec.size)])
     return Start(means=means, coarse=coarse, directions=torch.from_numpy(turn) @ directions)
 
 
@@ -123,8 +125,7 @@ def _blurred(means: Tensor, noise: float) -> Tensor:
     small = tuple(max(2, round(side / factor)) for side in size)
     if small == size:
         return means.clamp(-1, 1)
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return functional.interpolate(pooled(means, small), size, mode=mode).clamp(-1, 1)
+    return functional.interpolate(pooled(means, small), size, mode=MODE[len(size)]).clamp(-1, 1)
 
 
 def _directions(covariance: Tensor, noise: float, size: tuple[int, ...], channels: int, latent: int,

@@ -195,18 +195,16 @@ class PrivateSynthesis:
         return torch.from_numpy(labels) if self.classes else None
 
     def warm_start_loss(self, nets: Networks, batch: Batch) -> Terms:
-        """Coarse squared error to the pictures that the latents stand for."""
+        """Squared error to the blurred pictures that the latents stand for."""
         if batch.step >= self.warm:
             return {}
-        return {"start": self._from_start(nets["generator"], batch)[1]}
+        return {"start": self._apart(nets["generator"], batch, self.sample(nets["generator"], batch), self.spec.size)}
 
-    def _from_start(self, generator: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images of a batch, and how far they are from the pictures that their latents stand for."""
-        made = self.sample(generator, batch)
-        if self.start is None:
-            return made, made.new_zeros(())
-        pictures = self.start.pictures(self._latents(generator, batch), self._labels(batch))
-        return made, mse_loss(pooled(made, self.start.coarse), pictures)
+    def _apart(self, generator: nn.Module, batch: Batch, made: Tensor, size: tuple[int, ...]) -> Tensor:
+        """How far a batch's images are, at a size, from the pictures that their latents stand for."""
+        assert self.start is not None, "study comes before training"
+        pictures = self.start.pictures(self._latents(generator, batch), self._labels(batch), size)
+        return mse_loss(pooled(made, size), pictures)
 
     def discriminator_gradients(self, nets: Networks, batch: Batch) -> Terms:
         """Set the discriminator's gradients. Terms are of generated images alone: patients' logits are not released."""
@@ -236,10 +234,13 @@ class PrivateSynthesis:
         """The adversarial loss of the generator, and the anchor."""
         if batch.step < self.warm:
             return {}
-        made, apart = self._from_start(nets["generator"], batch)
+        generator = nets["generator"]
+        made = self.sample(generator, batch)
         logits: Tensor = nets["discriminator"](made, self._labels(batch))
         terms = {"loss": LOSSES[self.options.loss].generator(logits, logits)}
-        return terms | ({"anchor": self.options.anchor * apart} if self.start and self.options.anchor else {})
+        if self.start and self.options.anchor:  # coarse: what the pictures cannot show is the discriminator's to say
+            terms["anchor"] = self.options.anchor * self._apart(generator, batch, made, self.start.coarse)
+        return terms
 
     def _labels(self, batch: Batch) -> Tensor | None:
         """The batch's classes, or in training, where it has none, each class as often as the others."""
