@@ -175,7 +175,8 @@ def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
     patients = np.unique([row.patient for row in real.rows], return_inverse=True)[1]
     found = evaluate_arrays(real.images(held_out), real.images(training), np.clip(images, -1, 1),
                             held_out_patients=patients[held_out], training_patients=patients[training],
-                            settings=EvaluateSettings(images=1000, repetitions=20, pairs=0))
+                            copies=False,
+                            settings=EvaluateSettings(images=600, training_images=600, repetitions=20, pairs=0))
     numbers = {one["name"]: one for one in found["measurements"]}
     frechet, coverage = numbers["frechet_distance"], numbers["coverage"]
     return {"n": found["context"]["images"], "frechet": round(frechet["value"], 1),

@@ -5,7 +5,7 @@ unseen patients (Frechet distance), and a small classifier is trained on them al
 the same steps and seeds for all; the row "real" is that classifier trained on the real training patients.
 
 Usage: python benchmarks/private_tradeoff.py DATA [--images 51200] [--ordinary 100000] [--epsilons inf,10,3,1]
-[--size 32] [--steps 300] [--seeds 2] [--work build/private_tradeoff] [section.key=value ...]. DATA is an npz in
+[--size 32] [--steps 200] [--seeds 2] [--work build/private_tradeoff] [section.key=value ...]. DATA is an npz in
 MedMNIST's layout, or any folder with classes. Rows that are finished are not done again. Prints one table, writes
 build/private_tradeoff.json and a picture of each row.
 """
@@ -24,14 +24,14 @@ import torch
 from radsynth.arrays import Prepared
 from radsynth.datasets import recognise
 from radsynth.device import here
+from radsynth.metrics import Comparison, Sample, coverage, fidelity
 from radsynth.metrics import _utility as scores
+from radsynth.metrics._features import NAME, describe
 from radsynth.plan import Fingerprint, document, plan
 from radsynth.settings import Resolved, read_privacy, resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._utility_sources import Real, real
 from radsynth.verbs._utility_training import Examples, Recipe, fit, predict
-from radsynth.verbs.evaluate import Settings as EvaluateSettings
-from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import sample
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
@@ -64,24 +64,35 @@ def usefulness(data: Prepared, examples: Examples, test: Real, steps: int, seeds
     return {"accuracy": round(found.value, 3), "low": round(found.low, 3), "high": round(found.high, 3)}
 
 
-def row(name: str, settings: Resolved, data: Prepared, test: Real, options: argparse.Namespace) -> dict[str, Any]:
+def real_sides(data: Prepared, scratch: Path) -> tuple[Sample, Sample]:
+    """As many unseen and training images as there are of both, at most 1000."""
+    generator = np.random.default_rng(0)
+    rows = [np.concatenate([data.indices(split) for split in ("validation", "test")]), data.indices("train")]
+    count = min(1000, *map(len, rows))
+    sides = [describe(data.images(np.sort(generator.permutation(some)[:count])), np.arange(count), cache=scratch)
+             for some in rows]
+    return sides[0], sides[1]
+
+
+def row(name: str, settings: Resolved, data: Prepared, test: Real, sides: tuple[Sample, Sample],
+        options: argparse.Namespace) -> dict[str, Any]:
     run = train(data.folder, options.work / name, settings=settings)
     facts = run.load_weights()[1]
     count = len(data.indices("train"))
     images, labels = sample(run.path, count, seed=0)
     images = np.clip(images, -1, 1)
     save_grid(images[:64], options.work / f"{name}.png", 8)
-    found = evaluate_prepared(data, images, labels=labels, copies=False, settings=EvaluateSettings(
-        images=1000, repetitions=20, pairs=0, classes=False))
-    numbers = {one["name"]: one for one in found["measurements"]}
-    frechet = numbers["frechet_distance"]
+    chosen = np.random.default_rng(0).permutation(count)[: len(sides[0])]
+    pair = Comparison(real=sides[0], floor=sides[1], synthetic=describe(images[chosen], chosen), features=NAME)
+    frechet, *_ = fidelity.measure(pair, repetitions=20, seed=0)
+    numbers = {one.name: one for one in coverage.measure(pair, repetitions=20, seed=0)}
     spent = facts.get("privacy", {})
     return {"generator": name, "epsilon": spent.get("epsilon") and round(spent["epsilon"], 2),
             "noise_multiplier": spent.get("noise_multiplier") and round(spent["noise_multiplier"], 3),
             "images": facts["images"], "seconds": round(facts["seconds"]),
-            "n": found["context"]["images"], "frechet": round(frechet["value"], 1), "frechet_low": round(
-                frechet["low"], 1), "frechet_high": round(frechet["high"], 1), "floor": round(frechet["floor"], 1),
-            "coverage": round(numbers["coverage"]["value"], 3),
+            "n": frechet.n, "frechet": round(frechet.value, 1), "frechet_low": round(frechet.low, 1),
+            "frechet_high": round(frechet.high, 1), "floor": round(frechet.floor, 1),
+            "recall": round(numbers["recall"].value, 3), "coverage": round(numbers["coverage"].value, 3),
             **usefulness(data, Examples(images=images, labels=labels), test, options.steps, options.seeds)}
 
 
@@ -93,7 +104,7 @@ def main() -> None:
     parser.add_argument("--ordinary", type=int, default=100000)
     parser.add_argument("--epsilons", default="inf,10,3,1")
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("build/private_tradeoff"))
     options = parser.parse_args()
@@ -102,6 +113,7 @@ def main() -> None:
                      "prepare": {"size": [options.size, options.size]}}, sections=("data", "prepare"))
     data = prepare(given.section("data"), options.work / "data", settings=given)
     test = real(data, "test", "classification")
+    sides = real_sides(data, options.work / "features")
     out = options.work.parent / f"{options.work.name}.json"
     table: list[dict[str, Any]] = json.loads(out.read_text()) if out.exists() else []
     rows: list[tuple[str, Resolved | None]] = [("real", None), ("ordinary", ordinary(data, options.ordinary))]
@@ -112,7 +124,7 @@ def main() -> None:
         if any(line["generator"] == name for line in table):
             continue
         if settings:
-            table.append(row(name, settings, data, test, options))
+            table.append(row(name, settings, data, test, sides, options))
         else:
             found = usefulness(data, real(data, "train", "classification").examples, test, options.steps, options.seeds)
             table.append({"generator": name, "n": len(test.examples), **found})

@@ -33,7 +33,7 @@ from radsynth.tasks._warm_start import StartsFromMean
 MODEL = "mlp"
 MEANS = 0.2
 """Of what the start may cost: the share of the mean images; the rest is the covariance's."""
-CHUNK = 32
+CHUNK = 128
 """Images whose gradients are held at once: each is as large as the discriminator."""
 SIDES = {"hinge": (lambda r: relu(1 - r), lambda f: relu(1 + f)),
          "non_saturating": (lambda r: softplus(-r), softplus)}
