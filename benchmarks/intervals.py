@@ -18,7 +18,7 @@ import argparse
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ def hippocampi(folder: Path) -> tuple[dict[str, Samples], Draw]:
     return {"all": kept(pixels, patients), "blurred": kept(blurred, patients)}, draw
 
 
-def coverage(pools: dict[str, Samples], draw: Draw, repetitions: int) -> list[dict[str, Any]]:
+def coverage(pools: dict[str, Samples], draw: Draw, repetitions: int) -> Iterator[list[dict[str, Any]]]:
+    """The table so far, after every ten repetitions."""
     generator = np.random.default_rng(0)
     alike, floors = Counter[str](), Counter[str]()
     values: dict[str, list[tuple[float, float, float]]] = {}
@@ -106,7 +107,13 @@ def coverage(pools: dict[str, Samples], draw: Draw, repetitions: int) -> list[di
                     floors[one.name] += one.floor_low <= 0 <= one.floor_high
                     widths.setdefault(one.name, []).append(one.excess / max(one.excess_high - one.excess_low, 1e-12))
         print(f"\r{repetition + 1} of {repetitions}", end="", flush=True)
+        if (repetition + 1) % 10 == 0 or repetition + 1 == repetitions:
+            yield _table(values, alike, floors, widths, repetition + 1)
     print()
+
+
+def _table(values: dict[str, list[tuple[float, float, float]]], alike: Counter[str], floors: Counter[str],
+           widths: dict[str, list[float]], repetitions: int) -> list[dict[str, Any]]:
     table = []
     for name, found in values.items():
         truth = float(np.mean([value for _, value, _ in found]))
@@ -133,11 +140,11 @@ def main() -> None:
     found: dict[str, Any] = {}
     Path("build").mkdir(exist_ok=True)
     for name, load in sets.items():
-        found[name] = coverage(*load(), options.repetitions)
+        for found[name] in coverage(*load(), options.repetitions):
+            Path("build/intervals.json").write_text(json.dumps(found, indent=1))
         print(f"\n{name}\n" + " | ".join(found[name][0]))
         for row in found[name]:
             print(" | ".join("-" if value is None else str(value) for value in row.values()), flush=True)
-        Path("build/intervals.json").write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
