@@ -45,6 +45,7 @@ from radsynth.plan import Fingerprint, document, plan
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._loop import Loop
+from radsynth.verbs.prepare import Settings as Preparation
 
 Array = NDArray[np.float32]
 Stored = NDArray[np.uint8]
@@ -120,11 +121,14 @@ class Watched(Loop):
 
 
 def radsynth(images: Stored, marks: list[float], seed: int, count: int) -> Iterator[tuple[dict[str, Any], Array]]:
-    """What `radsynth run` would choose and train; the last images are those of the weights that it delivers."""
+    """What `radsynth run` would choose and train; the last images are those of the weights that it delivers.
+
+    As it would, it keeps some of the training images for validation.
+    """
+    train = round(len(images) * Preparation.train / (Preparation.train + Preparation.validation))
     with tempfile.TemporaryDirectory() as scratch:
-        data = prepared(Path(scratch) / "data", images, images[:0])
-        found = Fingerprint(images=len(images), patients=len(images), modality="CT", channels=1,
-                            size=images.shape[2:], labels={})
+        data = prepared(Path(scratch) / "data", images[:train], images[:0], validation=images[train:])
+        found = Fingerprint(images=train, patients=train, modality="CT", channels=1, size=images.shape[2:], labels={})
         settings = resolve(document(plan(found, here(), {"seconds": marks[-1]})), overrides=[f"seed={seed}"])
         Watched.clock, Watched.kept = Clock(marks), []
         training.Loop = Watched

@@ -256,9 +256,12 @@ class Doctor:
         self._prescribe(augment=strength)
         if abs(strength - signs.told) >= 0.1:
             rose, signs.told = strength > signs.told, strength
-            where = "training images are told from generated ones" if self.held_out is None else (
-                "held-out images are rated away from training images towards generated ones")
-            finding = "learns the training images by heart" if rose else "no longer leans on the training images"
+            if self.held_out is None:  # which leaves open whether it has learned the training images by heart
+                where = "there are no validation images to compare with, and it is certain"
+                finding = f"tells real from generated images {'too' if rose else 'less'} surely"
+            else:
+                where = "held-out images are rated away from training images towards generated ones"
+                finding = "learns the training images by heart" if rose else "no longer leans on the training images"
             self._event(loop, "augmentation raised" if rose else "augmentation lowered", (
                 f"The discriminator {finding}: {where} by {overfit:.2f} of the way (aim {aim}). Adaptive augmentation "
                 f"is now at {strength:.2f}."))
