@@ -136,6 +136,14 @@ def test_losses_of_an_untrained_network_are_those_of_equal_shares() -> None:
     assert float(terms["dice"].detach()) == pytest.approx(1 - 2 * (128 / 3) / (256 / 3 + 128), rel=1e-5)
 
 
+def test_rare_labels_count_for_more_by_a_power_of_their_pixels() -> None:
+    masks = torch.tensor([[[0] * 15 + [1]]])
+    spec = ImageSpec(size=(1, 16), mask_classes=2)
+    for balance, ratio in ((0, 1), (0.5, 15**0.5), (1, 15)):
+        weights = task_of(f"task.balance={balance}", spec=spec)._weights(masks)
+        assert float(weights[1] / weights[0]) == pytest.approx(ratio, rel=1e-5)
+
+
 def test_softened_truth_is_luc_et_al_and_sums_to_one() -> None:
     task = task_of(spec=ImageSpec(size=(1, 2), mask_classes=3))
     shares = torch.tensor([[[[0.2, 0.96]], [[0.6, 0.03]], [[0.2, 0.01]]]])

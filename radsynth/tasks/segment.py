@@ -50,6 +50,8 @@ class Settings:
     """Weight of the overlap (one minus Dice, over the labels without the background)."""
     entropy: float = Field(1.0, ge=0)
     """Weight of the cross-entropy, over all pixels."""
+    balance: float = Field(0.5, ge=0, le=1)
+    """How far rare labels count for more in the cross-entropy: it is divided by this power of their pixels' number."""
     inputs: tuple[str, ...] = ()
     """Channels that are seen, by name; empty: all."""
     rare: float = Field(0.25, ge=0, lt=1)
@@ -100,7 +102,7 @@ class Segment:
             if options.dice:
                 terms["dice"] = options.dice * label_mismatch(_together(shares), _together(self._one_hot(truth)))
             if options.entropy:
-                terms["entropy"] = options.entropy * functional.cross_entropy(scores, truth)
+                terms["entropy"] = options.entropy * functional.cross_entropy(scores, truth, self._weights(truth))
         if options.adversarial:
             fake = nets["discriminator"](self._judged(batch, shares))
             real = fake.detach()
@@ -120,6 +122,10 @@ class Segment:
         fake = judge(self._judged(batch, shares))
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
                 "_fake": fake.detach().mean()}
+
+    def _weights(self, truth: Tensor) -> Tensor:
+        """(labels,) of the cross-entropy, by how many pixels each label has in these masks."""
+        return torch.bincount(truth.flatten(), minlength=self.classes).clamp_min(1).float() ** -self.options.balance
 
     def _varied(self, batch: Batch) -> Batch:
         """The channels that are seen; some images drawn again for their rare label; warped together with the masks."""
