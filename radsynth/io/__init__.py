@@ -11,7 +11,8 @@ example(folder) -> list[Path]                    writes small valid files for th
 read_mask(path) -> NDArray[np.uint8]             only where a mask's label values are not what `read` gives (palettes)
 
 `header` and `read` raise RejectedFile with the reason for a file that cannot be used, MissingExtra when an optional
-dependency would read it. Files are not trusted: sizes are checked against `limits` before anything is allocated.
+dependency would read it. Files are not trusted: sizes are checked against `_limits` before anything is allocated, and
+pixels that need a decoder other than Python's own or numpy's come from the limited child (`_decoding.decode`).
 
 Axes, spacing and orientation are settled here and nowhere else: a volume leaves `read` with axes (slice, row, column)
 that step towards the head, the back and the left as far as its own grid allows.
