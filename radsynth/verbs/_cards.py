@@ -17,7 +17,7 @@ import yaml
 from radsynth.files import write_atomically
 from radsynth.verbs._claim import claim
 from radsynth.verbs._effort import effort
-from radsynth.verbs._report_words import duration, figure, format_name, interval, sides
+from radsynth.verbs._report_words import duration, extent, figure, format_name, interval, sides
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._verdicts import facts, limits, use, verdicts
 
@@ -132,7 +132,7 @@ def _contents(files: RunFiles, made: dict[str, Any], classes: dict[str, int]) ->
     units = "grey levels" if spec["units"] == "stored" else spec["units"]
     spacing = f"{sides(spec['spacing'])} mm" if spec.get("spacing") else "not stated"
     return [("Images", f"{made['count']:,}"), ("Format", format_name(made["format"])),
-            ("Size", f"{sides(spec['size'])} pixels"),
+            ("Size", f"{extent(spec['size'])}"),
             ("Spacing", spacing), ("Intensities", f"{grey['low']:,.6g} to {grey['high']:,.6g} {units} at most"),
             ("Classes", ", ".join(f"{name} {number:,}" for name, number in classes.items()) or "none"),
             ("Seed", str(made["seed"])), ("Truncation", f"{made['truncation']:g} (1 is the full variety)"),

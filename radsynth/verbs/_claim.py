@@ -5,7 +5,7 @@ An item that the run folder does not know is "not stated"; nothing is guessed.
 
 from __future__ import annotations
 
-from radsynth.verbs._report_words import count, sides
+from radsynth.verbs._report_words import count, extent
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._verdicts import limits, use
 
@@ -63,7 +63,7 @@ def _data(files: RunFiles) -> dict[int, str]:
     by_image = all(images[name] == patients.get(name) for name in images)
     return found | {
         7: "A virtual cohort, made from a public template." if files.virtual else "",
-        9: f"Brought to {sides(spec['spec']['size'])} pixels without stretching; intensities mapped "
+        9: f"Brought to {extent(spec['spec']['size'])} without stretching; intensities mapped "
            f"({spec['intensity']['method']}, {spec['intensity']['low']:g} to {spec['intensity']['high']:g}).",
         11: "Names, dates and identifiers of the sources are not carried beyond preparation.",
         19: f"{'; '.join(parts)}.",

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from radsynth.verbs._effort import effort as measured
-from radsynth.verbs._report_words import duration, figure, sides
+from radsynth.verbs._report_words import duration, extent, figure
 from radsynth.verbs._run_files import Missing, RunFiles
 
 
@@ -16,7 +16,7 @@ def data(files: RunFiles) -> list[tuple[str, str]]:
     found = files.need("inspection.json", "The source was not inspected in this run.")
     facts = [("Images", f"{found['n_images']:,}"), ("Patients", f"{found['n_patients']:,}"),
              ("Modality", found["modality"]),
-             ("Median size", f"{sides(found['median_size'])} pixels")]
+             ("Median size", f"{extent(found['median_size'])}")]
     if found.get("spacing"):
         facts.append(("Spacing, mm", " \u00d7 ".join(f"{step:.3g}" for step in found["spacing"])))
     if found.get("labels"):

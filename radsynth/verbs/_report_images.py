@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs import _report_pictures as pictures
-from radsynth.verbs._report_words import figure, interval, sides
+from radsynth.verbs._report_words import extent, figure, interval, sides
 from radsynth.verbs._run_files import Missing, RunFiles
 
 COLUMNS = 6
+VOLUMES = 12
+"""Volumes on a sheet at most: each is three slices."""
 
 
 def sheets(files: RunFiles) -> list[dict[str, str]]:
@@ -17,6 +19,7 @@ def sheets(files: RunFiles) -> list[dict[str, str]]:
     if found["synthetic"] is None:
         raise Missing("No pictures were kept in this run folder.")
     count = min(len(array) for array in found.values() if array is not None)
+    count = count if found["synthetic"].ndim == 4 else min(count, VOLUMES)
     columns = min(COLUMNS, count) if found["synthetic"].ndim == 4 else 2
     who = "Virtual patients" if files.virtual else "Real: patients"
     captions = {"real": f"{who} that training never saw", "synthetic": "Synthetic"}
@@ -35,7 +38,7 @@ def _scale(files: RunFiles) -> str:
     units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
     step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
     low, high = files.get("results.json").get("context", {}).get("window") or (grey["low"], grey["high"])
-    return f"{sides(spec['size'])} pixels{step}; black is {figure(low, '')}, white {figure(high, '')} {units}."
+    return f"{extent(spec['size'])}{step}; black is {figure(low, '')}, white {figure(high, '')} {units}."
 
 
 def masked(files: RunFiles) -> dict[str, str] | None:

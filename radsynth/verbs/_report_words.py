@@ -73,6 +73,11 @@ def sides(size: Sequence[float]) -> str:
     return "\u00a0\u00d7\u00a0".join(f"{side:.4g}" for side in size)
 
 
+def extent(size: Sequence[int]) -> str:
+    """The size of an image in pixels, of a volume in voxels."""
+    return f"{sides(size)}\u00a0{'voxels' if len(size) == 3 else 'pixels'}"
+
+
 def format_name(kind: str) -> str:
     """A file format as people call it."""
     return {"dicom": "DICOM", "nifti": "NIfTI", "metaimage": "MetaImage", "picture": "PNG or TIFF",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from radsynth.verbs._report_words import count, figure, format_name, sides
+from radsynth.verbs._report_words import count, extent, figure, format_name, sides
 from radsynth.verbs._run_files import RunFiles
 
 QUESTIONS = {
@@ -104,7 +104,7 @@ def _constraint(files: RunFiles) -> list[tuple[str, str]]:
         return []
     spec, intensity = document["spec"], document["intensity"]
     units = "grey levels" if spec["units"] == "stored" else spec["units"]
-    facts = [("Size", f"{sides(spec['size'])} pixels, in every image")]
+    facts = [("Size", f"{extent(spec['size'])}, in every image")]
     if spec.get("spacing"):
         facts.append(("Spacing", f"{sides(spec['spacing'])} mm, in every image"))
     return [*facts, ("Intensities", f"{intensity['low']:,.6g} to {intensity['high']:,.6g} {units} at most, the range "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from radsynth.verbs._report_words import count, figure, sides, verdict
+from radsynth.verbs._report_words import count, extent, figure, verdict
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._utility_words import LEARNED, SOLVED, per_cent, points
 
@@ -103,7 +103,7 @@ def limits(files: RunFiles) -> list[str]:
 
 
 def _learned(spec: dict[str, Any]) -> str:
-    size = f"{sides(spec['spec']['size'])}\u00a0pixels"
+    size = f"{extent(spec['spec']['size'])}"
     images, patients = spec["counts"].get("train", 0), spec["patients"].get("train", 0)
     what = {"MR": "MR ", "CT": "CT "}.get(spec["spec"]["modality"], "")
     if spec["spec"]["virtual"]:

@@ -43,6 +43,9 @@ SECTIONS = {
     "limits": "Limits",
 }
 """The page's sections in their order: the template's name, which is the anchor too, and the entry in the contents."""
+REAL = ("pictures/real.npy", "pictures/neighbours.npy", "pictures/audit_pairs.npy", "pictures/pairs.npy",
+        "pictures/masks.npy", "explain/explain.json")
+"""Files whose pictures show real images."""
 ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "privacy", "intensities")
 """Sections that a task from image to image has nothing to say in."""
 
@@ -89,7 +92,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
     """All parts by name; `missing` holds a sentence for each that is left out."""
     document: dict[str, Any] = {"missing": {}, "virtual": files.virtual,
                                 "version": importlib.metadata.version("radsynth"),
-                                "real_pictures": (files.run / "pictures" / "real.npy").is_file()}
+                                "real_pictures": any((files.run / name).is_file() for name in REAL)}
     for name, build in PARTS.items():
         try:
             document[name] = build(files)
