@@ -135,6 +135,27 @@ def test_a_volume_through_a_network_of_volumes(make_run: Callable[..., Path], tm
         apply(run, tmp_path / "flat.png", tmp_path / "flat")
 
 
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_thick_slices_become_thin_by_a_network_of_coronal_slices(
+    factor: int, make_prepared: Make, tmp_path: Path
+) -> None:
+    settings = resolve({"data": {"kind": "folder", "path": "x", "plane": "coronal"}}, overrides=(
+        *SMALL, "task.kind=restore", "task.axes=rows", f"task.factor={factor}"))
+    train(make_prepared(n=24, size=(24, 16), spacing=(1.0, 1.0)), tmp_path / "run", settings=settings)
+    thick = Image(pixels=disc((9, 13, 21)), spacing=(float(factor), 2.5, 1.0), affine=np.diag([1, 2.5, factor, 1.0]))
+    write(thick, tmp_path / "in.nii.gz", provenance=FROM)
+    apply(tmp_path / "run", tmp_path / "in.nii.gz", tmp_path / "out")
+    made = read(tmp_path / "out" / rows(tmp_path / "out")[0]["file"])
+    assert isinstance(made, Image) and made.space == (9 * factor, 13, 21) and made.spacing == (1.0, 2.5, 1.0)
+    assert made.affine is not None and np.allclose(made.affine, finer_affine(np.diag([1, 2.5, factor, 1.0]),
+                                                                             (factor, 1, 1)), atol=1e-4)
+    back = made.pixels.reshape(1, 9, factor, 13, 21).mean(2, dtype=np.float64)
+    assert np.abs(back - thick.pixels).mean() < 12, "what is shown has not moved: noise of the phantom is 20"
+    with pytest.raises(DataError, match=f"its spacing is {factor + 1} x 1 mm; the run expects {factor} x 1 mm"):
+        write(thick.replace(spacing=(factor + 1.0, 2.5, 1.0), affine=None), tmp_path / "other.nii.gz", provenance=FROM)
+        apply(tmp_path / "run", tmp_path / "other.nii.gz", tmp_path / "no")
+
+
 def test_translation_takes_channels_by_name_and_writes_a_file_for_each(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -36,8 +36,9 @@ class Settings:
     pairs, a worse and a good channel of each image."""
     factor: Literal[2, 3, 4] = 2
     """For resolution: how many times finer the result's pixels are."""
-    axes: Literal["all", "slices"] = "all"
-    """For resolution: which axes are made finer; "slices" is through-plane, for volumes."""
+    axes: Literal["all", "slices", "rows"] = "all"
+    """For resolution: which axes are made finer. Through-plane, from thick slices to thin ones: slices for a network of
+    volumes, rows for one of coronal or sagittal slices (data.plane), which learns much faster."""
     noise: tuple[float, float] = (0.02, 0.12)
     """For noise: smallest and largest standard deviation, as shares of the intensity range."""
     photons: tuple[float, float] = (3000.0, 30000.0)
@@ -122,8 +123,14 @@ def _finer(options: Settings, spec: ImageSpec) -> tuple[int, ...]:
         return (1,) * spec.dimensions
     if options.axes == "all":
         return (options.factor,) * spec.dimensions
+    if options.axes == "rows" and spec.dimensions == 2:
+        return (options.factor, 1)
+    if options.axes == "rows":
+        raise SettingsError("task.axes=rows needs slices, these are volumes: set task.axes=slices, or prepare slices "
+                            "(data.plane=coronal).")
     if spec.dimensions == 2:
-        raise SettingsError("task.axes=slices needs volumes, these are images: prepare volumes, or set task.axes=all.")
+        raise SettingsError("task.axes=slices needs volumes, these are images: prepare volumes (data.plane=volume), or "
+                            "set task.axes=rows with data.plane=coronal, or task.axes=all.")
     return (options.factor, 1, 1)
 
 
