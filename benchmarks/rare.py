@@ -6,15 +6,15 @@ All but a few images of one class are taken away. `scratch`: trained on the few 
 Frechet distance of N against N on the offline ImageNet features, precision, recall and coverage, beside other real
 images (the floor). Budgets are numbers of images; the tuned ones had the other classes' training before.
 
-Usage: python benchmarks/rare.py DATA.npz [--rare HeadCT] [--few 20] [--size 32] [--images 16000] [--tune 4000].
-DATA.npz holds images (n, h, w), labels and classes, as MedNIST's. Writes build/rare.json and a picture of each.
+Usage: python benchmarks/rare.py DATA.npz [--rare HeadCT] [--few 20] [--size 32] [--images 16000] [--tune 4000]
+[--work build/rare]. DATA.npz holds images (n, h, w), labels and classes, as MedNIST's. The work folder keeps the runs,
+so that the same command goes on where it stopped. Writes build/rare.json and a picture of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ def learn(folder: Path, name: str, classes: dict[str, Images], images: int, *mor
     """What `radsynth run` would choose for these classes, trained; `more` are settings."""
     stack, names = np.concatenate(list(classes.values())), tuple(classes)
     labels = [number for number, part in enumerate(classes.values()) for _ in part]
-    data = prepared(folder / f"{name}-data", stack, stack[:0], classes=names, labels=labels)
+    data = folder / f"{name}-data"
+    if not (data / "manifest.json").exists():
+        prepared(data, stack, stack[:0], classes=names, labels=labels)
     found = Fingerprint(images=len(stack), patients=len(stack), modality="OT", channels=1, size=stack.shape[2:],
                         labels={label: len(part) for label, part in classes.items()})
     chosen = document(plan(found, here(), {"images": images}))
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--images", type=int, default=16000)
     parser.add_argument("--tune", type=int, default=4000)
+    parser.add_argument("--work", type=Path, default=Path("build/rare"))
     options = parser.parse_args()
     Path("build").mkdir(exist_ok=True)
     half = halves(options.data, options.size)
@@ -96,7 +99,7 @@ def main() -> None:
                      "precision": round(float(precision), 3), "recall": round(float(recall), 3),
                      "coverage": round(float(coverage), 3)})
         print(" | ".join(map(str, rows[-1].values())), flush=True)
-        document = {**vars(options), "data": options.data.name, "rows": rows}
+        document = {**{name: str(value) for name, value in vars(options).items()}, "rows": rows}
         Path("build/rare.json").write_text(json.dumps(document, indent=1))
 
     def judge(name: str, run: Path, images: int) -> None:
@@ -109,16 +112,14 @@ def main() -> None:
     print("trained | images | n | frechet_distance | precision | recall | coverage")
     measure("other real images", floor, 0)
     save_grid(scale(unseen[:32]), Path("build") / "rare_real.png", 8)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, rare = Path(scratch), {options.rare: few}
-        source = learn(folder, "others", others, options.images)
-        for name, more in {"tuned": (), "tuned, layers frozen": ("train.freeze=2",),
-                           "tuned, layers frozen, small steps": ("train.freeze=2", "train.rate=4e-4")}.items():
-            run = learn(folder, name, rare, options.tune, f"train.start={source}", *more)
-            judge(name, run, options.tune)
-        judge("scratch", learn(folder, "scratch", rare, options.images), options.images)
-        judge("conditional", learn(folder, "all", everything, options.images, "train.balance=0"), options.images)
-        judge("balanced", learn(folder, "even", everything, options.images), options.images)
+    work, rare = options.work, {options.rare: few}
+    source = learn(work, "others", others, options.images)
+    for name, more in {"tuned": (), "tuned_frozen": ("train.freeze=2",),
+                       "tuned_frozen_small_steps": ("train.freeze=2", "train.rate=4e-4")}.items():
+        judge(name, learn(work, name, rare, options.tune, f"train.start={source}", *more), options.tune)
+    judge("scratch", learn(work, "scratch", rare, options.images), options.images)
+    judge("conditional", learn(work, "conditional", everything, options.images, "train.balance=0"), options.images)
+    judge("balanced", learn(work, "balanced", everything, options.images), options.images)
 
 
 if __name__ == "__main__":

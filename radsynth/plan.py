@@ -71,8 +71,8 @@ GAME: dict[str, Any] = {"train.rate": 4e-4, "train.beta1": 0.5}
 DEFAULT_MODEL = "sngan"
 FEW = 500
 """Images below which training starts from a base generator, if one is of the same kind."""
-TUNING: dict[str, Any] = {"train.rate": 4e-4, "train.freeze": 2}
-"""What goes with a start from other weights when images are few (benchmarks/bases.py)."""
+TUNING: dict[str, Any] = {"train.freeze": 2}
+"""What goes with a start from other weights when images are few. Smaller steps did not help (lab notebook)."""
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
 PATCHED = ("restore", "translate")
@@ -114,7 +114,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
 
 
 def _started(data: Fingerprint, budget: dict[str, float], start: Facts) -> list[Choice]:
-    """Everything as the start has it, and small steps that leave the lower layers of its discriminator alone."""
+    """Everything as the start has it; where images are few the lower layers of its discriminator are left alone."""
     have, frame = ("x".join(map(str, size)) for size in (data.size, start.spec.size))
     choices = [Choice(setting="prepare.size", value=list(start.spec.size),
                       reason=f"The images are {have}; {start.name}, which training starts from, makes {frame}.")]
@@ -122,7 +122,7 @@ def _started(data: Fingerprint, budget: dict[str, float], start: Facts) -> list[
     choices += [Choice(setting=f"model.{name}", value=value, reason=f"As {start.name} has it.")
                 for name, value in start.model.items()]
     choices += recipe(start.model["kind"]) + (_balance(data.labels) if len(data.labels) > 1 else [])
-    few = [Choice(setting=name, value=value, reason="Few images: small steps from what is known already.")
+    few = [Choice(setting=name, value=value, reason="Few images could only spoil these layers (FreezeD).")
            for name, value in TUNING.items()] if data.images < FEW else []
     return choices + few + _augmentation(data)
 

@@ -1,0 +1,134 @@
+"""What a base generator saves: distance to unseen real images after a small budget, with it and without.
+
+A few images of a kind are learned twice with what `radsynth run` chooses, once from the base and once from chance. None
+of them, nor the unseen ones, were in a base's training: the chest radiographs are MedNIST's (another hospital, adults),
+the brains are of real patients (the base's were virtual; the unseen slices are of a patient of their own), and breast
+MR shows what happens when modality and size agree and the anatomy does not. Frechet distance of N against N on the
+offline ImageNet features, recall, coverage, and other real images for comparison.
+
+Usage: python benchmarks/bases.py [--mednist mednist_64.npz] [--brains brain_contrasts_3patients.npz]
+[--sets chest,brain,breast] [--few 100] [--images 2000,8000] [--n 300]. Writes build/bases.json and pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from _data import prepared
+from numpy.typing import NDArray
+
+from radsynth.bases import fitting
+from radsynth.device import here
+from radsynth.metrics._features import features
+from radsynth.metrics._frechet import frechet_distance
+from radsynth.metrics.coverage import precision_recall_density_coverage
+from radsynth.plan import Fingerprint, document, plan
+from radsynth.settings import resolve
+from radsynth.verbs._grid import save_grid
+from radsynth.verbs.generate import sample
+from radsynth.verbs.train import train
+
+Images = NDArray[np.uint8]
+
+
+class Few(NamedTuple):
+    """Images for training, for choosing the moment, and unseen ones: (n, 1, *space); other: real ones to compare."""
+
+    modality: str
+    train: Images
+    validation: Images
+    unseen: Images
+    other: Images
+
+
+def resized(images: NDArray[Any], size: int) -> Images:
+    """(n, h, w) -> (n, 1, size, size), the longer side filled, the rest black."""
+    factor = size / max(images.shape[1:])
+    shape = [round(side * factor) for side in images.shape[1:]]
+    small = torch.nn.functional.interpolate(torch.from_numpy(images.astype(np.float32))[:, None], size=shape,
+                                            mode="bilinear", antialias=True)
+    pad = [part for gap in (size - shape[1], size - shape[0]) for part in (gap // 2, gap - gap // 2)]
+    return np.rint(torch.nn.functional.pad(small, pad).numpy()).clip(0, 255).astype(np.uint8)
+
+
+def mednist(path: Path, name: str, modality: str, size: int, few: int, n: int) -> Few:
+    with np.load(path) as data:
+        names = [str(one) for one in data["classes"]]
+        images = data["images"][np.ravel(data["labels"]) == names.index(name)]
+    images = resized(images[np.random.default_rng(0).permutation(len(images))], size)
+    ends = np.cumsum([few, 32, n, n])
+    return Few(modality, *np.split(images, ends)[:4])
+
+
+def brains(path: Path, few: int) -> Few:
+    """T1 slices: two patients for training and validation, the third is unseen."""
+    with np.load(path) as data:
+        first, second, third = (np.rot90(data[f"patient{number}_T1"], axes=(0, 1)).transpose(2, 0, 1)
+                                for number in ("07", "19", "26"))
+    unseen = resized(third, 64)
+    both = resized(np.concatenate([first, second]), 64)
+    return Few("MR", both[np.arange(len(both)) % 5 != 0][:few], both[::5], unseen, both[: len(unseen)])
+
+
+def scale(images: Images) -> NDArray[np.float32]:
+    return images.astype(np.float32) / np.float32(127.5) - 1
+
+
+def describe(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([features(images[k:k + 50]) for k in range(0, len(images), 50)])
+
+
+def learn(data: Few, images: int, with_base: bool, count: int, seed: int) -> NDArray[np.float32]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = prepared(Path(scratch) / "data", data.train, data.unseen[:0], validation=data.validation)
+        found = Fingerprint(images=len(data.train), patients=len(data.train), modality=data.modality, channels=1,
+                            size=data.train.shape[2:], labels={})
+        chosen = document(plan(found, here(), {"images": images}, bases=with_base))
+        run = train(folder, Path(scratch) / "run", settings=resolve(chosen, overrides=[f"seed={seed}"])).path
+        made = sample(run, count)[0]
+    return scale(np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8))  # what a file would hold
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mednist", type=Path, default=Path("../shared/data/mednist_64.npz"))
+    parser.add_argument("--brains", type=Path, default=Path("../shared/data/brain_contrasts_3patients.npz"))
+    parser.add_argument("--sets", default="chest,brain,breast")
+    parser.add_argument("--few", type=int, default=100)
+    parser.add_argument("--images", default="2000,8000")
+    parser.add_argument("--n", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    Path("build").mkdir(exist_ok=True)
+    sets = {"chest": lambda: mednist(options.mednist, "CXR", "DX", 28, options.few, options.n),
+            "breast": lambda: mednist(options.mednist, "BreastMRI", "MR", 64, options.few, options.n),
+            "brain": lambda: brains(options.brains, options.few)}
+    rows: list[dict[str, Any]] = []
+    print(f"{here().name}\nset | start | images | n | frechet_distance | recall | coverage")
+    for name in options.sets.split(","):
+        data = sets[name]()
+        base = fitting(data.modality, 1, data.train.shape[2:])
+        assert base is not None, name
+        truth = describe(scale(data.unseen))
+        marks = [(images, start) for images in map(int, options.images.split(",")) for start in (base.name, "chance")]
+        for images, start in [(0, "other real images"), *marks]:
+            made = (learn(data, images, start == base.name, len(truth), options.seed) if images
+                    else scale(data.other))
+            found = describe(made)
+            _, recall, _, coverage = precision_recall_density_coverage(truth, found)
+            rows.append({"set": name, "start": start, "images": images, "n": len(found),
+                         "frechet_distance": round(frechet_distance(truth, found), 1),
+                         "recall": round(float(recall), 3), "coverage": round(float(coverage), 3)})
+            print(" | ".join(map(str, rows[-1].values())), flush=True)
+            save_grid(made[:32], Path("build") / f"bases_{name}_{start.replace(' ', '_')}_{images}.png", 8)
+            Path("build/bases.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
