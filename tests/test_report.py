@@ -23,6 +23,7 @@ from radsynth.verbs._scorecard import NUMBERS, QUESTIONS, scorecard
 from radsynth.verbs._verdicts import bottom_line, verdicts
 from radsynth.verbs.report import report
 
+CHROMIUM = "/usr/bin/chromium"
 SECTIONS = 10
 """Headings of the second level, without those of tasks from image to image and of control."""
 MEASURED: dict[str, Any] = {
@@ -350,3 +351,22 @@ def test_ct_is_shown_in_its_window() -> None:
     assert shown.tolist() == [0, 0, 127, 255, 255] or shown.tolist() == [0, 0, 128, 255, 255]
     assert shown_window(ImageSpec(size=(16, 16), units="stored", window=(0.0, 1.0))) is None
     assert black_and_white(None, intensity) == (-1.0, 1.0)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, scheme: str) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    add(run, audit=AUDIT, utility=utility(0.01, 0.05))
+    asked: list[str] = []
+    with api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for width in (390, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(report(run).as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
