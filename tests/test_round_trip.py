@@ -6,7 +6,6 @@ The generator here gives back what it was shown, so that only the intensity map 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from radsynth.datasets import folder
 from radsynth.image import Image
 from radsynth.io._geometry import placed
 from radsynth.settings import Resolved
-from radsynth.verbs.generate import _write_all
+from radsynth.verbs._writing import Drawn, Writing
 from radsynth.verbs.prepare import prepare
 
 SIZE, SPACING = (6, 24, 16), (0.75, 0.75, 0.75)
@@ -56,10 +55,10 @@ def generated(prepared: Prepared, format: str, out: Path) -> list[dict[str, Any]
     """The prepared images as if a network had made them, written by `generate`'s own code."""
     images = prepared.images(np.arange(len(prepared.rows)))
     facts = {"model": "perfect", "sha256": "ab" * 32}
-    sampler = SimpleNamespace(spec=prepared.spec, intensity=prepared.intensity, facts=facts)
+    writing = Writing(spec=prepared.spec, intensity=prepared.intensity, facts=facts, seed=3, origin="what it was shown")
     (out / "images").mkdir(parents=True)
-    chunks = iter([(images, np.full(len(images), -1))])
-    return list(_write_all(sampler, chunks, out, format, len(images), seed=3))  # type: ignore[arg-type]
+    chunks = iter([Drawn(images=images, labels=np.full(len(images), -1))])
+    return list(writing.all(chunks, out, format, len(images)))
 
 
 @pytest.mark.parametrize("format", io.formats())
