@@ -54,6 +54,7 @@ def make_loop(folder: Path, out: Path, batch: int = 0) -> Loop:
     loop = Loop(task, settings.section("train", Settings), data, RunFolder(out), 0)
     out.mkdir()  # for what the doctor has to say
     loop.images = 5 * 10**8
+    loop.step = loop.images // loop.options.batch
     return loop
 
 
