@@ -24,7 +24,7 @@ from radsynth.verbs._verdicts import bottom_line, verdicts
 from radsynth.verbs.report import report
 
 CHROMIUM = "/usr/bin/chromium"
-SECTIONS = 10
+SECTIONS = 11
 """Headings of the second level, without those of tasks from image to image and of control."""
 MEASURED: dict[str, Any] = {
             "title": "Fréchet distance", "meaning": "A meaning.", "better": "closer to floor", "unit": "",
@@ -228,6 +228,19 @@ def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
         assert text in found.text, text
     assert found.text.count("Copy.") == 1
     assert found.silent == []
+
+
+def test_what_readers_said_is_in_the_report(run: Path) -> None:
+    assert "No reader has judged" in report(run).read_text(encoding="utf-8")
+    share = {"value": 0.55, "low": 0.4, "high": 0.7, "n": 40}
+    one = {"reader": "r-1", "accuracy": share, "area": 0.58, "taken_for_real": share, "called_synthetic": share}
+    found = {"images": 40, "synthetic": 20, "real": "test", "readers": [one], "accuracy": share, "area": share,
+             "kappa": None, "words": "One reader called 55% of the images rightly."}
+    (run / "study").mkdir()
+    (run / "study" / "results.json").write_text(json.dumps(found), encoding="utf-8")
+    page = report(run).read_text(encoding="utf-8")
+    assert page.count("One reader called 55% of the images rightly.") == 2, "in its section and in the scorecard"
+    assert "r-1" in page and "nobody has finished a reader study" not in page
 
 
 def test_pairs_that_are_no_copies_are_not_called_so(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report's evidence on privacy and usefulness: what `audit` and `utility` found, and the closest pairs."""
+"""The report's evidence on privacy and usefulness: what `audit`, `utility` and readers found, and the closest pairs."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ def _auc(strength: dict[str, Any]) -> dict[str, str]:
 
 def _estimate(one: dict[str, float], unit: str) -> dict[str, str]:
     return {"value": figure(one["value"], unit), "interval": interval(one["low"], one["high"], unit)}
+
+
+def readers(files: RunFiles) -> dict[str, Any]:
+    """The blinded reader study: every reader who has finished, then all together."""
+    found = files.need("study/results.json", "No reader has judged these images: 'radsynth serve' offers a blinded "
+                                             "reader study.")
+    if not found["readers"]:
+        raise Missing("No reader has finished the reader study yet.")
+    rows = [{"reader": one["reader"], "cells": {
+        "Called rightly": _estimate(one["accuracy"], "share"),
+        "Area under the ROC curve": {"value": figure(one["area"], ""), "interval": ""},
+        "Synthetic taken for real": _estimate(one["taken_for_real"], "share"),
+        "Real called synthetic": _estimate(one["called_synthetic"], "share")}} for one in found["readers"]]
+    rows.append({"reader": "All together", "cells": {
+        "Called rightly": _estimate(found["accuracy"], "share"),
+        "Area under the ROC curve": _estimate(found["area"], "")}})
+    kappa = found["kappa"]
+    return {**{key: found[key] for key in ("words", "images", "synthetic", "real")}, "rows": rows,
+            "agreement": "" if kappa is None else f"Agreement beyond chance (Fleiss' kappa): {figure(kappa, '')}."}
 
 
 def copies(files: RunFiles) -> dict[str, Any]:

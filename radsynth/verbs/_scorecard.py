@@ -54,7 +54,7 @@ def scorecard(files: RunFiles) -> list[Criterion]:
     """All seven, in their order."""
     results = files.get("results.json")
     measured = [one["name"] for one in results.get("measurements", [])]
-    facts = {"Constraint": _constraint, "Completeness": _completeness, "Compliance": _compliance,
+    facts = {"Congruence": _judged, "Constraint": _constraint, "Completeness": _completeness, "Compliance": _compliance,
              "Comprehension": _comprehension, "Consistency": _consistency}
     placed = {one for names in NUMBERS.values() for one in names}
     places = NUMBERS | {"Congruence": (*NUMBERS["Congruence"], *(one for one in measured if one not in placed))}
@@ -79,9 +79,11 @@ def _open(name: str, files: RunFiles, results: dict[str, Any]) -> list[str]:
 def _never(name: str, files: RunFiles) -> list[str]:
     """What no number of this run speaks of."""
     tested, audited = bool(files.get("utility.json")), bool(files.get("audit.json"))
+    judged = bool(files.get("study/results.json").get("readers"))
     explained = any((files.run / place).is_file() for place in ("control/control.json", "explain/explain.json"))
     told = {
-        "Congruence": ["What radiologists say of single images: no reader study is part of this report."],
+        "Congruence": [] if judged else
+        ["What radiologists say of single images: nobody has finished a reader study ('radsynth serve')."],
         "Coverage": ["Rare findings one by one."],
         "Constraint": ["Whether every organ and every lesion is possible in number, place and shape: the numbers above "
                        "are coarse statistics of brightness and outline.",
@@ -96,6 +98,11 @@ def _never(name: str, files: RunFiles) -> list[str]:
                         "Sites, scanners, age and sex: not known here."],
     }
     return told[name]
+
+
+def _judged(files: RunFiles) -> list[tuple[str, str]]:
+    found = files.get("study/results.json")
+    return [("Judged blind", found["words"])] if found.get("readers") else []
 
 
 def _constraint(files: RunFiles) -> list[tuple[str, str]]:

@@ -31,22 +31,23 @@ PARTS: dict[str, Callable[[RunFiles], Any]] = {
     "pairs": images.pairs, "doubts": images.doubts, "sheets": images.sheets, "masks": images.masked,
     "walks": images.walks,
     "criteria": numbers.criteria, "context": numbers.context, "classes": numbers.classes,
-    "histogram": numbers.histogram, "usefulness": evidence.usefulness, "audit": evidence.audit,
-    "copies": evidence.copies, "course": training.course, "data": done.data, "rejected": done.rejected,
-    "effort": done.effort, "plan": done.plan, "settings": done.settings, "versions": done.versions,
+    "histogram": numbers.histogram, "usefulness": evidence.usefulness, "readers": evidence.readers,
+    "audit": evidence.audit, "copies": evidence.copies, "course": training.course,
+    "data": done.data, "rejected": done.rejected, "effort": done.effort, "plan": done.plan, "settings": done.settings,
+    "versions": done.versions,
 }
 """What the templates are filled with, by name."""
 SECTIONS = {
     "minute": "In one minute", "pairs": "Results against the truth", "doubts": "Doubts", "images": "Images",
-    "scorecard": "Scorecard", "usefulness": "Usefulness", "privacy": "Privacy", "control": "What it has learned",
-    "intensities": "Intensities", "training": "Training", "source": "Source", "done": "What was done",
-    "limits": "Limits",
+    "scorecard": "Scorecard", "usefulness": "Usefulness", "readers": "Readers", "privacy": "Privacy",
+    "control": "What it has learned", "intensities": "Intensities", "training": "Training", "source": "Source",
+    "done": "What was done", "limits": "Limits",
 }
 """The page's sections in their order: the template's name, which is the anchor too, and the entry in the contents."""
 REAL = ("pictures/real.npy", "pictures/neighbours.npy", "pictures/audit_pairs.npy", "pictures/pairs.npy",
         "pictures/masks.npy", "explain/explain.json")
 """Files whose pictures show real images."""
-ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "privacy", "intensities")
+ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "readers", "privacy", "intensities")
 """Sections that a task from image to image has nothing to say in."""
 
 
