@@ -31,7 +31,7 @@ from _table import method_rows
 from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.metrics._paired import NUMBERS
-from radsynth.plan import GAME, document, recipe
+from radsynth.plan import document, recipe
 from radsynth.settings import resolve
 from radsynth.verbs._applier import Applier
 from radsynth.verbs._baselines import _regression
@@ -45,15 +45,14 @@ from radsynth.verbs.train import train
 
 FOLDER = Path("build/image_to_image")
 COHORT = ("data.kind=brain", "prepare.size=[64,64]", "prepare.validation=0")
-WITHOUT_PAIRS = tuple(f"{setting}={value}" for setting, value in GAME.items())
 JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "translate": (("data.contrasts=[t1,flair]",), ("task.kind=translate",)),
     "missing": (("data.contrasts=[t1,t2,flair]",),
                 ("task.kind=translate", "task.outputs=[flair]", "task.missing=0.33")),
     "cycle": (("data.contrasts=[t1,flair]", "data.unpaired=true"),
-              ("task.kind=cycle", "task.domains=[t1,flair]", *WITHOUT_PAIRS)),
+              ("task.kind=cycle", "task.domains=[t1,flair]")),
     "cut": (("data.contrasts=[t1,flair]", "data.unpaired=true"),
-            ("task.kind=cut", "task.domains=[t1,flair]", *WITHOUT_PAIRS)),
+            ("task.kind=cut", "task.domains=[t1,flair]")),
     "segment": ((), ("task.kind=segment",)),
     "segment_plain": ((), ("task.kind=segment", "task.adversarial=0")),
     "segment_hippocampus": ((), ("task.kind=segment",)),
@@ -102,7 +101,8 @@ def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train one job; a row for each method."""
     data = data_of(job, options)
     budget = f"train.images={options.images}" if options.images else f"train.seconds={60 * options.minutes:g}"
-    settings = resolve(document(recipe("unet")), {"seed": options.seed},
+    task = JOBS[job][1][0].removeprefix("task.kind=")
+    settings = resolve(document(recipe("unet", task)), {"seed": options.seed},
                        overrides=[*JOBS[job][1], budget, *options.overrides])
     run = FOLDER / f"run_{job}_{options.images or f'{options.minutes:g}min'}_{options.seed}"
     train(data.folder, run, settings=settings)

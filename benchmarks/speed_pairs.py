@@ -51,7 +51,7 @@ def noise(folder: Path, side: int) -> Prepared:
 
 
 def make_loop(task: str, data: Prepared, out: Path) -> Loop:
-    settings = resolve(document(recipe("unet")), overrides=[f"task.kind={task}", f"train.images={10**9}"])
+    settings = resolve(document(recipe("unet", task)), overrides=[f"task.kind={task}", f"train.images={10**9}"])
     sections = (settings.section(name) for name in ("task", "model", "augment"))
     loop = Loop(build(*sections, data.spec), settings.section("train", Settings), data, RunFolder(out), 0)
     out.mkdir()

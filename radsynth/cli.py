@@ -536,8 +536,8 @@ def _resolve(
     if with_recipe:
         from radsynth.plan import document, recipe
 
-        model = resolve(*documents, overrides=overrides, sections=()).kind("model")
-        documents.insert(0, document(recipe(model)))
+        asked = resolve(*documents, overrides=overrides, sections=())
+        documents.insert(0, document(recipe(asked.kind("model"), asked.kind("task"))))
     return resolve(*documents, overrides=overrides, sections=sections)
 
 

@@ -66,8 +66,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "unet": {"train.batch": 16, "train.rate": 1e-3, "train.beta1": 0.9},
 }
 """Losses and rates that go with a network."""
-GAME: dict[str, Any] = {"train.rate": 4e-4, "train.beta1": 0.5}
-"""Rates of tasks without pairs, where nothing but the discriminator leads: at unet's own rate it loses the thread."""
+TASK_RECIPES: dict[str, dict[str, Any]] = {
+    "translate": {"train.rate": 3e-3}, "segment": {"train.rate": 3e-3},
+    "cycle": {"train.rate": 4e-4, "train.beta1": 0.5}, "cut": {"train.rate": 4e-4, "train.beta1": 0.5},
+}
+"""What a task needs other than its network's recipe. A truth bears a high rate; where nothing but the discriminator
+leads, it loses the thread at one."""
 DEFAULT_MODEL = "sngan"
 FEW = 500
 """Images below which training starts from a base generator, if one is of the same kind."""
@@ -139,13 +143,10 @@ def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
 def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice]:
     """What goes with the task's own network, and channels for a task that needs several."""
     chosen = model or constant("tasks", task, "MODEL") or DEFAULT_MODEL
-    choices = [choice for choice in recipe(chosen) if choice.setting.startswith("train.")]
+    choices = [choice for choice in recipe(chosen, task) if choice.setting.startswith("train.")]
     if task == "translate" and data.virtual and data.channels == 1:
         choices.append(Choice(setting="data.contrasts", value=["t1", "flair"],
                               reason="Translation needs two registered contrasts of the same patient."))
-    if constant("tasks", task, "UNPAIRED"):
-        choices += [Choice(setting=setting, value=value, reason="What goes with tasks without pairs.")
-                    for setting, value in GAME.items()]
     if constant("tasks", task, "UNPAIRED") and data.virtual and data.channels == 1:
         reason = "Unpaired translation: one of two contrasts of each virtual patient."
         choices += [Choice(setting="data.contrasts", value=["t1", "flair"], reason=reason),
@@ -156,10 +157,13 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
     return choices
 
 
-def recipe(model: str) -> list[Choice]:
-    """The losses and rates that go with a network."""
-    return [Choice(setting=setting, value=value, reason=f"What goes with {model}.")
-            for setting, value in RECIPES.get(model, {}).items()]
+def recipe(model: str, task: str = "") -> list[Choice]:
+    """The losses and rates that go with a network, and with a task."""
+    own = TASK_RECIPES.get(task, {})
+    choices = [Choice(setting=setting, value=value, reason=f"What goes with {model}.")
+               for setting, value in RECIPES.get(model, {}).items() if setting not in own]
+    return choices + [Choice(setting=setting, value=value, reason=f"What goes with {task}.")
+                      for setting, value in own.items()]
 
 
 def document(choices: list[Choice]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Reso
         "images": int(np.ceil(share * budget.images)), "seconds": share * budget.seconds, "previews": 0}}
     for side, channels in _sides(task).items():
         train(prepared.folder, Path(run) / FOLDER / side, settings=resolve(
-            document(recipe("unet")), {**given, "task": {"kind": "segment", "adversarial": 0.0,
+            document(recipe("unet", "segment")), {**given, "task": {"kind": "segment", "adversarial": 0.0,
                                                          "inputs": list(channels)}}))
 
 
