@@ -103,6 +103,8 @@ def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
     assert numbers["segmented_dice_2"]["the true images"] > 0.7, "the segmenter works, else nothing follows"
     assert numbers["segmented_dice_2"]["this run"] > 0.6 and "segmented_hausdorff_95_2" in numbers
     assert set(document["limits"]) == {"edges", "uncertainty", "anatomy"}
+    judged = {line["method"] for number in document["pairs"]["numbers"] for line in number["methods"] if "gain" in line}
+    assert judged == {"intensity regression"}, "the true images are no method to be beaten"
     pictures = np.load(honest / "pictures" / "doubts.npy")
     assert pictures.shape[1:] == (2 + len(document["limits"]), 3, SIDE, SIDE) and "Doubts" in report(honest).read_text()
 

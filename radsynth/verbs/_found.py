@@ -12,6 +12,10 @@ from radsynth.metrics import Better
 from radsynth.metrics._paired import over_patients
 
 OWN = "this run"
+TRUE = "the true images"
+"""No method: what stands in its row is the best that can be had."""
+SEGMENTED = "segmented_"
+"""What the names of numbers begin with that a segmenter gives of results: they inform, and judge nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
             continue
         own = over_patients(values[usable], patients[usable], repetitions, seed)
         line: dict[str, Any] = {"method": name, "value": own.value, "low": own.low, "high": own.high}
-        if name != OWN and found.compared:
+        if name not in (OWN, TRUE) and found.compared:
             better = sign * (found.values[OWN] - values)[usable]
             gain = over_patients(better, patients[usable], repetitions, seed)
             line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}

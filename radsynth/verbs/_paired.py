@@ -21,7 +21,7 @@ from radsynth.tasks import PairedTask
 from radsynth.verbs._applier import Applier
 from radsynth.verbs._baselines import Method, baselines
 from radsynth.verbs._doubts import doubts, limits
-from radsynth.verbs._found import OWN, Found, number_of
+from radsynth.verbs._found import OWN, SEGMENTED, TRUE, Found, number_of
 from radsynth.verbs._label_baselines import Labels
 from radsynth.verbs._label_numbers import label_numbers
 from radsynth.verbs._overlays import columns, most_doubtful, overlays
@@ -31,7 +31,6 @@ FITTED = 200
 """Training images that baselines are fitted on."""
 
 SHOWN = 12
-TRUE = "the true images"
 
 
 def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
@@ -197,7 +196,7 @@ def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Fo
 def _segmented(labels: dict[str, Labels], truths: Labels, prepared: Prepared) -> list[Found]:
     """How well a segmenter finds the true labels in the results, and in the true images."""
     found = label_numbers(labels, truths, prepared.spec.mask_classes, prepared.spec.spacing)
-    return [replace(one, name=f"segmented_{one.name}", title=f"A segmenter on the result: {one.title}")
+    return [replace(one, name=SEGMENTED + one.name, title=f"A segmenter on the result: {one.title}")
             for one in found]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from radsynth.verbs._found import SEGMENTED
 from radsynth.verbs._report_words import count, extent, figure, verdict
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._utility_words import LEARNED, SOLVED, per_cent, points
@@ -126,7 +127,8 @@ def _of_patients(context: dict[str, Any]) -> str:
 
 def _against_truth(pairs: dict[str, Any]) -> Verdict:
     """Whether the run beats every method without a network, in every number."""
-    gains = [(number["title"], line) for number in pairs["numbers"] for line in number["methods"] if "gain" in line]
+    gains = [(number["title"], line) for number in pairs["numbers"] if not number["name"].startswith(SEGMENTED)
+             for line in number["methods"] if "gain" in line]
     lost = sorted({f"{title} ({line['method']})" for title, line in gains if line["gain"]["low"] <= 0})
     question = "Is the network worth having?"
     if not lost:
