@@ -65,7 +65,8 @@ def run(
     given = resolve(*documents, overrides=overrides)  # every section that was given, so that all mistakes come at once
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
-    choices = _plan(given, out, dict(budgeted.get("train", {})))
+    limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
+    choices = _plan(given, out, dict(budgeted.get("train", limits)))
     settings = resolve(document(choices), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
