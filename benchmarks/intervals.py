@@ -7,9 +7,9 @@ itself for the kernel distance, whose floor is zero on average. For images that 
 is taken from one class alone, the hippocampus' are blurred a little) the interval of the value should hold the mean
 value of all repetitions.
 
-Usage: python benchmarks/intervals.py MEDNIST.npz [--hippocampus DIR] [--repetitions 100] [--images 400] [--pool 6000].
-Prints one table for each data set, writes build/intervals.json and what it keeps of the images to
-build/metrics_features/.
+Usage: python benchmarks/intervals.py MEDNIST.npz [--hippocampus DIR] [--repetitions 100] [--images 400] [--pool 6000]
+[--without diversity]. Prints one table for each data set, writes build/intervals.json and what it keeps of the images
+to build/metrics_features/.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ Draw = Callable[[np.random.Generator], tuple[Rows, Rows, Rows, Rows, tuple[str, 
 SCRATCH = Path("build/metrics_features")
 
 
-def kept(images: Array, patients: Rows) -> Samples:
+def kept(images: Array, patients: Rows, without: list[str]) -> Samples:
     """Everything that metrics keep of all images, by metric."""
     whole = describe(images, patients, cache=SCRATCH, progress=lambda n: print(f"\r{n}", end=""))
     samples = {}
     for kind, module in modules().items():
+        if kind in without:
+            continue
         if not hasattr(module, "OWN"):
             samples[kind] = whole
         elif hasattr(module, "describe") and (not hasattr(module, "applies") or module.applies(images.shape[1:])):
@@ -53,7 +55,7 @@ def kept(images: Array, patients: Rows) -> Samples:
     return samples
 
 
-def mednist(path: Path, most: int, images: int) -> tuple[dict[str, Samples], Draw]:
+def mednist(path: Path, most: int, images: int, without: list[str]) -> tuple[dict[str, Samples], Draw]:
     """Images of six classes, each its own patient; those that differ are drawn from the same images."""
     with np.load(path) as data:
         stored, labels = data["images"], np.ravel(data["labels"]).astype(np.int64)
@@ -69,12 +71,14 @@ def mednist(path: Path, most: int, images: int) -> tuple[dict[str, Samples], Dra
         differing[::2] = rest[labels[rest] == 0][: len(other[::2])]
         return held_out, floor, training, other, ("all", differing)
 
-    return {"all": kept(pixels, np.arange(len(pixels)))}, draw
+    return {"all": kept(pixels, np.arange(len(pixels)), without)}, draw
 
 
-def hippocampi(folder: Path) -> tuple[dict[str, Samples], Draw]:
-    """Seven slices of each patient, which are alike; those that differ are the same images, blurred."""
+def hippocampi(folder: Path, without: list[str]) -> tuple[dict[str, Samples], Draw]:
+    """Three slices of each patient, which are alike; those that differ are the same images, blurred."""
     pixels, patients = hippocampus(folder)
+    some = np.isin(np.arange(len(pixels)) % 7, (0, 3, 6))  # it gives seven a patient
+    pixels, patients = pixels[some], patients[some]
     blurred = np.asarray(gaussian_filter(pixels, (0, 0, 0.6, 0.6)), dtype=np.float32)
 
     def draw(generator: np.random.Generator) -> tuple[Rows, Rows, Rows, Rows, tuple[str, Rows]]:
@@ -83,7 +87,7 @@ def hippocampi(folder: Path) -> tuple[dict[str, Samples], Draw]:
         groups = [np.flatnonzero(np.isin(patients, names[k * quarter:(k + 1) * quarter])) for k in range(4)]
         return *groups, ("blurred", groups[3])  # type: ignore[return-value]  # four of them
 
-    return {"all": kept(pixels, patients), "blurred": kept(blurred, patients)}, draw
+    return {"all": kept(pixels, patients, without), "blurred": kept(blurred, patients, without)}, draw
 
 
 def coverage(pools: dict[str, Samples], draw: Draw, repetitions: int) -> Iterator[list[dict[str, Any]]]:
@@ -132,11 +136,13 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--pool", type=int, default=6000)
+    parser.add_argument("--without", default="", help="metrics to leave out, with commas: diversity takes long")
     options = parser.parse_args()
+    without = options.without.split(",")
     print(f"{here().name}, {here().cores} cores, seeds 0 to {options.repetitions - 1}")
-    sets = {"mednist": lambda: mednist(options.data, options.pool, options.images)}
+    sets = {"mednist": lambda: mednist(options.data, options.pool, options.images, without)}
     if options.hippocampus:
-        sets["hippocampus"] = lambda: hippocampi(options.hippocampus)
+        sets["hippocampus"] = lambda: hippocampi(options.hippocampus, without)
     found: dict[str, Any] = {}
     Path("build").mkdir(exist_ok=True)
     for name, load in sets.items():

@@ -73,3 +73,25 @@ def test_closest_pairs_name_the_copies_and_their_sources() -> None:
 def test_without_training_images_copies_cannot_be_ruled_out() -> None:
     with pytest.raises(DataError, match="training images"):
         measure(dataclasses.replace(comparison(0), training=None))
+
+
+def test_intervals_of_the_excess_hold_zero_when_nothing_is_copied() -> None:
+    """95 % of them should: of 60 independent comparisons fewer than 54 would be chance in one case in 20 at most."""
+    names = ("near_copies_features", "near_copies_pixels", "training_distance")
+    held = dict.fromkeys(names, 0)
+    for seed in range(60):
+        sides = [sample(120, 1000 * seed + k) for k in range(4)]
+        pair = Comparison(real=sides[0], synthetic=sides[1], floor=sides[2], training=sides[3], features="test")
+        found = {one.name: one for one in neighbours.measure(pair, repetitions=20, seed=seed)}
+        for name in names:
+            low, high = found[name].excess_low, found[name].excess_high
+            assert low is not None and high is not None
+            held[name] += low <= 0 <= high
+    assert min(held.values()) >= 54, held
+
+
+def test_the_threshold_lies_between_images_where_one_percent_is_no_whole_number() -> None:
+    distances = np.arange(1.0, 151.0)
+    assert neighbours._threshold(distances) == pytest.approx(1.5)
+    assert neighbours._expected_share(distances) == pytest.approx(1.5 / 151)
+    assert neighbours._threshold(distances[:50]) == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,15 +78,10 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
     features, pixels = _search(comparison, "features"), _search(comparison, "thumbnails")
     real_halves = halves(comparison.real.patients, repetitions, seed)
     synthetic_halves = halves(comparison.synthetic.patients, repetitions, seed + 1)
-    found = [
-        _estimates(search, statistic, expected, high, real_halves, synthetic_halves)
-        for search, statistic, expected, high in (
-            (features, _share_closer, _expected_share(features.real), 1.0),
-            (pixels, _share_closer, _expected_share(pixels.real), 1.0),
-            (features, _median_ratio, 1.0, np.inf),
-        )
-    ]
-    found = [(_copied_estimate(features, pixels), _copied_floor(features, pixels)), *found]
+    shares = [_exact_too(search, *_estimates(search, _share_closer, _expected_share(search.real), 1.0, real_halves,
+                                             synthetic_halves)) for search in (features, pixels)]
+    found = [(_copied_estimate(features, pixels), _copied_floor(features, pixels)), *shares,
+             _estimates(features, _median_ratio, 1.0, np.inf, real_halves, synthetic_halves)]
     return [measurement(number, comparison, value, floor, pixels=number.name == "near_copies_pixels")
             for number, (value, floor) in zip(NUMBERS, found, strict=True)]
 
@@ -154,7 +149,21 @@ def _estimates(search: _Search, statistic: Callable[[_Floats, _Floats], float], 
     floor_parts = [statistic(search.real[j], search.real[i]) / math.sqrt(2)
                    for i, j in zip(real_halves, rest, strict=True)]
     value = statistic(search.synthetic, search.real)
-    return estimate(value, parts, low=0.0, high=high), estimate(expected, floor_parts, low=0.0, high=high)
+    floor = estimate(expected, floor_parts, low=0.0, high=high)
+    # What is expected is known and does not scatter: the excess over it is as uncertain as the value.
+    return estimate(value, parts, low=0.0, high=high), replace(floor, parts=(expected,) * len(parts))
+
+
+def _exact_too(search: _Search, value: Estimate, floor: Estimate) -> tuple[Estimate, Estimate]:
+    """Both widened to the exact intervals of a count and of the share below an order statistic: few images are as near
+    as the nearest 1 %, and half-samples of few scatter too little. Without parts: these intervals have none."""
+    from scipy.stats import beta
+
+    n, k = len(search.real), floor.value * (len(search.real) + 1)
+    count = _binomial(round(value.value * len(search.synthetic)), len(search.synthetic))
+    below, above = (float(beta.ppf(tail, k, n + 1 - k)) for tail in (0.025, 0.975))
+    return (Estimate(value=value.value, low=min(value.low, count.low), high=max(value.high, count.high)),
+            Estimate(value=floor.value, low=min(floor.low, below), high=max(floor.high, above)))
 
 
 def _share_closer(candidates: _Floats, real: _Floats) -> float:
@@ -167,12 +176,16 @@ def _expected_share(real: _Floats) -> float:
 
     Real images that are as near as the k-th count too: where the source has duplicates, many have distance 0.
     """
-    return float((real <= _threshold(real)).sum() / (len(real) + 1))
+    return max(_order(real), int((real <= _threshold(real)).sum())) / (len(real) + 1)
+
+
+def _order(real: _Floats) -> float:
+    return max(1.0, CLOSE * len(real))
 
 
 def _threshold(real: _Floats) -> float:
-    order = max(1, int(CLOSE * len(real))) - 1
-    return float(np.partition(real, order)[order])
+    """Between two distances where k is no whole number, so that half of the images have half the k."""
+    return float(np.quantile(real, (_order(real) - 1) / max(1, len(real) - 1)))
 
 
 def _median_ratio(candidates: _Floats, real: _Floats) -> float:

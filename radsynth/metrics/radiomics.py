@@ -94,5 +94,7 @@ def _estimate(real: Sample, other: Sample, repetitions: int, seed: int) -> Estim
     a, b = _scored(real.own, other.own)
     pairs = list(zip(halves(real.patients, repetitions, seed), halves(other.patients, repetitions, seed + 1),
                      strict=True))
-    parts = np.log(np.maximum(frechet_of_parts(a, b, pairs), np.finfo(float).tiny))
-    return estimate(radiomics_distance(real.own, other.own), parts)
+    value, parts = frechet_distance(a, b), frechet_of_parts(a, b, pairs)
+    # Half-samples inflate the distance, so their logarithms scatter less than the full sample's: d log x = dx / x.
+    logarithm = math.log(max(value, np.finfo(float).tiny))
+    return estimate(logarithm, logarithm + (parts - parts.mean()) / max(value, np.finfo(float).tiny))
