@@ -124,7 +124,8 @@ CONTENDERS = {
 }
 
 
-def timed(contender: Any, answer: Any) -> None:
+def timed(contender: Any) -> tuple[float, float, float]:
+    """Seconds, the number, and the megabytes that were added."""
     warnings.simplefilter("ignore")
     a, b = features(1), features(2)
     contender(a[:300], b[:300]) if "torchmetrics_kernel" not in contender.__name__ else None  # libraries are loaded
@@ -132,7 +133,7 @@ def timed(contender: Any, answer: Any) -> None:
     start = time.monotonic()
     value = contender(a, b)
     seconds = time.monotonic() - start
-    answer.put((seconds, value, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    return seconds, value, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def speed(rounds: int) -> list[dict[str, Any]]:
@@ -141,11 +142,8 @@ def speed(rounds: int) -> list[dict[str, Any]]:
         found: dict[str, list[tuple[float, float, float]]] = {c.__name__: [] for c in contenders}
         for _ in range(rounds):
             for contender in contenders:
-                answer = context.SimpleQueue()
-                process = context.Process(target=timed, args=(contender, answer))
-                process.start()
-                found[contender.__name__].append(answer.get())
-                process.join()
+                with context.Pool(1) as alone:
+                    found[contender.__name__].append(alone.apply(timed, (contender,)))
         for name, results in found.items():
             table.append({"number": number, "by": name, "n": COUNT,
                           "seconds": round(statistics.median(r[0] for r in results), 2),
