@@ -188,7 +188,8 @@ def test_it_tells_by_size_what_intensity_cannot(make_masked: Make, tmp_path: Pat
     overlap = [{line["method"]: line for line in numbers[name]["methods"]} for name in ("dice_1", "dice_2")]
     for found in overlap:
         assert set(found) == {"this run", "multi-Otsu", "k-means"}
-        assert 0.8 < found["this run"]["low"] <= found["this run"]["value"] <= found["this run"]["high"] <= 1
+        own = found["this run"]  # intervals are symmetric: near 1 their upper end may pass it
+        assert 0.8 < own["low"] <= own["value"] <= own["high"] and own["value"] <= 1
     assert min(found["k-means"]["value"] for found in overlap) < 0.5, "one label alone has this brightness for k-means"
     assert any(found["k-means"]["gain"]["low"] > 0 for found in overlap)
     assert np.load(tmp_path / "run" / "pictures" / "pairs.npy").shape == (12, 5, 16, 16)
