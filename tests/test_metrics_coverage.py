@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from radsynth.metrics import coverage
+from radsynth.metrics import Comparison, Sample, coverage
 from radsynth.metrics._distances import distances_by_chunk, nearest, squared_distances
 from radsynth.metrics.coverage import precision_recall_density_coverage
 
@@ -79,3 +79,16 @@ def test_a_copy_has_distance_zero_however_far_from_the_origin() -> None:
     candidates = points(50, 1) * np.float32(0.01) + np.float32(1000)
     distance, where = nearest(candidates[[7, 30]], candidates)
     assert distance.tolist() == [0, 0] and where.tolist() == [7, 30]
+
+
+def test_intervals_of_the_excess_hold_zero_when_nothing_differs() -> None:
+    """95 % of them should; fewer than 54 of 60 would be chance in one case in 20 at most."""
+    held, nothing = dict.fromkeys((number.name for number in coverage.NUMBERS), 0), np.zeros((100, 1), np.float32)
+    for seed in range(60):
+        real, other, floor = (Sample(features=points(100, 3 * seed + k), thumbnails=nothing,
+                                     histograms=nothing[:, None], patients=np.arange(100)) for k in range(3))
+        pair = Comparison(real=real, synthetic=other, floor=floor, features="test")
+        for one in coverage.measure(pair, repetitions=20, seed=seed):
+            assert one.excess_low is not None and one.excess_high is not None
+            held[one.name] += one.excess_low <= 0 <= one.excess_high
+    assert min(held.values()) >= 54, held
