@@ -109,12 +109,13 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
 
 def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list[Estimate]:
     assert real.own is not None and other.own is not None
-    deviation = np.maximum(real.own.std(0, dtype=np.float64), 1e-4)  # of shares: a measure that hardly varies
-    a, b = real.own / deviation, other.own / deviation
+    a, b = real.own, other.own
     groups = list(WHERE.values())
 
     def distances(i: NDArray[np.int64], j: NDArray[np.int64]) -> list[float]:
-        columns = wasserstein(a[i], b[j])
+        # In deviations of the same real images: that unit is drawn too, and belongs to the interval.
+        deviation = np.maximum(a[i].std(0, dtype=np.float64), 1e-4)  # of shares: a measure that hardly varies
+        columns = wasserstein(a[i] / deviation, b[j] / deviation)
         return [float(columns[group].mean()) for group in groups]
 
     parts = np.asarray([distances(i, j) for i, j in zip(halves(real.patients, repetitions, seed),
