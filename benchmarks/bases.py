@@ -89,7 +89,7 @@ def learn(data: Few, images: int, with_base: bool, count: int, seed: int) -> NDA
         folder = prepared(Path(scratch) / "data", data.train, data.unseen[:0], validation=data.validation)
         found = Fingerprint(images=len(data.train), patients=len(data.train), modality=data.modality, channels=1,
                             size=data.train.shape[2:], labels={})
-        chosen = document(plan(found, here(), {"images": images}, bases=with_base))
+        chosen = document(plan(found, here(), {"images": images}, alike=(lambda base: True) if with_base else None))
         run = train(folder, Path(scratch) / "run", settings=resolve(chosen, overrides=[f"seed={seed}"])).path
         made = sample(run, count)[0]
     return scale(np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8))  # what a file would hold

@@ -6,6 +6,7 @@ Every choice can be overridden; what was chosen and why is written to the run's 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,17 +87,20 @@ SMALL = 40
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
-         model: str = "", start: Facts | None = None, bases: bool = False) -> list[Choice]:
+         model: str = "", start: Facts | None = None, alike: Callable[[Facts], bool] | None = None) -> list[Choice]:
     """Settings for this data on this device within this budget; for another task or network if one is named.
 
-    start: what training is to start from; bases: a base generator may be chosen for that, where images are few
+    start: what training is to start from; alike: whether the images look like those of a base generator, which may
+    then be chosen for that where images are few; None: no base may be
     """
     size = _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
     if start:
         return _started(data, budget, start)
-    base = fitting(data.modality, data.channels, size) if bases and task == "synthesis" and data.images < FEW else None
+    few = alike is not None and task == "synthesis" and data.images < FEW
+    base = fitting(data.modality, data.channels, size, alike) if few and alike else None
     if base:
-        reason = f"{data.images} images are few: they are learned from the weights of {base.name}, not from chance."
+        reason = (f"{data.images} images are few, and they look like those of {base.name}: they are learned from its "
+                  "weights, not from chance.")
         return [Choice(setting="train.start", value=base.name, reason=reason), *_started(data, budget, base)]
     choices = [Choice(setting="prepare.size", value=list(size), reason=_size_reason(data, size, device))]
     if task in PATCHED and max(size) < max(data.size):

@@ -34,6 +34,8 @@ from radsynth.verbs.train import train
 
 MOST = 1000
 """Images of each side that the card's distance is measured on, at most."""
+LOOKED = 400
+"""Training images whose look is kept, so that images of another organ are told from them."""
 
 
 class Recipe(NamedTuple):
@@ -94,6 +96,14 @@ def measured(run: Path, data: Prepared) -> dict[str, Any]:
             "recall": round(recall, 3), "coverage": round(coverage, 3)}
 
 
+def look(data: Prepared) -> dict[str, torch.Tensor]:
+    """Mean and spread of the features of training images."""
+    rows = data.indices("train")
+    some = np.sort(np.random.default_rng(0).permutation(rows)[:LOOKED])
+    found = np.concatenate([features(data.images(some[k:k + 50])) for k in range(0, len(some), 50)])
+    return {"mean": torch.from_numpy(found.mean(0)), "spread": torch.tensor(found.var(0).sum())}
+
+
 def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
 
@@ -104,7 +114,7 @@ def card(name: str, recipe: Recipe, facts: dict[str, Any]) -> str:
 
 A small generator and its discriminator (`{facts["model"]["kind"]}`), to start from when there are few images of this kind:
 `train.start={name}`. `radsynth run` takes it by itself for fewer than 500 images of modality
-{" or ".join(recipe.modalities)}, one channel and this size; `train.start=''` forbids it.
+{" or ".join(recipe.modalities)}, one channel and this size that look like its own; `train.start=''` forbids it.
 
 | | |
 | --- | --- |
@@ -128,7 +138,7 @@ def export(name: str, recipe: Recipe, run: Path, data: Prepared, settings: Resol
     weights, trained = RunFolder(run).load_weights()
     model = settings.document()["model"]
     state = {"weights": {"generator": half(weights), "discriminator": half(found[0]["networks"]["discriminator"])},
-             "studied": half(PrincipalCodes(data, model["latent"], settings.seed).state())}
+             "studied": half(PrincipalCodes(data, model["latent"], settings.seed).state()), "look": look(data)}
     facts = {"spec": data.spec.to_json(), "modalities": recipe.modalities, "model": model, "images": trained["images"],
              "planned": planned, "source": recipe.source, "licence": recipe.licence, "numbers": measured(run, data),
              "device": f"{here().name}, one core", "date": datetime.date.today().isoformat()}

@@ -1,13 +1,15 @@
 """Base generators: small trained networks that ship with radsynth, for data of which there are few images.
 
-A folder is one base: weights.safetensors (both networks at half precision, and the directions that their latents stand
-for), weights.json (what it is, as facts), card.md (the same for people). benchmarks/make_base.py makes one.
+A folder is one base: weights.safetensors (both networks at half precision, the directions that their latents stand for,
+what its images look like), weights.json (what it is, as facts), card.md (the same for people). scripts/make_base.py
+makes one.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,17 +38,22 @@ class Facts:
         return modality in self.modalities and channels == len(self.spec.channels) and fits and max(size) == max(frame)
 
 
-def fitting(modality: str, channels: int, size: tuple[int, ...]) -> Facts | None:
-    """The first base that suits images of this kind."""
-    return next((found for found in map(facts, names()) if found.suits(modality, channels, size)), None)
+def fitting(modality: str, channels: int, size: tuple[int, ...], alike: Callable[[Facts], bool]) -> Facts | None:
+    """The first base that suits images of this kind and that they look like."""
+    suited = (found for found in map(facts, names()) if found.suits(modality, channels, size))
+    return next(filter(alike, suited), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base(Facts):
-    """A base with its weights, as `radsynth.verbs._start.Start` has them."""
+    """A base with its weights, as `radsynth.verbs._start.Start` has them.
+
+    look: "mean" (1280,) of the features of its training images, and "spread", the sum of their variances
+    """
 
     weights: dict[str, dict[str, Tensor]]
     studied: dict[str, Tensor]
+    look: dict[str, Tensor] = field(default_factory=dict)
 
 
 def names() -> tuple[str, ...]:
@@ -65,7 +72,7 @@ def read_base(name: str) -> Base:
     from radsynth.checkpoints import load_tensors  # which needs torch, and the plan does not
 
     state, document = load_tensors(FOLDER / name / PART)
-    return Base(**_facts(name, document), weights=state["weights"], studied=state["studied"])
+    return Base(**_facts(name, document), weights=state["weights"], studied=state["studied"], look=state["look"])
 
 
 def _facts(name: str, document: dict[str, Any]) -> dict[str, Any]:

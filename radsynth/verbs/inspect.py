@@ -295,5 +295,6 @@ def _content(path: Path) -> bytes:
 def _planned(found: Inspection) -> tuple[dict[str, Any], ...]:
     from radsynth.device import here
     from radsynth.plan import plan
+    from radsynth.verbs._likeness import Likeness
 
-    return tuple(asdict(choice) for choice in plan(found.fingerprint, here(), {}, bases=True))
+    return tuple(asdict(choice) for choice in plan(found.fingerprint, here(), {}, alike=Likeness(found.pictures)))

@@ -19,6 +19,7 @@ from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read
 from radsynth.tasks import paints, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._anatomy import learn_anatomy
+from radsynth.verbs._likeness import Likeness
 from radsynth.verbs._paired import evaluate_pairs
 from radsynth.verbs._registration import evaluate_registration
 from radsynth.verbs._segmentation import evaluate_segmentation
@@ -27,7 +28,7 @@ from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import Generated, Sampler, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
-from radsynth.verbs.inspect import inspect
+from radsynth.verbs.inspect import Inspection, inspect
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
@@ -108,20 +109,21 @@ def _plan(given: Resolved, out: Path, budget: dict[str, float]) -> list[Choice]:
         return [Choice(**line) for line in json.loads(kept.read_text(encoding="utf-8"))]
     found = inspect(given.section("data"))
     model = given.kind("model") if given.given("model").get("kind") else ""
-    choices = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, **_beginning(given))
+    choices = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model,
+                   **_beginning(given, found))
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "inspection.json", json.dumps(found.without_names().to_json(), indent=1))
     write_atomically(kept, json.dumps([asdict(choice) for choice in choices], indent=1))
     return choices
 
 
-def _beginning(given: Resolved) -> dict[str, Any]:
+def _beginning(given: Resolved, found: Inspection) -> dict[str, Any]:
     """What training is asked to start from, and whether the plan may choose a base: not where it could not fit."""
     asked = given.given("train").get("start")
     if asked:
         return {"start": read_start(asked)}
     other = given.given("model") or "size" in given.given("prepare") or given.given("data").get("conditions")
-    return {"bases": asked is None and not other}
+    return {"alike": Likeness(found.pictures) if asked is None and not other else None}
 
 
 def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:
