@@ -21,8 +21,9 @@ from radsynth.models._blocks import MODE
 
 LONGEST = 32
 """Longest side in pixels of the mean images."""
-COARSE = (16, 8, 4)
-"""Longest sides that the principal directions may have: the noise decides which one shows most."""
+COARSE = {2: (16, 8, 4), 3: (8, 4)}
+"""Longest sides that the principal directions of images and of volumes may have: the noise decides which shows most.
+A volume with a side of 16 would have a covariance of 16 million numbers, of which nothing stands above the noise."""
 SPREAD = 0.4
 """Norm that a patient's coarse image less the mean is clipped to, a pixel. Public, like everything on top here."""
 QUIET = 0.05
@@ -54,7 +55,7 @@ def release(prepared: Prepared, groups: list[NDArray[np.int64]], latent: int, no
     """
     mean_noise, covariance_noise = noises
     spec, classes = prepared.spec, max(1, len(prepared.spec.labels))
-    fine, grid = (_size(spec.size, longest) for longest in (LONGEST, COARSE[0]))
+    fine, grid = (_size(spec.size, longest) for longest in (LONGEST, COARSE[spec.dimensions][0]))
     pixels = len(spec.channels) * math.prod(fine)
     sums, counts = _sums(prepared, groups, fine)
     # A patient's images have the weights 1 / their number, and no pixel is above 1: so much is the norm of the sums.
@@ -135,9 +136,9 @@ def _directions(covariance: Tensor, noise: float, size: tuple[int, ...], channel
     noise: deviation of the matrix's entries before it was made symmetric. Noise alone has eigenvalues up to
     sqrt(2 * pixels) times it; those above are shrunk to what they would be without (Donoho, Gavish, Johnstone 2018).
     """
-    grid = _size(size, COARSE[0])
+    grid = _size(size, COARSE[len(size)][0])
     most, found = -1.0, (grid, covariance)
-    for longest in COARSE:
+    for longest in COARSE[len(size)]:
         coarse = _size(size, longest)
         unit = torch.eye(len(covariance)).view(-1, channels, *grid)
         average = pooled(unit, coarse).flatten(1)  # (pixels before, pixels after)
