@@ -32,7 +32,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.tasks import restore
-from radsynth.verbs import _tiles
+from radsynth.verbs._applying import tiles as _tiles
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
 

@@ -33,12 +33,12 @@ from radsynth.device import here
 from radsynth.metrics._paired import NUMBERS
 from radsynth.plan import document, recipe
 from radsynth.settings import resolve
-from radsynth.verbs._applier import Applier
-from radsynth.verbs._baselines import _regression
-from radsynth.verbs._found import OWN, Found, number_of
+from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._grid import save_grid
-from radsynth.verbs._paired import evaluate_pairs
-from radsynth.verbs._segmentation import evaluate_segmentation
+from radsynth.verbs._pairs.baselines import _regression
+from radsynth.verbs._pairs.found import OWN, Found, number_of
+from radsynth.verbs._pairs.paired import evaluate_pairs
+from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train

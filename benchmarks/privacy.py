@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from radsynth.metrics._privacy_attacks import threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
-from radsynth.verbs._audit_copies import FALSE_ALARMS
+from radsynth.verbs._auditing.copies import FALSE_ALARMS
 
 Array = NDArray[np.float32]
 SHIFT, CONTRAST, BRIGHTNESS, NOISE = 2, 0.3, 0.15, 0.03

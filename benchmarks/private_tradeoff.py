@@ -30,8 +30,8 @@ from radsynth.metrics._features import NAME, describe
 from radsynth.plan import Fingerprint, document, plan
 from radsynth.settings import Resolved, read_privacy, resolve
 from radsynth.verbs._grid import save_grid
-from radsynth.verbs._utility_sources import Real, real
-from radsynth.verbs._utility_training import Examples, Recipe, fit, predict
+from radsynth.verbs._usefulness.sources import Real, real
+from radsynth.verbs._usefulness.training import Examples, Recipe, fit, predict
 from radsynth.verbs.generate import sample
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train

@@ -44,7 +44,7 @@ from radsynth.metrics.radiomics import radiomics_distance
 from radsynth.plan import Fingerprint, document, plan
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
-from radsynth.verbs._loop import Loop
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.prepare import Settings as Preparation
 
 Array = NDArray[np.float32]

@@ -23,7 +23,7 @@ import torch
 from radsynth.device import here
 from radsynth.plan import document, recipe
 from radsynth.settings import resolve
-from radsynth.verbs._registration import evaluate_registration
+from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train

@@ -1,7 +1,7 @@
 """Restoration after so many minutes against methods that learn no network: finer pixels (x2, x4), less Rician noise.
 
 The same held-out images for every method, 95 % intervals over patients. Classical denoisers get their strength, and
-whether they correct Rician noise's bias, from training images; see radsynth/verbs/_baselines.py. Three sets:
+whether they correct Rician noise's bias, from training images; see radsynth/verbs/_pairs/baselines.py. Three sets:
   brain        slices of the embedded virtual cohort, 64 x 64
   hippocampus  crops of slices at their own resolution, 32 x 48, of --hippocampus FOLDER (Decathlon, task 4)
   acdc         crops of cardiac slices, 96 x 96, of --acdc FILE.npz (images, names that begin with the patient)
@@ -28,7 +28,7 @@ from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.plan import document, recipe
 from radsynth.settings import resolve
-from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train

@@ -34,8 +34,8 @@ from radsynth.plan import Fingerprint, document, plan
 from radsynth.settings import resolve
 from radsynth.verbs._agreement import measure_agreement, side_by_side
 from radsynth.verbs._grid import grid
-from radsynth.verbs._utility_sources import Real, real
-from radsynth.verbs._utility_training import Examples, Recipe, fit, predict
+from radsynth.verbs._usefulness.sources import Real, real
+from radsynth.verbs._usefulness.training import Examples, Recipe, fit, predict
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.evaluate import Settings as Measured
 from radsynth.verbs.evaluate import evaluate_prepared

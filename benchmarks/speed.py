@@ -28,7 +28,7 @@ from _data import prepared_noise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import radsynth.verbs._loop as loop_module
+import radsynth.verbs._training.loop as loop_module
 from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.models import sngan
@@ -37,7 +37,7 @@ from radsynth.plan import Fingerprint, document, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop, Settings
 
 KINDS = {"ours": "radsynth", "plain": "plain fp32", "layers": "plain fp32, our layers"}
 SAMPLES = 256

@@ -29,7 +29,7 @@ from radsynth.plan import document, recipe
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop, Settings
 
 
 def noise(folder: Path, side: int) -> Prepared:

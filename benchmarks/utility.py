@@ -26,7 +26,7 @@ from radsynth.datasets import recognise
 from radsynth.device import here
 from radsynth.plan import Fingerprint, document, plan
 from radsynth.settings import resolve
-from radsynth.verbs._utility_sources import real, some_patients
+from radsynth.verbs._usefulness.sources import real, some_patients
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from radsynth.verbs.utility import Settings, utility

@@ -25,8 +25,8 @@ import radsynth
 from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.settings import read_budget, resolve
+from radsynth.verbs._evaluating.synthetic import Synthetic
 from radsynth.verbs._grid import save_grid
-from radsynth.verbs._synthetic import Synthetic
 from radsynth.verbs.evaluate import Settings, rank_prepared
 from radsynth.verbs.generate import sample
 from radsynth.verbs.inspect import inspect

@@ -17,8 +17,8 @@ from radsynth.image import Image
 from radsynth.io import Provenance, write
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
-from radsynth.verbs._anatomy import Anatomy, learn_anatomy, read_anatomy
-from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs._applying.anatomy import Anatomy, learn_anatomy, read_anatomy
+from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train

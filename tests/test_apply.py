@@ -17,7 +17,7 @@ from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
-from radsynth.verbs._applier import Applier, cut, finer_affine, join, ranges_of
+from radsynth.verbs._applying.applier import Applier, cut, finer_affine, join, ranges_of
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
@@ -259,7 +259,7 @@ def test_a_volume_in_parts_is_the_same_as_slice_by_slice(make_run: Callable[...,
     applier = Applier(make_run("task.kind=restore", "task.factor=2"))
     volume = Image(pixels=disc((7, 18, 20)))
     whole, doubtful = applier.convert(volume)
-    monkeypatch.setattr("radsynth.verbs._applier.TOGETHER", 2)
+    monkeypatch.setattr("radsynth.verbs._applying.applier.TOGETHER", 2)
     parts, again = applier.convert(volume)
     assert np.array_equal(whole.pixels, parts.pixels)
     assert all(np.isclose(doubtful[name], again[name], rtol=1e-5, equal_nan=True) for name in doubtful)

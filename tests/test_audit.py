@@ -18,7 +18,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.metrics._privacy_attacks import Scores, area, hits_at, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
 from radsynth.settings import resolve
-from radsynth.verbs._copy_filter import CopyFilter
+from radsynth.verbs._auditing.copy_filter import CopyFilter
 from radsynth.verbs.audit import Settings, audit
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train

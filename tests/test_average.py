@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from radsynth.verbs._average import Average, exponent
+from radsynth.verbs._training.average import Average, exponent
 
 
 @pytest.mark.parametrize("width", [0.05, 0.1, 0.2])

@@ -21,7 +21,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs._inspection_page import Thumbnail, thumbnail
 from radsynth.verbs._likeness import Likeness
-from radsynth.verbs._start import read_start
+from radsynth.verbs._training.start import read_start
 
 CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
 BRAIN = Fingerprint(images=120, patients=12, modality="MR", channels=1, size=(256, 256), labels={})

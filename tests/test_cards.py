@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from radsynth.verbs._cards import SIZES, write_dataset_card, write_model_card
-from radsynth.verbs._claim import ITEMS, NOT_STATED, claim
-from radsynth.verbs._run_files import RunFiles
+from radsynth.verbs._report.cards import SIZES, write_dataset_card, write_model_card
+from radsynth.verbs._report.claim import ITEMS, NOT_STATED, claim
+from radsynth.verbs._report.run_files import RunFiles
 from tests.test_report import RESULTS, SPEC, add
 
 DATASET_KEYS = {"pretty_name", "license", "annotations_creators", "size_categories", "task_categories", "tags"}

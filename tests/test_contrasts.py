@@ -18,7 +18,7 @@ from radsynth.errors import DataError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
-from radsynth.verbs._paired import evaluate_pairs
+from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train

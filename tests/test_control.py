@@ -19,11 +19,18 @@ from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
 from radsynth.tasks import build as build_task
-from radsynth.verbs import _directions as directions_of
-from radsynth.verbs._attributes import Attribute, attributes
-from radsynth.verbs._contact_sheets import save_sheet
-from radsynth.verbs._latents import LatentSpace
-from radsynth.verbs._steering import class_directions, find_directions, measure_effects, study, truncation_sweep, walk
+from radsynth.verbs._steering import directions as directions_of
+from radsynth.verbs._steering.attributes import Attribute, attributes
+from radsynth.verbs._steering.contact_sheets import save_sheet
+from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._steering.steering import (
+    class_directions,
+    find_directions,
+    measure_effects,
+    study,
+    truncation_sweep,
+    walk,
+)
 from radsynth.verbs.control import control
 from radsynth.verbs.generate import Sampler
 
@@ -221,8 +228,8 @@ def test_items_are_those_of_generate(run: Path) -> None:
 
 
 def test_a_whole_study_writes_pictures_and_numbers(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("radsynth.verbs._steering.SAMPLED", 64)
-    monkeypatch.setattr("radsynth.verbs._steering.MEASURED", 8)
+    monkeypatch.setattr("radsynth.verbs._steering.steering.SAMPLED", 64)
+    monkeypatch.setattr("radsynth.verbs._steering.steering.MEASURED", 8)
     found = control(run, label="rare")
     assert json.loads((run / "control" / "control.json").read_text()) == json.loads(json.dumps(found))
     kinds = {line["kind"] for line in found["directions"]}

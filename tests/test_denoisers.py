@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radsynth.verbs._block_matching import block_matching
-from radsynth.verbs._denoisers import denoisers, noise_level
+from radsynth.verbs._pairs.block_matching import block_matching
+from radsynth.verbs._pairs.denoisers import denoisers, noise_level
 
 
 def squares(size: int = 48) -> np.ndarray:

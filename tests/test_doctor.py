@@ -21,9 +21,9 @@ from radsynth.augment import augment
 from radsynth.checkpoints import all_finite, load_tensors
 from radsynth.errors import Interrupted, TrainingError
 from radsynth.settings import resolve
-from radsynth.verbs import _doctor
-from radsynth.verbs._compare import compare
-from radsynth.verbs._loop import Loop
+from radsynth.verbs._training import doctor as _doctor
+from radsynth.verbs._training.compare import compare
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.generate import sample
 from radsynth.verbs.train import train
 

@@ -15,7 +15,7 @@ from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._doubts import doubts, flags, limits, read_limits
+from radsynth.verbs._applying.doubts import doubts, flags, limits, read_limits
 
 Images = NDArray[np.float32]
 

@@ -21,10 +21,10 @@ from radsynth.image import ImageSpec
 from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings_class
-from radsynth.verbs._attribution import completeness_gap, integrated_gradients, occlusion
-from radsynth.verbs._inversion import invert, layer_features
-from radsynth.verbs._judge import Judge, separation
-from radsynth.verbs._latents import LatentSpace
+from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
+from radsynth.verbs._steering.inversion import invert, layer_features
+from radsynth.verbs._steering.judge import Judge, separation
+from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.explain import explain, is_output
 from radsynth.verbs.generate import Sampler
 

@@ -22,7 +22,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
 from radsynth.tasks import build
 from radsynth.tasks._unpaired import sides_of
-from radsynth.verbs._loop import Loop
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
 
 Make = Callable[..., Path]
@@ -82,7 +82,7 @@ def test_training_resumes_to_the_same_weights(
 
 def test_translation_learns_the_negative(make_prepared: Make, tmp_path: Path) -> None:
     from radsynth.arrays import Prepared
-    from radsynth.verbs._paired import evaluate_pairs
+    from radsynth.verbs._pairs.paired import evaluate_pairs
 
     data = make_prepared(n=48, channels=("t1", "t2"))
     settings = resolve(overrides=(*SMALL, "task.kind=translate", "train.images=1600", "train.rate=0.01"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from radsynth.verbs._order import Order, shown
+from radsynth.verbs._training.order import Order, shown
 
 LABELS = np.array([0] * 90 + [1] * 9 + [2])
 

@@ -22,7 +22,7 @@ from radsynth.parallel import Ranks, join, launch, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop, Settings
 from radsynth.verbs.train import train
 
 SMALL = ("train.batch=8", "train.images=64", "train.previews=1", "train.precision=32-true", "model.width=8",

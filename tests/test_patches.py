@@ -13,7 +13,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance, write
 from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
-from radsynth.verbs._patches import corners
+from radsynth.verbs._preparing.patches import corners
 from radsynth.verbs.prepare import prepare
 
 FROM = Provenance(model="none", weights="", seed=0, index=0)

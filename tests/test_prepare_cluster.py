@@ -21,7 +21,7 @@ from radsynth.arrays import Prepared
 from radsynth.datasets import folder
 from radsynth.errors import FolderError, MissingExtra, RadsynthError, SettingsError
 from radsynth.settings import resolve
-from radsynth.verbs import _pool
+from radsynth.verbs._preparing import pool as _pool
 from radsynth.verbs.prepare import prepare
 
 distributed = pytest.importorskip("distributed")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.metrics import Measurement
-from radsynth.verbs._ranking import ranking
-from radsynth.verbs._synthetic import Synthetic
+from radsynth.verbs._evaluating.ranking import ranking
+from radsynth.verbs._evaluating.synthetic import Synthetic
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_prepared, rank_prepared
 from tests.test_evaluate import discs, write_pictures
 

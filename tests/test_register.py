@@ -28,11 +28,11 @@ from radsynth.tasks import build, registers
 from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import compose, enlarge, grid, integrate, random_velocity, shrink, smooth, warp
 from radsynth.tasks.register import Register
-from radsynth.verbs import _itk_registration as itk
-from radsynth.verbs._loop import Loop
-from radsynth.verbs._onto import Placing, placings, sampled, write_field
-from radsynth.verbs._paired import OWN
-from radsynth.verbs._registration import NOTHING, evaluate_registration
+from radsynth.verbs._applying.onto import Placing, placings, sampled, write_field
+from radsynth.verbs._pairs import itk_registration as itk
+from radsynth.verbs._pairs.paired import OWN
+from radsynth.verbs._pairs.registration import NOTHING, evaluate_registration
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train

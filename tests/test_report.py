@@ -14,13 +14,13 @@ from radsynth.arrays import IntensityMap
 from radsynth.errors import FolderError
 from radsynth.image import ImageSpec
 from radsynth.metrics import modules
-from radsynth.verbs import _audit_attacks
 from radsynth.verbs._agreement import NUMBER as AGREEMENT
+from radsynth.verbs._auditing import attacks as _audit_attacks
 from radsynth.verbs._grid import black_and_white, shades, shown_window
-from radsynth.verbs._report_words import figure, interval, verdict
-from radsynth.verbs._run_files import RunFiles
-from radsynth.verbs._scorecard import NUMBERS, QUESTIONS, scorecard
-from radsynth.verbs._verdicts import bottom_line, verdicts
+from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.scorecard import NUMBERS, QUESTIONS, scorecard
+from radsynth.verbs._report.verdicts import bottom_line, verdicts
+from radsynth.verbs._report.words import figure, interval, verdict
 from radsynth.verbs.report import report
 
 CHROMIUM = "/usr/bin/chromium"

@@ -22,9 +22,9 @@ from radsynth.io import Provenance, read, read_mask, write
 from radsynth.settings import resolve
 from radsynth.tasks import build, segments, takes_images
 from radsynth.tasks._again import images_to_draw_again
-from radsynth.verbs._label_baselines import label_baselines
-from radsynth.verbs._loop import Loop
-from radsynth.verbs._segmentation import evaluate_segmentation
+from radsynth.verbs._pairs.label_baselines import label_baselines
+from radsynth.verbs._pairs.segmentation import evaluate_segmentation
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
 

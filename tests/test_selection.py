@@ -20,8 +20,8 @@ from radsynth.errors import Interrupted
 from radsynth.metrics import _features
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.verbs import _selection
-from radsynth.verbs._loop import Loop
+from radsynth.verbs._training import selection as _selection
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
 
 TINY = ("model.kind=dcgan", "model.width=8", "model.latent=8", "train.batch=16", "train.previews=0",

@@ -23,7 +23,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import build, paints, segments
 from radsynth.tasks._masks import deformed, masks_of, shares_of
 from radsynth.verbs._agreement import measure_agreement
-from radsynth.verbs._paint import Painter
+from radsynth.verbs._applying.paint import Painter
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import draw, generate
@@ -187,7 +187,7 @@ def test_apply_gives_geometry_back_and_larger_masks_are_painted_in_tiles_as_whol
     painter = Painter(trained, None, 4, None)
     mask = Image(pixels=np.tile(values[0], (5, 3))[None].astype(np.uint8))
     whole = painter.paint(mask, 0).pixels
-    monkeypatch.setattr("radsynth.verbs._tiles.LIMIT", {2: 1 << 10})
+    monkeypatch.setattr("radsynth.verbs._applying.tiles.LIMIT", {2: 1 << 10})
     assert np.abs(painter.paint(mask, 0).pixels.astype(int) - whole).max() <= 1
 
 

@@ -17,8 +17,8 @@ from radsynth.errors import FolderError, Interrupted, SettingsError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
-from radsynth.verbs._loop import Loop, Settings
-from radsynth.verbs._start import read_start
+from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.start import read_start
 from radsynth.verbs.train import train
 
 RECIPE = ("task.anchor=10", "task.warm_start=0.1", "train.batch=8", "train.previews=0", "train.precision=32-true")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from radsynth.models.unet import UNet
-from radsynth.verbs._tiles import convert_tiled, core_size
+from radsynth.verbs._applying.tiles import convert_tiled, core_size
 
 
 def network(dimensions: int, patch: int = 2, halvings: int = 1) -> UNet:

@@ -83,7 +83,7 @@ def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
 ) -> None:
     data = make_prepared(labels=("small", "large"))
     train(data, tmp_path / "whole", settings=options(*more))
-    from radsynth.verbs._loop import Loop
+    from radsynth.verbs._training.loop import Loop
 
     step = Loop.take_step
 

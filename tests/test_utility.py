@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics import _utility as scores
-from radsynth.verbs._utility_sources import Real, real, some_patients
-from radsynth.verbs._utility_training import Examples, Recipe, augment, fit, predict
-from radsynth.verbs._utility_words import sentences, verdict
+from radsynth.verbs._usefulness.sources import Real, real, some_patients
+from radsynth.verbs._usefulness.training import Examples, Recipe, augment, fit, predict
+from radsynth.verbs._usefulness.words import sentences, verdict
 from radsynth.verbs.utility import Settings, utility
 
 LABELS = ("small", "large")

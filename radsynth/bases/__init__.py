@@ -46,7 +46,7 @@ def fitting(modality: str, channels: int, size: tuple[int, ...], alike: Callable
 
 @dataclass(frozen=True, kw_only=True)
 class Base(Facts):
-    """A base with its weights, as `radsynth.verbs._start.Start` has them.
+    """A base with its weights, as `radsynth.verbs._training.start.Start` has them.
 
     look: "mean" (1280,) of the features of its training images, and "spread", the sum of their variances
     """

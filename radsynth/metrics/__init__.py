@@ -15,8 +15,8 @@ IMAGES: int                                      images of each side that are de
 applies(shape) -> bool                           whether images of (channels, *space) can be measured
 
 A module is found because it is there; a leading underscore marks shared code. Where the value's interval comes from is
-told once, in `_resampling.py`. docs/numbers.md explains every name in NUMBERS, and verbs/_scorecard.py says under which
-of the seven Cs it stands in the report (tests check both).
+told once, in `_resampling.py`. docs/numbers.md explains every name in NUMBERS, and verbs/_report/scorecard.py says
+under which of the seven Cs it stands in the report (tests check both).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from radsynth.metrics import Estimate, Measurement, Number, difference
 from radsynth.metrics._overlap import dice
 from radsynth.metrics._paired import over_patients
 from radsynth.tasks.semantic import Semantic
-from radsynth.verbs._utility_training import Examples, Recipe, describe, fit, predict
+from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.generate import Sampler
 

@@ -24,11 +24,11 @@ from radsynth.progress import track
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml
 from radsynth.tasks import segments
-from radsynth.verbs._applier import Applier
-from radsynth.verbs._doubts import flags, read_limits
-from radsynth.verbs._paint import Painter, mask_records, paint_all
+from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.doubts import flags, read_limits
+from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
+from radsynth.verbs._applying.segmenter import applier_of
 from radsynth.verbs._rejected import write_rejected
-from radsynth.verbs._segmenter import applier_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def _registers(run: Path, onto: Path | None, labels: Path | None) -> bool:
 
 def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, labels: Path | None) -> Applied:
     """As `apply`, for a registration."""
-    from radsynth.verbs._onto import one_image, put_onto
+    from radsynth.verbs._applying.onto import one_image, put_onto
 
     facts = RunFolder(run).load_weights()[1]
     modality = str((read_yaml(Path(run) / "settings.yaml").get("data") or {}).get("modality", ""))

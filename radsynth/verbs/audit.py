@@ -23,11 +23,11 @@ from radsynth.files import write_atomically
 from radsynth.metrics._features import Rows
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
-from radsynth.verbs._audit_attacks import Attack, Side, attacks
-from radsynth.verbs._audit_copies import Copies, find_copies
-from radsynth.verbs._audit_words import LIMITS, verdict
+from radsynth.verbs._auditing.attacks import Attack, Side, attacks
+from radsynth.verbs._auditing.copies import Copies, find_copies
+from radsynth.verbs._auditing.words import LIMITS, verdict
+from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._grid import black_and_white, save_grid, shades, shown_window
-from radsynth.verbs._synthetic import read_synthetic
 
 
 @settings_section

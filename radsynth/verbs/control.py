@@ -18,10 +18,10 @@ import numpy as np
 from radsynth.errors import FolderError, SettingsError
 from radsynth.files import write_atomically
 from radsynth.progress import Progress
-from radsynth.verbs._control_pictures import save_sheets
-from radsynth.verbs._control_words import sentences
-from radsynth.verbs._latents import LatentSpace
-from radsynth.verbs._steering import (
+from radsynth.verbs._steering.control_pictures import save_sheets
+from radsynth.verbs._steering.control_words import sentences
+from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._steering.steering import (
     MEASURED,
     Direction,
     Study,

@@ -27,11 +27,11 @@ from radsynth.metrics._features import Rows
 from radsynth.metrics.neighbours import Pair, closest_pairs
 from radsynth.settings import resolve
 from radsynth.settings import settings as settings_section
+from radsynth.verbs._evaluating.measuring import Extractor, Measuring, Scale
+from radsynth.verbs._evaluating.ranking import ranking
+from radsynth.verbs._evaluating.sides import Numbers, PreparedRows, Sides, Source, choose
+from radsynth.verbs._evaluating.synthetic import Synthetic, first_image, read_set, refuse_trained_on
 from radsynth.verbs._grid import black_and_white, shades, shown_window
-from radsynth.verbs._measuring import Extractor, Measuring, Scale
-from radsynth.verbs._ranking import ranking
-from radsynth.verbs._sides import Numbers, PreparedRows, Sides, Source, choose
-from radsynth.verbs._synthetic import Synthetic, first_image, read_set, refuse_trained_on
 from radsynth.verbs.prepare import prepare
 
 HELD_OUT = ("validation", "test")

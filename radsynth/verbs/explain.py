@@ -20,16 +20,16 @@ from radsynth.errors import FolderError
 from radsynth.files import write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 from radsynth.progress import Progress, track
-from radsynth.verbs import _directions as directions_of
-from radsynth.verbs._attribution import completeness_gap, integrated_gradients, occlusion
-from radsynth.verbs._explain_pictures import save_pictures_of
-from radsynth.verbs._explain_sources import given_images, guess_classes, made_images, prepared_data
-from radsynth.verbs._explain_words import sentences
-from radsynth.verbs._explained import Explained, Given
-from radsynth.verbs._inversion import Inversion, invert, layer_features
-from radsynth.verbs._judge import Judge, load_discriminator, scores, separation
-from radsynth.verbs._latents import LatentSpace
-from radsynth.verbs._steering import Study, freed, render, study
+from radsynth.verbs._steering import directions as directions_of
+from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
+from radsynth.verbs._steering.explain_pictures import save_pictures_of
+from radsynth.verbs._steering.explain_sources import given_images, guess_classes, made_images, prepared_data
+from radsynth.verbs._steering.explain_words import sentences
+from radsynth.verbs._steering.explained import Explained, Given
+from radsynth.verbs._steering.inversion import Inversion, invert, layer_features
+from radsynth.verbs._steering.judge import Judge, load_discriminator, scores, separation
+from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._steering.steering import Study, freed, render, study
 from radsynth.verbs.generate import Sampler
 
 JUDGED = 200

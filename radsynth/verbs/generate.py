@@ -25,10 +25,10 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
 from radsynth.tasks import build, draws_masks, paints, registers, takes_images
 from radsynth.tasks.semantic import Semantic
-from radsynth.verbs._cards import write_dataset_card, write_model_card
-from radsynth.verbs._copy_filter import REDRAWS, CopyFilter, given_up
+from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._mask_source import MaskSource
 from radsynth.verbs._numbers import Numbers
+from radsynth.verbs._report.cards import write_dataset_card, write_model_card
 from radsynth.verbs._writing import Drawn, Writing, write_table
 
 REDRAWN = 2**32

@@ -25,12 +25,12 @@ from radsynth.files import locked
 from radsynth.io import Header
 from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
-from radsynth.verbs._extra import extra_records
-from radsynth.verbs._patches import LARGEST, cut_into
-from radsynth.verbs._pool import ask_everywhere, cores, run_all
-from radsynth.verbs._prepared import Made, begin, check_free, decide, finish, open_finished
-from radsynth.verbs._shards import Plan, Shard, make_shard, probe, volume_of
-from radsynth.verbs._split import official_splits, split_patients
+from radsynth.verbs._preparing.extra import extra_records
+from radsynth.verbs._preparing.patches import LARGEST, cut_into
+from radsynth.verbs._preparing.pool import ask_everywhere, cores, run_all
+from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, finish, open_finished
+from radsynth.verbs._preparing.shards import Plan, Shard, make_shard, probe, volume_of
+from radsynth.verbs._preparing.split import official_splits, split_patients
 
 __all__ = ["Settings", "automatic_size", "prepare"]
 

@@ -15,15 +15,11 @@ from typing import Any
 
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
-from radsynth.verbs import _report_done as done
-from radsynth.verbs import _report_evidence as evidence
-from radsynth.verbs import _report_images as images
-from radsynth.verbs import _report_numbers as numbers
-from radsynth.verbs import _report_training as training
-from radsynth.verbs import _verdicts as words
-from radsynth.verbs._cards import write_dataset_card, write_model_card
-from radsynth.verbs._run_files import Missing, RunFiles
-from radsynth.verbs._scorecard import scorecard
+from radsynth.verbs._report import done, evidence, images, numbers, training
+from radsynth.verbs._report import verdicts as words
+from radsynth.verbs._report.cards import write_dataset_card, write_model_card
+from radsynth.verbs._report.run_files import Missing, RunFiles
+from radsynth.verbs._report.scorecard import scorecard
 
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
     "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files)),

@@ -18,12 +18,12 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 from radsynth.tasks import paints, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
-from radsynth.verbs._anatomy import learn_anatomy
+from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._likeness import Likeness
-from radsynth.verbs._paired import evaluate_pairs
-from radsynth.verbs._registration import evaluate_registration
-from radsynth.verbs._segmentation import evaluate_segmentation
-from radsynth.verbs._start import read_start
+from radsynth.verbs._pairs.paired import evaluate_pairs
+from radsynth.verbs._pairs.registration import evaluate_registration
+from radsynth.verbs._pairs.segmentation import evaluate_segmentation
+from radsynth.verbs._training.start import read_start
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import Generated, Sampler, draw, generate

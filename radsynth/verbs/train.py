@@ -25,8 +25,8 @@ from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
 from radsynth.tasks import Private, build
-from radsynth.verbs._loop import Loop, Settings
-from radsynth.verbs._start import Start, read_start
+from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.start import Start, read_start
 
 __all__ = ["Settings", "train"]
 

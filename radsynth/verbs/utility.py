@@ -25,10 +25,10 @@ from radsynth.metrics import _utility as scores
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
-from radsynth.verbs._utility_pictures import save_chart
-from radsynth.verbs._utility_sources import Real, draws, kind_of, open_real, real, some_patients, synthetic
-from radsynth.verbs._utility_training import Examples, Recipe, describe, fit, predict, seconds_per_step
-from radsynth.verbs._utility_words import sentences, verdict
+from radsynth.verbs._usefulness.pictures import save_chart
+from radsynth.verbs._usefulness.sources import Real, draws, kind_of, open_real, real, some_patients, synthetic
+from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict, seconds_per_step
+from radsynth.verbs._usefulness.words import sentences, verdict
 
 ARMS = ("real", "augmented", "synthetic", "both")
 """real images; real with classical augmentation; synthetic alone; batches of half real and half synthetic images."""

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.verbs._report_pictures import flat
+from radsynth.verbs._report.pictures import flat
 
 SIDE = 512
 """Images are enlarged here, not by the browser, so that every reader sees the same: longest side in pixels, about."""

@@ -12,8 +12,8 @@ import numpy as np
 from radsynth.errors import SettingsError
 from radsynth.tasks import registers, takes_images
 from radsynth.verbs._grid import grid
-from radsynth.verbs._report_pictures import flat
-from radsynth.verbs._steering import Direction, latent_space, walk
+from radsynth.verbs._report.pictures import flat
+from radsynth.verbs._steering.steering import Direction, latent_space, walk
 from radsynth.verbs.generate import CHUNK, Sampler
 from radsynth.web._png import picture
 

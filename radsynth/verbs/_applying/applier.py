@@ -1,0 +1,284 @@
+"""One image through a trained run from image to image: what the run expects of it, and the result in its units.
+
+A volume that is done slice by slice goes through a few slices at a time, so that memory is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap
+from radsynth.errors import RejectedFile, SettingsError
+from radsynth.image import Image
+from radsynth.settings import read_yaml
+from radsynth.tasks import ImageTask, takes_images
+from radsynth.verbs._applying.anatomy import read_anatomy
+from radsynth.verbs._applying.doubts import doubts
+from radsynth.verbs._applying.tiles import convert_tiled
+from radsynth.verbs._preparing.fit import Fit, resample
+from radsynth.verbs._preparing.shards import SAMPLE
+from radsynth.verbs._preparing.shards import _ranges as channel_ranges
+from radsynth.verbs.generate import Sampler
+
+AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
+"""The axis of a volume that a plane's slices are stacked along."""
+
+SPACING_TOLERANCE = 0.1
+"""Relative difference of spacing that a network is trusted with."""
+
+PERCENTILES = (0.5, 99.5)
+"""Where the range of an image lies if the run's settings do not say."""
+
+TOGETHER = 16
+"""Slices of a volume that are done at once."""
+
+COARSE = 1.5
+"""From this ratio of spacings on, a volume counts as scanned slice by slice along its coarsest axis."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """An image as the network will see it.
+
+    channels: (*space) each, None where missing; present: (c, *space), those that are there; ranges: (c, 2) of these
+    axis: slices are done along it, None: the image is done as a whole
+    there, back: from the image's grid to that of the training, and from the result's to the image's, None: the same
+    """
+
+    image: Image
+    channels: list[NDArray[Any] | None]
+    present: NDArray[Any]
+    ranges: NDArray[np.float64]
+    axis: int | None
+    there: Fit | None
+    back: Fit | None
+
+    def parts(self) -> Iterator[slice]:
+        """Slices along the axis, a few at a time, or everything."""
+        if self.axis is None:
+            yield slice(None)
+        else:
+            side = self.image.space[self.axis]
+            yield from (slice(a, min(a + TOGETHER, side)) for a in range(0, side, TOGETHER))
+
+    def place(self, part: slice) -> tuple[slice, ...]:
+        """Where a part lies in space."""
+        return tuple(part if axis == self.axis else slice(None) for axis in range(len(self.image.space)))
+
+
+class Applier:
+    """A trained run that takes images: what it expects, and what it makes of one image."""
+
+    def __init__(self, run: Path, target: str | None = None, resample: bool = False) -> None:
+        """SettingsError for a run that draws from noise, or a target that it does not know.
+
+        resample: images with other spacing than the training's are brought to its grid, and results back to theirs.
+        """
+        sampler = Sampler(run)
+        if not takes_images(sampler.task):
+            raise SettingsError(f"{run} makes images from noise and takes none: use 'radsynth generate'. Tasks that "
+                                "take images are translate, cycle, restore and segment (task.kind).")
+        self.task: ImageTask = sampler.task
+        self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
+        self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
+        settings = read_yaml(Path(run) / "settings.yaml")
+        data = settings.get("data") or {}
+        self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
+        contrasts = data.get("contrasts") or self.spec.channels
+        self.data = {"kind": str(data.get("kind", "folder")), "contrasts": tuple(contrasts)}
+        low, high = (settings.get("prepare") or {}).get("percentiles", PERCENTILES)
+        self.percentiles = (float(low), float(high))
+        targets = self.task.targets
+        if target is not None and target not in targets:
+            allowed = f"it can go to {', '.join(targets)}" if targets else "it has no choice of targets"
+            raise SettingsError(f"target={target!r}: the run does not know it; {allowed}.")
+        self.target = target or (targets[0] if targets else "")
+        self.resample = resample
+        self.anatomy = read_anatomy(self.run, self.task, Applier)
+
+    def check(self, image: Image) -> None:
+        """RejectedFile for an image that the run was not trained for, with what was expected."""
+        spec, dimensions = self.spec, len(image.space)
+        if "OT" not in (spec.modality, image.modality) and image.modality != spec.modality:
+            raise RejectedFile(f"its modality is {image.modality}; the run was trained on {spec.modality}")
+        if spec.dimensions > dimensions:
+            raise RejectedFile("it is a single image; the run was trained on volumes")
+        have, want = self._steps(image)
+        if not self.resample and any(abs(h / w - 1) > SPACING_TOLERANCE for h, w in zip(have, want, strict=True)):
+            raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
+                               "brings an image to that and the result back")
+
+    def _steps(self, image: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """mm along the axes that the network sees, of the image and as expected; () where either is unknown."""
+        if self.spec.spacing is None or image.spacing is None:
+            return (), ()
+        whole = len(image.space) == self.spec.dimensions
+        have = image.spacing if whole else tuple(np.delete(image.spacing, self._axis(image)).tolist())
+        return have, tuple(step * finer for step, finer in zip(self.spec.spacing, self.task.finer, strict=True))
+
+    def _grids(self, image: Image, axis: int | None) -> tuple[Fit | None, Fit | None]:
+        """To the training's grid over the same field, and from the result's to the image's; None where they agree."""
+        have, want = self._steps(image)
+        ratios = [w / h if abs(h / w - 1) > SPACING_TOLERANCE else 1.0 for h, w in zip(have, want, strict=True)]
+        if all(ratio == 1 for ratio in ratios):
+            return None, None
+        sides = image.space if axis is None else tuple(np.delete(image.space, axis).tolist())
+        content = tuple(max(1, round(side / ratio)) for side, ratio in zip(sides, ratios, strict=True))
+        own, fine = (tuple(side * f for side, f in zip(grid, self.task.finer, strict=True))
+                     for grid in (sides, content))
+        return (Fit(source=sides, target=content, ratios=tuple(ratios), content=content, spacing=want),
+                Fit(source=fine, target=own, ratios=tuple(1 / ratio for ratio in ratios), content=own, spacing=have))
+
+    def _axis(self, image: Image) -> int:
+        """The axis across which a volume is cut for a network of 2-D images, as it was for training."""
+        if self.plane in AXES:
+            return AXES[self.plane]
+        steps = image.spacing
+        return int(np.argmax(steps)) if steps and max(steps) >= COARSE * min(steps) else 0
+
+    def channels(self, image: Image) -> list[NDArray[Any] | None]:
+        """The channels (*space) that the task takes; None for a missing one where the run was trained for that."""
+        inputs, have = self.task.inputs, image.channels
+        if not set(inputs) & set(have) and len(have) == len(inputs):
+            return list(image.pixels)  # channels of other names are taken in their order
+        blank = {name for name, channel in zip(have, image.pixels, strict=True)
+                 if len(have) > 1 and channel.min() == channel.max()}
+        lacking = [name for name in inputs if name not in have or name in blank]
+        spare = getattr(self.task, "may_lack", False) and len(lacking) < len(inputs)
+        if lacking and not spare:
+            there = ", ".join(name for name in have if name not in blank)
+            raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}")
+        return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
+
+    def convert(self, image: Image) -> tuple[Image, dict[str, float]]:
+        """The result, with the units and the geometry of the image, and what speaks against it (see `_doubts`).
+
+        RejectedFile for an image that does not fit.
+        """
+        view = self.view(image)
+        finer = self.task.finer if view.axis is None else tuple(np.insert(self.task.finer, view.axis, 1).tolist())
+        space = tuple(side * f for side, f in zip(image.space, finer, strict=True))
+        pixels = np.empty((len(self.task.outputs), *space), image.pixels.dtype)
+        doubtful: dict[str, list[NDArray[np.float64]]] = {}
+        for part in view.parts():
+            given = self.given(view, part)
+            made = self.network_of(given, self.target)
+            first = part.start or 0
+            for name, values in doubts(self.task, self.network_of, given, made, self.target, self.anatomy,
+                                       first).items():
+                doubtful.setdefault(name, []).append(values)
+            made = made if view.back is None else regridded(made, view.back)
+            pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)
+        affine = None if image.affine is None else finer_affine(image.affine, finer)
+        steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
+        result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine)
+        return result, {name: float(np.concatenate(values).mean()) for name, values in doubtful.items()}
+
+    def _real(self, view: View, made: NDArray[np.float32], part: slice) -> NDArray[Any]:
+        """A part of the result, (outputs, *space) in network values, as the image's own kind of number."""
+        same = self.task.inputs == self.task.outputs and not self.task.targets
+        # Of another contrast no range is known: it is taken to be that of the first given channel.
+        low, high = (_by_channel(edge, made) for edge in (view.ranges if same else view.ranges[:1]).T)
+        result = np.clip(made, -1, 1)
+        result += 1
+        result *= (high - low) / 2
+        result += low
+        if same:
+            values = view.present[(slice(None), *view.place(part))].astype(np.float32)
+            values -= np.clip(values, low, high)
+            if values.any():  # a restoration hands on what lies outside the intensity range instead of clipping it
+                stack = torch.from_numpy(np.ascontiguousarray(cut(values, view.axis)))
+                result += join(self.task.enlarge(stack).numpy(), view.axis)
+        return as_stored(result, view.image)
+
+    def view(self, image: Image) -> View:
+        """How the network will see an image. RejectedFile for an image that does not fit."""
+        self.check(image)
+        channels = self.channels(image)
+        axis = None if len(image.space) == self.spec.dimensions else self._axis(image)
+        there = [channel for channel in channels if channel is not None]
+        present = there[0][None] if len(there) == 1 else np.stack(there)
+        to, back = self._grids(image, axis)
+        return View(image=image, channels=channels, present=present, axis=axis, there=to, back=back,
+                    ranges=ranges_of(present, self.intensity, self.percentiles))
+
+    def given(self, view: View, part: slice) -> NDArray[np.float32]:
+        """What the network is given of a part, (n, inputs, *space) in network values; -1 for missing channels."""
+        own, encoded, place = iter(view.ranges.tolist()), [], view.place(part)
+        for channel in view.channels:
+            if channel is None:
+                encoded.append(np.full(view.present[0][place].shape, -1, np.float32))
+            else:
+                encoded.append(self.intensity.to_network(self.intensity.encode(channel[place], *next(own))))
+        stack = cut(encoded[0][None] if len(encoded) == 1 else np.stack(encoded), view.axis)
+        return np.ascontiguousarray(stack) if view.there is None else regridded(stack, view.there)
+
+    def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
+        """(n, inputs, *space) to (n, outputs, *space * finer), a few at a time."""
+        made = []
+        for one in torch.split(torch.from_numpy(np.ascontiguousarray(stack)), TOGETHER):
+            fine = self.task.enlarge(one.to(self.device))
+            made.append(convert_tiled(lambda x: self.task.convert(self.network, x, target), self.network, fine))
+        return made[0] if len(made) == 1 else np.concatenate(made)
+
+
+def regridded(stack: NDArray[np.float32], fit: Fit) -> NDArray[np.float32]:
+    """(n, c, *source) on the target's grid."""
+    n, c, *space = stack.shape
+    return resample(stack.reshape(n * c, *space), fit).reshape(n, c, *fit.target)
+
+
+def cut(volume: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
+    """(c, *space) as (1, c, *space), or as the slices (n, c, rows, columns) across an axis, head up as in training."""
+    if axis is None:
+        return volume[None]
+    slices: NDArray[np.float32] = np.moveaxis(volume, axis + 1, 0)
+    return slices if axis == 0 else slices[:, :, ::-1]
+
+
+def join(stack: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
+    """The inverse of `cut`."""
+    whole: NDArray[np.float32] = stack[0] if axis is None else np.moveaxis(
+        stack if axis == 0 else stack[:, :, ::-1], 0, axis + 1)
+    return whole
+
+
+def ranges_of(values: NDArray[Any], intensity: IntensityMap, percentiles: tuple[float, float]) -> NDArray[np.float64]:
+    """(channels, 2) lowest and highest value: each channel's own percentiles where the run's data was mapped so."""
+    if intensity.method != "percentiles":
+        return np.tile([intensity.low, intensity.high], (len(values), 1))
+    flat = values.reshape(len(values), -1)
+    return channel_ranges([flat[:, :: max(1, flat.size // SAMPLE)]], percentiles)
+
+
+def _by_channel(numbers: NDArray[np.float64], like: NDArray[Any]) -> NDArray[np.float32]:
+    return numbers.reshape(-1, *[1] * (like.ndim - 1)).astype(np.float32)
+
+
+def as_stored(values: NDArray[np.float32], image: Image) -> NDArray[Any]:
+    """Real values in the image's own kind of number, whole numbers rounded and kept in their range."""
+    kind = image.pixels.dtype
+    if kind.kind == "f":
+        return values
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
+
+
+def finer_affine(affine: NDArray[np.float64], finer: tuple[int, ...]) -> NDArray[np.float64]:
+    """The grid with smaller steps that covers the same field: its first pixel lies nearer to the field's corner."""
+    columns = np.array([*finer[::-1], 1.0, 1.0][:3], dtype=np.float64)
+    result = affine.copy()
+    result[:3, :3] = affine[:3, :3] / columns
+    result[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((1 / columns - 1) / 2)
+    return result
+
+
+def _spoken(spacing: tuple[float, ...]) -> str:
+    return " x ".join(f"{step:.3g}" for step in spacing)

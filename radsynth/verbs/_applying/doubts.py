@@ -1,0 +1,122 @@
+"""Whether the result of a task from image to image can be doubted: four numbers that need no truth.
+
+Networks of this kind can invent and remove findings (Cohen, Luck and Honari 2018). A number is the 99th percentile over
+the pixels, so that damage in a small place counts; of anatomy, the share of labels that differ (`_anatomy`). What is
+usual is known from held-out images (`limits`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Batch
+from radsynth.tasks import ImageTask
+from radsynth.tasks._degrade import average_down
+from radsynth.verbs._applying.anatomy import Anatomy
+
+Images = NDArray[np.float32]
+NAMES = ("inconsistency", "edges", "uncertainty", "anatomy")
+NOISE = 0.04
+"""Standard deviation of the test-time noise: 2 % of the range from -1 to 1."""
+
+USUAL = 99.0
+"""Percentile over held-out images above which a number is flagged."""
+
+
+def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
+           anatomy: Anatomy | None = None, first: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Each of NAMES for n images, in percent of the range, of anatomy in percent of the labelled pixels; NaN where a
+    task has no such check or the run no segmenters.
+
+    network: given images and a target to results; given: (n, inputs, *space / finer); made: (n, outputs, *space)
+    first: the number of the first image, by which its noise is drawn
+    """
+    found = {name: _percent(values) for name, values in doubt_maps(task, network, given, made, target, first)}
+    found["anatomy"] = np.full(len(given), np.nan) if anatomy is None else (
+        anatomy.differences(task.enlarge(torch.from_numpy(given)).numpy(), made)[1])
+    return found
+
+
+def doubt_maps(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
+               first: int = 0) -> Iterator[tuple[str, Images]]:
+    """Where each of NAMES but anatomy comes from, one by one: (n, c, *space) differences of network values."""
+    yield "inconsistency", _inconsistency(task, network, given, made, target)
+    yield "edges", _edge_changes(made, task.enlarge(torch.from_numpy(given)).numpy())
+    change = np.zeros_like(made)
+    for sign in (1, -1):
+        near: Images = Batch(images=torch.from_numpy(given), seed=0, items=tuple(range(first, first + len(given)))
+                             ).normal("doubt", *given.shape[1:]).numpy()
+        near *= np.float32(sign * NOISE)
+        near += given
+        result = network(near, target)
+        result -= made
+        change += np.abs(result, out=result)
+    change /= 2
+    yield "uncertainty", change
+
+
+def _inconsistency(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str,
+                   ) -> Images:
+    """How far the result leads back to what was given: made coarse again, or translated back."""
+    if max(task.finer) > 1:
+        return np.asarray(np.abs(average_down(torch.from_numpy(made), task.finer).numpy() - given))
+    if len(task.targets) == 2:
+        other = next(name for name in task.targets if name != target)
+        return np.asarray(np.abs(network(made, other) - given))
+    return np.full_like(given, np.nan)
+
+
+def _edge_changes(made: Images, fine: Images) -> Images:
+    """(n, 1, *space) difference of the strengths of edges."""
+    strength = _edges(made)
+    strength -= _edges(fine)
+    return np.asarray(np.abs(strength, out=strength))
+
+
+def _edges(images: Images) -> Images:
+    """(n, 1, *space) strength of edges over all channels, relative to the image's own strongest (99th percentile)."""
+    axes = tuple(range(1, images.ndim - 1))
+    strength = np.zeros((len(images), 1, *images.shape[2:]), np.float32)
+    for channel in range(images.shape[1]):
+        squares = np.zeros_like(strength[:, 0])
+        for axis in axes:
+            slope = np.gradient(images[:, channel], axis=axis)
+            squares += np.square(slope, out=slope)
+        strength[:, 0] += np.sqrt(squares, out=squares)
+    strength /= images.shape[1]
+    top = np.percentile(strength, 99, axis=tuple(range(1, strength.ndim)), keepdims=True)
+    strength *= (2 / np.maximum(top, 1e-3)).astype(np.float32)
+    return strength
+
+
+def _percent(differences: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """99th percentiles (n,) of differences between values in [-1, 1], in percent of the range."""
+    return np.asarray(50 * np.percentile(differences.reshape(len(differences), -1), 99, axis=1), np.float64)
+
+
+def limits(found: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """What is usual on held-out images: a limit for each number that the task has."""
+    return {name: float(np.percentile(values, USUAL)) for name, values in found.items() if np.isfinite(values).all()}
+
+
+def read_limits(run: Path) -> dict[str, float]:
+    """The limits that were measured after training; none when they were not."""
+    try:
+        document = json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))
+        return {name: float(document["limits"][name]) for name in NAMES if name in document["limits"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def flags(found: dict[str, float], usual: dict[str, float]) -> str:
+    """The names of the numbers above their limits, separated by blanks; "unknown" when no limits were measured."""
+    if not usual:
+        return "unknown"
+    return " ".join(name for name, limit in usual.items() if found[name] > limit)

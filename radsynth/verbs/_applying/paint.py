@@ -1,0 +1,152 @@
+"""Paints masks by a trained semantic synthesis: an image of each, on its grid, in units of the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch
+from radsynth.datasets import Record, Rejected
+from radsynth.errors import DataError, RejectedFile
+from radsynth.image import Image
+from radsynth.io import NotAnImage, detect, read, read_mask
+from radsynth.progress import track
+from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._applying.applier import Applier, cut, join, ranges_of
+from radsynth.verbs._applying.tiles import convert_tiled
+from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
+from radsynth.verbs._writing import real_values
+
+Row = dict[str, object]
+
+
+class Painter(Applier):
+    """A trained semantic synthesis, and where its styles come from: a seed, or an example image."""
+
+    def __init__(self, run: Path, target: str | None, seed: int, style: Path | None, resample: bool = False) -> None:
+        """resample: as of `Applier`, whose SettingsErrors come; DataError for an example that cannot be used."""
+        super().__init__(run, target, resample)
+        self.semantic, self.seed = cast(Semantic, self.task), seed
+        self.style = None if style is None else self._style_of(style)
+
+    def _style_of(self, path: Path) -> Tensor:
+        """(1, latent) the style of an image file, brought to the training's size as `prepare` does."""
+        try:
+            found = read(path)
+            image = found[0] if isinstance(found, list) else found
+            if len(image.pixels) != len(self.spec.channels):
+                raise RejectedFile(f"its channels are {', '.join(image.channels)}; the run makes "
+                                   f"{', '.join(self.spec.channels)}")
+            if len(image.space) > self.spec.dimensions:
+                axis = self._axis(image)
+                image = image.replace(pixels=cut(image.pixels, axis)[image.space[axis] // 2], affine=None, mask=None,
+                                      spacing=image.spacing and tuple(np.delete(image.spacing, axis)))
+            if len(image.space) < self.spec.dimensions:
+                raise RejectedFile("it is a single image; the run was trained on volumes")
+        except RejectedFile as error:
+            raise DataError(f"{path} cannot lend its style: {error}.") from None
+        values = resample(image.pixels, plan_fit(image.space, self.spec.size, image.spacing, crop=False, enlarge=False))
+        ranges = ranges_of(values, self.intensity, self.percentiles).tolist()
+        encoded = np.stack([self.intensity.to_network(self.intensity.encode(channel, *limits))
+                            for channel, limits in zip(values, ranges, strict=True)])
+        with torch.no_grad():
+            codes = cast(nn.Module, self.network.encoder)(torch.from_numpy(encoded)[None].to(self.device))
+        mean: Tensor = codes[:, 0]
+        return mean
+
+    def paint(self, mask: Image, index: int) -> Image:
+        """The image of a mask (1, *space), in the style of (seed, index) or of the example.
+
+        RejectedFile for label values that the run was not trained on, another spacing, a slice where volumes are due.
+        """
+        self.check(mask.replace(modality=self.spec.modality))
+        values = self._known(mask.pixels)
+        axis = None if len(mask.space) == self.spec.dimensions else self._axis(mask)
+        there, back = self._grids(mask, axis)
+        stack = cut(values.astype(np.float32), axis)[:, 0].astype(np.uint8)
+        if there is not None:
+            stack = np.stack([resample_mask(one, there) for one in stack])
+        painted = self._painted(torch.from_numpy(stack.astype(np.float32))[:, None], index)
+        made = join(painted if back is None else np.stack([resample(one, back) for one in painted]), axis)
+        return Image(pixels=real_values(made, self.spec, self.intensity), modality=self.spec.modality,
+                     units=self.spec.units, bits=self.spec.bits, spacing=mask.spacing, affine=mask.affine,
+                     channels=self.spec.channels)
+
+    def _known(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Label values as in training; a mask of two classes may also be black and white."""
+        known = self.semantic.values
+        if len(known) == 2 and set(np.unique(pixels).tolist()) <= {0, 255}:
+            pixels = np.where(pixels > 0, np.uint8(known[1]), np.uint8(0))
+        strange = sorted(set(np.unique(pixels).tolist()) - set(known))
+        if strange:
+            raise RejectedFile(f"as a mask it holds {_listed(strange)}; the run was trained on {_listed(known)}")
+        return pixels
+
+    def _painted(self, stack: Tensor, index: int) -> NDArray[np.float32]:
+        """(n, 1, *space) label values to images (n, c, *space), all in one style, in tiles where they are large."""
+        network, task = self.network, self.semantic
+        styles = self.style
+        if styles is None:
+            batch = Batch(images=torch.empty(1, 0, device=self.device), seed=self.seed, items=(index,))
+            styles = batch.normal("latent", cast(int, network.latent))
+        stride, space = cast(int, network.stride), stack.shape[2:]
+        middle = [(have - -(-side // stride)) // 2
+                  for have, side in zip(cast(tuple[int, ...], network.grid), space, strict=True)]
+        # Beside its labels a tile brings where it lies, so that its style is that of its place.
+        places = torch.stack(torch.meshgrid(*[torch.arange(side) for side in space], indexing="ij")).float()
+        labels = torch.full((len(stack),), task.targets.index(self.target) if task.targets else 0, device=self.device)
+
+        def convert(tile: Tensor) -> Tensor:
+            first = tile[0, 1:].flatten(1)[:, 0]
+            corner = tuple(round(float(place)) // stride + lead for place, lead in zip(first, middle, strict=True))
+            given = task.given(tile[:, 0].round().long(), labels[:len(tile)])
+            made: Tensor = network(given, styles.expand(len(tile), -1), corner)
+            return made
+
+        together = torch.cat([stack, places.expand(len(stack), *places.shape)], dim=1).to(self.device)
+        return convert_tiled(convert, network, together)
+
+
+def _listed(values: tuple[int, ...] | list[int]) -> str:
+    shown = ", ".join(map(str, values[:12]))
+    return f"label value{'s' if len(values) > 1 else ''} {shown}{', ...' if len(values) > 12 else ''}"
+
+
+def mask_records(source: Path, rejected: list[Rejected]) -> Iterator[Record]:
+    """Every mask file at a path, by name. DataError when there is nothing."""
+    if not source.exists():
+        raise DataError(f"{source} does not exist. Give a mask, or a folder of masks.")
+    files = [source] if source.is_file() else sorted(
+        path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+    for path in files:
+        name = path.name if source.is_file() else path.relative_to(source).as_posix()
+        try:
+            detect(path)
+        except RejectedFile as error:
+            rejected.append(Rejected(path=name, reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        yield Record(source=name, patient="", load=partial(read_mask, path), files=(str(path),))
+
+
+def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
+              write: Callable[[Image, Image, Path, int, str, Record], list[Path]]) -> Iterator[Row]:
+    """Paint and write mask by mask; yields rows of samples.csv. write: mask, image, folder, index, format, record."""
+    index = 0
+    for record in track(list(records), None, "painting", "masks"):
+        try:
+            mask = record.load()
+            image = painter.paint(mask, index)
+        except RejectedFile as error:
+            rejected.append(Rejected(path=record.source, reason=str(error)))
+            continue
+        for file in write(mask, image, folder / "images", index, format or painter.spec.format, record):
+            yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
+                   "seed": painter.seed if painter.style is None else "", "flagged": ""}
+        index += 1

@@ -1,0 +1,1 @@
+"""What `audit` is made of, and the filter of `generate` that stands on it: copies and attacks."""

@@ -1,0 +1,112 @@
+"""The part of the audit that looks for copies: aligned pixels decide, features and plain pixels stand beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.metrics import Estimate
+from radsynth.metrics._distances import nearest, squared_distances
+from radsynth.metrics._features import NAME, Rows, describe
+from radsynth.metrics._privacy_attacks import threshold
+from radsynth.metrics._privacy_copies import Whitening, likeness, prints
+from radsynth.metrics._resampling import estimate, halves
+from radsynth.verbs._auditing.attacks import Side
+
+FALSE_ALARMS = 0.0075
+"""Share of images of unseen patients that may be called copies: the promise is under 1 %."""
+LIKENESS = "whitened pixels at the best shift, flip, brightness and contrast"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyPair:
+    """A synthetic image and the training image most like it (row numbers). likeness: 1 for the same image.
+
+    rarity: share of unseen patients' images that are as like a training image; copy: beyond the threshold
+    """
+
+    synthetic: int
+    training: int
+    likeness: float
+    rarity: float
+    copy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearness:
+    """Whether synthetic images are nearer to training than to unseen patients' images, in one space.
+
+    closer: share of synthetic images whose nearest is a training image, of as many of both: 0.5 when neither is
+    ratio: median distance to the nearest training image over that to the nearest unseen patient's image
+    """
+
+    by: str
+    closer: Estimate
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """How many synthetic images are copies. share: of the synthetic images, with its exact interval.
+
+    expected: share of unseen patients' images that the same threshold calls copies; by: what is compared
+    """
+
+    count: int
+    share: Estimate
+    threshold: float
+    expected: float
+    by: str
+    nearness: list[Nearness]
+    pairs: list[CopyPair]
+
+
+def find_copies(made: Rows, training: Side, held_out: Side, *, kept: int = 200) -> Copies:
+    """Of synthetic images (n, c, *space); `kept` pairs most alike are returned. DataError for few held-out images."""
+    whitening = Whitening.of(training)
+    known = prints(training, whitening)
+    real, _ = likeness(prints(held_out, whitening), known)
+    limit = threshold(real, FALSE_ALARMS)
+    found, where = likeness(prints(made, whitening), known)
+    copied = found > limit
+    pairs = [CopyPair(synthetic=int(k), training=int(where[k]), likeness=round(float(found[k]), 4),
+                      rarity=float((real >= found[k]).mean()), copy=bool(copied[k]))
+             for k in np.argsort(-found, kind="stable")[:kept]]
+    return Copies(count=int(copied.sum()), share=_binomial(int(copied.sum()), len(found)), threshold=limit,
+                  expected=float((real > limit).mean()), by=LIKENESS, pairs=pairs,
+                  nearness=_nearness(made, training, held_out))
+
+
+def _nearness(made: Rows, training: Side, held_out: Side) -> list[Nearness]:
+    """In features and in low-resolution pixels, with as many training as held-out images."""
+    rows = np.random.default_rng(0).permutation(len(training))[: len(held_out)]
+    members = Side(prepared=training.prepared, rows=training.rows[rows], patients=training.patients[rows])
+    seen, unseen = describe(members, members.patients), describe(held_out, held_out.patients)
+    synthetic = describe(made, np.arange(len(made)))
+    found = []
+    for name, space in ((NAME, "features"), ("pixels", "thumbnails")):
+        images = getattr(synthetic, space)
+        near, _ = nearest(images, getattr(seen, space))
+        far, _ = nearest(images, getattr(unseen, space))
+        to_seen = squared_distances(images, getattr(seen, space))
+        to_unseen = squared_distances(images, getattr(unseen, space))
+        parts = [_closer(to_seen[:, i].min(1), to_unseen[:, j].min(1))
+                 for i, j in zip(halves(seen.patients, 30, 0), halves(unseen.patients, 30, 1), strict=True)]
+        ratio = float(np.median(near) / max(float(np.median(far)), np.finfo(float).tiny))
+        found.append(Nearness(by=name, ratio=ratio, closer=estimate(_closer(near, far), parts, low=0.0, high=1.0)))
+    return found
+
+
+def _closer(near: NDArray[np.floating], far: NDArray[np.floating]) -> float:
+    return float((near < far).mean() + 0.5 * (near == far).mean())
+
+
+def _binomial(count: int, n: int) -> Estimate:
+    """A share with its exact interval (Clopper and Pearson 1934)."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return Estimate(value=count / n, low=low, high=high)

@@ -1,0 +1,53 @@
+"""The audit's verdict in words, and what it cannot promise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from radsynth.metrics._privacy_attacks import FALSE_ALARMS
+from radsynth.verbs._auditing.attacks import Attack
+from radsynth.verbs._auditing.copies import Copies
+
+INSIDE = "membership_discriminator"
+"""The attack by somebody who has the run folder: it speaks against giving that away, not against the images."""
+
+LIMITS = (
+    "An attack that fails proves only that this attack failed. Only training with differential privacy gives a bound "
+    "that holds against every attack.",
+    "Copies are found up to a shift of 4 pixels, a flip, a change of brightness or contrast, and slight noise. Turned, "
+    "warped or partly copied images can be missed, and so can a copy of one region.",
+    "Who has images of a patient and asks about that patient is looked at here; what a reader may infer about a "
+    "group of patients (a disease, a site) is not.",
+    "The audit holds for the synthetic images that were looked at, not for others that the same generator would make.",
+)
+
+
+def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[dict[str, str]],
+            ) -> tuple[str, bool | None]:
+    """The verdict, and whether everything was passed: None when something that matters could not be tried."""
+    bad = []
+    if copies is not None and copies.share.low > max(copies.expected, FALSE_ALARMS):
+        bad.append(f"{copies.count} of the synthetic images ({copies.share.value:.1%}, 95 % interval "
+                   f"{copies.share.low:.1%} to {copies.share.high:.1%}) are as like a training image as only "
+                   f"{copies.expected:.1%} of unseen patients' images are: copies.")
+    bad += [f"{attack.title} works: area under the curve {attack.main.auc.value:.2f} "
+            f"({attack.main.auc.low:.2f} to {attack.main.auc.high:.2f}), control {attack.control.auc.value:.2f}, "
+            f"baseline {attack.baseline.auc.value:.2f}; {attack.main.hits.value:.1%} of the training images found at "
+            "1 % false alarms." for attack in attacks if attack.found and attack.name != INSIDE]
+    not_tried = [line["title"] for line in refused]
+    inside = any(attack.found and attack.name == INSIDE for attack in attacks)
+    rest = " The discriminator does tell who was in training: never give RUN/checkpoints away." if inside else ""
+    rest += f" Not tried: {', '.join(not_tried)}." if not_tried else ""
+    if bad:
+        return "Do not release these images as they are. " + " ".join(bad) + rest, False
+    if copies is None:
+        return f"No verdict: copies could not be looked for.{rest}", None
+    few = ""
+    if copies.count:
+        few = (f" {copies.count} images are beyond the threshold, no more than chance gives: look at these pairs "
+               "before a release.")
+    copies_words = "No more copies were found than among unseen patients' images"
+    if not attacks:
+        return f"{copies_words}; no attack could be tried, so this is no verdict on membership.{few}{rest}", None
+    return (f"{copies_words}, and no attack with the images ({len(attacks)} tried) did better than its "
+            f"control and its baseline.{few}{rest}"), True

@@ -1,0 +1,170 @@
+"""Reads a folder of synthetic images back, on the scale of the prepared data that they are compared with."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap, Prepared
+from radsynth.errors import DataError, FolderError, RejectedFile
+from radsynth.image import GREY, RGB, Image, ImageSpec
+from radsynth.io import read
+from radsynth.io.npz import entries
+from radsynth.metrics._features import Rows
+from radsynth.progress import track
+from radsynth.verbs._evaluating.sides import PreparedRows, Source, refuse_overlap
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Synthetic:
+    """Images (n, c, *space) in [-1, 1] and their class indices (n,), -1 where samples.csv names no class."""
+
+    images: Rows
+    labels: NDArray[np.int64]
+
+
+def read_set(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> Synthetic:
+    """As `read_synthetic`, with classes; a run folder stands for its RUN/synthetic."""
+    folder = _of_run(folder)
+    images = read_synthetic(folder, spec, intensity)
+    return Synthetic(images=images, labels=_labels(folder, len(images), spec.labels))
+
+
+def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.float32]:
+    """All images of the folder, (n, c, *space) in [-1, 1], in the order of samples.csv (else of the file names).
+
+    FolderError when there is no such folder or a listed file is missing, DataError for files that cannot be compared:
+    of another size, in other units, or with values of another range.
+    """
+    folder = _of_run(folder)
+    found, lowest, highest = [], math.inf, -math.inf
+    for path in track(_files(folder), label="reading", unit="files"):
+        for image in _read(path, folder):
+            found.append(_scaled(image, path.relative_to(folder), spec, intensity))
+            lowest, highest = min(lowest, float(image.pixels.min())), max(highest, float(image.pixels.max()))
+    _same_range(folder, lowest, highest, intensity, spec.units)
+    return np.stack(found)
+
+
+def first_image(folder: Path) -> Image:
+    """The first image of the folder, which tells the size of all."""
+    folder = _of_run(folder)
+    return next(image for path in _files(folder) for image in _read(path, folder))
+
+
+def refuse_trained_on(folder: Path, prepared: Prepared, held_out: NDArray[np.int64]) -> None:
+    """DataError when images to compare with were in the training of the run that the synthetic images come from.
+
+    Known when the run's prepared data is still in its folder, at the same size and scale of intensities.
+    """
+    folder = Path(folder).resolve()
+    run = next((place for place in (folder, folder.parent) if (place / "data" / "manifest.json").exists()), None)
+    if run is None:
+        return
+    trained = Prepared(run / "data")
+    if trained.manifest.data_hash == prepared.manifest.data_hash or trained.spec.size != prepared.spec.size:
+        return
+    kinds = {"held_out": (prepared, held_out), "training": (trained, trained.indices("train"))}
+    sides = {}
+    for name, (source, rows) in kinds.items():
+        images = PreparedRows(prepared=source, rows=rows)
+        sides[name] = Source(images=images).draw(len(rows), np.random.default_rng(0))
+    refuse_overlap(sides["held_out"], sides["training"], f"the training images of {run}")
+
+
+def _of_run(folder: Path) -> Path:
+    """RUN/synthetic for a run folder, any other folder as it is."""
+    folder = Path(folder)
+    if not (folder / "spec.json").exists():
+        return folder
+    if not (folder / "synthetic").is_dir():
+        raise FolderError(f"{folder} is a run folder without synthetic images. Make some first: 'radsynth generate "
+                          f"{folder} {folder / 'synthetic'} --count 1000'.")
+    return folder / "synthetic"
+
+
+def _labels(folder: Path, count: int, names: tuple[str, ...]) -> NDArray[np.int64]:
+    """Class indices by samples.csv; -1 for all without it, or where an image takes several files."""
+    none = np.full(count, -1, dtype=np.int64)
+    if not names or not (folder / "samples.csv").exists():
+        return none
+    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
+        given = [row.get("label") or "" for row in csv.DictReader(file)]
+    if len(given) != count:
+        return none
+    return np.asarray([names.index(label) if label in names else -1 for label in given], dtype=np.int64)
+
+
+def _same_range(folder: Path, low: float, high: float, intensity: IntensityMap, units: str) -> None:
+    """DataError for values that cannot be on the real images' scale: outside, or all in a hundredth of it."""
+    span = intensity.high - intensity.low
+    shared = min(high, intensity.high) - max(low, intensity.low)
+    if shared >= 0.01 * span:
+        return
+    raise DataError(
+        f"{folder} holds values from {low:.6g} to {high:.6g}, the real images are on a scale from {intensity.low:.6g} "
+        f"to {intensity.high:.6g} ({'grey levels' if units == 'stored' else units}). Write the synthetic images in the "
+        "units of the real ones."
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that samples.csv lists, each once; without it every visible file and its sub-folders'."""
+    if not folder.is_dir():
+        raise FolderError(f"{folder} is not a folder. Give the folder that 'radsynth generate' wrote.")
+    table = folder / "samples.csv"
+    if not table.exists():
+        found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        if not found:
+            raise DataError(f"{folder} holds no files. Give the folder that 'radsynth generate' wrote.")
+        return found
+    with table.open(encoding="utf-8", newline="") as file:
+        names = list(dict.fromkeys(row.get("file") or "" for row in csv.DictReader(file)))
+    root = folder.resolve()
+    files = [folder / name for name in names]
+    missing = [path for path in files if not path.is_file() or not path.resolve().is_relative_to(root)]
+    if missing:
+        raise FolderError(f"{len(missing)} files that {table} lists are not in {folder}, first {missing[0].name}. "
+                          "Generate the images again.")
+    if not files:
+        raise DataError(f"{table} lists no files. Generate the images again.")
+    return files
+
+
+def _read(path: Path, folder: Path) -> list[Image]:
+    try:
+        found = _read_stack(path) if path.name == "synthetic.npz" else read(path)
+    except RejectedFile as error:
+        raise DataError(f"{path.relative_to(folder)} cannot be used: {error}.") from None
+    return found if isinstance(found, list) else [found]
+
+
+def _read_stack(path: Path) -> list[Image]:
+    """The images of the one npz that `generate` writes, in MedMNIST's layout (n, *space[, c])."""
+    if "train_images" not in entries(path):
+        raise RejectedFile("it holds no array train_images")
+    with np.load(path, allow_pickle=False) as file:
+        stack = file["train_images"]
+    colour = stack.ndim >= 4 and stack.shape[-1] == len(RGB)
+    return [Image(pixels=np.moveaxis(pixels, -1, 0) if colour else pixels[None], channels=RGB if colour else GREY)
+            for pixels in stack]
+
+
+def _scaled(image: Image, name: Path, spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.float32]:
+    shape, wanted = image.pixels.shape, (len(spec.channels), *spec.size)
+    if shape != wanted:
+        raise DataError(f"{name} has the shape {shape} (channels, *size), the real images have {wanted}. "
+                        "Compare with data that was prepared at the synthetic images' size.")
+    if image.units != spec.units and image.units != "stored":
+        raise DataError(f"{name} is in {image.units}, the real images are in {_spoken(spec.units)}. "
+                        "Compare images of one unit.")
+    return intensity.to_network(intensity.encode(image.pixels))
+
+
+def _spoken(units: str) -> str:
+    return "their files' own numbers" if units == "stored" else units

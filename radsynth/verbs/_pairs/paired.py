@@ -1,0 +1,228 @@
+"""Measures a run from image to image on patients that training never saw, beside methods that learn no network."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.errors import DataError
+from radsynth.files import write_atomically
+from radsynth.metrics._paired import NUMBERS, Images, PairNumber
+from radsynth.progress import track
+from radsynth.tasks import PairedTask
+from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.doubts import doubts, limits
+from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
+from radsynth.verbs._pairs.baselines import Method, baselines
+from radsynth.verbs._pairs.found import OWN, SEGMENTED, TRUE, Found, number_of
+from radsynth.verbs._pairs.label_baselines import Labels
+from radsynth.verbs._pairs.label_numbers import label_numbers
+
+CHUNK = 16
+FITTED = 200
+"""Training images that baselines are fitted on."""
+
+SHOWN = 12
+
+
+def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
+                   seed: int = 0) -> dict[str, Any]:
+    """Measure results against the truth on at most `images` images of the test split; returns what results.json holds.
+
+    The document's "pairs" holds every method ("this run" and the baselines) with each number, its interval over
+    patients, and the paired difference to this run. out: where results.json and pictures/pairs.npy are written.
+    Without patients to measure on, "refused" says so.
+    """
+    applier = Applier(run)
+    if not hasattr(applier.task, "pair"):
+        return _evaluate_unpaired(applier, prepared, out, images, seed)
+    task = cast(PairedTask, applier.task)
+    try:
+        rows, split = _rows(prepared, images, seed)
+        rows = _complete(task, prepared, rows)
+    except DataError as error:
+        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
+        return {"version": 1, "measurements": [], "refused": refused}
+    fitted = _spread(_complete(task, prepared, prepared.indices("train")), FITTED)
+    methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
+    methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
+    measured = _measure(applier, methods, prepared, rows, seed)
+    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    usual = limits(measured.doubts)
+    numbers = _found(measured.values, prepared)
+    if measured.labels:
+        numbers += _segmented(measured.labels, prepared.stored(rows, "masks"), prepared)
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
+        "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
+        "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
+        "columns": ["given", *methods, "truth"],
+        "numbers": [number_of(found, patients, repetitions, seed) for found in numbers],
+    }}
+    if out is not None:
+        given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0] for k in most_doubtful(measured.doubts, usual)]
+        document["doubts"] = _write_doubtful(Path(out), applier, given, usual)
+        _write(Path(out), document, measured.pictures)
+    return document
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """What was measured of n images. values: (numbers, n) of every method; doubts: (n,) of every check; labels:
+    (n, *space) that a segmenter finds in every method's results and in the true images, {} without one; pictures:
+    (few, columns, *space)."""
+
+    values: dict[str, NDArray[np.float64]]
+    doubts: dict[str, NDArray[np.float64]]
+    labels: dict[str, Labels]
+    pictures: Images
+
+
+def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, rows: NDArray[np.int64], seed: int,
+             ) -> Measured:
+    """Measure every method on the images `rows`, a few at a time."""
+    task = cast(PairedTask, applier.task)
+    values: dict[str, list[list[NDArray[np.float64]]]] = {name: [] for name in methods}
+    doubtful: dict[str, list[NDArray[np.float64]]] = {}
+    labels: dict[str, list[Labels]] = {}
+    pictures: list[Images] = []
+    for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
+        given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
+        made = {name: np.clip(method(given), -1, 1) for name, method in methods.items()}
+        for name, found in doubts(task, applier.network_of, given, made[OWN], applier.target, applier.anatomy).items():
+            doubtful.setdefault(name, []).append(found)
+        for name, results in made.items():
+            values[name].append([number.measure(results, truths) for number in NUMBERS])
+        if applier.anatomy:
+            for name, results in {**made, TRUE: truths}.items():
+                labels.setdefault(name, []).append(applier.anatomy.labels(results))
+        if len(pictures) * CHUNK < SHOWN:
+            shown = task.enlarge(torch.from_numpy(given)).numpy()
+            pictures.append(_picture([shown, *made.values(), truths]))
+    return Measured(values={name: np.concatenate(parts, axis=1) for name, parts in values.items()},
+                    doubts={name: np.concatenate(parts) for name, parts in doubtful.items()},
+                    labels={name: np.concatenate(parts) for name, parts in labels.items()},
+                    pictures=np.concatenate(pictures)[:SHOWN])
+
+
+def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dict[str, float]) -> dict[str, Any]:
+    """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them."""
+    found = [overlays(applier, one, usual) for one in given]
+    _save(out / "pictures" / "doubts.npy", np.stack([picture for picture, _ in found]))
+    return {"columns": columns(usual), "flags": [flagged for _, flagged in found]}
+
+
+def _rows(prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
+    """Images of the test split, or of the validation split where there is no test split."""
+    for split in ("test", "validation"):
+        rows = prepared.indices(split)
+        if len(rows):
+            return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
+    raise DataError(f"{prepared.folder} has no patients outside of training. Prepare more, or a larger held-out share.")
+
+
+def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The images of which no channel that is made is missing; DataError when there is none."""
+    made = [k for k, name in enumerate(prepared.spec.channels) if name in task.outputs]
+    if len(prepared.spec.channels) == 1 or not made:
+        return rows
+    there = [(prepared.stored(part)[:, made].reshape(len(part), len(made), -1).max(2) > 0).all(1)
+             for part in np.array_split(rows, -(-len(rows) // CHUNK))]
+    complete: NDArray[np.int64] = rows[np.concatenate(there)]
+    if not len(complete):
+        raise DataError(f"{prepared.folder}: every image lacks one of {', '.join(task.outputs)}.")
+    return complete
+
+
+def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    chosen: NDArray[np.int64] = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
+    return chosen
+
+
+def _pairs(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64], seed: int, first: int = 0,
+           ) -> tuple[Images, Images]:
+    batch = Batch(images=torch.from_numpy(prepared.images(rows)), labels=torch.from_numpy(prepared.labels(rows)),
+                  seed=seed, items=tuple(range(first, first + len(rows))))
+    given, truths = task.pair(batch)
+    return given.contiguous().numpy(), truths.contiguous().numpy()
+
+
+def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, images: int, seed: int,
+                       ) -> dict[str, Any]:
+    """Without a truth: whether translated images look like those of the other class, of held-out patients."""
+    from radsynth.verbs.evaluate import Settings, evaluate_arrays
+
+    labels = [prepared.spec.labels.index(name) for name in (applier.target, *applier.task.targets)
+              if name in prepared.spec.labels]
+    target, source = labels[0], next(label for label in labels if label != labels[0])
+    held_out = [split for split in ("validation", "test") if len(prepared.indices(split))]
+    given = np.concatenate([prepared.indices(split, source) for split in held_out])[:images]
+    real = np.concatenate([prepared.indices(split, target) for split in held_out])
+    start = prepared.images(given)
+    made = applier.network_of(start, applier.target)
+    document = evaluate_arrays(prepared.images(real), prepared.images(prepared.indices("train", target)),
+                               np.clip(made, -1, 1), intensity=prepared.intensity, units=prepared.spec.units,
+                               virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
+                               settings=Settings(seed=seed), out=out)
+    doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
+    document["limits"] = usual = limits(doubtful)
+    if out is not None:
+        worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
+        document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)
+        write_atomically(out / "results.json", json.dumps(document, indent=1))
+    return document
+
+
+def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Found]:
+    """The numbers of pairs, in the units of the data; table: (numbers, images) of every method."""
+    found = []
+    for k, number in enumerate(NUMBERS):
+        if not np.isfinite(table[OWN][k]).all():
+            continue
+        scale, unit = _unit(number, prepared)
+        own = {name: values[k] * scale for name, values in table.items()}
+        found.append(Found(name=number.name, title=number.title, unit=unit, better=number.better, values=own,
+                           meaning=number.meaning))
+    return found
+
+
+def _segmented(labels: dict[str, Labels], truths: Labels, prepared: Prepared) -> list[Found]:
+    """How well a segmenter finds the true labels in the results, and in the true images."""
+    found = label_numbers(labels, truths, prepared.spec.mask_classes, prepared.spec.spacing)
+    return [replace(one, name=SEGMENTED + one.name, title=f"A segmenter on the result: {one.title}")
+            for one in found]
+
+
+def _unit(number: PairNumber, prepared: Prepared) -> tuple[float, str]:
+    """Errors in Hounsfield units for CT, else in percent of the intensity range."""
+    if number.unit != "units":
+        return 1.0, number.unit
+    if prepared.spec.units == "HU":
+        return prepared.intensity.high - prepared.intensity.low, "HU"
+    return 100.0, "% of the intensity range"
+
+
+def _picture(columns: list[Images]) -> NDArray[np.float32]:
+    """(n, columns, *space): the first channel of each; of volumes the middle slice."""
+    first = [images[:, 0] if images.ndim == 4 else images[:, 0, images.shape[2] // 2] for images in columns]
+    return np.stack(first, axis=1)
+
+
+def _write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
+    """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
+    _save(out / "pictures" / "pairs.npy", np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8))
+    write_atomically(out / "results.json", json.dumps(document, indent=1))
+
+
+def _save(path: Path, pictures: NDArray[np.uint8]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, pictures, allow_pickle=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,198 @@
+"""Measures a registration run on patients that training never saw, beside registrations that learn nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.errors import DataError, MissingExtra
+from radsynth.losses.alignment import local_correlation
+from radsynth.metrics._registration import folding, label_overlap, target_registration_error
+from radsynth.progress import track
+from radsynth.tasks._partners import Partners
+from radsynth.tasks._warp import warp
+from radsynth.tasks.register import NOISE, Register
+from radsynth.verbs._pairs import itk_registration as itk
+from radsynth.verbs._pairs.found import OWN, Found, number_of
+from radsynth.verbs._pairs.paired import _rows, _write
+from radsynth.verbs.generate import Sampler
+
+Array = NDArray[np.float32]
+Method = Callable[[Array, Array], Array]
+"""A moving and a fixed image (c, *space), all channels, to the displacement (d, *space) in pixels."""
+
+NOTHING = "no registration"
+PAIRS = {2: 60, 3: 10}
+"""Pairs that are measured at most: a B-spline registration takes half a second for a slice, many for a volume."""
+SHOWN = 8
+FOREGROUND = -0.8
+"""Where there are no masks, pixels brighter than a tenth of the range are landmarks."""
+
+
+def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500,
+                          repetitions: int = 30, seed: int = 0) -> dict[str, Any]:
+    """Register pairs of different patients of the test split, and images onto which a known warp was put.
+
+    Returns what results.json holds, as `evaluate_pairs` does. images: pairs at most, but no more than PAIRS.
+    """
+    sampler = Sampler(run)
+    task = cast(Register, sampler.task)
+    try:
+        chosen, split = _rows(prepared, images, seed)
+    except DataError as error:
+        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
+        return {"version": 1, "measurements": [], "refused": refused}
+    rows = _one_a_patient(prepared, chosen, min(images, PAIRS[prepared.spec.dimensions]))
+    methods = _methods(sampler, task)
+    batch = Batch(images=torch.from_numpy(prepared.images(rows)), seed=seed, items=tuple(range(len(rows))))
+    partners = Partners(prepared, prepared.indices(split), task.candidates)
+    moving_rows = partners.of(batch.images, batch.uniform("partner", 1)[:, 0])
+    moving, fixed = prepared.images(moving_rows), batch.images.numpy()
+    fields, seconds = _displacements(methods, moving, fixed, "registering patients")
+    warped, truths = task.known(batch)
+    noisy = (warped + NOISE * batch.normal("noise", *warped.shape[1:])).clamp(-1, 1).numpy()
+    known, _ = _displacements(methods, noisy, fixed, "registering known warps")
+    masks = None
+    if prepared.spec.mask_classes:
+        masks = prepared.stored(moving_rows, "masks"), prepared.stored(rows, "masks")
+    numbers = _overlap(fields, masks, prepared.spec.mask_classes)
+    numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared), _similarity(fields, moving, fixed),
+                _folding(fields), _seconds(seconds)]
+    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _refused(methods), "pairs": {
+        "task": sampler.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
+        "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
+        "columns": ["moving", "fixed", "warped by this run", "warped chequered with fixed",
+                    *(f"difference, {name}" for name in fields)],
+        "numbers": [number_of(found, patients, repetitions, seed) for found in numbers]}}
+    if out is not None:
+        _write(Path(out), document, _pictures(task, fields, moving, fixed))
+    return document
+
+
+def _one_a_patient(prepared: Prepared, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` rows: one of each patient first, then a second of each, and so on."""
+    seen: dict[str, int] = {}
+    turns = []
+    for row in np.random.default_rng(0).permutation(rows):
+        patient = prepared.rows[int(row)].patient
+        seen[patient] = seen.get(patient, 0) + 1
+        turns.append((seen[patient], int(row)))
+    return np.sort(np.asarray([row for _, row in sorted(turns, key=lambda turn: turn[0])[:count]], np.int64))
+
+
+def _methods(sampler: Sampler, task: Register) -> dict[str, Method]:
+    """This run first; the others see the first channel that the network sees of either image."""
+    @torch.no_grad()
+    def own(moving: Array, fixed: Array) -> Array:
+        pair = (torch.from_numpy(image[None]).to(sampler.device) for image in (moving, fixed))
+        return task.warps(sampler.network, *task.given(*pair)).forward[0].cpu().numpy()
+
+    def by(method: itk.Method) -> Method:
+        def found(moving: Array, fixed: Array) -> Array:
+            one, other = task.given(torch.from_numpy(moving[None]), torch.from_numpy(fixed[None]))
+            return method(one[0, 0].numpy(), other[0, 0].numpy())
+        return found
+
+    def nothing(moving: Array, fixed: Array) -> Array:
+        return np.zeros((fixed.ndim - 1, *fixed.shape[1:]), np.float32)
+
+    return {OWN: own, NOTHING: nothing} | {name: by(method) for name, method in itk.methods().items()}
+
+
+def _displacements(methods: dict[str, Method], moving: Array, fixed: Array, title: str,
+                   ) -> tuple[dict[str, Array], dict[str, NDArray[np.float64]]]:
+    """Displacements (n, d, *space) of every method, and the seconds (n,) that each pair took, one pair at a time."""
+    fields, seconds = {}, {}
+    for name, method in methods.items():
+        method(moving[0], fixed[0])  # the first call of anything is slow
+        found, took = [], []
+        for one, other in track(list(zip(moving, fixed, strict=True)), None, f"{title}: {name}", "pairs"):
+            start = time.perf_counter()
+            found.append(method(one, other))
+            took.append(time.perf_counter() - start)
+        fields[name], seconds[name] = np.stack(found), np.asarray(took)
+    return fields, seconds
+
+
+Masks = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def warped_labels(masks: NDArray[np.uint8], displacements: Array) -> NDArray[np.uint8]:
+    """(n, *space) label values at the displaced places, the nearest pixel's."""
+    values = torch.from_numpy(masks[:, None].astype(np.float32))
+    return warp(values, torch.from_numpy(displacements), mode="nearest")[:, 0].numpy().astype(np.uint8)
+
+
+def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int) -> list[Found]:
+    if masks is None:
+        return []
+    moving, fixed = masks
+    values = {name: label_overlap(warped_labels(moving, field), fixed, moving, classes)
+              for name, field in fields.items()}
+    return [Found(name="dice", title="Overlap of labels (Dice)", unit="", better="higher", values=values, meaning=(
+        "How well labels carried over from another patient cover the same labels; 1 is the same place."))]
+
+
+def _target_error(known: dict[str, Array], truths: Array, fixed: Array, masks: Masks | None, prepared: Prepared,
+                  ) -> Found:
+    inside = masks[1] > 0 if masks is not None else fixed[:, 0] > FOREGROUND
+    spacing = prepared.spec.spacing
+    values = {name: target_registration_error(field, truths, inside, spacing) for name, field in known.items()}
+    return Found(name="target_error", title="Target registration error", unit="mm" if spacing else "pixels",
+                 better="lower", values=values, meaning="How far from its true place a point ends up on average, "
+                 "for images under a known warp with noise of their own.")
+
+
+def _similarity(fields: dict[str, Array], moving: Array, fixed: Array) -> Found:
+    goal = torch.from_numpy(fixed)
+    values = {name: local_correlation(warp(torch.from_numpy(moving), torch.from_numpy(field)), goal).double().numpy()
+              for name, field in fields.items()}
+    return Found(name="similarity", title="Similarity of images", unit="", better="higher", values=values,
+                 meaning="Squared local correlation of the warped and the fixed image; 1 is the same picture. More is "
+                 "not always truer.")
+
+
+def _folding(fields: dict[str, Array]) -> Found:
+    values = {name: 100 * folding(field) for name, field in fields.items() if name != NOTHING}
+    return Found(name="folding", title="Folding", unit="% of the pixels", better="lower", values=values, compared=False,
+                 meaning="Where the warp turns space inside out, which no anatomy does.")
+
+
+def _seconds(seconds: dict[str, NDArray[np.float64]]) -> Found:
+    values = {name: 1000 * took for name, took in seconds.items() if name != NOTHING}
+    return Found(name="time", title="Time for a pair", unit="ms", better="lower", values=values,
+                 meaning="How long one registration takes on this machine, without reading and writing files.")
+
+
+def _refused(methods: dict[str, Method]) -> list[dict[str, str]]:
+    """Why there are no other methods, if there are none."""
+    if len(methods) > 2:
+        return []
+    return [{"name": "baselines", "title": "B-spline and demons registration", "reason": str(
+        MissingExtra("A comparison with registrations that learn nothing", "itk"))}]
+
+
+def _pictures(task: Register, fields: dict[str, Array], moving: Array, fixed: Array) -> Array:
+    """(n, columns, *space): moving, fixed, warped, a chequerboard of both, and differences of all methods."""
+    start, goal = torch.from_numpy(moving[:SHOWN]), torch.from_numpy(fixed[:SHOWN])
+    warped = {name: warp(start, torch.from_numpy(field[:SHOWN])) for name, field in fields.items()}
+    seen, kept = task.given(start, goal)
+    ours = task.given(warped[OWN], goal)[0][:, :1]
+    columns = [seen[:, :1], kept[:, :1], ours, torch.where(chequers(goal.shape[2:]), ours, kept[:, :1])]
+    columns += [(task.given(goal, image)[1] - kept)[:, :1].abs() - 1 for image in warped.values()]
+    shown = torch.cat(columns, dim=1)
+    return (shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]).numpy()
+
+
+def chequers(space: tuple[int, ...], fields: int = 8) -> torch.Tensor:
+    """(*space) a chequerboard of `fields` fields along each axis."""
+    axes = [torch.arange(side) * fields // side for side in space]
+    return sum(torch.meshgrid(*axes, indexing="ij"), torch.zeros(space, dtype=torch.long)) % 2 == 0

@@ -1,0 +1,69 @@
+"""Measures a segmentation run on patients that training never saw, beside segmentations that learn no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError
+from radsynth.progress import track
+from radsynth.verbs._applying.doubts import limits
+from radsynth.verbs._applying.segmenter import DOUBT, Segmenter, unsteadiness
+from radsynth.verbs._pairs.found import OWN, number_of
+from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
+from radsynth.verbs._pairs.label_numbers import label_numbers
+from radsynth.verbs._pairs.paired import CHUNK, FITTED, SHOWN, _rows, _spread, _write
+
+Images = NDArray[np.float32]
+
+
+def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500,
+                          repetitions: int = 30, seed: int = 0) -> dict[str, Any]:
+    """Measure label maps against the masks of at most `images` images of the test split.
+
+    Returns what results.json holds, as `evaluate_pairs` does: for each label Dice and the 95th percentile of the
+    Hausdorff distance, over the images that truly have the label, and how often it is found where it is not.
+    """
+    segmenter = Segmenter(run)
+    try:
+        rows, split = _rows(prepared, images, seed)
+    except DataError as error:
+        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
+        return {"version": 1, "measurements": [], "refused": refused}
+    fitted = _spread(prepared.indices("train"), FITTED)
+    methods: dict[str, Method] = {OWN: lambda given: segmenter.network_of(given, "")[:, 0].astype(np.uint8)}
+    seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
+    methods |= label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
+    made: dict[str, list[Labels]] = {name: [] for name in methods}
+    unsteady: list[NDArray[np.float64]] = []
+    for first in track(range(0, len(rows), CHUNK), None, "measuring segmentations"):
+        given = prepared.images(rows[first:first + CHUNK])[:, seen]
+        for name, method in methods.items():
+            made[name].append(method(given))
+        unsteady.append(unsteadiness(lambda near: segmenter.network_of(near, ""), given, made[OWN][-1][:, None]))
+    results = {name: np.concatenate(parts) for name, parts in made.items()}
+    truths = prepared.stored(rows, "masks")
+    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    numbers = label_numbers(results, truths, prepared.spec.mask_classes, prepared.spec.spacing)
+    document: dict[str, Any] = {
+        "version": 1, "measurements": [], "refused": [], "limits": limits({DOUBT: np.concatenate(unsteady)}),
+        "pairs": {
+            "task": segmenter.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
+            "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
+            "columns": ["given", *methods, "truth"],
+            "numbers": [number_of(found, patients, repetitions, seed) for found in numbers]}}
+    if out is not None:
+        _write(Path(out), document, _pictures(prepared, rows[:SHOWN], results, truths))
+    return document
+
+
+def _pictures(prepared: Prepared, rows: NDArray[np.int64], results: dict[str, Labels], truths: Labels) -> Images:
+    """(n, columns, *space) in [-1, 1]: images, label maps as shades; of volumes the middle slice."""
+    top = max(1, prepared.spec.mask_classes - 1)
+    maps = [labels[:len(rows)].astype(np.float32) * (2 / top) - 1 for labels in (*results.values(), truths)]
+    shown = np.stack([prepared.images(rows)[:, 0], *maps], axis=1)
+    return shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]

@@ -1,0 +1,278 @@
+"""The life of a prepared folder: begun, filled with shards, finished with a manifest, opened again.
+
+While it is being filled it holds begun.json (the source's hash, and the salt of the patients' hashes). Both are deleted
+in the end: without the salt nobody can try out which patients a hash stands for.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from radsynth.arrays import ROW_FIELDS, SPLITS, IntensityMap, Manifest, Prepared, Row
+from radsynth.datasets import Record, Rejected
+from radsynth.errors import DataError, FolderError
+from radsynth.files import LOCK, write_atomically
+from radsynth.image import ImageSpec
+from radsynth.io._geometry import common_directions
+from radsynth.verbs._preparing.shards import Entry, Plan, Shard
+from radsynth.verbs._preparing.split import find_copies
+from radsynth.verbs._rejected import by_file, write_rejected
+
+QUANTILES = 33
+"""Numbers that the distribution of a condition is kept as."""
+
+
+def open_finished(out: Path, source: str) -> Prepared | None:
+    """The folder if it is complete and of the same source; FolderError if it is complete and of another."""
+    if not (out / "manifest.json").exists():
+        return None
+    prepared = Prepared(out)
+    if prepared.manifest.source_hash != source:
+        raise FolderError(
+            f"{out} holds data that was prepared from other files or with other settings. Choose another folder, or "
+            "delete this one to prepare it anew."
+        )
+    for number in {row.shard for row in prepared.rows}:
+        if not (out / "shards" / f"{number:05d}.images.npy").is_file():
+            raise FolderError(f"{out} lacks shards/{number:05d}.images.npy. Delete the folder and prepare it again.")
+    _tidy(out)
+    return prepared
+
+
+def check_free(out: Path) -> None:
+    """FolderError unless the folder is missing, empty, or was begun by an earlier call."""
+    try:
+        foreign = out.exists() and not (out / "begun.json").exists() and {path.name for path in out.iterdir()} - {LOCK}
+    except OSError as error:
+        raise _unusable(out, error) from None
+    if foreign:
+        raise FolderError(f"{out} is not empty and holds no prepared data. Choose another folder for the arrays.")
+
+
+def begin(out: Path, source: str) -> str:
+    """Make the folder ready to be filled and return its salt. What an earlier call of the same source left is kept."""
+    if (out / "manifest.json").exists():
+        raise FolderError(f"{out} was finished by another process in the meantime. Repeat the command to look at it.")
+    note = out / "begun.json"
+    try:
+        if note.exists():
+            begun = json.loads(note.read_text(encoding="utf-8"))
+            if begun["source"] == source:
+                _remove(out, "**/.*.part")
+                return str(begun["salt"])
+            _remove(out, "shards/[0-9]*.json", "shards/[0-9]*.npy", "**/.*.part")  # unfinished, and of another source
+        (out / "shards").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(out, error) from None
+    salt = secrets.token_hex(16)
+    write_atomically(note, json.dumps({"source": source, "salt": salt}))
+    return salt
+
+
+def _unusable(out: Path, error: OSError) -> FolderError:
+    return FolderError(f"{out} cannot be used as a folder for prepared data: {error.strerror}.")
+
+
+def _remove(out: Path, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in list(out.glob(pattern)):
+            path.unlink(missing_ok=True)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what only an unfinished folder needs: also the lock, since `begin` refuses a folder with a manifest."""
+    _remove(out, "begun.json", "shards/[0-9]*.json", "**/.*.part", LOCK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What can be used.
+
+    usable: positions of records; rejected: every file that cannot be used; left_out: slices of background
+    masks: are they kept?
+    """
+
+    usable: tuple[int, ...]
+    rejected: tuple[Rejected, ...]
+    duplicates: int
+    left_out: int
+    masks: bool
+
+
+def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[Rejected], *, masks: bool) -> Outcome:
+    """Which images are used: those without a fault, without copies, and with a mask where most have one."""
+    rejected = list[Rejected]()
+    copies = find_copies(
+        [None if entry.reason else entry.pixels for entry in entries],
+        [record.patient for record in records],
+        [record.source for record in records],
+    )
+    good = [i for i, entry in enumerate(entries) if not entry.reason and i not in copies]
+    masked = [i for i in good if entries[i].mask_values is not None]
+    keep = masks and bool(masked) and 2 * len(masked) >= len(good)
+    usable = masked if keep else good
+    for i, (record, entry) in enumerate(zip(records, entries, strict=True)):
+        reason = "" if entry.skipped else entry.reason or copies.get(i, "")
+        if not reason and keep and entry.mask_values is None:
+            reason = "it has no mask, as most images have; prepare.masks=off uses all images without masks"
+        if reason:
+            rejected.append(Rejected(path=record.source, reason=reason, skipped=i in copies))
+    rejected = [*found, *by_file(rejected, (record.source for record in records))]
+    left_out = sum(entry.skipped for entry in entries)
+    if not usable:
+        wrong = "".join(f"\n  {line.path}: {line.reason}" for line in rejected[:5])
+        raise DataError(
+            f"There is no image that can be used: {len(rejected)} were rejected or skipped, {left_out} are background."
+            f"{wrong}"
+        )
+    return Outcome(
+        usable=tuple(usable), rejected=tuple(rejected), duplicates=len(copies), left_out=left_out, masks=keep
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """Everything that a prepared folder's tables are written from. split: of each patient; format: the input's."""
+
+    plan: Plan
+    shards: Sequence[Shard]
+    records: Sequence[Record]
+    outcome: Outcome
+    split: dict[str, str]
+    salt: str
+    source: str
+    format: str
+    virtual: bool
+    shard_size: int
+
+
+def finish(out: Path, made: Made) -> None:
+    """Write records.csv, rejected.csv and, last, manifest.json, then remove what only an unfinished folder needs."""
+    labels = sorted_labels({made.records[i].label for i in made.outcome.usable} - {None})
+    rows = _rows(made, labels)
+    if not made.outcome.masks:
+        _remove(out, "shards/[0-9]*.masks.npy")
+    digest = hashlib.sha256()
+    for shard in made.shards:
+        for name, content in sorted(shard.digests.items()):
+            if made.outcome.masks or not name.endswith("masks.npy"):
+                digest.update(f"{name} {content}\n".encode())
+    patients = {(row.split, row.patient) for row in rows}
+    manifest = Manifest(
+        spec=_spec(made, labels),
+        intensity=_intensity(made),
+        counts={split: sum(row.split == split for row in rows) for split in SPLITS},
+        patients={split: sum(name == split for name, _ in patients) for split in SPLITS},
+        shard_size=made.shard_size,
+        source_hash=made.source,
+        data_hash=digest.hexdigest(),
+        rejected=sum(not line.skipped for line in made.outcome.rejected),
+        duplicates=made.outcome.duplicates,
+        left_out=made.outcome.left_out,
+        conditions=_quantiles(made),
+    )
+    _write_table(out / "records.csv", ROW_FIELDS, [[getattr(row, name) for name in ROW_FIELDS] for row in rows])
+    write_rejected(out / "rejected.csv", made.outcome.rejected)
+    write_atomically(out / "manifest.json", json.dumps(manifest.to_json(), indent=1))
+    _tidy(out)
+
+
+def sorted_labels(labels: set[Any]) -> tuple[str, ...]:
+    """Class names in order: as numbers when all are numbers."""
+    return tuple(sorted(labels, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
+
+
+def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
+    places = [(number, entry) for number, shard in enumerate(made.shards) for entry in shard.entries]
+    rows = []
+    for i in made.outcome.usable:
+        record, (number, entry) = made.records[i], places[i]
+        patient = hashlib.sha256(f"{made.salt}:{record.patient}".encode()).hexdigest()[:16]
+        label = -1 if record.label is None else labels.index(record.label)
+        rows.append(
+            Row(
+                split=made.split[record.patient],
+                label=label,
+                patient=patient,
+                shard=number,
+                row=entry.row,
+                low=entry.low,
+                high=entry.high,
+                conditions=";".join(f"{number:.7g}" for number in record.conditions.values()),
+            )
+        )
+    return rows
+
+
+def _quantiles(made: Made) -> dict[str, list[float]]:
+    """Of each number the quantiles over the training images, from which `generate` draws."""
+    training = [made.records[i] for i in made.outcome.usable if made.split[made.records[i].patient] == "train"]
+    steps = np.linspace(0, 1, QUANTILES)
+    return {name: np.quantile([record.conditions[name] for record in training], steps).tolist()
+            for name in _names(made) if training}
+
+
+def _names(made: Made) -> tuple[str, ...]:
+    return tuple(made.records[made.outcome.usable[0]].conditions)
+
+
+def _used(made: Made) -> list[Entry]:
+    entries = [entry for shard in made.shards for entry in shard.entries]
+    return [entries[i] for i in made.outcome.usable]
+
+
+def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
+    used = _used(made)
+    spacings = [entry.spacing for entry in used if entry.spacing is not None]
+    known = len(spacings) == len(used)
+    values = sorted({0}.union(*(entry.mask_values or () for entry in used))) if made.outcome.masks else []
+    windows = [entry.window for entry in used if entry.window is not None]
+    intensity = _intensity(made)
+    return ImageSpec(
+        channels=used[0].channels,
+        size=made.plan.size,
+        labels=labels,
+        conditions=_names(made),
+        mask_classes=1 + values[-1] if values else 0,
+        mask_values=tuple(values),
+        spacing=tuple(median(axis) for axis in zip(*spacings, strict=True)) if known else None,
+        modality=made.plan.modality,
+        units=made.plan.units,
+        bits=max(entry.bits for entry in used),
+        format=made.format,
+        virtual=made.virtual,
+        directions=common_directions(entry.directions for entry in used) if known else None,
+        window=tuple(median(end) for end in zip(*windows, strict=True)) if len(windows) * 2 > len(used) else None,
+        values=(intensity.low, intensity.high),
+    )
+
+
+def _intensity(made: Made) -> IntensityMap:
+    """The data's map. Stored bits: no more than the data takes, so that 12 bits in 16 still fill [-1, 1]."""
+    used, intensity = _used(made), made.plan.intensity
+    if intensity.method == "percentiles":
+        low, high = median(entry.low for entry in used), median(entry.high for entry in used)
+        return replace(intensity, low=low, high=high)
+    if intensity.method == "bits" and intensity.levels > 255:
+        levels = 2 ** max(9, max(entry.top for entry in used).bit_length()) - 1
+        return replace(intensity, high=float(levels), levels=levels)
+    return intensity
+
+
+def _write_table(path: Path, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(head)
+    table.writerows(lines)
+    write_atomically(path, text.getvalue())

@@ -1,0 +1,296 @@
+"""Writes the shards of a prepared folder: one call makes one shard from its records alone, in any process.
+
+A shard is whole when its NNNNN.json is there: it is written last, and holds what is known of each image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap
+from radsynth.datasets import EmptySlice, Record
+from radsynth.errors import RejectedFile
+from radsynth.files import write_atomically
+from radsynth.image import GREY, Image
+from radsynth.io._geometry import directions_of
+from radsynth.verbs._preparing.fit import Fit, as_it_is, plan_fit, resample, resample_mask
+from radsynth.verbs._preparing.patches import FLAT, patch_of
+
+KEEP_VALUES = 2**26
+"""Pixel values of one volume's slices that are kept in memory between measuring and writing (256 MB as float32)."""
+
+SAMPLE = 2**22
+"""Pixel values from which percentiles are taken; more are thinned out evenly."""
+
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+"""Grey from linear red, green, blue (ITU-R BT.709)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is done to every image of a data set; decided once, before any pixel is read.
+
+    channels, modality, units: what every image must have; percentiles, crop, enlarge, grey: as in the settings
+    """
+
+    size: tuple[int, ...]
+    intensity: IntensityMap
+    channels: int
+    modality: str
+    units: str
+    percentiles: tuple[float, float]
+    crop: bool
+    enlarge: bool
+    grey: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What became of one record. `reason` is empty for an image that is in the shard, at `row`.
+
+    pixels: SHA-256 of the source's pixels; top: largest stored value; spacing: mm of the target's pixels
+    mask_values: label values in the mask, None without a mask; directions, window: as in `ImageSpec`
+    skipped: left out on purpose, nothing is wrong with it
+    """
+
+    reason: str = ""
+    skipped: bool = False
+    row: int = -1
+    low: float = 0.0
+    high: float = 0.0
+    top: int = 0
+    mask_values: tuple[int, ...] | None = None
+    bits: int = 8
+    channels: tuple[str, ...] = ()
+    spacing: tuple[float, ...] | None = None
+    directions: tuple[float, ...] | None = None
+    window: tuple[float, ...] | None = None
+    pixels: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A finished shard: an entry for each of its records, and the SHA-256 of its arrays."""
+
+    entries: tuple[Entry, ...]
+    digests: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Shard | None:
+        """A shard finished before; None when it is not there or damaged, so that it is made again."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            lists: list[Any] = [
+                {k: tuple(v) if isinstance(v, list) else v for k, v in e.items()} for e in document["entries"]
+            ]
+            whole = all(
+                hashlib.sha256((path.parent / name).read_bytes()).hexdigest() == digest
+                for name, digest in document["digests"].items()
+            )
+            return cls(entries=tuple(Entry(**e) for e in lists), digests=document["digests"]) if whole else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def make_shard(folder: Path, number: int, records: Sequence[Record], plan: Plan) -> Shard:
+    """Load, fit, encode and write the records of one shard. FolderError when it cannot be written.
+
+    Neighbouring records of the same files (of the same patient where there are none) are one volume: where intensities
+    are mapped by percentiles they share their range.
+    """
+    entries: list[Entry] = []
+    images: list[NDArray[Any]] = []
+    masks: list[NDArray[np.uint8]] = []
+    for _, group in groupby(records, key=volume_of):
+        for entry, image, mask in _volume(list(group), plan):
+            if not entry.reason:
+                entry = replace(entry, row=len(images))
+                images.append(image)
+                masks.append(mask)
+            entries.append(entry)
+    digests = {}
+    if images:
+        digests[f"{number:05d}.images.npy"] = _save(folder / f"{number:05d}.images.npy", np.stack(images))
+    if any(entry.mask_values is not None for entry in entries):
+        digests[f"{number:05d}.masks.npy"] = _save(folder / f"{number:05d}.masks.npy", np.stack(masks))
+    shard = Shard(entries=tuple(entries), digests=digests)
+    write_atomically(folder / f"{number:05d}.json", json.dumps(asdict(shard)))
+    return shard
+
+
+def probe(record: Record, plan: Plan) -> str:
+    """What loading a record gives in this process: radsynth's version, and the pixels' hash or why there are none."""
+    loaded = load(record, plan)
+    outcome = loaded.reason if isinstance(loaded, Entry) else f"pixels {_digest(loaded.pixels)[:16]}"
+    return f"radsynth {metadata.version('radsynth')}, {outcome}"
+
+
+def volume_of(record: Record) -> tuple[str, tuple[str, ...]]:
+    """What records of the same volume have in common."""
+    return record.patient, record.files
+
+
+def _save(path: Path, values: NDArray[Any]) -> str:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    content = buffer.getvalue()
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+Item = tuple[Entry, NDArray[Any], NDArray[np.uint8]]
+
+
+Loaded = tuple[Image | Entry, float]
+"""An image, or why it cannot be used; and how far its values span."""
+
+
+def _volume(records: list[Record], plan: Plan) -> Iterator[Item]:
+    """The entries, arrays and masks of one volume's records."""
+    if plan.intensity.method != "percentiles":
+        for record, loaded in zip(records, _loaded(records, plan), strict=True):
+            yield _encode(loaded, record, plan, None)
+        return
+    kept: list[Loaded] = []
+    samples: list[NDArray[Any]] = []
+    thin, values, last = len({id(record.load) for record in records}), 0, None
+    for loaded in _loaded(records, plan):
+        image = loaded[0]
+        if isinstance(image, Image) and image is not last:
+            flat = image.pixels.reshape(len(image.pixels), -1)
+            samples.append(flat[:, :: max(1, flat.size * thin // SAMPLE)].copy())
+            values += flat.size
+        if values <= KEEP_VALUES:
+            kept.append(loaded)
+        last = image
+    ranges = _ranges(samples, plan.percentiles) if samples else None
+    for record, loaded in zip(records, kept if values <= KEEP_VALUES else _loaded(records, plan), strict=True):
+        yield _encode(loaded, record, plan, ranges)
+
+
+def _loaded(records: list[Record], plan: Plan) -> Iterator[Loaded]:
+    """What each record loads; patches of one image follow each other and share it."""
+    last: Record | None = None
+    loaded: Loaded = (Entry(), 0.0)
+    for record in records:
+        if last is None or record.load is not last.load:
+            image = load(record, plan)
+            loaded = image, 0.0 if isinstance(image, Entry) else float(image.pixels.max()) - float(image.pixels.min())
+        last = record
+        yield loaded
+
+
+def _rejected(entry: Entry) -> Item:
+    return entry, np.empty(0), np.empty(0, np.uint8)
+
+
+def _ranges(samples: list[NDArray[Any]], percentiles: tuple[float, float]) -> NDArray[np.float64]:
+    """(channels, 2) low and high of a volume. A channel that is nearly all of one value gets its full range."""
+    values = np.concatenate(samples, axis=1)
+    ranges = np.percentile(values, percentiles, axis=1).T
+    flat = ranges[:, 1] <= ranges[:, 0]
+    ranges[flat] = np.stack([values.min(axis=1), values.max(axis=1)], axis=1)[flat]
+    ranges[ranges[:, 1] <= ranges[:, 0], 1] += 1
+    return np.asarray(ranges, dtype=np.float64)
+
+
+def load(record: Record, plan: Plan) -> Image | Entry:
+    """The image with the plan's channels, or why it cannot be used."""
+    try:
+        image = record.load()
+        if plan.grey and len(image.pixels) == 3:
+            luminance = np.einsum("i,i...->...", LUMINANCE, image.pixels.astype(np.float32))
+            image = image.replace(pixels=np.rint(luminance)[None], channels=GREY)
+        return _checked(image, plan)
+    except EmptySlice as error:
+        return Entry(reason=str(error), skipped=True)
+    except RejectedFile as error:
+        return Entry(reason=str(error))
+    except Exception as error:  # decoders of many packages raise anything; one bad file must not end the whole
+        return Entry(reason=f"it cannot be decoded: {type(error).__name__}: {error}")
+
+
+def _checked(image: Image, plan: Plan) -> Image:
+    if len(image.pixels) != plan.channels or len(image.space) != len(plan.size):
+        raise RejectedFile(
+            f"it has {len(image.pixels)} channels and {len(image.space)} dimensions; the data has "
+            f"{plan.channels} and {len(plan.size)}"
+        )
+    if image.pixels.dtype.kind == "f":
+        finite = np.isfinite(image.pixels)
+        if not finite.any():
+            raise RejectedFile("it has no finite value")
+        if not finite.all():  # outside of the field of view of some scanners; background is what it shows
+            image = image.replace(pixels=np.where(finite, image.pixels, image.pixels[finite].min()))
+    low, high = image.pixels.min(), image.pixels.max()
+    if low == high:
+        raise RejectedFile(f"all its pixels have the value {low}")
+    if plan.intensity.method == "bits" and low < 0:
+        raise RejectedFile(f"it has stored values down to {low}; choose prepare.intensity=percentiles for such data")
+    if plan.intensity.method == "window" and (high <= plan.intensity.low or low >= plan.intensity.high):
+        raise RejectedFile(
+            f"its values, {low:g} to {high:g}, lie outside of the window {plan.intensity.low:g} to "
+            f"{plan.intensity.high:g} {plan.units}"
+        )
+    return image
+
+
+def _encode(loaded: Loaded, record: Record, plan: Plan, ranges: NDArray[np.float64] | None) -> Item:
+    image, span = loaded
+    if isinstance(image, Entry):
+        return _rejected(image)
+    if record.corner is None:
+        fit = plan_fit(image.space, plan.size, image.spacing, crop=plan.crop, enlarge=plan.enlarge)
+    else:
+        image = patch_of(image, record.corner, plan.size)
+        if not image.pixels.size:
+            return _rejected(Entry(reason="it is smaller than its header says"))
+        if float(image.pixels.max()) - float(image.pixels.min()) < FLAT * span:
+            return _rejected(Entry(reason="a patch that shows nothing", skipped=True))
+        fit = as_it_is(image.space, plan.size, image.spacing)
+    values = resample(image.pixels, fit)
+    intensity = plan.intensity
+    if ranges is None:
+        stored = intensity.encode(values)
+        low, high = intensity.low, intensity.high
+    else:
+        stored = np.stack([intensity.encode(v, *r) for v, r in zip(values, ranges.tolist(), strict=True)])
+        low, high = ranges[0].tolist()
+    framed = np.zeros_like(stored)
+    inside = (slice(None), *fit.inside)
+    framed[inside] = stored[inside]
+    mask = np.zeros(plan.size, np.uint8) if image.mask is None else resample_mask(image.mask, fit)
+    entry = Entry(
+        low=low,
+        high=high,
+        top=int(framed.max()),
+        mask_values=None if image.mask is None else tuple(np.unique(mask).tolist()),
+        bits=image.bits,
+        channels=image.channels,
+        spacing=_spacing(image, fit),
+        directions=None if image.affine is None else directions_of(image.affine),
+        window=image.window,
+        pixels=_digest(image.pixels),
+    )
+    return entry, framed, mask
+
+
+def _spacing(image: Image, fit: Fit) -> tuple[float, ...] | None:
+    return None if image.spacing is None else tuple(round(step, 6) for step in fit.spacing)
+
+
+def _digest(pixels: NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()

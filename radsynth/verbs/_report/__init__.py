@@ -1,0 +1,1 @@
+"""What the report, the cards and the verdicts are made of: one part of the page a file."""

@@ -1,0 +1,109 @@
+"""The fields of CLAIM 2024 (Tejani et al., Radiology: Artificial Intelligence 2024;6(4):e240300) from a run folder.
+
+An item that the run folder does not know is "not stated"; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.verdicts import limits, use
+from radsynth.verbs._report.words import count, extent
+
+NOT_STATED = "not stated"
+NOT_SOFTWARE = ("system", "threads", "cores", "processor", "gpus")
+"""What versions.json says of the machine."""
+ITEMS = (
+    "Title: identification as a study of AI, with the category of technology", "Abstract",
+    "Background, intended use and role", "Aims and hypotheses", "Prospective or retrospective", "Study goal",
+    "Data sources", "Inclusion and exclusion criteria", "Data preprocessing", "Selection of data subsets",
+    "De-identification", "Handling of missing data", "Image acquisition protocol", "Reference standard: method",
+    "Reference standard: reason for choosing it", "Reference standard: source of annotations",
+    "Annotation of the test set", "Variability between and within raters", "Assignment of data to partitions",
+    "Level at which partitions are disjoint", "Intended sample size", "Description of the model",
+    "Software libraries, frameworks, packages", "Initialisation of model parameters", "Training approach",
+    "Selection of the final model", "Ensembling", "Metrics of performance", "Measures of significance and uncertainty",
+    "Robustness or sensitivity analysis", "Explainability or interpretability", "Evaluation on internal data",
+    "Testing on external data", "Clinical trial registration", "Numbers included and excluded",
+    "Demographic and clinical characteristics of each partition", "Performance with its uncertainty",
+    "Diagnostic performance and its precision", "Failure analysis", "Limitations",
+    "Implications for practice, intended use", "Full protocol or further technical details",
+    "Availability of software, model and data", "Funding",
+)
+"""The 44 items in their order, in our words."""
+
+
+def claim(files: RunFiles) -> list[tuple[int, str, str]]:
+    """Number, title and answer of every item."""
+    known: dict[int, str] = {}
+    for part in (_study, _data, _model, _evaluation):
+        known |= part(files)
+    return [(number, title, known.get(number) or NOT_STATED) for number, title in enumerate(ITEMS, 1)]
+
+
+def _study(files: RunFiles) -> dict[int, str]:
+    weights = files.get("generator.json")
+    found = {40: " ".join(limits(files)), 41: use(files)}
+    if weights:
+        found[1] = f"Deep learning: network {weights['model']}, task {weights['task']}."
+        found[43] = f"Software: radsynth (Apache-2.0). Weights: SHA-256 {weights['sha256']}. Data: {NOT_STATED}."
+    if (files.run / "settings.yaml").is_file():
+        found[42] = "settings.yaml and log.jsonl in the run folder."
+    return found
+
+
+def _data(files: RunFiles) -> dict[int, str]:
+    spec, source, found = files.get("spec.json"), files.get("inspection.json"), dict[int, str]()
+    if source:
+        found[35] = (f"{count(source['n_images'], 'usable image')} of {count(source['n_patients'], 'patient')}; "
+                     f"{count(len(source.get('rejected', [])), 'file')} rejected at inspection.")
+    if not {"spec", "counts", "patients", "intensity"} <= spec.keys():
+        return found
+    images, patients = spec["counts"], spec["patients"]
+    parts = [f"{name} {count(images[name], 'image')} of {count(patients.get(name, 0), 'patient')}" for name in images]
+    by_image = all(images[name] == patients.get(name) for name in images)
+    return found | {
+        7: "A virtual cohort, made from a public template." if files.virtual else "",
+        9: f"Brought to {extent(spec['spec']['size'])} without stretching; intensities mapped "
+           f"({spec['intensity']['method']}, {spec['intensity']['low']:g} to {spec['intensity']['high']:g}).",
+        11: "Names, dates and identifiers of the sources are not carried beyond preparation.",
+        19: f"{'; '.join(parts)}.",
+        20: "Image: each counted as a patient of its own, because the data tells no patients apart."
+            if by_image else "Patient.",
+    }
+
+
+def _model(files: RunFiles) -> dict[int, str]:
+    weights, versions, settings = files.get("generator.json"), files.get("versions.json"), files.settings()
+    train, found = settings.get("train", {}), dict[int, str]()
+    if settings:
+        chosen = {name: settings.get(name, {}).get("kind") for name in ("task", "model")}
+        found[22] = f"Network {chosen['model']}, task {chosen['task']}; every setting is in settings.yaml."
+        found[24] = f"Random, from seed {settings.get('seed', NOT_STATED)}."
+    if versions:
+        found[23] = ", ".join(f"{name} {value}" for name, value in versions.items() if name not in NOT_SOFTWARE)
+    if weights:
+        found[25] = (f"{weights['images']:,} images seen in {weights['steps']:,} steps of {train.get('batch', '?')} "
+                     f"images, rate {train.get('rate', '?')}; one model.")
+        best = any(line.get("event") == "best weights kept" for line in files.log())
+        found[26] = ("The averaged weights that were closest to held-out images." if best else
+                     "The averaged weights at the end of training.")
+        found[27] = "None."
+    return found
+
+
+def _evaluation(files: RunFiles) -> dict[int, str]:
+    results, utility = files.get("results.json"), files.get("utility.json")
+    measured, context, found = results.get("measurements", []), results.get("context", {}), dict[int, str]()
+    if measured:
+        found[28] = ", ".join(one["title"] for one in measured) + "."
+        found[29] = f"{context['interval']}; {context['repetitions']} of them."
+        found[32] = (f"{count(context['images'], 'image')} of {count(context['held_out_patients'], 'patient')} of the "
+                     "same source, not in training.")
+        found[33] = "None in this run."
+        found[37] = "See the measurements in README.md."
+    done = [place for place in ("control", "explain") if files.get(f"{place}/{place}.json")]
+    if done:
+        found[31] = f"Done: {', '.join(done)}; see the report."
+    if utility:
+        found[38] = " ".join(utility["words"])
+    return found

@@ -1,0 +1,72 @@
+"""What was done, for the report: source, rejected files, settings and their reasons, versions and hashes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+from radsynth.verbs._report.effort import effort as measured
+from radsynth.verbs._report.run_files import Missing, RunFiles
+from radsynth.verbs._report.words import duration, extent, figure
+
+
+def data(files: RunFiles) -> list[tuple[str, str]]:
+    """What was learned from: facts of the source, without its path."""
+    found = files.need("inspection.json", "The source was not inspected in this run.")
+    facts = [("Images", f"{found['n_images']:,}"), ("Patients", f"{found['n_patients']:,}"),
+             ("Modality", found["modality"]),
+             ("Median size", f"{extent(found['median_size'])}")]
+    if found.get("spacing"):
+        facts.append(("Spacing, mm", " \u00d7 ".join(f"{step:.3g}" for step in found["spacing"])))
+    if found.get("labels"):
+        facts.append(("Classes", ", ".join(f"{name} {count:,}" for name, count in found["labels"].items())))
+    return facts + [("Odd", f"{text} ({count:,})") for text, count in found.get("notes", {}).items()]
+
+
+def plan(files: RunFiles) -> list[dict[str, Any]]:
+    """The settings that were chosen, with their reasons."""
+    lines = files.need("plan.json", "No plan was made: all settings were given or are the defaults.")
+    return [{"setting": line["setting"], "value": json.dumps(line["value"]), "reason": line["reason"]}
+            for line in lines]
+
+
+def settings(files: RunFiles) -> str:
+    """All settings, as YAML."""
+    try:
+        return (files.run / "settings.yaml").read_text(encoding="utf-8")
+    except OSError:
+        raise Missing("The run folder holds no settings.") from None
+
+
+def versions(files: RunFiles) -> list[tuple[str, str]]:
+    """Software, and the hashes of what went in and came out."""
+    facts = [(str(name), str(value)) for name, value in files.get("versions.json").items()]
+    spec, weights = files.get("spec.json"), files.get("generator.json")
+    results = files.get("results.json")
+    facts += [(name, str(value)) for name, value in (
+        ("Prepared data, hash", spec.get("data_hash")), ("Generator weights, SHA-256", weights.get("sha256")),
+        ("Feature network", results.get("context", {}).get("features"))) if value]
+    if not facts:
+        raise Missing("The run folder holds no versions.")
+    return facts
+
+
+def rejected(files: RunFiles) -> dict[str, Any]:
+    """How many files were rejected, and where they are named: not here, for names and reasons may name patients."""
+    path = files.run / "data" / "rejected.csv"
+    if not path.is_file():
+        raise Missing("The run folder holds no table of rejected files.")
+    with path.open(encoding="utf-8", newline="", errors="replace") as file:
+        count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
+    return {"count": count, "file": path.relative_to(files.run).as_posix()}
+
+
+def effort(files: RunFiles) -> dict[str, Any]:
+    """Time by step, and an estimate of the energy with what it assumes."""
+    found = measured(files)
+    if not found.seconds:
+        raise Missing("The run folder holds no times.")
+    facts = [(step.capitalize(), duration(seconds)) for step, seconds in found.seconds.items()]
+    facts.append(("Energy, estimated", f"{figure(found.watt_hours, 'Wh')}"))
+    return {"facts": facts, "assumption": found.assumption, "seconds": found.seconds, "watt_hours": found.watt_hours}

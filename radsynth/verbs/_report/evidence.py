@@ -1,0 +1,132 @@
+"""The report's evidence on privacy and usefulness: what `audit`, `utility` and readers found, and the closest pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.verbs._report import pictures
+from radsynth.verbs._report.run_files import Missing, RunFiles
+from radsynth.verbs._report.words import figure, interval
+from radsynth.verbs._usefulness.words import points
+
+SHOWN = 8
+"""Closest pairs on the page at most; the run folder has more."""
+ARMS = {"real": "real images", "augmented": "real images, classical augmentation", "both": "real and synthetic images",
+        "synthetic": "synthetic images alone"}
+
+
+def audit(files: RunFiles) -> dict[str, Any]:
+    """The audit: verdict, every attack beside its control and baseline, how near the images come, limits."""
+    found = files.need("audit.json", "The run has not been audited: 'radsynth audit' tries to find copies and members.")
+    attacks = [{"title": one["title"], "meaning": one["meaning"], "found": one["found"],
+                "cells": [_auc(one[part]) for part in ("main", "control", "baseline")],
+                "hits": _estimate(one["main"]["hits"], "share")} for one in found["attacks"]]
+    copies = found["copies"]
+    return {"verdict": found["verdict"], "passed": found["passed"], "attacks": attacks, "limits": found["limits"],
+            "refused": found["refused"], "context": found["context"],
+            "copies": None if copies is None else _copies(copies, found["context"])}
+
+
+def _copies(copies: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
+    return {"count": copies["count"], "of": context["synthetic_images"], "share": _estimate(copies["share"], "share"),
+            "expected": figure(copies["expected"], "share"),
+            "nearness": [{"by": one["by"], "closer": _estimate(one["closer"], "share")} for one in copies["nearness"]]}
+
+
+def _auc(strength: dict[str, Any]) -> dict[str, str]:
+    return _estimate(strength["auc"], "")
+
+
+def _estimate(one: dict[str, float], unit: str) -> dict[str, str]:
+    return {"value": figure(one["value"], unit), "interval": interval(one["low"], one["high"], unit)}
+
+
+def readers(files: RunFiles) -> dict[str, Any]:
+    """The blinded reader study: every reader who has finished, then all together."""
+    found = files.need("study/results.json", "No reader has judged these images: 'radsynth serve' offers a blinded "
+                                             "reader study.")
+    if not found["readers"]:
+        raise Missing("No reader has finished the reader study yet.")
+    rows = [{"reader": one["reader"], "cells": {
+        "Called rightly": _estimate(one["accuracy"], "share"),
+        "Area under the ROC curve": {"value": figure(one["area"], ""), "interval": ""},
+        "Synthetic taken for real": _estimate(one["taken_for_real"], "share"),
+        "Real called synthetic": _estimate(one["called_synthetic"], "share")}} for one in found["readers"]]
+    rows.append({"reader": "All together", "cells": {
+        "Called rightly": _estimate(found["accuracy"], "share"),
+        "Area under the ROC curve": _estimate(found["area"], "")}})
+    kappa = found["kappa"]
+    return {**{key: found[key] for key in ("words", "images", "synthetic", "real")}, "rows": rows,
+            "agreement": "" if kappa is None else f"Agreement beyond chance (Fleiss' kappa): {figure(kappa, '')}."}
+
+
+def copies(files: RunFiles) -> dict[str, Any]:
+    """The closest pairs: the audit's if there is one, which looks past shift, flip and contrast; else evaluation's."""
+    array, found = files.array("audit_pairs"), (files.get("audit.json").get("copies") or {}).get("pairs")
+    if array is not None and found:
+        lines = [_audited(pair) for pair in found]
+        return {"by": "the audit, at the best shift, flip, brightness and contrast", "pairs": _pairs(lines, array)}
+    results, array = files.need("results.json", "Nothing has been measured yet."), files.array("neighbours")
+    if array is None or not results["neighbours"]:
+        raise Missing("No pictures of the closest pairs were kept in this run folder.")
+    return {"by": "the evaluation", "pairs": _pairs([_near(pair) for pair in results["neighbours"]], array)}
+
+
+def _pairs(lines: list[dict[str, Any]], array: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    if len(lines) != len(array):
+        raise Missing("The pictures of the closest pairs and their numbers do not belong together.")
+    return [{**line, "image": pictures.png(np.concatenate([pictures.flat(made), pictures.flat(real)], axis=1))}
+            for line, (made, real) in list(zip(lines, array, strict=True))[:SHOWN]]
+
+
+def _audited(pair: dict[str, Any]) -> dict[str, Any]:
+    return {"copied": pair["copy"], "alt": _alt(pair), "text": (
+        f"Image {pair['synthetic']}: likeness {pair['likeness']:.2f} (1 is the same image); {_rarity(pair)} as like.")}
+
+
+def _near(pair: dict[str, Any]) -> dict[str, Any]:
+    return {"copied": pair["copy"], "alt": _alt(pair), "text": (
+        f"Image {pair['synthetic']}: {pair['distance']:.2f} of the usual distance by {pair['by']}; "
+        f"{_rarity(pair)} as near.")}
+
+
+def _alt(pair: dict[str, Any]) -> str:
+    return f"Synthetic image {pair['synthetic']} beside training image {pair['training']}"
+
+
+def _rarity(pair: dict[str, Any]) -> str:
+    if pair["rarity"] == 0:
+        return "no image of an unseen patient is"
+    return f"{figure(pair['rarity'], 'share')} of unseen patients' images are"
+
+
+def usefulness(files: RunFiles) -> dict[str, Any]:
+    """The utility study: scores by share of the real patients and by what was learned from; differences; by class."""
+    found = files.need("utility.json", "Not tested: 'radsynth utility' trains a classifier or segmenter on real, "
+                                       "synthetic and both kinds of images, and tests it on unseen real patients.")
+    rows = [{"share": f"{100 * arm['share']:g}\u00a0%" if arm["arm"] != "synthetic" else "none",
+             "arm": ARMS[arm["arm"]], "images": f"{arm['images']:,}", **_estimate(arm, "share"),
+             "gain": _gain(found, arm)} for arm in found["arms"] if arm["arm"] != "synthetic" or arm["share"] == 1.0]
+    return {**{name: found[name] for name in ("kind", "metric", "network", "steps", "seeds", "words", "test",
+                                              "interval")},
+            "rows": rows, "classes": _by_class(found), "chart": files.picture("utility.png")}
+
+
+def _gain(found: dict[str, Any], arm: dict[str, Any]) -> str:
+    """The difference against the real images alone, with its interval and what it means."""
+    for line in found["differences"]:
+        if (line["share"], line["arm"], line["against"]) == (arm["share"], arm["arm"], "real"):
+            return (f"{points(line['value'])} points ({points(line['low'])} to {points(line['high'])}): "
+                    f"{line['verdict']}")
+    return ""
+
+
+def _by_class(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """With all real patients: the score of every class, by what was learned from."""
+    score = "sensitivity" if found["kind"] == "classification" else "dice"
+    arms = [arm for arm in found["arms"] if arm["share"] == 1.0]
+    return [{"name": name, "cells": [{"arm": ARMS[arm["arm"]], **_estimate(arm[score]["classes"][index], "share")}
+                                     for arm in arms]} for index, name in enumerate(found["classes"])]

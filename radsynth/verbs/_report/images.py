@@ -1,0 +1,94 @@
+"""The report's pictures of images: samples beside real ones, results beside the truth, closest pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from radsynth.verbs._report import pictures
+from radsynth.verbs._report.run_files import Missing, RunFiles
+from radsynth.verbs._report.words import extent, figure, interval, sides
+
+COLUMNS = 6
+VOLUMES = 12
+"""Volumes on a sheet at most: each is three slices."""
+
+
+def sheets(files: RunFiles) -> list[dict[str, str]]:
+    """Real and synthetic images as two sheets of the same layout."""
+    found = {name: files.array(name) for name in ("real", "synthetic")}
+    if found["synthetic"] is None:
+        raise Missing("No pictures were kept in this run folder.")
+    count = min(len(array) for array in found.values() if array is not None)
+    count = count if found["synthetic"].ndim == 4 else min(count, VOLUMES)
+    columns = min(COLUMNS, count) if found["synthetic"].ndim == 4 else 2
+    who = "Virtual patients" if files.virtual else "Real: patients"
+    captions = {"real": f"{who} that training never saw", "synthetic": "Synthetic"}
+    return [{"kind": name, "caption": captions[name], "scale": _scale(files),
+             "image": pictures.sheet(array[:count], columns),
+             "alt": f"{count} {'real' if name == 'real' else 'synthetic'} images in rows of {columns}"}
+            for name, array in found.items() if array is not None]
+
+
+def _scale(files: RunFiles) -> str:
+    """Pixels, their size, and which value is black and which is white."""
+    document = files.get("spec.json")
+    if not {"spec", "intensity"} <= document.keys():
+        return ""
+    spec, grey = document["spec"], document["intensity"]
+    units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
+    step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
+    low, high = files.get("results.json").get("context", {}).get("window") or (grey["low"], grey["high"])
+    return f"{extent(spec['size'])}{step}; black is {figure(low, '')}, white {figure(high, '')} {units}."
+
+
+def masked(files: RunFiles) -> dict[str, str] | None:
+    """Masks above the images made of them, and above those of the patients; None where no masks are made."""
+    array = files.array("masks")
+    if array is None:
+        return None
+    who = "virtual patient's" if files.virtual else "patient's"
+    rows = ["the mask", "the synthetic image", f"the {who} own image, which training never saw"][:array.shape[1]]
+    stacked = array.swapaxes(0, 1)
+    return {"image": pictures.sheet(stacked.reshape(-1, 1, *stacked.shape[2:]), stacked.shape[1]),
+            "alt": f"Rows of {len(array)}: {'; '.join(rows)}", "caption": f"From top to bottom: {', '.join(rows)}."}
+
+
+def pairs(files: RunFiles) -> dict[str, Any] | None:
+    """Results against the truth, for a task from image to image; None for others."""
+    found = files.get("results.json").get("pairs")
+    if not found:
+        return None
+    array = files.array("pairs")
+    picture = None if array is None else pictures.sheet(array.reshape(-1, 1, *array.shape[2:]), array.shape[1])
+    rows = [{"title": number["title"], "meaning": number["meaning"], "better": number["better"],
+             "methods": [_method(line, number["unit"]) for line in number["methods"]]} for number in found["numbers"]]
+    return {**found, "rows": rows, "picture": picture}
+
+
+def doubts(files: RunFiles) -> dict[str, Any] | None:
+    """The most doubtful results with what speaks against them, for a task from image to image; None for others."""
+    found, array = files.get("results.json").get("doubts"), files.array("doubts")
+    if not found or array is None:
+        return None
+    rows = [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
+            for k, flags in enumerate(found["flags"])]
+    return {"columns": found["columns"], "rows": rows}
+
+
+def _method(line: dict[str, Any], unit: str) -> dict[str, Any]:
+    gain = line.get("gain")
+    verdict = "" if gain is None else "beaten" if gain["low"] > 0 else "better" if gain["high"] < 0 else "equal"
+    return {"name": line["method"], "value": figure(line["value"], unit), "verdict": verdict,
+            "interval": interval(line["low"], line["high"], unit)}
+
+
+def walks(files: RunFiles) -> list[dict[str, Any]]:
+    """The sheets of `radsynth control` and `radsynth explain`, and what they found in words; empty without them."""
+    found = []
+    for place, title in (("control", "Steering"), ("explain", "Explanation")):
+        document = files.get(f"{place}/{place}.json")
+        sheets = [{"image": image, "alt": f"{title}: {name.replace('_', ' ')}"}
+                  for name in document.get("pictures", []) if (image := files.picture(f"{place}/{name}"))]
+        if document:
+            found.append({"title": title, "words": document.get("words", []), "sheets": sheets})
+    return found

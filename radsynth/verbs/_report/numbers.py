@@ -1,0 +1,63 @@
+"""The report's measurements as rows of text with their little charts, by the seven Cs and by class; histograms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from radsynth.verbs._report import pictures
+from radsynth.verbs._report.run_files import Missing, RunFiles
+from radsynth.verbs._report.scorecard import scorecard
+from radsynth.verbs._report.words import figure, interval, verdict
+
+
+def criteria(files: RunFiles) -> list[dict[str, Any]]:
+    """The seven Cs, their measurements as rows."""
+    rows = {one["name"]: _row(one) for one in files.get("results.json").get("measurements", [])}
+    return [{**one.to_json(), "rows": [rows[name] for name in one.measurements]} for one in scorecard(files)]
+
+
+def context(files: RunFiles) -> dict[str, Any]:
+    """What holds for all numbers: how many images, which features, how the intervals were made."""
+    results = files.need("results.json", "Nothing has been measured yet: 'radsynth evaluate' does it.")
+    if "pairs" in results:
+        raise Missing("A task from image to image is measured against the truth, see above.")
+    if "context" not in results:
+        raise Missing("Nothing could be measured. " + " ".join(one["reason"] for one in results["refused"]))
+    found: dict[str, Any] = results["context"]
+    return found
+
+
+CLASS_NUMBERS = {"frechet_distance": "Fr\u00e9chet distance", "precision": "Precision", "recall": "Recall",
+                 "coverage": "Coverage"}
+
+
+def classes(files: RunFiles) -> list[dict[str, Any]]:
+    """A row for each class: images compared, and its numbers with interval and floor."""
+    found = []
+    for name, one in files.get("results.json").get("classes", {}).items():
+        numbers = {number["name"]: _row(number) for number in one["measurements"]}
+        reasons = list(dict.fromkeys(line["reason"] for line in one["refused"]))
+        found.append({"name": name, "images": f"{one['images']:,}", "refused": reasons,
+                      "cells": [{"title": title, "row": numbers.get(key)} for key, title in CLASS_NUMBERS.items()]})
+    return found
+
+
+def _row(one: dict[str, Any]) -> dict[str, Any]:
+    """A measurement as text, and as positions from 0 to 100 for its little chart."""
+    ends = [one[name] for name in ("low", "high", "floor_low", "floor_high")]
+    low, high = min(*ends, 0.0), max(ends)
+    span = (high - low) or 1.0
+    tone, words = verdict(one)
+    unit = one["unit"]
+    places = {name: round(4 + 92 * (one[name] - low) / span, 2)
+              for name in ("value", "low", "high", "floor", "floor_low", "floor_high")}
+    return {"title": one["title"], "meaning": one["meaning"], "tone": tone, "verdict": words, "n": one["n"],
+            "value": figure(one["value"], unit), "interval": interval(one["low"], one["high"], unit),
+            "floor": figure(one["floor"], unit), "floor_interval": interval(one["floor_low"], one["floor_high"], unit),
+            "places": places}
+
+
+def histogram(files: RunFiles) -> dict[str, str]:
+    """The intensity histograms as a chart."""
+    results = files.need("results.json", "Nothing has been measured yet.")
+    return {"svg": pictures.histogram(results["histogram"]), "units": results["histogram"]["units"]}

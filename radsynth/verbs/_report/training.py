@@ -1,0 +1,54 @@
+"""The report's course of training: losses, previews, and what the training doctor saw and did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from radsynth.verbs._report import pictures
+from radsynth.verbs._report.run_files import Missing, RunFiles
+from radsynth.verbs._report.words import duration
+
+PREVIEWS = 4
+
+
+def course(files: RunFiles) -> dict[str, Any]:
+    """Charts, events and previews."""
+    lines = files.log()
+    measured = [line for line in lines if "step" in line and isinstance(line.get("images"), int | float)]
+    events = [{"images": f"{line.get('images', 0):,}", "event": line["event"], "text": line.get("text", "")}
+              for line in lines if "event" in line]
+    previews = _previews(files)
+    if not measured and not events and not previews:
+        raise Missing("There is no record of the training in this run folder.")
+    names = list(dict.fromkeys(name for line in measured for name in line))
+    groups: dict[str, list[str]] = {
+        "Losses": [name for name in names if name.endswith("/loss")],
+        "Scores that the discriminator gives (higher: more real)": [
+            name for name in ("discriminator/real", "discriminator/fake") if name in names],
+        "Images per second": ["images_per_second"] if "images_per_second" in names else [],
+    }
+    charts = [{"title": title, "svg": pictures.course(measured, group)} for title, group in groups.items()
+              if group and sum(group[0] in line for line in measured) > 1]
+    last = measured[-1] if measured else {}
+    facts = f"{last['images']:,} images in {duration(last['seconds'])}" if "seconds" in last else ""
+    return {"charts": charts, "events": events, "previews": previews, "facts": facts}
+
+
+def _previews(files: RunFiles) -> list[dict[str, str]]:
+    """A few fixed-seed grids, evenly over the training, the last included."""
+    from PIL import Image as Pillow
+
+    paths = sorted((files.run / "previews").glob("*.png"))
+    steps = {round(k * (len(paths) - 1) / (PREVIEWS - 1)) for k in range(PREVIEWS)} if paths else set()
+    found = []
+    for path in (paths[step] for step in sorted(steps)):
+        try:
+            with Pillow.open(path) as picture:
+                image = pictures.png(np.asarray(picture.convert("RGB" if picture.mode == "RGB" else "L")))
+        except (OSError, ValueError):
+            continue
+        images = f"{int(path.stem):,}" if path.stem.isdigit() else path.stem
+        found.append({"image": image, "caption": f"after {images} images"})
+    return found

@@ -1,0 +1,280 @@
+"""Verdicts on realism, variety, usefulness and privacy for a reader who has a minute, each with its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from radsynth.verbs._pairs.found import SEGMENTED
+from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.words import count, extent, figure, verdict
+from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
+
+Sign = Literal["good", "note", "warning", "open"]
+ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
+USE = (
+    "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
+    "tested on real patients. Not for diagnosis, and no replacement for real data in a clinical validation."
+)
+USE_IMAGES = (
+    "Meant for developing and testing methods. A network of this kind can invent or remove findings: its results are "
+    "no acquisition and not for diagnosis."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One answer. sign: how it is marked, with a symbol and in words; limit: what the answer does not say."""
+
+    heading: str
+    question: str
+    sign: Sign
+    answer: str
+    text: str
+    limit: str = ""
+
+
+def verdicts(files: RunFiles) -> list[Verdict]:
+    """The answers; for a task from image to image the one on its results."""
+    results = files.get("results.json")
+    if "pairs" in results:
+        return [_against_truth(results["pairs"])]
+    found = {one["name"]: one for one in results.get("measurements", [])}
+    return [_realism(found), _variety(found, results.get("classes", {})), _usefulness(files), _privacy(files, found)]
+
+
+def bottom_line(found: list[Verdict]) -> str:
+    """What to do, in one or two sentences."""
+    signs = {one.heading: one.sign for one in found}
+    if "Privacy" not in signs:
+        return USE_IMAGES
+    share = {
+        "good": "No leak was found; whether the images may leave the building is still a decision for people.",
+        "warning": "Do not give these images away as they are.",
+    }.get(signs["Privacy"], "Do not give these images away before 'radsynth audit' has been run and read.")
+    quality = {signs["Realism"], signs["Variety"]}
+    if "open" in quality:
+        use = "How good the images are has not been measured."
+    elif "warning" in quality:
+        use = "The images are far from real ones: good for trying out software, not for conclusions about patients."
+    elif signs["Usefulness"] == "good":
+        use = "The images are close enough to real ones to help in training, as tested on real patients."
+    elif signs["Usefulness"] == "warning":
+        use = "Do not train with these images: that made results on real patients worse."
+    else:
+        use = "Before training with these images, test on real patients that it helps."
+    return f"{use} {share}"
+
+
+def facts(files: RunFiles) -> list[tuple[str, str]]:
+    """What was learned from, what was made, what to mind, what could not be measured."""
+    spec, results = files.get("spec.json"), files.get("results.json")
+    lines = [("Learned from", _learned(spec))] if spec else []
+    if "pairs" in results:
+        return lines
+    context = results.get("context")
+    if context:
+        lines.append(("Made", (
+            f"{count(context['synthetic_images'], 'synthetic image')}; {context['images']:,} of them were compared "
+            f"with as many real images{_of_patients(context)} that training never saw.")))
+        lines += [("Mind", text) for text in context["warnings"]]
+    if results.get("refused"):
+        names = ", ".join(dict.fromkeys(one["title"] for one in results["refused"]))
+        reasons = " ".join(dict.fromkeys(one["reason"] for one in results["refused"]))
+        lines.append(("Not measured", f"{names}. {reasons}"))
+    return lines
+
+
+def use(files: RunFiles) -> str:
+    """What the images, or the results of a task from image to image, are meant for."""
+    return USE_IMAGES if "pairs" in files.get("results.json") else USE
+
+
+def limits(files: RunFiles) -> list[str]:
+    """What no part of this run speaks of, whatever its numbers say."""
+    context = files.get("results.json").get("context", {})
+    found = ["No doctor has judged the images."]
+    if files.virtual:
+        found.append("The patients are virtual, made from a public template: nothing here carries over to patients.")
+    if "held_out_patients" in context:
+        whose = _of_patients(context).removeprefix(" of ") or count(context["images"], "image")
+        found.append(f"The numbers hold for {whose} of the same source that training never saw, not for another "
+                     "hospital, scanner or time.")
+    return [*found, "All this is of one training: another seed gives other images and other numbers."]
+
+
+def _learned(spec: dict[str, Any]) -> str:
+    size = f"{extent(spec['spec']['size'])}"
+    images, patients = spec["counts"].get("train", 0), spec["patients"].get("train", 0)
+    what = {"MR": "MR ", "CT": "CT "}.get(spec["spec"]["modality"], "")
+    if spec["spec"]["virtual"]:
+        source = (f"{images:,} {what}images of {count(patients, 'virtual patient')}: made from a public template, "
+                  "not from anybody")
+    else:
+        source = f"{images:,} {what}images" + (f" of {count(patients, 'patient')}" if 0 < patients < images else "")
+        if patients == images:
+            size += "; each counted as a patient of its own"
+    return f"{source} ({size})."
+
+
+def _of_patients(context: dict[str, Any]) -> str:
+    """Nothing where every image counts as a patient: the source may not have told them apart."""
+    patients = context["held_out_patients"]
+    if patients == context["images"]:
+        return ""
+    return f" of {count(patients, 'virtual patient' if context['virtual'] else 'patient')}"
+
+
+def _against_truth(pairs: dict[str, Any]) -> Verdict:
+    """Whether the run beats every method without a network, in every number."""
+    gains = [(number["title"], line) for number in pairs["numbers"] if not number["name"].startswith(SEGMENTED)
+             for line in number["methods"] if "gain" in line]
+    lost = sorted({f"{title} ({line['method']})" for title, line in gains if line["gain"]["low"] <= 0})
+    question = "Is the network worth having?"
+    if not lost:
+        return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
+            "In every number the results are nearer to the truth than those of methods without a network."))
+    return Verdict(heading="Quality", question=question, sign="warning", answer="Not in everything",
+                   text=f"Not better than a method without a network: {', '.join(lost)}.")
+
+
+def _open(heading: str, question: str) -> Verdict:
+    return Verdict(heading=heading, question=question, sign="open", answer=ANSWERS["open"],
+                   text="This has not been measured: 'radsynth evaluate' does it.")
+
+
+def _worst(numbers: list[dict[str, Any]]) -> Sign:
+    found = {verdict(one)[0] for one in numbers}
+    return "warning" if "warning" in found else "note" if "note" in found else "good"
+
+
+def _realism(found: dict[str, dict[str, Any]]) -> Verdict:
+    heading, question = "Realism", "Do they look like real images?"
+    distance, precision = found.get("frechet_distance"), found.get("precision")
+    if distance is None or precision is None:
+        return _open(heading, question)
+    sign = _worst([distance, precision])
+    if verdict(distance)[0] == "good":
+        first = "As a group they cannot be told from unseen real images at this number of images"
+    else:
+        times = distance["value"] / max(distance["floor"], 1e-9)
+        first = f"As a group they lie {times:,.1f} times as far from unseen real images as other real images do"
+    return Verdict(heading=heading, question=question, sign=sign, answer=ANSWERS[sign], text=(
+        f"{first} (Fr\u00e9chet distance {figure(distance['value'], '')}, real against real "
+        f"{figure(distance['floor'], '')}). One by one, {figure(precision['value'], 'share')} lie where real images "
+        f"lie; of real images themselves {figure(precision['floor'], 'share')} do."),
+        limit="As an image network sees them, not a radiologist: a small wrong finding hardly changes these numbers.")
+
+
+def _variety(found: dict[str, dict[str, Any]], classes: dict[str, Any]) -> Verdict:
+    heading, question = "Variety", "Are all kinds of images there?"
+    recall, coverage = found.get("recall"), found.get("coverage")
+    if recall is None or coverage is None:
+        return _open(heading, question)
+    sign = _worst([recall, coverage])
+    return Verdict(heading=heading, question=question, sign=sign, answer=ANSWERS[sign], text=(
+        f"{figure(coverage['value'], 'share')} of the unseen real images have a synthetic one close by (real against "
+        f"real {figure(coverage['floor'], 'share')}); {figure(recall['value'], 'share')} lie within the range of the "
+        f"synthetic ones (real against real {figure(recall['floor'], 'share')}).{_least_covered(classes)}"),
+        limit="A rare kind of patient can be missing without changing these numbers.")
+
+
+def _least_covered(classes: dict[str, Any]) -> str:
+    """The class whose coverage is farthest below its floor."""
+    gaps = {}
+    for name, one in classes.items():
+        for number in one["measurements"]:
+            if number["name"] == "coverage":
+                gaps[name] = (number["value"] - number["floor"], number)
+    if len(gaps) < 2:
+        return ""
+    name, (_, number) = min(gaps.items(), key=lambda pair: pair[1][0])
+    return (f" Least covered class: {name}, {figure(number['value'], 'share')} (real against real "
+            f"{figure(number['floor'], 'share')}).")
+
+
+def _usefulness(files: RunFiles) -> Verdict:
+    """From `radsynth utility`: real and synthetic images together against the real ones alone."""
+    heading, question = "Usefulness", "Do they help in training?"
+    found = files.get("utility.json")
+    if not found:
+        spec = files.get("spec.json").get("spec", {})
+        possible = len(spec.get("labels", ())) > 1 or spec.get("mask_classes", 0) > 1
+        return Verdict(heading=heading, question=question, sign="open", answer="Not tested", text=(
+            "Whether a classifier or segmenter learns from them has not been tested: 'radsynth utility' does it."
+            if possible else "It cannot be tested on this data: it has neither classes nor masks to learn."))
+    whole = _gain(found, 1.0)
+    few = min(found["shares"])
+    signs: dict[str, tuple[Sign, str]] = {
+        "helps": ("good", "Yes"), "harms": ("warning", "No, they harm"), "no difference": ("note", "No"),
+        "open": ("note", "Not shown")}
+    sign, answer = signs[whole["verdict"]]
+    if whole["real"] >= SOLVED and whole["verdict"] != "harms":
+        sign, answer = "note", "Nothing to gain"
+    if whole["real"] < found["chance"] + LEARNED:
+        sign, answer = "open", "No verdict"
+    text = f"With all real images: {_told(whole, found['metric'])}"
+    if few < 1:
+        text += f" With {100 * few:g} % of the real patients: {_told(_gain(found, few), found['metric'])}"
+    if answer == "No verdict":
+        text += " The network has not learned the task from real images either, so the comparison says nothing."
+    seeds, patients = found["seeds"], found["test"]["patients"]
+    return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=text, limit=(
+        f"For one task ({found['kind']}), one network and {found['steps']:,} training steps, {count(seeds, 'repeat')}, "
+        f"tested on {count(patients, 'unseen patient')}."))
+
+
+def _gain(found: dict[str, Any], share: float) -> dict[str, Any]:
+    """The difference that added synthetic images make at a share of the real patients, with the score without them."""
+    line = next(line for line in found["differences"]
+                if (line["share"], line["arm"], line["against"]) == (share, "both", "real"))
+    real = next(arm for arm in found["arms"] if (arm["share"], arm["arm"]) == (share, "real"))
+    return {**line, "real": real["value"]}
+
+
+def _told(gain: dict[str, Any], metric: str) -> str:
+    return (f"{metric} {per_cent(gain['real'])}, with synthetic images added {points(gain['value'])} points "
+            f"({points(gain['low'])} to {points(gain['high'])}).")
+
+
+def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
+    """The audit's verdict; without one, what the evaluation saw of copies."""
+    heading, question = "Privacy", "Was anything found that gives patients away?"
+    bound = (files.get("generator.json").get("privacy") or {})
+    promise = (f" Trained with differential privacy: epsilon {bound['epsilon']:.3g} at delta {bound['delta']:g}."
+               if bound.get("epsilon") else "")
+    if files.virtual:
+        promise += " The patients of this run are virtual: the verdict shows the method only."
+    audit = files.get("audit.json")
+    limit = "An attack that fails proves only that this attack failed."
+    if audit:
+        sign, answer = {True: ("good", "Nothing found"), False: ("warning", "Yes")}.get(
+            audit["passed"], ("open", "No verdict"))
+        return Verdict(heading=heading, question=question, sign=sign,  # type: ignore[arg-type]  # a Sign by the table
+                       answer=answer, text=audit["verdict"] + promise, limit=limit)
+    copied = _copies(found)
+    if copied:
+        return Verdict(heading=heading, question=question, sign="warning", answer="Copies", text=copied + promise,
+                       limit="Attacks on membership have not been tried: 'radsynth audit' does it.")
+    looked = any(name in found for name in ("copies", "near_copies_features", "near_copies_pixels"))
+    text = ("No more synthetic images lie close to a training image than chance explains. This looks for near copies "
+            "only: attacks have not been tried." if looked else "Neither copies were looked for nor attacks tried.")
+    return Verdict(heading=heading, question=question, sign="open", answer="Not audited",
+                   text=f"{text} 'radsynth audit' does it.{promise}", limit=limit)
+
+
+def _copies(found: dict[str, dict[str, Any]]) -> str:
+    """Nothing when the evaluation found no copies."""
+    copied = found.get("copies")
+    if copied and copied["value"] > 0:
+        number = round(copied["value"] * copied["n"])
+        return (f"{count(number, 'synthetic image')} of {copied['n']:,} {'looks' if number == 1 else 'look'} copied: "
+                "less than half as far from a training image as any unseen patient's image is. Look at the closest "
+                "pairs below.")
+    near = [found[name] for name in ("near_copies_features", "near_copies_pixels") if name in found]
+    if any(verdict(one)[0] == "warning" for one in near):
+        worst = max(near, key=lambda one: one["value"])
+        return (f"More synthetic images lie close to a training image than chance explains "
+                f"({figure(worst['value'], 'share')} at most, chance gives about {figure(worst['floor'], 'share')}). "
+                "Look at the closest pairs below.")
+    return ""

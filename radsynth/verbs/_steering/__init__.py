@@ -1,0 +1,1 @@
+"""What `control` and `explain` are made of: codes, directions, walks, inversion, attribution."""

@@ -1,0 +1,208 @@
+"""Steering a generator: codes drawn and studied, directions found among them, walks along them, what a walk does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radsynth.verbs._steering import directions as directions_of
+from radsynth.verbs._steering.attributes import Attribute, attributes
+from radsynth.verbs._steering.directions import Effect, effect
+from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs.generate import Sampler
+
+Array = NDArray[np.float64]
+
+SAMPLED = 1024
+"""Codes and images that directions are learned from."""
+MEASURED = 64
+"""Further images on which effects are measured."""
+COUNT = 6
+"""Directions of the closed form, and principal ones."""
+STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Steps at which effects are measured, in standard deviations of the codes."""
+TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+COARSE = 16
+"""Side in pixels of the images that principal directions are taken from, where codes have none of their own."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Direction:
+    """A direction among codes.
+
+    vector: (length,) of length 1; step: codes' standard deviation along it, the unit of all steps (for a class: the
+    whole way to it); fit: share of the variation (closed form, principal) or R^2 on unseen images (attribute)
+    effects: what a step does to every attribute
+    """
+
+    name: str
+    kind: str
+    vector: Array
+    step: float
+    fit: float | None = None
+    effects: tuple[Effect, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the vector, which is in directions.npz."""
+        return {"name": self.name, "kind": self.kind, "step": self.step, "fit": self.fit,
+                "effects": [dataclasses.asdict(one) for one in self.effects]}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study:
+    """Codes drawn from a latent space with their images and attributes: what directions are learned from.
+
+    codes: (n, length); labels: (n,) classes or None; images: (n, c, *space); values: (n, attributes)
+    """
+
+    space: LatentSpace
+    codes: Tensor
+    labels: Tensor | None
+    images: NDArray[np.float32]
+    attributes: tuple[Attribute, ...]
+    values: Array
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """The classes as an array."""
+        return None if self.labels is None else self.labels.cpu().numpy()
+
+
+def latent_space(run: Path) -> LatentSpace:
+    """The codes of a trained run: `space.images(space.codes(space.latents(range(4), seed=0)))` are its images."""
+    return LatentSpace.of_run(Sampler(Path(run)), Path(run))
+
+
+@torch.no_grad()
+def render(space: LatentSpace, codes: Tensor, labels: Tensor | None) -> NDArray[np.float32]:
+    """Images (n, c, *space) in [-1, 1] of codes (n, length)."""
+    return np.asarray(space.images(codes, labels).float().clamp(-1, 1).cpu().numpy(), dtype=np.float32)
+
+
+def study(space: LatentSpace, *, label: int | None = None, seed: int = 0, count: int = SAMPLED,
+          measured: Sequence[Attribute] | None = None) -> Study:
+    """Draw `count` codes of all classes in turn, or of one; `measured`: other attributes than the usual ones."""
+    labels = space.classes_of(count, label)
+    codes = space.codes(space.latents(range(count), seed), labels)
+    images = render(space, codes, labels)
+    chosen = tuple(measured) if measured is not None else attributes(images)
+    values = np.stack([one.measure(images) for one in chosen], axis=1)
+    return Study(space=space, codes=codes, labels=labels, images=images, attributes=chosen, values=values)
+
+
+def find_directions(of: Study, *, label: int = 0, count: int = COUNT) -> list[Direction]:
+    """All directions, without effects: closed form, principal, of attributes, of attributes alone, of classes."""
+    codes = of.codes.double().cpu().numpy()
+    within = codes if of.groups is None else directions_of.within_groups(codes, of.groups)
+
+    def made(kind: str, names: Sequence[str], vectors: Array, fits: Sequence[float]) -> list[Direction]:
+        return [Direction(name=name, kind=kind, vector=vector, fit=float(fit),
+                          step=directions_of.spread(within, vector))
+                for name, vector, fit in zip(names, vectors, fits, strict=True) if np.linalg.norm(vector) > 0.5]
+
+    closed, shares = directions_of.closed_form(of.space.weight, count)
+    found = made("closed form", [f"closed form {k + 1}" for k in range(len(closed))], closed, shares.tolist())
+    features = codes if of.space.mapped else _coarse(of.images)
+    vectors, shares = directions_of.principal(codes, features, count, of.groups)
+    found += made("principal", [f"principal {k + 1}" for k in range(len(vectors))], vectors, shares.tolist())
+    fits = [directions_of.regress(codes, of.values[:, k], of.groups) for k in range(len(of.attributes))]
+    names, bases = [one.name for one in of.attributes], np.stack([vector for vector, _ in fits])
+    found += made("attribute", names, bases, [r2 for _, r2 in fits])
+    found += made("attribute alone", [f"{name}, others kept" for name in names],
+                  np.stack([freed(bases, k) for k in range(len(bases))]), [r2 for _, r2 in fits])
+    return found + class_directions(of.space, label)
+
+
+def _coarse(images: NDArray[np.float32]) -> Array:
+    """(n, features): images averaged down. Codes of a normal distribution have no principal directions of their own,
+    and those of a linear first layer are the closed form's: so variation is measured where it is seen.
+    """
+    tensor = torch.from_numpy(images)
+    grid = [min(side, COARSE) for side in images.shape[2:]]
+    pool = torch.nn.functional.adaptive_avg_pool2d if len(grid) == 2 else torch.nn.functional.adaptive_avg_pool3d
+    return np.asarray(pool(tensor, grid).flatten(1).double().numpy())  # type: ignore[arg-type]  # stub wants one length
+
+
+def freed(bases: Array, index: int) -> Array:
+    """The direction of one attribute without its parts along the others'."""
+    others = np.delete(bases, index, axis=0)
+    rest = bases[index] - np.linalg.pinv(others.T).T @ (others @ bases[index]) if len(others) else bases[index]
+    length = float(np.linalg.norm(rest))
+    return rest / length if length > 1e-3 else np.zeros_like(rest)
+
+
+def class_directions(space: LatentSpace, label: int = 0, count: int = 256) -> list[Direction]:
+    """From class `label` to every other class: the mean difference of their codes with the same noise."""
+    found = []
+    for other in range(space.classes):
+        if other != label:
+            latents = space.latents(range(count), 0)
+            ends = [space.codes(latents, space.classes_of(count, one)).double().mean(0) for one in (label, other)]
+            way = (ends[1] - ends[0]).cpu().numpy()
+            length = float(np.linalg.norm(way))
+            if length > 0:
+                found.append(Direction(name=str(other), kind="class", vector=way / length, step=length))
+    return found
+
+
+def walk(space: LatentSpace, codes: Tensor, labels: Tensor | None, direction: Direction, steps: Sequence[float],
+         ) -> NDArray[np.float32]:
+    """Images (n, steps, c, *space) of codes (n, length) moved along a direction."""
+    return np.stack([render(space, space.move(codes, direction.vector, step * direction.step), labels)
+                     for step in steps], axis=1)
+
+
+def measure_effects(of: Study, direction: Direction, *, seed: int, label: int | None, count: int = MEASURED,
+                    ) -> Direction:
+    """The direction with its effects on all attributes, on images that it was not learned from."""
+    space = of.space
+    start = None if direction.kind != "class" else label or 0
+    labels = space.classes_of(count, label if start is None else start)
+    codes = space.codes(space.latents(range(SAMPLED, SAMPLED + count), seed), labels)
+    steps = np.asarray((0.0, 0.25, 0.5, 0.75, 1.0) if direction.kind == "class" else STEPS)
+    images = walk(space, codes, labels, direction, steps.tolist())
+    spreads = of.values if of.groups is None else directions_of.within_groups(of.values, of.groups)
+    effects = []
+    for index, one in enumerate(of.attributes):
+        values = one.measure(images.reshape(-1, *images.shape[2:])).reshape(count, len(steps))
+        effects.append(effect(one.name, steps, values, float(spreads[:, index].std())))
+    return dataclasses.replace(direction, effects=tuple(effects))
+
+
+def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] = TRUNCATIONS,
+                     ) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
+    """Images (count, truncations, c, *space) and, for each truncation, how varied 256 images of it are.
+
+    variety: mean distance between two images, as a share of that without truncation
+    """
+    space, groups = of.space, of.groups
+    centre = torch.zeros_like(of.codes)
+    for group in [None] if groups is None else np.unique(groups):
+        rows = slice(None) if group is None else np.flatnonzero(groups == group)
+        centre[rows] = of.codes[rows].mean(0)
+    many = slice(0, min(256, len(of.codes)))
+    labels = None if of.labels is None else of.labels[many]
+    pictures, numbers = [], []
+    for truncation in truncations:
+        images = render(space, space.truncate(of.codes[many], centre[many], truncation), labels)
+        pictures.append(images[:count])
+        numbers.append({"truncation": truncation, "variety": _variety(images, groups)})
+    whole = _variety(of.images[many], groups)
+    for line in numbers:
+        line["variety"] = line["variety"] / whole if whole > 0 else 0.0
+    return np.stack(pictures, axis=1), numbers
+
+
+def _variety(images: NDArray[np.float32], groups: NDArray[np.int64] | None) -> float:
+    """Root mean square of the pixels' deviations from their mean image (of their class)."""
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    flat = flat - flat.mean(0) if groups is None else directions_of.within_groups(flat, groups[:len(flat)])
+    return float(np.sqrt(np.square(flat).mean()))

@@ -1,0 +1,1 @@
+"""What `train` is made of: the loop, which knows no task, and what watches, averages and selects."""

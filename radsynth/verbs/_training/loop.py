@@ -1,0 +1,374 @@
+"""One training's state and its step: turns and batches, and no task. `train` drives it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
+from radsynth.checkpoints import all_finite, save_checkpoint
+from radsynth.device import channels_last, here, keep_freed_memory, module_channels_last
+from radsynth.errors import TrainingError
+from radsynth.models import Networks, advance
+from radsynth.parallel import Ranks, share_batch_norm
+from radsynth.run_folder import RunFolder
+from radsynth.settings import settings
+from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draws_masks
+from radsynth.verbs._grid import save_grid
+from radsynth.verbs._training.average import Average, calibrate
+from radsynth.verbs._training.doctor import Doctor
+from radsynth.verbs._training.order import Order
+from radsynth.verbs._training.selection import Selection
+from radsynth.verbs._training.start import Start, lower_layers
+
+
+@settings
+class Settings:
+    """The training loop: how long, in which steps, and what is kept."""
+
+    images: NonNegativeInt = 0
+    """Budget in real images shown to the discriminator; 0: none. Bit-exact resume needs this kind of budget."""
+    seconds: float = Field(0, ge=0)
+    """Budget in seconds of training; 0: none. With both, the first that is reached counts."""
+    batch: PositiveInt = 32
+    """Images a turn, over all processes."""
+    accumulate: PositiveInt = 1
+    """Parts that a batch is computed in, to save memory; doubled by itself when memory runs out."""
+    processes: NonNegativeInt = 0
+    """Processes on this machine that share a batch; 0: one a GPU, and one on a CPU."""
+    balance: float = Field(0.0, ge=0, le=1)
+    """How far classes are evened out when images are shown: 0 as often as they occur, 1 all equally often."""
+    rate: PositiveFloat = 1e-3
+    """Learning rate of Adam at its highest."""
+    rate_end: float = Field(0.05, ge=0, le=1)
+    """Share of the learning rate that is left at the end."""
+    fall: float = Field(0.3, ge=0, le=1)
+    """Share of the budget, at its end, in which the learning rate falls."""
+    warmup: float = Field(0.01, ge=0, lt=1)
+    """Share of the budget in which the learning rate rises to its highest."""
+    beta1: float = Field(0.0, ge=0, lt=1)
+    """Adam's first decay."""
+    beta2: float = Field(0.99, ge=0, lt=1)
+    """Adam's second decay."""
+    average: float = Field(0.1, gt=0.01, lt=0.25)
+    """Width of the averaging of the generator's weights, as a share of the training so far."""
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
+    """Numeric format; auto takes bf16 where the machine multiplies it itself."""
+    start: str = ""
+    """Start from the weights of this trained run (its folder) or base generator (its name); empty: from chance."""
+    freeze: NonNegativeInt = 0
+    """Lower layers of the discriminator that stay as train.start has them."""
+    checkpoint_minutes: PositiveFloat = 2.0
+    """Minutes between checkpoints."""
+    previews: NonNegativeInt = 8
+    """Preview grids over the training."""
+    select: bool = True
+    """Deliver the moment whose samples are closest to validation images, and end a training on few images that only
+    gets worse. Needs 16 validation images, and a budget above 10,240 images."""
+    doctor: bool = True
+    """Watch for illnesses of training (values that run away, overfitting, collapse) and treat them."""
+
+
+PREVIEW_IMAGES = 36
+CALIBRATION_IMAGES = 64
+
+
+class Loop:
+    """One training: networks, optimisers, average, counters; `state` and `restore` save it."""
+
+    def __init__(self, task: Task, options: Settings, prepared: Prepared, folder: RunFolder, seed: int,
+                 ranks: Ranks | None = None, start: Start | None = None) -> None:
+        from lightning_fabric import Fabric
+
+        prepared = PreparedWithMasks(prepared.folder) if draws_masks(task) else prepared
+        self.task, self.options, self.prepared, self.folder, self.seed = task, options, prepared, folder, seed
+        self.ranks = ranks or Ranks()
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the numeric format
+        keep_freed_memory()
+        device = here()
+        # On a CPU with torch 2.13 the bf16 weight gradients of 3-D convolutions on grids two voxels deep are garbage,
+        # another one at each call: volumes are trained in fp32 there.
+        safe = "32-true" if prepared.spec.dimensions == 3 and device.accelerator == "cpu" else device.precision
+        precision = safe if options.precision == "auto" else options.precision
+        # Fabric sees one process, whatever started it: `parallel` joins them, see there.
+        devices = [self.ranks.local] if device.accelerator == "cuda" else 1
+        self.fabric = Fabric(accelerator=device.accelerator, devices=devices, precision=precision)
+        torch.manual_seed(seed)
+        self.private = task if isinstance(task, Private) else None
+        self.promise = ""
+        if self.private:
+            self.promise = self.private.promise(prepared, options.batch, options.images, self.ranks.size)
+        if isinstance(task, Studious) and not (start and isinstance(task, Recalling)):
+            task.study(prepared, seed)
+        fresh = task.networks()
+        if start:
+            start.give(task, fresh)
+        self.networks: Networks = {
+            name: module_channels_last(network, prepared.spec.dimensions).to(self.fabric.device).train()
+            for name, network in fresh.items()
+        }
+        if self.ranks.size > 1:
+            self.networks = {name: share_batch_norm(network) for name, network in self.networks.items()}
+        self.frozen = [weight for name, network in self.networks.items() if name != task.keeps
+                       for weight in lower_layers(network, options.freeze)]
+        self.average = Average(self.networks[task.keeps], options.average)
+        self.turns = task.turns()
+        self.optimisers = [self._optimiser(turn) for turn in self.turns]
+        self.train_indices = prepared.indices("train")
+        self.order = Order(prepared.labels(self.train_indices), options.balance, seed)
+        watched = options.doctor and not self.private  # the doctor looks at patients
+        self.doctor = Doctor(task, prepared, folder, seed, options.batch) if watched else None
+        draws = hasattr(self.average.network, "latent") and not self.private
+        selection = Selection(prepared, options.batch, seed) if options.select and draws else None
+        self.selection = selection if selection and selection.possible else None
+        self.step = self.images = self.item = 0
+        self.seconds, self.accumulate = 0.0, options.accumulate
+
+    def _optimiser(self, turn: Turn) -> torch.optim.Optimizer:
+        still = {id(weight) for weight in self.frozen}
+        parameters = [p for name in turn.nets for p in self.networks[name].parameters() if id(p) not in still]
+        betas = (self.options.beta1, self.options.beta2)
+        return torch.optim.Adam(parameters, lr=self.options.rate * turn.rate, betas=betas, fused=True)
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        options = self.options
+        shares = [self.images / options.images] if options.images else []
+        shares += [self.seconds / options.seconds] if options.seconds else []
+        return min(1.0, max(shares))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, or the doctor or the selection has ended the training."""
+        ended = (self.doctor and self.doctor.signs.finished) or (self.selection and self.selection.finished)
+        return self.progress >= 1 or bool(ended)
+
+    def batch(self) -> Batch:
+        """This process's part of the next items: real images in their epoch's order, with their own random numbers."""
+        size = self.options.batch
+        items = range(self.item, self.item + size)[self.ranks.part(size)]
+        self.item += size
+        if self.private:
+            return self._without_images(items, self.seed)
+        chosen = self.train_indices[[self.order(item) for item in items]]
+        images = channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device)
+        labels = torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device)
+        return Batch(images=images, labels=labels, masks=self._masks(chosen),
+                     conditions=self._conditions(chosen), seed=self.seed, items=tuple(items),
+                     step=self.step, progress=self.progress, care=self.doctor.care if self.doctor else Care())
+
+    def _without_images(self, items: range, seed: int) -> Batch:
+        """A batch of random numbers alone, for a task that must not be shown patients."""
+        return Batch(images=torch.empty(len(items), 0, device=self.fabric.device), seed=seed, items=tuple(items),
+                     step=self.step, progress=self.progress)
+
+    def rate(self) -> float:
+        """The learning rate now, as a share of its highest: a short rise, a plateau, a fall; all linear."""
+        progress, options = self.progress, self.options
+        rise = min(1.0, (progress + 1e-3) / options.warmup) if options.warmup else 1.0
+        left = min(1.0, (1 - progress) / options.fall) if options.fall else 1.0
+        return rise * (options.rate_end + (1 - options.rate_end) * left)
+
+    def take_step(self) -> dict[str, float]:
+        """Every turn once (or as often as it repeats); the logged terms by name."""
+        scale = self.rate()
+        advance(self.networks, self.progress)
+        logged: dict[str, float] = {}
+        batch = self.batch()
+        for turn, optimiser in zip(self.turns, self.optimisers, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = self.options.rate * turn.rate * scale * (self.doctor.rate(turn) if self.doctor else 1.0)
+            for _ in range(turn.repeats - 1):
+                self._turn(turn, optimiser, self.batch())
+            terms = self._turn(turn, optimiser, batch)
+            logged |= {f"{turn.nets[0]}/{name.lstrip('_')}": value for name, value in terms.items()}
+        self.step += 1
+        self.images += self.options.batch
+        self.average.update(self.networks[self.task.keeps], self.step)
+        if self.doctor:
+            if self.step % self.doctor.every == 0:
+                self.doctor.examine(self)
+            logged |= self.doctor.measured
+        if self.selection and self.step % self.selection.every == 0:
+            logged["selection/distance"] = self.selection.measure(self)
+        return logged
+
+    def _turn(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
+        totals = self._gradients(turn, optimiser, batch)
+        if not totals:
+            return {}
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+        totals = self.ranks.average(weights, totals)
+        for name, total in totals.items():
+            if not math.isfinite(total):
+                raise TrainingError(f"{turn.nets[0]}/{name} is not finite after {self.images} images.")
+        if self.doctor:
+            totals |= self.doctor.feel(turn.nets[0], totals, self.step, weights)
+        optimiser.step()
+        if turn.after:
+            turn.after(self.networks)
+        return totals
+
+    def _gradients(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
+        """The turn's gradients and terms, of a batch in as many parts as memory asks for; {} when it is left out."""
+        while True:
+            try:
+                return self._in_parts(turn, optimiser, batch)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                optimiser.zero_grad(set_to_none=True)
+                reason = str(error).splitlines()[0]
+            self._use_less_memory(len(batch.items), reason)  # outside of `except`, which keeps the tensors alive
+
+    def _in_parts(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
+        for name, network in self.networks.items():
+            # Weights that do not move in this turn need no gradients: a third of the generator's turn.
+            network.requires_grad_(name in turn.nets or (name in turn.makes and self.accumulate == 1))
+        for weight in self.frozen:
+            weight.requires_grad_(False)
+        optimiser.zero_grad(set_to_none=True)
+        if turn.gradients:
+            return {name: float(term) for name, term in turn.gradients(self.networks, batch).items()}
+        totals: dict[str, float] = {}
+        for part in _parts(batch, self.accumulate):
+            with self.fabric.autocast():
+                terms: Terms = turn.loss(self.networks, part)
+            if not terms:
+                return {}
+            loss = torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum()
+            self.fabric.backward(loss / self.accumulate)
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0.0) + float(term.detach()) / self.accumulate
+        return totals
+
+    def _use_less_memory(self, items: int, reason: str) -> None:
+        """Halve the parts that a batch is computed in; TrainingError where that cannot be done."""
+        parts = self.accumulate * 2
+        if items % parts or self.ranks.size > 1:  # several processes must stay in step
+            raise TrainingError(
+                f"memory ran out with {items // self.accumulate} images at a time ({reason}). Set "
+                f"train.accumulate={parts * self.ranks.size} or more, a smaller train.batch, or a smaller prepare.size."
+            )
+        self.accumulate = parts
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.folder.event("less memory", self.images, (
+            f"Memory ran out ({reason}). From now on a batch of {items} is computed in {parts} parts of "
+            f"{items // parts}; train.accumulate={parts} does so from the start."
+        ))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training depends on."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "average": self.average.network.state_dict(),
+            "studied": self.task.studied() if isinstance(self.task, Recalling) else {},
+            "random": torch.get_rng_state(),
+            "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds,
+            "accumulate": self.accumulate,
+            "doctor": self.doctor.state() if self.doctor else None,
+            "selection": self.selection.state() if self.selection else None,
+            "private": self.private.state() if self.private else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+            for parameter, moments in optimiser.state.items():
+                for key, value in moments.items():
+                    if value.shape == parameter.shape:  # files hold plain layouts; the fused step wants the weight's
+                        moments[key] = torch.empty_like(parameter).copy_(value)
+        self.average.network.load_state_dict(state["average"])
+        torch.set_rng_state(state["random"])
+        self.step, self.images, self.item = state["step"], state["images"], state["item"]
+        self.seconds, self.accumulate = state["seconds"], max(self.accumulate, state["accumulate"])
+        if self.doctor:
+            self.doctor.restore(state["doctor"])
+        if self.selection:
+            self.selection.restore(state["selection"])
+        if self.private:
+            self.private.restore(state["private"])
+
+    def save(self) -> None:
+        """Write a checkpoint, unless a weight is not finite: then the last good one must stay the last."""
+        state = self.state()
+        if not all_finite(state):
+            raise TrainingError(f"weights are not finite after {self.images} images.")
+        if self.ranks.first:
+            save_checkpoint(self.folder.checkpoints, self.images, state, {"step": self.step, "seconds": self.seconds})
+        self.ranks.wait()
+
+    def calibrate(self) -> None:
+        """Measure the averaged network's batch statistics anew, before it is sampled."""
+        first = iter(range(0, 10**9, CALIBRATION_IMAGES))
+
+        def sample(network: nn.Module) -> None:
+            items = range(start := next(first), start + CALIBRATION_IMAGES)
+            chosen = self.train_indices[[item % len(self.train_indices) for item in items]]
+            self.sample(network, chosen, items, self.seed + 2)
+
+        calibrate(self.average.network, sample)
+
+    def preview(self) -> None:
+        """Write a grid of the same latents as always, made by the averaged network."""
+        self.calibrate()
+        chosen = self.train_indices[np.linspace(0, len(self.train_indices) - 1, PREVIEW_IMAGES).astype(int)]
+        samples = self.sample(self.average.network, chosen, range(PREVIEW_IMAGES), self.seed + 1)
+        if self.ranks.first:
+            save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png")
+
+    @torch.no_grad()
+    def sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
+        """What a network makes of the conditions of the images `chosen`, with the items' own random numbers."""
+        if self.private:
+            with self.fabric.autocast():
+                return self.task.sample(network, self._without_images(items, seed))
+        batch = Batch(images=channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device),
+                      labels=torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device),
+                      masks=self._masks(chosen), conditions=self._conditions(chosen), seed=seed, items=tuple(items))
+        with self.fabric.autocast():
+            return self.task.sample(network, batch)
+
+    def _conditions(self, chosen: NDArray[np.int64]) -> Tensor | None:
+        if not self.prepared.spec.conditions:
+            return None
+        return torch.from_numpy(self.prepared.conditions(chosen)).to(self.fabric.device)
+
+    def _masks(self, chosen: NDArray[np.int64]) -> Tensor | None:
+        if not self.prepared.spec.mask_classes:
+            return None
+        return torch.from_numpy(self.prepared.stored(chosen, "masks").astype(np.int64)).to(self.fabric.device)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out. On a CPU torch has no error class of its own for it."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def _parts(batch: Batch, count: int) -> Iterator[Batch]:
+    """A batch in equal parts; each item keeps its own random numbers."""
+    if count == 1:
+        yield batch
+        return
+    size = len(batch.items) // count
+    for k in range(count):
+        where = slice(k * size, (k + 1) * size)
+        yield dataclasses.replace(batch, images=batch.images[where], items=batch.items[where],
+                                  labels=None if batch.labels is None else batch.labels[where],
+                                  masks=None if batch.masks is None else batch.masks[where],
+                                  conditions=None if batch.conditions is None else batch.conditions[where])

@@ -1,0 +1,108 @@
+"""Which moment of a training is delivered: the one whose samples are closest to validation images.
+
+Every `APART` training images the averaged generator is measured by the Frechet distance (Heusel et al. 2017) of a few
+samples, always of the same latents, to the same validation images. Its size means nothing by itself, because so few
+images raise it; moments of one run can be compared. It costs 2 to 3 % of training. Test images are never looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from radsynth.arrays import Prepared
+from radsynth.verbs._training.average import calibrate
+
+if TYPE_CHECKING:
+    from radsynth.verbs._training.loop import Loop
+
+SAMPLES = 128
+"""Generated images that a measurement looks at, and validation images at most."""
+LEAST = 16
+"""Validation images below which nothing is measured."""
+APART = 80 * SAMPLES
+"""Training images between two measurements."""
+FEW = 500
+"""Training images below which a training that only gets worse is ended."""
+WORSE = 1.1
+"""So many times its best distance is worse, not noise."""
+PATIENCE = 4
+"""Measurements in a row, all worse than the best, after which training ends."""
+
+
+class Selection:
+    """Remembers the averaged weights that were closest. `course` holds (images, distance) of every measurement."""
+
+    def __init__(self, prepared: Prepared, batch: int, seed: int) -> None:
+        self.prepared, self.seed = prepared, seed
+        self.every = math.ceil(APART / batch)
+        held_out = prepared.indices("validation")
+        self.held_out = np.sort(np.random.default_rng(seed).permutation(held_out)[:SAMPLES])
+        self.few = len(prepared.indices("train")) < FEW
+        self.course: list[tuple[int, float]] = []
+        self.weights: dict[str, Tensor] = {}
+        self.finished = False
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are enough validation images."""
+        return len(self.held_out) >= LEAST
+
+    @property
+    def best(self) -> float:
+        """The smallest distance so far."""
+        return min((distance for _, distance in self.course), default=math.inf)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the choice depends on."""
+        return {"course": self.course, "weights": self.weights, "finished": self.finished}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.course = [(images, distance) for images, distance in state["course"]]
+        self.weights, self.finished = state["weights"], state["finished"]
+
+    def measure(self, loop: Loop) -> float:
+        """Measure the averaged generator now; remember its weights if it is the closest so far."""
+        distance = loop.ranks.agree(self._distance(loop), False)[0]  # the first process's number counts for all
+        if distance < self.best:
+            self.weights = {name: value.detach().cpu().clone()
+                            for name, value in loop.average.network.state_dict().items()}
+        self.course.append((loop.images, distance))
+        last = self.course[-PATIENCE:]
+        if self.few and len(self.course) > PATIENCE and all(far > WORSE * self.best for _, far in last):
+            self.finished = True
+            loop.folder.event("stopped early", loop.images, (
+                f"The distance of samples to validation images was {self.best:.1f} at its best and has been more than "
+                f"{WORSE} times that in the last {PATIENCE} measurements (now {distance:.1f}): few images are learned "
+                "by heart. Training ends."))
+        return distance
+
+    def _distance(self, loop: Loop) -> float:
+        from radsynth.metrics._features import features
+        from radsynth.metrics._frechet import frechet_distance
+
+        if not hasattr(self, "real"):
+            self.real = features(self.prepared.images(self.held_out))
+        rows, network = np.resize(self.held_out, SAMPLES), loop.average.network
+        calibrate(network, lambda it: loop.sample(it, rows, range(SAMPLES), self.seed + 4), batches=2)
+        made = loop.sample(network, rows, range(SAMPLES), self.seed + 3)
+        return frechet_distance(self.real, features(made.float().cpu().numpy()))
+
+    def choose(self, loop: Loop) -> dict[str, Any] | None:
+        """When training ends: deliver the closest weights; what was measured, None for a run too short to choose."""
+        if not self.course:
+            return None
+        if self.course[-1][0] != loop.images:
+            self.measure(loop)
+        images, distance = min(self.course, key=lambda moment: moment[1])
+        loop.average.network.load_state_dict(self.weights)
+        loop.folder.event("weights chosen", loop.images, (
+            f"The averaged weights after {images} images are delivered: of {len(self.course)} moments their samples "
+            f"were closest to validation images (Frechet distance {distance:.1f}, at the end {self.course[-1][1]:.1f}; "
+            f"{SAMPLES} samples against {len(self.held_out)})."))
+        return {"images": images, "distance": distance, "samples": SAMPLES, "validation_images": len(self.held_out),
+                "course": self.course}

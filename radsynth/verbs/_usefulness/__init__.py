@@ -1,0 +1,1 @@
+"""What `utility` is made of: what is trained on, training, words."""
