@@ -53,9 +53,9 @@ JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
               ("task.kind=cycle", "task.domains=[t1,flair]")),
     "cut": (("data.contrasts=[t1,flair]", "data.unpaired=true"),
             ("task.kind=cut", "task.domains=[t1,flair]")),
-    "segment": ((), ("task.kind=segment",)),
+    "segment": ((), ("task.kind=segment", "task.adversarial=0.01")),
     "segment_plain": ((), ("task.kind=segment", "task.adversarial=0")),
-    "segment_hippocampus": ((), ("task.kind=segment",)),
+    "segment_hippocampus": ((), ("task.kind=segment", "task.adversarial=0.01")),
     "segment_hippocampus_plain": ((), ("task.kind=segment", "task.adversarial=0")),
     "translate_brains": ((), ("task.kind=translate", "task.inputs=[t1]", "task.outputs=[flair]")),
 }
