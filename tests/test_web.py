@@ -209,8 +209,9 @@ def test_a_reader_in_a_real_browser(run: Path) -> None:
             page.goto(readers)
             page.fill("input[name=reader]", "r1")
             page.click("button")
-            for _ in range(10):
-                page.wait_for_load_state("networkidle")
+            for judged in range(10):
+                page.wait_for_selector(f"text=Image {judged + 1} of 10")
+                page.wait_for_load_state("load")
                 assert page.evaluate("document.querySelector('.case').naturalWidth") > 0
                 page.locator("button[name=rating]").nth(4).click()
             page.wait_for_selector("text=Thank you")
