@@ -77,7 +77,7 @@ def test_plain_means_no_discriminator_and_several_channels_are_taken() -> None:
     spec = ImageSpec(size=(16, 16), channels=("t1", "t2"), mask_classes=4)
     task = task_of("task.adversarial=0", spec=spec)
     assert set(task.networks()) == {"generator"} and len(task.turns()) == 1
-    assert set(task_of(spec=spec).networks()) == {"generator", "discriminator"}
+    assert set(task_of("task.adversarial=0.01", spec=spec).networks()) == {"generator", "discriminator"}
     assert segments(task) and takes_images(task) and task.inputs == ("t1", "t2")
     made = task.convert(task.networks()["generator"], torch.zeros(2, 2, 16, 16))
     assert made.shape == (2, 1, 16, 16) and set(made.flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0}

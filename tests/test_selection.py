@@ -64,7 +64,7 @@ def test_the_closest_moment_is_delivered_and_named(
     def destroy(loop: Loop) -> dict[str, float]:
         if loop.progress > 0.66:
             for weight in loop.networks["generator"].parameters():
-                weight.data.normal_(generator=torch.Generator().manual_seed(loop.step))
+                weight.data.normal_(std=100, generator=torch.Generator().manual_seed(loop.step))
         return step(loop)
 
     monkeypatch.setattr(Loop, "take_step", destroy)
