@@ -143,7 +143,11 @@ def race(name: str, folder: Path, modality: str, cores: int, queue: Any) -> None
     load_modules()
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        slices = PEERS[name](folder, Path(out), modality, cores)
+        try:
+            slices = PEERS[name](folder, Path(out), modality, cores)
+        except Exception as error:  # a peer that cannot read these files has no speed
+            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+            slices = 0
         queue.put((slices, time.perf_counter() - start))
 
 
@@ -173,7 +177,7 @@ def speeds(series: int, rounds: int) -> list[dict[str, Any]]:
                 for _ in range(rounds):
                     for name in PEERS:
                         slices, seconds = in_process(race, name, folder, modality, cores)
-                        assert slices == series * KINDS[modality][1], (name, slices)
+                        assert slices in (0, series * KINDS[modality][1]), (name, slices)
                         best[name] = max(best[name], slices / seconds)
                 rows.append({"data": f"{modality} {KINDS[modality][0]}, {syntax}", "cores": cores, **best})
                 print(f"| {rows[-1]['data']} | {cores} | " + " | ".join(f"{best[name]:.0f}" for name in PEERS) + " |",

@@ -450,6 +450,11 @@ def test_a_killed_worker_is_an_error_that_says_what_to_do(from_records: Prepare)
         from_records(with_header(records), workers=2, size=[8, 8], shard=3)
 
 
+def test_few_images_still_make_work_for_several_workers(from_records: Prepare) -> None:
+    prepared = from_records([record(n) for n in range(64)], size=[8, 8])
+    assert len({row.shard for row in prepared.rows}) == 4, "shards of 16, though 256 would be allowed"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     """A folder in which little can be written, and a call that lifts the limit: a 1 MB tmpfs, else a limit on files."""
@@ -472,12 +477,12 @@ def test_a_full_disk_is_a_clear_error_and_no_half_shard(
 ) -> None:
     place, make_room = small_disk
     records = [record(n, picture(n, (100, 100))) for n in range(200)]
-    options = {"size": [100, 100], "shard": 50}
+    options = {"size": [100, 100], "shard": 16}
     with pytest.raises(FolderError, match="Free some space") as error:
         from_records(records, str(place / "out"), workers=workers, **options)
     assert str(place) in str(error.value)
     for path in (place / "out" / "shards").glob("*.npy"):
-        assert np.load(path).shape == (50, 1, 100, 100), "what has its final name is whole"
+        assert np.load(path).shape == (16, 1, 100, 100), "what has its final name is whole"
     make_room()
     done = from_records(records, str(place / "out"), workers=workers, **options)
     assert done.manifest.data_hash == from_records(records, "elsewhere", **options).manifest.data_hash

@@ -39,6 +39,8 @@ FORMAT = 1
 
 SHARD_BYTES = 2**26
 """A shard takes at most about this much, so that a worker's memory is bounded for volumes too."""
+SHARDS, FEWEST = 16, 16
+"""Few images make smaller shards, about so many, so that every worker has some; but never of fewer images than this."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -79,7 +81,7 @@ class Settings:
     official: bool = True
     """Keep the split that comes with the data, if one does."""
     shard: Annotated[int, Field(ge=1, le=65536)] = 256
-    """Images in a file of arrays, at most; a volume's slices stay together."""
+    """Images in a file of arrays, at most (few images make smaller files); a volume's slices stay together."""
     strict: bool = False
     """End with an error if any file has to be rejected."""
 
@@ -310,7 +312,7 @@ def _chunks(records: Sequence[Record], plan: Plan, most: int) -> list[list[Recor
     per_image = plan.channels * (2 if plan.intensity.levels > 255 else 1)
     for side in plan.size:
         per_image *= side
-    most = max(1, min(most, SHARD_BYTES // per_image))
+    most = max(1, min(most, SHARD_BYTES // per_image, max(FEWEST, math.ceil(len(records) / SHARDS))))
     whole = plan.intensity.method == "percentiles"
     volumes = (list(group) for _, group in groupby(records, key=volume_of))
     groups = list(volumes) if whole else [[record] for record in records]
