@@ -58,22 +58,30 @@ def weights(run: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 def test_the_closest_moment_is_delivered_and_named(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From two thirds on the generator is destroyed: what is delivered must be from before."""
-    step = Loop.take_step
+    """By distances that are told: the averaged weights of the third of five moments."""
+    told, seen = iter([5.0, 4.0, 3.0, 9.0, 7.0]), []
 
-    def destroy(loop: Loop) -> dict[str, float]:
-        if loop.progress > 0.66:
-            for weight in loop.networks["generator"].parameters():
-                weight.data.normal_(std=100, generator=torch.Generator().manual_seed(loop.step))
-        return step(loop)
+    def distance(self: _selection.Selection, loop: Loop) -> float:
+        seen.append({name: weight.clone() for name, weight in loop.average.network.named_parameters()})
+        return next(told)
 
-    monkeypatch.setattr(Loop, "take_step", destroy)
+    monkeypatch.setattr(_selection.Selection, "_distance", distance)
+    train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.doctor=false")))
+    delivered, kept = weights(tmp_path / "run")
+    facts = kept["chosen"]
+    assert facts["course"] == [[128, 5.0], [256, 4.0], [384, 3.0], [512, 9.0], [640, 7.0]]
+    assert (facts["images"], facts["distance"], facts["validation_images"]) == (384, 3.0, 20)
+    assert all(torch.equal(delivered[name], weight) for name, weight in seen[2].items())
+    assert not all(torch.equal(delivered[name], weight) for name, weight in seen[4].items())
+    assert "after 384 images are delivered" in events(tmp_path / "run")["weights chosen"]
+
+
+def test_what_is_measured_is_the_averaged_generator(data: Path, tmp_path: Path) -> None:
     train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.doctor=false")))
     facts = weights(tmp_path / "run")[1]["chosen"]
     assert [moment[0] for moment in facts["course"]] == [128, 256, 384, 512, 640]
-    assert facts["images"] <= 384 and facts["validation_images"] == 20
-    assert facts["distance"] == min(moment[1] for moment in facts["course"]) < facts["course"][-1][1]
-    assert f"after {facts['images']} images are delivered" in events(tmp_path / "run")["weights chosen"]
+    assert facts["distance"] == min(distance for _, distance in facts["course"])
+    assert len({distance for _, distance in facts["course"]}) == 5
 
 
 def test_only_validation_images_are_looked_at(data: Path) -> None:
