@@ -4,11 +4,12 @@ The same held-out images for every method, 95 % intervals over patients. Classic
 whether they correct Rician noise's bias, from training images; see radsynth/verbs/_pairs/baselines.py. Three sets:
   brain        slices of the embedded virtual cohort, 64 x 64
   hippocampus  crops of slices at their own resolution, 32 x 48, of --hippocampus FOLDER (Decathlon, task 4)
+  coronal      the same volumes cut the other way, 32 x 32, for `through`: thin slices from slices twice as thick
   acdc         crops of cardiac slices, 96 x 96, of --acdc FILE.npz (images, names that begin with the patient)
 
 Usage: python benchmarks/restore.py [--minutes 5 | --images 50000] [--hippocampus FOLDER] [--acdc FILE.npz]
-[--sets brain,hippocampus,acdc] [--jobs x2,x4,rician] [--seed 0] [section.key=value ...]. Prints one table, writes
-build/restore.json and, for each row, pictures as a report in build/restore/.
+[--sets brain,hippocampus,acdc,coronal] [--jobs x2,x4,rician,through] [--seed 0] [section.key=value ...]. Prints one
+table, writes build/restore.json and, for each row, pictures as a report in build/restore/.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ JOBS = {
     "x2": ("task.factor=2",),
     "x4": ("task.factor=4",),
     "rician": ("task.what=rician",),
+    "through": ("task.factor=2", "task.axes=rows"),
 }
 HELD_OUT = 0.3
 """Share of the patients that training never sees."""
@@ -48,8 +50,9 @@ def data_of(name: str, options: argparse.Namespace) -> Prepared:
     if name == "acdc":
         return _acdc(options.acdc, folder)
     overrides = ["data.kind=brain"] if name == "brain" else [
-        "data.kind=folder", f"data.path={options.hippocampus}", "data.modality=MR", "prepare.size=[32,48]",
-        "prepare.fit=patches", "prepare.masks=off"]
+        "data.kind=folder", f"data.path={options.hippocampus}", "data.modality=MR", "prepare.fit=patches",
+        "prepare.masks=off",
+        *(["prepare.size=[32,32]", "data.plane=coronal"] if name == "coronal" else ["prepare.size=[32,48]"])]
     given = resolve(overrides=[*overrides, "prepare.validation=0"], sections=("data", "prepare"))
     return prepare(given.section("data"), folder, settings=given)
 
@@ -112,8 +115,9 @@ def main() -> None:
           f"{torch.get_num_threads()} threads")
     table: list[dict[str, Any]] = []
     for name in options.sets.split(","):
-        if name != "brain" and getattr(options, name) is None:
-            print(f"{name} is left out: say where it is with --{name}")
+        needs = "hippocampus" if name == "coronal" else name
+        if name != "brain" and getattr(options, needs) is None:
+            print(f"{name} is left out: say where it is with --{needs}")
             continue
         for job in options.jobs.split(","):
             for row in rows(name, job, options):

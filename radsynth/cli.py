@@ -166,6 +166,9 @@ def generate(
         Path | None,
         typer.Option(metavar="DIR", help="For runs that paint masks: where training masks are. [default: RUN/data]"),
     ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="For runs that paint masks: a run that draws them (task.masks).")
+    ] = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
@@ -174,7 +177,7 @@ def generate(
 
     result = verb(
         run, out, count=count, format=file_format, label=label, truncation=truncation, seed=0 if seed is None else seed,
-        copy_filter=copy_filter, data=data, at=_numbers_given(at or [])
+        copy_filter=copy_filter, data=data, at=_numbers_given(at or []), masks=masks
     )
     _print(result, as_json)
 

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from radsynth.arrays import Prepared
 from radsynth.image import Image
 from radsynth.io import Provenance, write
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
+from radsynth.tasks._tissues import thresholds, tissues
 from radsynth.verbs._applying.anatomy import Anatomy, learn_anatomy, read_anatomy
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
@@ -52,13 +55,15 @@ def heads(n: int) -> NDArray[np.uint8]:
 def make_heads(make_prepared: Make) -> Callable[..., Path]:
     """Two registered channels of heads; `healed` leaves the lesions out of the second."""
 
-    def make(n: int = 64, healed: bool = False) -> Path:
-        folder = make_prepared(n, (SIDE, SIDE), channels=("t1", "flair"), mask_classes=3)
+    def make(n: int = 64, healed: bool = False, with_masks: bool = True) -> Path:
+        more = {"mask_classes": 3} if with_masks else {}
+        folder = make_prepared(n, (SIDE, SIDE), channels=("t1", "flair"), **more)
         masks, rng = heads(n), np.random.default_rng(1)
         shown = np.minimum(masks, 1) if healed else masks
         images = np.stack([np.array([5, 120, 230])[masks], np.array([5, 80, 220])[shown]], axis=1)
         np.save(folder / "shards" / "00000.images.npy", (images + rng.integers(0, 20, images.shape)).astype(np.uint8))
-        np.save(folder / "shards" / "00000.masks.npy", masks)
+        if with_masks:
+            np.save(folder / "shards" / "00000.masks.npy", masks)
         return folder
 
     return make
@@ -89,19 +94,23 @@ def flagged(run: Path, scan: Path, out: Path) -> dict[str, str]:
     return row
 
 
+@pytest.mark.parametrize("masks", [True, False], ids=["masks", "classes of intensity"])
 def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
-    make_heads: Callable[..., Path], make_prepared: Make, tmp_path: Path
+    make_heads: Callable[..., Path], tmp_path: Path, masks: bool
 ) -> None:
     """One domain is robbed of its lesions: the network that learns from it heals everybody, and the check says so."""
-    real, honest = Prepared(make_heads()), tmp_path / "honest"
+    real, honest = Prepared(make_heads(with_masks=masks)), tmp_path / "honest"
     settings = trained(real.folder, honest)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), real.spec)
     learn_anatomy(honest, real, task, settings, 0.9)
     document = evaluate_pairs(honest, real, out=honest)
     numbers = {number["name"]: {line["method"]: line["value"] for line in number["methods"]}
                for number in document["pairs"]["numbers"]}
-    assert numbers["segmented_dice_2"]["the true images"] > 0.7, "the segmenter works, else nothing follows"
-    assert numbers["segmented_dice_2"]["this run"] > 0.6 and "segmented_hausdorff_95_2" in numbers
+    if masks:
+        assert numbers["segmented_dice_2"]["the true images"] > 0.7, "the segmenter works, else nothing follows"
+        assert numbers["segmented_dice_2"]["this run"] > 0.6 and "segmented_hausdorff_95_2" in numbers
+    else:
+        assert not any("dice" in name for name in numbers), "without true labels there is nothing to measure"
     assert set(document["limits"]) == {"edges", "uncertainty", "anatomy"}
     judged = {line["method"] for number in document["pairs"]["numbers"] for line in number["methods"] if "gain" in line}
     assert judged == {"intensity regression"}, "the true images are no method to be beaten"
@@ -110,7 +119,7 @@ def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
 
     shutil.rmtree(real.folder)
     healer = tmp_path / "healer"
-    trained(make_heads(healed=True), healer)
+    trained(make_heads(healed=True, with_masks=masks), healer)
     shutil.copytree(honest / "anatomy", healer / "anatomy")  # segmenters of real images, and what is usual for those
     (healer / "results.json").write_text(json.dumps({"limits": document["limits"]}))
     assert read_anatomy(healer, task, lambda run: Thresholds()) is not None
@@ -127,10 +136,22 @@ def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
     assert not any("anatomy" in found[k]["healer"]["flagged"] for k in (0, 2)), "the healthy lose nothing"
 
 
-def test_no_masks_or_no_share_mean_no_segmenters(make_prepared: Make, make_heads: Callable[..., Path], tmp_path: Path,
-                                                 ) -> None:
-    settings = resolve(overrides=(*SMALL, "train.images=8"))
-    for data, share in ((Prepared(make_heads(16)), 0.0),):
-        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
-        learn_anatomy(tmp_path / "run", data, task, settings, share)
-        assert read_anatomy(tmp_path / "run", task, lambda run: Thresholds()) is None
+@pytest.mark.parametrize("kind, share", [("translate", 0.0), ("cycle", 0.5)], ids=["no share", "no pairs, no masks"])
+def test_there_are_no_segmenters_without(kind: str, share: float, make_prepared: Make, tmp_path: Path) -> None:
+    more = {"channels": ("t1", "flair")} if kind == "translate" else {"labels": ("t1", "flair")}
+    data = Prepared(make_prepared(16, (SIDE, SIDE), **more))
+    settings = resolve(overrides=(f"task.kind={kind}", *SMALL[2:], "train.images=8"))
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    learn_anatomy(tmp_path / "run", data, task, settings, share)
+    assert read_anatomy(tmp_path / "run", task, lambda run: Thresholds()) is None
+
+
+def test_classes_of_intensity_are_those_of_the_image_smoothed(make_heads: Callable[..., Path]) -> None:
+    data = Prepared(make_heads(with_masks=False))
+    limits = thresholds(data, 1, 3)
+    assert len(limits) == 2 and list(limits) == sorted(limits)
+    found, lesion = tissues(torch.from_numpy(data.images(np.array([1]))), 1, limits).numpy(), heads(64)[1] == 2
+    assert (found[0][ndimage.binary_erosion(lesion)] == 2).all()
+    assert (found[0][~ndimage.binary_dilation(heads(64)[1] > 0)] == 0).all()
+    np.save(data.folder / "shards" / "00000.images.npy", np.zeros((64, 2, SIDE, SIDE), np.uint8))
+    assert len(thresholds(Prepared(data.folder), 0, 4)) == 0

@@ -218,11 +218,39 @@ def test_only_runs_that_paint_take_a_style(make_masked: Make, tmp_path: Path) ->
         apply(tmp_path / "run", tmp_path / "data", tmp_path / "out", seed=3)
 
 
-def test_images_are_drawn_together_with_their_masks(make_masked: Make, tmp_path: Path) -> None:
-    data = make_masked(n=48)
-    train(data, tmp_path / "run", settings=resolve({"seed": 1}, overrides=(
+def drawing_run(data: Path, run: Path, images: int = 1200) -> Path:
+    train(data, run, settings=resolve({"seed": 1}, overrides=(
         "task.masks=true", "task.warm_start=0.4", "task.anchor=10", "model.width=8", "model.latent=8", "train.batch=8",
-        "train.images=1200", "train.previews=1", "train.precision=32-true", "train.rate=0.002")))
+        f"train.images={images}", "train.previews=1", "train.precision=32-true", "train.rate=0.002")))
+    return run
+
+
+def test_masks_that_another_run_draws_are_painted(trained: Path, tmp_path: Path) -> None:
+    drawing = drawing_run(trained.parent / "data", tmp_path / "drawing")
+    shutil.move(trained.parent / "data", tmp_path / "away")  # no patient's mask is read
+    generate(trained, tmp_path / "pairs", count=20, masks=drawing, seed=2)
+    table = rows(tmp_path / "pairs")
+    masks = np.concatenate([read_mask(tmp_path / "pairs" / row["mask"]).pixels for row in table])
+    images = np.concatenate([read(tmp_path / "pairs" / row["file"]).pixels for row in table])
+    assert set(np.unique(masks)) == set(VALUES) and len({mask.tobytes() for mask in masks}) > 10
+    black, bright, dim = (images[masks == value].astype(float).mean() for value in VALUES)
+    assert bright > dim > black + 20, "the images show what the drawn masks say"
+    generate(trained, tmp_path / "few", count=2, masks=drawing, seed=2)
+    assert np.array_equal(read_mask(tmp_path / "few" / table[1]["mask"]).pixels[0], masks[1])
+    generate(trained, tmp_path / "pairs", count=20, masks=drawing, seed=2)  # the same request: left as it is
+    with pytest.raises(SettingsError, match="draws no masks"):
+        generate(trained, tmp_path / "no", count=2, masks=trained)
+    with pytest.raises(SettingsError, match="paints no masks"):
+        generate(drawing, tmp_path / "no", count=2, masks=drawing)
+    other = tmp_path / "away" / "manifest.json"
+    other.write_text(other.read_text().replace('"data_hash": "data"', '"data_hash": "other"'))
+    stranger = drawing_run(tmp_path / "away", tmp_path / "stranger", 8)
+    with pytest.raises(SettingsError, match="trained on other data"):
+        generate(trained, tmp_path / "no", count=2, masks=stranger)
+
+
+def test_images_are_drawn_together_with_their_masks(make_masked: Make, tmp_path: Path) -> None:
+    drawing_run(make_masked(n=48), tmp_path / "run")
     found = draw(tmp_path / "run", 20)
     assert found.masks is not None and found.images.shape == (20, 1, 16, 16) and found.masks.shape == (20, 16, 16)
     assert set(np.unique(found.masks)) <= set(VALUES) and 0.02 < (found.masks > 0).mean() < 0.6

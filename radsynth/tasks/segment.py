@@ -27,6 +27,7 @@ from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._again import Again, images_to_draw_again
 from radsynth.tasks._paired import paired_networks
+from radsynth.tasks._tissues import thresholds, tissues
 from radsynth.tasks._warp import integrate, random_velocity, warp
 
 MODEL = "unet"
@@ -39,7 +40,7 @@ SURE = 0.9
 
 @settings
 class Settings:
-    """A label for every pixel: needs images with masks."""
+    """A label for every pixel: needs images with masks, or takes classes of intensity for them."""
 
     kind: Literal["segment"] = "segment"
     loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "least_squares"
@@ -58,6 +59,10 @@ class Settings:
     """Least share of the images in training that have the rarest label; drawn again to that end."""
     deform: float = Field(0.0, ge=0, le=0.1)
     """Size of the random smooth warps that images and masks get in training, as a share of the longest side."""
+    tissues: Literal[0, 2, 3, 4, 5] = 0
+    """Learn so many classes of intensity in place of masks, divided by multi-Otsu thresholds; 0: masks."""
+    tissues_of: str = ""
+    """Whose intensity: a channel, by name; empty: the first."""
 
 
 class Segment:
@@ -70,14 +75,19 @@ class Segment:
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
         self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
         self.inputs = _channels(options, spec)
-        self.classes, self.finer = spec.mask_classes, (1,) * spec.dimensions
+        self.classes, self.finer = options.tissues or spec.mask_classes, (1,) * spec.dimensions
         self._seen = [spec.channels.index(name) for name in self.inputs]
         self.loss = LOSSES[options.loss]
         self.again: Again | None = None
+        self._parted = spec.channels.index(options.tissues_of) if options.tissues_of else 0
+        self._thresholds: Tensor | None = None
 
     def study(self, prepared: Prepared, seed: int) -> None:
-        """Learn which training images have the rarest label."""
-        self.again = images_to_draw_again(prepared, self.options.rare)
+        """Learn which training images have the rarest label, or where classes of intensity part."""
+        if self.options.tissues:
+            self._thresholds = thresholds(prepared, self._parted, self.options.tissues)
+        else:
+            self.again = images_to_draw_again(prepared, self.options.rare)
 
     def networks(self) -> Networks:
         """A generator of a score for each label and, if it has a weight, a discriminator of images with labels."""
@@ -131,7 +141,8 @@ class Segment:
         """The channels that are seen; some images drawn again for their rare label; warped together with the masks."""
         if self.again is not None:
             batch = self.again.mixed_in(batch)
-        images, masks = batch.images[:, self._seen], _masks(batch)
+        masks = _masks(batch) if self._thresholds is None else tissues(batch.images, self._parted, self._thresholds)
+        images = batch.images[:, self._seen]
         if self.options.deform:
             side = max(images.shape[2:])
             there = integrate(random_velocity(batch, "deform", tuple(images.shape[2:]), self.options.deform * side,
@@ -179,10 +190,12 @@ def _together(shares: Tensor) -> Tensor:
 
 
 def _channels(options: Settings, spec: ImageSpec) -> tuple[str, ...]:
-    for name in options.inputs:
-        if name not in spec.channels:
-            raise SettingsError(f"task.inputs: {name!r} is no channel of these images{nearest(name, spec.channels)}; "
-                                f"they have {', '.join(spec.channels)}.")
+    asked = [("inputs", name) for name in options.inputs]
+    names = spec.channels
+    for setting, name in [*asked, *([("tissues_of", options.tissues_of)] if options.tissues_of else [])]:
+        if name not in names:
+            raise SettingsError(f"task.{setting}: {name!r} is no channel of these images{nearest(name, names)}; they "
+                                f"have {', '.join(names)}.")
     return options.inputs or spec.channels
 
 
@@ -192,10 +205,14 @@ def _masks(batch: Batch) -> Tensor:
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
-    """The task; SettingsError for data without masks and for no loss that says what is right."""
-    if spec.mask_classes < 2:
+    """The task; SettingsError for data without masks or stand-ins, and for no loss that says what is right."""
+    if spec.mask_classes < 2 and not options.tissues:
         raise SettingsError("task.kind=segment learns from masks, and this data has none. docs/masks.md says how masks "
-                            "must lie beside the images; prepare.masks=off must not be set.")
+                            "must lie beside the images; prepare.masks=off must not be set. task.tissues=4 learns "
+                            "classes of intensity instead.")
+    if options.tissues and spec.mask_classes >= 2:
+        raise SettingsError(f"task.tissues={options.tissues} stands in for masks, and this data has some: leave it "
+                            "out, or prepare the data with prepare.masks=off.")
     if not options.dice and not options.entropy:
         raise SettingsError("task.dice=0 and task.entropy=0 leave nothing that says which labels are right: give "
                             "one of them a weight.")

@@ -1,8 +1,10 @@
-"""Where the masks of a data set of images with masks come from: those of the training patients, deformed."""
+"""Where the masks of a data set of images with masks come from: those of the training patients, deformed, or masks that
+another run draws out of nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,8 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radsynth.arrays import Batch, Prepared
-from radsynth.errors import FolderError
+from radsynth.errors import FolderError, SettingsError
+from radsynth.tasks import Task, draws_masks
 from radsynth.tasks.semantic import Semantic
+
+ANOTHER = 2**48
+"""A mask is drawn as item k + ANOTHER, so that its shape and the style of its image are independent."""
+
+
+class Draws(Protocol):
+    """A `Sampler`, as far as it is needed here."""
+
+    task: Task
+    facts: dict[str, Any]
+    data_hash: str
+
+    def made(self, items: range, labels: NDArray[np.int64], seed: int) -> Tensor:
+        """What it draws of these classes (n, c, *space)."""
 
 
 class MaskSource:
@@ -40,3 +57,22 @@ class MaskSource:
             chosen.append(fitting[int(place * len(fitting))])
         masks = torch.from_numpy(self.prepared.stored(np.asarray(chosen), "masks").astype(np.int64))
         return self.task.deform(masks, batch)
+
+
+class DrawnMasks:
+    """New masks for a run that paints masks, out of nothing: those of a run that draws images together with masks."""
+
+    def __init__(self, data_hash: str, drawing: Draws, run: Path) -> None:
+        """SettingsError for a run that draws no masks, or learned from other data: other labels, or test patients."""
+        if not draws_masks(drawing.task):
+            raise SettingsError(f"{run} draws no masks. They come from a run that was trained on the same prepared "
+                                "data with task.kind=synthesis task.masks=true.")
+        if drawing.data_hash != data_hash:
+            raise SettingsError(f"{run} was trained on other data than the run that is to paint its masks. Train both "
+                                "on the same prepared folder ('radsynth prepare', then 'radsynth train' twice).")
+        self.task, self.drawing, self.weights = drawing.task, drawing, str(drawing.facts["sha256"])
+
+    def __call__(self, items: range, labels: NDArray[np.int64], seed: int) -> Tensor:
+        """Label values (n, *space), of the items' classes, by (seed, item) alone."""
+        others = range(items.start + ANOTHER, items.stop + ANOTHER)
+        return self.task.parted(self.drawing.made(others, labels, seed))[1]

@@ -58,8 +58,9 @@ class Settings:
     inception: Path | None = None
     """File of the original Inception weights (pt_inception-2015-12-05-6726825d.pth), for FID; 2-D images only."""
     anatomy: float = Field(default=0.2, ge=0, le=1)
-    """For tasks from image to image whose data has masks: share of the training's budget, on top of it, in which
-    segmenters are learned that look for the same anatomy in what is given and in what is made; 0: none."""
+    """For tasks from image to image: share of the training's budget, on top of it, in which segmenters are learned that
+    look for the same anatomy in what is given and in what is made; 0: none. Without masks they learn classes of
+    intensity, where images are pairs."""
     seed: int = Field(default=0, ge=0)
     """Seed of the draws of images and half-samples."""
 

@@ -26,7 +26,7 @@ from radsynth.settings import read_yaml, resolve, settings
 from radsynth.tasks import build, draws_masks, paints, registers, takes_images
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
-from radsynth.verbs._mask_source import MaskSource
+from radsynth.verbs._mask_source import DrawnMasks, MaskSource
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
 from radsynth.verbs._writing import Drawn, Writing, write_table
@@ -63,9 +63,11 @@ class Generated:
 class Sampler:
     """A trained generator with everything that sampling needs, read from a run folder."""
 
-    def __init__(self, run: Path, data: Path | None = None, at: Mapping[str, float] | None = None) -> None:
+    def __init__(self, run: Path, data: Path | None = None, at: Mapping[str, float] | None = None,
+                 masks: Path | None = None) -> None:
         """data: the prepared folder of the training, where masks come from if the run paints them; default RUN/data.
 
+        masks: a run folder whose generator draws them instead; SettingsError if the run paints none, or it draws none.
         at: numbers that images are to have, of a run that learned with numbers; SettingsError for others.
         """
         folder = RunFolder(run)
@@ -83,6 +85,9 @@ class Sampler:
         self.network.load_state_dict(state)
         self.device = torch.device(here().accelerator)
         self.network.to(self.device).eval()
+        if masks is not None and not paints(self.task):
+            raise SettingsError(f"{run} paints no masks (task.kind=semantic does): leave --masks out.")
+        self.drawing = None if masks is None else DrawnMasks(self.data_hash, Sampler(masks), masks)
 
     def labels(self, items: range, seed: int, label: str | None) -> NDArray[np.int64]:
         """Class indices: the one asked for, or drawn as often as in the training data, by (seed, item) alone."""
@@ -112,16 +117,21 @@ class Sampler:
             items = range(start, start + CHUNK)
             labels = self.labels(items, seed, label)
             masks = self.mask_source(items, labels, seed).to(self.device) if paints(self.task) else None
-            batch = Batch(images=torch.empty(CHUNK, 0, device=self.device), seed=seed, items=tuple(items), masks=masks,
-                          labels=torch.from_numpy(labels).to(self.device), truncation=truncation,
-                          conditions=self._conditions(items, seed))
-            made: Tensor = self.task.sample(self.network, batch)
+            made = self.made(items, labels, seed, truncation, masks)
             wanted = slice(max(first - start, 0), min(first + count - start, CHUNK))
             made, masks = made[wanted], None if masks is None else masks[wanted]
             if draws_masks(self.task):
                 made, masks = self.task.parted(made)
             yield Drawn(images=made.float().cpu().numpy(), labels=labels[wanted],
                         masks=None if masks is None else masks.cpu().numpy().astype(np.uint8))
+
+    def made(self, items: range, labels: NDArray[np.int64], seed: int, truncation: float = 1.0,
+             masks: Tensor | None = None) -> Tensor:
+        """What the network makes of items, of the given classes and masks: (n, c, *space)."""
+        batch = Batch(images=torch.empty(len(items), 0, device=self.device), seed=seed, items=tuple(items), masks=masks,
+                      labels=torch.from_numpy(labels).to(self.device), truncation=truncation,
+                      conditions=self._conditions(items, seed))
+        return self.task.sample(self.network, batch)
 
     def _conditions(self, items: range, seed: int) -> Tensor | None:
         if not self.numbers.quantiles:
@@ -130,9 +140,9 @@ class Sampler:
         return torch.from_numpy(scaled(drawn, self.numbers.quantiles)).to(self.device)
 
     @functools.cached_property
-    def mask_source(self) -> MaskSource:
+    def mask_source(self) -> MaskSource | DrawnMasks:
         """Where the masks come from that a run paints which needs some; FolderError without the training's data."""
-        return MaskSource(cast(Semantic, self.task), self.data, self.data_hash)
+        return self.drawing or MaskSource(cast(Semantic, self.task), self.data, self.data_hash)
 
 
 @dataclass(kw_only=True)
@@ -202,11 +212,12 @@ def load(run: Path) -> Sampler:
 
 def generate(run: Path, out: Path, *, count: int, format: str | None = None, label: str | None = None,
              truncation: float = 1.0, seed: int = 0, copy_filter: bool = False, data: Path | None = None,
-             at: Mapping[str, float] | None = None) -> Generated:
+             at: Mapping[str, float] | None = None, masks: Path | None = None) -> Generated:
     """Write `count` synthetic images with samples.csv (file, index, seed, label) into the new folder `out`.
 
     Of a run that makes masks too these lie in `masks` as the images lie in `images`, and samples.csv names them (mask).
     data: the prepared folder of the training, where a run that paints masks finds those it deforms; default RUN/data
+    masks: a run folder that draws masks (task.masks=true), in place of deformed ones; trained on the same prepared data
     at: numbers that the images are to have, of a run that learned with numbers (data.conditions); without, they are
     drawn from those of the training images. samples.csv holds every image's own
 
@@ -222,13 +233,14 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         raise SettingsError(f"count={count}: ask for at least one image.")
     if not 0 < truncation <= 1:
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
-    sampler, out = Sampler(run, data, at), Path(out)
+    sampler, out = Sampler(run, data, at, masks), Path(out)
     if (takes_images(sampler.task) and not paints(sampler.task)) or registers(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
     chosen = format or sampler.spec.format
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
                "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),
-               **({"at": dict(at)} if at else {})}
+               **({"at": dict(at)} if at else {}),
+               **({"masks": sampler.drawing.weights} if sampler.drawing else {})}
     if _done(out, request):
         return Generated(folder=out, count=count, format=chosen)
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
@@ -239,7 +251,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         chunks = (filtered.drawn(count, seed=seed, label=label, truncation=truncation) if filtered else
                   sampler.drawn(0, count, seed=seed, label=label, truncation=truncation))
         writing = Writing(spec=sampler.spec, intensity=sampler.intensity, facts=sampler.facts, seed=seed,
-                          origin="a training patient's mask, deformed," if paints(sampler.task) else "noise")
+                          origin=_origin(sampler))
         rows = list(writing.all(chunks, partial, chosen, count))
         rows = sampler.numbers.told(rows, seed)
         if filtered:
@@ -257,6 +269,12 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if os.access(run, os.W_OK):  # a run that is shared for reading can be sampled too
         write_model_card(Path(run))
     return Generated(folder=out, count=count, format=chosen)
+
+
+def _origin(sampler: Sampler) -> str:
+    if not paints(sampler.task):
+        return "noise"
+    return "a training patient's mask, deformed," if sampler.drawing is None else "a drawn mask"
 
 
 def _done(out: Path, request: dict[str, object]) -> bool:

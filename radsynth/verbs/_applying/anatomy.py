@@ -1,5 +1,5 @@
 """Anatomy as a check of results from image to image: segmenters, learned from the same training images and their masks,
-look at what was given and at what was made, and must find the same.
+look at what was given and at what was made, and must find the same. Without masks they learn classes of intensity.
 
 Translation can invent and remove lesions without a trace in the intensities (Cohen, Luck and Honari 2018).
 """
@@ -22,6 +22,8 @@ from radsynth.verbs.train import train
 
 Images = NDArray[np.float32]
 FOLDER = "anatomy"
+TISSUES = 4
+"""Classes of intensity that stand in for masks, the background among them: as a brain's air, fluid, grey and white."""
 THIN = 1
 """Regions where labels differ that disappear when this many pixels are taken off all around are borders."""
 
@@ -56,16 +58,22 @@ class Anatomy:
 
 
 def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Resolved, share: float) -> None:
-    """Train the segmenters into RUN/anatomy, each with a share of the run's budget; none without masks or a share."""
-    if not prepared.spec.mask_classes or not share:
+    """Train the segmenters into RUN/anatomy, each with a share of the run's budget; none without a share.
+
+    Without masks they learn classes of intensity, those of the first channel that is made. They must find these in what
+    was given as well, where the same tissues may have other intensities: so without registered pairs there are none.
+    """
+    masks = prepared.spec.mask_classes >= 2
+    if not share or (task.targets and not masks):
         return
+    labels = {} if masks else {"tissues": TISSUES, "tissues_of": task.outputs[0]}
     budget = settings.section("train", TrainSettings)
     given = {"seed": settings.seed, "train": {
         "images": int(np.ceil(share * budget.images)), "seconds": share * budget.seconds, "previews": 0}}
     for side, channels in _sides(task).items():
         train(prepared.folder, Path(run) / FOLDER / side, settings=resolve(
             document(recipe("unet", "segment")), {**given, "task": {"kind": "segment", "adversarial": 0.0,
-                                                         "inputs": list(channels)}}))
+                                                         "inputs": list(channels), **labels}}))
 
 
 def read_anatomy(run: Path, task: ImageTask, open: Callable[[Path], Sees]) -> Anatomy | None:

@@ -58,7 +58,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
     usual = limits(measured.doubts)
     numbers = _found(measured.values, prepared)
-    if measured.labels:
+    if measured.labels and prepared.spec.mask_classes:
         numbers += _segmented(measured.labels, prepared.stored(rows, "masks"), prepared)
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
         "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),

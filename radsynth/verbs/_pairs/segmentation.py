@@ -30,6 +30,8 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     """
     segmenter = Segmenter(run)
     try:
+        if prepared.spec.mask_classes < 2:
+            raise DataError("The data has no masks, so there is nothing to measure the label maps against.")
         rows, split = _rows(prepared, images, seed)
     except DataError as error:
         refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
