@@ -1,8 +1,9 @@
 """Images with masks: do they look real, do they show what their masks say, does a segmenter learn from them?
 
-Four sets of images with masks, equally many and from the same training patients:
+Five sets of images with masks, equally many and from the same training patients:
   painted     `task.kind=semantic` (SPADE): training masks deformed and painted
   drawn       `task.masks=true`: the default network draws image and mask together, for as many training images
+  repainted   the masks of `drawn`, painted by the run of `painted`: no patient's mask is needed
   mixture     no network: every label of the deformed masks gets normal noise with the mean and the standard deviation
               that it has in a training image drawn at random (Billot et al. 2023, SynthSeg, in the data's contrasts)
   real        the training images themselves: the floor
@@ -10,8 +11,8 @@ Frechet distance against unseen patients; Dice, against the masks, of a U-Net tr
 real patients of U-Nets trained on each set alone and, half of each batch, together with the real pairs.
 
 Usage: python benchmarks/semantic.py [--images 30000] [--hippocampus FOLDER] [--acdc FILE.npz] [--sets brain,acdc]
-[--steps 400] [--seeds 2] [--only painted,drawn] [section.key=value ... for the painted run]. Prints one table, writes
-build/semantic.json and pictures, mask beside image, in build/semantic/SET/.
+[--steps 400] [--seeds 2] [--only painted,drawn,repainted] [section.key=value ... for the painted run].
+Prints one table, writes build/semantic.json and pictures, mask beside image, in build/semantic/SET/.
 """
 
 from __future__ import annotations
@@ -112,14 +113,17 @@ def rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     train_rows, test = data.indices("train"), real(data, "test", "segmentation")
     truth = Drawn(images=data.images(train_rows), labels=data.labels(train_rows),
                   masks=data.stored(train_rows, "masks"))
-    sets = {"real": truth}
+    sets, runs = {"real": truth}, {}
     for method, task, more in (("painted", "semantic", tuple(options.settings)),
                                ("drawn", "synthesis", ("task.masks=true",))):
         if method in options.only:
-            run = trained(data, place / method, options.images, task, more)
+            runs[method] = run = trained(data, place / method, options.images, task, more)
             sets[method] = draw(run, len(train_rows), data=data.folder)
             shown = side_by_side(Sampler(run, data.folder), data, sets[method], 0, True)
             save(shown, place / f"{method}.png")
+    if "repainted" in options.only and len(runs) == 2:
+        sets["repainted"] = made = draw(runs["painted"], len(train_rows), masks=runs["drawn"])
+        save(side_by_side(Sampler(runs["painted"]), data, made, 0, False), place / "repainted.png")
     if "mixture" in options.only and "painted" in sets:
         masks = sets["painted"].masks
         assert masks is not None
@@ -161,7 +165,7 @@ def main() -> None:
     parser.add_argument("--acdc", type=Path)
     parser.add_argument("--hippocampus", type=Path)
     parser.add_argument("--sets", default="")
-    parser.add_argument("--only", default="painted,drawn,mixture")
+    parser.add_argument("--only", default="painted,drawn,repainted,mixture")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("settings", nargs="*")

@@ -70,6 +70,12 @@ def test_another_grid_is_brought_onto_the_first_and_an_unknown_place_names_both_
     (tmp_path / "a" / "t2.nii.gz").unlink()
     with pytest.raises(DataError, match=r"a/t2.npy has 8x26x40 pixels and a/t1.nii.gz 4x20x24"):
         found(tmp_path, contrasts=("t1", "t2"))[0][0].load()
+    (tmp_path / "a" / "t2.npy").unlink()
+    far = other.copy()
+    far[:3, 3] = 500
+    write(volume(0, (8, 26, 40), other).replace(affine=far), tmp_path / "a" / "t2.nii.gz", provenance=FROM)
+    with pytest.raises(DataError, match=r"a/t2.nii.gz lies beside a/t1.nii.gz"):
+        found(tmp_path, contrasts=("t1", "t2"))[0][0].load()
 
 
 def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:

@@ -325,8 +325,10 @@ def test_images_without_a_mask_among_those_with_one(from_records: Prepare) -> No
     def masked(n: int) -> Record:
         return record(n, picture(n).replace(mask=np.eye(20, dtype=np.uint8)))
 
-    most = from_records([masked(0), masked(1), record(2)], "most", size=[20, 20])
-    assert len(most.rows) == 2 and most.spec.mask_classes == 2 and "no mask" in rejections(most)["file002"]
+    background = record(3, partial(fails, EmptySlice("background")))
+    most = from_records([masked(0), masked(1), record(2), background], "most", size=[20, 20])
+    assert len(most.rows) == 2 and most.spec.mask_classes == 2 and most.manifest.left_out == 1
+    assert list(rejections(most)) == ["file002"] and "no mask" in rejections(most)["file002"]
     few = from_records([masked(0), record(1), record(2)], "few", size=[20, 20])
     assert len(few.rows) == 3 and few.spec.mask_classes == 0 and not list(few.folder.rglob("*.masks.npy"))
     off = from_records([masked(0), masked(1), record(2)], "off", size=[20, 20], masks="off")

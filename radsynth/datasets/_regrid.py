@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radsynth.datasets._volumes import SAME_PLACE, distance
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
 
+PROBES = 24
+"""Points along each axis that are asked whether another image reaches them."""
+
 
 def onto(image: Image, fixed: Image, name: str, other: str) -> Image:
     """`image` on the grid of `fixed`: as it is where both are the same, else interpolated linearly, outside its lowest.
 
-    name, other: of both, for messages. RejectedFile when they differ in size and a place is unknown.
+    name, other: of both, for messages. RejectedFile when they differ in size and a place is unknown, and when they have
+    no place in common.
     """
     known = image.affine is not None and fixed.affine is not None
     if image.space == fixed.space and distance(image, fixed) <= SAME_PLACE:
@@ -27,6 +32,8 @@ def onto(image: Image, fixed: Image, name: str, other: str) -> Image:
     n = len(fixed.space)
     both = np.linalg.inv(image.affine) @ fixed.affine  # index to index, (column, row, slice, 1)
     matrix, offset = both[:n, :n][::-1, ::-1], both[:n, 3][::-1]
+    if not _meet(matrix, offset, image.space, fixed.space):
+        raise RejectedFile(f"{name} lies beside {other}, says their headers: they have no place in common")
     # A coarser grid sees what is finer than its pixels as an average: a Gaussian of the same width at half its height.
     coarser = np.linalg.norm(matrix, axis=1)
     blur = [step / 2.35 if step > 1.2 else 0.0 for step in coarser]
@@ -40,3 +47,12 @@ def onto(image: Image, fixed: Image, name: str, other: str) -> Image:
     return fixed.replace(pixels=pixels.astype(image.pixels.dtype), modality=image.modality, units=image.units,
                          bits=image.bits, channels=image.channels, window=image.window, mask=None)
 
+
+
+def _meet(matrix: NDArray[np.float64], offset: NDArray[np.float64], space: tuple[int, ...], fixed: tuple[int, ...],
+          ) -> bool:
+    """Whether any of some points of the grid `fixed` lies within `space`, which matrix and offset lead to."""
+    axes = [np.linspace(0, side - 1, min(side, PROBES)) for side in fixed]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(len(fixed), -1)
+    there, last = matrix @ points + offset[:, None], np.array(space)[:, None] - 0.5
+    return bool(((there >= -0.5) & (there <= last)).all(axis=0).any())

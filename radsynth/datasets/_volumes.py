@@ -100,7 +100,10 @@ def _mask(source: Source, image: Image) -> NDArray[np.uint8]:
         raise RejectedFile(f"its mask {path.name} has the size {mask.space}, the image {image.space}")
     off = distance(mask, image)
     if off > SAME_PLACE:
-        raise RejectedFile(f"its mask {path.name} lies {off:.2g} mm off the image: their orientations differ")
+        have, want = (" x ".join(f"{step:.3g}" for step in one.spacing or ()) for one in (mask, image))
+        why = "their positions or orientations differ" if have == want else (
+            f"its spacing is {have} mm, the image's {want} mm")
+        raise RejectedFile(f"its mask {path.name} lies {off:.2g} mm off the image: {why}")
     values = np.asarray(mask.pixels[0], dtype=np.uint8)
     if not source.mask_values:
         return values

@@ -193,16 +193,16 @@ def sample(run: Path, count: int, *, seed: int = 0, label: str | None = None, tr
 
 
 def draw(run: Path, count: int, *, seed: int = 0, label: str | None = None, truncation: float = 1.0,
-         copy_filter: bool = False, data: Path | None = None) -> Drawn:
-    """As `sample`, with masks where the run makes them; data: as in `generate`."""
-    sampler = Sampler(run, data)
+         copy_filter: bool = False, data: Path | None = None, masks: Path | None = None) -> Drawn:
+    """As `sample`, with masks where the run makes them; data, masks: as in `generate`."""
+    sampler = Sampler(run, data, masks=masks)
     asked: dict[str, Any] = {"seed": seed, "label": label, "truncation": truncation}
     chunks = list(Filtered(sampler=sampler, filter=_filter(sampler)).drawn(count, **asked) if copy_filter else
                   sampler.drawn(0, count, **asked))
-    masks = [chunk.masks for chunk in chunks if chunk.masks is not None]
+    labelled = [chunk.masks for chunk in chunks if chunk.masks is not None]
     return Drawn(images=np.concatenate([chunk.images for chunk in chunks]),
                  labels=np.concatenate([chunk.labels for chunk in chunks]),
-                 masks=np.concatenate(masks) if masks else None)
+                 masks=np.concatenate(labelled) if labelled else None)
 
 
 def load(run: Path) -> Sampler:

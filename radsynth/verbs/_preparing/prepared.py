@@ -124,7 +124,7 @@ def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[
     usable = masked if keep else good
     for i, (record, entry) in enumerate(zip(records, entries, strict=True)):
         reason = "" if entry.skipped else entry.reason or copies.get(i, "")
-        if not reason and keep and entry.mask_values is None:
+        if not (reason or entry.skipped) and keep and entry.mask_values is None:
             reason = "it has no mask, as most images have; prepare.masks=off uses all images without masks"
         if reason:
             rejected.append(Rejected(path=record.source, reason=reason, skipped=i in copies))
