@@ -105,6 +105,16 @@ def test_a_volume_through_a_network_of_slices_keeps_its_place(
     assert np.abs(coarse - original.pixels).mean() < 0.1 * original.pixels.mean(), "nor must what is shown in it"
 
 
+def test_a_volume_that_is_finer_between_slices_than_within_is_cut_where_it_fits(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("task.kind=restore", "task.factor=2", spacing=(1.0, 1.0))
+    write(Image(pixels=disc((6, 24, 18)), spacing=(1.0, 2.0, 2.0)), tmp_path / "in.nii.gz", provenance=FROM)
+    apply(run, tmp_path / "in.nii.gz", tmp_path / "out")
+    made = read(tmp_path / "out" / rows(tmp_path / "out")[0]["file"])
+    assert isinstance(made, Image) and made.space == (6, 48, 36) and made.spacing == (1.0, 1.0, 1.0)
+
+
 def test_dicom_results_say_that_they_are_derived_and_carry_no_identity(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:

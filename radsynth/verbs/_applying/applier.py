@@ -121,7 +121,7 @@ class Applier:
             return (), ()
         whole = len(image.space) == self.spec.dimensions
         have = image.spacing if whole else tuple(np.delete(image.spacing, self._axis(image)).tolist())
-        return have, tuple(step * finer for step, finer in zip(self.spec.spacing, self.task.finer, strict=True))
+        return have, self._expected()
 
     def _grids(self, image: Image, axis: int | None) -> tuple[Fit | None, Fit | None]:
         """To the training's grid over the same field, and from the result's to the image's; None where they agree."""
@@ -137,11 +137,25 @@ class Applier:
                 Fit(source=fine, target=own, ratios=tuple(1 / ratio for ratio in ratios), content=own, spacing=have))
 
     def _axis(self, image: Image) -> int:
-        """The axis across which a volume is cut for a network of 2-D images, as it was for training."""
+        """The axis across which a volume is cut for a network of 2-D images, as it was for training.
+
+        Where the run does not say: the coarsest one, unless slices across the first alone have the expected spacing.
+        """
         if self.plane in AXES:
             return AXES[self.plane]
         steps = image.spacing
-        return int(np.argmax(steps)) if steps and max(steps) >= COARSE * min(steps) else 0
+        if not steps or max(steps) < COARSE * min(steps):
+            return 0
+        coarsest, want = int(np.argmax(steps)), self._expected()
+        fits = [axis for axis in (coarsest, 0) if want and np.allclose(
+            np.delete(steps, axis), want, rtol=SPACING_TOLERANCE, atol=0)]
+        return fits[0] if fits else coarsest
+
+    def _expected(self) -> tuple[float, ...]:
+        """mm along the axes of what the network is given; () where unknown."""
+        if self.spec.spacing is None:
+            return ()
+        return tuple(step * finer for step, finer in zip(self.spec.spacing, self.task.finer, strict=True))
 
     def channels(self, image: Image) -> list[NDArray[Any] | None]:
         """The channels (*space) that the task takes; None for a missing one where the run was trained for that."""
