@@ -3,7 +3,7 @@
 The same held-out images for every method, 95 % intervals over patients. Classical denoisers get their strength, and
 whether they correct Rician noise's bias, from training images; see radsynth/verbs/_pairs/baselines.py. Three sets:
   brain        slices of the embedded virtual cohort, 64 x 64
-  hippocampus  crops of slices at their own resolution, 32 x 48, of --hippocampus FOLDER (Decathlon, task 4)
+  hippocampus  crops of slices at their own resolution, 40 x 32, of --hippocampus FOLDER (Decathlon, task 4)
   coronal      the same volumes cut the other way, 32 x 32, for `through`: thin slices from slices twice as thick
   acdc         crops of cardiac slices, 96 x 96, of --acdc FILE.npz (images, names that begin with the patient)
 
@@ -52,7 +52,7 @@ def data_of(name: str, options: argparse.Namespace) -> Prepared:
     overrides = ["data.kind=brain"] if name == "brain" else [
         "data.kind=folder", f"data.path={options.hippocampus}", "data.modality=MR", "prepare.fit=patches",
         "prepare.masks=off",
-        *(["prepare.size=[32,32]", "data.plane=coronal"] if name == "coronal" else ["prepare.size=[32,48]"])]
+        *(["prepare.size=[32,32]", "data.plane=coronal"] if name == "coronal" else ["prepare.size=[40,32]"])]
     given = resolve(overrides=[*overrides, "prepare.validation=0"], sections=("data", "prepare"))
     return prepare(given.section("data"), folder, settings=given)
 

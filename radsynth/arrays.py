@@ -87,6 +87,7 @@ class Manifest:
     counts, patients: images and patients of each split; rejected: files that could not be used; duplicates: images
     whose pixels came before; left_out: slices of background at the edges of volumes
     conditions: of each of spec.conditions the quantiles over training images at equal steps, lowest to highest
+    preparation: the settings sections `data` and `prepare`, without sources
     """
 
     spec: ImageSpec
@@ -100,6 +101,7 @@ class Manifest:
     duplicates: int = 0
     left_out: int = 0
     conditions: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    preparation: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for JSON."""

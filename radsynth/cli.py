@@ -532,10 +532,9 @@ def _resolve(
     documents += [read_budget(budget)] if budget else []
     documents += [{"seed": seed}] if seed is not None else []
     if data is not None:
-        from radsynth.datasets import recognise
+        from radsynth.datasets import at
 
-        # The kind that the path looks like is a guess, which settings may correct; the path itself was given.
-        documents = [{"data": {"kind": recognise(data)}}, *documents, {"data": {"path": str(data)}}]
+        documents = at(data, documents, overrides)
     if with_recipe:
         from radsynth.plan import document, recipe
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import Prepared
-from radsynth.datasets import Rejected, contrasts, recognise
+from radsynth.datasets import Rejected, at, contrasts, lidc, recognise
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
@@ -55,6 +55,36 @@ def test_layouts_by_name_are_recognised(pattern: str, tmp_path: Path) -> None:
     assert image.channels == ("flair", "t1") and np.array_equal(image.pixels[1], volume(0).pixels[0])
     assert found(tmp_path, contrasts=("t1", "flair"))[0][0].load().channels == ("t1", "flair")
     assert not contrasts.matches(Path(records[0].files[0]))
+
+
+def test_a_path_stays_when_settings_say_that_it_is_of_another_kind_than_it_looks(tmp_path: Path) -> None:
+    write(volume(0), tmp_path / "a" / "one.nii.gz", provenance=FROM)
+    assert recognise(tmp_path) == "folder"
+    file, words = {"data": {"kind": "lidc"}}, ("data.kind=contrasts", "data.contrasts=[a=one,b=two]")
+    for documents in ([], [file]):
+        settings = resolve(*at(tmp_path, documents, words), overrides=words, sections=("data",)).section("data")
+        assert isinstance(settings, contrasts.Settings) and settings.path == tmp_path
+        assert settings.contrasts == ("a=one", "b=two")
+    assert isinstance(resolve(*at(tmp_path, [file], ()), sections=("data",)).section("data"), lidc.Settings)
+    with pytest.raises(SettingsError, match=r"(?s)data.kindd.*prepare.size"):
+        words = ("data.kindd=1", "prepare.size=2")
+        resolve(*at(tmp_path, [], words), overrides=words, sections=("data", "prepare"))
+
+
+def test_a_run_knows_how_its_data_was_prepared_but_not_where_it_lay(tmp_path: Path) -> None:
+    for n in range(3):
+        for k, name in enumerate(("one", "two")):
+            write(volume(n, negative=bool(k)), tmp_path / "given" / f"P{n}" / f"{name}.nii.gz", provenance=FROM)
+    words = ("data.kind=contrasts", "data.contrasts=[a=one,b=two]", "data.plane=coronal", "prepare.size=[8,24]")
+    settings = resolve(*at(tmp_path / "given", [], words), overrides=words, sections=("data", "prepare"))
+    data = prepare(settings.section("data"), tmp_path / "data", settings=settings, workers=1)
+    train(data.folder, tmp_path / "run", settings=resolve(overrides=(
+        "task.kind=translate", "task.inputs=[a]", "task.outputs=[b]", "model.width=8", "train.images=16",
+        "train.batch=8", "train.previews=0")))
+    kept = (tmp_path / "run" / "settings.yaml").read_text(encoding="utf-8")
+    assert "plane: coronal" in kept and "a=one" in kept
+    assert str(tmp_path) not in kept + (data.folder / "manifest.json").read_text(encoding="utf-8")
+    assert apply(tmp_path / "run", tmp_path / "given", tmp_path / "out").count == 3
 
 
 def test_another_grid_is_brought_onto_the_first_and_an_unknown_place_names_both_files(tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def test_images_without_a_mask_among_those_with_one(from_records: Prepare) -> No
         return record(n, picture(n).replace(mask=np.eye(20, dtype=np.uint8)))
 
     background = record(3, partial(fails, EmptySlice("background")))
-    most = from_records([masked(0), masked(1), record(2), background], "most", size=[20, 20])
+    most = from_records(with_header([masked(0), masked(1), record(2), background]), "most", size=[20, 20])
     assert len(most.rows) == 2 and most.spec.mask_classes == 2 and most.manifest.left_out == 1
     assert list(rejections(most)) == ["file002"] and "no mask" in rejections(most)["file002"]
     few = from_records([masked(0), record(1), record(2)], "few", size=[20, 20])

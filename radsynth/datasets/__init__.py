@@ -16,16 +16,18 @@ RejectedFile, for a slice of background at the edge of a volume: leave it out, c
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from radsynth.errors import DataError, RejectedFile
+from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Header
+from radsynth.settings import resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +117,15 @@ def recognise(path: Path) -> str:
         f"{path} is nothing that radsynth reads. Give a folder, an image (DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, "
         "TIFF, npy, npz), an archive (zip, tar) or a MedMNIST npz file."
     )
+
+
+def at(path: Path, documents: Sequence[Any], overrides: Sequence[str]) -> list[Any]:
+    """Settings documents with data at `path`, of the kind that it looks like, which they and `overrides` may correct.
+
+    The path was given, whatever the kind: it comes last and with the kind that wins, so that no new kind replaces it.
+    """
+    kind = recognise(path)
+    guessed = [{"data": {"kind": kind}}, *documents]
+    with contextlib.suppress(SettingsError):  # whoever resolves the result hears of all problems at once
+        kind = resolve(*guessed, overrides=overrides, sections=()).kind("data")
+    return [*guessed, {"data": {"kind": kind, "path": str(path)}}]

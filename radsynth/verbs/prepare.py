@@ -28,6 +28,7 @@ from radsynth.settings import Resolved, settings
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.patches import LARGEST, cut_into
 from radsynth.verbs._preparing.pool import ask_everywhere, cores, run_all
+from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, finish, open_finished
 from radsynth.verbs._preparing.shards import Plan, Shard, make_shard, probe, volume_of
 from radsynth.verbs._preparing.split import official_splits, split_patients
@@ -116,7 +117,8 @@ def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = N
         _check_cluster(cluster, known[0][0], plan)
     check_free(out)
     with locked(out, f"{out} is being filled by another process. Wait for it, or choose another folder."):
-        _fill(out, data, options, plan, known, rejected, source, cores() if workers is None else workers, cluster)
+        _fill(out, data, options, plan, known, rejected, source, cores() if workers is None else workers, cluster,
+              preparation_of(settings))
     return Prepared(out)
 
 
@@ -130,6 +132,7 @@ def _fill(
     source: str,
     workers: int,
     cluster: str,
+    preparation: dict[str, Any],
 ) -> None:
     """Make the shards and write the tables."""
     records = [record for record, _ in known]
@@ -152,6 +155,7 @@ def _fill(
         format=formats.most_common(1)[0][0],
         virtual=getattr(dataset(data.kind), "VIRTUAL", False),
         shard_size=options.shard,
+        preparation=preparation,
     )
     finish(out, made)
 

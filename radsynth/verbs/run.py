@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.arrays import Prepared
-from radsynth.datasets import recognise
+from radsynth.datasets import at
 from radsynth.device import here
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
@@ -62,7 +62,7 @@ def run(
 
     `out` is runs/NAME by default. Raises our errors; whatever was finished stays, and the same call goes on from there.
     """
-    documents = _documents(data, settings_file, preset, privacy, seed)
+    documents = _documents(data, overrides, settings_file, preset, privacy, seed)
     given = resolve(*documents, overrides=overrides)  # every section that was given, so that all mistakes come at once
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
@@ -90,16 +90,14 @@ def run(
     return Result(run=out, synthetic=made.folder, report=report(out), results=results)
 
 
-def _documents(data: Path | None, settings_file: Path | None, preset: str | None, privacy: str | None,
-               seed: int | None) -> list[Any]:
-    """What was given, weakest first: the kind that the data looks like, presets, a file, the data's path, the seed."""
-    documents: list[dict[str, Any]] = [{"data": {"kind": recognise(Path(data)) if data else "brain"}}]
-    documents += [read_preset(preset)] if preset else []
+def _documents(data: Path | None, overrides: Sequence[str], settings_file: Path | None, preset: str | None,
+               privacy: str | None, seed: int | None) -> list[Any]:
+    """What was given, weakest first: the kind that the data looks like, presets, a file, the seed, the data's path."""
+    documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
     documents += [read_privacy(privacy)] if privacy else []
     documents += [read_yaml(settings_file)] if settings_file else []
-    documents += [{"data": {"path": str(data)}}] if data else []
     documents += [{"seed": seed}] if seed is not None else []
-    return documents
+    return at(Path(data), documents, overrides) if data else [{"data": {"kind": "brain"}}, *documents]
 
 
 def _plan(given: Resolved, out: Path, budget: dict[str, float]) -> list[Choice]:

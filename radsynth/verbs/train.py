@@ -25,6 +25,7 @@ from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
 from radsynth.tasks import Private, build
+from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._training.loop import Loop, Settings
 from radsynth.verbs._training.start import Start, read_start
 
@@ -34,7 +35,6 @@ LOG_SECONDS = 2.0
 """Seconds between lines of log.jsonl."""
 EPSILON = "discriminator/epsilon"
 """The term of a task with differential privacy that says how much is spent."""
-NOT_KEPT = "(not kept)"
 """What the run folder's settings.yaml says instead of a path of the source."""
 BUDGET = ("images", "seconds")
 """The settings of `train` that may change when a run is continued."""
@@ -46,7 +46,8 @@ def train(prepared: Path, run: Path, *, settings: Resolved) -> RunFolder:
     Raises SettingsError for settings that cannot work, FolderError for a run of other settings or data, a damaged
     checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM.
     """
-    data, settings = Prepared(prepared), _without_source(settings)
+    data = Prepared(prepared)
+    settings = _as_prepared(settings, data)
     options = settings.section("train", Settings)
     start = read_start(options.start) if options.start else None
     if start:
@@ -152,16 +153,9 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 loop.preview()
 
 
-def _without_source(settings: Resolved) -> Resolved:
-    """The same settings without the paths of the data and of its table of labels: such names may name patients."""
-    document = settings.document()
-    data = document.get("data", {})
-    for name, words in {"path": (), "labels": ("auto", "folders", "none")}.items():
-        if name in data and data[name] not in words:
-            data[name] = NOT_KEPT
-    if document.get("prepare", {}).get("extra"):
-        document["prepare"]["extra"] = NOT_KEPT
-    return resolve(document, sections=("train",))
+def _as_prepared(settings: Resolved, data: Prepared) -> Resolved:
+    """The same settings without sources, and with how the data was prepared where they do not say it."""
+    return resolve({**data.manifest.preparation, **without_source(settings.document())}, sections=("train",))
 
 
 def _like(start: Start, settings: Resolved) -> Resolved:

@@ -155,6 +155,7 @@ class Made:
     format: str
     virtual: bool
     shard_size: int
+    preparation: dict[str, Any]
 
 
 def finish(out: Path, made: Made) -> None:
@@ -181,6 +182,7 @@ def finish(out: Path, made: Made) -> None:
         duplicates=made.outcome.duplicates,
         left_out=made.outcome.left_out,
         conditions=_quantiles(made),
+        preparation=made.preparation,
     )
     _write_table(out / "records.csv", ROW_FIELDS, [[getattr(row, name) for name in ROW_FIELDS] for row in rows])
     write_rejected(out / "rejected.csv", made.outcome.rejected)
