@@ -21,7 +21,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 from radsynth import io
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import _decoding, _dicom_pixels
+from radsynth.io import _decoding, _dicom_frames, _dicom_pixels, _dicom_plain
+from radsynth.io._dicom_frames import instances, instances_of
 from radsynth.io._dicom_header import instance
 from radsynth.io._dicom_series import arrange, read_series
 
@@ -349,3 +350,62 @@ def test_real_series(shared_data: Path) -> None:
     volumes = io.read(shared_data / "brain_dicom")
     assert isinstance(volumes, list) and [volume.space for volume in volumes] == [(22, 320, 280)] * 4
     assert all(volume.spacing == pytest.approx((6.5, 0.6875, 0.6875), rel=1e-3) for volume in volumes)
+
+
+def unused_bits(dataset: Dataset) -> None:
+    """12 of 16 bits, with an overlay in those above, as old scanners wrote it."""
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.PixelData = (pydicom.pixels.pixel_array(dataset).astype("<i2") | 0x5000).tobytes()
+
+
+def short_of_pixels(dataset: Dataset) -> None:
+    dataset.PixelData = dataset.PixelData[:-2]
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [("MR_small.dcm", None), ("MR_small_implicit.dcm", None), ("MR_small_padded.dcm", None), ("CT_small.dcm", None),
+     ("CT_small.dcm", unused_bits), ("examples_overlay.dcm", None)],
+)  # fmt: skip
+def test_plain_pixels_are_the_same_without_a_second_parsing(name: str, edit: Edit | None, tmp_path: Path) -> None:
+    path = edited(name, tmp_path / "a.dcm", edit) if edit else shipped(name)
+    (found,) = instances(path)
+    assert found.plain is not None
+    quick, usual = _dicom_plain.read(found), one(path)
+    assert quick.pixels.dtype == usual.pixels.dtype and np.array_equal(quick.pixels, usual.pixels)
+    assert (quick.window, quick.spacing, quick.units, quick.bits) == (
+        usual.window, usual.spacing, usual.units, usual.bits)  # fmt: skip
+    np.testing.assert_array_equal(quick.affine, usual.affine)
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_expb.dcm", "examples_palette.dcm",
+             "examples_rgb_color.dcm", "image_dfl.dcm"],
+)  # fmt: skip
+def test_other_pixels_are_not_read_as_plain_ones(name: str, tmp_path: Path) -> None:
+    def with_table(dataset: Dataset) -> None:
+        dataset.ModalityLUTSequence = [Dataset()]
+
+    assert instances(shipped(name))[0].plain is None
+    assert instances(edited("CT_small.dcm", tmp_path / "table.dcm", with_table))[0].plain is None
+
+
+def test_a_slice_that_lacks_pixels_is_rejected(tmp_path: Path) -> None:
+    short = edited("CT_small.dcm", tmp_path / "short.dcm", short_of_pixels)
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(shipped("CT_small.dcm").read_bytes()[:-1000])
+    for path in (short, cut):
+        with pytest.raises(RejectedFile, match="bytes are there"):
+            _dicom_plain.read(instances(path)[0])
+
+
+def test_headers_read_by_several_processes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["CT_small.dcm", "rtplan.dcm", "MR_small.dcm", "no_meta.dcm", "MR_small_RLE.dcm"] * 3
+    paths = [Path(shutil.copy(shipped(name), tmp_path / f"{number}.dcm")) for number, name in enumerate(names)]
+    expected = [str(found) for found in instances_of(paths)]
+    monkeypatch.setattr(_dicom_frames, "_known", {})
+    monkeypatch.setattr(_dicom_frames, "MANY", 1)
+    monkeypatch.setattr(_dicom_frames, "TOGETHER", 2)
+    monkeypatch.setattr(_dicom_frames, "cores", lambda: 3)
+    assert [str(found) for found in instances_of(paths)] == expected
+    assert len(_dicom_frames._known) == 9

@@ -19,12 +19,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import EmptySlice, Record, folder
 from radsynth.errors import DataError, FolderError, RadsynthError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Header
 from radsynth.settings import Resolved
+from radsynth.verbs._preparing.chunks import cut, together
+from radsynth.verbs._preparing.ranges import percentiles
 from radsynth.verbs.prepare import automatic_size, prepare
 
 Prepare = Callable[..., Prepared]
@@ -471,6 +473,54 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
     yield place, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def counted(log: Path, volume: int, index: int) -> Image:
+    """A slice of a volume of HU that is decoded once in a process, as `load_slice` does; each decoding is a line."""
+    if _decoded.get("volume") != (os.getpid(), volume):
+        with log.open("a", encoding="ascii") as file:
+            file.write(f"{volume}\n")
+        _decoded["volume"] = (os.getpid(), volume)
+    return picture(1000 * volume + index, bits=12, modality="CT", units="HU")
+
+
+_decoded: dict[str, tuple[int, int]] = {}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_volume_is_decoded_twice(workers: int, from_records: Prepare, tmp_path: Path) -> None:
+    header = Header(format="dicom", size=(20, 20), modality="CT", units="HU", bits=12)
+    log, files = tmp_path / "log", [tmp_path / f"v{volume}" for volume in range(5)]
+    for file in files:
+        file.touch()
+    records = [
+        record(40 * volume + index, partial(counted, log, volume, index), patient=f"p{volume}", files=(str(file),),
+               header=header)
+        for volume, file in enumerate(files) for index in range(40)
+    ]  # fmt: skip
+    prepared = from_records(records, workers=workers, shard=16, size=[20, 20])
+    assert len(prepared.rows) == 200 and {row.shard for row in prepared.rows} == set(range(15))
+    assert sorted(log.read_text(encoding="ascii").split()) == list("01234")
+
+
+def test_frames_of_one_file_are_shared_out(from_records: Prepare) -> None:
+    header = Header(format="npz", size=(20, 20), frames=200)
+    records = [record(n, patient="a", files=("stack.npz",), header=header) for n in range(200)]
+    chunks = cut(records, plan=SimpleNamespace(size=(20, 20), channels=1, intensity=IntensityMap(
+        method="bits", low=0, high=255, levels=255)), most=256)  # type: ignore[arg-type]
+    assert [len(chunk) for chunk in chunks] == [16] * 12 + [8]
+    assert together(range(13), chunks) == [[n] for n in range(13)]
+
+
+def test_percentiles_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    for dtype in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float32):
+        for number in range(50):
+            values = rng.integers(0, 100, rng.integers(1, 300)) * (1 if number % 2 else 20000)
+            values = (values - 50).astype(dtype)
+            for wanted in ((0.5, 99.5), (0.0, 100.0), (13.1, 52.3)):
+                wide = values if dtype == np.float32 else values.astype(np.int64)  # numpy's steps overflow in 8 bits
+                np.testing.assert_array_equal(percentiles(values, wanted), np.percentile(wide, wanted))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

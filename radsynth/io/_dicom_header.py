@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import math
-import re
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
+from radsynth.io._dicom_values import Plain, age_in_years, burned_in, find_plain, numbers_of
 from radsynth.io._limits import MAX_RATIO, MIN_RATIO_BYTES, check_file, check_size, unusable
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -65,6 +64,7 @@ TAGS = (
     "RescaleIntercept",
     "RescaleSlope",
     "RescaleType",
+    "ModalityLUTSequence",
     "RedPaletteColorLookupTableDescriptor",
     "BurnedInAnnotation",
     "WindowCenter",
@@ -75,16 +75,13 @@ TAGS = (
     "PerFrameFunctionalGroupsSequence",
 )
 
-SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
-ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Instance:
     """One DICOM file, or one frame of an enhanced one, as its header describes it.
 
     position, across, down: the image plane in LPS mm; group: what the slices of one volume have in common
     frame: the frame's index in an enhanced multi-frame file, None for the file as a whole
+    plain: where its pixels lie, None where they must be decoded
     """
 
     path: str
@@ -100,18 +97,24 @@ class Instance:
     down: tuple[float, ...] | None
     thickness: float
     frame: int | None = None
+    plain: Plain | None = None
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """pydicom warns of every value that bends the standard; what matters here is rejected or noted."""
-    with warnings.catch_warnings():
+    """pydicom checks each value and warns of those that bend the standard; what matters here is rejected or noted."""
+    from pydicom.config import disable_value_validation
+
+    with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         yield
 
 
 def parse(path: Path, *, pixels: bool = False) -> Any:
-    """A pydicom data set with the tags needed here (all of them with `pixels`). RejectedFile for a file that lies."""
+    """A pydicom data set with the tags needed here (all of them with `pixels`). RejectedFile for a file that lies.
+
+    Without `pixels` its `pixels_at` is where they begin in the file.
+    """
     import pydicom
 
     size = check_file(path)
@@ -127,11 +130,12 @@ def parse(path: Path, *, pixels: bool = False) -> Any:
                 raise RejectedFile("its file header names no transfer syntax, so that its pixels cannot be read safely")
             if syntax == DEFLATED:
                 _check_inflated(path, meta, size)
-            return (
-                pydicom.dcmread(path)
-                if pixels
-                else pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_tags())
-            )
+            if pixels:
+                return pydicom.dcmread(path)
+            with open(path, "rb") as file:
+                dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_tags()))
+                dataset.pixels_at = file.tell()
+            return dataset
     except RecursionError:
         raise RejectedFile("its header is nested too deeply") from None
     except Exception as error:
@@ -139,11 +143,11 @@ def parse(path: Path, *, pixels: bool = False) -> Any:
 
 
 @functools.cache
-def _tags() -> list[Any]:
-    """TAGS as numbers: pydicom would look each name up again for every file."""
+def _tags() -> dict[Any, str]:
+    """TAGS by their numbers: pydicom would look each name up again for every file."""
     from pydicom.tag import Tag
 
-    return [Tag(name) for name in TAGS]
+    return {Tag(name): name for name in TAGS}
 
 
 def _check_inflated(path: Path, meta: Any, size: int) -> None:
@@ -179,71 +183,75 @@ def describe(path: Path, dataset: Any) -> Instance:
 
 
 def _describe(path: Path, dataset: Any) -> Instance:
-    kind = str(dataset.get("SOPClassUID", dataset.file_meta.get("MediaStorageSOPClassUID", "")))
-    rows, columns = dataset.get("Rows"), dataset.get("Columns")
+    present = dataset.keys()
+    values = {name: dataset[tag].value for tag, name in _tags().items() if tag in present}
+    meta = dataset.file_meta
+    kind = str(values["SOPClassUID"] if "SOPClassUID" in values else meta.get("MediaStorageSOPClassUID", ""))
+    rows, columns = values.get("Rows"), values.get("Columns")
     if kind in NOT_IMAGES or rows is None or columns is None:
         raise NotAnImage(f"it is {NOT_IMAGES.get(kind, 'a DICOM object without pictures')}, not an image")
-    frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
-    allocated, stored = int(dataset.get("BitsAllocated") or 0), int(dataset.get("BitsStored") or 0)
+    frames, samples = int(values.get("NumberOfFrames") or 1), int(values.get("SamplesPerPixel") or 1)
+    allocated, stored = int(values.get("BitsAllocated") or 0), int(values.get("BitsStored") or 0)
     size = (int(rows), int(columns))
     check_size(size, channels=samples, itemsize=max(1, allocated // 8), frames=frames)
-    colours = str(dataset.get("PhotometricInterpretation", ""))
+    colours = str(values.get("PhotometricInterpretation", ""))
     palette = colours == "PALETTE COLOR"
     if allocated not in (8, 16, 32) or not 2 <= stored <= allocated or samples not in (1, 3):
         raise RejectedFile(
             f"its pixels have {samples} samples of {stored} bits in {allocated}; 1 or 3 of 2 to 32 are read"
         )
     if palette:
-        stored = int(dataset.RedPaletteColorLookupTableDescriptor[2])
-    modality = str(dataset.get("Modality") or "OT").strip().upper() or "OT"
+        stored = int(values["RedPaletteColorLookupTableDescriptor"][2])
+    modality = str(values.get("Modality") or "OT").strip().upper() or "OT"
     position, orientation = (
-        numbers_of(dataset.get("ImagePositionPatient"), 3),
-        numbers_of(dataset.get("ImageOrientationPatient"), 6),
+        numbers_of(values.get("ImagePositionPatient"), 3),
+        numbers_of(values.get("ImageOrientationPatient"), 6),
     )
     spacing = next(
         (
             found
             for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-            if (found := numbers_of(dataset.get(name), 2)) and min(found) > 0
+            if (found := numbers_of(values.get(name), 2)) and min(found) > 0
         ),
         None,
     )
     across, down = _axes(orientation)
-    series = str(dataset.get("SeriesInstanceUID", ""))
+    series = str(values.get("SeriesInstanceUID", ""))
+    text = burned_in(values, kind)
     described = Header(
         format="dicom",
         size=size,
         channels=3 if samples == 3 or palette else 1,
         frames=frames,
         modality=modality,
-        units="HU" if _is_hounsfield(dataset, modality) else "stored",
+        units="HU" if _is_hounsfield(values, modality) else "stored",
         spacing=spacing,
         bits=next(bits for bits in (8, 12, 16, 32) if bits >= stored),
-        patient=str(dataset.get("PatientID") or "").strip().casefold()
-        or str(dataset.get("StudyInstanceUID", ""))
+        patient=str(values.get("PatientID") or "").strip().casefold()
+        or str(values.get("StudyInstanceUID", ""))
         or None,
-        series=str(dataset.get("SeriesDescription", "")).strip() or None,
-        notes=_notes(path, dataset, kind),
-        burned_in=burned_in(dataset, kind) is not None,
-        age=age_in_years(str(dataset.get("PatientAge") or "")),
+        series=str(values.get("SeriesDescription", "")).strip() or None,
+        notes=_notes(dataset.preamble, values, text),
+        burned_in=text is not None,
+        age=age_in_years(str(values.get("PatientAge") or "")),
     )
     return Instance(
         path=str(path),
         header=described,
-        uid=str(dataset.get("SOPInstanceUID", "")),
-        study=str(dataset.get("StudyInstanceUID", "")),
+        uid=str(values.get("SOPInstanceUID", "")),
+        study=str(values.get("StudyInstanceUID", "")),
         series=series,
-        number=_integer(dataset.get("InstanceNumber")),
-        kind=tuple(str(v) for v in dataset.get("ImageType") or ()),
+        number=_integer(values.get("InstanceNumber")),
+        kind=tuple(str(v) for v in values.get("ImageType") or ()),
         group=(
             series,
             size,
             described.channels,
             _rounded(orientation),
             _rounded(spacing),
-            str(dataset.get("FrameOfReferenceUID", "")),
-            str(dataset.get("EchoNumbers", "")),
-            str(dataset.get("TemporalPositionIdentifier", "")),
+            str(values.get("FrameOfReferenceUID", "")),
+            str(values.get("EchoNumbers", "")),
+            str(values.get("TemporalPositionIdentifier", "")),
         ),
         position=position if across else None,
         across=across,
@@ -252,10 +260,11 @@ def _describe(path: Path, dataset: Any) -> Instance:
             (
                 found[0]
                 for name in ("SpacingBetweenSlices", "SliceThickness")
-                if (found := numbers_of([dataset.get(name)], 1)) and found[0] > 0
+                if (found := numbers_of([values.get(name)], 1)) and found[0] > 0
             ),
             1.0,
         ),
+        plain=find_plain(values, str(meta.get("TransferSyntaxUID", "")), getattr(dataset, "pixels_at", 0)),
     )
 
 
@@ -271,61 +280,22 @@ def slice_affine(found: Instance) -> NDArray[np.float64] | None:
     return affine
 
 
-def _is_hounsfield(dataset: Any, modality: str) -> bool:
+def _is_hounsfield(values: Mapping[str, Any], modality: str) -> bool:
     return (
-        modality == "CT" and "RescaleIntercept" in dataset and str(dataset.get("RescaleType") or "HU").upper() == "HU"
+        modality == "CT" and "RescaleIntercept" in values and str(values.get("RescaleType") or "HU").upper() == "HU"
     )
 
 
-def age_in_years(text: str) -> float | None:
-    """DICOM's age string: three digits and D, W, M or Y; None when it is none."""
-    match = re.fullmatch(r"(\d{1,3})([DWMY])", text.strip().upper())
-    return int(match[1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[match[2]] if match else None
-
-
-def burned_in(dataset: Any, kind: str) -> str | None:
-    """Why text with a patient's name may be drawn into the pixels; None when nothing says so."""
-    said = str(dataset.get("BurnedInAnnotation") or "").strip().upper()
-    if said == "YES":
-        return "its pixels hold burned-in text, as its BurnedInAnnotation says"
-    if said == "NO":
-        return None
-    if kind == SECONDARY_CAPTURES or kind.startswith(f"{SECONDARY_CAPTURES}."):
-        return "its pixels may hold burned-in text: it is a Secondary Capture"
-    if kind in ULTRASOUND or str(dataset.get("Modality", "")).strip().upper() == "US":
-        return "its pixels may hold burned-in text: it is an ultrasound image"
-    return None
-
-
-def window_of(dataset: Any) -> tuple[float, float] | None:
-    """(low, high) of the first window that the file asks to be shown with, in real values; None without one."""
-    found = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
-    first = [value[0] if isinstance(value, Sequence) and not isinstance(value, str) and value else value
-             for value in found]
-    numbers = numbers_of(first, 2)
-    return (numbers[0] - numbers[1] / 2, numbers[0] + numbers[1] / 2) if numbers and numbers[1] > 0 else None
-
-
-def _notes(path: Path, dataset: Any, kind: str) -> tuple[str, ...]:
+def _notes(preamble: bytes | None, values: Mapping[str, Any], text: str | None) -> tuple[str, ...]:
+    """text: as `burned_in` says."""
     notes = []
-    text = burned_in(dataset, kind)
     if text:
         notes.append(f"{text}. data.burned_in=exclude leaves such files out")
-    with open(path, "rb") as file:
-        if file.read(2) == b"MZ":
-            notes.append("its preamble is that of a program (MZ): never run it; it is not copied into any output")
-    if str(dataset.get("SyntheticData", "")).upper() == "YES":
+    if (preamble or b"").startswith(b"MZ"):
+        notes.append("its preamble is that of a program (MZ): never run it; it is not copied into any output")
+    if str(values.get("SyntheticData", "")).upper() == "YES":
         notes.append("synthetic, as its SyntheticData says")
     return tuple(notes)
-
-
-def numbers_of(value: Any, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` finite numbers, or None."""
-    try:
-        numbers = tuple(float(number) for number in value)
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and all(math.isfinite(number) for number in numbers) else None
 
 
 def _integer(value: Any) -> int:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io._decoding import decode
-from radsynth.io._dicom_header import Instance, numbers_of, quietly, slice_affine, window_of
+from radsynth.io._dicom_header import Instance, quietly, slice_affine
+from radsynth.io._dicom_values import scale, window_of
 from radsynth.io._limits import check_size, unusable
 from radsynth.io._synthetic import rescale
 
@@ -70,6 +71,11 @@ def to_image(dataset: Any, found: Instance, stored: NDArray[Any]) -> Image:
             window = _window(dataset)
     except Exception as error:
         raise unusable(error, "the DICOM pixels") from None
+    return placed(found, values, window)
+
+
+def placed(found: Instance, values: NDArray[Any], window: tuple[float, float] | None) -> Image:
+    """Real values (rows, columns[, 3]) as an Image at the file's place."""
     pixels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
     spoken = found.header
     return Image(
@@ -99,7 +105,7 @@ def _real(values: NDArray[Any], dataset: Any, found: Instance) -> NDArray[Any]:
         values = (low + high - values.astype(np.int64).clip(low, high)).astype(values.dtype)
     if "ModalityLUTSequence" in dataset:
         return np.asarray(apply_modality_lut(values, dataset), dtype=np.float32)
-    slope, intercept = _scale(dataset)
+    slope, intercept = scale(dataset)
     if slope == 0:
         raise RejectedFile("its Rescale Slope is 0")
     real = rescale(values, slope, intercept)
@@ -113,17 +119,11 @@ def _stored_range(dataset: Any) -> tuple[int, int]:
     return (-half, half - 1) if int(dataset.PixelRepresentation) else (0, 2 * half - 1)
 
 
-def _scale(dataset: Any) -> tuple[float, float]:
-    """Rescale Slope and Intercept; 1 and 0 where they are missing."""
-    slope, intercept = (numbers_of([dataset.get(name)], 1) for name in ("RescaleSlope", "RescaleIntercept"))
-    return slope[0] if slope else 1.0, intercept[0] if intercept else 0.0
-
-
 def _window(dataset: Any) -> tuple[float, float] | None:
     """The file's window, turned round with the values of an inverted image."""
     window = window_of(dataset)
     if window is None or str(dataset.get("PhotometricInterpretation", "")) != "MONOCHROME1":
         return window
-    slope, intercept = _scale(dataset)
+    slope, intercept = scale(dataset)
     mirror = slope * sum(_stored_range(dataset)) + 2 * intercept
     return mirror - window[1], mirror - window[0]

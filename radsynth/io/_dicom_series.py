@@ -14,6 +14,7 @@ from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, NotAnImage, detect
 from radsynth.io import _dicom_frames as enhanced
+from radsynth.io import _dicom_plain as plain
 from radsynth.io._dicom_header import Instance, parse
 from radsynth.io._dicom_pixels import stored_frame, to_image
 from radsynth.io._geometry import axes_towards_left_back_head, reorient
@@ -181,12 +182,14 @@ def volume(ordered: list[tuple[Instance, Image]]) -> Image:
 
 def _slices(path: str, wanted: list[int | None]) -> dict[tuple[str, int | None], tuple[Instance, Image]]:
     """The slices of one file: the file itself, or the `wanted` frames of an enhanced one."""
-    dataset = parse(Path(path), pixels=True)
     try:
-        members = {member.frame: member for member in enhanced.instances(Path(path), dataset)}
-        if enhanced.is_enhanced(dataset):
+        members = {member.frame: member for member in enhanced.instances(Path(path))}
+        only = members.get(None)
+        if only is not None and only.plain is not None:
+            return {(path, None): (only, plain.read(only))}
+        dataset = parse(Path(path), pixels=True)
+        if only is None:
             return {(path, frame): found for frame, found in frames_of(dataset, members, wanted).items()}
-        only = members[None]
         return {(path, None): (only, to_image(dataset, only, stored_frame(dataset, only, 0)))}
     except RejectedFile as error:
         raise RejectedFile(f"slice {Path(path).name}: {error}") from None

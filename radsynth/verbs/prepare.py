@@ -11,7 +11,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal, NamedTuple
@@ -23,25 +22,22 @@ from radsynth.datasets import EmptySlice, Record, Rejected, dataset
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.files import locked
 from radsynth.io import Header
+from radsynth.processes import cores
 from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
+from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.patches import LARGEST, cut_into
-from radsynth.verbs._preparing.pool import ask_everywhere, cores, run_all
+from radsynth.verbs._preparing.pool import ask_everywhere, run_all
 from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, finish, open_finished
-from radsynth.verbs._preparing.shards import Plan, Shard, make_shard, probe, volume_of
+from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
 from radsynth.verbs._preparing.split import official_splits, split_patients
 
 __all__ = ["Settings", "automatic_size", "prepare"]
 
 FORMAT = 1
 """Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
-
-SHARD_BYTES = 2**26
-"""A shard takes at most about this much, so that a worker's memory is bounded for volumes too."""
-SHARDS, FEWEST = 16, 16
-"""Few images make smaller shards, about so many, so that every worker has some; but never of fewer images than this."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -136,8 +132,8 @@ def _fill(
 ) -> None:
     """Make the shards and write the tables."""
     records = [record for record, _ in known]
-    chunks = _chunks(records, plan, options.shard)
-    salt = begin(out, source)
+    chunks = cut(records, plan, options.shard)
+    salt = begin(out, f"{LAYOUT} {source}")
     shards = _make(out / "shards", chunks, plan, workers, cluster)
     entries = [entry for shard in shards for entry in shard.entries]
     outcome = decide(records, entries, rejected, masks=options.masks == "auto")
@@ -311,35 +307,18 @@ def automatic_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(max(8, (step := 16 if side > 48 else 8) * math.ceil(side / step)) for side in sides)
 
 
-def _chunks(records: Sequence[Record], plan: Plan, most: int) -> list[list[Record]]:
-    """The records of each shard, in order. Slices of one volume stay together where they share a range."""
-    per_image = plan.channels * (2 if plan.intensity.levels > 255 else 1)
-    for side in plan.size:
-        per_image *= side
-    most = max(1, min(most, SHARD_BYTES // per_image, max(FEWEST, math.ceil(len(records) / SHARDS))))
-    whole = plan.intensity.method == "percentiles"
-    volumes = (list(group) for _, group in groupby(records, key=volume_of))
-    groups = list(volumes) if whole else [[record] for record in records]
-    chunks: list[list[Record]] = [[]]
-    for group in groups:
-        if chunks[-1] and len(chunks[-1]) + len(group) > most:
-            chunks.append([])
-        chunks[-1] += group
-    return chunks
-
-
 def _make(
     folder: Path, chunks: Sequence[Sequence[Record]], plan: Plan, workers: int, cluster: str
 ) -> list[Shard]:
     """Every shard: those that an earlier call finished are read, the others are made."""
     shards = {n: shard for n in range(len(chunks)) if (shard := Shard.read(folder / f"{n:05d}.json")) is not None}
-    missing = [n for n in range(len(chunks)) if n not in shards]
+    jobs = together([n for n in range(len(chunks)) if n not in shards], chunks)
     total, done = sum(map(len, chunks)), sum(len(chunks[n]) for n in shards)
+    calls = [(folder, {number: chunks[number] for number in job}, plan) for job in jobs]
     with Progress(total, "preparing", "images") as progress:
-        for position, shard in run_all(make_shard, [(folder, n, chunks[n], plan) for n in missing], workers, cluster):
-            number = missing[position]
-            shards[number] = shard
-            done += len(chunks[number])
+        for position, made in run_all(make_shards, calls, workers, cluster):
+            shards.update(zip(jobs[position], made, strict=True))
+            done += sum(len(chunks[number]) for number in jobs[position])
             progress.update(done)
     return [shards[n] for n in range(len(chunks))]
 

@@ -23,8 +23,8 @@ from radsynth.verbs._applying.anatomy import read_anatomy
 from radsynth.verbs._applying.doubts import doubts
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import Fit, resample
+from radsynth.verbs._preparing.ranges import ranges as channel_ranges
 from radsynth.verbs._preparing.shards import SAMPLE
-from radsynth.verbs._preparing.shards import _ranges as channel_ranges
 from radsynth.verbs.generate import Sampler
 
 AXES = {"axial": 0, "coronal": 1, "sagittal": 2}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +26,7 @@ from radsynth.image import GREY, Image
 from radsynth.io._geometry import directions_of
 from radsynth.verbs._preparing.fit import Fit, as_it_is, plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.patches import FLAT, patch_of
+from radsynth.verbs._preparing.ranges import ranges
 
 KEEP_VALUES = 2**26
 """Pixel values of one volume's slices that are kept in memory between measuring and writing (256 MB as float32)."""
@@ -103,6 +104,11 @@ class Shard:
             return None
 
 
+def make_shards(folder: Path, chunks: Mapping[int, Sequence[Record]], plan: Plan) -> list[Shard]:
+    """`make_shard` of each number and its records, one after another in one process."""
+    return [make_shard(folder, number, records, plan) for number, records in chunks.items()]
+
+
 def make_shard(folder: Path, number: int, records: Sequence[Record], plan: Plan) -> Shard:
     """Load, fit, encode and write the records of one shard. FolderError when it cannot be written.
 
@@ -124,9 +130,9 @@ def make_shard(folder: Path, number: int, records: Sequence[Record], plan: Plan)
         digests[f"{number:05d}.images.npy"] = _save(folder / f"{number:05d}.images.npy", np.stack(images))
     if any(entry.mask_values is not None for entry in entries):
         digests[f"{number:05d}.masks.npy"] = _save(folder / f"{number:05d}.masks.npy", np.stack(masks))
-    shard = Shard(entries=tuple(entries), digests=digests)
-    write_atomically(folder / f"{number:05d}.json", json.dumps(asdict(shard)))
-    return shard
+    document = {"entries": [vars(entry) for entry in entries], "digests": digests}
+    write_atomically(folder / f"{number:05d}.json", json.dumps(document))
+    return Shard(entries=tuple(entries), digests=digests)
 
 
 def probe(record: Record, plan: Plan) -> str:
@@ -139,6 +145,11 @@ def probe(record: Record, plan: Plan) -> str:
 def volume_of(record: Record) -> tuple[str, tuple[str, ...]]:
     """What records of the same volume have in common."""
     return record.patient, record.files
+
+
+def is_slice(record: Record) -> bool:
+    """Is it one of many slices of a volume, which is decoded and kept as a whole? Frames and patches are not."""
+    return record.corner is None and (record.header is None or record.header.frames == 1)
 
 
 def _save(path: Path, values: NDArray[Any]) -> str:
@@ -174,9 +185,9 @@ def _volume(records: list[Record], plan: Plan) -> Iterator[Item]:
         if values <= KEEP_VALUES:
             kept.append(loaded)
         last = image
-    ranges = _ranges(samples, plan.percentiles) if samples else None
+    found = ranges(samples, plan.percentiles) if samples else None
     for record, loaded in zip(records, kept if values <= KEEP_VALUES else _loaded(records, plan), strict=True):
-        yield _encode(loaded, record, plan, ranges)
+        yield _encode(loaded, record, plan, found)
 
 
 def _loaded(records: list[Record], plan: Plan) -> Iterator[Loaded]:
@@ -193,16 +204,6 @@ def _loaded(records: list[Record], plan: Plan) -> Iterator[Loaded]:
 
 def _rejected(entry: Entry) -> Item:
     return entry, np.empty(0), np.empty(0, np.uint8)
-
-
-def _ranges(samples: list[NDArray[Any]], percentiles: tuple[float, float]) -> NDArray[np.float64]:
-    """(channels, 2) low and high of a volume. A channel that is nearly all of one value gets its full range."""
-    values = np.concatenate(samples, axis=1)
-    ranges = np.percentile(values, percentiles, axis=1).T
-    flat = ranges[:, 1] <= ranges[:, 0]
-    ranges[flat] = np.stack([values.min(axis=1), values.max(axis=1)], axis=1)[flat]
-    ranges[ranges[:, 1] <= ranges[:, 0], 1] += 1
-    return np.asarray(ranges, dtype=np.float64)
 
 
 def load(record: Record, plan: Plan) -> Image | Entry:
@@ -246,7 +247,7 @@ def _checked(image: Image, plan: Plan) -> Image:
     return image
 
 
-def _encode(loaded: Loaded, record: Record, plan: Plan, ranges: NDArray[np.float64] | None) -> Item:
+def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float64] | None) -> Item:
     image, span = loaded
     if isinstance(image, Entry):
         return _rejected(image)
@@ -261,12 +262,12 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, ranges: NDArray[np.float
         fit = as_it_is(image.space, plan.size, image.spacing)
     values = resample(image.pixels, fit)
     intensity = plan.intensity
-    if ranges is None:
+    if spans is None:
         stored = intensity.encode(values)
         low, high = intensity.low, intensity.high
     else:
-        stored = np.stack([intensity.encode(v, *r) for v, r in zip(values, ranges.tolist(), strict=True)])
-        low, high = ranges[0].tolist()
+        stored = np.stack([intensity.encode(v, *r) for v, r in zip(values, spans.tolist(), strict=True)])
+        low, high = spans[0].tolist()
     framed = np.zeros_like(stored)
     inside = (slice(None), *fit.inside)
     framed[inside] = stored[inside]

@@ -1,0 +1,102 @@
+"""Values of a DICOM header in our own words: numbers, windows, ages, and what its pixels need."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
+ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
+
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """Where the uncompressed pixels of a file lie, and how they become real values.
+
+    offset: of the element Pixel Data in the file; head: bytes before its value; unused: bits above Bits Stored
+    window: as `window_of` says
+    """
+
+    offset: int
+    head: int
+    signed: bool
+    unused: int
+    slope: float
+    intercept: float
+    window: tuple[float, float] | None
+
+
+def find_plain(dataset: Any, syntax: str, offset: int) -> Plain | None:
+    """How pixels that begin at `offset` (0: not known) are read; None unless one uncompressed grey frame of 16 bits."""
+    if (
+        not offset
+        or syntax not in (IMPLICIT, EXPLICIT)
+        or sys.byteorder != "little"
+        or dataset.get("BitsAllocated") != 16
+        or int(dataset.get("SamplesPerPixel") or 1) != 1
+        or int(dataset.get("NumberOfFrames") or 1) != 1
+        or str(dataset.get("PhotometricInterpretation", "")) != "MONOCHROME2"
+        or dataset.get("PixelRepresentation") not in (0, 1)
+        or "ModalityLUTSequence" in dataset
+    ):
+        return None
+    slope, intercept = scale(dataset)
+    return None if slope == 0 else Plain(
+        offset=offset,
+        head=8 if syntax == IMPLICIT else 12,
+        signed=bool(dataset["PixelRepresentation"]),
+        unused=16 - int(dataset["BitsStored"]),
+        slope=slope,
+        intercept=intercept,
+        window=window_of(dataset),
+    )
+
+
+def age_in_years(text: str) -> float | None:
+    """DICOM's age string: three digits and D, W, M or Y; None when it is none."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", text.strip().upper())
+    return int(match[1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[match[2]] if match else None
+
+
+def burned_in(dataset: Any, kind: str) -> str | None:
+    """Why text with a patient's name may be drawn into the pixels; None when nothing says so."""
+    said = str(dataset.get("BurnedInAnnotation") or "").strip().upper()
+    if said == "YES":
+        return "its pixels hold burned-in text, as its BurnedInAnnotation says"
+    if said == "NO":
+        return None
+    if kind == SECONDARY_CAPTURES or kind.startswith(f"{SECONDARY_CAPTURES}."):
+        return "its pixels may hold burned-in text: it is a Secondary Capture"
+    if kind in ULTRASOUND or str(dataset.get("Modality", "")).strip().upper() == "US":
+        return "its pixels may hold burned-in text: it is an ultrasound image"
+    return None
+
+
+def scale(dataset: Any) -> tuple[float, float]:
+    """Rescale Slope and Intercept; 1 and 0 where they are missing."""
+    slope, intercept = (numbers_of([dataset.get(name)], 1) for name in ("RescaleSlope", "RescaleIntercept"))
+    return slope[0] if slope else 1.0, intercept[0] if intercept else 0.0
+
+
+def window_of(dataset: Any) -> tuple[float, float] | None:
+    """(low, high) of the first window that the file asks to be shown with, in real values; None without one."""
+    found = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
+    first = [value[0] if isinstance(value, Sequence) and not isinstance(value, str) and value else value
+             for value in found]
+    numbers = numbers_of(first, 2)
+    return (numbers[0] - numbers[1] / 2, numbers[0] + numbers[1] / 2) if numbers and numbers[1] > 0 else None
+
+
+def numbers_of(value: Any, count: int) -> tuple[float, ...] | None:
+    """Exactly `count` finite numbers, or None."""
+    try:
+        numbers = tuple(float(number) for number in value)
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and all(math.isfinite(number) for number in numbers) else None
