@@ -1,7 +1,7 @@
 """Several GANs on several organs: distance to unseen real images, and a U-Net trained on synthetic pairs (question 8).
 
 The design of "GANs for Medical Image Synthesis: An Empirical Study" (Skandarani, Jodoin and Lalande 2023) on the data
-that we have. Where there are masks, the unconditional networks learn them as further channels of the image, so that
+that we have. Where there are masks, the unconditional networks draw each image with its mask (`task.masks`), so that
 each of them makes pairs; `spade` makes images from masks. A U-Net then learns from real pairs, synthetic pairs and
 both, with equal steps, and is tested on real patients that neither it nor the generator has seen.
 
@@ -14,10 +14,7 @@ again, and the table always shows all of them. Writes build/empirical_study.json
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import ROW_FIELDS, Manifest, Prepared, Row
+from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.errors import RadsynthError
 from radsynth.plan import document, recipe
-from radsynth.settings import kinds, resolve
+from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs.evaluate import HELD_OUT, evaluate_arrays
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
-from radsynth.verbs.generate import generate, sample
+from radsynth.verbs.generate import draw
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from radsynth.verbs.utility import Settings as UtilitySettings
@@ -84,88 +81,24 @@ def _one_class(path: Path, name: str, work: Path) -> Path:
     return out
 
 
-def joint(prepared: Prepared, folder: Path) -> Path:
-    """The same images with a channel for each label of their masks: what an unconditional network learns pairs from."""
-    if (folder / "manifest.json").exists():
-        return folder
-    classes, levels = prepared.spec.mask_classes, prepared.intensity.levels
-    rows = np.arange(len(prepared.rows), dtype=np.int64)
-    images, masks = prepared.stored(rows), prepared.stored(rows, "masks")
-    parts = [images, *((masks == label)[:, None].astype(images.dtype) * levels for label in range(1, classes))]
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "shards").mkdir(parents=True)
-    np.save(folder / "shards" / "00000.images.npy", np.concatenate(parts, axis=1))
-    with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ROW_FIELDS)
-        table.writeheader()
-        table.writerows(vars(Row(**{**vars(row), "shard": 0, "row": k})) for k, row in enumerate(prepared.rows))
-    channels = ("grey", *(f"label{label}" for label in range(1, classes)))
-    manifest: Manifest = replace(prepared.manifest, spec=replace(prepared.spec, channels=channels, mask_classes=0),
-                                 shard_size=len(rows))
-    (folder / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
-    return folder
-
-
-def pairs(made: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """(n, 1 + labels, rows, columns) as images (n, 1, rows, columns) and masks: the strongest label, if above 0."""
-    background = np.zeros_like(made[:, :1])
-    return made[:, :1], np.concatenate([background, made[:, 1:]], axis=1).argmax(1).astype(np.uint8)
-
-
-def train_and_sample(network: str, data: Path, run: Path, budget: dict[str, float], count: int,
-                     ) -> NDArray[np.float32]:
-    """Train (or go on) and draw images."""
-    settings = resolve(NETWORKS[network], {"train": {"previews": 0, **budget}},
-                       sections=("task", "model", "augment", "train"))
-    train(data, run, settings=settings)
-    return sample(run, count)[0]
-
-
-def write_pairs(folder: Path, images: NDArray[np.float32], masks: NDArray[np.uint8]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "pairs.npz"
-    np.savez_compressed(path, images=np.rint((images[:, 0].clip(-1, 1) + 1) * 127.5).astype(np.uint8), masks=masks)
-    return path
-
-
 def part(organ: str, network: str, options: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
     place = options.work / organ / network
     real = real_data(organ, options.data, options.size, options.work)
     masked = real.spec.mask_classes > 1
+    if network == "spade" and not masked:
+        raise RadsynthError("spade makes images from masks: the data has none.")
     budget = {"images": options.images} if options.images else {"seconds": options.seconds}
-    count = max(60, min(2000, len(real.indices("train"))))
-    if network == "spade":
-        if not masked or "semantic" not in kinds("tasks"):
-            raise RadsynthError("spade makes images from masks: " + ("the data has none" if not masked else
-                                                                     "the task `semantic` is not there"))
-        made = train_and_write_semantic(real, place, budget, count)
-        images, source = made
-    else:
-        data = joint(real, options.work / organ / "joint") if masked else real.folder
-        drawn = train_and_sample(network, data, place / "run", budget, count)
-        images, masks = pairs(drawn)
-        source = write_pairs(place / "pairs", images, masks) if masked else None
+    masks = {"task": {"masks": True}} if masked and network != "spade" else {}
+    settings = resolve(NETWORKS[network], {"train": {"previews": 0, **budget}}, masks,
+                       sections=("task", "model", "augment", "train"))
+    train(real.folder, place / "run", settings=settings)
+    images = draw(place / "run", max(60, min(2000, len(real.indices("train")))), data=real.folder).images
     facts = json.loads((place / "run" / "generator.json").read_text())
     row = {"organ": organ, "network": network, "px": options.size, "images_seen": facts["images"],
            "seconds": round(facts["seconds"]), **distance(real, images)}
     save_grid(images[:36], place / "samples.png", 6)
-    if source is not None:
-        row |= overlap(real, source, place, options)
-    return row
-
-
-def train_and_write_semantic(real: Prepared, place: Path, budget: dict[str, float], count: int,
-                             ) -> tuple[NDArray[np.float32], Path]:
-    """Images from masks: the task's own generator of labelled data sets."""
-    from radsynth.verbs._other_images import other_images
-
-    settings = resolve(NETWORKS["spade"], {"train": {"previews": 0, **budget}},
-                       sections=("task", "model", "augment", "train"))
-    train(real.folder, place / "run", settings=settings)
-    folder = generate(place / "run", place / "pairs", count=count).folder
-    with other_images(folder, real.spec, real.intensity, masks=True) as (_, images):
-        return images, folder
+    return row | (overlap(real, place, options) if masked else {})
 
 
 def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
@@ -184,11 +117,11 @@ def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
             "coverage": round(coverage["value"], 3)}
 
 
-def overlap(real: Prepared, source: Path, place: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Dice of U-Nets on unseen real patients, trained on real, synthetic and both."""
+def overlap(real: Prepared, place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Dice of U-Nets on unseen real patients, trained on real pairs, on pairs drawn from the run, and on both."""
     settings = UtilitySettings(target="segmentation", shares=(1.0,), seeds=options.seeds, steps=1000,
                                seconds=options.unet_seconds, batch=16)
-    study = utility(real.folder, source, settings=settings, out=place)
+    study = utility(place / "run", data=real.folder, settings=settings, out=place)
     arms = {line["arm"]: line for line in study["arms"]}
     gap = next(line for line in study["differences"] if (line["arm"], line["against"]) == ("both", "real"))
     return {"unet_steps": study["steps"], "dice_real": round(arms["real"]["value"], 3),

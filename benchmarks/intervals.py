@@ -8,8 +8,8 @@ is taken from one class alone, the hippocampus' are blurred a little) the interv
 value of all repetitions.
 
 Usage: python benchmarks/intervals.py MEDNIST.npz [--hippocampus DIR] [--repetitions 100] [--images 400] [--pool 6000]
-[--without diversity]. Prints one table for each data set, writes build/intervals.json and what it keeps of the images
-to build/metrics_features/.
+[--without diversity] [--first-seed 0]. Prints one table for each data set, writes build/intervals.json and what it
+keeps of the images to build/metrics_features/. Seeds that the intervals were mended on prove nothing: take others.
 """
 
 from __future__ import annotations
@@ -90,29 +90,29 @@ def hippocampi(folder: Path, without: list[str]) -> tuple[dict[str, Samples], Dr
     return {"all": kept(pixels, patients, without), "blurred": kept(blurred, patients, without)}, draw
 
 
-def coverage(pools: dict[str, Samples], draw: Draw, repetitions: int) -> Iterator[list[dict[str, Any]]]:
+def coverage(pools: dict[str, Samples], draw: Draw, seeds: range) -> Iterator[list[dict[str, Any]]]:
     """The table so far, after every ten repetitions."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seeds[0])
     alike, floors = Counter[str](), Counter[str]()
     values: dict[str, list[tuple[float, float, float]]] = {}
     widths: dict[str, list[float]] = {}
-    for repetition in range(repetitions):
+    for done, seed in enumerate(seeds, start=1):
         held_out, floor, training, other, differing = draw(generator)
         for kind, sample in pools["all"].items():
             for name, synthetic in (("alike", sample.take(other)),
                                     ("differing", pools[differing[0]][kind].take(differing[1]))):
                 pair = Comparison(real=sample.take(held_out), synthetic=synthetic, features=NAME,
                                   floor=sample.take(floor), training=sample.take(training))
-                for one in modules()[kind].measure(pair, repetitions=30, seed=repetition):
+                for one in modules()[kind].measure(pair, repetitions=30, seed=seed):
                     if name == "differing":
                         values.setdefault(one.name, []).append((one.low, one.value, one.high))
                         continue
                     alike[one.name] += one.excess_low <= 0 <= one.excess_high
                     floors[one.name] += one.floor_low <= 0 <= one.floor_high
                     widths.setdefault(one.name, []).append(one.excess / max(one.excess_high - one.excess_low, 1e-12))
-        print(f"\r{repetition + 1} of {repetitions}", end="", flush=True)
-        if (repetition + 1) % 10 == 0 or repetition + 1 == repetitions:
-            yield _table(values, alike, floors, widths, repetition + 1)
+        print(f"\r{done} of {len(seeds)}", end="", flush=True)
+        if done % 10 == 0 or done == len(seeds):
+            yield _table(values, alike, floors, widths, done)
     print()
 
 
@@ -136,17 +136,19 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--pool", type=int, default=6000)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--without", default="", help="metrics to leave out, with commas: diversity takes long")
     options = parser.parse_args()
     without = options.without.split(",")
-    print(f"{here().name}, {here().cores} cores, seeds 0 to {options.repetitions - 1}")
+    seeds = range(options.first_seed, options.first_seed + options.repetitions)
+    print(f"{here().name}, {here().cores} cores, seeds {seeds[0]} to {seeds[-1]}")
     sets = {"mednist": lambda: mednist(options.data, options.pool, options.images, without)}
     if options.hippocampus:
         sets["hippocampus"] = lambda: hippocampi(options.hippocampus, without)
     found: dict[str, Any] = {}
     Path("build").mkdir(exist_ok=True)
     for name, load in sets.items():
-        for found[name] in coverage(*load(), options.repetitions):
+        for found[name] in coverage(*load(), seeds):
             Path("build/intervals.json").write_text(json.dumps(found, indent=1))
         print(f"\n{name}\n" + " | ".join(found[name][0]))
         for row in found[name]:

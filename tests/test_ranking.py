@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,8 +14,11 @@ from radsynth.errors import DataError, FolderError
 from radsynth.metrics import Measurement
 from radsynth.verbs._evaluating.ranking import ranking
 from radsynth.verbs._evaluating.synthetic import Synthetic
+from radsynth.verbs._report.ranked import lead
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_prepared, rank_prepared
+from radsynth.verbs.report import report
 from tests.test_evaluate import discs, write_pictures
+from tests.test_report import RESULTS, Page
 
 FAST = Settings(repetitions=12, pairs=2)
 
@@ -93,9 +98,48 @@ def test_folders_are_ranked_and_written(tmp_path: Path, make_prepared) -> None: 
     results = evaluate(tmp_path, tmp_path / "worse", folders[1], settings=FAST, out=tmp_path / "out")
     assert [line["set"] for line in results["ranking"]] == ["synthetic", "worse"]
     assert json.loads((tmp_path / "out" / "results.json").read_text())["ranking"] == results["ranking"]
+    assert sorted(path.stem for path in (tmp_path / "out" / "pictures").iterdir()) == ["real", "set_0", "set_1"]
+    page = Page(report(tmp_path / "out").read_text(encoding="utf-8"))
+    assert page.outside == [] and page.silent == [] and page.headings.count("h1") == 1
+    assert "synthetic is closest to real images by the Fréchet distance, and more than chance" in page.text
+    assert all(number["title"] in page.text for number in results["numbers"])
+    blind = dataclasses.replace(FAST, real_pictures=False)
+    evaluate(tmp_path, tmp_path / "worse", folders[1], settings=blind, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "pictures" / "real.npy").exists()
+    assert "shows real images" not in report(tmp_path / "out").read_text(encoding="utf-8")
     with pytest.raises(DataError, match="twice"):
         evaluate(tmp_path, folders[0], folders[0])
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "spec.json").write_text("{}")
     with pytest.raises(FolderError, match="without synthetic images"):
         evaluate(tmp_path, tmp_path / "bare")
+
+
+def _ranked_copies(folder: Path) -> None:
+    """A ranking of two sets of one document, of which the first holds copies and a name that is no HTML."""
+    names = ("<b>first</b>", "second")
+    parts = np.arange(20.0)
+    sets = {name: [measured(1.0 + k, parts, name="frechet_distance")] for k, name in enumerate(names)}
+    documents = {name: copy.deepcopy(RESULTS) for name in names}
+    documents[names[0]]["measurements"][4]["value"] = 0.02
+    documents[names[1]]["refused"] = [{"name": "x", "title": "X", "reason": "Too few."}]
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps({"version": 1, **ranking(sets, 20), "sets": documents}))
+
+
+def test_the_page_on_a_ranking_warns_of_copies_and_names_what_is_unsure(tmp_path: Path) -> None:
+    _ranked_copies(tmp_path / "out")
+    text = report(tmp_path / "out").read_text(encoding="utf-8")
+    assert "<b>first" not in text and "&lt;b&gt;first" in text
+    page = Page(text)
+    assert "2.0 % of the images may be copies of training images" in page.text
+    assert "X: Too few. (second)" in page.text and "Only 3 held-out patients: mind." in page.text
+    first = ranking({"a": [measured(1.0, np.arange(20.0))], "b": [measured(1.1, np.arange(20.0)[::-1])]}, 20)
+    assert lead(first, {"kernel_distance": "K"}) == (
+        "a is closest to real images by the K, but not beyond chance: b may be as good.")
+
+
+def test_a_ranking_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"ranking": [], "sets": {}}))
+    with pytest.raises(FolderError, match="Evaluate the sets again"):
+        report(tmp_path)

@@ -14,9 +14,11 @@ from radsynth.arrays import IntensityMap
 from radsynth.errors import FolderError
 from radsynth.image import ImageSpec
 from radsynth.metrics import modules
+from radsynth.metrics._paired import NUMBERS as PAIR_NUMBERS
 from radsynth.verbs._agreement import NUMBER as AGREEMENT
 from radsynth.verbs._auditing import attacks as _audit_attacks
 from radsynth.verbs._grid import black_and_white, shades, shown_window
+from radsynth.verbs._pairs import label_numbers, registration
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import NUMBERS, QUESTIONS, scorecard
 from radsynth.verbs._report.verdicts import bottom_line, verdicts
@@ -336,9 +338,21 @@ def test_every_number_is_explained(repository: Path) -> None:
     names = {number.name for module in modules().values() for number in module.NUMBERS} | {AGREEMENT.name}
     assert names == {name for name in re.findall(r"\(`(\w+)`", text)}
     files = {"utility.json": ("value", "dice", "sensitivity", "auc", "differences"),
-             "audit.json": ("share", "closer", "hits", *_attacks()), "report.json": ("effort",)}
-    missing = [f"{file}: {name}" for file, named in files.items() for name in named if f"`{file}: {name}`" not in text]
+             "audit.json": ("share", "closer", "hits", *_attacks()), "report.json": ("effort",),
+             "results.json": (*_of_pairs(), "differences", "ranking"),
+             "study/results.json": ("accuracy", "area", "taken_for_real", "called_synthetic", "kappa")}
+    told = set(re.findall(r"`([\w./]+json:\s\w+)`", text))
+    missing = [f"{file}: {name}" for file, named in files.items() for name in named
+               if f"{file}: {name}" not in {" ".join(one.split()) for one in told}]
     assert not missing
+
+
+def _of_pairs() -> list[str]:
+    """The names of all numbers on results against the truth, from the code that measures them; labels share one."""
+    code = "".join(inspect.getsource(module) for module in (label_numbers, registration))
+    found = re.findall(r'Found\(\s*name=f?"([a-z_0-9]+?)(?:_\{value\})?"', code)
+    assert len(found) >= 7
+    return [*found, *(number.name for number in PAIR_NUMBERS)]
 
 
 def _attacks() -> list[str]:

@@ -3,7 +3,8 @@
 Images are whitened by the training images' mean power spectrum, so that what all of them share (the body's outline, the
 smoothness) counts little and what one of them alone has counts much. The likeness of two images is the correlation of
 their whitened pixels at the best shift and flip: 1 for a copy, near 0 for two patients. Brightness and contrast drop
-out.
+out. Noise that the one has and the other has not is corrected for (attenuation, Spearman 1904): a copy with noise must
+not be less like its original than two neighbouring slices of one patient are like each other.
 """
 
 from __future__ import annotations
@@ -37,15 +38,23 @@ MARGIN = 3
 """Pixels at the border that are not compared."""
 EXACT = 20_000
 """Training images up to which the quick searches are exact."""
+BLOCK = 6
+"""Side of the blocks in which noise is measured."""
+MOST_NOISE = 0.5
+"""Share of an image's whitened energy that is taken for noise at most."""
 BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Whitening:
-    """The filter (c, *frequencies) that makes the training images' mean power spectrum flat; size: after averaging."""
+    """The filter (c, *frequencies) that makes the training images' mean power spectrum flat; size: after averaging.
+
+    gain: energy that white noise of variance 1 has after the filter
+    """
 
     size: tuple[int, ...]
     filter: Tensor
+    gain: float
 
     @classmethod
     def of(cls, training: Rows, most: int = 1000) -> Whitening:
@@ -61,27 +70,33 @@ class Whitening:
         assert total is not None, "there are no training images"
         # White noise of deviation s has the power s^2 * pixels at every frequency; s here relative to an image's own.
         floor = (4 * NOISE) ** 2 * math.prod(size)
-        return cls(size=size, filter=(total / len(rows) + floor).rsqrt())
+        flat = (total / len(rows) + floor).rsqrt()
+        response = torch.fft.irfftn(flat, s=size, dim=list(range(1, flat.ndim)))
+        return cls(size=size, filter=flat, gain=float(response.square().sum() * _mask(size).sum()))
 
-    def __call__(self, pixels: NDArray[np.float32]) -> Tensor:
-        """(n, c, *space) in [-1, 1] to whitened images (n, c, *size) of norm 1, 0 at the borders."""
+    def __call__(self, pixels: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """(n, c, *space) in [-1, 1] to whitened images (n, c, *size) of norm 1, 0 at the borders; noise's share (n,)
+        of their energy.
+        """
         images = _standard(_reduced(pixels))
         axes = _axes(images)
         white = torch.fft.irfftn(torch.fft.rfftn(images, dim=axes) * self.filter, s=self.size, dim=axes)
         white = white * _mask(self.size)
         norms = white.flatten(1).norm(dim=1).clamp_min(1e-12)
         normed: Tensor = white / norms.view(-1, *[1] * (white.ndim - 1))
-        return normed
+        return normed, _noise(images) * self.gain / norms.square()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prints:
     """What the search for copies keeps of n images.
 
-    white: (n, c, *size) float32, of norm 1; quick: one array (n, d) of rows of norm 1 a quick search
+    white: (n, c, *size) float32, of norm 1; noise: its share (n,) of their energy
+    quick: one array (n, d) of rows of norm 1 a quick search
     """
 
     white: NDArray[np.float32]
+    noise: NDArray[np.float32]
     quick: tuple[NDArray[np.float32], ...]
 
     def __len__(self) -> int:
@@ -90,24 +105,30 @@ class Prints:
 
 def prints(images: Rows, whitening: Whitening) -> Prints:
     """Of all images (n, c, *space) in [-1, 1], in batches: memory is 4 bytes a pixel (of at most 4096) and channel."""
-    white, quick = [], list[list[NDArray[np.float32]]]()
+    white, noise, quick = [], [], list[list[NDArray[np.float32]]]()
     for start in range(0, len(images), BATCH):
         pixels = images[np.arange(start, min(start + BATCH, len(images)))]
-        batch = whitening(pixels)
+        batch, shares = whitening(pixels)
         white.append(np.asarray(batch.numpy(), dtype=np.float32))
+        noise.append(np.asarray(shares.numpy(), dtype=np.float32))
         quick.append([_spectrum(batch), _coarse(batch)])
-    return Prints(white=np.concatenate(white),
+    return Prints(white=np.concatenate(white), noise=np.concatenate(noise),
                   quick=tuple(np.concatenate(parts) for parts in zip(*quick, strict=True)))
 
 
 def likeness(queries: Prints, candidates: Prints) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """For every query how like its most like candidate is, (n,) from -1 to 1, and which that is, (n,) row numbers."""
+    """For every query how like its most like candidate is, (n,), and which that is, (n,) row numbers.
+
+    1 for the same image; noise that was taken off by estimate can carry it a little beyond.
+    """
     best = np.empty(len(queries), dtype=np.float64)
     where = np.empty(len(queries), dtype=np.int64)
     for start in range(0, len(queries), BATCH):
         part = queries.white[start:start + BATCH]
         for row, listed in enumerate(_lists(part, queries.quick[0][start:start + BATCH], candidates), start=start):
             found = aligned(torch.from_numpy(queries.white[row]), torch.from_numpy(candidates.white[listed]))
+            extra = np.clip(queries.noise[row] - candidates.noise[listed], 0, MOST_NOISE)
+            found = found / torch.from_numpy(1 - extra).sqrt()
             winner = int(found.argmax())
             best[row], where[row] = float(found[winner]), listed[winner]
     return best, where
@@ -221,6 +242,17 @@ def _standard(images: Tensor) -> Tensor:
     flat = images.flatten(1)
     flat = flat - flat.mean(1, keepdim=True)
     return (flat / flat.std(1, keepdim=True).clamp_min(1e-6)).view_as(images)
+
+
+def _noise(images: Tensor) -> Tensor:
+    """Variance (n,) of the white noise in images (n, c, *size): the finest diagonal details' in blocks of little else,
+    the lower quartile of all blocks (block-based estimation, Shin et al. 2005)."""
+    details = images
+    for axis in _axes(images):
+        details = details.diff(dim=axis) / math.sqrt(2)
+    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+    blocks: Tensor = pool(details.square(), [min(BLOCK, side) for side in details.shape[2:]])
+    return blocks.flatten(2).quantile(0.25, dim=2).mean(1)
 
 
 def _mask(size: tuple[int, ...]) -> Tensor:

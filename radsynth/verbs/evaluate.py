@@ -7,7 +7,6 @@ Several synthetic sets are measured on the same images and half-samples, and ran
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -20,14 +19,14 @@ from pydantic import Field
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import recognise
-from radsynth.errors import DataError, FolderError
-from radsynth.files import write_atomically
+from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Sample
 from radsynth.metrics._features import Rows
 from radsynth.metrics.neighbours import Pair, closest_pairs
 from radsynth.settings import resolve
 from radsynth.settings import settings as settings_section
 from radsynth.verbs._evaluating.measuring import Extractor, Measuring, Scale
+from radsynth.verbs._evaluating.pictures import shown, write_results
 from radsynth.verbs._evaluating.ranking import ranking
 from radsynth.verbs._evaluating.sides import Numbers, PreparedRows, Sides, Source, choose
 from radsynth.verbs._evaluating.synthetic import Synthetic, first_image, read_set, refuse_trained_on
@@ -35,8 +34,6 @@ from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs.prepare import prepare
 
 HELD_OUT = ("validation", "test")
-SHOWN = 24
-"""Real and synthetic images kept for the report."""
 
 
 @settings_section
@@ -73,7 +70,7 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
     synthetic images' size and then all count as unseen: copies cannot be looked for
     synthetic, more: what `generate` wrote, any folder with image files of the same size, or a run folder, whose images
     in RUN/synthetic are meant. Several are ranked: "sets" then holds what is otherwise the whole document.
-    out: where results.json and pictures/ are written; nothing is written without it
+    out: where results.json and pictures/ are written, for `report`; nothing is written without it
     Raises FolderError for folders that are none of this, DataError when nothing can be measured.
     """
     real, folders = Path(real), [Path(synthetic), *map(Path, more)]
@@ -158,7 +155,10 @@ def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings
     document = {"version": 1, **ranking(measured, options.repetitions), "sets": documents,
                 "context": {"seconds": round(time.monotonic() - start, 1), "repetitions": options.repetitions}}
     if out is not None:
-        write_atomically(_made(Path(out)) / "results.json", json.dumps(document, indent=1))
+        window = black_and_white(_facts(prepared).get("window"), prepared.intensity)
+        sides = {f"set_{k}": side for k, side in enumerate(measuring.sides.synthetic.values())}
+        sides |= {"real": measuring.sides.held_out} if options.real_pictures else {}
+        write_results(Path(out), document, {name: shown(side, window) for name, side in sides.items()})
     return document
 
 
@@ -192,8 +192,8 @@ def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scal
     document, _ = _document(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
     document["context"] |= facts | {"seconds": round(time.monotonic() - start, 1)}
     if out is not None:
-        sides = measuring.sides
-        _write(Path(out), document, sides, options, black_and_white(facts.get("window"), intensity))
+        window = black_and_white(facts.get("window"), intensity)
+        write_results(Path(out), document, _pictures(document, measuring.sides, options, window))
     return document
 
 
@@ -279,35 +279,15 @@ def _pair(pair: Pair, sides: Sides, name: str) -> dict[str, Any]:
                                        "training": int(sides.training.rows[pair.training])}
 
 
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{folder} could not be made: {error.strerror}.") from None
-    return folder
-
-
-def _write(out: Path, document: dict[str, Any], sides: Sides, options: Settings, window: tuple[float, float]) -> None:
-    """Pictures first (evenly over the sample), results.json last."""
+def _pictures(document: dict[str, Any], sides: Sides, options: Settings, window: tuple[float, float],
+              ) -> dict[str, NDArray[np.uint8]]:
+    """What the report shows of one set: synthetic images, real ones, the closest pairs."""
     synthetic, pairs = sides.synthetic["synthetic"], document["neighbours"]
-    shown = np.linspace(0, len(synthetic) - 1, min(SHOWN, len(synthetic))).astype(np.int64)
-    pictures = {"synthetic": shades(synthetic[shown], window)}
+    pictures = {"synthetic": shown(synthetic, window)}
     if options.real_pictures:
-        pictures["real"] = shades(sides.held_out[shown], window)
+        pictures["real"] = shown(sides.held_out, window)
     if options.real_pictures and pairs:
         copies, nearest = (shades(side.images[np.asarray([pair[name] for pair in pairs])], window)
                            for name, side in (("synthetic", synthetic), ("training", sides.training)))
         pictures["neighbours"] = np.stack([copies, nearest], axis=1)
-    folder = _made(out / "pictures")
-    try:
-        for name in ("real", "synthetic", "neighbours"):
-            (folder / f"{name}.npy").unlink(missing_ok=True)
-        for name, values in pictures.items():
-            temporary = folder / f".{name}.npy"
-            np.save(temporary, values, allow_pickle=False)
-            temporary.replace(folder / f"{name}.npy")
-    except OSError as error:
-        raise FolderError(
-            f"{folder} could not be written: {error.strerror}. Free some space, then evaluate again."
-        ) from None
-    write_atomically(out / "results.json", json.dumps(document, indent=1))
+    return pictures

@@ -18,6 +18,7 @@ from radsynth.files import write_atomically
 from radsynth.verbs._report import done, evidence, images, numbers, training
 from radsynth.verbs._report import verdicts as words
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
+from radsynth.verbs._report.ranked import ranked
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.scorecard import scorecard
 
@@ -50,19 +51,35 @@ ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "readers", "privacy", "in
 def report(run: Path) -> Path:
     """Write RUN/report.html from the files in the run folder alone; what is missing is left out with a sentence.
 
+    A folder in which `evaluate` wrote a ranking of several sets gets a page on these.
+
     RUN/report.json holds verdicts, scorecard and effort for programs; the numbers are in results.json, audit.json and
     utility.json. README.md (a model card) and the data-set card of RUN/synthetic are brought up to date.
 
-    Raises FolderError when `run` is no run folder.
+    Raises FolderError when `run` is neither of these, or when the ranking cannot be read.
     """
     run = Path(run)
     if not any((run / name).is_file() for name in ("spec.json", "results.json", "settings.yaml")):
-        raise FolderError(f"{run} is not a run folder: it has no spec.json. 'radsynth run' makes one.")
+        raise FolderError(f"{run} is not a run folder: it has no spec.json. 'radsynth run' makes one, "
+                          "'radsynth evaluate REAL A B --out DIR' a folder with a ranking.")
+    if "ranking" in RunFiles(run).get("results.json"):
+        return _report_ranking(run)
     document = _document(RunFiles(run))
     write_atomically(run / "report.json", json.dumps(_summary(RunFiles(run), document), indent=1))
-    write_atomically(run / "report.html", _template().render(document))
+    write_atomically(run / "report.html", _template("report.html").render(document))
     _cards(run)
     return run / "report.html"
+
+
+def _report_ranking(folder: Path) -> Path:
+    try:
+        document = ranked(RunFiles(folder))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise FolderError(f"{folder / 'results.json'} holds a ranking that cannot be read: it was edited, or is of "
+                          "another version. Evaluate the sets again.") from None
+    version = importlib.metadata.version("radsynth")
+    write_atomically(folder / "report.html", _template("ranking.html").render(document, version=version))
+    return folder / "report.html"
 
 
 def _cards(run: Path) -> None:
@@ -77,12 +94,12 @@ def _cards(run: Path) -> None:
         return  # the run's own description is damaged: the report says so
 
 
-def _template() -> Any:
+def _template(name: str) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("radsynth"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _document(files: RunFiles) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from radsynth.verbs._report import pictures
@@ -12,7 +13,7 @@ from radsynth.verbs._report.words import figure, interval, verdict
 
 def criteria(files: RunFiles) -> list[dict[str, Any]]:
     """The seven Cs, their measurements as rows."""
-    rows = {one["name"]: _row(one) for one in files.get("results.json").get("measurements", [])}
+    rows = {one["name"]: row(one) for one in files.get("results.json").get("measurements", [])}
     return [{**one.to_json(), "rows": [rows[name] for name in one.measurements]} for one in scorecard(files)]
 
 
@@ -35,16 +36,19 @@ def classes(files: RunFiles) -> list[dict[str, Any]]:
     """A row for each class: images compared, and its numbers with interval and floor."""
     found = []
     for name, one in files.get("results.json").get("classes", {}).items():
-        numbers = {number["name"]: _row(number) for number in one["measurements"]}
+        numbers = {number["name"]: row(number) for number in one["measurements"]}
         reasons = list(dict.fromkeys(line["reason"] for line in one["refused"]))
         found.append({"name": name, "images": f"{one['images']:,}", "refused": reasons,
                       "cells": [{"title": title, "row": numbers.get(key)} for key, title in CLASS_NUMBERS.items()]})
     return found
 
 
-def _row(one: dict[str, Any]) -> dict[str, Any]:
-    """A measurement as text, and as positions from 0 to 100 for its little chart."""
-    ends = [one[name] for name in ("low", "high", "floor_low", "floor_high")]
+def row(one: dict[str, Any], beside: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """A measurement as text, and as positions from 0 to 100 for its little chart.
+
+    beside: other measurements whose charts have the same scale
+    """
+    ends = [each[name] for each in (one, *beside) for name in ("low", "high", "floor_low", "floor_high")]
     low, high = min(*ends, 0.0), max(ends)
     span = (high - low) or 1.0
     tone, words = verdict(one)
