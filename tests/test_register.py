@@ -26,6 +26,7 @@ from radsynth.metrics._registration import folding, jacobian_determinants, label
 from radsynth.settings import resolve
 from radsynth.tasks import build, registers
 from radsynth.tasks._partners import Partners
+from radsynth.tasks._refine import refined
 from radsynth.tasks._warp import compose, enlarge, grid, integrate, random_velocity, shrink, smooth, warp
 from radsynth.tasks.register import Register
 from radsynth.verbs._applying.onto import Placing, placings, sampled, write_field
@@ -212,6 +213,26 @@ def test_partners_are_of_other_patients_and_alike(make_prepared: Make) -> None:
     assert np.mean(ranks) < 3, "the most similar ones are taken"
     far = Partners(prepared, rows, 0).of(images, torch.linspace(0, 0.99, len(rows)))
     assert len(set(far)) > len(rows) // 3
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 20, 18)])
+def test_refinement_undoes_a_known_warp_and_image_by_image(size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch,
+                                                           ) -> None:
+    batch = Batch(images=torch.empty(2, 0), seed=1, items=(0, 1))
+    fixed = random_velocity(batch, "texture", size, 1.0, 4.0)[:, :1].clamp(-1, 1)
+    velocity = random_velocity(batch, "warp", size, 0.8, 10.0)
+    moving, truth = warp(fixed, integrate(velocity)), integrate(-velocity)
+    nothing = torch.zeros_like(truth)
+
+    def error(found: torch.Tensor) -> float:
+        return float((found - truth).square().sum(1).sqrt()[(slice(None), *[slice(3, -3)] * len(size))].mean())
+
+    better = refined(nothing, moving, fixed, 30, 9)
+    assert error(better) < 0.5 * error(nothing) and not folding(better.numpy()).any()
+    assert torch.equal(refined(nothing[1:], moving[1:], fixed[1:], 30, 9), better[1:])
+    assert error(refined(truth, moving, fixed, 30, 9)) < 0.3 * error(nothing), "what is right stays nearly right"
+    monkeypatch.setattr("radsynth.tasks._refine.LARGEST", int(np.prod(size)) // 2)
+    assert error(refined(nothing, moving, fixed, 30, 9)) < 0.8 * error(nothing), "coarser, for large images"
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -29,6 +29,7 @@ from radsynth.models import build as build_networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._partners import Partners
+from radsynth.tasks._refine import refined
 from radsynth.tasks._warp import compose, enlarge, integrate, random_velocity, shrink, smooth, warp
 
 MODEL = "unet"
@@ -80,6 +81,9 @@ class Settings:
     """Standard deviation of a Gaussian on the velocity field, in its points."""
     known: float = Field(0.25, ge=0, le=1)
     """Share of the pairs in training whose moving image is the fixed one itself under a random warp, with noise."""
+    refinement: NonNegativeInt = 20
+    """Steps in which each result is made better for its own pair of images, where both show the same channels; 0: the
+    network's warp as it is."""
     partners: NonNegativeInt | None = None
     """Images are registered onto one of their so many most similar ones of other patients, 0: onto any; null: 10 for
     slices, any for volumes."""
@@ -150,6 +154,13 @@ class Register:
                 backward = compose(backward, back) if step else back
                 rough = rough + roughness(velocity)
         return Warps(forward=forward, backward=backward, roughness=rough)
+
+    def displacement(self, network: Callable[[Tensor], Tensor], moving: Tensor, fixed: Tensor) -> Tensor:
+        """What results are made with, (n, d, *space) in pixels: the warp, made better for each pair."""
+        with torch.no_grad():
+            found = self.warps(network, moving, fixed).forward
+        steps = self.options.refinement if self.moving == self.fixed and self.options.similarity != "none" else 0
+        return refined(found, moving, fixed, steps, self.options.window) if steps else found
 
     def given(self, moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
         """What the network sees of moving and fixed images with all channels."""

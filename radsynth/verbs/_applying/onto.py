@@ -127,7 +127,7 @@ class Registrar:
         placing, seen = self._placed(moving, channels, name)
         start, goal = (torch.from_numpy(np.ascontiguousarray(cut(values, self.axis)))
                        for values in (seen, self._seen))
-        found = self.task.warps(self._velocity, start.to(self.device), goal.to(self.device)).forward.cpu()
+        found = self.task.displacement(self._velocity, start.to(self.device), goal.to(self.device)).cpu()
         same = self.task.moving == self.task.fixed
         numbers = {"similarity_before": float(local_correlation(start, goal).mean()) if same else float("nan"),
                    "similarity": float(local_correlation(warp(start, found), goal).mean()) if same else float("nan")}

@@ -90,10 +90,9 @@ def _one_a_patient(prepared: Prepared, rows: NDArray[np.int64], count: int) -> N
 
 def _methods(sampler: Sampler, task: Register) -> dict[str, Method]:
     """This run first; the others see the first channel that the network sees of either image."""
-    @torch.no_grad()
     def own(moving: Array, fixed: Array) -> Array:
         pair = (torch.from_numpy(image[None]).to(sampler.device) for image in (moving, fixed))
-        return task.warps(sampler.network, *task.given(*pair)).forward[0].cpu().numpy()
+        return task.displacement(sampler.network, *task.given(*pair))[0].cpu().numpy()
 
     def by(method: itk.Method) -> Method:
         def found(moving: Array, fixed: Array) -> Array:
