@@ -267,7 +267,7 @@ def test_sizes_may_be_mixed_and_modalities_may_not(tmp_path: Path) -> None:
     io.write(ct, tmp_path / "in" / "ct.dcm", provenance=io.Provenance(model="mlp", weights="", seed=1, index=9))
     with pytest.raises(DataError, match="mixes 2 groups") as error:
         prepare(folder.Settings(path=tmp_path / "in"), tmp_path / "mixed", settings=settings, workers=1)
-    assert "3 images: 2-D, MR" in str(error.value) and "1 images: 2-D, CT" in str(error.value)
+    assert "3 images: 2-D, MR" in str(error.value) and "1 image: 2-D, CT" in str(error.value)
 
 
 def good_and_bad_dicom(good: Path, bad: Path) -> set[str]:

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from pydicom.data import get_testdata_file
 
 from radsynth.datasets import folder
 from radsynth.errors import DataError
 from radsynth.settings import resolve
 from radsynth.verbs.inspect import inspect
+from radsynth.verbs.prepare import prepare
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def test_it_counts_what_is_there(pictures: Path) -> None:
     assert found.intensity is not None and (found.intensity.low, found.intensity.high) == (10, 199)
     assert sum(found.intensity.counts) == sum(20 * 16 + number * 16 for number in (0, 1, 2, 3, 0))
     assert found.fingerprint.size == (21, 16) and found.planned[0]["setting"] == "prepare.size"
+
+
+def test_what_prepare_refuses_is_said_before(pictures: Path) -> None:
+    shutil.copy(str(get_testdata_file("CT_small.dcm")), pictures / "ct.dcm")
+    words = ["data.kind=folder", f"data.path={pictures}", "data.labels=none"]
+    found = inspect(pictures, settings=resolve(overrides=words))
+    assert not found.planned and found.fingerprint.images == 6
+    said = found.text()
+    assert "prepare and run will refuse this" in said and "5 images: 2-D, OT" in said and "1 image: 2-D, CT" in said
+    assert "would choose" not in said and "ct.dcm" not in json.dumps(found.without_names().to_json())
+    with pytest.raises(DataError, match="The data mixes 2 groups"):
+        prepare(folder.Settings(path=pictures, labels="none"), pictures.parent / "out", settings=resolve())
+    assert inspect(pictures, settings=resolve(overrides=[*words, r"data.only=\.png$"])).planned
 
 
 def test_it_is_plain_json_and_plain_words(pictures: Path) -> None:

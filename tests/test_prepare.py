@@ -344,7 +344,7 @@ def test_data_that_cannot_be_used_as_a_whole_is_one_clear_error(from_records: Pr
     mixed = [record(0), record(1, picture(1, modality="MR", bits=12)), record(2, picture(2, channels=("a", "b", "c")))]
     with pytest.raises(DataError, match="3 groups") as groups:
         from_records(mixed, "mixed")
-    assert "1 images: 2-D, MR, 1 channel" in str(groups.value) and "file002" in str(groups.value)
+    assert "1 image: 2-D, MR, 1 channel" in str(groups.value) and "file002" in str(groups.value)
     with pytest.raises(DataError, match="strict"):
         from_records([record(0), record(1, Image(pixels=np.zeros((1, 8, 8), np.uint8)))], "strict", strict=True)
     with pytest.raises(SettingsError, match="2-D"):

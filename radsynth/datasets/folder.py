@@ -87,8 +87,12 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every image, slice or volume, sorted by path. DataError when there is none; SettingsError for a wrong pattern."""
     pattern, only = _compiled(settings.patient_pattern, "patient_pattern"), _compiled(settings.only, "only")
     root, names = _files(settings.path, rejected)
-    if only:
-        names = [name for name in names if only.search(name)]
+    if only and names:
+        chosen = [name for name in names if only.search(name)]
+        if not chosen:
+            raise DataError(f"None of the {len(names):,} files of {settings.path} has data.only={settings.only!r} in "
+                            f"its path, which is a regular expression. The first is {printable(names[0])}")
+        names = chosen
     items = _items(root, names, settings, rejected)
     if not items:
         raise DataError(_nothing(settings, rejected))

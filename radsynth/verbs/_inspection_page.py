@@ -117,7 +117,7 @@ def facts(found: Inspection) -> dict[str, str]:
     """What there is, in words."""
     shown = {
         "format": _listed(found.formats),
-        "modality": f"{_listed(found.modalities)}, values are {found.units}",
+        "modality": _listed(found.modalities) + ("" if found.mixed else f", values are {found.units}"),
         **({"series": _listed(found.series)} if found.series else {}),
         "size": f"{' x '.join(map(str, found.median_size))} (median of {len(found.sizes)} sizes)"
         if len(found.sizes) > 1
@@ -143,11 +143,13 @@ def facts(found: Inspection) -> dict[str, str]:
 def problems(found: Inspection) -> list[str]:
     """What is wrong or odd, in words."""
     lines = [f"{count:,} x {note}" for note, count in found.notes.items()]
+    if found.mixed:
+        lines.append("radsynth prepare and run will refuse this. " + found.mixed.replace("\n", "\n    "))
     if found.duplicates:
         copies = sum(len(group) - 1 for group in found.duplicates)
         first = " = ".join(found.duplicates[0])
         lines.append(f"{_many(copies, 'file')} with the content of another; prepare uses each once. First: {first}")
-    if len(found.modalities) > 1:
+    if len(found.modalities) > 1 and not found.mixed:
         lines.append(f"modalities are mixed ({_listed(found.modalities)}): data.only chooses files by their path")
     if 1 < len(found.series) <= 20:
         lines.append("several kinds of scan are mixed: data.only chooses files by their path")

@@ -18,8 +18,9 @@ from radsynth.files import write_atomically
 from radsynth.image import Image
 from radsynth.io import Header
 from radsynth.progress import track
-from radsynth.settings import Resolved
+from radsynth.settings import Resolved, resolve
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, thumbnail
+from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._rejected import by_file, write_rejected
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Inspection:
     formats, modalities, sizes, bits_found, series: how many images of each; notes: what is odd, with its number
     masks: label values in the sampled masks, () without masks; duplicates: groups of equal files
     rejected: files that cannot be used; skipped: files that are no images
+    mixed: why `prepare` and `run` refuse the data as a whole, empty if they do not
     planned: what `radsynth run` would choose, with its reason
     """
 
@@ -87,6 +89,7 @@ class Inspection:
     duplicates: tuple[tuple[str, ...], ...]
     rejected: tuple[Rejected, ...]
     skipped: tuple[Rejected, ...]
+    mixed: str = ""
     planned: tuple[dict[str, Any], ...] = ()
     pictures: tuple[Thumbnail, ...] = field(default=(), repr=False)
 
@@ -113,7 +116,7 @@ class Inspection:
 
     def without_names(self) -> Inspection:
         """Without paths, file names and series descriptions, which may name patients: what a run folder keeps."""
-        return replace(self, data="", series={}, duplicates=(), rejected=(), skipped=(), pictures=())
+        return replace(self, data="", series={}, duplicates=(), rejected=(), skipped=(), mixed="", pictures=())
 
     def text(self) -> str:
         """For a person at a terminal."""
@@ -138,7 +141,9 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
     samples, broken = _sample(records)
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples, [*rejected, *broken])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
-    found = replace(found, planned=_planned(found))
+    known = [(record, record.header) for record in records if record.header is not None]
+    found = replace(found, mixed=mixture(groups_of((settings or resolve()).section("prepare"), known)))
+    found = found if found.mixed else replace(found, planned=_planned(found))
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)

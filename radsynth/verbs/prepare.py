@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -27,6 +27,7 @@ from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.extra import extra_records
+from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.patches import LARGEST, cut_into
 from radsynth.verbs._preparing.pool import ask_everywhere, run_all
 from radsynth.verbs._preparing.preparation import preparation_of
@@ -232,29 +233,16 @@ def _check_rejected(rejected: Sequence[Rejected], strict: bool) -> None:
         raise DataError(f"prepare.strict is set and {len(wrong)} files cannot be used:{lines}")
 
 
-class Group(NamedTuple):
-    """What images must have in common to be learned together. deep: stored values of more than 8 bits matter."""
-
-    dimensions: int
-    modality: str
-    channels: int
-    units: str
-    method: str
-    deep: bool
-
-    def __str__(self) -> str:
-        depth = " of more than 8 bits" if self.deep else ""
-        plural = "s" if self.channels > 1 else ""
-        return f"{self.dimensions}-D, {self.modality}, {self.channels} channel{plural}, {self.units} values{depth}"
-
-
 def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: Sequence[Rejected]) -> Plan:
     """Decide what is done to every image."""
     if not known:
         wrong = [line for line in rejected if not line.skipped] or list(rejected)
         lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:5])
         raise DataError(f"There is no image that can be used; {len(rejected)} files were rejected or skipped.{lines}")
-    group = _only_group(options, known)
+    groups = groups_of(options, known)
+    if len(groups) > 1:
+        raise DataError(mixture(groups))
+    group = next(iter(groups))
     size = options.size or automatic_size([facts.size for _, facts in known])
     if options.fit == "patches" and options.size is None:
         size = tuple(min(side, LARGEST[len(size)]) for side in size)
@@ -273,32 +261,6 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         crop=options.fit == "crop",
         enlarge=options.enlarge,
     )
-
-
-def _only_group(options: Settings, known: Sequence[tuple[Record, Header]]) -> Group:
-    """What all images have in common; DataError that names the groups when there are several."""
-    groups: dict[Group, list[str]] = defaultdict(list)
-    for record, facts in known:
-        channels = 1 if options.channels == "grey" and facts.channels == 3 else facts.channels
-        method = options.intensity if options.intensity != "auto" else _method(facts)
-        deep = method == "bits" and facts.bits > 8
-        groups[Group(len(facts.size), facts.modality, channels, facts.units, method, deep)].append(record.source)
-    if len(groups) > 1:
-        lines = "".join(f"\n  {len(names)} images: {group} (such as {names[0]})" for group, names in groups.items())
-        raise DataError(
-            f"The data mixes {len(groups)} groups of images that one network cannot learn together:{lines}\n"
-            "Give a folder with one of them, or set data.modality or prepare.channels=grey where that makes them alike."
-        )
-    return next(iter(groups))
-
-
-def _method(facts: Header) -> str:
-    """window, percentiles or bits, by what the image is. An 8-bit picture's values were chosen when it was made."""
-    if facts.units == "HU":
-        return "window"
-    scanned = facts.modality in ("MR", "PT", "NM") or facts.format in ("nifti", "metaimage")
-    picture = facts.bits <= 8 and facts.format in ("picture", "npz")
-    return "percentiles" if facts.bits > 16 or (scanned and not picture) else "bits"
 
 
 def automatic_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -1,0 +1,61 @@
+"""What images must have in common to be learned together, and what is said when they have not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from radsynth.datasets import Record
+from radsynth.io import Header
+
+
+class Group(NamedTuple):
+    """What images must have in common to be learned together. deep: stored values of more than 8 bits matter."""
+
+    dimensions: int
+    modality: str
+    channels: int
+    units: str
+    method: str
+    deep: bool
+
+    def __str__(self) -> str:
+        depth = " of more than 8 bits" if self.deep else ""
+        plural = "s" if self.channels > 1 else ""
+        return f"{self.dimensions}-D, {self.modality}, {self.channels} channel{plural}, {self.units} values{depth}"
+
+
+def groups_of(options: Any, known: Sequence[tuple[Record, Header]]) -> dict[Group, list[str]]:
+    """Group -> the sources of its images, by the settings of `prepare`."""
+    groups: dict[Group, list[str]] = defaultdict(list)
+    for record, facts in known:
+        channels = 1 if options.channels == "grey" and facts.channels == 3 else facts.channels
+        method = options.intensity if options.intensity != "auto" else _method(facts)
+        deep = method == "bits" and facts.bits > 8
+        groups[Group(len(facts.size), facts.modality, channels, facts.units, method, deep)].append(record.source)
+    return groups
+
+
+def mixture(groups: Mapping[Group, Sequence[str]]) -> str:
+    """Why these several groups cannot be prepared, and what to do; empty for a single one."""
+    if len(groups) < 2:
+        return ""
+    lines = "".join(
+        f"\n  {len(names)} image{'s' if len(names) > 1 else ''}: {group} (such as {names[0]})"
+        for group, names in groups.items()
+    )
+    return (
+        f"The data mixes {len(groups)} groups of images that one network cannot learn together:{lines}\n"
+        "Choose files of one of them by their path ('data.only=\\.png$'), give a folder that holds one, or set "
+        "data.modality or prepare.channels=grey where that makes them alike."
+    )
+
+
+def _method(facts: Header) -> str:
+    """window, percentiles or bits, by what the image is. An 8-bit picture's values were chosen when it was made."""
+    if facts.units == "HU":
+        return "window"
+    scanned = facts.modality in ("MR", "PT", "NM") or facts.format in ("nifti", "metaimage")
+    picture = facts.bits <= 8 and facts.format in ("picture", "npz")
+    return "percentiles" if facts.bits > 16 or (scanned and not picture) else "bits"
