@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
-from radsynth.io._dicom_values import Plain, age_in_years, burned_in, find_plain, numbers_of
+from radsynth.io._dicom_values import IMPLICIT, Plain, age_in_years, burned_in, find_plain, numbers_of, values_of
 from radsynth.io._limits import MAX_RATIO, MIN_RATIO_BYTES, check_file, check_size, unusable
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
+DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 MAX_INFLATED = 256 * 2**20
 
 NOT_IMAGES = {
@@ -115,31 +115,45 @@ def parse(path: Path, *, pixels: bool = False) -> Any:
 
     Without `pixels` its `pixels_at` is where they begin in the file.
     """
-    import pydicom
+    from pydicom import dcmread
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
 
     size = check_file(path)
-    with open(path, "rb") as file:
-        head = file.read(132)
-    if head[128:132] != b"DICM":
-        raise RejectedFile("it has no DICOM preamble: the letters DICM are missing at byte 128")
     try:
-        with quietly():
-            meta = pydicom.filereader.read_file_meta_info(path)
+        with quietly(), open(path, "rb") as file:
+            head = file.read(132)
+            if head[128:132] != b"DICM":
+                raise RejectedFile("it has no DICOM preamble: the letters DICM are missing at byte 128")
+            meta = FileMetaDataset(read_dataset(file, False, True, stop_when=_behind))
             syntax = str(meta.get("TransferSyntaxUID", ""))
             if not syntax:
                 raise RejectedFile("its file header names no transfer syntax, so that its pixels cannot be read safely")
             if syntax == DEFLATED:
                 _check_inflated(path, meta, size)
             if pixels:
-                return pydicom.dcmread(path)
-            with open(path, "rb") as file:
-                dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_tags()))
-                dataset.pixels_at = file.tell()
+                return dcmread(path)
+            if syntax == DEFLATED:
+                return dcmread(path, stop_before_pixels=True, specific_tags=[*_tags()])
+            dataset = read_dataset(
+                file, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=_at_pixels, specific_tags=[*_tags()]
+            )
+            dataset.file_meta, dataset.preamble, dataset.pixels_at = meta, head[:128], file.tell()
             return dataset
     except RecursionError:
         raise RejectedFile("its header is nested too deeply") from None
     except Exception as error:
         raise unusable(error, "the DICOM header") from None
+
+
+def _behind(tag: int, vr: str | None, length: int) -> bool:
+    """The first element that is not the file header's."""
+    return tag >> 16 != 2
+
+
+def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
+    """The first element of the group of Pixel Data."""
+    return tag >> 16 == 0x7FE0
 
 
 @functools.cache
@@ -183,8 +197,7 @@ def describe(path: Path, dataset: Any) -> Instance:
 
 
 def _describe(path: Path, dataset: Any) -> Instance:
-    present = dataset.keys()
-    values = {name: dataset[tag].value for tag, name in _tags().items() if tag in present}
+    values = values_of(dataset, _tags())
     meta = dataset.file_meta
     kind = str(values["SOPClassUID"] if "SOPClassUID" in values else meta.get("MediaStorageSOPClassUID", ""))
     rows, columns = values.get("Rows"), values.get("Columns")

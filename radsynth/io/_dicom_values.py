@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,38 @@ SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+
+
+SHORT = 256
+"""Bytes of an element, at most, that is worth remembering."""
+
+
+def values_of(dataset: Any, tags: Mapping[Any, str]) -> dict[str, Any]:
+    """Name -> value, as pydicom converts it, of those of the `tags` that are there.
+
+    The slices of a series share nearly all of their elements, and converting them is most of the work of a header.
+    """
+    from pydicom.dataelem import RawDataElement
+
+    present, found = dataset.keys(), {}
+    said = dataset.original_character_set
+    encoding = (said,) if isinstance(said, str) else tuple(said)
+    for tag, name in tags.items():
+        if tag not in present:
+            continue
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.VR not in (None, "SQ") and len(raw.value or b"") <= SHORT:
+            found[name] = _converted(raw._replace(value_tell=0), encoding)
+        else:
+            found[name] = dataset[tag].value
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _converted(raw: Any, encoding: tuple[str, ...]) -> Any:
+    from pydicom.dataelem import convert_raw_data_element
+
+    return convert_raw_data_element(raw, encoding=list(encoding)).value
 
 
 @dataclass(frozen=True, kw_only=True)
