@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import difflib
+import functools
 import importlib
 import importlib.util
 import json
@@ -78,6 +79,7 @@ def meaning(folder: str, kind: str) -> str:
     return re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(text.partition("\n\n")[0].split()))[0]
 
 
+@functools.cache
 def constant(folder: str, kind: str, name: str) -> str | None:
     """The text that a plug-in gives to the name at its top level, read without importing it; None when it does not."""
     for line in ast.parse(_files(folder)[kind].read_text(encoding="utf-8")).body:

@@ -21,7 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 from radsynth import io
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import _decoding, _dicom_frames, _dicom_pixels, _dicom_plain
+from radsynth.io import _decoding, _dicom_frames, _dicom_pixels, _dicom_single
 from radsynth.io._dicom_frames import instances, instances_of
 from radsynth.io._dicom_header import instance
 from radsynth.io._dicom_series import arrange, read_series
@@ -365,13 +365,14 @@ def short_of_pixels(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("name", "edit"),
     [("MR_small.dcm", None), ("MR_small_implicit.dcm", None), ("MR_small_padded.dcm", None), ("CT_small.dcm", None),
-     ("CT_small.dcm", unused_bits), ("examples_overlay.dcm", None)],
+     ("CT_small.dcm", unused_bits), ("examples_overlay.dcm", None), ("MR_small_RLE.dcm", None),
+     ("MR_small_jp2klossless.dcm", None), ("MR_small_jpeg_ls_lossless.dcm", None), ("J2K_pixelrep_mismatch.dcm", None)],
 )  # fmt: skip
-def test_plain_pixels_are_the_same_without_a_second_parsing(name: str, edit: Edit | None, tmp_path: Path) -> None:
+def test_pixels_are_the_same_without_a_second_parsing(name: str, edit: Edit | None, tmp_path: Path) -> None:
     path = edited(name, tmp_path / "a.dcm", edit) if edit else shipped(name)
     (found,) = instances(path)
-    assert found.plain is not None
-    quick, usual = _dicom_plain.read(found), one(path)
+    assert found.single is not None
+    quick, usual = _dicom_single.read(found, found.single), one(path)
     assert quick.pixels.dtype == usual.pixels.dtype and np.array_equal(quick.pixels, usual.pixels)
     assert (quick.window, quick.spacing, quick.units, quick.bits) == (
         usual.window, usual.spacing, usual.units, usual.bits)  # fmt: skip
@@ -379,15 +380,15 @@ def test_plain_pixels_are_the_same_without_a_second_parsing(name: str, edit: Edi
 
 
 @pytest.mark.parametrize(
-    "name", ["MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_expb.dcm", "examples_palette.dcm",
-             "examples_rgb_color.dcm", "image_dfl.dcm"],
+    "name", ["MR_small_bigendian.dcm", "MR_small_expb.dcm", "examples_palette.dcm", "examples_rgb_color.dcm",
+             "image_dfl.dcm", "SC_rgb_jpeg_gdcm.dcm"],
 )  # fmt: skip
-def test_other_pixels_are_not_read_as_plain_ones(name: str, tmp_path: Path) -> None:
+def test_other_pixels_are_parsed_again(name: str, tmp_path: Path) -> None:
     def with_table(dataset: Dataset) -> None:
         dataset.ModalityLUTSequence = [Dataset()]
 
-    assert instances(shipped(name))[0].plain is None
-    assert instances(edited("CT_small.dcm", tmp_path / "table.dcm", with_table))[0].plain is None
+    assert instances(shipped(name))[0].single is None
+    assert instances(edited("CT_small.dcm", tmp_path / "table.dcm", with_table))[0].single is None
 
 
 def test_a_slice_that_lacks_pixels_is_rejected(tmp_path: Path) -> None:
@@ -395,8 +396,10 @@ def test_a_slice_that_lacks_pixels_is_rejected(tmp_path: Path) -> None:
     cut = tmp_path / "cut.dcm"
     cut.write_bytes(shipped("CT_small.dcm").read_bytes()[:-1000])
     for path in (short, cut):
+        found = instances(path)[0]
+        assert found.single is not None
         with pytest.raises(RejectedFile, match="bytes are there"):
-            _dicom_plain.read(instances(path)[0])
+            _dicom_single.read(found, found.single)
 
 
 def test_headers_read_by_several_processes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,29 +32,31 @@ def limit_resources() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def dicom(path: str, frame: int | None, gdcm: bool) -> Any:
-    """One frame (or all) as stored, ([frames,] rows, columns[, 3]); JPEG's own colours are turned into RGB."""
-    import pydicom
+def dicom(path: str, frame: int | None, syntax: str, stored: int, gdcm: bool) -> Any:
+    """One frame (or all) as stored, ([frames,] rows, columns[, 3]); JPEG's own colours are turned into RGB.
+
+    syntax, stored: the file's transfer syntax and Bits Stored, which the caller has read; gdcm: may GDCM be used?
+    """
     from pydicom.pixels import get_decoder, pixel_array
 
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
-    syntax = dataset.file_meta.TransferSyntaxUID
     if not gdcm:
         with contextlib.suppress(NotImplementedError, ValueError):
             get_decoder(syntax).remove_plugin("gdcm")
-    elif syntax == JPEG_EXTENDED and dataset.BitsStored > 8:
-        return _jpeg_of_12_bits(path, frame, dataset)
+    elif syntax == JPEG_EXTENDED and stored > 8:
+        return _jpeg_of_12_bits(path, frame)
     if syntax in JPEG_2000:
         with contextlib.suppress(Exception):  # what it declines another decoder may read
             return pixel_array(path, index=frame, decoding_plugin="pylibjpeg")
     return pixel_array(path, index=frame)
 
 
-def _jpeg_of_12_bits(path: str, frame: int | None, dataset: Any) -> Any:
+def _jpeg_of_12_bits(path: str, frame: int | None) -> Any:
     """By GDCM's own reader: pydicom's plug-in declines it, GDCM reads it."""
     import gdcm
     import numpy as np
+    import pydicom
 
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
     reader = gdcm.ImageReader()
     reader.SetFileName(path)
     if not reader.Read():
@@ -114,6 +116,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a codec prints must not mix with the answers
     limit_resources()
+    sys.modules["requests"] = None  # type: ignore[assignment]  # a fifth of pydicom's start, for downloading examples
     warnings.simplefilter("ignore")
     for line in sys.stdin.buffer:
         try:

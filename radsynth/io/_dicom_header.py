@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
-from radsynth.io._dicom_values import IMPLICIT, Plain, age_in_years, burned_in, find_plain, numbers_of, values_of
+from radsynth.io._dicom_values import IMPLICIT, Single, age_in_years, burned_in, find_single, numbers_of, values_of
 from radsynth.io._limits import MAX_RATIO, MIN_RATIO_BYTES, check_file, check_size, unusable
 
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -81,7 +81,7 @@ class Instance:
 
     position, across, down: the image plane in LPS mm; group: what the slices of one volume have in common
     frame: the frame's index in an enhanced multi-frame file, None for the file as a whole
-    plain: where its pixels lie, None where they must be decoded
+    single: how its pixels are read without parsing it again; None where that takes more
     """
 
     path: str
@@ -97,7 +97,7 @@ class Instance:
     down: tuple[float, ...] | None
     thickness: float
     frame: int | None = None
-    plain: Plain | None = None
+    single: Single | None = None
 
 
 @contextmanager
@@ -277,7 +277,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
             ),
             1.0,
         ),
-        plain=find_plain(values, str(meta.get("TransferSyntaxUID", "")), getattr(dataset, "pixels_at", 0)),
+        single=find_single(values, str(meta.get("TransferSyntaxUID", "")), getattr(dataset, "pixels_at", 0)),
     )
 
 

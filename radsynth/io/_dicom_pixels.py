@@ -39,9 +39,8 @@ def stored_frame(dataset: Any, found: Instance, frame: int | None) -> NDArray[An
             if not syntax.is_encapsulated:
                 values = np.asarray(pixel_array(dataset, index=frame))
                 return values if frame is not None else values.reshape(frames, *size)
-            if str(syntax) in NEEDS_GDCM and int(dataset.BitsStored) > NEEDS_GDCM[str(syntax)] and not has_gdcm():
-                raise MissingExtra(f"DICOM compressed as {syntax.name}", "gdcm")
-            return _decoded(found.path, frame, size if frame is not None else (frames, *size))
+            expected = size if frame is not None else (frames, *size)
+            return decompressed(found.path, frame, str(syntax), int(dataset.BitsStored), expected)
     except MissingExtra:
         raise
     except Exception as error:
@@ -53,9 +52,18 @@ def has_gdcm() -> bool:
     return importlib.util.find_spec("gdcm") is not None
 
 
-def _decoded(path: str, frame: int | None, expected: tuple[int, ...]) -> NDArray[Any]:
-    """One frame of a compressed file as stored, of the `expected` shape; all frames for None."""
-    values, _ = decode("dicom", path, frame=frame, gdcm=has_gdcm())
+def decompressed(
+    path: str, frame: int | None, syntax: str, stored: int, expected: tuple[int, ...]
+) -> NDArray[Any]:
+    """One frame of a compressed file as stored, of the `expected` shape; all frames for None.
+
+    syntax, stored: its transfer syntax and Bits Stored. MissingExtra where only another decoder would read it.
+    """
+    from pydicom.uid import UID
+
+    if stored > NEEDS_GDCM.get(syntax, stored) and not has_gdcm():
+        raise MissingExtra(f"DICOM compressed as {UID(syntax).name}", "gdcm")
+    values, _ = decode("dicom", path, frame=frame, syntax=syntax, stored=stored, gdcm=has_gdcm())
     if frame is None and values.ndim == len(expected) - 1:
         values = values[None]  # pydicom leaves the axis out where there is one frame
     if values.shape != expected:

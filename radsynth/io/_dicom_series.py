@@ -14,7 +14,7 @@ from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, NotAnImage, detect
 from radsynth.io import _dicom_frames as enhanced
-from radsynth.io import _dicom_plain as plain
+from radsynth.io import _dicom_single as single
 from radsynth.io._dicom_header import Instance, parse
 from radsynth.io._dicom_pixels import stored_frame, to_image
 from radsynth.io._geometry import axes_towards_left_back_head, reorient
@@ -185,8 +185,8 @@ def _slices(path: str, wanted: list[int | None]) -> dict[tuple[str, int | None],
     try:
         members = {member.frame: member for member in enhanced.instances(Path(path))}
         only = members.get(None)
-        if only is not None and only.plain is not None:
-            return {(path, None): (only, plain.read(only))}
+        if only is not None and only.single is not None:
+            return {(path, None): (only, single.read(only, only.single))}
         dataset = parse(Path(path), pixels=True)
         if only is None:
             return {(path, frame): found for frame, found in frames_of(dataset, members, wanted).items()}

@@ -14,6 +14,8 @@ SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+COMPRESSED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
+"""How the transfer syntaxes of the JPEG family and of RLE begin."""
 
 
 SHORT = 256
@@ -49,29 +51,33 @@ def _converted(raw: Any, encoding: tuple[str, ...]) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain:
-    """Where the uncompressed pixels of a file lie, and how they become real values.
+class Single:
+    """How the pixels of a file with one grey frame are found and become real values, without parsing it again.
 
-    offset: of the element Pixel Data in the file; head: bytes before its value; unused: bits above Bits Stored
+    syntax, stored: transfer syntax and Bits Stored; offset: of the element Pixel Data in the file
     window: as `window_of` says
     """
 
+    syntax: str
+    stored: int
     offset: int
-    head: int
     signed: bool
-    unused: int
     slope: float
     intercept: float
     window: tuple[float, float] | None
 
+    @property
+    def compressed(self) -> bool:
+        """Do its pixels need a decoder?"""
+        return self.syntax.startswith(COMPRESSED)
 
-def find_plain(dataset: Any, syntax: str, offset: int) -> Plain | None:
-    """How pixels that begin at `offset` (0: not known) are read; None unless one uncompressed grey frame of 16 bits."""
+
+def find_single(dataset: Mapping[str, Any], syntax: str, offset: int) -> Single | None:
+    """Of the values of a header; None where pixels need more than to be decoded and scaled. offset: 0 if unknown."""
+    native = syntax in (IMPLICIT, EXPLICIT) and dataset.get("BitsAllocated") == 16 and sys.byteorder == "little"
     if (
         not offset
-        or syntax not in (IMPLICIT, EXPLICIT)
-        or sys.byteorder != "little"
-        or dataset.get("BitsAllocated") != 16
+        or not (native or syntax.startswith(COMPRESSED))
         or int(dataset.get("SamplesPerPixel") or 1) != 1
         or int(dataset.get("NumberOfFrames") or 1) != 1
         or str(dataset.get("PhotometricInterpretation", "")) != "MONOCHROME2"
@@ -80,11 +86,11 @@ def find_plain(dataset: Any, syntax: str, offset: int) -> Plain | None:
     ):
         return None
     slope, intercept = scale(dataset)
-    return None if slope == 0 else Plain(
+    return None if slope == 0 else Single(
+        syntax=syntax,
+        stored=int(dataset["BitsStored"]),
         offset=offset,
-        head=8 if syntax == IMPLICIT else 12,
         signed=bool(dataset["PixelRepresentation"]),
-        unused=16 - int(dataset["BitsStored"]),
         slope=slope,
         intercept=intercept,
         window=window_of(dataset),
