@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.image import Image
-from radsynth.io import Provenance, write
+from radsynth.io import Provenance, read, write
 from radsynth.metrics import _features, radiomics
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_arrays, evaluate_prepared
 
@@ -69,7 +69,7 @@ def test_each_fault_moves_its_metric(tmp_path: Path) -> None:
 def test_too_few_images_are_refused_with_the_number_needed() -> None:
     results = evaluate_arrays(discs(35, 1), discs(120, 2), discs(80, 3), settings=FAST)
     refused = {one["name"]: one["reason"] for one in results["refused"]}
-    assert "at least 50" in refused["frechet_distance"] and "35" in refused["frechet_distance"]
+    assert "At least 50" in refused["frechet_distance"] and "35" in refused["frechet_distance"]
     assert "near_copies_features" in values(results) and "frechet_distance" not in values(results)
 
 
@@ -117,6 +117,30 @@ def test_a_folder_of_files_gives_the_numbers_of_its_arrays(tmp_path: Path, make_
     for one, other in zip(from_files["measurements"], from_arrays["measurements"], strict=True):
         assert one["value"] == pytest.approx(other["value"], rel=1e-3, abs=1e-3), one["name"]
     assert from_files["context"]["data_hash"] == "data"
+
+
+def test_synthetic_images_that_are_held_out_ones_are_refused(tmp_path: Path) -> None:
+    real = discs(60, 1)
+    with pytest.raises(DataError, match="12 of 60 synthetic images are, pixel for pixel, among the real images"):
+        evaluate_arrays(real, discs(60, 2), np.concatenate([real[:12], discs(48, 3)]), settings=FAST)
+    folder = write_pictures(tmp_path / "real", discs(120, 4))
+    with pytest.raises(DataError, match="Either they are not synthetic"):
+        evaluate(folder / "images", folder, settings=FAST)
+
+
+def test_real_images_smaller_than_the_synthetic_ones_are_refused(tmp_path: Path) -> None:
+    real, made = write_pictures(tmp_path / "real", discs(60, 1)), np.pad(discs(60, 2), ((0, 0), (0, 0), (4, 4), (4, 4)))
+    with pytest.raises(DataError, match="at most 16 x 16 pixels, the synthetic ones 24 x 24"):
+        evaluate(real / "images", write_pictures(tmp_path / "made", made), settings=FAST)
+
+
+def test_values_far_beyond_the_real_range_are_refused(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    folder = write_pictures(tmp_path / "made", discs(60, 3))
+    for path in sorted((folder / "images").iterdir()):
+        pixels = read(path).pixels.astype(np.uint16) * 200
+        write(Image(pixels=pixels), path, provenance=Provenance(model="test", weights="", seed=0, index=0))
+    with pytest.raises(DataError, match=r"made holds values from .* the real images are on a scale from 0 to 255"):
+        evaluate(make_prepared(60), folder, settings=FAST)
 
 
 def test_a_run_folder_stands_for_its_prepared_data(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:

@@ -21,7 +21,7 @@ from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs import label_numbers, registration
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import NUMBERS, QUESTIONS, scorecard
-from radsynth.verbs._report.verdicts import bottom_line, verdicts
+from radsynth.verbs._report.verdicts import bottom_line, limits, verdicts
 from radsynth.verbs._report.words import figure, interval, verdict
 from radsynth.verbs.report import report
 
@@ -124,7 +124,7 @@ def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
     assert found.headings[0] == "h1" and found.headings.count("h1") == 1 and found.headings.count("h2") == SECTIONS
     for text in ("100 MR images of 50 patients", "6.0 times as far", "80 synthetic images", "30 patients",
                  "Only 3 held-out",
-                 "left lung", "30 images of each kind", "2 (left lung) to 4 (right lung)",
+                 "left lung", "30 images of each kind", "2 (class left lung) to 4 (class right lung)",
                  "black is 0, white 255 grey levels",
                  "train.seconds", "The default.", "abc123", "2.13.0", "after 400 images", "Training went on after 200",
                  "0.40 of the usual distance by pixels", "real against real", "No more synthetic images lie close"):
@@ -277,6 +277,21 @@ def test_verdicts_follow_from_what_was_found(run: Path) -> None:
         add(run, audit=AUDIT | {"passed": passed})
         assert answers(run)["Privacy"][0] == sign
     assert "Do not give these images away before" in bottom_line(verdicts(RunFiles(run)))
+
+
+def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path) -> None:
+    near = [one | {"value": one["floor"], "low": one["floor_low"], "high": one["floor_high"]}
+            for one in RESULTS["measurements"]]
+    study = utility(-0.05, 0.05)
+    study["differences"].append({"share": 1.0, "arm": "both", "against": "augmented", "verdict": "harms"})
+    add(run, results=RESULTS | {"measurements": near}, utility=study)
+    found = verdicts(RunFiles(run))
+    assert bottom_line(found).startswith("A test on real patients did not show that these images help")
+    assert "Classical augmentation of the real images alone does better." in found[2].text
+    assert limits(RunFiles(run))[0] == "No doctor has judged the images."
+    (run / "study").mkdir()
+    (run / "study" / "results.json").write_text(json.dumps({"readers": [{}, {}]}))
+    assert limits(RunFiles(run))[0] == "2 readers judged a sample of the images, blinded: see Readers."
 
 
 def test_copies_are_a_warning_not_a_tick(run: Path) -> None:

@@ -206,12 +206,12 @@ def half_width(error: float, repetitions: int, tail: float = 0.025) -> float:
     return float(t.ppf(1 - tail, repetitions - 1)) * error
 
 
-def require(comparison: Comparison, minimum: int, number: Number) -> None:
+def require(comparison: Comparison, minimum: int) -> None:
     """DataError when there are fewer images than the metric can use."""
     if len(comparison) < minimum:
         raise DataError(
-            f"{number.title} needs at least {minimum} held-out real and {minimum} synthetic images, "
-            f"there are {len(comparison)} of each."
+            f"At least {minimum} held-out real and {minimum} synthetic images are needed, there are {len(comparison)} "
+            "of each."
         )
 
 

@@ -100,7 +100,7 @@ def _symmetry(images: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """Wasserstein-1 distances of the measures' distributions over their real deviation, averaged within each group."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimates(comparison.real, comparison.synthetic, repetitions, seed)
     floor = _estimates(comparison.real, comparison.floor, repetitions, seed)
     return [measurement(number, comparison, v, f, pixels=True)

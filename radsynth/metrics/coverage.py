@@ -41,7 +41,7 @@ NUMBERS = (
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """Precision, recall, density and coverage of the synthetic images against the held-out ones."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimates(comparison.real, comparison.synthetic, repetitions, seed)
     floor = _estimates(comparison.real, comparison.floor, repetitions, seed)
     return [measurement(number, comparison, v, f) for number, v, f in zip(NUMBERS, value, floor, strict=True)]

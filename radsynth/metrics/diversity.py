@@ -39,7 +39,7 @@ def describe(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """The mean MS-SSIM of random pairs among the synthetic images; the floor is that among real ones."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimate(comparison.synthetic, repetitions, seed)
     floor = _estimate(comparison.floor, repetitions, seed)
     return [measurement(NUMBERS[0], comparison, value, floor, pixels=True)]

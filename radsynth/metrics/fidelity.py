@@ -37,7 +37,7 @@ NUMBERS = (
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """Frechet distance, the same extrapolated to infinitely many images, and 1000 times the kernel distance."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimates(comparison.real, comparison.synthetic, repetitions, seed)
     floor = _estimates(comparison.real, comparison.floor, repetitions, seed)
     return [measurement(number, comparison, v, f) for number, v, f in zip(NUMBERS, value, floor, strict=True)]

@@ -20,7 +20,7 @@ NUMBERS = (
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """Wasserstein-1 distance of the pooled intensities, averaged over channels."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimate(comparison.real, comparison.synthetic, comparison.scale, repetitions, seed)
     floor = _estimate(comparison.real, comparison.floor, comparison.scale, repetitions, seed)
     return [measurement(NUMBERS[0], comparison, value, floor, pixels=True)]

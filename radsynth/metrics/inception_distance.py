@@ -18,7 +18,7 @@ NUMBERS = (
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """The distance of the synthetic images to the held-out ones."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = frechet_estimate(comparison.real, comparison.synthetic, repetitions, seed)
     floor = frechet_estimate(comparison.real, comparison.floor, repetitions, seed)
     return [measurement(NUMBERS[0], comparison, value, floor, own=True)]

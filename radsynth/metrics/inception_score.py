@@ -24,7 +24,7 @@ NUMBERS = (
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """The score of the synthetic images; the floor is that of the held-out ones, which the classifier never saw."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimate(comparison.synthetic, repetitions, seed + 1)
     floor = _estimate(comparison.real, repetitions, seed)
     return [measurement(NUMBERS[0], comparison, value, floor, own=True)]

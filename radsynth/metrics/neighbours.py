@@ -74,7 +74,7 @@ class _Search:
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """Shares of near copies by features and by pixels, and the relative distance to the training images."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     features, pixels = _search(comparison, "features"), _search(comparison, "thumbnails")
     real_halves = halves(comparison.real.patients, repetitions, seed)
     synthetic_halves = halves(comparison.synthetic.patients, repetitions, seed + 1)

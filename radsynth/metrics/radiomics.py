@@ -70,7 +70,7 @@ def first_order(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """The logarithm of the Frechet distance of z-scored radiomics features."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimate(comparison.real, comparison.synthetic, repetitions, seed)
     floor = _estimate(comparison.real, comparison.floor, repetitions, seed)
     return [measurement(NUMBERS[0], comparison, value, floor, own=True)]

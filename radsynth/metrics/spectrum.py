@@ -48,7 +48,7 @@ def _bands(space: tuple[int, ...]) -> NDArray[np.int64]:
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
     """Root of the mean squared difference of the mean spectra in decibels, over bands and channels."""
-    require(comparison, MINIMUM, NUMBERS[0])
+    require(comparison, MINIMUM)
     value = _estimate(comparison.real, comparison.synthetic, repetitions, seed)
     floor = _estimate(comparison.real, comparison.floor, repetitions, seed)
     return [measurement(NUMBERS[0], comparison, value, floor, pixels=True)]

@@ -18,20 +18,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from radsynth.arrays import IntensityMap, Prepared
-from radsynth.datasets import recognise
 from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Sample
 from radsynth.metrics._features import Rows
 from radsynth.metrics.neighbours import Pair, closest_pairs
-from radsynth.settings import resolve
 from radsynth.settings import settings as settings_section
 from radsynth.verbs._evaluating.measuring import Extractor, Measuring, Scale
 from radsynth.verbs._evaluating.pictures import shown, write_results
 from radsynth.verbs._evaluating.ranking import ranking
 from radsynth.verbs._evaluating.sides import Numbers, PreparedRows, Sides, Source, choose
 from radsynth.verbs._evaluating.synthetic import Synthetic, first_image, read_set, refuse_trained_on
+from radsynth.verbs._evaluating.unprepared import prepare_halves
 from radsynth.verbs._grid import black_and_white, shades, shown_window
-from radsynth.verbs.prepare import prepare
 
 HELD_OUT = ("validation", "test")
 
@@ -79,7 +77,7 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
             return _evaluate_folders(Prepared(folder), folders, settings, out, copies=True)
     size = first_image(folders[0]).space
     with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
-        prepared = _prepare_halves(real, size, Path(temporary) / "real")
+        prepared = prepare_halves(real, size, Path(temporary) / "real")
         return _evaluate_folders(prepared, folders, settings, out, copies=False)
 
 
@@ -105,14 +103,6 @@ def _names(folders: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return names
-
-
-def _prepare_halves(real: Path, size: tuple[int, ...], folder: Path) -> Prepared:
-    """Images of any kind, prepared: half of the patients to compare with, half for the floor."""
-    options = {"size": list(size), "train": 0.5, "validation": 0.0, "official": False, "masks": "off"}
-    settings = resolve({"data": {"kind": recognise(real), "path": str(real)}, "prepare": options},
-                       sections=("data", "prepare"))
-    return prepare(settings.section("data"), folder, settings=settings)
 
 
 def _held_out(prepared: Prepared) -> NDArray[np.int64]:

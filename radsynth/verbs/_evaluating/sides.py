@@ -96,7 +96,8 @@ def choose(held_out: Source, training: Source, synthetic: Mapping[str, Source], 
            seed: int) -> Sides:
     """Equal numbers of held-out, synthetic and floor images, and the training images to search.
 
-    DataError when there are too few, when shapes differ, or when an image or a patient is in training and held out.
+    DataError when there are too few, when shapes differ, when an image or a patient is in training and held out, or
+    when a synthetic image is a held-out one.
     """
     generator = np.random.default_rng(seed)
     made = min(len(source.images) for source in synthetic.values())
@@ -118,6 +119,7 @@ def choose(held_out: Source, training: Source, synthetic: Mapping[str, Source], 
     for name, source in synthetic.items():
         generator.bit_generator.state = state  # a set's draw does not depend on the sets before it
         sets[name] = source.draw(count, generator)
+        _refuse_real(name, sets[name], drawn)
     return Sides(held_out=drawn, training=searched, floor=floor, synthetic=sets)
 
 
@@ -140,6 +142,20 @@ def _refuse_patients(held_out: Source, training: Source) -> None:
         raise DataError(
             f"{len(both)} patients are both in the training images and in the held-out ones, so nothing measured would "
             "hold for new patients. Prepare the data again: 'radsynth prepare' splits by patient."
+        )
+
+
+def _refuse_real(name: str, synthetic: Chosen, held_out: Chosen) -> None:
+    """DataError when synthetic images are, pixel for pixel, held-out ones: then nobody held them out."""
+    (made, varied), (unseen, _) = synthetic.digests, held_out.digests
+    same = np.flatnonzero(varied & np.isin(made, unseen))
+    if len(same):
+        whose = "" if name == "synthetic" else f" of {name}"
+        raise DataError(
+            f"{len(same)} of {len(synthetic)} synthetic images{whose} are, pixel for pixel, among the real images to "
+            f"compare with (first: number {synthetic.rows[same[0]]}). Either they "
+            "are not synthetic, or their generator was trained on these patients: nothing measured would hold for new "
+            "ones. Compare with patients that it never saw."
         )
 
 

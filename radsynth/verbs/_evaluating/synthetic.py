@@ -19,6 +19,9 @@ from radsynth.metrics._features import Rows
 from radsynth.progress import track
 from radsynth.verbs._evaluating.sides import PreparedRows, Source, refuse_overlap
 
+MOST_OUTSIDE = 0.25
+"""Share of the pixels that may lie outside of the real images' scale."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Synthetic:
@@ -42,12 +45,15 @@ def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> ND
     of another size, in other units, or with values of another range.
     """
     folder = _of_run(folder)
-    found, lowest, highest = [], math.inf, -math.inf
+    found, lowest, highest, outside = [], math.inf, -math.inf, []
+    margin = 0.05 * (intensity.high - intensity.low)
     for path in track(_files(folder), label="reading", unit="files"):
         for image in _read(path, folder):
-            found.append(_scaled(image, path.relative_to(folder), spec, intensity))
+            found.append(_scaled(image, folder.name / path.relative_to(folder), spec, intensity))
             lowest, highest = min(lowest, float(image.pixels.min())), max(highest, float(image.pixels.max()))
-    _same_range(folder, lowest, highest, intensity, spec.units)
+            beyond = (image.pixels < intensity.low - margin) | (image.pixels > intensity.high + margin)
+            outside.append(float(beyond.mean()))
+    _same_range(folder, lowest, highest, float(np.mean(outside)), intensity, spec.units)
     return np.stack(found)
 
 
@@ -100,11 +106,14 @@ def _labels(folder: Path, count: int, names: tuple[str, ...]) -> NDArray[np.int6
     return np.asarray([names.index(label) if label in names else -1 for label in given], dtype=np.int64)
 
 
-def _same_range(folder: Path, low: float, high: float, intensity: IntensityMap, units: str) -> None:
-    """DataError for values that cannot be on the real images' scale: outside, or all in a hundredth of it."""
+def _same_range(folder: Path, low: float, high: float, outside: float, intensity: IntensityMap, units: str) -> None:
+    """DataError for values that cannot be on the real images' scale: many outside, or all in a hundredth of it.
+
+    outside: share of the pixels
+    """
     span = intensity.high - intensity.low
     shared = min(high, intensity.high) - max(low, intensity.low)
-    if shared >= 0.01 * span:
+    if shared >= 0.01 * span and outside <= MOST_OUTSIDE:
         return
     raise DataError(
         f"{folder} holds values from {low:.6g} to {high:.6g}, the real images are on a scale from {intensity.low:.6g} "

@@ -14,13 +14,15 @@ from radsynth.verbs._report.words import duration, extent, figure
 def data(files: RunFiles) -> list[tuple[str, str]]:
     """What was learned from: facts of the source, without its path."""
     found = files.need("inspection.json", "The source was not inspected in this run.")
-    facts = [("Images", f"{found['n_images']:,}"), ("Patients", f"{found['n_patients']:,}"),
-             ("Modality", found["modality"]),
+    alone = ", each image counted as one" if found["n_patients"] == found["n_images"] else ""
+    modality = "not stated in the files" if found["modality"] == "OT" else found["modality"]
+    facts = [("Images", f"{found['n_images']:,}"), ("Patients", f"{found['n_patients']:,}{alone}"),
+             ("Modality", modality),
              ("Median size", f"{extent(found['median_size'])}")]
     if found.get("spacing"):
         facts.append(("Spacing, mm", " \u00d7 ".join(f"{step:.3g}" for step in found["spacing"])))
     if found.get("labels"):
-        facts.append(("Classes", ", ".join(f"{name} {count:,}" for name, count in found["labels"].items())))
+        facts.append(("Classes", "; ".join(f"{name}: {count:,}" for name, count in found["labels"].items())))
     return facts + [("Odd", f"{text} ({count:,})") for text, count in found.get("notes", {}).items()]
 
 

@@ -33,7 +33,8 @@ def audit(files: RunFiles) -> dict[str, Any]:
 def _copies(copies: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
     return {"count": copies["count"], "of": context["synthetic_images"], "share": _estimate(copies["share"], "share"),
             "expected": figure(copies["expected"], "share"),
-            "nearness": [{"by": one["by"], "closer": _estimate(one["closer"], "share")} for one in copies["nearness"]]}
+            "nearness": [{"by": "pixels" if one["by"] == "pixels" else "an image network's features",
+                          "closer": _estimate(one["closer"], "share")} for one in copies["nearness"]]}
 
 
 def _auc(strength: dict[str, Any]) -> dict[str, str]:

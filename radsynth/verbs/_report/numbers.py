@@ -23,7 +23,8 @@ def context(files: RunFiles) -> dict[str, Any]:
     if "pairs" in results:
         raise Missing("A task from image to image is measured against the truth, see above.")
     if "context" not in results:
-        raise Missing("Nothing could be measured. " + " ".join(one["reason"] for one in results["refused"]))
+        reasons = dict.fromkeys(one["reason"] for one in results["refused"])
+        raise Missing(" ".join(["Nothing could be measured.", *reasons]))
     found: dict[str, Any] = results["context"]
     return found
 

@@ -176,5 +176,5 @@ def _consistency(files: RunFiles) -> list[tuple[str, str]]:
         if len(ratios) > 1:
             low, high = min(ratios, key=lambda k: ratios[k]), max(ratios, key=lambda k: ratios[k])
             facts.append((f"{title} over its floor, by class",
-                          f"{ratios[low]:.2g} ({low}) to {ratios[high]:.2g} ({high})"))
+                          f"{ratios[low]:.2g} (class {low}) to {ratios[high]:.2g} (class {high})"))
     return [*facts, ("Repeated", "the same seed and number give the same image again")]

@@ -61,6 +61,8 @@ def bottom_line(found: list[Verdict]) -> str:
         use = "The images are close enough to real ones to help in training, as tested on real patients."
     elif signs["Usefulness"] == "warning":
         use = "Do not train with these images: that made results on real patients worse."
+    elif signs["Usefulness"] == "note":
+        use = "A test on real patients did not show that these images help in training."
     else:
         use = "Before training with these images, test on real patients that it helps."
     return f"{use} {share}"
@@ -93,7 +95,9 @@ def use(files: RunFiles) -> str:
 def limits(files: RunFiles) -> list[str]:
     """What no part of this run speaks of, whatever its numbers say."""
     context = files.get("results.json").get("context", {})
-    found = ["No doctor has judged the images."]
+    readers = len(files.get("study/results.json").get("readers") or ())
+    found = [f"{count(readers, 'reader')} judged a sample of the images, blinded: see Readers." if readers else
+             "No doctor has judged the images."]
     if files.virtual:
         found.append("The patients are virtual, made from a public template: nothing here carries over to patients.")
     if "held_out_patients" in context:
@@ -189,7 +193,7 @@ def _least_covered(classes: dict[str, Any]) -> str:
     if len(gaps) < 2:
         return ""
     name, (_, number) = min(gaps.items(), key=lambda pair: pair[1][0])
-    return (f" Least covered class: {name}, {figure(number['value'], 'share')} (real against real "
+    return (f" Least covered: class {name}, {figure(number['value'], 'share')} (real against real "
             f"{figure(number['floor'], 'share')}).")
 
 
@@ -216,6 +220,9 @@ def _usefulness(files: RunFiles) -> Verdict:
     text = f"With all real images: {_told(whole, found['metric'])}"
     if few < 1:
         text += f" With {100 * few:g} % of the real patients: {_told(_gain(found, few), found['metric'])}"
+    if any((line["share"], line["arm"], line["against"], line["verdict"]) == (1.0, "both", "augmented", "harms")
+           for line in found["differences"]):
+        text += " Classical augmentation of the real images alone does better."
     if answer == "No verdict":
         text += " The network has not learned the task from real images either, so the comparison says nothing."
     seeds, patients = found["seeds"], found["test"]["patients"]
@@ -248,7 +255,7 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
     audit = files.get("audit.json")
     limit = "An attack that fails proves only that this attack failed."
     if audit:
-        sign, answer = {True: ("good", "Nothing found"), False: ("warning", "Yes")}.get(
+        sign, answer = {True: ("good", "Nothing found in the images"), False: ("warning", "Yes")}.get(
             audit["passed"], ("open", "No verdict"))
         return Verdict(heading=heading, question=question, sign=sign,  # type: ignore[arg-type]  # a Sign by the table
                        answer=answer, text=audit["verdict"] + promise, limit=limit)

@@ -55,7 +55,7 @@ def _difference(document: dict[str, Any], share: float, name: str, against: str)
 
 def _share_sentence(document: dict[str, Any], share: float) -> str:
     plain, both = _arm(document, share, "real"), _difference(document, share, "both", "real")
-    start = f"With {of_share(share)} ({plain['images']} images), {document['metric']} is {per_cent(plain['value'])}"
+    start = f"With {of_share(share)} ({plain['images']:,} images), {document['metric']} is {per_cent(plain['value'])}"
     if plain["value"] >= SOLVED and both["verdict"] != "harms":
         return f"{start}: the task is solved without synthetic images, so there is nothing that they could add."
     change = f"{points(both['value'])} points (95 % interval {points(both['low'])} to {points(both['high'])})"
