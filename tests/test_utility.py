@@ -212,7 +212,7 @@ def test_what_cannot_be_measured_is_refused(make_prepared: Callable[..., Path], 
     with pytest.raises(FolderError, match="no prepared data"):
         utility(tmp_path / "nothing", made, settings=FAST)
     (made / "small").rename(made / "tiny")
-    with pytest.raises(DataError, match="'tiny'; the real ones have small, large"):
+    with pytest.raises(DataError, match="class tiny; the real ones have the classes small, large"):
         utility(enough.folder, made, settings=FAST)
 
 

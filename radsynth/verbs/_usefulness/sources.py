@@ -146,5 +146,7 @@ def _foreign(folder: Path, prepared: Prepared, kind: Kind) -> Examples:
 def _indices(names: list[str], known: tuple[str, ...], folder: Path) -> NDArray[np.int64]:
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise DataError(f"The images in {folder} have the class {unknown[0]!r}; the real ones have {', '.join(known)}.")
+        has = f"have the class {unknown[0]}" if unknown[0] else "have no class"
+        raise DataError(f"Images in {folder} {has}; the real ones have the classes {', '.join(known)}. Put them into "
+                        "folders of these names, or give what 'radsynth generate' wrote.")
     return np.asarray([known.index(name) for name in names], np.int64)
