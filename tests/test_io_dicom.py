@@ -21,8 +21,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 from radsynth import io
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import _decoding, _dicom_frames, _dicom_pixels, _dicom_single
-from radsynth.io._dicom_frames import instances, instances_of
+from radsynth.io import _decoding, _dicom_pixels, _dicom_single
+from radsynth.io._dicom_frames import instances
 from radsynth.io._dicom_header import instance
 from radsynth.io._dicom_series import arrange, read_series
 
@@ -400,15 +400,3 @@ def test_a_slice_that_lacks_pixels_is_rejected(tmp_path: Path) -> None:
         assert found.single is not None
         with pytest.raises(RejectedFile, match="bytes are there"):
             _dicom_single.read(found, found.single)
-
-
-def test_headers_read_by_several_processes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["CT_small.dcm", "rtplan.dcm", "MR_small.dcm", "no_meta.dcm", "MR_small_RLE.dcm"] * 3
-    paths = [Path(shutil.copy(shipped(name), tmp_path / f"{number}.dcm")) for number, name in enumerate(names)]
-    expected = [str(found) for found in instances_of(paths)]
-    monkeypatch.setattr(_dicom_frames, "_known", {})
-    monkeypatch.setattr(_dicom_frames, "MANY", 1)
-    monkeypatch.setattr(_dicom_frames, "TOGETHER", 2)
-    monkeypatch.setattr(_dicom_frames, "cores", lambda: 3)
-    assert [str(found) for found in instances_of(paths)] == expected
-    assert len(_dicom_frames._known) == 9

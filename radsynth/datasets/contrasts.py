@@ -225,16 +225,15 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
     """DICOM series; those of one patient below one folder are an examination."""
     if not names:
         return
-    from radsynth.io._dicom_frames import instances_of
+    from radsynth.io._dicom_frames import instances
     from radsynth.io._dicom_series import arrange
 
     found, names_of = [], {str(root / name): name for name in names}
-    for name, members in zip(names, instances_of([Path(path) for path in names_of]), strict=True):
-        if isinstance(members, RejectedFile):
-            skipped = isinstance(members, NotAnImage)
-            rejected.append(Rejected(path=_printable(name), reason=str(members), skipped=skipped))
-        else:
-            found += members
+    for path, name in names_of.items():
+        try:
+            found += instances(Path(path))
+        except RejectedFile as error:
+            rejected.append(Rejected(path=_printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
     series, copies = arrange(found)
     for path, reason in copies:
         rejected.append(Rejected(path=_printable(names_of[path]), reason=reason, skipped=True))

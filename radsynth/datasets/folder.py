@@ -211,16 +211,17 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
 def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
     if not names:
         return []
-    from radsynth.io._dicom_frames import instances_of
+    from radsynth.io._dicom_frames import instances
     from radsynth.io._dicom_series import arrange
 
     found, names_of = [], {str(root / name): name for name in names}
-    described = instances_of([Path(path) for path in names_of])
-    for name, members in zip(names, track(described, len(names), "reading DICOM headers", "files"), strict=True):
-        if isinstance(members, RejectedFile):
-            skipped = isinstance(members, NotAnImage)
-            rejected.append(Rejected(path=printable(name), reason=str(members), skipped=skipped))
-        elif settings.burned_in == "exclude" and members[0].header.burned_in:
+    for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
+        try:
+            members = instances(Path(path))
+        except RejectedFile as error:
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        if settings.burned_in == "exclude" and members[0].header.burned_in:
             reason = "its pixels may show a patient's name (burned-in annotation), and data.burned_in=exclude is set"
             rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
         else:

@@ -7,7 +7,6 @@ PS3.3 C.7.6.16 (functional groups), C.7.6.17 (dimensions).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from radsynth.errors import RejectedFile
 from radsynth.io._dicom_header import TAGS, Instance, describe, parse, quietly
 from radsynth.io._limits import unusable
-from radsynth.processes import cores, spread
 
 SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 
@@ -47,70 +45,24 @@ def is_enhanced(dataset: Any) -> bool:
     return EACH in dataset and len(dataset[EACH].value or ()) > 0
 
 
-Key = tuple[str, int, int]
-"""Path, size and time of a file."""
-
-Described = tuple[Key, list[Instance]] | RejectedFile
-
-_known: dict[Key, list[Instance]] = {}
-"""What each file holds."""
+_known: dict[tuple[str, int, int], list[Instance]] = {}
+"""(path, size, time) -> what the file holds."""
 
 KNOWN = 20_000
 """Files whose descriptions are kept, so that a series is not described again when its pixels are read (40 MB)."""
 
-MANY, TOGETHER = 200, 50
-"""From so many files on, so many at a time are described by each core: fewer do not repay the start of processes."""
-
 
 def instances(path: Path) -> list[Instance]:
     """What a file holds: one for each frame of an enhanced file, else the file itself. Errors as `describe`."""
-    key = _key(path)
+    state = path.stat()
+    key = (str(path), state.st_size, state.st_mtime_ns)
     if key not in _known:
         dataset = parse(path)
         found = frames(path, dataset) if is_enhanced(dataset) else [describe(path, dataset)]
-        _remember(key, found)
+        if len(_known) >= KNOWN:
+            _known.clear()
+        _known[key] = found
     return list(_known[key])
-
-
-def instances_of(paths: Sequence[Path]) -> Iterator[list[Instance] | RejectedFile]:
-    """What each of the files holds, or why it cannot be used, in order."""
-    jobs = [(paths[start : start + TOGETHER],) for start in range(0, len(paths), TOGETHER)]
-    early: dict[int, list[Described]] = {}
-    following = 0
-    for position, batch in spread(_describe_all, jobs, cores() if len(paths) >= MANY else 1):
-        early[position] = batch
-        while following in early:
-            for found in early.pop(following):
-                if isinstance(found, RejectedFile):
-                    yield found
-                else:
-                    _remember(*found)
-                    yield list(found[1])
-            following += 1
-
-
-def _describe_all(paths: Sequence[Path]) -> list[Described]:
-    found: list[Described] = []
-    for path in paths:
-        try:
-            found.append((_key(path), instances(path)))
-        except RejectedFile as error:
-            found.append(error)
-    return found
-
-
-def _key(path: Path) -> Key:
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise RejectedFile(f"it cannot be opened: {error.strerror}") from None
-    return str(path), state.st_size, state.st_mtime_ns
-
-
-def _remember(key: Key, found: list[Instance]) -> None:
-    if len(_known) >= KNOWN:
-        _known.clear()
-    _known[key] = found
 
 
 def frames(path: Path, dataset: Any) -> list[Instance]:

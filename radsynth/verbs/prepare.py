@@ -22,14 +22,13 @@ from radsynth.datasets import EmptySlice, Record, Rejected, dataset
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.files import locked
 from radsynth.io import Header
-from radsynth.processes import cores
 from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.patches import LARGEST, cut_into
-from radsynth.verbs._preparing.pool import ask_everywhere, run_all
+from radsynth.verbs._preparing.pool import ask_everywhere, cores, run_all
 from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, finish, open_finished
 from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
