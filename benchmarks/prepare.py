@@ -1,6 +1,6 @@
 """How fast is `prepare`, beside MONAI's LoadImage and dicom2nifti, and what memory does it take?
 
-python benchmarks/prepare.py [--series 4] [--slices 10000] prints tables and writes build/prepare.json.
+python benchmarks/prepare.py [--series 8] [--slices 10000] prints tables and writes build/prepare.json.
 
 Speed: the same DICOM files for all, slices to the same output spacing (half the resolution), on one core and on two. CT
 of 512x512 and MR of 256x256, plain and as lossless JPEG 2000. radsynth: `prepare`, from the folder to arrays with
@@ -226,7 +226,7 @@ def memory(slices: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--series", type=int, default=4, help="DICOM series of each kind")
+    parser.add_argument("--series", type=int, default=8, help="DICOM series of each kind")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--slices", type=int, default=10_000, help="NIfTI slices for the peak of memory; 0: leave out")
     parser.add_argument("--syntax", choices=[*SYNTAXES], action="append", help="plain, JPEG 2000 or (default) both")

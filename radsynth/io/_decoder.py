@@ -2,7 +2,8 @@
 
 Every decoder that is neither ours nor Python's own runs here, with limited memory and no right to write. Reads one JSON
 request a line from standard input, {"kind", "path", ...}: the name and the arguments of a function of DECODERS. Answers
-with one JSON line, {"rejected"}, {"error"} or {"shape", "dtype", "bytes", "facts"}, and then the pixels.
+with the length of a head in HEAD_BYTES bytes (little endian), the head, which is JSON, {"rejected"}, {"error"} or
+{"shape", "dtype", "bytes", "facts"}, and then the pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 MEMORY = 6 * 2**30
 """Bytes of address space: the largest image (`_limits.MAX_BYTES`), and what its decoder needs."""
+
+HEAD_BYTES = 4
 
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
@@ -125,7 +128,8 @@ def main() -> None:
             return
         except BaseException as error:  # pylibjpeg's Rust codecs raise panics that are no Exception
             head, payload = {"error": f"{type(error).__name__}: {error}"[:500]}, b""
-        answers.write(json.dumps(head).encode("ascii") + b"\n")
+        said = json.dumps(head).encode("ascii")
+        answers.write(len(said).to_bytes(HEAD_BYTES, "little") + said)
         answers.write(payload)
         answers.flush()
 

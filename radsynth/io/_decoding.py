@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
 import json
 import math
 import os
+import select
 import subprocess
 import sys
 import threading
-from io import BufferedReader
+import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
-from radsynth.io._limits import MAX_BYTES
+from radsynth.io._decoder import HEAD_BYTES
+from radsynth.io._limits import MAX_BYTES, MAX_HEADER
 
 TIME_LIMIT = 60.0
 """Seconds for one image, and more for large files; the slowest JPEG 2000 mammogram takes about five."""
+
+PIPE_BYTES = 2**20
+"""What the pipe of the answers holds, where the system lets it be set; a CT slice has half of it."""
 
 SLOWEST = 5e6
 """Bytes of a file that are decoded in one more second, at least."""
@@ -37,9 +44,15 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            bufsize=0,
             env={**os.environ, **threads},
             start_new_session=True,  # Ctrl-C is for the parent, which then ends the child by closing its input
         )
+        assert self.process.stdout is not None
+        self.answers = select.poll()
+        self.answers.register(self.process.stdout.fileno(), select.POLLIN)
+        with contextlib.suppress(AttributeError, OSError):  # Linux: a slice in one piece, not in many of 64 kB
+            fcntl.fcntl(self.process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def alive(self) -> bool:
         """Usable by this process."""
@@ -47,24 +60,39 @@ class Child:
 
     def ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         """The answer's head and its bytes; RejectedFile when the child died or took longer than `seconds`."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        clock = threading.Timer(seconds, self.process.kill)
-        clock.start()
+        assert self.process.stdin is not None
+        deadline, whole = time.monotonic() + seconds, False
         try:
             self.process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-            self.process.stdin.flush()
-            head: dict[str, Any] = json.loads(self.process.stdout.readline())
-            payload = np.empty(min(head.get("bytes", 0), MAX_BYTES), np.uint8)
-            if cast(BufferedReader, self.process.stdout).readinto(payload.data) < head.get("bytes", 0):
-                raise EOFError
-        except (OSError, ValueError, EOFError):
-            waited = not clock.is_alive()
+            length = int.from_bytes(self._receive(HEAD_BYTES, deadline).tobytes(), "little")
+            head: dict[str, Any] = json.loads(self._receive(min(length, MAX_HEADER), deadline).tobytes())
+            payload = self._receive(min(head.get("bytes", 0), MAX_BYTES), deadline)
+            whole = True
+        except (OSError, ValueError, EOFError) as error:
+            waited = isinstance(error, TimeoutError)
+            if waited:
+                self.process.kill()
             self.close()
             reason = f"was stopped after {seconds:.0f} s" if waited else f"crashed ({self._death()})"
             raise RejectedFile(f"its pixels cannot be decoded: the decoder {reason}") from None
         finally:
-            clock.cancel()
+            if not whole:  # the rest of this answer must not be taken for the next one's
+                self.process.kill()
         return head, payload
+
+    def _receive(self, count: int, deadline: float) -> NDArray[np.uint8]:
+        """So many bytes of the answer. TimeoutError after the deadline, EOFError when the child ends before."""
+        assert self.process.stdout is not None
+        values, there = np.empty(count, np.uint8), 0
+        while there < count:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self.answers.poll(left * 1000):
+                raise TimeoutError
+            new = self.process.stdout.readinto(values[there:].data)  # type: ignore[attr-defined]
+            if not new:
+                raise EOFError
+            there += new
+        return values
 
     def _death(self) -> str:
         code = self.process.returncode
