@@ -27,7 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: cores are what is compared
+# One thread a process, whatever the shell says: cores are what is compared, and torch's threads do not survive a fork.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import nibabel
 import numpy as np
