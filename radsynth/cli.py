@@ -241,6 +241,7 @@ def evaluate(
     """Measure synthetic images against real ones: fidelity, variety, nearness to training images.
 
     Several sets (REAL A B C) are measured on the same real images and ranked, with intervals of their differences.
+    With --out DIR, 'radsynth report DIR' makes a page of either.
     """
     words = [real, synthetic, *(overrides or [])]
     (real, *sets), overrides = split_words(words, "REAL", "SYNTHETIC", "[SYNTHETIC...]")
@@ -355,8 +356,11 @@ def explain(
 
 
 @app.command()
-def report(run: Annotated[Path, _path("RUN", "A run folder.")], as_json: Json = False) -> None:
-    """Write report.html (one self-contained file) and results.json."""
+def report(
+    run: Annotated[Path, _path("RUN", "A run folder, or what 'evaluate --out' wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Write report.html (one self-contained file) and report.json."""
     from radsynth.verbs.report import report as verb
 
     _print(verb(run), as_json)
