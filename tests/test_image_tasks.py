@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch
+from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.checkpoints import load_tensors
 from radsynth.errors import Interrupted, SettingsError
@@ -22,6 +22,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
 from radsynth.tasks import build
 from radsynth.tasks._unpaired import sides_of
+from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
 
@@ -81,15 +82,23 @@ def test_training_resumes_to_the_same_weights(
 
 
 def test_translation_learns_the_negative(make_prepared: Make, tmp_path: Path) -> None:
-    from radsynth.arrays import Prepared
-    from radsynth.verbs._pairs.paired import evaluate_pairs
-
     data = make_prepared(n=48, channels=("t1", "t2"))
     settings = resolve(overrides=(*SMALL, "task.kind=translate", "train.images=1600", "train.rate=0.01"))
     train(data, tmp_path / "run", settings=settings)
     document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     error = document["pairs"]["numbers"][0]["methods"][0]
     assert error["method"] == "this run" and error["low"] <= error["value"] <= error["high"] < 15
+
+
+@pytest.mark.parametrize("kind", ["cycle", "cut"])
+def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: str, make_prepared: Make, tmp_path: Path,
+                                                                         ) -> None:
+    data = make_prepared(n=120, size=(16, 16), labels=("other", "small", "large", "another"))
+    train(data, tmp_path / "run", settings=resolve(overrides=(
+        *SMALL, f"task.kind={kind}", "task.domains=[small,large]", "train.images=16")))
+    document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
+    assert {"edges", "uncertainty"} <= set(document["limits"]) and "refused" in document
+    assert ("inconsistency" in document["limits"]) == (kind == "cycle"), "only a way back can be checked by going back"
 
 
 def test_channels_are_chosen_by_name_and_by_default() -> None:

@@ -159,9 +159,9 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     """Without a truth: whether translated images look like those of the other class, of held-out patients."""
     from radsynth.verbs.evaluate import Settings, evaluate_arrays
 
-    labels = [prepared.spec.labels.index(name) for name in (applier.target, *applier.task.targets)
-              if name in prepared.spec.labels]
-    target, source = labels[0], next(label for label in labels if label != labels[0])
+    domains: tuple[str, str] = applier.task.domains  # type: ignore[attr-defined]
+    target = prepared.spec.labels.index(applier.target)
+    source = next(label for label in map(prepared.spec.labels.index, domains) if label != target)
     held_out = [split for split in ("validation", "test") if len(prepared.indices(split))]
     given = np.concatenate([prepared.indices(split, source) for split in held_out])[:images]
     real = np.concatenate([prepared.indices(split, target) for split in held_out])
