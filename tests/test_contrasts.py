@@ -84,7 +84,7 @@ def test_a_run_knows_how_its_data_was_prepared_but_not_where_it_lay(tmp_path: Pa
     kept = (tmp_path / "run" / "settings.yaml").read_text(encoding="utf-8")
     assert "plane: coronal" in kept and "a=one" in kept
     assert str(tmp_path) not in kept + (data.folder / "manifest.json").read_text(encoding="utf-8")
-    assert apply(tmp_path / "run", tmp_path / "given", tmp_path / "out").count == 3
+    assert apply(tmp_path / "run", tmp_path / "given", tmp_path / "out", resample=True).count == 3
 
 
 def test_another_grid_is_brought_onto_the_first_and_an_unknown_place_names_both_files(tmp_path: Path) -> None:
