@@ -177,6 +177,24 @@ def test_a_collapse_is_seen_and_the_best_weights_are_delivered(
     assert compare(images, images + 0)[0] == pytest.approx(1) and torch.pdist(images.flatten(1)).min() > 0
 
 
+@pytest.mark.parametrize("near", [0.1, 0.4])
+def test_only_what_was_good_after_the_start_counts_as_the_best(
+    near: float, discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warm start's blurred images are near to real ones at 16 pixels; leaving them is no reason to end the run."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 160)
+    reached, take_step = [0.0], Loop.take_step
+
+    def follow(loop: Loop) -> dict[str, float]:
+        reached[0] = loop.progress
+        return take_step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", follow)
+    monkeypatch.setattr(_doctor, "compare", lambda made, real: (1.0, 0.01 if reached[0] < near else 0.3))
+    train(discs(64), tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=4800")))
+    assert ("stopped early" in events(tmp_path / "run")) == (near > _doctor.SETTLED)
+
+
 def test_the_doctor_resumes_bit_exactly(
     discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,9 @@ FAR = 0.5
 """Samples at this distance from real images (see `compare`) are nothing like them yet."""
 SLOWEST = 1 / 64
 """Lower limit of the factor on the discriminator's rate."""
+SETTLED = 0.25
+"""Share of the run after which samples are compared with the best so far: the blurred images of a warm start are nearer
+at 16 pixels than the first sharp ones, and would be taken for the best."""
 ALIKE = 0.2
 """Samples that differ less than this share of how real images differ are a collapse."""
 STEEPEST = 8.0
@@ -311,6 +314,8 @@ class Doctor:
     def _keep_best(self, loop: Loop) -> None:
         """Remember the averaged network when samples are closest; stop after a fifth of the run far from there."""
         signs = self.signs
+        if loop.progress < SETTLED:
+            return
         if signs.distance < signs.best:
             signs.best = signs.distance
             self.best = {name: value.detach().cpu().clone()
