@@ -48,7 +48,6 @@ def onto(image: Image, fixed: Image, name: str, other: str) -> Image:
                          bits=image.bits, channels=image.channels, window=image.window, mask=None)
 
 
-
 def _meet(matrix: NDArray[np.float64], offset: NDArray[np.float64], space: tuple[int, ...], fixed: tuple[int, ...],
           ) -> bool:
     """Whether any of some points of the grid `fixed` lies within `space`, which matrix and offset lead to."""
