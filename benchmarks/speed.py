@@ -6,7 +6,8 @@ it comes; "plain, our layers" keeps radsynth's folded doubling: number format, l
 
 Usage: python benchmarks/speed.py [--pairs 5] [--steps 20] [--sizes 32,64,128] [--batches 8,16,32,64] [--only pairs].
 Prints tables and writes build/speed.json. OMP_NUM_THREADS=1 measures one core; rates are then given by processor time
-as well, which says more on a machine that is not idle.
+as well, which says more on a machine that is not idle. On a GPU radsynth's steps are CUDA graphs, "no graphs" shows
+what they bring; give it some hundred steps. CUDA_VISIBLE_DEVICES= measures the processor where there is a GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import radsynth.verbs._training.loop as loop_module
 from radsynth.arrays import Prepared
-from radsynth.device import here
+from radsynth.device import here, torch_device
 from radsynth.models import sngan
 from radsynth.models._blocks import Doubling
 from radsynth.plan import Fingerprint, document, plan
@@ -40,16 +41,18 @@ from radsynth.tasks import build
 from radsynth.verbs._training.loop import Loop, Settings
 
 KINDS = {"ours": "radsynth", "plain": "plain fp32", "layers": "plain fp32, our layers"}
+if torch.cuda.is_available():
+    KINDS["single"] = "radsynth, no graphs"
 SAMPLES = 256
 
 
-def make_loop(folder: Path, out: Path, batch: int = 0) -> Loop:
+def make_loop(folder: Path, out: Path, batch: int = 0, graphs: bool = True) -> Loop:
     """A training of what the plan chooses, in the middle of its schedule, where most steps are."""
     data = Prepared(folder)
     found = Fingerprint(images=len(data.rows), patients=len(data.rows), modality="CT", channels=1, size=data.spec.size,
                         labels={})
     settings = resolve(document(plan(found, here(), {"images": 10**9})),
-                       overrides=[f"train.batch={batch}"] if batch else [])
+                       overrides=[f"train.graphs={str(graphs).lower()}", *([f"train.batch={batch}"] if batch else [])])
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     loop = Loop(task, settings.section("train", Settings), data, RunFolder(out), 0)
     out.mkdir()  # for what the doctor has to say
@@ -99,7 +102,7 @@ def plain(loop: Loop, usual: bool) -> tuple[Callable[[], None], Callable[[], Ten
 
     @torch.no_grad()
     def sample() -> Tensor:
-        made: Tensor = networks["generator"].eval()(torch.randn(64, 128))
+        made: Tensor = networks["generator"].eval()(torch.randn(64, 128, device=loop.fabric.device))
         return made
 
     return step, sample
@@ -107,34 +110,48 @@ def plain(loop: Loop, usual: bool) -> tuple[Callable[[], None], Callable[[], Ten
 
 def rates(function: Callable[[], Any], count: int, images: int) -> tuple[float, float]:
     """Images a second by the clock and by processor time."""
+    wait()
     wall, used = time.perf_counter(), time.process_time()
     for _ in range(count):
         function()
+    wait()
     total = images * count
     return round(total / (time.perf_counter() - wall), 1), round(total / (time.process_time() - used), 1)
 
 
+def wait() -> None:
+    """Until the device has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def work(kind: str, size: int, batch: int, steps: int) -> dict[str, Any]:
     """One measurement, in this process."""
-    if kind != "ours":
+    plainly, graphs = kind not in ("ours", "single"), kind == "ours"
+    if plainly:
         loop_module.keep_freed_memory = lambda: False
         sngan.channels_last = lambda x: x
     with tempfile.TemporaryDirectory() as scratch:
-        loop = make_loop(prepared_noise(Path(scratch) / "data", 512, (size, size)), Path(scratch) / "run", batch)
-        if kind == "ours":
+        data = prepared_noise(Path(scratch) / "data", 512, (size, size))
+        loop = make_loop(data, Path(scratch) / "run", batch, graphs)
+        if not plainly:
             rows = loop.train_indices[:64]
             step, sample = loop.take_step, lambda: loop.sample(loop.average.network, rows, range(64), 1)
         else:
             step, sample = plain(loop, usual=kind == "plain")
-        rates(step, 5, 1)
+        rates(step, 10, 1)
         trained = rates(step, steps, loop.options.batch)
         sample()
         sampled = rates(sample, SAMPLES // 64, 64)
+        if loop.graphs:
+            loop.graphs.refuse()  # what a graph does is not counted
         with FlopCounterMode(display=False) as counter:
             step()
         found = {"train": trained[0], "train_cpu": trained[1], "sample": sampled[0], "sample_cpu": sampled[1],
                  "batch": loop.options.batch, "gflop_an_image": counter.get_total_flops() / loop.options.batch / 1e9,
                  "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+        if torch.cuda.is_available():
+            return found | {"gpu_peak_mb": torch.cuda.max_memory_allocated() >> 20}
         return found | (outside(loop, steps) if kind == "ours" else {})
 
 
@@ -172,12 +189,15 @@ def outside(loop: Loop, steps: int) -> dict[str, float]:
 def peak(dtype: torch.dtype) -> float:
     """GFLOP/s of the best of some large matrix products, by the clock."""
     best = 0.0
-    for side in (1024, 2048, 3072):
-        a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+    device = torch_device()
+    for side in (4096, 8192) if device.type == "cuda" else (1024, 2048, 3072):
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         a @ b
         for _ in range(3):
+            wait()
             start = time.perf_counter()
             a @ b
+            wait()
             best = max(best, 2 * side**3 / (time.perf_counter() - start) / 1e9)
     return best
 
@@ -200,9 +220,9 @@ def compare(size: int, pairs: int, steps: int) -> dict[str, Any]:
         middle = {key: statistics.median(r[kind][key] for r in rounds) for key in rounds[0][kind]}
         result[kind] = {key: round(value, 2) for key, value in middle.items()}
         reached = middle["train"] * middle["gflop_an_image"]
-        result[kind]["percent_of_peak"] = round(100 * reached / best["bf16" if kind == "ours" else "fp32"])
+        result[kind]["percent_of_peak"] = round(100 * reached / best["bf16" if kind in ("ours", "single") else "fp32"])
         print(f"{name:24} " + ", ".join(f"{key} {value}" for key, value in result[kind].items()))
-    for kind in ("plain", "layers"):
+    for kind in [kind for kind in KINDS if kind != "ours"]:
         for what in ("train", "train_cpu", "sample", "sample_cpu"):
             each = sorted(r["ours"][what] / r[kind][what] for r in rounds)
             result[f"{what}_over_{kind}"] = [round(each[0], 2), round(statistics.median(each), 2), round(each[-1], 2)]

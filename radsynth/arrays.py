@@ -231,6 +231,14 @@ class Batch:
     truncation: float = 1.0
     care: Care = Care()
 
+    def now(self) -> float | Tensor:
+        """`progress` for arithmetic; a tensor () where a step is recorded and repeated."""
+        return self.progress
+
+    def augmenting(self) -> float | Tensor:
+        """`care.augment` for arithmetic; a tensor () where a step is recorded, unless it is 0."""
+        return self.care.augment
+
     def normal(self, stream: str, *shape: int) -> Float[Tensor, "n *shape"]:
         """Standard normal numbers (n, *shape), float32, that depend on (seed, item, stream) alone."""
         draws = [g.standard_normal(shape, dtype=np.float32) for g in self._generators(stream)]

@@ -34,9 +34,10 @@ def augment(images: Tensor, batch: Batch, stream: str, settings: Settings) -> Te
 
     The strength is that of the settings, or what the training doctor has prescribed if that is more.
     """
-    strength = max(settings.strength, batch.care.augment)
-    if strength == 0:
+    if settings.strength == batch.care.augment == 0:
         return images
+    least = batch.augmenting()
+    strength = least.clamp_min(settings.strength) if isinstance(least, Tensor) else max(settings.strength, least)
     dimensions = images.ndim - 2
     draw = batch.uniform(f"augment/{stream}", 5 + 2 * dimensions)
     used = draw[:, :3] < strength

@@ -45,6 +45,11 @@ def here() -> Device:
     return Device(accelerator="cpu", name=_processor(), cores=_cores(), memory=_memory(), bf16=_cpu_multiplies_bf16())
 
 
+def torch_device() -> torch.device:
+    """Where this process computes."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def channels_last(thing: Tensor) -> Tensor:
     """The tensor (n, c, *space) in channels-last memory; other ranks unchanged."""
     if thing.ndim == 4:

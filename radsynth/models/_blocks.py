@@ -51,7 +51,7 @@ class Doubling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # One product with a constant matrix: summing shifted copies takes twice as long on small grids.
         inputs, outputs, *sides = self.weight.shape
-        weight = self.weight.flatten(2) @ _widening(len(sides)).to(self.weight)
+        weight = self.weight.flatten(2) @ _widening(len(sides), self.weight.device, self.weight.dtype)
         weight = weight.view(inputs, outputs, *[4] * len(sides))
         transpose = functional.conv_transpose2d if x.ndim == 4 else functional.conv_transpose3d
         return transpose(x, weight, stride=2, padding=1)
@@ -59,13 +59,13 @@ class Doubling(nn.Module):
 
 @functools.cache
 @torch.inference_mode(False)  # it is kept, and a later training needs it
-def _widening(dimensions: int) -> Tensor:
+def _widening(dimensions: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(3^d, 4^d): along each axis a kernel (a, b, c) becomes (a, a + b, b + c, c)."""
     line = torch.eye(3, 4) + torch.eye(3, 4).roll(1, dims=1)
     matrix = line
     for _ in range(dimensions - 1):
         matrix = torch.kron(matrix, line)
-    return matrix
+    return matrix.to(device, dtype)
 
 
 def unfold_patches(x: Tensor, patch: int) -> Tensor:

@@ -10,7 +10,7 @@ A task calls networks only as `net(x, ...)`, so that they may be wrapped for dat
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -61,6 +61,18 @@ class Task(Protocol):
 
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """What the kept network makes of a batch: (n, c, *space) in [-1, 1]."""
+
+
+@runtime_checkable
+class Repeatable(Protocol):
+    """A task whose step can be recorded and repeated with other tensors in place of the batch's.
+
+    Its turns ask for no value on the device, and take numbers that change from step to step as tensors (`Batch.now`,
+    `Care.augment`) or name them here.
+    """
+
+    def constant(self, batch: Batch) -> Hashable:
+        """What of a batch decides how its step goes, tensors and random numbers left aside."""
 
 
 @runtime_checkable

@@ -70,9 +70,9 @@ class PrincipalCodes:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Codes (n, latent) of images (n, c, *space)."""
-        flat = self._flat(images.float())
-        codes: Tensor = (flat - self.mean.to(flat)) @ self.directions.to(flat)
-        return codes
+        if self.mean.device != images.device:  # once, not at every step
+            self.mean, self.directions = self.mean.to(images.device), self.directions.to(images.device)
+        return (self._flat(images.float()) - self.mean) @ self.directions
 
     @staticmethod
     def _flat(images: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Hashable
 from typing import Any, Literal, cast
 
 import torch
@@ -122,6 +124,12 @@ class Synthesis:
             Turn(nets=("generator",), loss=self.generator_loss),
         ]
 
+    def constant(self, batch: Batch) -> Hashable:
+        """What decides how a step goes: see `Repeatable`."""
+        care = dataclasses.replace(batch.care, augment=float(batch.care.augment > 0))
+        first, penalised = batch.items[0] % ANCHOR_EVERY, batch.step % self.options.penalty_every == 0
+        return len(batch.items), first, self._warming(batch), penalised, care
+
     def constrain(self, nets: Networks) -> None:
         """Clip the discriminator's weights."""
         clip_weights(nets["discriminator"], self.options.weight_clip)
@@ -194,10 +202,10 @@ class Synthesis:
                 total = total + zero_centred(critic, images)
         return total
 
-    def _penalty_weight(self, batch: Batch) -> float:
+    def _penalty_weight(self, batch: Batch) -> float | Tensor:
         first, last = self.options.penalty_weight, self.options.penalty_weight_end
-        weight = first * (last / first) ** batch.progress if first and last else first
-        return float(weight * batch.care.penalty)
+        weight = first * (last / first) ** batch.now() if first and last else first
+        return weight * batch.care.penalty
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """The adversarial loss of the generator, against the real images where the loss pairs them."""
@@ -222,14 +230,14 @@ class Synthesis:
     def _anchor(self, generator: nn.Module, batch: Batch) -> Tensor:
         """Coarse error of a quarter of the batch's real images, redrawn from their principal coordinates."""
         assert self.codes is not None, "study comes before training"
-        # By their numbers, so that they are the same ones however a batch is divided.
-        few = [place for place, item in enumerate(batch.items) if item % ANCHOR_EVERY == 0]
-        if not few:
-            return batch.images.new_zeros(())
+        # By their numbers, which follow each other, so that they are the same ones however a batch is divided.
+        few = slice(-batch.items[0] % ANCHOR_EVERY, None, ANCHOR_EVERY)
         real, given = batch.images[few], [None if part is None else part[few] for part in self._given(batch)]
+        if not len(real):
+            return batch.images.new_zeros(())
         redrawn = generator(self.codes(real), *given)
         pool = functional.avg_pool2d if real.ndim == 4 else functional.avg_pool3d
-        share = len(few) * ANCHOR_EVERY / len(batch.items)
+        share = len(real) * ANCHOR_EVERY / len(batch.items)
         return functional.mse_loss(pool(redrawn, ANCHOR_POOL), pool(real, ANCHOR_POOL)) * share
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from radsynth.arrays import Batch, scaled
-from radsynth.device import here
+from radsynth.device import torch_device
 from radsynth.errors import FolderError, SettingsError
 from radsynth.files import write_atomically
 from radsynth.run_folder import RunFolder
@@ -83,7 +83,7 @@ class Sampler:
         self.task = build(task, model, augment, self.spec)
         self.network = self.task.networks()[self.task.keeps]
         self.network.load_state_dict(state)
-        self.device = torch.device(here().accelerator)
+        self.device = torch_device()
         self.network.to(self.device).eval()
         if masks is not None and not paints(self.task):
             raise SettingsError(f"{run} paints no masks (task.kind=semantic does): leave --masks out.")

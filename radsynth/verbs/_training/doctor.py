@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -140,8 +141,12 @@ class Doctor:
 
     # While a step is taken ------------------------------------------------------------------------------------------
 
-    def feel(self, name: str, totals: dict[str, float], step: int, weights: list[Tensor]) -> dict[str, float]:
-        """After a turn's backward pass: raises TrainingError where it has run away; returns the last norms."""
+    def feel(self, name: str, totals: dict[str, float], step: int, norms: Callable[[], Iterable[Any]],
+             ) -> dict[str, float]:
+        """After a turn's backward pass: raises TrainingError where it has run away; returns the last norms.
+
+        norms: gives those of gradients and weights; asked every `PULSE` steps
+        """
         for term, value in totals.items():
             key = f"{name}/{term}"
             self.losses[key] = 0.9 * self.losses[key] + 0.1 * abs(value) if key in self.losses else abs(value)
@@ -149,8 +154,7 @@ class Doctor:
                 raise TrainingError(f"{key} has run away: it is about {self.losses[key]:.0e}.")
         if step % PULSE:
             return self._norms(name)
-        gradient = _norm([weight.grad for weight in weights if weight.grad is not None])
-        size = _norm(weights)
+        gradient, size = (float(value) for value in norms())
         if not math.isfinite(gradient + size):
             raise TrainingError(f"the gradient or the weights of the {name} are not finite.")
         pulse = self.pulses.setdefault(name, {"gradient": gradient, "weights": size})
@@ -359,7 +363,3 @@ class Doctor:
 
     def _event(self, loop: Loop, event: str, text: str) -> None:
         self.folder.event(event, loop.images, text)
-
-
-def _norm(tensors: list[Tensor]) -> float:
-    return float(torch.nn.utils.get_total_norm(tensors)) if tensors else 0.0

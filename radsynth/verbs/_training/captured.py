@@ -1,0 +1,188 @@
+"""A training step as one CUDA graph: its thousand small kernels are launched at once, not one by one from Python.
+
+A graph repeats what was recorded with the same memory, so that everything which changes from step to step must be a
+tensor that is filled anew: images, labels, random numbers, rates. What a step depends on besides, the task names
+(`Repeatable`); each combination gets a graph of its own. Values are looked at after the step, not within it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from radsynth.arrays import Batch
+from radsynth.models import Growing
+from radsynth.tasks import Repeatable
+
+if TYPE_CHECKING:
+    from radsynth.verbs._training.loop import Loop
+
+BEFORE = 3
+"""Steps of a kind that are taken one kernel at a time before one is recorded: libraries choose their ways in them."""
+GRADIENT, WEIGHTS = "norm of the gradient", "norm of the weights"
+Found = dict[str, tuple[dict[str, float], tuple[float, float]]]
+"""What a step came to: for every network its turn's terms, and the norms of its gradients and weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed(Batch):
+    """A batch in memory that stays: `fill` puts the next one into it. Random numbers are kept by what was asked for."""
+
+    clock: Tensor
+    strength: Tensor
+    drawn: dict[tuple[str, str, tuple[int, ...]], Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, batch: Batch) -> Fixed:
+        """The same batch in memory of its own."""
+        own = {part.name: getattr(batch, part.name) for part in dataclasses.fields(Batch)}
+        own |= {name: value.clone() for name, value in own.items() if isinstance(value, Tensor)}
+        device = batch.images.device
+        return cls(**own, clock=torch.tensor(batch.progress, device=device),
+                   strength=torch.tensor(batch.care.augment, device=device))
+
+    def fill(self, batch: Batch) -> None:
+        """Take in a batch of the same form: images, labels, random numbers, progress, strength of augmentation."""
+        for name in ("images", "labels", "masks", "conditions"):
+            if isinstance(mine := getattr(self, name), Tensor):
+                mine.copy_(getattr(batch, name), non_blocking=True)
+        for (kind, stream, shape), mine in self.drawn.items():
+            mine.copy_(getattr(batch, kind)(stream, *shape), non_blocking=True)
+        self.clock.fill_(batch.progress)
+        self.strength.fill_(batch.care.augment)
+
+    def now(self) -> Tensor:
+        """As of `Batch`, in memory that stays."""
+        return self.clock
+
+    def augmenting(self) -> float | Tensor:
+        """As of `Batch`, in memory that stays."""
+        return self.strength if self.care.augment else 0.0
+
+    def normal(self, stream: str, *shape: int) -> Tensor:
+        """As of `Batch`, in memory that stays."""
+        return self._kept("normal", stream, shape)
+
+    def uniform(self, stream: str, *shape: int) -> Tensor:
+        """As of `Batch`, in memory that stays."""
+        return self._kept("uniform", stream, shape)
+
+    def _kept(self, kind: str, stream: str, shape: tuple[int, ...]) -> Tensor:
+        key = (kind, stream, shape)
+        if key not in self.drawn:
+            self.drawn[key] = getattr(super(), kind)(stream, *shape)
+        return self.drawn[key]
+
+
+class Recorded:
+    """Steps of one kind: their batches in memory that stays, and the graph once there is one."""
+
+    def __init__(self, batches: list[list[Batch]]) -> None:
+        fixed: dict[int, Fixed] = {}
+        self.batches = [[fixed.setdefault(id(batch), Fixed.of(batch)) for batch in turn] for turn in batches]
+        self.taken = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.names: list[tuple[str, str]] = []
+        self.values: Tensor | None = None
+
+    def fill(self, batches: list[list[Batch]]) -> None:
+        """Put the next batches into the memory of these."""
+        pairs = {id(mine): (mine, given) for own, turn in zip(self.batches, batches, strict=True)
+                 for mine, given in zip(own, turn, strict=True)}
+        for mine, given in pairs.values():
+            mine.fill(given)
+
+    def found(self) -> Found:
+        """The values of the last step."""
+        assert self.values is not None
+        terms: dict[str, dict[str, float]] = {}
+        for (network, name), value in zip(self.names, self.values.tolist(), strict=True):
+            terms.setdefault(network, {})[name] = value
+        return {network: (of, (of.pop(GRADIENT), of.pop(WEIGHTS))) for network, of in terms.items()}
+
+
+class Graphs:
+    """The recorded steps of one training, by kind of step."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.kinds: dict[Hashable, Recorded] = {}
+        self.refused = False
+
+    def kind(self, batches: list[list[Batch]]) -> Hashable | None:
+        """What tells this step from others that are not the same; None where it cannot be recorded."""
+        loop = self.loop
+        growing = any(isinstance(part, Growing) for net in loop.networks.values() for part in net.modules())
+        if self.refused or loop.accumulate > 1 or growing or not isinstance(loop.task, Repeatable):
+            return None
+        return tuple(loop.task.constant(batch) for turn in batches for batch in turn)
+
+    def forget(self) -> None:
+        """Drop all graphs: the optimisers' memory is not the same any more."""
+        self.kinds.clear()
+
+    def refuse(self) -> None:
+        """Record nothing any more."""
+        self.refused = True
+        self.forget()
+
+    def step(self, kind: Hashable, batches: list[list[Batch]]) -> Found:
+        """All turns of a step; RuntimeError where it cannot be recorded, and nothing has been done then."""
+        if kind not in self.kinds:
+            self.kinds[kind] = Recorded(batches)
+        recorded = self.kinds[kind]
+        recorded.fill(batches)
+        if recorded.graph is None and recorded.taken < BEFORE:
+            recorded.taken += 1
+            self._beside(recorded)
+        else:
+            if recorded.graph is None:
+                recorded.graph = self._record(recorded)
+            recorded.graph.replay()
+        return recorded.found()
+
+    def _beside(self, recorded: Recorded) -> None:
+        """One step as usual, on a stream of its own, as recording wants it."""
+        main, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            self.work(recorded)
+        main.wait_stream(side)
+
+    def _record(self, recorded: Recorded) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        for optimiser in self.loop.optimisers:
+            optimiser.zero_grad(set_to_none=True)  # so that the graph has gradients of its own
+        with torch.cuda.graph(graph):
+            self.work(recorded)
+        return graph
+
+    def work(self, recorded: Recorded) -> None:
+        """What the device does in a step; nothing in it may ask for a value."""
+        loop, values = self.loop, dict[tuple[str, str], Tensor]()
+        for turn, optimiser, batches in zip(loop.turns, loop.optimisers, recorded.batches, strict=True):
+            for batch in batches:
+                terms = loop.in_parts(turn, optimiser, batch)
+                if not terms:
+                    break
+                gradient, weights = norms(optimiser)
+                optimiser.step()
+                if turn.after:
+                    turn.after(loop.networks)
+                network = turn.nets[0]
+                values |= {(network, name): value for name, value in terms.items()}
+                values |= {(network, GRADIENT): gradient, (network, WEIGHTS): weights}
+        recorded.names = list(values)
+        recorded.values = torch.stack([value.detach().float() for value in values.values()])
+
+
+def norms(optimiser: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:
+    """Norms of the gradients and of the weights that an optimiser moves."""
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients), torch.nn.utils.get_total_norm(weights)

@@ -1,0 +1,164 @@
+"""Steps that are repeated with other tensors in place of the batch's: the same training as step by step.
+
+Without a GPU the graph is played by running the recorded step's work again: what is proved is that nothing of a step
+hangs on its first batch. On a GPU (`-m gpu`) real graphs are recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from radsynth.arrays import Batch, Care, Prepared
+from radsynth.errors import TrainingError
+from radsynth.run_folder import RunFolder
+from radsynth.settings import resolve
+from radsynth.tasks import Repeatable, build
+from radsynth.verbs._training.captured import Fixed, Graphs, Recorded
+from radsynth.verbs._training.loop import Loop, Settings
+
+Make = Callable[..., Path]
+STEPS = 24
+KINDS = {
+    "default": (),
+    "penalty that fades, every second step": (
+        "model.kind=r3gan", "task.loss=relativistic", "task.penalty=r1_r2", "task.penalty_every=2"),
+    "critic's steps": ("model.kind=dcgan", "model.discriminator_norm=none", "task.loss=wasserstein",
+                       "task.penalty=wgan_gp", "task.discriminator_steps=2"),
+    "saturating and clipped": ("model.kind=mlp", "task.loss=minimax", "task.weight_clip=0.5"),
+}
+
+
+class Played:
+    """A graph without a GPU."""
+
+    def __init__(self, graphs: Graphs, recorded: Recorded) -> None:
+        self.replay = lambda: graphs.work(recorded)
+
+
+def make_loop(data: Path, run: Path, more: tuple[str, ...]) -> Loop:
+    settings = resolve(overrides=(
+        "train.batch=8", f"train.images={8 * STEPS}", "task.warm_start=0.25", "task.anchor=10", "augment.strength=0.5",
+        "train.precision=32-true", *more))
+    prepared = Prepared(data)
+    task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
+    run.mkdir()
+    return Loop(task, settings.section("train", Settings), prepared, RunFolder(run), seed=0)
+
+
+def trained(loop: Loop) -> dict[str, torch.Tensor]:
+    for step in range(STEPS):
+        if step == STEPS // 2 and loop.doctor:
+            loop.doctor.care = Care(augment=0.7, penalty=2.0, unsaturated=True)
+        if step == STEPS - 2 and loop.doctor:
+            loop.doctor.care = Care(augment=0.9, penalty=2.0, unsaturated=True)
+        assert all(math.isfinite(value) for value in loop.take_step().values())
+    return {f"{name}/{key}": value.cpu() for name, network in loop.networks.items()
+            for key, value in network.state_dict().items()}
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Graphs, "_beside", lambda self, recorded: self.work(recorded))
+    monkeypatch.setattr(Graphs, "_record", lambda self, recorded: Played(self, recorded))
+
+
+@pytest.mark.parametrize("more", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.usefixtures("played")
+def test_repeated_steps_train_as_single_ones_do(more: tuple[str, ...], make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared(48, (16, 16), labels=("small", "large"))
+    single, repeated = (make_loop(data, tmp_path / name, (*more, "train.graphs=false")) for name in ("one", "other"))
+    repeated.graphs = Graphs(repeated)
+    expected, found = trained(single), trained(repeated)
+    recorded = [kind for kind in repeated.graphs.kinds.values() if kind.graph is not None]
+    assert recorded, "no step was repeated"
+    for name, value in expected.items():
+        assert torch.allclose(value.float(), found[name].float(), atol=1e-6), name
+
+
+def test_a_batch_that_stays_gives_the_numbers_of_the_batch_that_fills_it() -> None:
+    def batch(first: int, progress: float, augment: float) -> Batch:
+        return Batch(images=torch.full((2, 1, 4, 4), float(first)), labels=torch.tensor([first, first + 1]), seed=3,
+                     items=(first, first + 1), progress=progress, care=Care(augment=augment))
+
+    fixed, other = Fixed.of(batch(0, 0.25, 0.5)), batch(8, 0.75, 0.125)
+    normal, uniform = fixed.normal("latent", 5), fixed.uniform("shift", 2)
+    assert torch.equal(normal, batch(0, 0, 0).normal("latent", 5))
+    fixed.fill(other)
+    assert torch.equal(normal, other.normal("latent", 5)) and torch.equal(uniform, other.uniform("shift", 2))
+    assert fixed.normal("latent", 5) is normal
+    assert torch.equal(fixed.images, other.images) and torch.equal(fixed.labels, other.labels)
+    assert fixed.now() == 0.75 and fixed.augmenting() == 0.125
+
+
+@pytest.mark.usefixtures("played")
+def test_values_that_run_away_are_found_after_the_step(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = make_loop(make_prepared(48), tmp_path / "run", ("task.warm_start=0", "train.graphs=false"))
+    loop.graphs = Graphs(loop)
+    loop.take_step()
+    with torch.no_grad():
+        next(loop.networks["generator"].parameters()).fill_(math.nan)
+    with pytest.raises(TrainingError, match="not finite"):
+        loop.take_step()
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_usual_and_said(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Graphs, recorded: Recorded) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(Graphs, "_beside", refuse)
+    data = make_prepared(48, (16, 16), labels=("small", "large"))
+    single, refused = (make_loop(data, tmp_path / name, ("train.graphs=false",)) for name in ("one", "other"))
+    refused.graphs = Graphs(refused)
+    expected, found = trained(single), trained(refused)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    events = [json.loads(line) for line in (tmp_path / "other" / "log.jsonl").read_text().splitlines()]
+    assert len([event for event in events if event.get("event") == "no graph"]) == 1
+
+
+def test_growing_networks_and_batches_in_parts_are_not_recorded(make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared(48, (16, 16))
+    for name, more in (("growing", ("model.kind=progressive",)), ("parts", ("train.accumulate=2",))):
+        loop = make_loop(data, tmp_path / name, ("task.warm_start=0", "task.anchor=0", *more))
+        assert isinstance(loop.task, Repeatable)
+        assert Graphs(loop).kind(loop._batches()) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("more", KINDS.values(), ids=KINDS.keys())
+def test_graphs_train_as_single_steps_do(more: tuple[str, ...], make_prepared: Make, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    data = make_prepared(48, (16, 16), labels=("small", "large"))
+    single = make_loop(data, tmp_path / "one", (*more, "train.graphs=false"))
+    graphed = make_loop(data, tmp_path / "other", more)
+    expected, found = trained(single), trained(graphed)
+    assert graphed.graphs and any(kind.graph is not None for kind in graphed.graphs.kinds.values())
+    for name, value in expected.items():
+        error = (value.float() - found[name].float()).norm() / value.float().norm().clamp_min(1e-6)
+        assert error < 0.02, f"{name}: {error:.4f}"
+
+
+@pytest.mark.gpu
+def test_a_training_goes_on_from_the_checkpoint_of_a_graph(make_prepared: Make, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    data = make_prepared(48, (16, 16))
+    loop = make_loop(data, tmp_path / "one", ())
+    for _ in range(10):
+        loop.take_step()
+    state = loop.state()
+    expected = [loop.take_step() for _ in range(6)]
+    loop.restore(state)
+    for one, other in zip(expected, (loop.take_step() for _ in range(6)), strict=True):
+        assert one.keys() == other.keys()
+        assert all(math.isclose(one[name], other[name], rel_tol=0.05, abs_tol=0.02) for name in one)
