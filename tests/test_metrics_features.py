@@ -86,4 +86,4 @@ def test_a_damaged_cache_is_computed_again(tmp_path: Path) -> None:
 def test_foreign_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_features, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(FolderError, match="expected 0000"):
-        _features._network.__wrapped__()
+        _features._network.__wrapped__(torch.device("cpu"))

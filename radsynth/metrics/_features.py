@@ -165,7 +165,7 @@ def _pooled(images: Tensor) -> Tensor:
     images = three_channels(images)
     mean, deviation = (images.new_tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     normalised = ((images - mean) / deviation).contiguous(memory_format=torch.channels_last)
-    with torch.backends.cudnn.flags(allow_tf32=False):  # as exact as on a CPU
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as on a CPU
         pooled: Tensor = _network(images.device).extract_features(normalised).mean((2, 3))
     return pooled
 
