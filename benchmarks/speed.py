@@ -68,7 +68,7 @@ class UsualDoubling(nn.Module):
         super().__init__()
         kernel = folded.weight.detach().transpose(0, 1).flip(2, 3)
         self.enlarge = nn.Upsample(scale_factor=2)
-        self.convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False)
+        self.convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False, device=kernel.device)
         self.convolution.weight.data.copy_(kernel)
 
     def forward(self, x: Tensor) -> Tensor:

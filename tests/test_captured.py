@@ -133,19 +133,26 @@ def test_growing_networks_and_batches_in_parts_are_not_recorded(make_prepared: M
         assert Graphs(loop).kind(loop._batches()) is None
 
 
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Distance of two trainings' weights, as a share of how large they are."""
+    first, second = (torch.cat([value.flatten().float() for value in of.values()]) for of in (one, other))
+    return float((first - second).norm() / first.norm())
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("more", KINDS.values(), ids=KINDS.keys())
 def test_graphs_train_as_single_steps_do(more: tuple[str, ...], make_prepared: Make, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     data = make_prepared(48, (16, 16), labels=("small", "large"))
-    single = make_loop(data, tmp_path / "one", (*more, "train.graphs=false"))
-    graphed = make_loop(data, tmp_path / "other", more)
-    expected, found = trained(single), trained(graphed)
+    single, again = (make_loop(data, tmp_path / name, (*more, "train.graphs=false")) for name in ("one", "two"))
+    graphed, other = make_loop(data, tmp_path / "graphed", more), make_loop(data, tmp_path / "other", more)
+    other.order.seed += 1  # another order of the images: what a difference that matters looks like
+    expected = trained(single)
+    found, noise, difference = (apart(expected, trained(loop)) for loop in (graphed, again, other))
     assert graphed.graphs and any(kind.graph is not None for kind in graphed.graphs.kinds.values())
-    for name, value in expected.items():
-        error = (value.float() - found[name].float()).norm() / value.float().norm().clamp_min(1e-6)
-        assert error < 0.02, f"{name}: {error:.4f}"
+    # Sums of a GPU depend on their order, and Adam enlarges that where gradients are small.
+    assert found < max(3 * noise, 0.1 * difference), (found, noise, difference)
 
 
 @pytest.mark.gpu

@@ -37,6 +37,8 @@ PROBE = 64
 """Images that an examination looks at, of each sort; others each time, and averaged over about eight of them."""
 IMAGES_BETWEEN = 40 * PROBE
 """Training images between two examinations: their cost stays below 2 % of training."""
+EXAMINATIONS = 200
+"""Examinations of a run at most: a GPU shows so many images in less than half a second."""
 ROLLBACKS = 10
 """Roll-backs of one run before it is given up."""
 RUN_AWAY = 1e5
@@ -191,6 +193,10 @@ class Doctor:
         return True
 
     # Every `self.every` steps ---------------------------------------------------------------------------------------
+
+    def due(self, loop: Loop) -> bool:
+        """Whether it is time for an examination."""
+        return loop.step % self.every == 0 and loop.progress - self.signs.progress >= 1 / EXAMINATIONS
 
     @torch.no_grad()
     def examine(self, loop: Loop) -> None:

@@ -200,10 +200,10 @@ class Loop:
         self.images += self.options.batch
         self.average.update(self.networks[self.task.keeps], self.step)
         if self.doctor:
-            if self.step % self.doctor.every == 0:
+            if self.doctor.due(self):
                 self.doctor.examine(self)
             logged |= self.doctor.measured
-        if self.selection and self.step % self.selection.every == 0:
+        if self.selection and self.selection.due(self):
             logged["selection/distance"] = self.selection.measure(self)
         return logged
 

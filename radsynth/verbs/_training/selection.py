@@ -1,8 +1,9 @@
 """Which moment of a training is delivered: the one whose samples are closest to validation images.
 
-Every `APART` training images the averaged generator is measured by the Frechet distance (Heusel et al. 2017) of a few
-samples, always of the same latents, to the same validation images. Its size means nothing by itself, because so few
-images raise it; moments of one run can be compared. It costs 2 to 3 % of training. Test images are never looked at.
+Every `APART` training images, and at most `MOMENTS` times, the averaged generator is measured by the Frechet distance
+(Heusel et al. 2017) of a few samples, always of the same latents, to the same validation images. Its size means nothing
+by itself, because so few images raise it; moments of one run can be compared. It costs 2 to 3 % of training. Test
+images are never looked at.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ LEAST = 16
 """Validation images below which nothing is measured."""
 APART = 80 * SAMPLES
 """Training images between two measurements."""
+MOMENTS = 50
+"""Measurements of a run at most."""
 FEW = 500
 """Training images below which a training that only gets worse is ended."""
 WORSE = 1.1
@@ -64,6 +67,11 @@ class Selection:
         """Go on from a saved state."""
         self.course = [(images, distance) for images, distance in state["course"]]
         self.weights, self.finished = state["weights"], state["finished"]
+
+    def due(self, loop: Loop) -> bool:
+        """Whether it is time for a measurement."""
+        last = self.course[-1][0] if self.course else 0
+        return loop.step % self.every == 0 and (loop.images - last) * MOMENTS * loop.progress >= loop.images
 
     def measure(self, loop: Loop) -> float:
         """Measure the averaged generator now; remember its weights if it is the closest so far."""
