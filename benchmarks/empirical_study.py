@@ -5,10 +5,16 @@ that we have. Where there are masks, the unconditional networks draw each image 
 each of them makes pairs; `spade` makes images from masks. A U-Net then learns from real pairs, synthetic pairs and
 both, with equal steps, and is tested on real patients that neither it nor the generator has seen.
 
-Usage: python benchmarks/empirical_study.py DATA [--only cardiac/sngan,heads] [--seconds 300 | --images 100000]
-[--unet-seconds 300] [--seeds 3] [--size 64] [--work build/empirical_study]. DATA is the folder with
-acdc_slices_128.npz, hippocampus/ and mednist_64.npz. A part is ORGAN/NETWORK; parts that are finished are not done
-again, and the table always shows all of them. Writes build/empirical_study.json and a picture of each part.
+Usage: python benchmarks/empirical_study.py DATA [--only cardiac/sngan,heads] [--seconds 300] [--images 100000]
+[--unet-seconds 300] [--repeats 3] [--trainings 1] [--size 64] [--work build/empirical_study]. DATA is the folder with
+acdc_slices_128.npz, hippocampus/ and mednist_64.npz; ORGAN_slices.npz (images, masks, names) may stand for a folder.
+A part is ORGAN/NETWORK/SEED, one training each; with --seconds and --images the first that is reached ends it. A part
+that is finished is not done again. The table shows all that are, WORK/ORGAN/NETWORK/SEED/row.json holds each, and
+build/empirical_study.json all of them; samples.png beside each.
+
+Many parts side by side on one GPU, each in its own process: --list prepares the data and prints the parts to do.
+  export OMP_NUM_THREADS=1; study="python benchmarks/empirical_study.py DATA --seconds 120 --images 200000"
+  $study --list --only cardiac,hippocampus | xargs -P 12 -I PART sh -c "$study --only PART" ; $study --table
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.errors import RadsynthError
+from radsynth.files import write_atomically
 from radsynth.plan import document, recipe
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
@@ -52,6 +59,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dcgan": {**document(recipe("dcgan")), "model": {"kind": "dcgan"}},
     "lsgan": {**document(recipe("dcgan")), "model": {"kind": "dcgan"}, "task": {"loss": "least_squares"}},
     "wgan_gp": WGAN_GP,
+    "r3gan": {**document(recipe("r3gan")), "model": {"kind": "r3gan"}},
     "sngan": {**document(recipe("sngan")), "model": {"kind": "sngan"}},
     "style": {**document(recipe("style")), "model": {"kind": "style"}},
     "spade": {"task": {"kind": "semantic"}},
@@ -62,6 +70,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def real_data(organ: str, root: Path, size: int, work: Path) -> Prepared:
     """The organ's images, prepared once: patients split, masks kept."""
     source = dict(ORGANS[organ])
+    if (root / f"{organ}_slices.npz").exists():
+        source = {"kind": "medmnist", "path": f"{organ}_slices.npz", "modality": "MR"}
     wanted = source.pop("class", None)
     source["path"] = str(root / source["path"])
     if wanted:
@@ -81,24 +91,25 @@ def _one_class(path: Path, name: str, work: Path) -> Path:
     return out
 
 
-def part(organ: str, network: str, options: argparse.Namespace) -> dict[str, Any]:
+def part(organ: str, network: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
-    place = options.work / organ / network
+    place = options.work / organ / network / str(seed)
     real = real_data(organ, options.data, options.size, options.work)
     masked = real.spec.mask_classes > 1
     if network == "spade" and not masked:
         raise RadsynthError("spade makes images from masks: the data has none.")
-    budget = {"images": options.images} if options.images else {"seconds": options.seconds}
     masks = {"task": {"masks": True}} if masked and network != "spade" else {}
-    settings = resolve(NETWORKS[network], {"train": {"previews": 0, **budget}}, masks,
-                       sections=("task", "model", "augment", "train"))
+    given = {"train": {"previews": 0, "images": options.images, "seconds": options.seconds}, "seed": seed}
+    settings = resolve(NETWORKS[network], given, masks, sections=("task", "model", "augment", "train"))
     train(real.folder, place / "run", settings=settings)
     images = draw(place / "run", max(60, min(2000, len(real.indices("train")))), data=real.folder).images
     facts = json.loads((place / "run" / "generator.json").read_text())
-    row = {"organ": organ, "network": network, "px": options.size, "images_seen": facts["images"],
+    row = {"organ": organ, "network": network, "seed": seed, "px": max(real.spec.size), "images_seen": facts["images"],
            "seconds": round(facts["seconds"]), **distance(real, images)}
     save_grid(images[:36], place / "samples.png", 6)
-    return row | (overlap(real, place, options) if masked else {})
+    row |= overlap(real, place, options) if masked else {}
+    (place / "row.json").write_text(json.dumps(row, indent=1))
+    return row
 
 
 def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
@@ -119,7 +130,7 @@ def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
 
 def overlap(real: Prepared, place: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Dice of U-Nets on unseen real patients, trained on real pairs, on pairs drawn from the run, and on both."""
-    settings = UtilitySettings(target="segmentation", shares=(1.0,), seeds=options.seeds, steps=1000,
+    settings = UtilitySettings(target="segmentation", shares=(1.0,), seeds=options.repeats, steps=1000,
                                seconds=options.unet_seconds, batch=16)
     study = utility(place / "run", data=real.folder, settings=settings, out=place)
     arms = {line["arm"]: line for line in study["arms"]}
@@ -136,36 +147,58 @@ def show(rows: list[dict[str, Any]]) -> None:
         print(" | ".join(str(row.get(name, "-")) for name in columns), flush=True)
 
 
+def wanted_parts(options: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """The parts that --only names, all of them without it."""
+    asked = [set(word.split("/")) for word in options.only.split(",") if word]
+    every = [(organ, network, seed) for seed in range(options.trainings) for organ in ORGANS for network in NETWORKS
+             if network != "spade" or "class" not in ORGANS[organ]]
+    return [one for one in every if not asked or any(words <= set(map(str, one)) for words in asked)]
+
+
+def finished(work: Path) -> list[dict[str, Any]]:
+    """The rows of all parts that are done."""
+    return [json.loads(path.read_text()) for path in sorted(work.glob("*/*/*/row.json"))]
+
+
+def name_of(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["organ"], row["network"], row["seed"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--only", default="", help="parts ORGAN/NETWORK, ORGAN or NETWORK, with commas")
-    parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--images", type=int, default=0)
+    parser.add_argument("--only", default="", help="parts ORGAN/NETWORK/SEED, or fewer of these words, with commas")
+    parser.add_argument("--seconds", type=float, default=0, help="of each training; 300 without --images")
+    parser.add_argument("--images", type=int, default=0, help="that each training sees")
     parser.add_argument("--unet-seconds", type=float, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="U-Nets of each kind")
+    parser.add_argument("--trainings", type=int, default=1, help="trainings of each network, with seeds 0, 1, ...")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--work", type=Path, default=Path("build/empirical_study"))
+    parser.add_argument("--list", action="store_true", help="prepare the data and print the parts that are to be done")
+    parser.add_argument("--table", action="store_true", help="print the table of what is done, and do nothing else")
     options = parser.parse_args()
-    wanted = [word for word in options.only.split(",") if word]
-    unknown = [word for word in wanted if not {*word.split("/")} <= {*ORGANS, *NETWORKS}]
-    if unknown:
-        parser.error(f"{', '.join(unknown)}: organs are {', '.join(ORGANS)}; networks are {', '.join(NETWORKS)}")
-    out = options.work.parent / "empirical_study.json"
+    options.seconds = options.seconds or (0 if options.images else 300)
     options.work.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = json.loads(out.read_text()) if out.exists() else []
+    parts = wanted_parts(options)
+    if not parts:
+        parser.error(f"--only {options.only}: organs are {', '.join(ORGANS)}; networks are {', '.join(NETWORKS)}")
+    done = [name_of(row) for row in finished(options.work)]
+    todo = [] if options.table else [one for one in parts if one not in done]
+    if options.list:
+        for organ in dict.fromkeys(organ for organ, _, _ in todo):
+            real_data(organ, options.data, options.size, options.work)
+        print("\n".join("/".join(map(str, one)) for one in todo))
+        return
     print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for organ in ORGANS:
-        for network in NETWORKS:
-            named = not wanted or any({*word.split("/")} <= {organ, network} for word in wanted)
-            if not named or any((row["organ"], row["network"]) == (organ, network) for row in rows):
-                continue
-            try:
-                rows.append(part(organ, network, options))
-                out.write_text(json.dumps(rows, indent=1))
-            except RadsynthError as error:
-                print(f"{organ}/{network}: {error}")
-    show(rows)
+    for organ, network, seed in todo:
+        try:
+            part(organ, network, seed, options)
+        except RadsynthError as error:
+            print(f"{organ}/{network}/{seed}: {error}", flush=True)
+    rows = finished(options.work)
+    write_atomically(options.work.parent / "empirical_study.json", json.dumps(rows, indent=1))
+    show(rows if options.table or len(parts) > 1 else [row for row in rows if name_of(row) == parts[0]])
 
 
 if __name__ == "__main__":

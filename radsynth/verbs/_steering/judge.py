@@ -63,10 +63,10 @@ class Judge:
 def scores(discriminator: nn.Module, images: NDArray[np.float32], labels: NDArray[np.int64] | None,
            ) -> NDArray[np.float64]:
     """(n,) scores of images (n, c, *space) of their classes."""
-    found = []
+    found, device = [], next(discriminator.parameters()).device
     for index, image in enumerate(images):
-        label = None if labels is None else torch.tensor(int(labels[index]))
-        found.append(float(Judge(discriminator, label)(torch.from_numpy(image[None]))[0]))
+        label = None if labels is None else torch.tensor(int(labels[index]), device=device)
+        found.append(float(Judge(discriminator, label)(torch.from_numpy(image[None]).to(device))[0]))
     return np.asarray(found)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.device import channels_last
+from radsynth.device import channels_last, here
 
 Kind = Literal["classification", "segmentation"]
 
@@ -78,11 +78,14 @@ def describe(recipe: Recipe, channels: int, dimensions: int) -> str:
 
 def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
         step_done: Callable[[int], None] = lambda step: None) -> nn.Module:
-    """Train on batches drawn in equal parts from the sources, classes equally often; reproducible from `seed`."""
-    first = sources[0].images
+    """Train on batches drawn in equal parts from the sources, classes equally often; reproducible from `seed`.
+
+    On the GPU where there is one; the first weights and every draw come from the processor all the same.
+    """
+    first, device = sources[0].images, torch.device(here().accelerator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = network(recipe, first.shape[1], first.ndim - 2).train()
+        model = network(recipe, first.shape[1], first.ndim - 2).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.steps))))
@@ -91,7 +94,7 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
     for step in range(recipe.steps):
         parts = [drawer.draw(share, generator) for drawer, share in
                  zip(drawers, _parts(recipe.batch, len(drawers)), strict=True)]
-        images, targets = (torch.cat(list(some)) for some in zip(*parts, strict=True))
+        images, targets = (torch.cat(list(some)).to(device) for some in zip(*parts, strict=True))
         if augmented:
             images, targets = augment(images, targets, generator)
         loss = _loss(recipe, model, images, targets)
@@ -106,19 +109,25 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
 def seconds_per_step(recipe: Recipe, source: Examples, steps: int = 4) -> float:
     """How long one optimiser step takes here; the first, which warms up, is not counted."""
     times: list[float] = []
+
+    def done(step: int) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # a GPU's work is only asked for when the call returns
+        times.append(time.monotonic())
+
     fit(Recipe(kind=recipe.kind, classes=recipe.classes, steps=steps + 1, batch=recipe.batch, rate=recipe.rate),
-        [source], True, 0, lambda step: times.append(time.monotonic()))
+        [source], True, 0, done)
     return (times[-1] - times[0]) / steps
 
 
 @torch.no_grad()
 def predict(recipe: Recipe, model: nn.Module, images: NDArray[np.float32], chunk: int = 64) -> NDArray[Any]:
     """Probabilities (n, classes) float64, or masks (n, *space) uint8."""
-    parts = []
+    parts, device = [], next(model.parameters()).device
     for start in range(0, len(images), chunk):
-        logits = _logits(recipe, model, torch.from_numpy(images[start:start + chunk]))
-        parts.append(logits.double().softmax(1).numpy() if recipe.kind == "classification"
-                     else logits.argmax(1).to(torch.uint8).numpy())
+        logits = _logits(recipe, model, torch.from_numpy(images[start:start + chunk]).to(device))
+        parts.append(logits.double().softmax(1).cpu().numpy() if recipe.kind == "classification"
+                     else logits.argmax(1).to(torch.uint8).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -197,11 +206,11 @@ def augment(images: Tensor, targets: Tensor, generator: np.random.Generator) -> 
         matrix[:, 2, 2] = 1
     matrix[:, :, :dimensions] *= size[:, None, None]
     matrix[:, :, dimensions] = shift
-    theta = torch.from_numpy(matrix.astype(np.float32))
+    theta = torch.from_numpy(matrix.astype(np.float32)).to(images)
     places = functional.affine_grid(theta, list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, places, padding_mode="border", align_corners=False)
     ones = [1] * (dimensions + 1)
-    scale, bright = (torch.from_numpy(part.astype(np.float32)).view(n, *ones) for part in (gain, offset))
+    scale, bright = (torch.from_numpy(part.astype(np.float32)).view(n, *ones).to(images) for part in (gain, offset))
     moved = ((moved + 1) * scale - 1 + bright).clamp(-1, 1)
     if targets.ndim == 1:
         return moved, targets

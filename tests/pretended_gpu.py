@@ -1,0 +1,125 @@
+"""A GPU that is not there: tensors on the device "meta" that hold values, so that code for a GPU runs without one.
+
+An operation that mixes them with tensors of the processor is an error, as it is on a GPU, and so is taking them as an
+array without bringing them back. Numeric formats and speed of a GPU are not imitated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+GPU = torch.device("meta")
+ACROSS = ("aten::copy_", "aten::_to_copy", "aten::_foreach_copy_")
+"""Operations that take tensors of two devices."""
+INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+"""Operations whose indices may lie on the processor."""
+
+
+class Remote(Tensor):
+    """A tensor on the pretended GPU; `values` holds what it holds."""
+
+    values: Tensor
+
+    @staticmethod
+    def __new__(cls, values: Tensor) -> Remote:
+        made: Remote = torch.Tensor._make_wrapper_subclass(
+            cls, values.size(), strides=values.stride(), storage_offset=values.storage_offset(), dtype=values.dtype,
+            device=GPU)
+        made.values = values
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(operation, args, kwargs or {})
+
+    def __repr__(self) -> str:  # type: ignore[override]  # torch's takes contents too
+        return f"Remote({self.values!r})"
+
+    def tolist(self) -> Any:
+        return self.values.tolist()
+
+    def __getitem__(self, where: Any) -> Tensor:
+        # Indices in a list would become a tensor on "meta", without values.
+        chosen: Tensor = super().__getitem__(torch.tensor(where) if isinstance(where, list) else where)
+        return chosen
+
+
+def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    remote = [one for one in given if isinstance(one, Remote)]
+    assert all(isinstance(one, Remote) or one.device != GPU for one in given), f"{operation}: a tensor without values"
+    name = operation._schema.name
+    stays = isinstance(args[0], Remote) if name in (*INDEXED, "aten::copy_") else bool(remote)
+    strangers = [tuple(one.shape) for one in given if not isinstance(one, Remote) and one.ndim]
+    if remote and strangers and name not in ACROSS and not (name in INDEXED and stays):
+        raise RuntimeError(f"{name}: tensors on two devices; on the processor: {strangers}")
+    if kwargs.get("device") is not None:
+        stays = torch.device(kwargs["device"]) == GPU
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+    out = operation(*tree_map(_values, args), **tree_map(_values, kwargs))
+    known = {id(one.values): one for one in remote}
+    kept = {id(_values(one)) for one in given}
+
+    def wrapped(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not stays:
+            return leaf
+        return known[id(leaf)] if id(leaf) in known else leaf if id(leaf) in kept else Remote(leaf)
+
+    return tree_map(wrapped, out)
+
+
+def _values(leaf: Any) -> Any:
+    return leaf.values if isinstance(leaf, Remote) else leaf
+
+
+class Pretending(TorchDispatchMode):
+    """While it is entered, tensors can be moved to the pretended GPU and made there."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(operation, args, kwargs or {})
+
+
+class Fabric:
+    """What training uses of Lightning Fabric, on the pretended GPU."""
+
+    device = GPU
+
+    def __init__(self, **options: Any) -> None:
+        assert options["accelerator"] == GPU.type
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def pretended_gpu(monkeypatch: Any) -> Iterator[None]:
+    """Everything that asks for the device is told that there is this GPU."""
+    import lightning_fabric
+
+    from radsynth import device, run_folder
+    from radsynth.verbs import generate, train
+    from radsynth.verbs._training import loop
+    from radsynth.verbs._usefulness import training
+
+    autocast, adam, tensor = torch.autocast, torch.optim.Adam, torch.tensor
+    found = device.Device(accelerator=GPU.type, name="pretended", cores=1, memory=1 << 33,  # type: ignore[arg-type]
+                          bf16=False)
+    for module in (device, run_folder, generate, train, loop, training):
+        monkeypatch.setattr(module, "here", lambda: found)
+    monkeypatch.setattr(lightning_fabric, "Fabric", Fabric)
+    monkeypatch.setattr(torch, "autocast", lambda kind, **options: (
+        contextlib.nullcontext() if kind == GPU.type else autocast(kind, **options)))
+    monkeypatch.setattr(torch.optim, "Adam", lambda weights, **options: adam(weights, **{**options, "fused": False}))
+    monkeypatch.setattr(torch, "tensor", lambda values, device="cpu", **options: tensor(values, **options).to(device))
+    with Pretending():
+        yield

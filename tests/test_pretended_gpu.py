@@ -1,0 +1,80 @@
+"""On a GPU every tensor must be brought there and back: training, sampling and what follows, on a pretended one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from radsynth.plan import document, recipe
+from radsynth.settings import resolve
+from radsynth.verbs.control import control
+from radsynth.verbs.explain import explain
+from radsynth.verbs.generate import draw
+from radsynth.verbs.train import train
+from radsynth.verbs.utility import Settings, utility
+from tests.pretended_gpu import GPU, pretended_gpu
+
+TINY = {"dcgan": {"width": 8}, "sngan": {"width": 8}, "r3gan": {"width": 8}, "style": {"width": 8}}
+
+
+def test_tensors_on_two_devices_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended_gpu(monkeypatch):
+        there = torch.ones(2, 3).to(GPU)
+        assert there.device == GPU and float((there @ there.T).sum()) == 12
+        with pytest.raises(RuntimeError, match="two devices"):
+            there + torch.ones(2, 3)
+        with pytest.raises(RuntimeError, match="numpy"):
+            there.numpy()
+        assert there.cpu().numpy().shape == (2, 3)
+
+
+@pytest.mark.parametrize("model", sorted(TINY))
+def test_training_and_sampling(model: str, make_prepared: Callable[..., Path], tmp_path: Path,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_prepared(96, (32, 32), ("small", "large"))
+    given: dict[str, dict[str, Any]] = {"model": {"kind": model, **TINY[model]}, "augment": {"strength": 0.5},
+                                        "train": {"images": 96, "batch": 16, "previews": 1}}
+    settings = resolve(document(recipe(model)), given, sections=("task", "model", "augment", "train"))
+    with pretended_gpu(monkeypatch):
+        train(data, tmp_path / "run", settings=settings)
+        drawn = draw(tmp_path / "run", 5, data=data)
+    assert drawn.images.shape == (5, 1, 32, 32) and np.isfinite(drawn.images).all()
+
+
+@pytest.mark.slow
+def test_what_follows_a_training(make_prepared: Callable[..., Path], tmp_path: Path,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_prepared(96, (32, 32), ("small", "large"))
+    given: dict[str, dict[str, Any]] = {"model": {"kind": "sngan", "width": 8},
+                                        "train": {"images": 96, "batch": 16, "previews": 0}}
+    settings = resolve(document(recipe("sngan")), given, sections=("task", "model", "augment", "train"))
+    run = tmp_path / "run"
+    with pretended_gpu(monkeypatch):
+        train(data, run, settings=settings)
+        utility(run, data=data, settings=Settings(shares=(1.0,), seeds=2, steps=4, batch=8, repetitions=100))
+        explain(run, data=data, out=tmp_path / "explain", starts=1, steps=2)
+        control(run, out=tmp_path / "control")
+    assert json.loads((run / "utility.json").read_text())["steps"] == 4
+
+
+@pytest.mark.parametrize("task", ["masks", "semantic"])
+def test_images_with_masks(task: str, make_prepared: Callable[..., Path], tmp_path: Path,
+                           monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_prepared(96, (32, 32), mask_classes=2, mask_values=(0, 1))
+    rows = np.load(data / "shards" / "00000.images.npy")
+    np.save(data / "shards" / "00000.masks.npy", (rows[:, 0] > 128).astype(np.uint8))
+    own = ({"task": {"kind": "semantic"}, "model": {"kind": "spade", "width": 8}} if task == "semantic" else
+           {"task": {"masks": True}, "model": {"kind": "sngan", "width": 8}})
+    settings = resolve(own, {"train": {"images": 96, "batch": 16, "previews": 0}},
+                       sections=("task", "model", "augment", "train"))
+    with pretended_gpu(monkeypatch):
+        train(data, tmp_path / "run", settings=settings)
+        study = utility(tmp_path / "run", data=data, out=tmp_path, settings=Settings(
+            target="segmentation", shares=(1.0,), seeds=2, steps=4, batch=8, repetitions=100))
+    assert study["kind"] == "segmentation" and study["steps"] == 4
