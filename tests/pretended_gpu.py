@@ -7,7 +7,8 @@ array without bringing them back. Numeric formats and speed of a GPU are not imi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -106,20 +107,30 @@ def pretended_gpu(monkeypatch: Any) -> Iterator[None]:
     """Everything that asks for the device is told that there is this GPU."""
     import lightning_fabric
 
-    from radsynth import device, run_folder
-    from radsynth.verbs import generate, train
-    from radsynth.verbs._training import loop
-    from radsynth.verbs._usefulness import training
+    from radsynth import device
 
     autocast, adam, tensor = torch.autocast, torch.optim.Adam, torch.tensor
     found = device.Device(accelerator=GPU.type, name="pretended", cores=1, memory=1 << 33,  # type: ignore[arg-type]
                           bf16=False)
-    for module in (device, run_folder, generate, train, loop, training):
-        monkeypatch.setattr(module, "here", lambda: found)
     monkeypatch.setattr(lightning_fabric, "Fabric", Fabric)
     monkeypatch.setattr(torch, "autocast", lambda kind, **options: (
         contextlib.nullcontext() if kind == GPU.type else autocast(kind, **options)))
     monkeypatch.setattr(torch.optim, "Adam", lambda weights, **options: adam(weights, **{**options, "fused": False}))
     monkeypatch.setattr(torch, "tensor", lambda values, device="cpu", **options: tensor(values, **options).to(device))
-    with Pretending():
-        yield
+    answers = [(device.here, lambda: found), (device.torch_device, lambda: GPU)]
+    for real, pretended in answers:
+        _replace_everywhere(real, pretended)
+    try:
+        with Pretending():
+            yield
+    finally:
+        for real, pretended in answers:
+            _replace_everywhere(pretended, real)
+
+
+def _replace_everywhere(old: Callable[[], Any], new: Callable[[], Any]) -> None:
+    """In all modules of radsynth, those that were loaded in the meantime among them."""
+    for name, module in list(sys.modules.items()):
+        for key, value in list(vars(module).items()) if name.startswith("radsynth") else []:
+            if value is old:
+                setattr(module, key, new)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.device import channels_last, here
+from radsynth.device import channels_last, torch_device
 
 Kind = Literal["classification", "segmentation"]
 
@@ -82,7 +82,7 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
 
     On the GPU where there is one; the first weights and every draw come from the processor all the same.
     """
-    first, device = sources[0].images, torch.device(here().accelerator)
+    first, device = sources[0].images, torch_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = network(recipe, first.shape[1], first.ndim - 2).to(device).train()
