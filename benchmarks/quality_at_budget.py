@@ -144,10 +144,10 @@ def radsynth(images: Stored, marks: list[float], seed: int, count: int) -> Itera
 def _drawn(loop: Loop, count: int) -> Array:
     made = []
     for start in range(0, count, 50):
-        batch = Batch(images=torch.empty(min(50, count - start), 0), seed=10**6,
+        batch = Batch(images=torch.empty(min(50, count - start), 0, device=loop.fabric.device), seed=10**6,
                       items=tuple(range(start, min(start + 50, count))))
         with torch.no_grad(), loop.fabric.autocast():
-            made.append(loop.task.sample(loop.average.network, batch).float().numpy())
+            made.append(loop.task.sample(loop.average.network, batch).float().cpu().numpy())
     return np.concatenate(made)
 
 

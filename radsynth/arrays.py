@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from radsynth.device import moved
 from radsynth.errors import FolderError
 from radsynth.image import ImageSpec
 
@@ -242,12 +243,12 @@ class Batch:
     def normal(self, stream: str, *shape: int) -> Float[Tensor, "n *shape"]:
         """Standard normal numbers (n, *shape), float32, that depend on (seed, item, stream) alone."""
         draws = [g.standard_normal(shape, dtype=np.float32) for g in self._generators(stream)]
-        return torch.from_numpy(np.stack(draws)).to(self.images.device)
+        return moved(torch.from_numpy(np.stack(draws)), self.images.device)
 
     def uniform(self, stream: str, *shape: int) -> Float[Tensor, "n *shape"]:
         """Uniform numbers in [0, 1), (n, *shape), float32, that depend on (seed, item, stream) alone."""
         draws = [g.random(shape, dtype=np.float32) for g in self._generators(stream)]
-        return torch.from_numpy(np.stack(draws)).to(self.images.device)
+        return moved(torch.from_numpy(np.stack(draws)), self.images.device)
 
     def poisson(self, stream: str, means: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Poisson numbers, float32, of the given means (n, *shape), that depend on these and (seed, item, stream)."""

@@ -50,6 +50,11 @@ def torch_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device; to a GPU in its own time, so that the processor need not wait for what it does now."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 def channels_last(thing: Tensor) -> Tensor:
     """The tensor (n, c, *space) in channels-last memory; other ranks unchanged."""
     if thing.ndim == 4:

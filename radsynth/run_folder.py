@@ -124,11 +124,19 @@ def _belongs(line: str, images: int) -> bool:
     return "event" in entry or entry.get("images", 0) <= images
 
 
+def version_of(package: str) -> str:
+    """The version of an installed package; of radsynth run from its source tree there may be none."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers; no host or user name."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
-        found[package] = importlib.metadata.version(package)
+        found[package] = version_of(package)
     found["threads"] = str(torch.get_num_threads())
     found["cores"] = str(os.cpu_count())
     device = here()

@@ -11,11 +11,16 @@ import torch
 
 from radsynth.checkpoints import load_tensors
 from radsynth.image import ImageSpec
-from radsynth.models import advance, build
+from radsynth.models import Networks, build, growing
 from radsynth.models.progressive import Settings as Progressive
 from radsynth.models.style import Settings as Style
 from radsynth.settings import resolve
 from radsynth.verbs.train import train
+
+
+def advance(networks: Networks, progress: float) -> None:
+    for part in growing(networks):
+        part.advance(progress)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 16, 16)])

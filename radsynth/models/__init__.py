@@ -78,23 +78,12 @@ def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judge
 
 @runtime_checkable
 class Growing(Protocol):
-    """TAKES = "mask":  networks(settings, spec, source: ImageSpec, judges: int) -> dict[str, nn.Module]
-    "generator" and "discriminator". The generator has `latent: int` and maps (n, c of source, *space), for each place
-    the shares of the mask's classes, and latents (n, latent) to (n, c of spec, *space) in [-1, 1], any size in and the
-    same out; `reach` and `stride` as of "image", if it is told which cell of its own grid (`stride` pixels a side) the
-    first one given is: `net(x, latents, corner)`. Its `encoder` is as of "code", of images as large as `spec` says.
-    The discriminator maps (n, `judges` channels, *space) to a list for each scale: what its layers find, and last the
-    logits (n, 1, *grid) in fp32.
-
-A network that changes with training beyond its weights; where it is belongs to its saved state."""
+    """A network that changes with training beyond its weights; where it is belongs to its saved state."""
 
     def advance(self, progress: float) -> None:
         """Take in how much of training is done, 0 to 1."""
 
 
-def advance(networks: Networks, progress: float) -> None:
-    """Tell networks that grow how much of training is done."""
-    for network in networks.values():
-        for part in network.modules():
-            if isinstance(part, Growing):
-                part.advance(progress)
+def growing(networks: Networks) -> list[Growing]:
+    """The parts of networks that are told how much of training is done."""
+    return [part for network in networks.values() for part in network.modules() if isinstance(part, Growing)]

@@ -7,7 +7,6 @@ one template in templates/report/.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
+from radsynth.run_folder import version_of
 from radsynth.verbs._report import done, evidence, images, numbers, training
 from radsynth.verbs._report import verdicts as words
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
@@ -77,7 +77,7 @@ def _report_ranking(folder: Path) -> Path:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise FolderError(f"{folder / 'results.json'} holds a ranking that cannot be read: it was edited, or is of "
                           "another version. Evaluate the sets again.") from None
-    version = importlib.metadata.version("radsynth")
+    version = version_of("radsynth")
     write_atomically(folder / "report.html", _template("ranking.html").render(document, version=version))
     return folder / "report.html"
 
@@ -105,7 +105,7 @@ def _template(name: str) -> Any:
 def _document(files: RunFiles) -> dict[str, Any]:
     """All parts by name; `missing` holds a sentence for each that is left out."""
     document: dict[str, Any] = {"missing": {}, "virtual": files.virtual,
-                                "version": importlib.metadata.version("radsynth"),
+                                "version": version_of("radsynth"),
                                 "real_pictures": any((files.run / name).is_file() for name in REAL)}
     for name, build in PARTS.items():
         try:

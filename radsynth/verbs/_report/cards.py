@@ -6,7 +6,6 @@ Facts come from the run folder alone. What it does not know is listed as "not st
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import json
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from radsynth.files import write_atomically
+from radsynth.run_folder import version_of
 from radsynth.verbs._report.claim import claim
 from radsynth.verbs._report.effort import effort
 from radsynth.verbs._report.run_files import RunFiles
@@ -108,7 +108,7 @@ def _shared(files: RunFiles) -> dict[str, Any]:
                 "floor": figure(one["floor"], one["unit"]),
                 "floor_interval": interval(one["floor_low"], one["floor_high"], one["unit"])}
                for one in results.get("measurements", [])]
-    return {"version": importlib.metadata.version("radsynth"), "virtual": files.virtual, "numbers": numbers,
+    return {"version": version_of("radsynth"), "virtual": files.virtual, "numbers": numbers,
             "features": results.get("context", {}).get("features", ""), "verdicts": verdicts(files) if results else [],
             "use": use(files), "limits": limits(files), "unknown": UNKNOWN}
 

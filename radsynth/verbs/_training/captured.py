@@ -2,7 +2,8 @@
 
 A graph repeats what was recorded with the same memory, so that everything which changes from step to step must be a
 tensor that is filled anew: images, labels, random numbers, rates. What a step depends on besides, the task names
-(`Repeatable`); each combination gets a graph of its own. Values are looked at after the step, not within it.
+(`Repeatable`); each combination gets a graph of its own. Values are looked at one step later, so that the processor
+gets the next batch ready while the GPU computes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 
 from radsynth.arrays import Batch
-from radsynth.models import Growing
 from radsynth.tasks import Repeatable
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Recorded:
         self.taken = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.names: list[tuple[str, str]] = []
-        self.values: Tensor | None = None
+        self.values = torch.empty(0)
 
     def fill(self, batches: list[list[Batch]]) -> None:
         """Put the next batches into the memory of these."""
@@ -97,11 +97,22 @@ class Recorded:
         for mine, given in pairs.values():
             mine.fill(given)
 
+
+class Values:
+    """The values of a step on their way to the processor."""
+
+    def __init__(self, names: list[tuple[str, str]], values: Tensor) -> None:
+        self.names, self.here = names, values.to("cpu", non_blocking=True)
+        self.arrived = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
+        if self.arrived:
+            self.arrived.record()
+
     def found(self) -> Found:
-        """The values of the last step."""
-        assert self.values is not None
+        """Wait for them."""
+        if self.arrived:
+            self.arrived.synchronize()
         terms: dict[str, dict[str, float]] = {}
-        for (network, name), value in zip(self.names, self.values.tolist(), strict=True):
+        for (network, name), value in zip(self.names, self.here.tolist(), strict=True):
             terms.setdefault(network, {})[name] = value
         return {network: (of, (of.pop(GRADIENT), of.pop(WEIGHTS))) for network, of in terms.items()}
 
@@ -112,19 +123,20 @@ class Graphs:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.kinds: dict[Hashable, Recorded] = {}
+        self.last: Values | None = None
         self.refused = False
 
     def kind(self, batches: list[list[Batch]]) -> Hashable | None:
         """What tells this step from others that are not the same; None where it cannot be recorded."""
         loop = self.loop
-        growing = any(isinstance(part, Growing) for net in loop.networks.values() for part in net.modules())
-        if self.refused or loop.accumulate > 1 or growing or not isinstance(loop.task, Repeatable):
+        if self.refused or loop.accumulate > 1 or loop.growing or not isinstance(loop.task, Repeatable):
             return None
         return tuple(loop.task.constant(batch) for turn in batches for batch in turn)
 
     def forget(self) -> None:
         """Drop all graphs: the optimisers' memory is not the same any more."""
         self.kinds.clear()
+        self.last = None
 
     def refuse(self) -> None:
         """Record nothing any more."""
@@ -132,7 +144,10 @@ class Graphs:
         self.forget()
 
     def step(self, kind: Hashable, batches: list[list[Batch]]) -> Found:
-        """All turns of a step; RuntimeError where it cannot be recorded, and nothing has been done then."""
+        """All turns of a step; what the step before came to, {} for the first one.
+
+        RuntimeError where it cannot be recorded, and nothing has been done then.
+        """
         if kind not in self.kinds:
             self.kinds[kind] = Recorded(batches)
         recorded = self.kinds[kind]
@@ -144,7 +159,8 @@ class Graphs:
             if recorded.graph is None:
                 recorded.graph = self._record(recorded)
             recorded.graph.replay()
-        return recorded.found()
+        before, self.last = self.last, Values(recorded.names, recorded.values)
+        return before.found() if before else {}
 
     def _beside(self, recorded: Recorded) -> None:
         """One step as usual, on a stream of its own, as recording wants it."""

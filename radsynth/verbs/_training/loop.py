@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
 from radsynth.checkpoints import all_finite, save_checkpoint
-from radsynth.device import channels_last, here, keep_freed_memory, module_channels_last
+from radsynth.device import channels_last, here, keep_freed_memory, module_channels_last, moved
 from radsynth.errors import TrainingError
-from radsynth.models import Networks, advance
+from radsynth.models import Networks, growing
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
@@ -123,6 +123,7 @@ class Loop:
         }
         if self.ranks.size > 1:
             self.networks = {name: share_batch_norm(network) for name, network in self.networks.items()}
+        self.growing = growing(self.networks)
         self.frozen = [weight for name, network in self.networks.items() if name != task.keeps
                        for weight in lower_layers(network, options.freeze)]
         self.average = Average(self.networks[task.keeps], options.average)
@@ -171,8 +172,8 @@ class Loop:
         if self.private:
             return self._without_images(items, self.seed)
         chosen = self.train_indices[[self.order(item) for item in items]]
-        images = channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device)
-        labels = torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device)
+        images = moved(channels_last(torch.from_numpy(self.prepared.images(chosen))), self.fabric.device)
+        labels = moved(torch.from_numpy(self.prepared.labels(chosen)), self.fabric.device)
         return Batch(images=images, labels=labels, masks=self._masks(chosen),
                      conditions=self._conditions(chosen), seed=self.seed, items=tuple(items),
                      step=self.step, progress=self.progress, care=self.doctor.care if self.doctor else Care())
@@ -191,7 +192,8 @@ class Loop:
 
     def take_step(self) -> dict[str, float]:
         """Every turn once (or as often as it repeats); the logged terms by name."""
-        advance(self.networks, self.progress)
+        for part in self.growing:
+            part.advance(self.progress)
         self._set_rates()
         batches = self._batches()
         kind = self.graphs.kind(batches) if self.graphs else None
@@ -242,7 +244,7 @@ class Loop:
         return totals
 
     def _repeat(self, kind: Hashable, batches: list[list[Batch]]) -> dict[str, float]:
-        """A step as a graph. Its values are looked at when it is over, so that bad ones are found one step later."""
+        """A step as a graph; the logged terms are those of the one before."""
         assert self.graphs is not None
         try:
             found = self.graphs.step(kind, batches)
@@ -401,12 +403,12 @@ class Loop:
     def _conditions(self, chosen: NDArray[np.int64]) -> Tensor | None:
         if not self.prepared.spec.conditions:
             return None
-        return torch.from_numpy(self.prepared.conditions(chosen)).to(self.fabric.device)
+        return moved(torch.from_numpy(self.prepared.conditions(chosen)), self.fabric.device)
 
     def _masks(self, chosen: NDArray[np.int64]) -> Tensor | None:
         if not self.prepared.spec.mask_classes:
             return None
-        return torch.from_numpy(self.prepared.stored(chosen, "masks").astype(np.int64)).to(self.fabric.device)
+        return moved(torch.from_numpy(self.prepared.stored(chosen, "masks").astype(np.int64)), self.fabric.device)
 
 
 def _weights(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
