@@ -8,8 +8,9 @@ is taken from one class alone, the hippocampus' are blurred a little) the interv
 value of all repetitions.
 
 Usage: python benchmarks/intervals.py MEDNIST.npz [--hippocampus DIR] [--repetitions 100] [--images 400] [--pool 6000]
-[--without diversity] [--first-seed 0]. Prints one table for each data set, writes build/intervals.json and what it
-keeps of the images to build/metrics_features/. Seeds that the intervals were mended on prove nothing: take others.
+[--without diversity | --only diversity] [--first-seed 0]. Prints one table for each data set, writes
+build/intervals.json and what it keeps of the images to build/metrics_features/. Seeds that the intervals were mended
+on prove nothing: take others.
 """
 
 from __future__ import annotations
@@ -138,8 +139,10 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=6000)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--without", default="", help="metrics to leave out, with commas: diversity takes long")
+    parser.add_argument("--only", default="", help="metrics to take, with commas")
     options = parser.parse_args()
-    without = options.without.split(",")
+    only = options.only.split(",") if options.only else list(modules())
+    without = [*options.without.split(","), *(modules().keys() - set(only))]
     seeds = range(options.first_seed, options.first_seed + options.repetitions)
     print(f"{here().name}, {here().cores} cores, seeds {seeds[0]} to {seeds[-1]}")
     sets = {"mednist": lambda: mednist(options.data, options.pool, options.images, without)}

@@ -299,7 +299,10 @@ def _explain(name: str, title: str, fields: dict[str, Setting], problem: dict[st
     if problem["type"] in ("value_error", "assertion_error"):
         return f"{path}: {reason}" if not key else f"{path}: given {_show(problem['input'])}: {reason}"
     allowed = fields[key].allowed if key in fields else reason
-    return f"{path}: given {_show(problem['input'])}, allowed: {allowed}"
+    given = problem["input"]
+    list_meant = problem["type"] in ("tuple_type", "list_type") and isinstance(given, str | int | float)
+    how = f"; a list is written in brackets, as in '{path}=[{given}]'" if list_meant else ""
+    return f"{path}: given {_show(given)}, allowed: {allowed}{how}"
 
 
 def _raise(problems: list[str]) -> None:

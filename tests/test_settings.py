@@ -136,6 +136,7 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
         ("model.rate=fast", "a number, above 0"),
         ("model.names=[1]", "a list of (text)"),
         ("model.names=one", "a list of (text)"),
+        ("model.size=32,32", "written in brackets, as in 'model.size=[32,32]'"),
         ("model.size=[8, 8, 8]", "a list: [a whole number; a whole number]"),
         ("model.limit=x", "a whole number or null"),
         ("model.kind=rde", "did you mean red?"),
