@@ -106,6 +106,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
     """All parts by name; `missing` holds a sentence for each that is left out."""
     document: dict[str, Any] = {"missing": {}, "virtual": files.virtual,
                                 "version": version_of("radsynth"),
+                                "weights": str(files.get("generator.json").get("sha256", ""))[:16],
                                 "real_pictures": any((files.run / name).is_file() for name in REAL)}
     for name, build in PARTS.items():
         try:

@@ -33,8 +33,9 @@ def save_chart(document: dict[str, Any], path: Path) -> None:
         axes.errorbar(places, values, yerr=spread, color=colour, marker=marker, capsize=3, linewidth=1.2,
                       linestyle="none" if arm == "synthetic" else "-", label=name)
     real = {line["share"]: line for line in document["arms"] if line["arm"] == "real"}
-    axes.set_xticks(range(len(shares)), [f"{100 * s:g} %\n{real[s]['images']} images\n{real[s]['patients']} patients"
-                                         for s in shares], fontsize=9)
+    names = [f"{100 * share:g} %\n{real[share]['images']:,} images\n{real[share]['patients']:,} patients"
+             for share in shares]
+    axes.set_xticks(range(len(shares)), names, fontsize=9)
     axes.set_xlabel("share of the real training patients", fontsize=9)
     axes.set_ylabel(f"{document['metric']}, %\non {document['test']['patients']} unseen real patients", fontsize=9)
     if document["chance"]:
