@@ -29,27 +29,32 @@ def track(iterable: Iterable[T], total: int | None = None, label: str = "", unit
 class Progress:
     """Progress of a loop that counts for itself; use it in a `with` statement.
 
+    Inside of another one it says nothing at its end unless it has said something before: it is a part of that one.
     total: what `done` reaches, None when unknown; 1.0 when `done` is a share, which is shown in per cent
     label: what is being done; unit: "images", "files", ...
     """
 
     _display: rich.progress.Progress | None = None  # one display a process: rich cannot show two at once
+    _running = 0
 
     def __init__(self, total: float | None, label: str, unit: str = "") -> None:
         self.total, self.label, self.unit = total, label, unit
         self._done, self._note = 0.0, ""
         self._start = self._last = time.monotonic()
         self._last_done = 0.0
-        self._owns = False
+        self._owns = self._inner = False
         self._task: rich.progress.TaskID | None = None
 
     def __enter__(self) -> Progress:
         self._start = self._last = time.monotonic()
+        self._inner = Progress._running > 0
+        Progress._running += 1
         if sys.stderr.isatty():
             self._open_bar()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        Progress._running -= 1
         self.close(finished=kind is None)
 
     def update(self, done: float, note: str = "", total: float | None = None) -> None:
@@ -72,7 +77,7 @@ class Progress:
             else:
                 Progress._display.remove_task(self._task)
             self._task = None
-        elif finished:
+        elif finished and (self._last_done or not self._inner):
             done = "done" if self._is_share() else f"{self._done:,.0f}{self._of_unit()}"
             self._write(f"{self.label}: {done} in {_duration(time.monotonic() - self._start)}{self._suffix()}")
 

@@ -50,6 +50,17 @@ def test_plain_lines_are_rare_and_tell_rate_and_time_left(clock: Clock, capsys: 
     assert lines[-1] == "preparing: 1,000 images in 8 min 20 s, 2 rejected"
 
 
+def test_a_part_of_other_work_ends_without_a_line_unless_it_was_slow(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seconds in track((0.1, 20), label="applying"):
+        for _ in track(range(4), label="  windows"):
+            clock.now += seconds
+    assert capsys.readouterr().err.splitlines() == [
+        "  windows: 1 of 4 (25%), 0.05/s, 1 min 00 s left", "  windows: 2 of 4 (50%), 0.05/s, 40 s left",
+        "  windows: 3 of 4 (75%), 0.05/s, 20 s left", "  windows: 4 in 1 min 20 s", "applying: 2 in 1 min 20 s"]
+
+
 def test_slow_work_gives_a_sign_of_life_every_minute(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(1.0, "training") as shown:
         for second in range(1, 601):

@@ -182,6 +182,16 @@ def test_folding_is_measured_on_analytic_fields() -> None:
     assert np.allclose(jacobian_determinants(scaled), 1.5**3)
 
 
+@pytest.mark.parametrize("space", [(11, 7), (9, 4, 5), (1, 6), (6, 1)])
+def test_folding_is_the_same_in_parts(space: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = np.random.default_rng(0).normal(0, 3, (2, len(space), *space)).astype(np.float32)
+    whole = folding(fields)
+    assert np.allclose(whole, (jacobian_determinants(fields) <= 0).reshape(2, -1).mean(1)) and whole.any()
+    for pixels in (1, 2 * math.prod(space[1:]), 3 * math.prod(space[1:])):
+        monkeypatch.setattr("radsynth.metrics._registration.SLAB", pixels)
+        assert np.array_equal(folding(fields), whole)
+
+
 def test_errors_are_in_mm_and_labels_that_one_patient_lacks_do_not_count() -> None:
     found, truth = np.zeros((2, 2, 8, 8), np.float32), np.zeros((2, 2, 8, 8), np.float32)
     truth[0, 0], truth[0, 1], inside = 3, 4, np.ones((2, 8, 8), bool)
@@ -427,6 +437,7 @@ def test_slices_of_volumes_are_registered_slice_by_slice(make_run: Callable[...,
     ({}, "--onto FIXED"), ({"onto": "both"}, "holds 2 images"), ({"onto": "nothing"}, "nothing"),
     ({"onto": "large.png"}, "small.png has 16 x 16 pixels and large.png 24 x 20"),
     ({"onto": "small.png", "labels": "large.png"}, "its labels large.png have the size"),
+    ({"onto": "small.png", "labels": "nowhere"}, "nowhere, which holds labels to be warped, does not exist"),
 ])
 def test_what_cannot_be_registered_is_refused(
     given: dict[str, str], message: str, make_run: Callable[..., Path], tmp_path: Path

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_AVERAGE = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 LEAST_VARIANCE = 1e-4
 """Added to the product of variances: windows of background, whose noise agrees with nothing, count little."""
 
@@ -19,15 +18,24 @@ def local_decorrelation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tenso
 
 def local_correlation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
     """Squared correlation (n,) over windows of `window` pixels (shorter along short sides), all channels, 0 to 1."""
-    average, sides = _AVERAGE[fixed.ndim - 2], [min(window, side) for side in fixed.shape[2:]]
+    sides = [min(window, side) for side in fixed.shape[2:]]
     # In fp32: variances are small differences of large squares.
     with torch.autocast(fixed.device.type, enabled=False):
         y, x = warped.float(), fixed.float()
-        y_mean, x_mean, yy, xx, yx = average(torch.cat([y, x, y * y, x * x, y * x]), sides, stride=1).chunk(5)
+        y_mean, x_mean, yy, xx, yx = _averages(torch.cat([y, x, y * y, x * x, y * x]), sides).chunk(5)
         variances = (yy - y_mean.square()).clamp_min(0) * (xx - x_mean.square()).clamp_min(0)
         covariance = yx - y_mean * x_mean
         squares = covariance.square() / (variances + LEAST_VARIANCE)
         return squares.mean(dim=tuple(range(1, fixed.ndim)))
+
+
+def _averages(fields: Tensor, sides: list[int]) -> Tensor:
+    """Means over windows of `sides` pixels; of volumes axis by axis, which is several times faster than at once."""
+    if fields.ndim == 4:
+        return functional.avg_pool2d(fields, sides, stride=1)
+    for axis, side in enumerate(sides):
+        fields = functional.avg_pool3d(fields, [side if other == axis else 1 for other in range(3)], stride=1)
+    return fields
 
 
 # mean |grad v|^2, by differences of neighbours (Balakrishnan et al. 2019, eq. 6)

@@ -5,6 +5,7 @@ Displacements are (n, d, *space) in pixels, as `radsynth.tasks._warp` has them. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +16,16 @@ from radsynth.metrics._overlap import Labels, dice
 Field = NDArray[np.float32]
 
 
+SLAB = 2**20
+"""Pixels whose Jacobians are computed at once, so that the memory of large volumes is bounded."""
+
+
 # det(dT/dp) of T(p) = p + u(p), by central differences (one-sided at the border)
 def jacobian_determinants(displacements: Field) -> NDArray[np.float64]:
     """(n, *space) how much larger the warp makes each place; 1 changes nothing, below 0 space is folded over."""
-    dimensions = displacements.shape[1]
-    slopes = [np.gradient(displacements.astype(np.float64), axis=axis) for axis in range(2, displacements.ndim)]
+    dimensions, field = displacements.shape[1], displacements.astype(np.float64)
+    slopes = [np.gradient(field, axis=axis) if field.shape[axis] > 1 else np.zeros_like(field)
+              for axis in range(2, field.ndim)]
     matrices = np.stack(slopes, axis=-1)  # (n, d, *space, d): component, place, axis of the difference
     matrices = np.moveaxis(matrices, 1, -2) + np.eye(dimensions)
     return np.asarray(np.linalg.det(matrices))
@@ -27,8 +33,14 @@ def jacobian_determinants(displacements: Field) -> NDArray[np.float64]:
 
 def folding(displacements: Field) -> NDArray[np.float64]:
     """(n,) shares of the pixels where the warp folds space: its Jacobian determinant is not above 0."""
-    found = jacobian_determinants(displacements) <= 0
-    return np.asarray(found.mean(axis=tuple(range(1, found.ndim))))
+    side, axes = displacements.shape[2], tuple(range(1, displacements.ndim - 1))
+    step = max(1, SLAB // math.prod(displacements.shape[3:]))
+    folded = np.zeros(len(displacements))
+    for start in range(0, side, step):
+        before = min(start, 1)  # a neighbour on either side: differences are those of the whole
+        part = jacobian_determinants(displacements[:, :, start - before:start + step + 1])[:, before:before + step]
+        folded += (part <= 0).sum(axis=axes)
+    return folded / math.prod(displacements.shape[2:])
 
 
 def target_registration_error(displacements: Field, truths: Field, inside: NDArray[np.bool_],

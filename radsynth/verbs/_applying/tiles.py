@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from radsynth.progress import track
+
 LIMIT = {2: 1 << 22, 3: 11 << 20}
 """Pixels (with borders) that are computed at once: 1 to 2 GB of features with the default widths."""
 
@@ -33,19 +35,20 @@ def convert_tiled(convert: Callable[[Tensor], Tensor], network: nn.Module, image
     core = core_size(space, halo, stride, limit)
     together = max(1, limit // math.prod(min(c + 2 * halo, s) for c, s in zip(core, space, strict=True)))
     result: NDArray[np.float32] | None = None
+    tiles = list(itertools.product(range(0, len(images), together),
+                                   *(range(0, s, c) for s, c in zip(space, core, strict=True))))
     with torch.no_grad():
-        for first in range(0, len(images), together):
-            for corner in itertools.product(*(range(0, s, c) for s, c in zip(space, core, strict=True))):
-                outer = [slice(max(0, a - halo), min(s, a + c + halo))
-                         for a, c, s in zip(corner, core, space, strict=True)]
-                made = convert(images[(slice(first, first + together), slice(None), *outer)])
-                inner = [slice(a - o.start, min(a + c, s) - o.start)
-                         for a, c, s, o in zip(corner, core, space, outer, strict=True)]
-                kept = made[(slice(None), slice(None), *inner)].float().cpu().numpy()
-                if result is None:
-                    result = np.empty((len(images), kept.shape[1], *space), np.float32)
-                where = [slice(a, a + c) for a, c in zip(corner, core, strict=True)]
-                result[(slice(first, first + together), slice(None), *where)] = kept
+        for first, *corner in track(tiles, label="  windows") if len(tiles) > 1 else tiles:
+            outer = [slice(max(0, a - halo), min(s, a + c + halo))
+                     for a, c, s in zip(corner, core, space, strict=True)]
+            made = convert(images[(slice(first, first + together), slice(None), *outer)])
+            inner = [slice(a - o.start, min(a + c, s) - o.start)
+                     for a, c, s, o in zip(corner, core, space, outer, strict=True)]
+            kept = made[(slice(None), slice(None), *inner)].float().cpu().numpy()
+            if result is None:
+                result = np.empty((len(images), kept.shape[1], *space), np.float32)
+            where = [slice(a, a + c) for a, c in zip(corner, core, strict=True)]
+            result[(slice(first, first + together), slice(None), *where)] = kept
     assert result is not None, "there are no images"
     return result
 
