@@ -2,12 +2,14 @@
 
 Made-up volumes go through an untrained network whose last layer is filled with noise, so that every weight takes
 part: memory, time and equality do not depend on what was learned. Each row is a process of its own; its peak is what
-the kernel says (resident memory). Networks of slices (2-D) and of volumes (3-D), denoising, default widths.
+the kernel says (resident memory). Networks of slices (2) and of volumes (3), denoising, default widths; or a
+registration of volumes, its default improvement of each pair included (register).
 `difference` is the largest one, in steps of the result's 16 bits, between this row and the same volume in smaller
 windows, of which each slice (2-D) or volume (3-D) takes several. Only rows that end in ":equal" have it: they take up
 to five times longer.
 
-Usage: python benchmarks/apply.py [--rows 2:160x256x256:equal,3:160x256x256:equal,2:300x512x512,3:300x512x512].
+Usage: python benchmarks/apply.py [--rows 2:160x256x256:equal,3:160x256x256:equal,2:300x512x512,3:300x512x512,
+register:160x256x256].
 Prints one table, writes build/apply.json.
 """
 
@@ -31,20 +33,20 @@ from radsynth.device import here
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
-from radsynth.tasks import restore
+from radsynth.tasks import register, restore
 from radsynth.verbs._applying import tiles as _tiles
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
 
-ROWS = "2:160x256x256:equal,3:160x256x256:equal,2:300x512x512,3:300x512x512"
+ROWS = "2:160x256x256:equal,3:160x256x256:equal,2:300x512x512,3:300x512x512,register:160x256x256"
 WINDOWS = {"usual": _tiles.LIMIT, "smaller": {2: 1 << 15, 3: 9_300_000}}
 """Pixels with borders that are computed at once."""
 FROM = Provenance(model="none", weights="", seed=0, index=0)
 
 
-def scan(space: tuple[int, ...], path: Path) -> None:
-    """Smooth waves under noise, 12 bits, as NIfTI."""
-    z, y, x = (np.linspace(0, side / 9, side, dtype=np.float32) for side in space)
+def scan(space: tuple[int, ...], path: Path, first: float = 0) -> None:
+    """Smooth waves under noise, 12 bits, as NIfTI; `first` moves the waves."""
+    z, y, x = (np.linspace(first, first + side / 9, side, dtype=np.float32) for side in space)
     volume = np.empty(space, np.uint16)
     rng = np.random.default_rng(0)
     for k, level in enumerate(z):
@@ -53,36 +55,39 @@ def scan(space: tuple[int, ...], path: Path) -> None:
     write(Image(pixels=volume[None], bits=12), path, provenance=FROM)
 
 
-def a_run(folder: Path, dimensions: int) -> Path:
+def a_run(folder: Path, kind: str) -> Path:
     """A run folder of the task with noise in the network's last layer."""
-    networks = restore.Restore.networks
+    task: Any = register.Register if kind == "register" else restore.Restore
+    networks = task.networks
 
-    def noisy(self: restore.Restore) -> Any:
+    def noisy(self: Any) -> Any:
         made = networks(self)
         torch.nn.init.normal_(made["generator"].leave.weight, std=0.01)
         return made
 
-    restore.Restore.networks = noisy  # type: ignore[method-assign]
-    data = prepared_noise(folder / "data", 96, (32,) * dimensions)
+    task.networks = noisy
+    data = prepared_noise(folder / "data", 96, (32,) * (2 if kind == "2" else 3))
+    chosen = ["task.kind=register"] if kind == "register" else ["task.kind=restore", "task.what=rician"]
     train(data, folder / "run", settings=resolve(overrides=[
-        "task.kind=restore", "task.what=rician", "train.images=4", "train.batch=4", "train.previews=0",
-        "train.rate=1e-9"]))
+        *chosen, "train.images=4", "train.batch=4", "train.previews=0", "train.rate=1e-9"]))
     return folder / "run"
 
 
-def one(folder: Path, windows: str, answer: Any) -> None:
+def one(folder: Path, windows: str, onto: Path | None, answer: Any) -> None:
     """In a process of its own: apply; its seconds and the peak of the process's memory."""
     _tiles.LIMIT = WINDOWS[windows]
     start = time.monotonic()
-    apply(folder / "run", folder / "scan.nii.gz", folder / windows)
+    apply(folder / "run", folder / "scan.nii.gz", folder / windows, onto=onto)
     answer.put((time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
 
 
-def measured(dimensions: int, space: tuple[int, ...], equal: bool) -> dict[str, Any]:
+def measured(kind: str, space: tuple[int, ...], equal: bool) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for target, arguments in ((a_run, (folder, dimensions)), (scan, (space, folder / "scan.nii.gz"))):
+        onto = folder / "onto.nii.gz" if kind == "register" else None
+        for target, arguments in ((a_run, (folder, kind)), (scan, (space, folder / "scan.nii.gz")),
+                                  *([(scan, (space, onto, 0.3))] if onto else [])):
             process = context.Process(target=target, args=arguments)
             process.start()
             process.join()
@@ -90,7 +95,7 @@ def measured(dimensions: int, space: tuple[int, ...], equal: bool) -> dict[str, 
         found = []
         for windows in WINDOWS if equal else ("usual",):
             answer = context.Queue()
-            process = context.Process(target=one, args=(folder, windows, answer))
+            process = context.Process(target=one, args=(folder, windows, onto, answer))
             process.start()
             found.append(answer.get())
             process.join()
@@ -102,8 +107,8 @@ def measured(dimensions: int, space: tuple[int, ...], equal: bool) -> dict[str, 
                 assert isinstance(image, Image)
                 results.append(image.pixels.astype(np.int64))
             difference = int(np.abs(results[0] - results[1]).max())
-    return {"network": f"{dimensions}-D", "volume": "x".join(map(str, space)), "seconds": round(found[0][0]),
-            "peak_GiB": round(found[0][1], 2), "difference": difference,
+    return {"network": kind if onto else f"{kind}-D", "volume": "x".join(map(str, space)),
+            "seconds": round(found[0][0]), "peak_GiB": round(found[0][1], 2), "difference": difference,
             "peak_GiB_smaller_windows": round(found[-1][1], 2) if equal else "not measured"}
 
 
@@ -116,8 +121,8 @@ def main() -> None:
           f"{torch.get_num_threads()} threads")
     table: list[dict[str, Any]] = []
     for row in options.rows.split(","):
-        dimensions, space, *more = row.split(":")
-        table.append(measured(int(dimensions), tuple(map(int, space.split("x"))), more == ["equal"]))
+        kind, space, *more = row.split(":")
+        table.append(measured(kind, tuple(map(int, space.split("x"))), more == ["equal"]))
         if len(table) == 1:
             print(" | ".join(table[0]))
         print(" | ".join(map(str, table[-1].values())), flush=True)

@@ -12,7 +12,7 @@
 All others are of the embedded virtual cohort, 64 x 64. 95 % intervals over patients. Usage:
 python benchmarks/image_to_image.py [--minutes 5 | --images 50000] [--jobs translate,cycle,...] [--hippocampus FOLDER]
 [--brains FILE.npz] [--seed 0] [section.key=value ...]. Prints rows and adds them to build/image_to_image.json; pictures
-are in build/image_to_image/, as reports where the run itself has pairs.
+are in build/image_to_image/: reports where the run itself has pairs, truth.png of translations.
 """
 
 from __future__ import annotations
@@ -113,6 +113,9 @@ def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     if job == "missing":
         return [row for lacking in ("", "t1", "t2") for row in method_rows(_lacking(run, data, lacking), **{
             **seen, "job": f"missing {lacking or 'none'}"})]
+    if job == "translate":
+        images = data.images(data.indices("test"))
+        _save_picture(run, images[:, :1], np.clip(Applier(run).network_of(images[:, :1], ""), -1, 1), images[:, 1:])
     measure = evaluate_segmentation if job.startswith("segment") else evaluate_pairs
     found = measure(run, data, out=run)
     report(run)
@@ -131,9 +134,15 @@ def _against_truth(run: Path) -> dict[str, Any]:
                "histogram matching": _matching(fitted[::2, :1], fitted[1::2, 1:]),
                "intensity regression (has pairs)": _regression(fitted[:, :1], fitted[:, 1:])}
     made = {name: np.clip(method(given), -1, 1).astype(np.float32) for name, method in methods.items()}
-    shown = np.linspace(0, len(rows) - 1, 8).astype(int)
-    save_grid(np.concatenate([images[shown] for images in (given, *made.values(), real)]), run / "truth.png", 8)
+    _save_picture(run, given, made[OWN], real)
     return _document(made, real, truth, rows)
+
+
+def _save_picture(run: Path, given: Any, made: Any, real: Any) -> None:
+    """truth.png: given, made, the truth, and their difference (white: half of the range) of eight images in a row."""
+    shown = np.linspace(0, len(given) - 1, 8).astype(int)
+    far = np.clip(2 * np.abs(made - real) - 1, -1, 1)
+    save_grid(np.concatenate([images[shown] for images in (given, made, real, far)]), run / "truth.png", 8)
 
 
 def _lacking(run: Path, data: Prepared, lacking: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def inspect(
-    data: Annotated[str, _path("DATA", "A folder of images, or one file that holds many.")],
+    data: Annotated[str, _path("DATA", "A folder of images, a file that holds many, or brain (embedded).")],
     overrides: Overrides = None,
     settings_file: SettingsFile = None,
     preset: Preset = None,
@@ -96,7 +96,7 @@ def inspect(
 
 @app.command()
 def prepare(
-    data: Annotated[str, _path("DATA", "A folder of images.")],
+    data: Annotated[str, _path("DATA", "A folder of images, or brain (embedded).")],
     out: Annotated[str, _path("OUT", "The folder of arrays to write.")],
     overrides: Overrides = None,
     settings_file: SettingsFile = None,

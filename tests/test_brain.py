@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from radsynth.datasets import brain
+from radsynth.datasets import at, brain
 from radsynth.datasets._brain_anatomy import _template, atlas, deep_white_matter, patient
-from radsynth.errors import SettingsError
+from radsynth.errors import DataError, SettingsError
 from radsynth.image import Image
 from radsynth.settings import resolve
 
@@ -34,6 +35,19 @@ def test_an_image_follows_from_seed_and_index_alone() -> None:
     other_seed = brain.image(brain.Settings(patients=20, slices=4, size=(32, 32), seed=1), 3, 1)
     others = [other_seed, brain.image(SMALL, 4, 1), brain.image(SMALL, 3, 2)]
     assert all(np.mean(first.pixels != other.pixels) > 0.5 for other in others)
+
+
+def test_its_name_stands_for_a_path_unless_there_is_such_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = resolve(*at(Path("brain"), [], ["data.patients=5"]), overrides=["data.patients=5"], sections=("data",))
+    assert found.section("data") == brain.Settings(patients=5)
+    with pytest.raises(DataError, match="does not exist"):
+        at(Path("brian"), [], [])
+    Path("brain").mkdir()
+    (data,) = (one["data"] for one in at(Path("brain"), [], []) if "path" in one["data"])
+    assert data == {"kind": "folder", "path": "brain"}
 
 
 def test_it_is_named_as_virtual() -> None:

@@ -138,6 +138,20 @@ def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path) -> None
     assert 0 < there < len(rows) and evaluate_pairs(run, data)["pairs"]["images"] == there
 
 
+def test_a_run_of_virtual_patients_takes_examinations_and_one_file_is_not_enough(tmp_path: Path) -> None:
+    given = resolve(overrides=["data.kind=brain", "data.patients=6", "data.slices=2", "data.contrasts=[t1,t2,flair]",
+                               "prepare.size=[16,16]"], sections=("data", "prepare"))
+    data = prepare(given.section("data"), tmp_path / "data", settings=given, workers=1)
+    train(data.folder, tmp_path / "run", settings=resolve(overrides=[
+        "task.kind=translate", "task.outputs=[flair]", "train.images=8", "train.batch=8", "model.width=4",
+        "model.discriminator_width=4", "train.previews=0"]))
+    for name in ("t1", "t2"):
+        write(volume(0), tmp_path / "in" / "P0" / f"{name}.nii.gz", provenance=FROM)
+    assert apply(tmp_path / "run", tmp_path / "in", tmp_path / "out", resample=True).count == 1
+    with pytest.raises(DataError, match=r"expects t1, t2\. Give a folder that holds a file of each"):
+        apply(tmp_path / "run", tmp_path / "in" / "P0" / "t1.nii.gz", tmp_path / "no", resample=True)
+
+
 def trained(folder: Path, data: Prepared) -> Path:
     settings = resolve({"data": {"kind": "contrasts", "path": "x", "contrasts": ["t1=T1pre", "flair=FLAIR"]}},
                        overrides=["task.kind=translate", "train.images=64", "train.batch=8", "model.width=4",

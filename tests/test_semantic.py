@@ -209,6 +209,8 @@ def test_an_example_lends_its_style_and_a_mask_of_black_and_white_is_taken(make_
     assert other.mean() > one.mean() + 10
     with pytest.raises(DataError, match="cannot lend its style"):
         apply(run, mask, tmp_path / "no", style=tmp_path / "run" / "log.jsonl")
+    with pytest.raises(DataError, match="which is to lend its style, does not exist"):
+        apply(run, mask, tmp_path / "no", style=tmp_path / "nowhere.png")
 
 
 def test_only_runs_that_paint_take_a_style(make_masked: Make, tmp_path: Path) -> None:

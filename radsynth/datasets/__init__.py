@@ -20,7 +20,7 @@ import contextlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -100,6 +100,11 @@ def dataset(kind: str) -> Dataset:
     return cast(Dataset, importlib.import_module(f"{__name__}.{kind}"))
 
 
+def embedded() -> tuple[str, ...]:
+    """The kinds that need no files."""
+    return tuple(kind for kind in kinds() if not any(one.name == "path" for one in fields(dataset(kind).Settings)))
+
+
 def recognise(path: Path) -> str:
     """The kind of data set that `path` looks like. `folder` is asked last, because it takes almost anything.
 
@@ -123,7 +128,10 @@ def at(path: Path, documents: Sequence[Any], overrides: Sequence[str]) -> list[A
     """Settings documents with data at `path`, of the kind that it looks like, which they and `overrides` may correct.
 
     The path was given, whatever the kind: it comes last and with the kind that wins, so that no new kind replaces it.
+    A name of embedded data ("brain") counts as a path where there is no file of that name.
     """
+    if str(path) in embedded() and not path.exists():
+        return [{"data": {"kind": str(path)}}, *documents]
     kind = recognise(path)
     guessed = [{"data": {"kind": kind}}, *documents]
     with contextlib.suppress(SettingsError):  # whoever resolves the result hears of all problems at once

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from radsynth.datasets import Record, Rejected, dataset, recognise
+from radsynth.datasets import Record, Rejected, dataset, embedded, recognise
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.files import write_atomically
 from radsynth.image import Image
@@ -105,6 +105,8 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
     """As `apply`, for a registration."""
     from radsynth.verbs._applying.onto import one_image, put_onto
 
+    if labels is not None and not Path(labels).exists():
+        raise DataError(f"{labels}, which holds labels to be warped, does not exist.")
     facts = RunFolder(run).load_weights()[1]
     modality = str((read_yaml(Path(run) / "settings.yaml").get("data") or {}).get("modality", ""))
     candidates, unusable = _records(Path(onto), modality)
@@ -145,10 +147,15 @@ def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, 
 
 def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
              ) -> tuple[Iterator[Record], list[Rejected]]:
-    """The images behind a path, volumes whole; examinations of several contrasts where the run was trained on such."""
+    """The images behind a path, volumes whole; examinations of several contrasts where the run was trained on such.
+
+    Virtual patients have contrasts too, so that files which look like examinations are taken as such.
+    """
     kind, rejected = recognise(source), list[Rejected]()
     more: dict[str, Any] = {}
-    if trained and trained["kind"] == "contrasts" and source.is_dir():
+    examinations = trained and len(trained["contrasts"]) > 1 and source.is_dir() and (
+        trained["kind"] == "contrasts" or (trained["kind"] in embedded() and kind == "contrasts"))
+    if trained and examinations:
         kind, more = "contrasts", {"plane": "whole", "contrasts": trained["contrasts"]}
     elif kind in ("contrasts", "folder"):
         kind, more = "folder", {"plane": "whole", "labels": "none"}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image
+from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
 from radsynth.verbs._applying.anatomy import read_anatomy
@@ -66,7 +67,8 @@ class View:
             yield slice(None)
         else:
             side = self.image.space[self.axis]
-            yield from (slice(a, min(a + TOGETHER, side)) for a in range(0, side, TOGETHER))
+            parts = [slice(a, min(a + TOGETHER, side)) for a in range(0, side, TOGETHER)]
+            yield from track(parts, label=f"  slices, {TOGETHER} at a time") if len(parts) > 1 else parts
 
     def place(self, part: slice) -> tuple[slice, ...]:
         """Where a part lies in space."""
@@ -91,8 +93,9 @@ class Applier:
         settings = read_yaml(Path(run) / "settings.yaml")
         data = settings.get("data") or {}
         self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
-        contrasts = data.get("contrasts") or self.spec.channels
-        self.data = {"kind": str(data.get("kind", "folder")), "contrasts": tuple(contrasts)}
+        contrasts = tuple(data.get("contrasts") or ())
+        self.data = {"kind": str(data.get("kind", "folder")),  # unpaired contrasts are classes, no channels
+                     "contrasts": contrasts if len(contrasts) == len(self.spec.channels) else self.spec.channels}
         low, high = (settings.get("prepare") or {}).get("percentiles", PERCENTILES)
         self.percentiles = (float(low), float(high))
         targets = self.task.targets
@@ -168,7 +171,8 @@ class Applier:
         spare = getattr(self.task, "may_lack", False) and len(lacking) < len(inputs)
         if lacking and not spare:
             there = ", ".join(name for name in have if name not in blank)
-            raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}")
+            several = ". Give a folder that holds a file of each for every patient" if len(have) == 1 else ""
+            raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}{several}")
         return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
 
     def convert(self, image: Image) -> tuple[Image, dict[str, float]]:

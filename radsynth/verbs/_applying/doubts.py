@@ -82,7 +82,7 @@ def _edge_changes(made: Images, fine: Images) -> Images:
 
 def _edges(images: Images) -> Images:
     """(n, 1, *space) strength of edges over all channels, relative to the image's own strongest (99th percentile)."""
-    axes = tuple(range(1, images.ndim - 1))
+    axes = [axis for axis in range(1, images.ndim - 1) if images.shape[axis + 1] > 1]  # a single pixel has no slope
     strength = np.zeros((len(images), 1, *images.shape[2:]), np.float32)
     for channel in range(images.shape[1]):
         squares = np.zeros_like(strength[:, 0])

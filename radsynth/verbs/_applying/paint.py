@@ -38,6 +38,8 @@ class Painter(Applier):
 
     def _style_of(self, path: Path) -> Tensor:
         """(1, latent) the style of an image file, brought to the training's size as `prepare` does."""
+        if not path.exists():
+            raise DataError(f"{path}, which is to lend its style, does not exist.")
         try:
             found = read(path)
             image = found[0] if isinstance(found, list) else found
