@@ -560,7 +560,8 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
     refused += [{"title": one["title"], "reason": one["reason"]}
                 for found in results.get("classes", {}).values() for one in found["refused"][:1]]
-    return {"numbers": rows, "by_class": classes, "not_measured": refused}
+    return {"numbers": rows, "by_class": classes, "not_measured": refused,
+            "mind": " ".join(results.get("context", {}).get("warnings", []))}
 
 
 COMPARED = ("first", "second", "difference", "low", "high", "better")
@@ -574,8 +575,11 @@ def _ranked(results: dict[str, Any]) -> dict[str, Any]:
     titles = {number["name"]: number["title"] for number in results["numbers"]}
     found = [{"number": titles[line["name"]], **{column: line[column] for column in COMPARED}}
              for line in results["differences"] if line["real"]]
+    sets = results["sets"].values()
+    minds = " ".join(dict.fromkeys(text for one in sets for text in one["context"]["warnings"]))
     return {"ordered_by": titles.get(results["ordered_by"], "nothing: no number was measured for all sets"),
             "interval": results["interval"], "ranking": order, "differences_beyond_chance": found,
+            "mind": minds,
             "to_read": "A place is certain only against the sets under 'better than'; wins and losses count the "
                        "differences beyond chance in all numbers."}
 

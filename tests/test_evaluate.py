@@ -134,6 +134,14 @@ def test_real_images_smaller_than_the_synthetic_ones_are_refused(tmp_path: Path)
         evaluate(real / "images", write_pictures(tmp_path / "made", made), settings=FAST)
 
 
+def test_larger_real_images_are_brought_down_and_that_is_said(tmp_path: Path) -> None:
+    real = write_pictures(tmp_path / "real", np.pad(discs(60, 1), ((0, 0), (0, 0), (4, 4), (4, 4))))
+    found = evaluate(real / "images", write_pictures(tmp_path / "made", discs(60, 2)), settings=FAST)
+    assert ["up to 24 x 24 pixels) were brought to the size of the synthetic ones, 16 x 16" in text
+            for text in found["context"]["warnings"]] == [True, False]
+    assert "Of the 60 real images 30 were kept for the floor" in found["context"]["warnings"][1]
+
+
 def test_values_far_beyond_the_real_range_are_refused(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
     folder = write_pictures(tmp_path / "made", discs(60, 3))
     for path in sorted((folder / "images").iterdir()):

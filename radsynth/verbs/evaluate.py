@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,20 +77,20 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
             return _evaluate_folders(Prepared(folder), folders, settings, out, copies=True)
     size = first_image(folders[0]).space
     with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
-        prepared = prepare_halves(real, size, Path(temporary) / "real")
-        return _evaluate_folders(prepared, folders, settings, out, copies=False)
+        prepared, notes = prepare_halves(real, size, Path(temporary) / "real")
+        return _evaluate_folders(prepared, folders, settings, out, copies=False, notes=notes)
 
 
 def _evaluate_folders(prepared: Prepared, folders: list[Path], settings: Settings | None, out: Path | None, *,
-                      copies: bool) -> dict[str, Any]:
+                      copies: bool, notes: Sequence[str] = ()) -> dict[str, Any]:
     for folder in folders:
         refuse_trained_on(folder, prepared, _held_out(prepared) if copies else np.arange(len(prepared.rows)))
     found = [read_set(folder, prepared.spec, prepared.intensity) for folder in folders]
     sets = {name: one for name, one in zip(_names(folders), found, strict=True)}
     if len(sets) == 1:
         return evaluate_prepared(prepared, found[0].images, labels=found[0].labels, settings=settings, out=out,
-                                 copies=copies)
-    return rank_prepared(prepared, sets, settings=settings, out=out, copies=copies)
+                                 copies=copies, notes=notes)
+    return rank_prepared(prepared, sets, settings=settings, out=out, copies=copies, notes=notes)
 
 
 def _names(folders: list[Path]) -> list[str]:
@@ -119,19 +119,21 @@ def _sources(prepared: Prepared) -> tuple[Source, Source]:
 
 def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, labels: Numbers | None = None,
                       settings: Settings | None = None, out: Path | None = None, copies: bool = True,
-                      classifier: Extractor | None = None) -> dict[str, Any]:
+                      classifier: Extractor | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Compare synthetic images (n, c, *space) in [-1, 1] with the held-out patients of a prepared folder.
 
     labels: class indices (n,) of the synthetic images, -1 without; classifier: as in `evaluate_arrays`
     copies: its training images are those of the generator, so that copies of them can be looked for
+    notes: what a reader must know beside the warnings
     """
     held_out, training = _sources(prepared)
     return _evaluate(held_out, training, Source(images=synthetic, labels=labels), _scale(prepared), prepared.intensity,
-                     _facts(prepared), copies, settings or Settings(), out, classifier)
+                     _facts(prepared), copies, settings or Settings(), out, classifier, notes)
 
 
 def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings: Settings | None = None,
-                  out: Path | None = None, copies: bool = True, classifier: Extractor | None = None) -> dict[str, Any]:
+                  out: Path | None = None, copies: bool = True, classifier: Extractor | None = None,
+                  notes: Sequence[str] = ()) -> dict[str, Any]:
     """Compare several synthetic sets with the same held-out images, and rank them; parameters as above."""
     start, options = time.monotonic(), settings or Settings()
     held_out, training = _sources(prepared)
@@ -142,6 +144,7 @@ def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings
         documents[name], measured[name] = _document(measuring, name, held_out, training, source, prepared.intensity,
                                                     copies, options)
         documents[name]["context"] |= _facts(prepared)
+        documents[name]["context"]["warnings"] += notes
     document = {"version": 1, **ranking(measured, options.repetitions), "sets": documents,
                 "context": {"seconds": round(time.monotonic() - start, 1), "repetitions": options.repetitions}}
     if out is not None:
@@ -176,10 +179,11 @@ def evaluate_arrays(
 
 def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scale, intensity: IntensityMap | None,
               facts: dict[str, Any], copies: bool, options: Settings, out: Path | None,
-              classifier: Extractor | None) -> dict[str, Any]:
+              classifier: Extractor | None, notes: Sequence[str] = ()) -> dict[str, Any]:
     start = time.monotonic()
     measuring = _measuring(held_out, training, {"synthetic": synthetic}, scale, options, out, classifier)
     document, _ = _document(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
+    document["context"]["warnings"] += notes
     document["context"] |= facts | {"seconds": round(time.monotonic() - start, 1)}
     if out is not None:
         window = black_and_white(facts.get("window"), intensity)
