@@ -129,6 +129,8 @@ def _cell(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_cell(item)}" for key, item in value.items())
+    if isinstance(value, list) and all(isinstance(item, str) and item.endswith(".") for item in value):
+        return " ".join(value)  # sentences
     if isinstance(value, list):
         return " x ".join(map(str, value)) if all(isinstance(v, int) for v in value) else ", ".join(map(_cell, value))
     return str(value)

@@ -549,12 +549,13 @@ def _resolve(
 
 def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What a reader needs of every measurement; results.json has the rest."""
-    columns = ("name", "value", "low", "high", "floor", "n", "better")
-    rows = [{column: one.get(column) for column in columns} for one in results.get("measurements", [])]
-    rows += [{"name": number["name"], "unit": number["unit"], "method": line["method"], "value": line["value"],
+    columns = ("value", "low", "high", "floor", "n", "better")
+    rows = [{"number": one["title"], **{column: one.get(column) for column in columns}}
+            for one in results.get("measurements", [])]
+    rows += [{"number": number["title"], "unit": number["unit"], "method": line["method"], "value": line["value"],
               "low": line["low"], "high": line["high"]}
              for number in results.get("pairs", {}).get("numbers", []) for line in number["methods"]]
-    classes = [{"class": label, **{column: one[column] for column in columns}}
+    classes = [{"class": label, "number": one["title"], **{column: one[column] for column in columns}}
                for label, found in results.get("classes", {}).items() for one in found["measurements"]
                if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]
     refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]

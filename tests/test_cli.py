@@ -28,7 +28,8 @@ class Result:
     results: dict[str, Any]
 
 
-NUMBER = {"name": "frechet_distance", "value": 41.5, "low": 40.0, "high": 43.0, "n": 500, "floor": None}
+NUMBER = {"name": "frechet_distance", "title": "Fréchet distance", "value": 41.5,
+          "low": 40.0, "high": 43.0, "n": 500, "floor": None}
 RESULTS = {"measurements": [NUMBER], "size": (64, 48), "rate": float("nan")}
 
 
@@ -146,7 +147,7 @@ def test_run_passes_everything_on(
     assert run_main(monkeypatch, "run", "model.kind=mlp") == 0
     assert calls[1][:2] == (None, None)
     shown = capsys.readouterr()
-    assert "frechet_distance" in shown.out and "41.5" in shown.out and "report.html" in shown.out
+    assert "Fréchet distance" in shown.out and "41.5" in shown.out and "report.html" in shown.out
 
 
 @pytest.mark.parametrize(
