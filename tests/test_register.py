@@ -29,7 +29,8 @@ from radsynth.tasks._partners import Partners
 from radsynth.tasks._refine import refined
 from radsynth.tasks._warp import compose, enlarge, grid, integrate, random_velocity, shrink, smooth, warp
 from radsynth.tasks.register import Register
-from radsynth.verbs._applying.onto import Placing, placings, sampled, write_field
+from radsynth.verbs._applying.fields import write_field
+from radsynth.verbs._applying.placing import Placing, placings, sampled
 from radsynth.verbs._pairs import itk_registration as itk
 from radsynth.verbs._pairs.paired import OWN
 from radsynth.verbs._pairs.registration import NOTHING, evaluate_registration
@@ -473,6 +474,31 @@ def test_images_are_laid_on_each_other_by_position_and_by_their_middles() -> Non
     values = np.arange(12.0).reshape(1, 3, 4)
     shifted = sampled(values, Placing(matrix=np.eye(2), offset=np.array([0.0, 1.0])), (3, 3))
     assert np.allclose(shifted, values[:, :, 1:])
+
+
+@pytest.mark.parametrize("space", [(7, 6), (5, 6, 4)])
+def test_places_in_parts_are_those_of_the_whole(space: tuple[int, ...], monkeypatch: pytest.MonkeyPatch,
+                                                tmp_path: Path) -> None:
+    rng, d = np.random.default_rng(0), len(space)
+    pixels, displacement = rng.normal(size=(2, *space)), rng.normal(size=(d, *space)).astype(np.float32)
+    placing = Placing(matrix=np.eye(d) + 0.1 * rng.normal(size=(d, d)), offset=rng.normal(size=d))
+    image = Image(pixels=pixels[:1].astype(np.float32), spacing=(2.0,) * d)
+    found = []
+    for part in (10**6, 1, 2 * math.prod(space[1:])):
+        monkeypatch.setattr("radsynth.verbs._applying.placing.TOGETHER", part)
+        write_field(tmp_path / f"{part}.nii.gz", displacement, placing, image, image)
+        found.append((sampled(pixels, placing, space, displacement),
+                      read_field(tmp_path / f"{part}.nii.gz")))
+    whole, *others = found
+    assert whole[0].std() > 0 and whole[1].std() > 0
+    assert all(np.allclose(a, b, atol=1e-6) for other in others for a, b in zip(other, whole, strict=True))
+
+
+def read_field(path: Path) -> np.ndarray[Any, Any]:
+    import nibabel
+
+    opened: Any = nibabel.load(path)
+    return np.asarray(opened.dataobj)
 
 
 def test_fields_of_slices_lie_in_space(tmp_path: Path) -> None:

@@ -31,20 +31,13 @@ from radsynth.verbs._applying.applier import (
     join,
     ranges_of,
 )
+from radsynth.verbs._applying.fields import write_field, write_labels
+from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs.generate import Sampler
 
-Array = NDArray[np.float32]
 Row = dict[str, object]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Placing:
-    """Where a pixel of the fixed image lies in the moving one before any warp, in pixels: matrix @ index + offset."""
-
-    matrix: NDArray[np.float64]
-    offset: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,49 +181,6 @@ def _agreement(one: Array, other: Array) -> float:
     return float(abs(np.corrcoef(first, second)[0, 1]))
 
 
-def placings(moving: Image, fixed: Image, moving_name: str, fixed_name: str) -> list[Placing]:
-    """The ways to lay a moving image on a fixed one by their headers: by their positions, and middle on middle.
-
-    Positions of different patients mean little, those of one patient a lot. RejectedFile, with both names, when nothing
-    is known of the pixels' size and the images differ in size.
-    """
-    dimensions = len(fixed.space)
-    middles = [(np.asarray(image.space) - 1) / 2 for image in (moving, fixed)]
-    if moving.affine is not None and fixed.affine is not None:
-        both = np.linalg.inv(moving.affine) @ fixed.affine  # index to index, (column, row, slice, 1)
-        matrix, offset = both[:dimensions, :dimensions][::-1, ::-1], both[:dimensions, 3][::-1]
-        return [Placing(matrix=matrix, offset=offset),
-                Placing(matrix=matrix, offset=middles[0] - matrix @ middles[1])]
-    if moving.spacing is not None and fixed.spacing is not None:
-        matrix = np.diag(np.asarray(fixed.spacing) / np.asarray(moving.spacing))
-        return [Placing(matrix=matrix, offset=middles[0] - matrix @ middles[1])]
-    if moving.space != fixed.space:
-        sizes = [" x ".join(map(str, image.space)) for image in (moving, fixed)]
-        raise RejectedFile(
-            f"{moving_name} has {sizes[0]} pixels and {fixed_name} {sizes[1]}, and the headers do not say how large a "
-            "pixel is: give images of one size, or files that say it")
-    return [Placing(matrix=np.eye(dimensions), offset=np.zeros(dimensions))]
-
-
-def sampled(pixels: NDArray[Any], placing: Placing, space: tuple[int, ...], displacement: Array | None = None, *,
-            order: int = 1, edge: bool = False) -> Array:
-    """(c, *space of the fixed image): pixels (c, *own space) where the fixed image's pixels lie, after a displacement.
-
-    Linear between pixels, or the nearest one's value for order 0. Outside lies the lowest value, or with `edge` the
-    border's.
-    """
-    from scipy.ndimage import map_coordinates
-
-    places = np.indices(space, dtype=np.float32)
-    if displacement is not None:
-        places += displacement
-    flat = placing.matrix.astype(np.float32) @ places.reshape(len(space), -1)
-    there = (flat + placing.offset.astype(np.float32)[:, None]).reshape(len(space), *space)
-    lowest = 0.0 if order == 0 else float(pixels.min())
-    return np.stack([map_coordinates(channel, there, order=order, mode="nearest" if edge else "constant", cval=lowest,
-                                     output=np.float32, prefilter=False) for channel in pixels])
-
-
 def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list[Rejected], folder: Path,
              format: str | None, labels: Path | None, write: Callable[..., list[Path]]) -> Iterator[Row]:
     """Register and write image by image; yields rows of samples.csv. write: as `apply._write`."""
@@ -293,58 +243,3 @@ def one_image(records: Iterator[Record], path: Path, rejected: list[Rejected]) -
     if len(found) > 1:
         raise SettingsError(f"--onto {path} holds {len(found)} images: name the one that the others are put onto.")
     return found[0]
-
-
-def write_labels(path: Path, labels: NDArray[np.uint8], fixed: Image) -> None:
-    """Label values (*space) as NIfTI on the grid of the fixed image."""
-    _write_nifti(path, labels if labels.ndim == 3 else labels[None], fixed, "radsynth: labels warped, derived")
-
-
-def write_field(path: Path, displacement: Array, placing: Placing, moving: Image, fixed: Image) -> None:
-    """A displacement (d, *space) in pixels as a NIfTI vector image (x, y, z, 1, 3) that ITK and ANTs read.
-
-    Vectors are in mm towards left, back and head (LPS), from the fixed image's places to the moving one's; in pixels
-    (column, row, slice) where the size of a pixel is not known. Where only one image has a place, the moving one is
-    taken to lie where it was put.
-    """
-    places = np.indices(fixed.space, dtype=np.float32)
-    here = _positions(places, _affine(fixed))
-    if moving.affine is None or fixed.affine is None:
-        there = _positions(places + displacement, _affine(fixed))
-    else:
-        flat = placing.matrix @ (places + displacement).reshape(len(places), -1) + placing.offset[:, None]
-        there = _positions(flat.reshape(places.shape), moving.affine)
-    vectors = np.asarray(there - here, np.float32)
-    vectors = vectors[:, None] if vectors.ndim == 3 else vectors
-    _write_nifti(path, vectors.transpose(3, 2, 1, 0)[:, :, :, None, :], fixed,
-                 "radsynth: displacement, LPS mm, derived", vectors=True)
-
-
-def _positions(places: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Indices (d, *space), (slice,) row, column, as positions (3, *space) in LPS mm."""
-    flat = places[::-1].reshape(len(places), -1)
-    positions = affine[:3, :len(places)] @ flat + affine[:3, 3:]
-    return np.asarray(positions.reshape(3, *places.shape[1:]))
-
-
-def _affine(fixed: Image) -> NDArray[np.float64]:
-    """(column, row, slice, 1) to LPS mm; without a place the first pixel is at 0, without spacing pixels are 1 mm."""
-    if fixed.affine is not None:
-        return fixed.affine
-    steps = (fixed.spacing or (1.0,) * len(fixed.space))[::-1]
-    return np.diag([*steps, *(1.0,) * (4 - len(steps))])
-
-
-def _write_nifti(path: Path, values: NDArray[Any], fixed: Image, description: str, vectors: bool = False) -> None:
-    import nibabel
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lps_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
-    nifti = nibabel.Nifti1Image(values if vectors else values.transpose(2, 1, 0), lps_to_ras @ _affine(fixed))
-    nifti.header["descrip"] = description.encode()
-    nifti.header.set_xyzt_units("mm")
-    if vectors:
-        nifti.header.set_intent("vector")
-    temporary = path.with_name(f".{path.name.removesuffix('.nii.gz')}.part.nii.gz")
-    nibabel.save(nifti, temporary)
-    temporary.replace(path)
