@@ -415,7 +415,9 @@ def test_pictures_and_dicom_in_folders(make_run: Callable[..., Path], tmp_path: 
         assert dataset.ImageType[0] == "DERIVED" and float(row["similarity"]) > 0
 
 
-def test_slices_of_volumes_are_registered_slice_by_slice(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run("train.rate=0.01", "train.images=400", n=48, size=(16, 16), format="nifti")
     fixed = np.stack([disc((16, 16), (8, 8), 5)[0]] * 4)[None]
     moving = np.stack([disc((16, 16), (8, 8 + k % 2), 4)[0] for k in range(4)])[None]
@@ -425,13 +427,19 @@ def test_slices_of_volumes_are_registered_slice_by_slice(make_run: Callable[...,
     (row,) = rows(tmp_path / "out")
     warped = read(tmp_path / "out" / row["file"])
     assert isinstance(warped, Image) and warped.space == (4, 16, 16)
-    import nibabel
-
-    opened: Any = nibabel.load(tmp_path / "out" / row["field"])
-    field = np.asarray(opened.dataobj)
+    field = read_field(tmp_path / "out" / row["field"])
     assert field.shape == (16, 16, 4, 1, 3) and not field[..., 2].any() and np.abs(field[..., :2]).max() > 0.05
     before, after = (np.abs(a.astype(float) - fixed).mean() for a in (moving, warped.pixels))
     assert after < before
+    monkeypatch.setattr("radsynth.verbs._applying.onto.TOGETHER", 3)
+    apply(run, tmp_path / "moving.nii.gz", tmp_path / "parts", onto=tmp_path / "fixed.nii.gz")
+    assert np.allclose(read_field(tmp_path / "parts" / row["field"]), field, atol=1e-3)
+    (again,) = rows(tmp_path / "parts")
+    assert float(again["similarity"]) == pytest.approx(float(row["similarity"]), abs=1e-3)
+    monkeypatch.setattr("radsynth.verbs._applying.onto.LARGEST", 100)
+    write(Image(pixels=fixed[:, 0]), tmp_path / "slice.png", provenance=FROM)
+    with pytest.raises(DataError, match=r"million are registered at once: train on coarser ones \(prepare.size\)"):
+        apply(run, tmp_path / "slice.png", tmp_path / "no", onto=tmp_path / "slice.png")
 
 
 @pytest.mark.parametrize(("given", "message"), [

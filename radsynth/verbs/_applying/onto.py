@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from radsynth.verbs._applying.applier import (
     COARSE,
     PERCENTILES,
     SPACING_TOLERANCE,
+    TOGETHER,
     as_stored,
     cut,
     join,
@@ -38,6 +40,8 @@ from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs.generate import Sampler
 
 Row = dict[str, object]
+LARGEST = 2**24
+"""Pixels that are registered at once: their warps take some 3.5 GB."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,6 +104,10 @@ class Registrar:
                 ratio = want / have[axis]
                 ratios[axis] = 1.0 if abs(ratio - 1) <= SPACING_TOLERANCE else ratio
         content = tuple(max(1, round(side / ratio)) for side, ratio in zip(space, ratios, strict=True))
+        if self.axis is None and math.prod(content) > LARGEST:
+            raise RejectedFile(
+                f"at the training's pixel size it has {math.prod(content) / 1e6:.0f} million pixels, and at most "
+                f"{LARGEST / 1e6:.0f} million are registered at once: train on coarser ones (prepare.size)")
         return Fit(source=space, target=content, ratios=tuple(ratios), content=content, spacing=have or (1.0,))
 
     def _network_values(self, image: Image, channels: NDArray[Any], on: Image, placing: Placing | None = None) -> Array:
@@ -120,10 +128,7 @@ class Registrar:
         placing, seen = self._placed(moving, channels, name)
         start, goal = (torch.from_numpy(np.ascontiguousarray(cut(values, self.axis)))
                        for values in (seen, self._seen))
-        found = self.task.displacement(self._velocity, start.to(self.device), goal.to(self.device)).cpu()
-        same = self.task.moving == self.task.fixed
-        numbers = {"similarity_before": float(local_correlation(start, goal).mean()) if same else float("nan"),
-                   "similarity": float(local_correlation(warp(start, found), goal).mean()) if same else float("nan")}
+        found, numbers = self._registered(start, goal)
         displacement = self._on_fixed(found.numpy())
         numbers["folding"] = float(folding(displacement[None])[0])
         pixels = sampled(moving.pixels, placing, self.image.space, displacement)
@@ -133,6 +138,17 @@ class Registrar:
         if labels is not None:
             carried = sampled(labels[None], placing, self.image.space, displacement, order=0)[0].astype(np.uint8)
         return Warped(image=image, labels=carried, displacement=displacement, placing=placing, found=numbers)
+
+    def _registered(self, start: torch.Tensor, goal: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """Displacements (n, d, *space) of n slices or one volume, a few slices at a time; likeness before and after."""
+        found, likeness = [], []
+        for moving, fixed in zip(torch.split(start, TOGETHER), torch.split(goal, TOGETHER), strict=True):
+            found.append(self.task.displacement(self._velocity, moving.to(self.device), fixed.to(self.device)).cpu())
+            if self.task.moving == self.task.fixed:
+                likeness.append(torch.stack([local_correlation(image, fixed)
+                                             for image in (moving, warp(moving, found[-1]))]))
+        before, after = torch.cat(likeness, dim=1).mean(1).tolist() if likeness else (float("nan"),) * 2
+        return torch.cat(found), {"similarity_before": before, "similarity": after}
 
     def _velocity(self, pair: torch.Tensor) -> torch.Tensor:
         made = convert_tiled(lambda part: self.network(part), self.network, pair)
