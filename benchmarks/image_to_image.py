@@ -8,11 +8,12 @@
   segment, segment_plain   with the adversary and without, against multi-Otsu and k-means
   segment_hippocampus, segment_hippocampus_plain   the same on slices of --hippocampus FOLDER (Decathlon, task 4)
   translate_brains   T1 to FLAIR of --brains FILE.npz (three patients: two to learn from, one to measure on)
+  picture     no training: translations.png shows the newest runs of translate, cycle and cut side by side
 
 All others are of the embedded virtual cohort, 64 x 64. 95 % intervals over patients. Usage:
 python benchmarks/image_to_image.py [--minutes 5 | --images 50000] [--jobs translate,cycle,...] [--hippocampus FOLDER]
 [--brains FILE.npz] [--seed 0] [section.key=value ...]. Prints rows and adds them to build/image_to_image.json; pictures
-are in build/image_to_image/: reports where the run itself has pairs, truth.png of translations.
+are in build/image_to_image/, as reports where the run itself has pairs.
 """
 
 from __future__ import annotations
@@ -113,9 +114,6 @@ def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     if job == "missing":
         return [row for lacking in ("", "t1", "t2") for row in method_rows(_lacking(run, data, lacking), **{
             **seen, "job": f"missing {lacking or 'none'}"})]
-    if job == "translate":
-        images = data.images(data.indices("test"))
-        _save_picture(run, images[:, :1], np.clip(Applier(run).network_of(images[:, :1], ""), -1, 1), images[:, 1:])
     measure = evaluate_segmentation if job.startswith("segment") else evaluate_pairs
     found = measure(run, data, out=run)
     report(run)
@@ -124,8 +122,7 @@ def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _against_truth(run: Path) -> dict[str, Any]:
     """What an unpaired translation makes of T1, against the FLAIR of the same patients, of another cohort."""
-    truth = _prepared("brain_truth", *COHORT, "data.contrasts=[t1,flair]", "data.seed=1", "data.patients=100",
-                      "prepare.train=0.4")
+    truth = _truth()
     rows, fitted = truth.indices("test"), truth.images(truth.indices("train"))
     images = truth.images(rows)
     given, real = images[:, :1], images[:, 1:]
@@ -134,15 +131,26 @@ def _against_truth(run: Path) -> dict[str, Any]:
                "histogram matching": _matching(fitted[::2, :1], fitted[1::2, 1:]),
                "intensity regression (has pairs)": _regression(fitted[:, :1], fitted[:, 1:])}
     made = {name: np.clip(method(given), -1, 1).astype(np.float32) for name, method in methods.items()}
-    _save_picture(run, given, made[OWN], real)
     return _document(made, real, truth, rows)
 
 
-def _save_picture(run: Path, given: Any, made: Any, real: Any) -> None:
-    """truth.png: given, made, the truth, and their difference (white: half of the range) of eight images in a row."""
-    shown = np.linspace(0, len(given) - 1, 8).astype(int)
-    far = np.clip(2 * np.abs(made - real) - 1, -1, 1)
-    save_grid(np.concatenate([images[shown] for images in (given, made, real, far)]), run / "truth.png", 8)
+def _truth() -> Prepared:
+    """T1 and FLAIR of virtual patients that no job learns from."""
+    return _prepared("brain_truth", *COHORT, "data.contrasts=[t1,flair]", "data.seed=1", "data.patients=100",
+                     "prepare.train=0.4")
+
+
+def picture(columns: int = 6) -> None:
+    """translations.png, a slice drawn at random a column. From above: T1; for each translation that was trained (the
+    newest run of it) the FLAIR that it makes and its difference to the truth (white: half of the range); the truth."""
+    truth = _truth()
+    images = truth.images(np.random.default_rng(0).choice(truth.indices("test"), columns, replace=False))
+    shown = [images[:, :1]]
+    for job in ("translate", "cycle", "cut"):
+        for run in sorted(FOLDER.glob(f"run_{job}_*"), key=lambda path: path.stat().st_mtime)[-1:]:
+            made = np.clip(Applier(run).network_of(images[:, :1], "" if job == "translate" else "flair"), -1, 1)
+            shown += [made, np.clip(2 * np.abs(made - images[:, 1:]) - 1, -1, 1)]
+    save_grid(np.concatenate([*shown, images[:, 1:]]), FOLDER / "translations.png", columns)
 
 
 def _lacking(run: Path, data: Prepared, lacking: str) -> dict[str, Any]:
@@ -194,6 +202,9 @@ def main() -> None:
     kept = FOLDER.parent / "image_to_image.json"
     table: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
     for job in options.jobs.split(","):
+        if job == "picture":
+            picture()
+            continue
         if (job.startswith("segment_hippocampus") and not options.hippocampus) or (
                 job == "translate_brains" and not options.brains):
             print(f"{job} is left out: say where its data is")

@@ -330,3 +330,9 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match=r"a\.png cannot be written: No space left"):
         io.write(Image(pixels=RAMP[None].astype(np.uint8)), tmp_path / "a.png", provenance=PROVENANCE)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("given", "meant"), [("png", "picture"), ("dcm", "dicom"), ("nii.gz", "nifti")])
+def test_an_ending_given_as_a_format_is_put_right(given: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match=rf"no format '{given}' \(did you mean {meant}\?\); the formats are dicom"):
+        io.format_module(given)

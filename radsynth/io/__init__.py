@@ -118,7 +118,9 @@ def formats() -> tuple[str, ...]:
 def format_module(name: str) -> Format:
     """The module of one format; SettingsError that names them all for an unknown one."""
     if name not in formats():
-        raise SettingsError(f"there is no format '{name}'; the formats are {', '.join(formats())}")
+        meant = [one for one in formats() if f".{name}" in format_module(one).SUFFIXES]
+        hint = f" (did you mean {meant[0]}?)" if meant else ""
+        raise SettingsError(f"there is no format '{name}'{hint}; the formats are {', '.join(formats())}")
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 
