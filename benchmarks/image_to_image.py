@@ -140,7 +140,7 @@ def _truth() -> Prepared:
                      "prepare.train=0.4")
 
 
-def picture(columns: int = 6) -> None:
+def picture(columns: int = 5) -> None:
     """translations.png, a slice drawn at random a column. From above: T1; for each translation that was trained (the
     newest run of it) the FLAIR that it makes and its difference to the truth (white: half of the range); the truth."""
     truth = _truth()
