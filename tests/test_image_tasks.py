@@ -16,7 +16,7 @@ import torch
 from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.checkpoints import load_tensors
-from radsynth.errors import Interrupted, SettingsError
+from radsynth.errors import DataError, Interrupted, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
@@ -99,6 +99,20 @@ def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: st
     document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     assert {"edges", "uncertainty"} <= set(document["limits"]) and "refused" in document
     assert ("inconsistency" in document["limits"]) == (kind == "cycle"), "only a way back can be checked by going back"
+
+
+@pytest.mark.parametrize("kind", ["cycle", "cut"])
+def test_a_class_without_images_is_told(kind: str, make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared(n=48, labels=("other", "small", "large", "rare"))
+    rows, settings = (data / "records.csv").read_text(), resolve(overrides=(
+        *SMALL, f"task.kind={kind}", "task.domains=[large,rare]", "train.images=16"))
+    (data / "records.csv").write_text(rows.replace("train,3", "train,1"))
+    with pytest.raises(DataError, match="no training images of the class rare"):
+        train(data, tmp_path / "none", settings=settings)
+    (data / "records.csv").write_text(rows.replace("test,3", "test,1"))
+    train(data, tmp_path / "run", settings=settings)
+    (refused,) = evaluate_pairs(tmp_path / "run", Prepared(data))["refused"]
+    assert "no image of the class rare outside of training" in refused["reason"]
 
 
 def test_channels_are_chosen_by_name_and_by_default() -> None:

@@ -10,11 +10,11 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
 from radsynth.device import channels_last
-from radsynth.errors import SettingsError
+from radsynth.errors import DataError, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
 from radsynth.settings import nearest
@@ -34,6 +34,14 @@ def domains_of(kind: str, names: tuple[str, ...], spec: ImageSpec) -> tuple[str,
     if len(chosen) != 2 or chosen[0] == chosen[1]:
         raise SettingsError(f"task.domains must name two different classes; the images have {known}.")
     return chosen[0], chosen[1]
+
+
+def need_both(prepared: Prepared, domains: tuple[str, str]) -> None:
+    """DataError when no training image is of one of the two classes."""
+    for name in domains:
+        if not len(prepared.indices("train", prepared.spec.labels.index(name))):
+            raise DataError(f"{prepared.folder} has no training images of the class {name}, which is to be learned: "
+                            "give more patients, or name other classes (task.domains).")
 
 
 def sides_of(batch: Batch, labels: list[int]) -> list[Tensor] | None:

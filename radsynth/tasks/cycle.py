@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch
+from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
@@ -17,7 +17,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._unpaired import domains_of, nothing, seen, sides_of
+from radsynth.tasks._unpaired import domains_of, need_both, nothing, seen, sides_of
 
 MODEL = "unet"
 UNPAIRED = "yes"
@@ -71,6 +71,10 @@ class Cycle:
         self.finer = (1,) * spec.dimensions
         self.targets = self.domains[::-1]
         self._labels = [spec.labels.index(name) for name in self.domains]
+
+    def study(self, prepared: Prepared, seed: int) -> None:
+        """DataError when no training image is of one of the two classes."""
+        need_both(prepared, self.domains)
 
     def networks(self) -> Networks:
         """Freshly initialised: both generators as one network, and a discriminator for each domain."""

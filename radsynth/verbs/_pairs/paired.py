@@ -49,8 +49,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         rows, split = _rows(prepared, images, seed)
         rows = _complete(task, prepared, rows)
     except DataError as error:
-        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
-        return {"version": 1, "measurements": [], "refused": refused}
+        return _refused(str(error))
     fitted = _spread(_complete(task, prepared, prepared.indices("train")), FITTED)
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
@@ -162,9 +161,12 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     domains: tuple[str, str] = applier.task.domains  # type: ignore[attr-defined]
     target = prepared.spec.labels.index(applier.target)
     source = next(label for label in map(prepared.spec.labels.index, domains) if label != target)
-    held_out = [split for split in ("validation", "test") if len(prepared.indices(split))]
-    given = np.concatenate([prepared.indices(split, source) for split in held_out])[:images]
-    real = np.concatenate([prepared.indices(split, target) for split in held_out])
+    given, real = (np.concatenate([prepared.indices(split, label) for split in ("validation", "test")])
+                   for label in (source, target))
+    given = given[:images]
+    if not len(given) or not len(real):
+        name = prepared.spec.labels[target if len(given) else source]
+        return _refused(f"{prepared.folder} has no image of the class {name} outside of training: prepare more.")
     start = prepared.images(given)
     made = applier.network_of(start, applier.target)
     document = evaluate_arrays(prepared.images(real), prepared.images(prepared.indices("train", target)),
@@ -178,6 +180,11 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
         document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)
         write_atomically(out / "results.json", json.dumps(document, indent=1))
     return document
+
+
+def _refused(reason: str) -> dict[str, Any]:
+    return {"version": 1, "measurements": [],
+            "refused": [{"name": "pairs", "title": "Results against the truth", "reason": reason}]}
 
 
 def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Found]:
