@@ -140,6 +140,10 @@ def facts(found: Inspection) -> dict[str, str]:
     return shown
 
 
+MANY_LABELS = 40
+"""Values in masks, from which on they look like numbers of things."""
+
+
 def problems(found: Inspection) -> list[str]:
     """What is wrong or odd, in words."""
     lines = [f"{count:,} x {note}" for note, count in found.notes.items()]
@@ -155,6 +159,8 @@ def problems(found: Inspection) -> list[str]:
         lines.append("several kinds of scan are mixed: data.only chooses files by their path")
     if found.n_patients < 10:
         lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation")
+    if len(found.masks) > MANY_LABELS:
+        lines.append(f"masks have {len(found.masks)} values: if each thing has its own number, prepare.masks=instances")
     if found.empty_slices:
         lines.append(
             f"{found.empty_slices} of the sampled slices show only background at a volume's end and will be left out"

@@ -69,8 +69,9 @@ class Settings:
     """Percentiles of a volume that become black and white."""
     extra: Path | None = None
     """More images, added to the training split alone: such as those that 'radsynth generate' made, with their masks."""
-    masks: Literal["auto", "off"] = "auto"
-    """auto: keep masks when at least half of the images have one, and reject the images that have none."""
+    masks: Literal["auto", "instances", "off"] = "auto"
+    """auto: keep masks when at least half of the images have one, and reject the images that have none. instances: in
+    them every thing (each cell) has its own number; they become 1 inside of a thing and 2 on its border."""
     train: Share = 0.7
     """Share of the patients for training."""
     validation: Share = 0.15
@@ -153,7 +154,7 @@ def _fill(
     salt = begin(out, f"{LAYOUT} {source}")
     shards = _make(out / "shards", chunks, plan, workers, cluster)
     entries = [entry for shard in shards for entry in shard.entries]
-    outcome = decide(records, entries, rejected, masks=options.masks == "auto")
+    outcome = decide(records, entries, rejected, masks=options.masks != "off")
     _check_rejected(outcome.rejected, options.strict)
     split = _split(records, outcome.usable, options)
     formats = Counter(facts.format for _, facts in known)
@@ -201,6 +202,9 @@ def _check(options: Settings) -> None:
         low, high = getattr(options, name)
         if low >= high:
             problems.append(f"prepare.{name}: {low:g} must be below {high:g}")
+    if options.extra is not None and options.masks == "instances":
+        problems.append("prepare.extra brings masks of classes, prepare.masks=instances takes things with numbers of "
+                        "their own: turn one of them off")
     if problems:
         raise SettingsError("; ".join(problems) + ".")
 
@@ -273,6 +277,7 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         modality=group.modality,
         units=group.units,
         grey=options.channels == "grey",
+        instances=options.masks == "instances",
         percentiles=options.percentiles,
         crop=options.fit == "crop",
         enlarge=options.enlarge,

@@ -18,10 +18,12 @@ from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
 from radsynth.io import NotAnImage, detect, read, read_mask
 from radsynth.progress import track
+from radsynth.settings import read_yaml
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._applying.applier import Applier, cut, join, ranges_of
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
+from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs._writing import real_values
 
 Row = dict[str, object]
@@ -33,6 +35,7 @@ class Painter(Applier):
     def __init__(self, run: Path, target: str | None, seed: int, style: Path | None, resample: bool = False) -> None:
         """resample: as of `Applier`, whose SettingsErrors come; DataError for an example that cannot be used."""
         super().__init__(run, target, resample)
+        self.instances = (read_yaml(self.run / "settings.yaml").get("prepare") or {}).get("masks") == "instances"
         self.semantic, self.seed = cast(Semantic, self.task), seed
         self.style = None if style is None else self._style_of(style)
 
@@ -69,12 +72,14 @@ class Painter(Applier):
         RejectedFile for label values that the run was not trained on, another spacing, a slice where volumes are due.
         """
         self.check(mask.replace(modality=self.spec.modality))
-        values = self._known(mask.pixels)
+        values = mask.pixels if self.instances else self._known(mask.pixels)
         axis = None if len(mask.space) == self.spec.dimensions else self._axis(mask)
         there, back = self._grids(mask, axis)
         stack = cut(values.astype(np.float32), axis)[:, 0].astype(np.uint8)
         if there is not None:
             stack = np.stack([resample_mask(one, there) for one in stack])
+        if self.instances:
+            stack = np.stack([inside_and_border(one) for one in stack])
         painted = self._painted(torch.from_numpy(stack.astype(np.float32))[:, None], index)
         made = join(painted if back is None else np.stack([resample(one, back) for one in painted]), axis)
         return Image(pixels=real_values(made, self.spec, self.intensity), modality=self.spec.modality,

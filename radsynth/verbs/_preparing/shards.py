@@ -25,6 +25,7 @@ from radsynth.files import write_atomically
 from radsynth.image import GREY, Image
 from radsynth.io._geometry import directions_of
 from radsynth.verbs._preparing.fit import Fit, as_it_is, plan_fit, resample, resample_mask
+from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs._preparing.patches import FLAT, patch_of
 from radsynth.verbs._preparing.ranges import ranges
 
@@ -43,6 +44,7 @@ class Plan:
     """What is done to every image of a data set; decided once, before any pixel is read.
 
     channels, modality, units: what every image must have; percentiles, crop, enlarge, grey: as in the settings
+    instances: masks number things, and become their inside and border
     """
 
     size: tuple[int, ...]
@@ -54,6 +56,7 @@ class Plan:
     crop: bool
     enlarge: bool
     grey: bool
+    instances: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +275,7 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
     inside = (slice(None), *fit.inside)
     framed[inside] = stored[inside]
     mask = np.zeros(plan.size, np.uint8) if image.mask is None else resample_mask(image.mask, fit)
+    mask = inside_and_border(mask) if plan.instances else mask
     entry = Entry(
         low=low,
         high=high,
