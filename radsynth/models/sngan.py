@@ -19,6 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
+from radsynth.models._background import Background
 from radsynth.models._blocks import (
     BATCH_NORM,
     CONVOLUTION,
@@ -47,7 +48,10 @@ class Settings:
 
 
 class Generator(nn.Module):
-    """Latent (n, latent) to images (n, c, *space) in [-1, 1]. Starts from the mean image where `set_mean` is called."""
+    """Latent (n, latent) to images (n, c, *space) in [-1, 1].
+
+    Starts from the mean image where `set_mean` is called, and keeps a flat `background` flat where that is set.
+    """
 
     def __init__(
         self, latent: int, width: int, widest: int, channels: int, size: tuple[int, ...], classes: int
@@ -66,6 +70,7 @@ class Generator(nn.Module):
             layers += [Doubling(coarse, fine, dimensions), norm(fine), nn.ReLU()]
         self.layers = nn.Sequential(*layers, Doubling(widths[-1], channels, dimensions, gain=0.25))
         self.mean = nn.Parameter(torch.zeros(max(classes, 1), channels, *size))
+        self.background = Background(channels, dimensions)
 
     @torch.no_grad()
     def set_mean(self, images: Tensor) -> None:
@@ -77,7 +82,8 @@ class Generator(nn.Module):
         latent = functional.normalize(self.condition(latent, labels), dim=1) * self.latent**0.5
         grid = self.project(latent).unflatten(1, (-1, *self.grid))
         images = crop(self.layers(channels_last(grid)), self.size)
-        return torch.tanh(images.float() + (self.mean if len(self.mean) == 1 else self.mean[labels]))
+        mean = self.mean if len(self.mean) == 1 else self.mean[labels]
+        return torch.tanh(self.background(images.float() + mean))
 
 
 class Discriminator(nn.Module):

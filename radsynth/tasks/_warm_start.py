@@ -20,6 +20,10 @@ STUDIED = 2000
 """Training images that the principal directions are taken from."""
 COARSE = 32
 """Longest side in pixels on which the principal directions are taken: a blurred picture is all that is asked for."""
+FLAT = 0.1
+"""Share of the pixels that have one and the same grey value where images have a flat background."""
+BLACK = 0.95
+"""Backgrounds beyond this value, of [-1, 1], are flat by themselves: tanh is."""
 
 
 @runtime_checkable
@@ -28,6 +32,15 @@ class StartsFromMean(Protocol):
 
     def set_mean(self, images: Tensor) -> None:
         """Start from these images (classes or 1, c, *space)."""
+
+
+def backgrounds(images: Tensor) -> Tensor:
+    """(c,) the grey value that is by far the most frequent in images (n, c, *space) in [-1, 1], NaN where none is."""
+    edge = 256 / 255  # bins as wide as a grey value of 8 bits, around each
+    counts = torch.stack([channel.histc(256, -edge, edge) for channel in images.unbind(1)])
+    share, value = (counts / counts.sum(1, keepdim=True)).max(1)
+    value = value / 127.5 - 1
+    return torch.where((share > FLAT) & (value.abs() < BLACK), value, torch.nan)
 
 
 class PrincipalCodes:
@@ -43,6 +56,7 @@ class PrincipalCodes:
         members = [labels == label for label in range(count)] if count > 1 else []
         of_class = [images[of] if of.any() else images for of in members] or [images]
         self.mean_images = torch.stack([some.mean(0) for some in of_class])
+        self.backgrounds = backgrounds(images)
         flat = self._flat(images)
         self.mean = flat.mean(0)
         centred = flat - self.mean

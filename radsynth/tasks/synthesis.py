@@ -21,6 +21,7 @@ from radsynth.losses.constraints import clip_weights
 from radsynth.losses.penalties import PENALTIES, around_real, finite_difference, one_centred, zero_centred
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
+from radsynth.models._background import Background
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._masks import masks_of
@@ -110,6 +111,9 @@ class Synthesis:
         networks = build_networks(self.model, self.spec)
         if self.codes is not None and isinstance(networks["generator"], StartsFromMean):
             networks["generator"].set_mean(self.codes.mean_images)
+            for part in networks["generator"].modules():
+                if isinstance(part, Background):
+                    part.set(self.codes.backgrounds)
         return networks
 
     def turns(self) -> list[Turn]:

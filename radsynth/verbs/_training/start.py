@@ -59,7 +59,8 @@ def read_start(source: str) -> Start:
 def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load what fits. Where only the number of classes differs, every class begins as the mean of the source's.
 
-    The vectors that tell classes apart stay fresh where the source has none. SettingsError when anything else differs.
+    The vectors that tell classes apart stay fresh where the source has none, and an older one has no background.
+    SettingsError when anything else differs.
     """
     strange = []
     for name, own in network.state_dict().items():
@@ -68,7 +69,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
             own.copy_(given)
         elif given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
             own.copy_(given.float().mean(0, keepdim=True).expand_as(own))
-        elif not name.startswith("condition."):
+        elif not name.startswith(("condition.", "background.", "net.background.")):
             strange.append(name)
     if strange:
         raise SettingsError(
