@@ -24,7 +24,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, read_preset, read_privacy, resolve
 from radsynth.tasks import _differential, build
 from radsynth.tasks._differential import Account, Draws, account, clipped_sum
-from radsynth.tasks._private_start import SPREAD, _covariance, _directions, _sums, release
+from radsynth.tasks._private_start import SPREAD, _covariance, _directions, _sums, _told, release
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.loop import Settings as TrainSettings
 from radsynth.verbs.generate import generate
@@ -230,9 +230,10 @@ def test_one_patient_moves_what_is_told_by_at_most_its_bound(
     moved = float((whole - fewer).norm())
     assert moved <= 16 * 1.0001 and (images > 1 or moved > 15.9), "all images of a patient together, over all classes"
     means = torch.zeros(2, 1, 8, 8)
-    whole, fewer = (_covariance(prepared, some, means, (8, 8)) for some in (groups, groups[1:]))
-    moved = float((whole - fewer).norm())
-    assert moved <= SPREAD**2 * 64 * 1.0001 and (images > 1 or moved > SPREAD**2 * 63)
+    for told in (torch.eye(2), torch.ones(2, 1)):  # a covariance for each class, and one for both
+        whole, fewer = (_covariance(prepared, some, means, (8, 8), told) for some in (groups, groups[1:]))
+        moved = float((whole - fewer).norm())
+        assert moved <= SPREAD**2 * 64 * 1.0001 and (images > 1 or moved > SPREAD**2 * 63)
 
 
 def test_the_start_is_the_mean_and_the_principal_directions_of_the_classes(make_prepared: Make) -> None:
@@ -245,9 +246,11 @@ def test_the_start_is_the_mean_and_the_principal_directions_of_the_classes(make_
     assert torch.allclose(found.means, of_class, atol=1e-5)
     rest = (images - of_class[labels]).flatten(1)
     rest *= (SPREAD * 16 / rest.norm(dim=1, keepdim=True)).clamp(max=1)
-    covariance = rest.T @ rest / len(rest)
     assert found.coarse == (16, 16)
-    assert torch.allclose(found.directions.T @ found.directions, covariance, atol=1e-3)
+    for k in (0, 1):
+        of_one = rest[labels == k]
+        covariance = of_one.T @ of_one / len(of_one)
+        assert torch.allclose(found.directions[k].T @ found.directions[k], covariance, atol=1e-3)
     made = found.pictures(torch.randn(4000, latent), torch.zeros(4000, dtype=torch.int64), (16, 16))
     assert float((made.mean(0) - of_class[0]).abs().max()) < 0.1
 
@@ -259,6 +262,13 @@ def test_the_start_has_the_noise_of_its_account(make_prepared: Make) -> None:
     noisy = release(prepared, groups, 8, (0.03, 0.0), Ones()).means  # type: ignore[arg-type]  # stands for a generator
     inside = quiet.abs() < 0.9  # where the noise does not leave the range
     assert torch.allclose((noisy - quiet)[inside], torch.tensor(0.03 * 16 / len(groups)), atol=1e-4)
+
+
+def test_classes_with_few_patients_share_a_covariance() -> None:
+    assert _told(torch.tensor([3000.0, 900.0, 2000.0, 10.0]), 1.0).tolist() == [
+        [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]]
+    assert _told(torch.tensor([3000.0, 900.0]), 0.0).tolist() == [[1, 0], [0, 1]], "without noise each has its own"
+    assert _told(torch.tensor([30.0, 90.0]), 1.0).tolist() == [[1], [1]]
 
 
 def test_directions_stand_above_the_noise_and_lose_it() -> None:

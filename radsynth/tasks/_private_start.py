@@ -26,6 +26,9 @@ COARSE = {2: (16, 8, 4), 3: (8, 4)}
 A volume with a side of 16 would have a covariance of 16 million numbers, of which nothing stands above the noise."""
 SPREAD = 0.4
 """Norm that a patient's coarse image less the mean is clipped to, a pixel. Public, like everything on top here."""
+ENOUGH = 1000
+"""Patients of a class for each unit of the covariance's noise multiplier from which it is told one of its own: with
+fewer the noise hides more than the classes differ (lab notebook). How many patients a class has is public here."""
 QUIET = 0.05
 """Noise a pixel (images have the range -1 to 1) down to which the mean images are blurred."""
 CHUNK = 256
@@ -33,7 +36,7 @@ CHUNK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """means: (classes or 1, c, *space); directions: (latent, c * pixels) of pictures of the size `coarse`."""
+    """means: (classes or 1, c, *space); directions: (classes or 1, latent, c * pixels) of pictures of size `coarse`."""
 
     means: Tensor
     coarse: tuple[int, ...]
@@ -41,10 +44,11 @@ class Start:
 
     def pictures(self, latents: Tensor, labels: Tensor | None, size: tuple[int, ...]) -> Tensor:
         """Pictures (n, c, *size) that latents (n, latent) stand for; `size` is that of the images, or `coarse`."""
-        means = pooled(self.means, size).to(latents)
-        apart = (latents @ self.directions.to(latents)).view(-1, means.shape[1], *self.coarse)
+        means, directions = pooled(self.means, size).to(latents), self.directions.to(latents)
+        classes = torch.zeros(len(latents), dtype=torch.int64, device=latents.device) if labels is None else labels
+        apart = torch.einsum("nl,nlp->np", latents, directions[classes]).view(-1, means.shape[1], *self.coarse)
         apart = apart if size == self.coarse else functional.interpolate(apart, size, mode=MODE[len(size)])
-        return (means if labels is None else means[labels]) + apart
+        return means[classes] + apart
 
 
 def release(prepared: Prepared, groups: list[NDArray[np.int64]], latent: int, noises: tuple[float, ...],
@@ -63,15 +67,37 @@ def release(prepared: Prepared, groups: list[NDArray[np.int64]], latent: int, no
     sums += torch.from_numpy(noise * draw.standard_normal(sums.shape)).float()
     means = (sums / counts.clamp_min(1)[:, None]).view(classes, len(spec.channels), *fine)
     means = _blurred(means, noise / max(1.0, float(counts.min())))
-    covariance = _covariance(prepared, groups, pooled(means, grid), grid)
-    bound = SPREAD**2 * len(covariance)
-    scale = covariance_noise * bound
+    told = _told(counts, covariance_noise)
+    covariance = _covariance(prepared, groups, pooled(means, grid), grid, told)
+    scale = covariance_noise * SPREAD**2 * covariance.shape[1]
     covariance += torch.from_numpy(scale * draw.standard_normal(covariance.shape)).float()
-    covariance = (covariance + covariance.T) / (2 * len(groups))
-    coarse, directions = _directions(covariance, scale / len(groups), spec.size, len(spec.channels), latent)
-    turn = np.linalg.qr(draw.standard_normal((latent, latent)))[0].astype(np.float32)
+    covariance = (covariance + covariance.transpose(1, 2)) / 2
+    patients = (counts @ told).clamp_min(1).tolist()
+    found = [_directions(of / n, scale / n, spec.size, len(spec.channels), latent)
+             for of, n in zip(covariance, patients, strict=True)]
+    coarse = max(size for size, _ in found)
+    turned = []
+    for size, directions in found:
+        turn = np.linalg.qr(draw.standard_normal((latent, latent)))[0].astype(np.float32)
+        turned.append(torch.from_numpy(turn) @ _enlarged(directions, size, coarse))
     means = functional.interpolate(means, spec.size, mode=MODE[len(spec.size)])
-    return Start(means=means, coarse=coarse, directions=torch.from_numpy(turn) @ directions)
+    return Start(means=means, coarse=coarse, directions=torch.stack(turned)[told.argmax(1)])
+
+
+def _told(counts: Tensor, noise: float) -> Tensor:
+    """(classes, matrices) which covariance each class's patients are summed in: their own, or one with all the rest."""
+    own = counts >= ENOUGH * noise
+    shared = int(own.sum())
+    places = torch.where(own, own.cumsum(0) - 1, shared)
+    return functional.one_hot(places, shared + (not own.all())).float()
+
+
+def _enlarged(directions: Tensor, size: tuple[int, ...], coarse: tuple[int, ...]) -> Tensor:
+    """(latent, c * pixels) of pictures of one size, for pictures of another."""
+    if size == coarse:
+        return directions
+    pictures = directions.view(len(directions), -1, *size)
+    return functional.interpolate(pictures, coarse, mode=MODE[len(size)]).flatten(1)
 
 
 def pooled(images: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -107,15 +133,21 @@ def _sums(prepared: Prepared, groups: list[NDArray[np.int64]], size: tuple[int, 
     return torch.stack([part[0] for part in parts]).sum(0), torch.stack([part[1] for part in parts]).sum(0)
 
 
-def _covariance(prepared: Prepared, groups: list[NDArray[np.int64]], means: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """The sum over patients of r r^T, r the image less its class's mean, clipped to SPREAD * sqrt(pixels)."""
+def _covariance(prepared: Prepared, groups: list[NDArray[np.int64]], means: Tensor, grid: tuple[int, ...],
+                told: Tensor) -> Tensor:
+    """Sums over patients of r r^T, r the image less its class's mean, clipped to SPREAD * sqrt(pixels).
+
+    One for each column of `told` (classes, matrices), which says whose images are in it: (matrices, pixels, pixels).
+    Together they change by as much for one patient as a single one would.
+    """
     flat = means.flatten(1)
-    total, norm = torch.zeros(flat.shape[1], flat.shape[1]), SPREAD * math.sqrt(flat.shape[1])
+    total, norm = torch.zeros(told.shape[1], flat.shape[1], flat.shape[1]), SPREAD * math.sqrt(flat.shape[1])
     for images, of_class in _patients(prepared, groups, grid):
         weight = of_class.sum(1, keepdim=True)
         rest = images - (of_class / weight.clamp_min(1e-12)) @ flat
         rest = rest * (norm / rest.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp(max=1)
-        total += (rest * weight).T @ rest
+        for matrix, share in zip(total, (of_class @ told).T, strict=True):
+            matrix += (rest * share[:, None]).T @ rest
     return total
 
 
