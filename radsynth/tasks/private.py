@@ -100,7 +100,7 @@ class PrivateSynthesis:
         once = " and ".join(f"{noise:.3f}" for noise in self.account.start)
         return (
             f"Differential privacy: {bound}, for one patient of {len(self.groups)}, after "
-            f"{f'mean images and a covariance told once (noise multipliers {once}) and ' if once else ''}{steps} turns "
+            f"{f'mean images and covariances told once (noise multipliers {once}) and ' if once else ''}{steps} turns "
             f"of the discriminator that draw each patient with a chance of {share:.4g}; noise multiplier "
             f"{self.account.noise:.3f}, clipping norm {self.options.clip:g}."
         )
@@ -131,7 +131,7 @@ class PrivateSynthesis:
         assert self.account is not None, "a promise comes before training"
         epsilon = self.account.epsilon(self.taken)
         return {"method": "DP-SGD on the discriminator, Poisson sampling, Renyi accountant of Opacus; "
-                          "Gaussian mechanism on mean images and covariance",
+                          "Gaussian mechanism on mean images and covariances",
                 "unit": "patient", "epsilon": None if math.isinf(epsilon) else epsilon, "delta": self.options.delta,
                 "noise_multiplier": self.account.noise,
                 "start_noise_multipliers": " ".join(map(repr, self.account.start)),
