@@ -19,6 +19,8 @@ from radsynth.tasks import build as build_task
 from radsynth.tasks._warm_start import backgrounds
 from radsynth.tasks.synthesis import Synthesis
 from radsynth.verbs._training.start import fit
+from radsynth.verbs.generate import Sampler
+from radsynth.verbs.train import train
 
 GREY = 96 / 127.5 - 1
 
@@ -63,17 +65,21 @@ def test_which_channels_have_one() -> None:
     images = torch.cat([torch.where(centre, noise, GREY), torch.where(centre, noise, -1.0), noise], 1)
     found = backgrounds(images)
     assert float(found[0]) == pytest.approx(GREY, abs=1e-6), "a grey one"
-    assert found[1:].isnan().all(), "black, which tanh keeps flat, and none"
+    assert found[1:].isnan().all(), "black, which is left to tanh, and none"
+
+
+def greyed(folder: Path) -> Path:
+    """The prepared images on grey instead of black."""
+    stored = folder / "shards" / "00000.images.npy"
+    np.save(stored, np.load(stored) // 2 + 96)
+    return folder
 
 
 @pytest.mark.parametrize(("labels", "size"), [((), (16, 16)), (("small", "large"), (16, 16)), ((), (8, 16, 16))])
 def test_the_generator_takes_it_from_the_training_images_and_draws_it_flat(
     make_prepared: Callable[..., Path], labels: tuple[str, ...], size: tuple[int, ...]
 ) -> None:
-    folder = make_prepared(labels=labels, size=size)
-    stored = folder / "shards" / "00000.images.npy"
-    np.save(stored, np.load(stored) // 2 + 96)
-    data = Prepared(folder)
+    data = Prepared(greyed(make_prepared(labels=labels, size=size)))
     settings = resolve(overrides=("model.kind=sngan", "model.width=8", "model.latent=8", "task.anchor=10"),
                        sections=("task", "model", "augment"))
     task = build_task(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
@@ -90,6 +96,14 @@ def test_the_generator_takes_it_from_the_training_images_and_draws_it_flat(
         rippled = generator(latents, classes)
     corner = (..., slice(0, 2), slice(0, 2))
     assert (flat - GREY)[corner].std() < 0.2 * (rippled - GREY)[corner].std()
+
+
+def test_a_run_keeps_it(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    settings = resolve(overrides=("model.kind=sngan", "model.width=8", "model.latent=8", "task.anchor=10",
+                                  "train.images=64", "train.batch=16", "train.previews=0"))
+    run = train(greyed(make_prepared()), tmp_path / "run", settings=settings).path
+    kept = background_of(Sampler(run).network)
+    assert float(torch.tanh(kept.value)) == pytest.approx(GREY, abs=1e-6) and kept.width.all()
 
 
 def test_older_weights_have_none_and_a_start_keeps_its_own() -> None:

@@ -23,7 +23,7 @@ COARSE = 32
 FLAT = 0.1
 """Share of the pixels that have one and the same grey value where images have a flat background."""
 BLACK = 0.95
-"""Backgrounds beyond this value, of [-1, 1], are flat by themselves: tanh is."""
+"""Backgrounds beyond this value, of [-1, 1], are left to tanh, which is flat there: shrinking brings nothing more."""
 
 
 @runtime_checkable
