@@ -36,7 +36,7 @@ def background_of(network: torch.nn.Module) -> Background:
 
 
 def test_small_deviations_are_shrunk_large_ones_kept_less_a_constant_and_order_stays() -> None:
-    background = Background(1, 2)
+    background = Background(1)
     background.set(torch.tensor([GREY]))
     before = torch.linspace(-3, 3, 6001).view(1, 1, 1, -1)
     after, images = background(before), torch.tanh(before)
@@ -50,7 +50,7 @@ def test_small_deviations_are_shrunk_large_ones_kept_less_a_constant_and_order_s
 
 def test_without_a_background_nothing_changes_to_the_last_bit() -> None:
     numbers = torch.randn(4, 2, 8, 8)
-    background = Background(2, 2)
+    background = Background(2)
     assert torch.equal(background(numbers), numbers)
     background.set(torch.tensor([GREY, torch.nan]))
     assert torch.equal(background(numbers)[:, 1], numbers[:, 1])

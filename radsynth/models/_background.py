@@ -23,21 +23,21 @@ class Background(nn.Module):
     value: Tensor
     width: Tensor
 
-    def __init__(self, channels: int, dimensions: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         for name in ("value", "width"):
-            self.register_buffer(name, torch.zeros(channels, *[1] * dimensions))
+            self.register_buffer(name, torch.zeros(channels))
         self.register_load_state_dict_pre_hook(_none_where_none_is_stored)  # type: ignore[no-untyped-call]
 
     def set(self, values: Tensor) -> None:
         """Backgrounds (c,) in (-1, 1); NaN for a channel without one."""
-        values = values.view_as(self.value)
         flat = ~values.isnan()
         self.value.copy_(torch.where(flat, values, 0.0).atanh())
         self.width.copy_(torch.where(flat, WIDTH / (1 - values.square()), 0.0))  # the slope of atanh
 
     def forward(self, numbers: Tensor) -> Tensor:
-        return numbers - (1 - LEFT) * (numbers - self.value).clamp(-self.width, self.width)
+        value, width = (part.view(-1, *[1] * (numbers.ndim - 2)) for part in (self.value, self.width))
+        return numbers - (1 - LEFT) * (numbers - value).clamp(-width, width)
 
 
 def _none_where_none_is_stored(background: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -70,7 +70,7 @@ class Generator(nn.Module):
             layers += [Doubling(coarse, fine, dimensions), norm(fine), nn.ReLU()]
         self.layers = nn.Sequential(*layers, Doubling(widths[-1], channels, dimensions, gain=0.25))
         self.mean = nn.Parameter(torch.zeros(max(classes, 1), channels, *size))
-        self.background = Background(channels, dimensions)
+        self.background = Background(channels)
 
     @torch.no_grad()
     def set_mean(self, images: Tensor) -> None:
