@@ -68,7 +68,7 @@ class Repeatable(Protocol):
     """A task whose step can be recorded and repeated with other tensors in place of the batch's.
 
     Its turns ask for no value on the device, and take numbers that change from step to step as tensors (`Batch.now`,
-    `Care.augment`) or name them here.
+    `Batch.augmenting`) or name them here.
     """
 
     def constant(self, batch: Batch) -> Hashable:

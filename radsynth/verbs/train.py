@@ -35,7 +35,6 @@ LOG_SECONDS = 2.0
 """Seconds between lines of log.jsonl."""
 EPSILON = "discriminator/epsilon"
 """The term of a task with differential privacy that says how much is spent."""
-"""What the run folder's settings.yaml says instead of a path of the source."""
 BUDGET = ("images", "seconds")
 """The settings of `train` that may change when a run is continued."""
 

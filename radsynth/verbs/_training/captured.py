@@ -18,6 +18,7 @@ from torch import Tensor
 
 from radsynth.arrays import Batch
 from radsynth.tasks import Repeatable
+from radsynth.verbs._training.optimisers import norms
 
 if TYPE_CHECKING:
     from radsynth.verbs._training.loop import Loop
@@ -195,10 +196,3 @@ class Graphs:
                 values |= {(network, GRADIENT): gradient, (network, WEIGHTS): weights}
         recorded.names = list(values)
         recorded.values = torch.stack([value.detach().float() for value in values.values()])
-
-
-def norms(optimiser: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:
-    """Norms of the gradients and of the weights that an optimiser moves."""
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients), torch.nn.utils.get_total_norm(weights)

@@ -26,8 +26,9 @@ from radsynth.settings import settings
 from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draws_masks
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._training.average import Average, calibrate
-from radsynth.verbs._training.captured import Graphs, norms
+from radsynth.verbs._training.captured import Graphs
 from radsynth.verbs._training.doctor import Doctor
+from radsynth.verbs._training.optimisers import adam, norms, restore, set_rate, state_of, weights_of
 from radsynth.verbs._training.order import Order
 from radsynth.verbs._training.selection import Selection
 from radsynth.verbs._training.start import Start, lower_layers
@@ -145,10 +146,7 @@ class Loop:
         still = {id(weight) for weight in self.frozen}
         parameters = [p for name in turn.nets for p in self.networks[name].parameters() if id(p) not in still]
         betas = (self.options.beta1, self.options.beta2)
-        rate = self.options.rate * turn.rate
-        # A graph repeats numbers as they were; only a tensor can change.
-        lr = torch.tensor(rate, device=self.fabric.device) if self.graphs else rate
-        return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True, capturable=self.graphs is not None)
+        return adam(parameters, self.options.rate * turn.rate, betas, recorded=self.graphs is not None)
 
     @property
     def progress(self) -> float:
@@ -212,12 +210,8 @@ class Loop:
     def _set_rates(self) -> None:
         scale = self.rate()
         for turn, optimiser in zip(self.turns, self.optimisers, strict=True):
-            rate = self.options.rate * turn.rate * scale * (self.doctor.rate(turn) if self.doctor else 1.0)
-            for group in optimiser.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate)
-                else:
-                    group["lr"] = rate
+            factor = self.doctor.rate(turn) if self.doctor else 1.0
+            set_rate(optimiser, self.options.rate * turn.rate * scale * factor)
 
     def _batches(self) -> list[list[Batch]]:
         """The batches of every turn; the last of each is the same one."""
@@ -236,7 +230,7 @@ class Loop:
         terms = self._gradients(turn, optimiser, batch)
         if not terms:
             return {}
-        totals = self.ranks.average(_weights(optimiser), {name: float(term) for name, term in terms.items()})
+        totals = self.ranks.average(weights_of(optimiser), {name: float(term) for name, term in terms.items()})
         totals |= self._examined(turn.nets[0], totals, lambda: norms(optimiser))
         optimiser.step()
         if turn.after:
@@ -323,7 +317,7 @@ class Loop:
         """Everything that training depends on."""
         return {
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
-            "optimisers": [_with_plain_rates(optimiser.state_dict()) for optimiser in self.optimisers],
+            "optimisers": [state_of(optimiser) for optimiser in self.optimisers],
             "average": self.average.network.state_dict(),
             "studied": self.task.studied() if isinstance(self.task, Recalling) else {},
             "random": torch.get_rng_state(),
@@ -339,14 +333,7 @@ class Loop:
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            rates = [group["lr"] for group in optimiser.param_groups]
-            optimiser.load_state_dict(saved)
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):  # as this device wants them, see above
-                group["lr"], group["capturable"] = rate, self.graphs is not None
-            for parameter, moments in optimiser.state.items():
-                for key, value in moments.items():
-                    if value.shape == parameter.shape:  # files hold plain layouts; the fused step wants the weight's
-                        moments[key] = torch.empty_like(parameter).copy_(value)
+            restore(optimiser, saved)
         if self.graphs:
             self.graphs.forget()
         self.average.network.load_state_dict(state["average"])
@@ -411,17 +398,8 @@ class Loop:
         return moved(torch.from_numpy(self.prepared.stored(chosen, "masks").astype(np.int64)), self.fabric.device)
 
 
-def _weights(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [weight for group in optimiser.param_groups for weight in group["params"]]
-
-
 def _by_name(network: str, terms: dict[str, float]) -> dict[str, float]:
     return {f"{network}/{name.lstrip('_')}": value for name, value in terms.items()}
-
-
-def _with_plain_rates(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state with learning rates as numbers, whatever the device."""
-    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
 
 
 def out_of_memory(error: BaseException) -> bool:
