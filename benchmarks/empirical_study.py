@@ -6,8 +6,9 @@ each of them makes pairs; `spade` makes images from masks. A U-Net then learns f
 both, with equal steps, and is tested on real patients that neither it nor the generator has seen.
 
 Usage: python benchmarks/empirical_study.py DATA [--only cardiac/sngan,heads] [--seconds 300] [--images 100000]
-[--unet-seconds 300] [--repeats 3] [--trainings 1] [--size 64] [--work build/empirical_study]. DATA is the folder with
-acdc_slices_128.npz, hippocampus/ and mednist_64.npz; ORGAN_slices.npz (images, masks, names) may stand for a folder.
+[--batch 64] [--unet-steps 1000] [--repeats 3] [--trainings 1] [--size 64] [--work build/empirical_study]. DATA is the
+folder with acdc_slices_128.npz, hippocampus/ and mednist_64.npz; ORGAN_slices.npz (images, masks, names) may stand for
+a folder, at no more than its own size. U-Nets on real pairs are trained once for an organ and count in every row of it.
 A part is ORGAN/NETWORK/SEED, one training each; with --seconds and --images the first that is reached ends it. A part
 that is finished is not done again. The table shows all that are, WORK/ORGAN/NETWORK/SEED/row.json holds each, and
 build/empirical_study.json all of them; samples.png beside each.
@@ -20,6 +21,7 @@ Many parts side by side on one GPU, each in its own process: --list prepares the
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -32,16 +34,18 @@ from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.errors import RadsynthError
 from radsynth.files import write_atomically
+from radsynth.metrics import _utility as scores
 from radsynth.plan import document, recipe
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
+from radsynth.verbs._usefulness.sources import Real, synthetic
+from radsynth.verbs._usefulness.sources import real as pairs_of
+from radsynth.verbs._usefulness.training import Examples, Recipe, fit, predict
 from radsynth.verbs.evaluate import HELD_OUT, evaluate_arrays
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.generate import draw
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
-from radsynth.verbs.utility import Settings as UtilitySettings
-from radsynth.verbs.utility import utility
 
 ORGANS: dict[str, dict[str, Any]] = {
     "cardiac": {"kind": "medmnist", "path": "acdc_slices_128.npz", "modality": "MR"},
@@ -70,8 +74,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def real_data(organ: str, root: Path, size: int, work: Path) -> Prepared:
     """The organ's images, prepared once: patients split, masks kept."""
     source = dict(ORGANS[organ])
-    if (root / f"{organ}_slices.npz").exists():
-        source = {"kind": "medmnist", "path": f"{organ}_slices.npz", "modality": "MR"}
+    if (slices := root / f"{organ}_slices.npz").exists():
+        source = {"kind": "medmnist", "path": slices.name, "modality": "MR"}
+        with np.load(slices) as data:
+            size = min(size, max(data["images"].shape[1:3]))
     wanted = source.pop("class", None)
     source["path"] = str(root / source["path"])
     if wanted:
@@ -99,8 +105,9 @@ def part(organ: str, network: str, seed: int, options: argparse.Namespace) -> di
     if network == "spade" and not masked:
         raise RadsynthError("spade makes images from masks: the data has none.")
     masks = {"task": {"masks": True}} if masked and network != "spade" else {}
+    batch = {"train": {"batch": options.batch}} if options.batch else {}
     given = {"train": {"previews": 0, "images": options.images, "seconds": options.seconds}, "seed": seed}
-    settings = resolve(NETWORKS[network], given, masks, sections=("task", "model", "augment", "train"))
+    settings = resolve(NETWORKS[network], batch, given, masks, sections=("task", "model", "augment", "train"))
     train(real.folder, place / "run", settings=settings)
     images = draw(place / "run", max(60, min(2000, len(real.indices("train")))), data=real.folder).images
     facts = json.loads((place / "run" / "generator.json").read_text())
@@ -130,14 +137,36 @@ def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
 
 def overlap(real: Prepared, place: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Dice of U-Nets on unseen real patients, trained on real pairs, on pairs drawn from the run, and on both."""
-    settings = UtilitySettings(target="segmentation", shares=(1.0,), seeds=options.repeats, steps=1000,
-                               seconds=options.unet_seconds, batch=16)
-    study = utility(place / "run", data=real.folder, settings=settings, out=place)
-    arms = {line["arm"]: line for line in study["arms"]}
-    gap = next(line for line in study["differences"] if (line["arm"], line["against"]) == ("both", "real"))
-    return {"unet_steps": study["steps"], "dice_real": round(arms["real"]["value"], 3),
-            "dice_synthetic": round(arms["synthetic"]["value"], 3), "dice_both": round(arms["both"]["value"], 3),
-            "both_minus_real": f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"}
+    train, test = pairs_of(real, "train", "segmentation"), pairs_of(real, "test", "segmentation")
+    made = synthetic(place / "run", None, real, "segmentation", len(train.examples), 0)
+    unet = Recipe(kind="segmentation", classes=real.spec.mask_classes, steps=options.unet_steps, batch=32, rate=2e-3)
+    chosen = scores.draws(test.patients, options.repeats, 500, 0)
+    kept = real.folder.parent / f"unet_real_{options.unet_steps}_{options.repeats}.npy"
+    if not kept.exists():
+        np.save(whole := io.BytesIO(), segmented(unet, [train.examples], test, options.repeats))
+        write_atomically(kept, whole.getvalue())
+    arms = {"real": np.load(kept), "synthetic": segmented(unet, [made], test, options.repeats),
+            "both": segmented(unet, [train.examples, made], test, options.repeats)}
+    dice = {arm: dice_of(masks, test, chosen) for arm, masks in arms.items()}
+    gap = scores.estimate(dice["both"] - dice["real"])
+    return {"unet_steps": options.unet_steps, "unet_pairs": len(train.examples), "test_patients": test.patients,
+            **{f"dice_{arm}": round(float(values[0]), 3) for arm, values in dice.items()},
+            "both_minus_real": f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"}
+
+
+def segmented(unet: Recipe, sources: list[Examples], test: Real, repeats: int) -> NDArray[np.uint8]:
+    """(repeats, n, *space) masks of the test images by U-Nets that learned from the sources in equal parts."""
+    return np.stack([predict(unet, fit(unet, sources, False, seed), test.examples.images)
+                     for seed in range(repeats)])
+
+
+def dice_of(predicted: NDArray[np.uint8], test: Real, chosen: scores.Draws) -> NDArray[np.float64]:
+    """(1 + draws,) Dice overlap, the mean over labels and patients: itself, then with patients and repeats redrawn."""
+    assert test.examples.masks is not None
+    classes = int(test.examples.masks.max()) + 1
+    each = [scores.dice_of_patients(one, test.examples.masks, test.owners, classes) for one in predicted]
+    means = np.stack([scores.mean_of_patients(one, chosen.patients) for one in each])
+    return scores.over_classes(scores.over_seeds(means, chosen))
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -170,7 +199,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="parts ORGAN/NETWORK/SEED, or fewer of these words, with commas")
     parser.add_argument("--seconds", type=float, default=0, help="of each training; 300 without --images")
     parser.add_argument("--images", type=int, default=0, help="that each training sees")
-    parser.add_argument("--unet-seconds", type=float, default=300)
+    parser.add_argument("--batch", type=int, default=0, help="images a step; as each network's recipe says without it")
+    parser.add_argument("--unet-steps", type=int, default=1000, help="of 32 pairs")
     parser.add_argument("--repeats", type=int, default=3, help="U-Nets of each kind")
     parser.add_argument("--trainings", type=int, default=1, help="trainings of each network, with seeds 0, 1, ...")
     parser.add_argument("--size", type=int, default=64)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.device import channels_last, torch_device
+from radsynth.device import channels_last, moved, torch_device
 
 Kind = Literal["classification", "segmentation"]
 
@@ -94,7 +94,7 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
     for step in range(recipe.steps):
         parts = [drawer.draw(share, generator) for drawer, share in
                  zip(drawers, _parts(recipe.batch, len(drawers)), strict=True)]
-        images, targets = (torch.cat(list(some)).to(device) for some in zip(*parts, strict=True))
+        images, targets = (moved(torch.cat(list(some)), device) for some in zip(*parts, strict=True))
         if augmented:
             images, targets = augment(images, targets, generator)
         loss = _loss(recipe, model, images, targets)
