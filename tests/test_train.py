@@ -168,6 +168,20 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(make_prepared: Ma
         train(data, tmp_path / "run", settings=options("seed=4"))
 
 
+def test_a_run_begun_before_a_setting_existed_goes_on_with_the_default(make_prepared: Make, tmp_path: Path) -> None:
+    folder = make_prepared()
+    run = train(folder, tmp_path / "run", settings=options())
+    written = run.path / "settings.yaml"
+    lines = written.read_text().splitlines(keepends=True)
+    older = [line for line in lines if "graphs:" not in line and "anchor:" not in line]
+    assert len(lines) - len(older) == 2
+    written.write_text("".join(older))
+    with pytest.raises(FolderError, match=r"train\.graphs: True then, False now"):
+        train(folder, run.path, settings=options("train.graphs=false"))
+    train(folder, run.path, settings=options("train.images=128"))
+    assert "graphs:" in written.read_text()
+
+
 def test_two_trainings_of_one_run_are_refused(make_prepared: Make, tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run").lock(), pytest.raises(FolderError, match="another process"):
         train(make_prepared(), tmp_path / "run", settings=options())

@@ -35,6 +35,8 @@ LOG_SECONDS = 2.0
 """Seconds between lines of log.jsonl."""
 EPSILON = "discriminator/epsilon"
 """The term of a task with differential privacy that says how much is spent."""
+LEARNED_WITH = ("task", "model", "augment", "train")
+"""The sections that must be the same when a run is continued."""
 BUDGET = ("images", "seconds")
 """The settings of `train` that may change when a run is continued."""
 
@@ -198,15 +200,16 @@ def _budget(options: Settings) -> dict[str, float]:
 
 def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     """Write down what the run is, or check that a run which has begun is the same."""
-    for name in ("task", "model", "augment", "train"):
+    for name in LEARNED_WITH:
         settings.section(name)
     if not folder.begun:
         folder.begin(settings.to_yaml(), data.manifest, _labels(data))
         return
-    old, new = read_yaml(folder.path / "settings.yaml"), settings.document()
+    new = settings.document()
+    old = _completed(read_yaml(folder.path / "settings.yaml"), new)
     changed = [
         f"{section}.{key}: {_get(old, section, key)} then, {_get(new, section, key)} now"
-        for section in ("task", "model", "augment", "train")
+        for section in LEARNED_WITH
         for key in {**old.get(section, {}), **new.get(section, {})}
         if _get(old, section, key) != _get(new, section, key) and (section, key) not in {("train", k) for k in BUDGET}
     ]
@@ -220,6 +223,14 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
             "or choose a new run folder."
         )
     folder.begin(settings.to_yaml(), data.manifest, _labels(data))
+
+
+def _completed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that may be older than some of them: those are what is their default now."""
+    kinds = {name: _get(new, name, "kind") for name in LEARNED_WITH}
+    same = [name for name in LEARNED_WITH if name in old and _get(old, name, "kind") == kinds[name]]
+    defaults = resolve({name: {"kind": kinds[name]} for name in same if kinds[name]}, sections=same).document()
+    return {**old, **{name: {**defaults[name], **old[name]} for name in same}}
 
 
 def _labels(data: Prepared) -> dict[str, int]:
