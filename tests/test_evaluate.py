@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
@@ -14,7 +17,11 @@ from radsynth.errors import DataError, FolderError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.metrics import _features, radiomics
+from radsynth.run_folder import RunFolder
+from radsynth.settings import resolve
+from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_arrays, evaluate_prepared
+from radsynth.verbs.prepare import prepare
 
 FAST = Settings(repetitions=10, pairs=3)
 
@@ -128,18 +135,55 @@ def test_synthetic_images_that_are_held_out_ones_are_refused(tmp_path: Path) -> 
         evaluate(folder / "images", folder, settings=FAST)
 
 
-def test_real_images_smaller_than_the_synthetic_ones_are_refused(tmp_path: Path) -> None:
+def test_real_images_of_another_size_are_refused_naming_both(tmp_path: Path) -> None:
     real, made = write_pictures(tmp_path / "real", discs(60, 1)), np.pad(discs(60, 2), ((0, 0), (0, 0), (4, 4), (4, 4)))
-    with pytest.raises(DataError, match="at most 16 x 16 pixels, the synthetic ones 24 x 24"):
-        evaluate(real / "images", write_pictures(tmp_path / "made", made), settings=FAST)
+    larger = write_pictures(tmp_path / "made", made)
+    with pytest.raises(DataError, match=r"have 16 x 16 pixels, the synthetic ones in .*made 24 x 24"):
+        evaluate(real / "images", larger, settings=replace(FAST, shrink=True))
+    with pytest.raises(DataError, match=r"have 24 x 24 pixels, the .*real 16 x 16.*prepare.size=\[16, 16"):
+        evaluate(larger / "images", real, settings=FAST)
 
 
-def test_larger_real_images_are_brought_down_and_that_is_said(tmp_path: Path) -> None:
+def test_larger_real_images_are_brought_down_on_request_and_that_is_said(tmp_path: Path) -> None:
     real = write_pictures(tmp_path / "real", np.pad(discs(60, 1), ((0, 0), (0, 0), (4, 4), (4, 4))))
-    found = evaluate(real / "images", write_pictures(tmp_path / "made", discs(60, 2)), settings=FAST)
-    assert ["up to 24 x 24 pixels) were brought to the size of the synthetic ones, 16 x 16" in text
+    made = write_pictures(tmp_path / "made", discs(60, 2))
+    found = evaluate(real / "images", made, settings=replace(FAST, shrink=True))
+    assert ["(24 x 24 pixels) were brought to the size of the synthetic ones, 16 x 16" in text
             for text in found["context"]["warnings"]] == [True, False]
     assert "Of the 60 real images 30 were kept for the floor" in found["context"]["warnings"][1]
+
+
+def run_of_large_pictures(folder: Path) -> tuple[Path, Path]:
+    """Pictures of 24 x 24, and a run that learned from them at 16 x 16 and has made images."""
+    scans = write_pictures(folder / "scans", np.pad(discs(200, 1), ((0, 0), (0, 0), (4, 4), (4, 4)))) / "images"
+    settings = resolve({"data": {"kind": "folder", "path": str(scans)}, "prepare": {"size": [16, 16], "train": 0.5}},
+                       sections=("data", "prepare"))
+    run = RunFolder(folder / "run")
+    prepared = prepare(settings.section("data"), run.path / "data", settings=settings, workers=1)
+    run.begin(yaml.safe_dump(preparation_of(settings)), prepared.manifest, {})
+    write_pictures(run.path / "synthetic", discs(60, 3))
+    return scans, run.path
+
+
+def test_the_folder_that_a_run_learned_from_stands_for_its_prepared_data(tmp_path: Path) -> None:
+    scans, run = run_of_large_pictures(tmp_path)
+    found, known = evaluate(scans, run, settings=FAST), evaluate(run, run, settings=FAST)
+    assert found["measurements"] == known["measurements"]
+    assert "only patients that it held out" in found["context"]["warnings"][0]
+    shutil.rmtree(run / "data")
+    with pytest.raises(DataError, match=r"are those that .*run learned from, and .*data is not there"):
+        evaluate(scans, run, settings=FAST)
+
+
+def test_other_real_images_are_prepared_as_those_of_the_run(tmp_path: Path) -> None:
+    scans, run = run_of_large_pictures(tmp_path)
+    others = write_pictures(tmp_path / "others", np.pad(discs(100, 5), ((0, 0), (0, 0), (4, 4), (4, 4)))) / "images"
+    found = evaluate(others, run, settings=FAST)
+    assert "prepared as those that the run learned from (16 x 16 pixels)" in found["context"]["warnings"][0]
+    for scan in sorted(scans.iterdir())[:10]:
+        shutil.copy(scan, others / f"again_{scan.name}")
+    with pytest.raises(DataError, match=r"of 110 real images .* among the training images of .*run"):
+        evaluate(others, run, settings=FAST)
 
 
 def test_values_far_beyond_the_real_range_are_refused(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:

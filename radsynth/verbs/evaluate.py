@@ -28,7 +28,7 @@ from radsynth.verbs._evaluating.pictures import shown, write_results
 from radsynth.verbs._evaluating.ranking import ranking
 from radsynth.verbs._evaluating.sides import Numbers, PreparedRows, Sides, Source, choose
 from radsynth.verbs._evaluating.synthetic import Synthetic, first_image, read_set, refuse_trained_on
-from radsynth.verbs._evaluating.unprepared import prepare_halves
+from radsynth.verbs._evaluating.unprepared import open_unprepared
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 
 HELD_OUT = ("validation", "test")
@@ -48,6 +48,8 @@ class Settings:
     """Closest pairs of a synthetic and a training image to keep as pictures."""
     real_pictures: bool = True
     """Keep pictures of real images for the report. Turn it off for a report that may leave the building."""
+    shrink: bool = False
+    """Bring real images that nobody prepared down to the size of the synthetic ones; finer details are not compared."""
     classes: bool = True
     """Measure every class by itself too, where images have classes and there are enough of each."""
     inception: Path | None = None
@@ -64,8 +66,9 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
              out: Path | None = None) -> dict[str, Any]:
     """Compare folders of synthetic images with real ones; returns what results.json holds.
 
-    real: a prepared folder; a run folder, whose prepared data is meant; or any images, which are prepared at the
-    synthetic images' size and then all count as unseen: copies cannot be looked for
+    real: a prepared folder; a run folder, whose prepared data is meant; or any images, which are prepared as those of
+    the first synthetic set's run were (without a run they must have its size) and all count as unseen, so that copies
+    cannot be looked for. The images that this run learned from stand for its prepared data.
     synthetic, more: what `generate` wrote, any folder with image files of the same size, or a run folder, whose images
     in RUN/synthetic are meant. Several are ranked: "sets" then holds what is otherwise the whole document.
     out: where results.json and pictures/ are written, for `report`; nothing is written without it
@@ -77,8 +80,8 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
             return _evaluate_folders(Prepared(folder), folders, settings, out, copies=True)
     size = first_image(folders[0]).space
     with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
-        prepared, notes = prepare_halves(real, size, Path(temporary) / "real")
-        return _evaluate_folders(prepared, folders, settings, out, copies=False, notes=notes)
+        opened = open_unprepared(real, folders[0], size, Path(temporary), shrink=(settings or Settings()).shrink)
+        return _evaluate_folders(opened.prepared, folders, settings, out, copies=opened.own, notes=opened.notes)
 
 
 def _evaluate_folders(prepared: Prepared, folders: list[Path], settings: Settings | None, out: Path | None, *,

@@ -1,7 +1,12 @@
-"""Real images that nobody prepared: half of the patients to compare with, half for the floor."""
+"""Real images that nobody prepared: as those of the run were, where the synthetic images lie in one; else as they are.
+
+Half of their patients are compared with, half make the floor. The folder that the run learned from stands for the run's
+prepared data, so that its split holds.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +15,96 @@ import numpy as np
 from radsynth.arrays import Prepared
 from radsynth.datasets import dataset, recognise
 from radsynth.errors import DataError
-from radsynth.settings import resolve
+from radsynth.run_folder import RunFolder
+from radsynth.settings import read_yaml, resolve
+from radsynth.verbs._preparing.preparation import NOT_KEPT
 from radsynth.verbs.prepare import prepare
 
+HALVES: dict[str, Any] = {"train": 0.5, "validation": 0.0, "official": False, "masks": "off"}
 
-def prepare_halves(real: Path, size: tuple[int, ...], folder: Path) -> tuple[Prepared, list[str]]:
-    """Images of any kind, prepared at the synthetic images' size, and what a reader must know of that.
 
-    DataError when all of them are smaller than that.
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Prepared real images. own: they are the run's, split as it was trained; notes: what a reader must know."""
+
+    prepared: Prepared
+    own: bool
+    notes: tuple[str, ...]
+
+
+def open_unprepared(real: Path, made: Path, size: tuple[int, ...], folder: Path, *, shrink: bool) -> Opened:
+    """Prepare images of any kind in `folder` to be compared with those in `made`, which have this size.
+
+    shrink: whether larger images may be brought down to it. DataError for images of other sizes, and where the images
+    are those that a run learned from and its split is not there.
     """
-    options = {"size": list(size), "train": 0.5, "validation": 0.0, "official": False, "masks": "off"}
-    data: dict[str, Any] = {"kind": recognise(real), "path": str(real)}
-    if data["kind"] == "folder" and len(size) == 3:
-        data["plane"] = "volume"
-    settings = resolve({"data": data, "prepare": options}, sections=("data", "prepare"))
-    notes = _brought_down(real, settings.section("data"), size)
-    prepared = prepare(settings.section("data"), folder, settings=settings)
+    run = next((RunFolder(place) for place in (made, made.resolve().parent) if RunFolder(place).begun), None)
+    if run is None:
+        notes = _compared_sizes(real, made, size, shrink)
+        prepared = _prepared(real, {"prepare": {"size": list(size), **HALVES}}, folder / "halves", len(size))
+        return Opened(prepared=prepared, own=False, notes=(*notes, _halves(prepared)))
+    known = read_yaml(run.path / "settings.yaml")
+    same = _prepared(real, known, folder / "same", len(size))
+    if same.manifest.data_hash == run.description()["data_hash"]:
+        return _own(run)
+    prepared = _prepared(real, {**known, "prepare": {**known.get("prepare", {}), **HALVES}}, folder / "halves",
+                         len(size))
+    text = f"The real images were prepared as those that the run learned from ({_by(size)} pixels)."
+    return Opened(prepared=prepared, own=False, notes=(text, _halves(prepared)))
+
+
+def _own(run: RunFolder) -> Opened:
+    """The run's prepared data; DataError without it."""
+    if not (run.path / "data" / "manifest.json").exists():
+        raise DataError(f"The real images are those that {run.path} learned from, and {run.path}/data is not there to "
+                        "tell which of them it has not seen. Give the prepared folder of that training, or images of "
+                        "other patients.")
+    return Opened(prepared=Prepared(run.path / "data"), own=True, notes=(
+        "The real images are those that the run learned from: only patients that it held out were compared with.",))
+
+
+def _prepared(real: Path, known: dict[str, Any], folder: Path, dimensions: int) -> Prepared:
+    """The images by the sections `data` and `prepare`; what was not kept of them is left out."""
+    sections = {name: {key: value for key, value in known.get(name, {}).items() if value != NOT_KEPT}
+                for name in ("data", "prepare")}
+    kind = recognise(real)
+    data = sections["data"] if sections["data"].get("kind") == kind else {}
+    if not data and kind == "folder" and dimensions == 3:
+        data = {"plane": "volume"}
+    sections["data"] = {**data, "kind": kind, "path": str(real)}
+    settings = resolve(sections, sections=("data", "prepare"))
+    return prepare(settings.section("data"), folder, settings=settings)
+
+
+def _halves(prepared: Prepared) -> str:
     counts = prepared.manifest.counts
-    return prepared, [*notes, f"Of the {len(prepared.rows):,} real images {counts['train']:,} were kept for the floor, "
-                              f"so that {counts['test']:,} were left to compare with."]
+    return (f"Of the {len(prepared.rows):,} real images {counts['train']:,} were kept for the floor, so that "
+            f"{counts['test']:,} were left to compare with.")
 
 
-def _brought_down(real: Path, section: Any, size: tuple[int, ...]) -> list[str]:
-    """What is said of larger images, by the headers; smaller ones would be compared with a border around them."""
+def _compared_sizes(real: Path, made: Path, size: tuple[int, ...], shrink: bool) -> list[str]:
+    """What is said of larger images, by the headers. DataError where they may not be brought down, or are smaller."""
+    settings = resolve({"data": {"kind": recognise(real), "path": str(real),
+                                 **({"plane": "volume"} if recognise(real) == "folder" and len(size) == 3 else {})}},
+                       sections=("data",))
+    section = settings.section("data")
     headers = [record.header for record in dataset(section.kind).records(section, [])]
-    sizes = [header.size for header in headers if header is not None and len(header.size) == len(size)]
-    if not sizes:
+    sizes = sorted({header.size for header in headers if header is not None and len(header.size) == len(size)})
+    if not sizes or sizes == [size]:
         return []
-    largest = np.max(sizes, axis=0)
-    had, wanted = (" x ".join(map(str, sides)) for sides in (largest, size))
-    if (largest < size).all():
-        raise DataError(f"The real images in {real} have at most {had} pixels, the synthetic ones {wanted}. Compare "
-                        "images of one size: with the real images that the generator learned from, or generate smaller "
-                        "ones.")
-    if (largest == size).all():
-        return []
-    return [f"The real images (up to {had} pixels) were brought to the size of the synthetic ones, {wanted}: finer "
-            "details were not compared."]
+    wanted, (first, last) = _by(size), (_by(sizes[0]), _by(sizes[-1]))
+    had = first if len(sizes) == 1 else f"{first} to {last}"
+    differ = f"The real images in {real} have {had} pixels, the synthetic ones in {made} {wanted}."
+    if (np.max(sizes, axis=0) < size).all():
+        raise DataError(f"{differ} Compare images of one size: with the real images that the generator learned from, "
+                        "or generate smaller ones.")
+    if not shrink:
+        raise DataError(f"{differ} Sizes must be one. evaluate.shrink=true brings the real ones down, and finer "
+                        "details are then not compared; 'radsynth prepare' does so with settings of your own "
+                        f"(prepare.size={list(size)}), and its folder can be given instead.")
+    return [f"The real images ({had} pixels) were brought to the size of the synthetic ones, {wanted}: finer details "
+            "were not compared."]
+
+
+def _by(sides: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sides))
