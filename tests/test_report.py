@@ -293,6 +293,11 @@ def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path)
     found = verdicts(RunFiles(run))
     assert bottom_line(found).startswith("A test on real patients did not show that these images help")
     assert "Classical augmentation of the real images alone does better." in found[2].text
+    helps = utility(0.01, 0.05)
+    helps["differences"].append({"share": 1.0, "arm": "both", "against": "augmented", "verdict": "harms"})
+    add(run, utility=helps)
+    assert answers(run)["Usefulness"] == ("note", "Less than augmentation")
+    assert "but classical augmentation of real ones does more" in bottom_line(verdicts(RunFiles(run)))
     assert limits(RunFiles(run))[0] == "No doctor has judged the images."
     (run / "study").mkdir()
     (run / "study" / "results.json").write_text(json.dumps({"readers": [{}, {}]}))

@@ -27,13 +27,14 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
     """The verdict, and whether everything was passed: None when something that matters could not be tried."""
     bad = []
     if copies is not None and copies.share.low > max(copies.expected, FALSE_ALARMS):
-        bad.append(f"{copies.count} of the synthetic images ({copies.share.value:.1%}, 95 % interval "
-                   f"{copies.share.low:.1%} to {copies.share.high:.1%}) are as like a training image as only "
-                   f"{copies.expected:.1%} of unseen patients' images are: copies.")
-    bad += [f"{attack.title} works: area under the curve {attack.main.auc.value:.2f} "
-            f"({attack.main.auc.low:.2f} to {attack.main.auc.high:.2f}), control {attack.control.auc.value:.2f}, "
-            f"baseline {attack.baseline.auc.value:.2f}; {attack.main.hits.value:.1%} of the training images found at "
-            "1 % false alarms." for attack in attacks if attack.found and attack.name != INSIDE]
+        bad.append(f"{copies.count} of the synthetic images ({100 * copies.share.value:.1f} %, 95 % interval "
+                   f"{100 * copies.share.low:.1f} to {100 * copies.share.high:.1f} %) are as like a training image as "
+                   f"only {100 * copies.expected:.1f} % of unseen patients' images are: copies.")
+    bad += [f"{attack.title} works: area under the curve {attack.main.auc.value:.3f} "
+            f"({attack.main.auc.low:.3f} to {attack.main.auc.high:.3f}; guessing 0.5), control "
+            f"{attack.control.auc.value:.3f}, baseline {attack.baseline.auc.value:.3f}; "
+            f"{100 * attack.main.hits.value:.1f} % of the training images found at 1 % false alarms (guessing 1 %)."
+            for attack in attacks if attack.found and attack.name != INSIDE]
     not_tried = [line["title"] for line in refused]
     inside = any(attack.found and attack.name == INSIDE for attack in attacks)
     rest = " The discriminator does tell who was in training: never give RUN/checkpoints away." if inside else ""

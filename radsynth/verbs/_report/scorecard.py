@@ -159,9 +159,10 @@ def _comprehension(files: RunFiles) -> list[tuple[str, str]]:
         facts += [("Network, task", f"{weights['model']}, {weights['task']}"),
                   ("Training", f"{weights['images']:,} images seen in {weights['steps']:,} steps"),
                   ("Weights, SHA-256", weights["sha256"])]
-    for place in ("control", "explain"):
-        facts += [(place.capitalize(), text) for text in files.get(f"{place}/{place}.json").get("words", [])]
-    return facts
+    told = {"control": "what can be steered, and with which side effects", "explain": "what it redraws, and what the "
+            "discriminator relies on"}
+    return facts + [(place.capitalize(), f"{text}: under 'What the generator has learned'")
+                    for place, text in told.items() if files.get(f"{place}/{place}.json")]
 
 
 def _consistency(files: RunFiles) -> list[tuple[str, str]]:

@@ -12,6 +12,8 @@ from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 
 Sign = Literal["good", "note", "warning", "open"]
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
+LESS = "Less than augmentation"
+"""They help, and classical augmentation of the real images, which costs nothing, helps more."""
 USE = (
     "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
     "tested on real patients. Not for diagnosis, and no replacement for real data in a clinical validation."
@@ -45,7 +47,7 @@ def verdicts(files: RunFiles) -> list[Verdict]:
 
 def bottom_line(found: list[Verdict]) -> str:
     """What to do, in one or two sentences."""
-    signs = {one.heading: one.sign for one in found}
+    signs, answers = {one.heading: one.sign for one in found}, [one.answer for one in found]
     if "Privacy" not in signs:
         return USE_IMAGES
     share = {
@@ -61,6 +63,8 @@ def bottom_line(found: list[Verdict]) -> str:
         use = "The images are close enough to real ones to help in training, as tested on real patients."
     elif signs["Usefulness"] == "warning":
         use = "Do not train with these images: that made results on real patients worse."
+    elif LESS in answers:
+        use = "Tested on real patients, these images help in training, but classical augmentation of real ones does more."
     elif signs["Usefulness"] == "note":
         use = "A test on real patients did not show that these images help in training."
     else:
@@ -223,6 +227,7 @@ def _usefulness(files: RunFiles) -> Verdict:
     if any((line["share"], line["arm"], line["against"], line["verdict"]) == (1.0, "both", "augmented", "harms")
            for line in found["differences"]):
         text += " Classical augmentation of the real images alone does better."
+        sign, answer = ("note", LESS) if sign == "good" else (sign, answer)
     if answer == "No verdict":
         text += " The network has not learned the task from real images either, so the comparison says nothing."
     seeds, patients = found["seeds"], found["test"]["patients"]

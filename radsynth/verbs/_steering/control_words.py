@@ -40,13 +40,14 @@ def _attribute(name: str, unit: str, lines: list[dict[str, Any]]) -> str:
     best = max(working, key=lambda line: of(line, name)["relative"] / (
         abs(strongest_other(line, name)["relative"]) + 0.05))
     wanted, side = of(best, name), strongest_other(best, name)
+    aside = (f"the largest side effect is on {side['attribute']} ({side['relative']:+.1f} deviations)"
+             if abs(side["relative"]) >= 0.05 else "no side effect reaches 0.05 deviations")
     return (f"{name.capitalize()}: one step along '{best['name']}' changes it by {wanted['slope']:+.2g} "
             f"({wanted['low']:+.2g} to {wanted['high']:+.2g}) {unit}, {wanted['relative']:.1f} of its standard "
-            f"deviation, in the same sense in {100 * wanted['consistent']:.0f} % of the images; the largest side "
-            f"effect is on {side['attribute']} ({side['relative']:+.1f} deviations).")
+            f"deviation, in the same sense in {100 * wanted['consistent']:.0f} % of the images; {aside}.")
 
 
 def _class(line: dict[str, Any]) -> str:
     strong = sorted(line["effects"], key=lambda effect: -abs(effect["relative"]))[:2]
     changes = ", ".join(f"{effect['attribute']} by {effect['relative']:+.1f}" for effect in strong)
-    return f"The way from {line['name']} changes, in standard deviations: {changes}."
+    return f"The way from class {line['name']} changes, in standard deviations: {changes}."
