@@ -64,7 +64,8 @@ def bottom_line(found: list[Verdict]) -> str:
     elif signs["Usefulness"] == "warning":
         use = "Do not train with these images: that made results on real patients worse."
     elif LESS in answers:
-        use = "Tested on real patients, these images help in training, but classical augmentation of real ones does more."
+        use = ("Tested on real patients, these images help in training, but classical augmentation of real ones does "
+               "more.")
     elif signs["Usefulness"] == "note":
         use = "A test on real patients did not show that these images help in training."
     else:
