@@ -146,7 +146,8 @@ def generate(
     file_format: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="dicom, nifti, metaimage, picture or npz. [default: the input's]"
+            "--format", metavar="FORMAT",
+            help="dicom, nifti, metaimage, png, tiff, picture (either) or npz. [default: the input's]"
         ),
     ] = None,
     label: Annotated[
@@ -399,13 +400,13 @@ def run(
         budget=budget,
         seed=seed,
     )
-    table = {
-        "run": result.run,
-        "synthetic": result.synthetic,
-        "numbers": _numbers(result.results),
-        "report": result.report,
-    }
-    _print(result if as_json else table, as_json)
+    if as_json:
+        _print(result, as_json)
+        return
+    _print(_numbers(result.results), as_json)
+    _print(_in_one_minute(result.report), as_json)
+    places = {"run": result.run, "synthetic": result.synthetic, "report": result.report}
+    _print({name: place for name, place in places.items() if place}, as_json)
 
 
 @app.command()
@@ -561,8 +562,18 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
     refused += [{"title": one["title"], "reason": one["reason"]}
                 for found in results.get("classes", {}).values() for one in found["refused"][:1]]
-    return {"numbers": rows, "by_class": classes, "not_measured": refused,
-            "mind": " ".join(results.get("context", {}).get("warnings", []))}
+    found = {"numbers": rows, "by_class": classes, "not_measured": refused,
+             "mind": " ".join(results.get("context", {}).get("warnings", []))}
+    return {name: part for name, part in found.items() if part}
+
+
+def _in_one_minute(report: Path) -> dict[str, Any]:
+    """The verdicts at the head of the report, and what follows from them."""
+    import json
+
+    found = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
+    rows = [{"question": one["question"], "answer": one["answer"], "found": one["text"]} for one in found["verdicts"]]
+    return {"bottom_line": found["bottom_line"], "in_one_minute": rows}
 
 
 COMPARED = ("first", "second", "difference", "low", "high", "better")

@@ -78,7 +78,8 @@ class Progress:
                 Progress._display.remove_task(self._task)
             self._task = None
         elif finished and (self._last_done or not self._inner):
-            done = "done" if self._is_share() else f"{self._done:,.0f}{self._of_unit()}"
+            uncounted = self._is_share() or not (self._done or self.total or self.unit)
+            done = "done" if uncounted else f"{self._done:,.0f}{self._of_unit()}"
             self._write(f"{self.label}: {done} in {_duration(time.monotonic() - self._start)}{self._suffix()}")
 
     def _is_due(self) -> bool:

@@ -2,7 +2,7 @@
 
 RUN/settings.yaml  every setting, resolved;  plan.json  which were chosen, and why;  versions.json;  spec.json  (with
 the intensity map and the data hash);  log.jsonl  course and events;  tensorboard/;  previews/;  checkpoints/;
-generator.safetensors + .json  averaged weights, written when training ends.
+generator.safetensors + .json  averaged weights, written when training ends;  earlier/  what was made with former ones.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from radsynth.files import locked, write_atomically
 from radsynth.image import ImageSpec
 
 PACKAGES = ("radsynth", "torch", "numpy", "lightning-fabric", "pydicom", "nibabel", "scikit-image")
+
+EARLIER = "earlier"
+OF_WEIGHTS = ("synthetic", "pictures", "results.json", "audit.json", "utility.json", "utility.png", "control",
+              "explain", "study", "report.html", "report.json", "README.md", "CLAIM.md")
+"""What verbs leave in a run folder that is true of one state of the weights alone."""
 
 
 class RunFolder:
@@ -86,10 +91,28 @@ class RunFolder:
         """Write the averaged generator; returns its SHA-256."""
         return save_tensors(self.weights, state, facts)
 
+    def set_aside(self) -> None:
+        """Move the weights and all that was made and measured with them to earlier/HASH: of new ones it is not true.
+
+        Until those are written the run counts as untrained.
+        """
+        facts = self.load_weights()[1]
+        earlier = self.path / EARLIER / facts["sha256"][:16]
+        earlier.mkdir(parents=True, exist_ok=True)
+        for name in (*OF_WEIGHTS, self.weights.with_suffix(".json").name, self.weights.name):
+            if (self.path / name).exists():
+                (self.path / name).rename(earlier / name)
+        self.event("set aside", facts["images"], (
+            f"Training went on: the former weights, and what was made and measured with them, are in {EARLIER}/"
+            f"{earlier.name}."))
+
     def load_weights(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The averaged generator's state and facts; FolderError when training has not ended or the file is damaged."""
+        if not self.trained and not self.begun:
+            raise FolderError(f"{self.path} is not a run folder: nothing was trained there. 'radsynth run' makes one.")
         if not self.trained:
-            raise FolderError(f"{self.path} holds no trained generator yet: repeat the command that trains it.")
+            raise FolderError(f"{self.path} holds no trained generator yet: repeat the command that trains it. With a "
+                              "shorter --budget it ends with what has been learned so far.")
         return load_tensors(self.weights)
 
     def log(self, line: dict[str, Any]) -> None:

@@ -301,7 +301,9 @@ def _explain(name: str, title: str, fields: dict[str, Setting], problem: dict[st
     allowed = fields[key].allowed if key in fields else reason
     given = problem["input"]
     list_meant = problem["type"] in ("tuple_type", "list_type") and isinstance(given, str | int | float)
-    how = f"; a list is written in brackets, as in '{path}=[{given}]'" if list_meant else ""
+    least = re.match(r"a list of (\d)", allowed)
+    example = ", ".join([str(given)] * int(least[1] if least else 1))
+    how = f"; a list is written in brackets, as in '{path}=[{example}]'" if list_meant else ""
     return f"{path}: given {_show(given)}, allowed: {allowed}{how}"
 
 
@@ -345,6 +347,8 @@ def read_budget(text: str) -> dict[str, dict[str, float]]:
         return {"train": {"seconds": number * _SECONDS[unit], "images": 0}}
     if number > 0 and unit in _IMAGES and round(number * _IMAGES[unit]) > 0:
         return {"train": {"images": round(number * _IMAGES[unit]), "seconds": 0}}
+    meant = f" Did you mean {match[1]}min?" if match and number > 0 and not unit else ""
     raise SettingsError(
         f"The budget {text!r} means nothing: give a time (30s, 5min, 2h) or a number of training images (100000img)."
+        f"{meant}"
     )

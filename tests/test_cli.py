@@ -131,6 +131,8 @@ def test_run_passes_everything_on(
 
     def run(data: Path | None, out: Path | None, **options: Any) -> Result:
         calls.append((data, out, options))
+        (tmp_path / "report.json").write_text(json.dumps({"bottom_line": "Look at them first.", "verdicts": [
+            {"question": "Do they look like real images?", "answer": "Partly", "text": "Some do."}]}))
         print("progress of a careless verb", file=sys.stderr)
         return Result(tmp_path, tmp_path / "synthetic", tmp_path / "report.html", RESULTS)
 
@@ -148,6 +150,8 @@ def test_run_passes_everything_on(
     assert calls[1][:2] == (None, None)
     shown = capsys.readouterr()
     assert "Fréchet distance" in shown.out and "41.5" in shown.out and "report.html" in shown.out
+    assert "Do they look like real images?" in shown.out and "Partly" in shown.out and "Look at them" in shown.out
+    assert "mind" not in shown.out, "what is empty is not printed"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from radsynth.errors import FolderError, SettingsError
 from radsynth.io import read
@@ -78,8 +79,25 @@ def test_the_same_request_is_left_as_it_is_and_another_is_refused(trained: Path,
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     generate(trained, tmp_path / "out", count=3)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    with pytest.raises(FolderError, match="something else"):
+    with pytest.raises(FolderError, match=r"other images of a generator \(count 3 there, 4 now\)"):
         generate(trained, tmp_path / "out", count=4)
+    (tmp_path / "out" / "generate.json").unlink()
+    with pytest.raises(FolderError, match="something else"):
+        generate(trained, tmp_path / "out", count=3)
+
+
+def test_floating_point_as_png_keeps_one_scale(trained: Path, tmp_path: Path) -> None:
+    spec = json.loads((trained / "spec.json").read_text())
+    spec["spec"]["bits"] = 32
+    (trained / "spec.json").write_text(json.dumps(spec))
+    generate(trained, tmp_path / "real", count=4, format="nifti")
+    generate(trained, tmp_path / "png", count=4, format="png")
+    low, high = spec["intensity"]["low"], spec["intensity"]["high"]
+    for row in rows(tmp_path / "png"):
+        assert row["file"].endswith(".png")
+        stored = np.asarray(Pillow.open(tmp_path / "png" / row["file"]), dtype=np.float64)
+        meant = read(tmp_path / "real" / row["file"].replace(".png", ".nii.gz")).pixels[0]
+        assert np.abs(stored / 65535 * (high - low) + low - meant).max() < (high - low) / 65000
 
 
 def test_an_interrupted_generation_leaves_nothing(
@@ -101,7 +119,7 @@ def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:
         generate(trained, tmp_path / "out", count=3, truncation=0)
     with pytest.raises(SettingsError, match="at least one"):
         generate(trained, tmp_path / "out", count=0)
-    with pytest.raises(FolderError, match="no trained generator"):
+    with pytest.raises(FolderError, match="not a run folder"):
         generate(tmp_path / "nothing", tmp_path / "out", count=3)
 
 

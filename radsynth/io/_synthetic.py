@@ -36,11 +36,12 @@ class Stored:
     bits: int
 
 
-def store(image: Image, *, floats: bool = False) -> Stored:
+def store(image: Image, *, floats: bool = False, span: tuple[float, float] | None = None) -> Stored:
     """The image's pixels as a file can hold them, within half a step of `slope`.
 
     Whole numbers in the image's own range keep slope 1; Hounsfield units start at -1024. Floating point (32 bits) stays
-    as it is where the format allows `floats`, and takes 65,535 steps elsewhere. DataError for NaN and infinity.
+    as it is where the format allows `floats`, and takes 65,535 steps elsewhere: of `span` if the image lies in it, so
+    that images can be compared by who does not know the slope. DataError for NaN and infinity.
     """
     if not np.isfinite(image.pixels).all():
         raise DataError("the image holds values that are not finite numbers; it is not written")
@@ -49,6 +50,8 @@ def store(image: Image, *, floats: bool = False) -> Stored:
     low, high = float(image.pixels.min()), float(image.pixels.max())
     bits, slope, intercept = min(image.bits, 16), 1.0, 0.0
     if image.bits == 32:
+        slack = 1e-6 * (span[1] - span[0]) if span else 0.0  # of rounding to 32 bits
+        low, high = span if span and span[0] - slack <= low and high <= span[1] + slack else (low, high)
         slope, intercept = (high - low) / 65535 or 1.0, low
     elif image.units == "HU":
         bits, intercept = max(bits, 12), min(CT_INTERCEPT, math.floor(low))

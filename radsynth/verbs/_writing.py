@@ -22,6 +22,8 @@ from radsynth.io._geometry import placed
 from radsynth.progress import track
 
 Row = dict[str, object]
+PICTURES = {"png": ".png", "tiff": ".tiff"}
+"""What `picture` can be told to be."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,11 +119,13 @@ def _singles(chunks: Iterator[Drawn]) -> Iterator[tuple[NDArray[np.float32], int
 
 def _write(image: Image, path: Path, provenance: Provenance, format: str) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write(image, path, provenance=provenance, format=format)
+    return write(image, path, provenance=provenance, format="picture" if format in PICTURES else format)
 
 
 def _suffix(format: str, spec: ImageSpec) -> str:
-    """The usual ending, but TIFF where PNG cannot hold the image."""
+    """The usual ending, but TIFF where PNG cannot hold the image and was not asked for."""
+    if format in PICTURES:
+        return PICTURES[format]
     if format == "picture" and (spec.dimensions == 3 or spec.bits > 16):
         return ".tiff"
     return format_module(format).SUFFIXES[0]

@@ -89,12 +89,14 @@ def _write(sampler: Sampler, run: RunFolder, folder: Path) -> dict[str, Any]:
     return document
 
 
+@torch.no_grad()
 def _to_onnx(graph: Graph, path: Path) -> None:
     """Batch sizes are free."""
     any_number = torch.export.Dim("n", min=1)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it complains that torchvision is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of deprecations inside torch
+        graph(**graph.inputs)  # what networks keep of their first pass must not be the tracer's stand-ins for tensors
         torch.onnx.export(
             graph, (), str(path), kwargs=graph.inputs, input_names=list(graph.inputs), output_names=graph.outputs,
             dynamo=True, dynamic_shapes={name: {0: any_number} for name in graph.inputs}, external_data=False,

@@ -43,8 +43,8 @@ class Settings:
 
     count: NonNegativeInt = 0
     """Images to make; 0: as many as there are training images, between 500 and 2000."""
-    format: Literal["", "dicom", "nifti", "metaimage", "picture", "npz"] = ""
-    """File format; empty: the input's."""
+    format: Literal["", "dicom", "nifti", "metaimage", "picture", "png", "tiff", "npz"] = ""
+    """File format; empty: the input's; picture: PNG, or TIFF for what PNG cannot hold."""
     truncation: float = Field(1.0, gt=0, le=1)
     """Scale of the latents: 1 is the full variety, smaller values are more typical and less varied."""
     copy_filter: bool = False
@@ -282,8 +282,17 @@ def _done(out: Path, request: dict[str, object]) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
-        if json.loads((out / "generate.json").read_text(encoding="utf-8")) == request:
-            return True
-    except (OSError, ValueError):
-        pass
-    raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.")
+        held = dict(json.loads((out / "generate.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.",
+                          ) from None
+    if held == request:
+        return True
+    differ = [f"{name} {_told(held.get(name))} there, {_told(request.get(name))} now"
+              for name in dict.fromkeys([*held, *request]) if held.get(name) != request.get(name)]
+    raise FolderError(f"{out} holds other images of a generator ({'; '.join(differ)}). Choose another output folder, "
+                      "or remove it first.")
+
+
+def _told(value: object) -> str:
+    return "none" if value is None else str(value)[:16]

@@ -27,6 +27,7 @@ from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
 from radsynth.tasks import Private, build
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.memory import memory_guarded
 from radsynth.verbs._training.start import Start, read_start
 
 __all__ = ["Settings", "train"]
@@ -38,7 +39,9 @@ EPSILON = "discriminator/epsilon"
 LEARNED_WITH = ("task", "model", "augment", "train")
 """The sections that must be the same when a run is continued."""
 BUDGET = ("images", "seconds")
-"""The settings of `train` that may change when a run is continued."""
+"""The settings of `train` that say how long."""
+CHANGEABLE = (*BUDGET, "accumulate", "checkpoint_minutes", "previews", "graphs")
+"""The settings of `train` that may change when a run is continued: what is learned does not depend on them."""
 
 
 def train(prepared: Path, run: Path, *, settings: Resolved) -> RunFolder:
@@ -93,7 +96,8 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             print(loop.promise, file=sys.stderr)  # before anything is learned
         with _stop_requests() as stopping, Progress(1.0, "training") if ranks.first else nullcontext() as progress:
             try:
-                _drive(loop, folder, stopping, progress)
+                with memory_guarded(loop.memory_ran_out):
+                    _drive(loop, folder, stopping, progress)
             except TrainingError as error:
                 folder.event("stopped", loop.images, str(error))
                 raise TrainingError(
@@ -110,9 +114,16 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.")
         loop.calibrate()
         if ranks.first:
+            if folder.trained and _learned(folder.load_weights()[1]) != _learned(facts):
+                folder.set_aside()
             digest = folder.save_weights(loop.average.network.state_dict(), facts)
             folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.")
         ranks.wait()
+
+
+def _learned(facts: dict[str, Any]) -> tuple[Any, ...]:
+    """What decides the weights of a run: how far it was trained, and which moment is delivered."""
+    return facts["images"], (facts["chosen"] or {}).get("images")
 
 
 def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress: Progress | None) -> None:
@@ -211,7 +222,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
         f"{section}.{key}: {_get(old, section, key)} then, {_get(new, section, key)} now"
         for section in LEARNED_WITH
         for key in {**old.get(section, {}), **new.get(section, {})}
-        if _get(old, section, key) != _get(new, section, key) and (section, key) not in {("train", k) for k in BUDGET}
+        if _get(old, section, key) != _get(new, section, key) and not (section == "train" and key in CHANGEABLE)
     ]
     if old.get("seed") != new.get("seed"):
         changed.append(f"seed: {old.get('seed')} then, {new.get('seed')} now")
@@ -220,7 +231,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     if changed:
         raise FolderError(
             f"{folder.path} was begun with other settings or data: {'; '.join(changed)}. Repeat it with the same ones, "
-            "or choose a new run folder."
+            f"or choose a new run folder; there, train.start={folder.path} begins with what was learned here."
         )
     folder.begin(settings.to_yaml(), data.manifest, _labels(data))
 

@@ -81,4 +81,4 @@ def extent(size: Sequence[int]) -> str:
 def format_name(kind: str) -> str:
     """A file format as people call it."""
     return {"dicom": "DICOM", "nifti": "NIfTI", "metaimage": "MetaImage", "picture": "PNG or TIFF",
-            "npz": "NPZ"}.get(kind, kind)
+            "png": "PNG", "tiff": "TIFF", "npz": "NPZ"}.get(kind, kind)

@@ -297,14 +297,20 @@ class Loop:
                 totals[name] = totals[name] + part_of if name in totals else part_of
         return totals
 
+    def memory_ran_out(self) -> str:
+        """What to tell when the machine's memory ends in the middle of a step."""
+        return (f"Memory ran out with {self._fewer(self.options.batch // self.ranks.size)} What was saved before is "
+                f"kept in {self.folder.checkpoints}.")
+
+    def _fewer(self, items: int) -> str:
+        return (f"{items // self.accumulate} images at a time. Set train.accumulate="
+                f"{self.accumulate * 2 * self.ranks.size} or more, a smaller train.batch, or a smaller prepare.size.")
+
     def _use_less_memory(self, items: int, reason: str) -> None:
         """Halve the parts that a batch is computed in; TrainingError where that cannot be done."""
         parts = self.accumulate * 2
         if items % parts or self.ranks.size > 1:  # several processes must stay in step
-            raise TrainingError(
-                f"memory ran out with {items // self.accumulate} images at a time ({reason}). Set "
-                f"train.accumulate={parts * self.ranks.size} or more, a smaller train.batch, or a smaller prepare.size."
-            )
+            raise TrainingError(f"memory ran out ({reason}) with {self._fewer(items)}")
         self.accumulate = parts
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
