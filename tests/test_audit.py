@@ -180,6 +180,13 @@ def test_a_clean_generator_passes_and_a_copying_one_does_not(run: Path, tmp_path
     assert np.load(run / "pictures" / "audit_pairs.npy").shape == (4, 2, 1, 32, 32)
 
 
+def test_held_out_images_are_no_synthetic_ones(run: Path, tmp_path: Path) -> None:
+    prepared = Prepared(run / "data")
+    unseen = prepared.images(np.concatenate([prepared.indices(split) for split in ("validation", "test")])[:60])
+    with pytest.raises(DataError, match="60 of 60 synthetic images are, pixel for pixel, among the real images"):
+        audit(run, write_synthetic(tmp_path / "unseen", unseen), settings=FAST)
+
+
 def test_without_checkpoint_or_data_it_is_said(run: Path, tmp_path: Path) -> None:
     made = write_synthetic(tmp_path / "made", phantoms(60, 9))
     shutil.rmtree(run / "checkpoints")

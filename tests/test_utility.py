@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, SettingsError
@@ -211,6 +212,11 @@ def test_what_cannot_be_measured_is_refused(make_prepared: Callable[..., Path], 
         utility(enough.folder, made, settings=Settings(seconds=0.1))
     with pytest.raises(FolderError, match="no prepared data"):
         utility(tmp_path / "nothing", made, settings=FAST)
+    (tmp_path / "real" / "small").mkdir(parents=True)
+    for number, image in enumerate(enough.images(enough.indices("test"))[:9]):
+        Pillow.fromarray(np.rint((image[0] + 1) * 127.5).astype(np.uint8)).save(tmp_path / f"real/small/{number}.png")
+    with pytest.raises(DataError, match="9 of 9 synthetic images are, pixel for pixel, among the real images"):
+        utility(enough.folder, tmp_path / "real", settings=FAST)
     (made / "small").rename(made / "tiny")
     with pytest.raises(DataError, match="class tiny; the real ones have the classes small, large"):
         utility(enough.folder, made, settings=FAST)

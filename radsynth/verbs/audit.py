@@ -26,6 +26,7 @@ from radsynth.settings import settings as settings_section
 from radsynth.verbs._auditing.attacks import Attack, Side, attacks
 from radsynth.verbs._auditing.copies import Copies, find_copies
 from radsynth.verbs._auditing.words import LIMITS, verdict
+from radsynth.verbs._evaluating.sides import all_of, refuse_real
 from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._grid import black_and_white, save_grid, shades, shown_window
 
@@ -85,7 +86,8 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     """Attack the synthetic data set of a run; writes RUN/audit.json and RUN/pictures/audit_pairs.npy and .png.
 
     synthetic: what `generate` wrote, RUN/synthetic by default; RUN/data must hold the prepared data of the training.
-    Raises FolderError for folders that are none of this, DataError for images that cannot be compared.
+    Raises FolderError for folders that are none of this, DataError for images that cannot be compared, and
+    for held-out images among the synthetic ones.
     """
     start, options, folder = time.monotonic(), settings or Settings(), RunFolder(Path(run))
     prepared = _data(folder)
@@ -102,6 +104,7 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
         return Side(prepared=prepared, rows=rows, patients=patients[rows])
 
     others, searched = side(held_out, options.images), side(training, options.training_images)
+    refuse_real("synthetic", all_of(made), all_of(others))
     members = side(searched.rows, len(others))
     refused: list[dict[str, str]] = []
     copies = _copies(made, searched, others, refused)

@@ -25,6 +25,7 @@ from radsynth.metrics import _utility as scores
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
+from radsynth.verbs._evaluating.sides import all_of, refuse_real
 from radsynth.verbs._usefulness.pictures import save_chart
 from radsynth.verbs._usefulness.sources import Real, draws, kind_of, open_real, real, some_patients, synthetic
 from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict, seconds_per_step
@@ -81,8 +82,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     classes, what `generate` wrote, or images with masks; default: drawn from the run, RUN/synthetic where it makes no
     masks and they are what is learned
     data: the prepared folder that the run was trained on, default RUN/data; out: another folder to write to
-    Raises DataError without classes or masks or with too few patients, FolderError for other data than the run's,
-    SettingsError when the time is too short.
+    Raises DataError without classes or masks, with too few patients, or with test images among the synthetic ones,
+    FolderError for other data than the run's, SettingsError when the time is too short.
     """
     options, start, run = settings or Settings(), time.monotonic(), Path(run)
     prepared = open_real(run, data)
@@ -92,6 +93,7 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     names = _names(prepared.spec.labels, prepared.spec.mask_classes, kind)
     _check(test, names, kind)
     made = synthetic(run, synthetic_folder, prepared, kind, options.synthetic or len(train.examples), options.seed)
+    refuse_real("synthetic", all_of(made.images), all_of(test.examples.images))
     classes = prepared.spec.mask_classes if kind == "segmentation" else len(names)
     recipe = Recipe(kind=kind, classes=classes, steps=1, batch=options.batch, rate=options.rate)
     plan = list(_plan(options))

@@ -77,6 +77,11 @@ class Chosen:
         return content_of(self.digests[0])
 
 
+def all_of(images: Rows) -> Chosen:
+    """Every image, each its own patient, of no class."""
+    return Source(images=images).draw(len(images), np.random.default_rng(0))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sides:
     """held_out, floor and each synthetic set hold equally many images; floor: positions in `training`."""
@@ -119,7 +124,7 @@ def choose(held_out: Source, training: Source, synthetic: Mapping[str, Source], 
     for name, source in synthetic.items():
         generator.bit_generator.state = state  # a set's draw does not depend on the sets before it
         sets[name] = source.draw(count, generator)
-        _refuse_real(name, sets[name], drawn)
+        refuse_real(name, sets[name], drawn)
     return Sides(held_out=drawn, training=searched, floor=floor, synthetic=sets)
 
 
@@ -145,7 +150,7 @@ def _refuse_patients(held_out: Source, training: Source) -> None:
         )
 
 
-def _refuse_real(name: str, synthetic: Chosen, held_out: Chosen) -> None:
+def refuse_real(name: str, synthetic: Chosen, held_out: Chosen) -> None:
     """DataError when synthetic images are, pixel for pixel, held-out ones: then nobody held them out."""
     (made, varied), (unseen, _) = synthetic.digests, held_out.digests
     same = np.flatnonzero(varied & np.isin(made, unseen))

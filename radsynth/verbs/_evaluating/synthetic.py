@@ -17,7 +17,7 @@ from radsynth.io import read
 from radsynth.io.npz import entries
 from radsynth.metrics._features import Rows
 from radsynth.progress import track
-from radsynth.verbs._evaluating.sides import PreparedRows, Source, refuse_overlap
+from radsynth.verbs._evaluating.sides import PreparedRows, all_of, refuse_overlap
 
 MOST_OUTSIDE = 0.25
 """Share of the pixels that may lie outside of the real images' scale."""
@@ -78,8 +78,7 @@ def refuse_trained_on(folder: Path, prepared: Prepared, held_out: NDArray[np.int
     kinds = {"held_out": (prepared, held_out), "training": (trained, trained.indices("train"))}
     sides = {}
     for name, (source, rows) in kinds.items():
-        images = PreparedRows(prepared=source, rows=rows)
-        sides[name] = Source(images=images).draw(len(rows), np.random.default_rng(0))
+        sides[name] = all_of(PreparedRows(prepared=source, rows=rows))
     refuse_overlap(sides["held_out"], sides["training"], f"the training images of {run}")
 
 
