@@ -136,8 +136,6 @@ def test_classical_augmentation_moves_image_and_mask_alike(size: tuple[int, ...]
 
 def write_labelled(folder: Path, prepared: Prepared, noise: bool) -> Path:
     """Synthetic images of a prepared folder's classes: its own training images, or noise with labels."""
-    from PIL import Image as Picture
-
     rows = prepared.indices("train")
     stored = prepared.stored(rows)[:, 0]
     if noise:
@@ -145,7 +143,7 @@ def write_labelled(folder: Path, prepared: Prepared, noise: bool) -> Path:
     for index, (image, label) in enumerate(zip(stored, prepared.labels(rows), strict=True)):
         place = folder / LABELS[label]
         place.mkdir(parents=True, exist_ok=True)
-        Picture.fromarray(image).save(place / f"{index:04d}.png")
+        Pillow.fromarray(image).save(place / f"{index:04d}.png")
     return folder
 
 
@@ -212,10 +210,9 @@ def test_what_cannot_be_measured_is_refused(make_prepared: Callable[..., Path], 
         utility(enough.folder, made, settings=Settings(seconds=0.1))
     with pytest.raises(FolderError, match="no prepared data"):
         utility(tmp_path / "nothing", made, settings=FAST)
-    (tmp_path / "real" / "small").mkdir(parents=True)
-    for number, image in enumerate(enough.images(enough.indices("test"))[:9]):
-        Pillow.fromarray(np.rint((image[0] + 1) * 127.5).astype(np.uint8)).save(tmp_path / f"real/small/{number}.png")
-    with pytest.raises(DataError, match="9 of 9 synthetic images are, pixel for pixel, among the real images"):
+    place = write_labelled(tmp_path / "real", enough, False) / "small" / "unseen.png"
+    Pillow.fromarray(enough.stored(enough.indices("test"))[0, 0]).save(place)
+    with pytest.raises(DataError, match="1 of 60 synthetic images are, pixel for pixel, among the real images"):
         utility(enough.folder, tmp_path / "real", settings=FAST)
     (made / "small").rename(made / "tiny")
     with pytest.raises(DataError, match="class tiny; the real ones have the classes small, large"):
