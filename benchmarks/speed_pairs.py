@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared
-from speed import plain, rate
+from speed import plain
 from torch import nn
 
 from radsynth.arrays import Prepared

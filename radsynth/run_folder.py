@@ -68,8 +68,9 @@ class RunFolder:
 
     def description(self) -> dict[str, Any]:
         """spec.json as a dictionary."""
+        text = self._read("spec.json")
         try:
-            document: dict[str, Any] = json.loads(self._read("spec.json"))
+            document: dict[str, Any] = json.loads(text)
         except ValueError:
             document = {}
         if not {"spec", "intensity", "labels", "data_hash"} <= document.keys():
@@ -85,7 +86,8 @@ class RunFolder:
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError:
-            raise FolderError(f"{self.path} is not a run folder: it has no {name}. 'radsynth run' makes one.") from None
+            why = f"it has no {name}" if self.path.exists() else "it does not exist"
+            raise FolderError(f"{self.path} is not a run folder: {why}. 'radsynth run' makes one.") from None
 
     def save_weights(self, state: dict[str, Any], facts: dict[str, Any]) -> str:
         """Write the averaged generator; returns its SHA-256."""

@@ -121,6 +121,9 @@ def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:
         generate(trained, tmp_path / "out", count=0)
     with pytest.raises(FolderError, match="not a run folder"):
         generate(tmp_path / "nothing", tmp_path / "out", count=3)
+    RunFolder(trained).weights.with_suffix(".json").unlink()
+    with pytest.raises(FolderError, match="no trained generator yet"):
+        generate(trained, tmp_path / "out", count=3)
 
 
 def test_truncation_makes_images_more_alike(trained: Path) -> None:

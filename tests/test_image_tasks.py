@@ -220,6 +220,9 @@ def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_c
      "smallest <= largest"),
     (("task.kind=cycle",), ImageSpec(size=(16, 16)), "two classes"),
     (("task.kind=cycle", "task.domains=[ct,pt]"), ImageSpec(size=(16, 16), labels=("ct", "pet")), "did you mean pet"),
+    (("task.kind=cycle",), ImageSpec(size=(16, 16), labels=("ct", "mr", "pet")),
+     r"have 3 \(ct, mr, pet\).*task.domains=\[ct,mr\]"),
+    (("task.kind=cut", "task.domains=[ct,ct]"), ImageSpec(size=(16, 16), labels=("ct", "pet")), "two different ones"),
     (("task.kind=translate", "model.kind=dcgan"), ImageSpec(size=(16, 16), channels=("t1", "t2")), "must take image"),
     (("task.kind=synthesis", "model.kind=unet"), ImageSpec(size=(16, 16)), "must take noise"),
 ])

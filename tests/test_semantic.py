@@ -244,6 +244,9 @@ def test_masks_that_another_run_draws_are_painted(trained: Path, tmp_path: Path)
         generate(trained, tmp_path / "no", count=2, masks=trained)
     with pytest.raises(SettingsError, match="paints no masks"):
         generate(drawing, tmp_path / "no", count=2, masks=drawing)
+    for no_run in (tmp_path / "nowhere", tmp_path / "pairs" / "masks"):
+        with pytest.raises(FolderError, match=r"not a run folder.*masks=true.*apply RUN MASKS OUT"):
+            generate(trained, tmp_path / "no", count=2, masks=no_run)
     other = tmp_path / "away" / "manifest.json"
     other.write_text(other.read_text().replace('"data_hash": "data"', '"data_hash": "other"'))
     stranger = drawing_run(tmp_path / "away", tmp_path / "stranger", 8)

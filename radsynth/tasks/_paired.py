@@ -24,12 +24,13 @@ from radsynth.models import build as build_networks
 from radsynth.tasks import Terms, Turn
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PairedGame:
     """Turns of a generator and, if it has a weight, a discriminator.
 
     see: a batch to (what the network is given, the truth), both on the result's grid; convert: what a task makes of it
     weights: reconstruction losses by name; adversarial: weight of the generator's adversarial loss, 0 for none
+    made: what is given, its truth and the result, kept from the discriminator's turn for the generator's
     """
 
     see: Callable[[Batch], tuple[Tensor, Tensor]]
@@ -38,31 +39,37 @@ class PairedGame:
     loss: AdversarialLoss
     adversarial: float
     augmentation: Augmentation
+    made: tuple[Tensor, Tensor, Tensor] | None = None
 
     def turns(self) -> list[Turn]:
         """The discriminator's turn and the generator's, or the generator's alone."""
         generator = Turn(nets=("generator",), loss=self.generator_loss)
         if not self.adversarial:
             return [generator]
-        return [Turn(nets=("discriminator",), loss=self.discriminator_loss), generator]
+        return [Turn(nets=("discriminator",), loss=self.discriminator_loss, makes=("generator",)), generator]
 
     def _judged(self, batch: Batch, given: Tensor, image: Tensor) -> Tensor:
         return augment(channels_last(torch.cat([given, image.to(given)], dim=1)), batch, "pair", self.augmentation)
 
+    def _make(self, nets: Networks, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        given, truth = self.see(batch)
+        return given, truth, known(self.convert(nets["generator"], given), truth)
+
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """True pairs against made ones."""
-        given, truth = self.see(batch)
-        with torch.no_grad():
-            result = known(self.convert(nets["generator"], given), truth)
-        judge = nets["discriminator"]
-        real, fake = judge(self._judged(batch, given, truth)), judge(self._judged(batch, given, result))
+        self.made = self._make(nets, batch)
+        given, truth, result = self.made
+        both = torch.cat([self._judged(batch, given, image) for image in (truth, result.detach())])
+        real, fake = nets["discriminator"](channels_last(both)).chunk(2)
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
                 "_fake": fake.detach().mean()}
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Nearness to the truth, and the adversarial loss."""
-        given, truth = self.see(batch)
-        result = known(self.convert(nets["generator"], given), truth)
+        kept, self.made = self.made, None
+        if kept is None or not kept[2].requires_grad:  # a batch in parts: graphs of all parts would not fit
+            kept = self._make(nets, batch)
+        given, truth, result = kept
         terms = {name: weight * RECONSTRUCTIONS[name](result, truth) for name, weight in self.weights.items() if weight}
         if self.adversarial:
             fake = nets["discriminator"](self._judged(batch, given, result))

@@ -32,7 +32,8 @@ def domains_of(kind: str, names: tuple[str, ...], spec: ImageSpec) -> tuple[str,
                                 f"they have {known}.")
     chosen = names or spec.labels
     if len(chosen) != 2 or chosen[0] == chosen[1]:
-        raise SettingsError(f"task.domains must name two different classes; the images have {known}.")
+        raise SettingsError(f"task.kind={kind} translates between two classes, the images have {len(spec.labels)} "
+                            f"({known}): name two different ones, such as task.domains=[{','.join(spec.labels[:2])}].")
     return chosen[0], chosen[1]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.contrast import patch_contrast
@@ -76,6 +77,7 @@ class Cut:
         self.finer = (1,) * spec.dimensions
         self.targets = self.domains[1:]
         self._labels = [spec.labels.index(name) for name in self.domains]
+        self.made: Tensor | None = None
 
     def study(self, prepared: Prepared, seed: int) -> None:
         """DataError when no training image is of one of the two classes."""
@@ -89,19 +91,18 @@ class Cut:
 
     def turns(self) -> list[Turn]:
         """The discriminator's turn, then that of generator and heads."""
-        return [Turn(nets=("discriminator",), loss=self.discriminator_loss),
+        return [Turn(nets=("discriminator",), loss=self.discriminator_loss, makes=("generator",)),
                 Turn(nets=("generator", "heads"), loss=self.generator_loss)]
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
-        """The second class's images against those that were made."""
+        """The second class's images against those that were made, which are kept for the generator's turn."""
         sides = sides_of(batch, self._labels)
         if sides is None:
             return nothing(nets, self.turns()[0])
-        with torch.no_grad():
-            made = self.convert(nets["generator"], sides[0])
-        judge = nets["discriminator"]
-        real = judge(seen(sides[1], batch, "real", self.augmentation))
-        fake = judge(seen(made, batch, "fake", self.augmentation))
+        self.made = self.convert(nets["generator"], sides[0])
+        both = torch.cat([seen(sides[1], batch, "real", self.augmentation),
+                          seen(self.made.detach(), batch, "fake", self.augmentation)])
+        real, fake = nets["discriminator"](channels_last(both)).chunk(2)
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
                 "_fake": fake.detach().mean()}
 
@@ -110,7 +111,9 @@ class Cut:
         sides = sides_of(batch, self._labels)
         if sides is None:
             return nothing(nets, self.turns()[1])
-        made = self.convert(nets["generator"], sides[0])
+        made, self.made = self.made, None
+        if made is None or not made.requires_grad:  # a batch in parts: graphs of all parts would not fit
+            made = self.convert(nets["generator"], sides[0])
         judged = nets["discriminator"](seen(made, batch, "fake", self.augmentation))
         terms = {"adversarial": self.options.adversarial * self.loss.generator(judged.detach(), judged),
                  "contrast": self.options.contrast * self._contrast(nets, sides[0], made, batch)}

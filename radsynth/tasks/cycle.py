@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.reconstruction import absolute
@@ -71,6 +72,7 @@ class Cycle:
         self.finer = (1,) * spec.dimensions
         self.targets = self.domains[::-1]
         self._labels = [spec.labels.index(name) for name in self.domains]
+        self.made: list[Tensor] = []
 
     def study(self, prepared: Prepared, seed: int) -> None:
         """DataError when no training image is of one of the two classes."""
@@ -84,21 +86,21 @@ class Cycle:
 
     def turns(self) -> list[Turn]:
         """The discriminators' turn, then the generators'."""
-        return [Turn(nets=("discriminator_1", "discriminator_2"), loss=self.discriminator_loss),
+        return [Turn(nets=("discriminator_1", "discriminator_2"), loss=self.discriminator_loss, makes=("translators",)),
                 Turn(nets=("translators",), loss=self.generator_loss)]
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
-        """Each domain's images against those that were translated to it."""
+        """Each domain's images against those translated to it, which are kept for the generators' turn."""
         sides = sides_of(batch, self._labels)
         if sides is None:
             return nothing(nets, self.turns()[0])
+        self.made = [nets["translators"](sides[1 - towards], towards) for towards in (0, 1)]
         terms: Terms = {}
-        for towards in (0, 1):
+        for towards, made in enumerate(self.made):
             judge, name = nets[f"discriminator_{towards + 1}"], f"to_{self.domains[towards]}"
-            with torch.no_grad():
-                made = nets["translators"](sides[1 - towards], towards)
-            real = judge(self._seen(sides[towards], batch, f"real {towards}"))
-            fake = judge(self._seen(made, batch, f"fake {towards}"))
+            both = torch.cat([self._seen(sides[towards], batch, f"real {towards}"),
+                              self._seen(made.detach(), batch, f"fake {towards}")])
+            real, fake = judge(channels_last(both)).chunk(2)
             terms |= {name: self.loss.discriminator(real, fake), f"_{name}_real": real.detach().mean(),
                       f"_{name}_fake": fake.detach().mean()}
         return terms
@@ -108,10 +110,12 @@ class Cycle:
         sides = sides_of(batch, self._labels)
         if sides is None:
             return nothing(nets, self.turns()[1])
+        kept, self.made = self.made, []
+        if not kept or not kept[0].requires_grad:  # a batch in parts: graphs of all parts would not fit
+            kept = [nets["translators"](sides[1 - towards], towards) for towards in (0, 1)]
         terms: Terms = {}
-        for towards in (0, 1):
+        for towards, made in enumerate(kept):
             start, name = sides[1 - towards], f"to_{self.domains[towards]}"
-            made = nets["translators"](start, towards)
             judged = nets[f"discriminator_{towards + 1}"](self._seen(made, batch, f"fake {towards}"))
             terms[f"{name}_adversarial"] = self.options.adversarial * self.loss.generator(judged.detach(), judged)
             back = nets["translators"](made, 1 - towards)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.errors import FolderError, SettingsError
+from radsynth.run_folder import RunFolder
 from radsynth.tasks import Task, draws_masks
 from radsynth.tasks.semantic import Semantic
 
@@ -57,6 +58,13 @@ class MaskSource:
             chosen.append(fitting[int(place * len(fitting))])
         masks = torch.from_numpy(self.prepared.stored(np.asarray(chosen), "masks").astype(np.int64))
         return self.task.deform(masks, batch)
+
+
+def need_run(folder: Path) -> None:
+    """FolderError for a folder that is no run, such as one of masks."""
+    if not RunFolder(folder).begun:
+        raise FolderError(f"masks={folder}: not a run folder. Masks can be drawn by a run that was trained with "
+                          "task.masks=true. To paint masks of your own give them to 'radsynth apply RUN MASKS OUT'.")
 
 
 class DrawnMasks:

@@ -26,7 +26,7 @@ from radsynth.settings import read_yaml, resolve, settings
 from radsynth.tasks import build, draws_masks, paints, registers, takes_images
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
-from radsynth.verbs._mask_source import DrawnMasks, MaskSource
+from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
 from radsynth.verbs._writing import Drawn, Writing, write_table
@@ -87,6 +87,8 @@ class Sampler:
         self.network.to(self.device).eval()
         if masks is not None and not paints(self.task):
             raise SettingsError(f"{run} paints no masks (task.kind=semantic does): leave --masks out.")
+        if masks is not None:
+            need_run(masks)
         self.drawing = None if masks is None else DrawnMasks(self.data_hash, Sampler(masks), masks)
 
     def labels(self, items: range, seed: int, label: str | None) -> NDArray[np.int64]:
