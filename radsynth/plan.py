@@ -76,6 +76,12 @@ leads, it loses the thread at one."""
 DEFAULT_MODEL = "sngan"
 FEW = 500
 """Images below which training starts from a base generator, if one is of the same kind."""
+MANY = 5000
+"""Images from which training goes without augmentation, unless they are shown often."""
+PASSES = 15
+"""Times that each image may be shown without augmentation: what `MANY` are in five minutes of one core."""
+SPEED = {"cpu": 250.0, "cuda": 5000.0}
+"""Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core or one GPU."""
 TUNING: dict[str, Any] = {"train.freeze": 2}
 """What goes with a start from other weights when images are few. Smaller steps did not help (lab notebook)."""
 UNEQUAL = 5
@@ -95,13 +101,13 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     """
     size = _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
     if start:
-        return _started(data, budget, start)
+        return _started(data, device, budget, start)
     few = alike is not None and task == "synthesis" and data.images < FEW
     base = fitting(data.modality, data.channels, size, alike) if few and alike else None
     if base:
         reason = (f"{data.images} images are few, and they look like those of {base.name}: they are learned from its "
                   "weights, not from chance.")
-        return [Choice(setting="train.start", value=base.name, reason=reason), *_started(data, budget, base)]
+        return [Choice(setting="train.start", value=base.name, reason=reason), *_started(data, device, budget, base)]
     choices = [Choice(setting="prepare.size", value=list(size), reason=_size_reason(data, size, device))]
     if task in PATCHED and max(size) < max(data.size):
         choices = _patches(data.size, max(size))
@@ -118,10 +124,10 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     choices += recipe(chosen)
     if chosen == DEFAULT_MODEL and max(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
-    return choices + _augmentation(data)
+    return choices + _augmentation(data, _passes(data, device, budget, size, chosen))
 
 
-def _started(data: Fingerprint, budget: dict[str, float], start: Facts) -> list[Choice]:
+def _started(data: Fingerprint, device: Device, budget: dict[str, float], start: Facts) -> list[Choice]:
     """Everything as the start has it; where images are few the lower layers of its discriminator are left alone."""
     have, frame = ("x".join(map(str, size)) for size in (data.size, start.spec.size))
     choices = [Choice(setting="prepare.size", value=list(start.spec.size),
@@ -132,7 +138,8 @@ def _started(data: Fingerprint, budget: dict[str, float], start: Facts) -> list[
     choices += recipe(start.model["kind"]) + (_balance(data.labels) if len(data.labels) > 1 else [])
     few = [Choice(setting=name, value=value, reason="Few images could only spoil these layers (FreezeD).")
            for name, value in TUNING.items()] if data.images < FEW else []
-    return choices + few + _augmentation(data)
+    passes = _passes(data, device, budget, start.spec.size, start.model["kind"])
+    return choices + few + _augmentation(data, passes)
 
 
 def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
@@ -157,7 +164,7 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
                     Choice(setting="data.unpaired", value=True, reason=reason),
                     Choice(setting="task.domains", value=["t1", "flair"], reason=reason)]
     if task == "semantic":
-        choices += _augmentation(data)
+        choices += _augmentation(data, 0.0)
     return choices
 
 
@@ -215,8 +222,18 @@ def _balance(labels: dict[str, int]) -> list[Choice]:
                           "more often than it occurs, so that it is learned.")]
 
 
-def _augmentation(data: Fingerprint) -> list[Choice]:
-    if data.images >= 5000:
+def _augmentation(data: Fingerprint, passes: float) -> list[Choice]:
+    """What the discriminator would else learn by heart: few images, or many that are shown very often."""
+    if data.images >= MANY and passes <= PASSES:
         return []
-    reason = f"{data.images} images are few: without augmentation the discriminator learns them by heart."
-    return [Choice(setting="augment.strength", value=0.6 if data.images < FEW else 0.3, reason=reason)]
+    few = "are few" if data.images < MANY else f"are shown about {passes:.0f} times each in this budget"
+    return [Choice(setting="augment.strength", value=0.6 if data.images < FEW else 0.3, reason=(
+        f"{data.images} images {few}: without augmentation the discriminator learns them by heart."))]
+
+
+def _passes(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> float:
+    """Times each image is shown: exact for a budget in images, a guess for seconds of the default network, else 0."""
+    speed = SPEED[device.accelerator] * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
+    seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)
+    shown = [count for count in (budget.get("images", 0.0), seconds * speed) if count]
+    return min(shown, default=0.0) / max(1, data.images)

@@ -47,6 +47,23 @@ def test_few_images_are_augmented() -> None:
     assert strengths[0] > strengths[1] > strengths[2] == 0
 
 
+@pytest.mark.parametrize(("images", "accelerator", "budget", "model", "augmented"), [
+    (6000, "cpu", {}, "", False), (6000, "cpu", {"seconds": 3600}, "", True), (6000, "cuda", {}, "", True),
+    (6000, "cuda", {"seconds": 10}, "", False), (6000, "cpu", {"images": 80_000}, "", False),
+    (6000, "cpu", {"images": 1_000_000}, "", True), (6000, "cuda", {"images": 80_000, "seconds": 3600}, "", False),
+    (6000, "cpu", {"seconds": 3600}, "r3gan", False), (6000, "cpu", {"images": 1_000_000}, "r3gan", True),
+    (100_000, "cuda", {}, "", False), (100_000, "cuda", {"seconds": 3600}, "", True),
+])
+def test_many_images_that_are_shown_often_are_augmented(
+    images: int, accelerator: str, budget: dict[str, float], model: str, augmented: bool
+) -> None:
+    device = replace(CPU, accelerator=accelerator)  # type: ignore[arg-type]
+    choices = plan(fingerprint(images=images), device, budget, model=model)
+    found = [choice for choice in choices if choice.setting == "augment.strength"]
+    assert [choice.value for choice in found] == [0.3] * augmented
+    assert all("times each" in choice.reason for choice in found)
+
+
 def test_very_unequal_classes_are_evened_out_with_the_reason() -> None:
     assert "train.balance" not in chosen(fingerprint(normal=100, ill=30))
     choice = next(c for c in plan(fingerprint(normal=1000, rare=20), CPU, {}) if c.setting == "train.balance")
