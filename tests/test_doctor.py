@@ -20,6 +20,7 @@ from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
 from radsynth.checkpoints import all_finite, load_tensors
 from radsynth.errors import Interrupted, TrainingError
+from radsynth.models import dcgan
 from radsynth.settings import resolve
 from radsynth.verbs._training import doctor as _doctor
 from radsynth.verbs._training.compare import compare
@@ -175,6 +176,39 @@ def test_a_collapse_is_seen_and_the_best_weights_are_delivered(
     assert state["project.weight"].abs().sum() > 0
     images = torch.from_numpy(sample(tmp_path / "run", 20)[0])
     assert compare(images, images + 0)[0] == pytest.approx(1) and torch.pdist(images.flatten(1)).min() > 0
+
+
+def test_a_collapse_of_one_class_is_seen_while_all_together_vary(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From half of the run on the generator is deaf to the latents of one class alone."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 160)
+    step, forward, deaf = Loop.take_step, dcgan.Generator.forward, [False]
+
+    def deafen(loop: Loop) -> dict[str, float]:
+        deaf[0] = loop.progress > 0.4
+        return step(loop)
+
+    def draw(self: dcgan.Generator, latent: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return forward(self, torch.where(deaf[0] & (labels[:, None] == 1), 0.0, latent), labels)
+
+    monkeypatch.setattr(Loop, "take_step", deafen)
+    monkeypatch.setattr(dcgan.Generator, "forward", draw)
+    data = make_prepared(96, labels=("small", "large"))
+    train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=3200", "train.rate=4e-3")))
+    said = events(tmp_path / "run")["mode collapse"]
+    assert said.startswith("Samples of class large differ by only 0.0")
+    last = lines(tmp_path / "run")[-2]
+    assert last["doctor/variety"] < 0.05
+    images, labels = (torch.from_numpy(part) for part in sample(tmp_path / "run", 60)[:2])
+    assert compare(images, images[labels == 0])[0] > 0.3, "all together vary"
+
+
+def test_what_was_remembered_before_classes_were_counted_can_be_taken_up() -> None:
+    doctor = object.__new__(_doctor.Doctor)
+    older = {"rate": 0.5, "varied": True, "alike": 2}
+    doctor.restore({"signs": older, "care": {"augment": 0.1}, "pulses": {}, "losses": {}, "best": {}})
+    assert (doctor.signs.rate, doctor.signs.varied, doctor.signs.alike) == (0.5, {}, {})
 
 
 @pytest.mark.parametrize("near", [0.1, 0.4])

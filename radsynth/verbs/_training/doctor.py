@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -64,6 +64,8 @@ SETTLED = 0.25
 at 16 pixels than the first sharp ones, and would be taken for the best."""
 ALIKE = 0.2
 """Samples that differ less than this share of how real images differ are a collapse."""
+OF_CLASS, CLASSES = 16, 8
+"""Images of a class, and classes, that an examination looks at: their variety may be gone while all together vary."""
 STEEPEST = 8.0
 """Upper limit of the factor on the penalty's weight."""
 
@@ -102,8 +104,8 @@ class Signs:
     progress: float = 0.0
     worse_since: float = -1.0
     told: float = 0.0
-    varied: bool = False
-    alike: int = 0
+    varied: dict[str, bool] = field(default_factory=dict)
+    alike: dict[str, int] = field(default_factory=dict)
     strong: int = 0
     strong_since: float = math.inf
     collapses: int = 0
@@ -138,7 +140,10 @@ class Doctor:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.signs, self.care = Signs(**state["signs"]), Care(**state["care"])
+        # A run that is older counted for all classes together.
+        signs = {name: value for name, value in state["signs"].items()
+                 if name not in ("varied", "alike") or isinstance(value, dict)}
+        self.signs, self.care = Signs(**signs), Care(**state["care"])
         self.pulses, self.losses, self.best = state["pulses"], state["losses"], state["best"]
 
     # While a step is taken ------------------------------------------------------------------------------------------
@@ -206,17 +211,17 @@ class Doctor:
         passed, signs.progress = loop.progress - signs.progress, loop.progress
         if not isinstance(self.task, Judging):
             return
-        measured = self._measure(loop)
+        measured, varieties = self._measure(loop)
         overfit = self._overfit()
         self._augment(loop, overfit, passed)
         self._vanishing(loop)
-        self._collapse(loop, measured["doctor/variety"])
+        self._collapse(loop, varieties)
         self._keep_best(loop)
         self.measured = {**measured, "doctor/overfit": overfit, "doctor/augmentation": self.care.augment,
                          "doctor/penalty": self.care.penalty, "doctor/rate": signs.rate, "doctor/pace": signs.pace}
 
-    def _measure(self, loop: Loop) -> dict[str, float]:
-        """Take fresh measurements into the averages."""
+    def _measure(self, loop: Loop) -> tuple[dict[str, float], dict[str, float]]:
+        """Take fresh measurements into the averages; what is logged, and the variety of all ("") and of each class."""
         signs, task, networks = self.signs, self.task, loop.networks
         draw = np.random.default_rng([self.seed, loop.step])
         device = loop.fabric.device
@@ -230,6 +235,7 @@ class Doctor:
             logits = {"trained": task.judge(networks, seen, seen.images).float(),
                       "held_out": task.judge(networks, held_out, held_out.images).float(),
                       "generated": task.judge(networks, held_out, made).float()}
+            varieties = self._of_classes(loop, draw)
         for name, network in networks.items():
             network.train(modes[name])
         for name, values in logits.items():
@@ -239,10 +245,25 @@ class Doctor:
         signs.average("certainty", float(ranks.mean()))
         variety, distance = compare(made, held_out.images)
         signs.average("distance", distance, keep=0.5)
-        return {"doctor/variety": variety, "doctor/distance": distance, "doctor/certainty": signs.certainty}
+        varieties[""] = variety
+        least = min(varieties.values())
+        return {"doctor/variety": least, "doctor/distance": distance, "doctor/certainty": signs.certainty}, varieties
 
-    def _probe(self, draw: np.random.Generator, indices: NDArray[np.int64], device: torch.device) -> Batch:
-        chosen = np.sort(draw.choice(indices, min(PROBE, len(indices)), replace=False))
+    def _of_classes(self, loop: Loop, draw: np.random.Generator) -> dict[str, float]:
+        """The variety of samples within each class that has images enough, by name; many classes take turns."""
+        names, labels = self.prepared.spec.labels, self.prepared.labels(self.train)
+        members = {name: self.train[labels == label] for label, name in enumerate(names)} if len(names) > 1 else {}
+        enough = [name for name, of in members.items() if len(of) >= OF_CLASS]
+        turn = self.signs.examined * CLASSES if len(enough) > CLASSES else 0
+        found = {}
+        for name in [enough[(turn + k) % len(enough)] for k in range(min(CLASSES, len(enough)))]:
+            real = self._probe(draw, members[name], loop.fabric.device, OF_CLASS)
+            found[name] = compare(self.task.sample(loop.networks[self.task.keeps], real), real.images)[0]
+        return found
+
+    def _probe(self, draw: np.random.Generator, indices: NDArray[np.int64], device: torch.device,
+               count: int = PROBE) -> Batch:
+        chosen = np.sort(draw.choice(indices, min(count, len(indices)), replace=False))
         return Batch(images=channels_last(torch.from_numpy(self.prepared.images(chosen))).to(device),
                      labels=torch.from_numpy(self.prepared.labels(chosen)).to(device),
                      conditions=torch.from_numpy(self.prepared.conditions(chosen)).to(device),
@@ -311,15 +332,21 @@ class Doctor:
         self._event(loop, illness, f"{text} The discriminator's learning rate is now {self.signs.pace:.2g} of the "
                                    "planned one.")
 
-    def _collapse(self, loop: Loop, variety: float) -> None:
-        """Samples of different latents have become alike, or stayed so."""
+    def _collapse(self, loop: Loop, varieties: dict[str, float]) -> None:
+        """Samples of different latents, or those of one class, have become alike, or stayed so."""
         signs = self.signs
-        signs.varied = signs.varied or variety > 2 * ALIKE
-        signs.alike = signs.alike + 1 if variety < ALIKE and (signs.varied or loop.progress > 0.5) else 0
-        if signs.alike >= 3 and signs.collapses < 3:
-            signs.alike, signs.collapses, signs.rate = 0, signs.collapses + 1, signs.rate / 2
+        for group, variety in varieties.items():
+            signs.varied[group] = signs.varied.get(group, False) or variety > 2 * ALIKE
+            ill = variety < ALIKE and (signs.varied[group] or loop.progress > 0.5)
+            signs.alike[group] = signs.alike.get(group, 0) + 1 if ill else 0
+        lost = [group for group in varieties if signs.alike[group] >= 3]
+        if lost and signs.collapses < 3:
+            worst = min(lost, key=varieties.__getitem__)
+            of = f" of class {worst}" if worst else ""
+            signs.alike, signs.collapses, signs.rate = {}, signs.collapses + 1, signs.rate / 2
             self._steepen(loop, "mode collapse", (
-                f"Samples differ by only {variety:.2f} of what real images differ. The learning rate is halved."))
+                f"Samples{of} differ by only {varieties[worst]:.2f} of what real images{of} differ. The learning rate "
+                "is halved."))
 
     def _keep_best(self, loop: Loop) -> None:
         """Remember the averaged network when samples are closest; stop after a fifth of the run far from there."""
