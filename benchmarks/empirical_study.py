@@ -9,13 +9,14 @@ Usage: python benchmarks/empirical_study.py DATA [--only cardiac/sngan,heads] [-
 [--batch 64] [--unet-steps 1000] [--repeats 3] [--trainings 1] [--size 64] [--work build/empirical_study]. DATA is the
 folder with acdc_slices_128.npz, hippocampus/ and mednist_64.npz; ORGAN_slices.npz (images, masks, names) may stand for
 a folder, at no more than its own size. U-Nets on real pairs are trained once for an organ and count in every row of it.
-A part is ORGAN/NETWORK/SEED, one training each; with --seconds and --images the first that is reached ends it. A part
-that is finished is not done again. The table shows all that are, WORK/ORGAN/NETWORK/SEED/row.json holds each, and
-build/empirical_study.json all of them; samples.png beside each.
+A part is ORGAN/NETWORK/SEED, one training each; with --seconds and --images the first that is reached ends it. What a
+part has is not done again: its training, its distance, its U-Nets. The table shows all parts that have a distance,
+WORK/ORGAN/NETWORK/SEED/row.json holds each, and build/empirical_study.json all of them; samples.png beside each.
 
 Many parts side by side on one GPU, each in its own process: --list prepares the data and prints the parts to do.
   export OMP_NUM_THREADS=1; study="python benchmarks/empirical_study.py DATA --seconds 120 --images 200000"
-  $study --list --only cardiac,hippocampus | xargs -P 12 -I PART sh -c "$study --only PART" ; $study --table
+  $study --list --only cardiac,hippocampus | xargs -P 12 -I PART sh -c "$study --unet-steps 0 --only PART"
+  $study --list --only cardiac,hippocampus | xargs -P 4 -I PART sh -c "$study --only PART" ; $study --table
 """
 
 from __future__ import annotations
@@ -97,10 +98,25 @@ def _one_class(path: Path, name: str, work: Path) -> Path:
     return out
 
 
-def part(organ: str, network: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One row of the table."""
+def part(organ: str, network: str, seed: int, options: argparse.Namespace) -> None:
+    """One row of the table: written as soon as the distance is known, and again when the U-Nets have learned."""
     place = options.work / organ / network / str(seed)
     real = real_data(organ, options.data, options.size, options.work)
+    row = json.loads((place / "row.json").read_text()) if (place / "row.json").exists() else {}
+    if not row:
+        row = {"organ": organ, "network": network, "seed": seed, **generator(real, network, seed, place, options)}
+        write_atomically(place / "row.json", json.dumps(row, indent=1))
+    if not is_whole(row, options):
+        write_atomically(place / "row.json", json.dumps(row | overlap(real, place, options), indent=1))
+
+
+def is_whole(row: dict[str, Any], options: argparse.Namespace) -> bool:
+    """Whether nothing is left to do in a row."""
+    return "unet_steps" in row or not options.unet_steps or "class" in ORGANS[row["organ"]]
+
+
+def generator(real: Prepared, network: str, seed: int, place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one network, keep samples of it, measure its images."""
     masked = real.spec.mask_classes > 1
     if network == "spade" and not masked:
         raise RadsynthError("spade makes images from masks: the data has none.")
@@ -111,12 +127,9 @@ def part(organ: str, network: str, seed: int, options: argparse.Namespace) -> di
     train(real.folder, place / "run", settings=settings)
     images = draw(place / "run", max(60, min(2000, len(real.indices("train")))), data=real.folder).images
     facts = json.loads((place / "run" / "generator.json").read_text())
-    row = {"organ": organ, "network": network, "seed": seed, "px": max(real.spec.size), "images_seen": facts["images"],
-           "seconds": round(facts["seconds"]), **distance(real, images)}
     save_grid(images[:36], place / "samples.png", 6)
-    row |= overlap(real, place, options) if masked else {}
-    (place / "row.json").write_text(json.dumps(row, indent=1))
-    return row
+    return {"px": max(real.spec.size), "images_seen": facts["images"], "steps": facts["steps"],
+            "seconds": round(facts["seconds"]), **distance(real, images)}
 
 
 def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
@@ -185,7 +198,7 @@ def wanted_parts(options: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 
 def finished(work: Path) -> list[dict[str, Any]]:
-    """The rows of all parts that are done."""
+    """The rows of all parts whose distance is known."""
     return [json.loads(path.read_text()) for path in sorted(work.glob("*/*/*/row.json"))]
 
 
@@ -200,7 +213,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0, help="of each training; 300 without --images")
     parser.add_argument("--images", type=int, default=0, help="that each training sees")
     parser.add_argument("--batch", type=int, default=0, help="images a step; as each network's recipe says without it")
-    parser.add_argument("--unet-steps", type=int, default=1000, help="of 32 pairs")
+    parser.add_argument("--unet-steps", type=int, default=1000, help="of 32 pairs; 0: no U-Nets")
     parser.add_argument("--repeats", type=int, default=3, help="U-Nets of each kind")
     parser.add_argument("--trainings", type=int, default=1, help="trainings of each network, with seeds 0, 1, ...")
     parser.add_argument("--size", type=int, default=64)
@@ -213,7 +226,7 @@ def main() -> None:
     parts = wanted_parts(options)
     if not parts:
         parser.error(f"--only {options.only}: organs are {', '.join(ORGANS)}; networks are {', '.join(NETWORKS)}")
-    done = [name_of(row) for row in finished(options.work)]
+    done = [name_of(row) for row in finished(options.work) if is_whole(row, options)]
     todo = [] if options.table else [one for one in parts if one not in done]
     if options.list:
         for organ in dict.fromkeys(organ for organ, _, _ in todo):
