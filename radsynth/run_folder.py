@@ -89,6 +89,15 @@ class RunFolder:
             why = f"it has no {name}" if self.path.exists() else "it does not exist"
             raise FolderError(f"{self.path} is not a run folder: {why}. 'radsynth run' makes one.") from None
 
+    def made(self, folder: Path) -> bool:
+        """Whether the images in a folder are known to be of this run's weights: `generate` says so beside them."""
+        try:
+            said = json.loads((folder / "generate.json").read_text(encoding="utf-8"))
+            own = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
+            return bool(said["weights"] == own["sha256"])
+        except (OSError, ValueError, KeyError):
+            return False
+
     def save_weights(self, state: dict[str, Any], facts: dict[str, Any]) -> str:
         """Write the averaged generator; returns its SHA-256."""
         return save_tensors(self.weights, state, facts)

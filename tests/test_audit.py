@@ -167,11 +167,16 @@ def write_synthetic(folder: Path, images: NDArray[np.float32]) -> Path:
 def test_a_clean_generator_passes_and_a_copying_one_does_not(run: Path, tmp_path: Path) -> None:
     clean = audit(run, write_synthetic(tmp_path / "clean", phantoms(100, 9)), settings=FAST)
     assert clean.passed and clean.copies is not None and clean.copies.count <= 3, clean.verdict
+    assert "not known to be of this run's generator" in clean.verdict
     assert {attack.name for attack in clean.attacks} == {"membership_nearness", "membership_discriminator"}
     assert "one image" in clean.refused[0]["reason"]  # every patient has one image: nothing to link
     prepared = Prepared(run / "data")
     copied = planted(prepared.images(prepared.indices("train")[:100]), 1)
-    found = audit(run, write_synthetic(tmp_path / "copied", copied), settings=FAST)
+    folder = write_synthetic(tmp_path / "copied", copied)
+    weights = json.loads((run / "generator.json").read_text())["sha256"]
+    (folder / "generate.json").write_text(json.dumps({"weights": weights}))
+    found = audit(run, folder, settings=FAST)
+    assert "not known" not in found.verdict
     assert found.passed is False and found.copies is not None and found.copies.share.value >= 0.95
     assert "Do not release" in found.verdict
     document = json.loads((run / "audit.json").read_text())

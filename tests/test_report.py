@@ -281,6 +281,8 @@ def test_verdicts_follow_from_what_was_found(run: Path) -> None:
     for passed, sign in ((True, "good"), (False, "warning"), (None, "open")):
         add(run, audit=AUDIT | {"passed": passed})
         assert answers(run)["Privacy"][0] == sign
+    add(run, utility=utility(0.01, 0.05) | {"generator_saw": "unknown"}, audit=AUDIT | {"context": {"of_run": False}})
+    assert answers(run)["Usefulness"] == answers(run)["Privacy"] == ("open", "Other images")
     assert "Do not give these images away before" in bottom_line(verdicts(RunFiles(run)))
 
 

@@ -91,8 +91,8 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     """
     start, options, folder = time.monotonic(), settings or Settings(), RunFolder(Path(run))
     prepared = _data(folder)
-    made = read_synthetic(Path(synthetic) if synthetic else folder.path / "synthetic", prepared.spec,
-                          prepared.intensity)
+    place = Path(synthetic) if synthetic else folder.path / "synthetic"
+    made = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)
     made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]
     held_out = np.concatenate([prepared.indices(split) for split in ("validation", "test")])
@@ -110,9 +110,11 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     copies = _copies(made, searched, others, refused)
     tried = attacks(folder, made, members, others, refused, seed=options.seed)
     text, passed = verdict(copies, tried, refused)
+    own = folder.made(place)
+    text += "" if own else " These images are not known to be of this run's generator."
     result = Result(audit=folder.path / "audit.json", verdict=text, passed=passed, copies=copies, attacks=tried,
                     refused=refused, limits=list(LIMITS))
-    context = {"synthetic_images": len(made), "held_out_images": len(others), "members": len(members),
+    context = {"synthetic_images": len(made), "of_run": own, "held_out_images": len(others), "members": len(members),
                "held_out_patients": len(np.unique(others.patients)), "training_searched": len(searched),
                "training_images": len(training), "data_hash": prepared.manifest.data_hash, "seed": options.seed,
                "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement",

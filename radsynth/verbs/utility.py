@@ -102,6 +102,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     estimate = len(plan) * recipe.steps * step
     found, counts = _run(plan, recipe, train, test, made, options, estimate)
     channels, dimensions = len(prepared.spec.channels), prepared.spec.dimensions
+    drawn = draws(run, synthetic_folder, kind)
+    own = drawn or RunFolder(run).made(synthetic_folder or run / "synthetic")
     document: dict[str, Any] = {
         "version": 1, "kind": kind,
         "metric": "balanced accuracy" if kind == "classification" else "Dice overlap",
@@ -111,9 +113,9 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
         "shares": _shares(options), "classes": list(names),
         "train": {"images": len(train.examples), "patients": train.patients},
         "test": {"images": len(test.examples), "patients": test.patients},
-        "synthetic": {"images": len(made), "source": "drawn from the run" if draws(run, synthetic_folder, kind)
-                      else "a folder of images", **_per_class(made, names, kind)},
-        "generator_saw": "all" if RunFolder(run).begun else "unknown",
+        "synthetic": {"images": len(made), "source": "drawn from the run" if drawn else "a folder of images",
+                      **_per_class(made, names, kind)},
+        "generator_saw": "all" if own else "unknown",
         "interval": "95 %, bootstrap over test patients and seeds (pigeonhole), paired differences",
         "virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,
     }

@@ -12,6 +12,8 @@ from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 
 Sign = Literal["good", "note", "warning", "open"]
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
+OTHERS = "Other images"
+"""What was measured says nothing of this generator's images."""
 LESS = "Less than augmentation"
 """They help, and classical augmentation of the real images, which costs nothing, helps more."""
 USE = (
@@ -229,6 +231,9 @@ def _usefulness(files: RunFiles) -> Verdict:
            for line in found["differences"]):
         text += " Classical augmentation of the real images alone does better."
         sign, answer = ("note", LESS) if sign == "good" else (sign, answer)
+    if found.get("generator_saw") == "unknown":
+        sign, answer = "open", OTHERS
+        text = f"Measured on images that are not known to be of this generator. {text}"
     if answer == "No verdict":
         text += " The network has not learned the task from real images either, so the comparison says nothing."
     seeds, patients = found["seeds"], found["test"]["patients"]
@@ -263,6 +268,8 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
     if audit:
         sign, answer = {True: ("good", "Nothing found in the images"), False: ("warning", "Yes")}.get(
             audit["passed"], ("open", "No verdict"))
+        if not audit["context"].get("of_run", True):
+            sign, answer = "open", OTHERS
         return Verdict(heading=heading, question=question, sign=sign,  # type: ignore[arg-type]  # a Sign by the table
                        answer=answer, text=audit["verdict"] + promise, limit=limit)
     copied = _copies(found)

@@ -93,6 +93,9 @@ def _limits(document: dict[str, Any]) -> list[str]:
         limits.append("The generator had learned from all real training patients: at a smaller share the comparison is "
                       "that of a hospital which has few patients and is given synthetic images of others, not that of "
                       "a generator trained on the few.")
+    else:
+        limits.append("Who made the synthetic images, and from which patients, is not known: their generator may have "
+                      "seen the test patients.")
     real = _arm(document, 1.0, "real")
     if real["value"] < document["chance"] + LEARNED:
         limits.append(f"{document['metric'].capitalize()} hardly exceeds chance ({per_cent(document['chance'])}) even "
