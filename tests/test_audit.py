@@ -175,6 +175,7 @@ def test_a_clean_generator_passes_and_a_copying_one_does_not(run: Path, tmp_path
     folder = write_synthetic(tmp_path / "copied", copied)
     weights = json.loads((run / "generator.json").read_text())["sha256"]
     (folder / "generate.json").write_text(json.dumps({"weights": weights}))
+    (folder / "samples.csv").write_text("file,index,seed,label\nsynthetic.npz,0,0,\n")
     found = audit(run, folder, settings=FAST)
     assert "not known" not in found.verdict
     assert found.passed is False and found.copies is not None and found.copies.share.value >= 0.95
