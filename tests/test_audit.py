@@ -203,6 +203,14 @@ def test_without_checkpoint_or_data_it_is_said(run: Path, tmp_path: Path) -> Non
         audit(run, made)
 
 
+def test_without_unseen_patients_there_is_no_verdict(run: Path, tmp_path: Path) -> None:
+    table = run / "data" / "records.csv"
+    table.write_text(table.read_text().replace("test,", "train,"))
+    found = audit(run, write_synthetic(tmp_path / "made", phantoms(60, 9)), settings=FAST)
+    assert found.passed is None and found.copies is None and found.verdict.startswith("No verdict")
+    assert "at least 133 held-out images are needed, there are 0" in found.refused[0]["reason"]
+
+
 def test_the_copy_filter_draws_copies_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = sample(run, 20, seed=1)
     monkeypatch.setattr(CopyFilter, "copies", lambda self, images: np.isclose(images, whole[3]).all((1, 2, 3)))

@@ -334,6 +334,7 @@ def test_a_run_that_could_not_be_measured_says_so(run: Path) -> None:
     add(run, results={"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": "Too few."}]})
     found = page(run)
     assert "Every number: Too few." in found.text and "Not measured" in found.text
+    assert [one.text for one in verdicts(RunFiles(run))][:2] == ["Too few."] * 2, "not 'nobody has measured'"
 
 
 @pytest.mark.parametrize(("value", "unit", "text"), [

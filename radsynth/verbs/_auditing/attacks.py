@@ -57,9 +57,19 @@ class Attack:
     found: bool
 
 
+TITLES = {"membership_nearness": "Membership by nearness",
+          "membership_discriminator": "Membership by the discriminator",
+          "reidentification": "Re-identification of patients"}
+
+
 def attacks(folder: RunFolder, made: Rows, members: Side, others: Side, refused: list[dict[str, str]], *,
             seed: int) -> list[Attack]:
     """Every attack that can be tried; the others are told in `refused`."""
+    try:
+        _check(members, others)
+    except DataError as error:
+        refused += [{"name": name, "title": title, "reason": str(error)} for name, title in TITLES.items()]
+        return []
     features = {name: describe(side, np.arange(len(side))).features
                 for name, side in (("members", members), ("others", others), ("made", made))}
     half = _half(others.patients, seed)
@@ -70,25 +80,21 @@ def attacks(folder: RunFolder, made: Rows, members: Side, others: Side, refused:
     asked = _Asked(members=members, others=others, half=half, naive=naive, seed=seed)
     tried: list[Attack] = []
 
-    def attempt(name: str, title: str, make: Callable[[], Attack]) -> None:
+    def attempt(name: str, make: Callable[[str, str], Attack]) -> None:
         try:
-            _check(members, others)
-            tried.append(make())
+            tried.append(make(name, TITLES[name]))
         except DataError as error:
-            refused.append({"name": name, "title": title, "reason": str(error)})
+            refused.append({"name": name, "title": TITLES[name], "reason": str(error)})
 
-    title = "Membership by nearness"
-    attempt("membership_nearness", title, lambda: asked.attack(
-        "membership_nearness", title, "Whether an image's nearness to the synthetic images tells that it was used in "
+    attempt("membership_nearness", lambda name, title: asked.attack(
+        name, title, "Whether an image's nearness to the synthetic images tells that it was used in "
         "training.", synthetic))
-    title = "Membership by the discriminator"
-    attempt("membership_discriminator", title, lambda: asked.attack(
-        "membership_discriminator", title, "Whether the discriminator's judgement of an image tells that it was used "
+    attempt("membership_discriminator", lambda name, title: asked.attack(
+        name, title, "Whether the discriminator's judgement of an image tells that it was used "
         "in training. It is not part of a release: whoever can try this has the run folder.",
         {"members": _judged(folder, members), "others": _judged(folder, others)}))
-    title = "Re-identification of patients"
-    attempt("reidentification", title, lambda: asked.by_patient(
-        "reidentification", title, "Whether the images of one patient, taken together, tell by their nearness to the "
+    attempt("reidentification", lambda name, title: asked.by_patient(
+        name, title, "Whether the images of one patient, taken together, tell by their nearness to the "
         "synthetic images that the patient was in training.", synthetic))
     return tried
 

@@ -44,7 +44,9 @@ def verdicts(files: RunFiles) -> list[Verdict]:
     if "pairs" in results:
         return [_against_truth(results["pairs"])]
     found = {one["name"]: one for one in results.get("measurements", [])}
-    return [_realism(found), _variety(found, results.get("classes", {})), _usefulness(files), _privacy(files, found)]
+    why = _unmeasured(files, results)
+    return [_realism(found, why), _variety(found, results.get("classes", {}), why), _usefulness(files),
+            _privacy(files, found)]
 
 
 def bottom_line(found: list[Verdict]) -> str:
@@ -149,9 +151,15 @@ def _against_truth(pairs: dict[str, Any]) -> Verdict:
                    text=f"Not better than a method without a network: {', '.join(lost)}.")
 
 
-def _open(heading: str, question: str) -> Verdict:
-    return Verdict(heading=heading, question=question, sign="open", answer=ANSWERS["open"],
-                   text="This has not been measured: 'radsynth evaluate' does it.")
+def _unmeasured(files: RunFiles, results: dict[str, Any]) -> str:
+    """Why images were not compared: the reason of the refusal, else that nobody has tried."""
+    reasons = [one["reason"] for one in results.get("refused") or () if one["name"] in ("all", "frechet_distance")]
+    reasons += [line["text"] for line in files.log() if line.get("event") == "not measured"][-1:]
+    return reasons[0] if reasons else "This has not been measured: 'radsynth evaluate' does it."
+
+
+def _open(heading: str, question: str, why: str) -> Verdict:
+    return Verdict(heading=heading, question=question, sign="open", answer=ANSWERS["open"], text=why)
 
 
 def _worst(numbers: list[dict[str, Any]]) -> Sign:
@@ -159,11 +167,11 @@ def _worst(numbers: list[dict[str, Any]]) -> Sign:
     return "warning" if "warning" in found else "note" if "note" in found else "good"
 
 
-def _realism(found: dict[str, dict[str, Any]]) -> Verdict:
+def _realism(found: dict[str, dict[str, Any]], why: str) -> Verdict:
     heading, question = "Realism", "Do they look like real images?"
     distance, precision = found.get("frechet_distance"), found.get("precision")
     if distance is None or precision is None:
-        return _open(heading, question)
+        return _open(heading, question, why)
     sign = _worst([distance, precision])
     if verdict(distance)[0] == "good":
         first = "As a group they cannot be told from unseen real images at this number of images"
@@ -177,11 +185,11 @@ def _realism(found: dict[str, dict[str, Any]]) -> Verdict:
         limit="As an image network sees them, not a radiologist: a small wrong finding hardly changes these numbers.")
 
 
-def _variety(found: dict[str, dict[str, Any]], classes: dict[str, Any]) -> Verdict:
+def _variety(found: dict[str, dict[str, Any]], classes: dict[str, Any], why: str) -> Verdict:
     heading, question = "Variety", "Are all kinds of images there?"
     recall, coverage = found.get("recall"), found.get("coverage")
     if recall is None or coverage is None:
-        return _open(heading, question)
+        return _open(heading, question, why)
     sign = _worst([recall, coverage])
     return Verdict(heading=heading, question=question, sign=sign, answer=ANSWERS[sign], text=(
         f"{figure(coverage['value'], 'share')} of the unseen real images have a synthetic one close by (real against "
