@@ -487,11 +487,11 @@ def serve(
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="settings or kinds.")] = "settings",
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="settings, kinds or a run folder.")] = "settings",
     name: Annotated[str | None, _path("NAME", "A section or kind; a folder of kinds.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Every setting, or every kind of data set, network, loss, format, metric and task."""
+    """Every setting; every kind of data set, network, loss, format, metric and task; the state of a run."""
     from radsynth.verbs.show import show as verb
 
     _print(verb(what, name), as_json)

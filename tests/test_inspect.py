@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 
 from radsynth.datasets import folder
 from radsynth.errors import DataError
-from radsynth.settings import resolve
+from radsynth.settings import read_yaml, resolve
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 
@@ -83,6 +83,14 @@ def test_the_page_is_one_file_and_escapes_names(pictures: Path, tmp_path: Path) 
     assert not re.search(r"""(src|href)=["'](?!data:)""", page) and page.count("data:image/png;base64,") == 5
     document = json.loads((tmp_path / "out" / "inspection.json").read_text(encoding="utf-8"))
     assert document["n_images"] == 5 and "pictures" not in document
+
+
+def test_what_run_would_choose_is_a_file_of_settings(pictures: Path, tmp_path: Path) -> None:
+    found = inspect(pictures, out=tmp_path / "out")
+    chosen = read_yaml(tmp_path / "out" / "settings.yaml")
+    assert {f"{s}.{key}": value for s, part in chosen.items() for key, value in part.items()} == {
+        choice["setting"]: choice["value"] for choice in found.planned}
+    resolve(chosen, sections=("prepare", "train", "task", "model", "augment"))  # and all of them are allowed
 
 
 def test_the_rejected_files_are_a_table_that_no_spreadsheet_runs(pictures: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from radsynth.checkpoints import load_checkpoint, load_tensors
 from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
+from radsynth.verbs.show import show
 from radsynth.verbs.train import train
 
 SMALL = (
@@ -249,3 +250,20 @@ def test_memory_that_never_suffices_is_an_error(
     monkeypatch.setattr(Synthesis, "discriminator_loss", greedy)
     with pytest.raises(TrainingError, match=r"memory ran out \(.*\) with 1 images at a time"):
         train(make_prepared(), tmp_path / "run", settings=options("train.doctor=false"))
+
+
+def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    network = train(make_prepared(), run, settings=options()).load_weights()[0]
+    found = show(str(run))
+    assert isinstance(found, dict) and found["state"].startswith("trained with 160 images") and not found["events"]
+    weights = sum(value.numel() for name, value in network.items() if "running" not in name and "batches" not in name)
+    assert found["parameters"]["generator"] == f"{weights:,}" and found["network"] == "dcgan"
+    (run / "generator.json").unlink()
+    found = show(str(run))
+    assert isinstance(found, dict) and found["state"].startswith("stopped; the same command goes on: 160 images")
+    with RunFolder(run).lock():
+        found = show(str(run))
+    assert isinstance(found, dict) and found["state"].startswith("training now")
+    with pytest.raises(FolderError, match="not a run folder"):
+        show(str(tmp_path))

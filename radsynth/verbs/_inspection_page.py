@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections import Counter
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -117,7 +118,7 @@ def facts(found: Inspection) -> dict[str, str]:
     """What there is, in words."""
     shown = {
         "format": _listed(found.formats),
-        "modality": _listed(found.modalities) + ("" if found.mixed else f", values are {found.units}"),
+        "modality": _modality(found) + ("" if found.mixed else f", values are {found.units}"),
         **({"series": _listed(found.series)} if found.series else {}),
         "size": f"{' x '.join(map(str, found.median_size))} (median of {len(found.sizes)} sizes)"
         if len(found.sizes) > 1
@@ -138,6 +139,28 @@ def facts(found: Inspection) -> dict[str, str]:
             f"{middle:g}, 99 % below {last:g} ({found.intensity.images} images sampled)"
         )
     return shown
+
+
+def _modality(found: Inspection) -> str:
+    if found.modality != "OT" or len(found.modalities) > 1:
+        return _listed(found.modalities)
+    return "not stated (data.modality=MR, CT, DX, ... says it)"
+
+
+def settings_file(found: Inspection) -> str:
+    """What `run` would choose as a YAML file of settings, each with its reason."""
+    shown = ["# What 'radsynth run' would choose for this data, and why. Change what you like, and give the file to",
+             "# prepare, train or run: --settings FILE. Later wins: this file, --budget, section.key=value."]
+    sections: dict[str, list[str]] = {}
+    for choice in found.planned:
+        section, key = choice["setting"].split(".")
+        written, reason = sections.setdefault(section, []), f"  # {choice['reason']}"
+        if reason not in written:
+            written.append(reason)
+        written.append(f"  {key}: {json.dumps(choice['value'])}")
+    for section, choices in sections.items():
+        shown += [f"{section}:", *choices]
+    return "\n".join(shown) + "\n"
 
 
 MANY_LABELS = 40

@@ -19,7 +19,7 @@ from radsynth.image import Image
 from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved, resolve
-from radsynth.verbs._inspection_page import Thumbnail, lines, page, thumbnail
+from radsynth.verbs._inspection_page import Thumbnail, lines, page, settings_file, thumbnail
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._rejected import by_file, write_rejected
 
@@ -126,6 +126,8 @@ class Inspection:
 def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
     """Look at `data`: a path, or the settings of a data set. With `out`, write inspect.html and inspection.json there.
 
+    settings.yaml there has what `run` would choose, for the single steps.
+
     `settings` may say how to read a path (its section "data"); else the kind is recognised. rejected.csv there lists
     every file that cannot be used. DataError when there is no image that can be used.
     """
@@ -150,6 +152,8 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
         write_atomically(out / "inspection.json", json.dumps(found.to_json(), indent=1))
         write_atomically(out / "inspect.html", page(found))
         write_rejected(out / "rejected.csv", (*found.rejected, *found.skipped))
+        if found.planned:
+            write_atomically(out / "settings.yaml", settings_file(found))
     return found
 
 

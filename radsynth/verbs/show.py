@@ -1,8 +1,10 @@
-"""show: every setting and every kind, straight from the classes and files that define them."""
+"""show: every setting and every kind, straight from the classes and files that define them; the state of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from radsynth._describe import Setting, describe
 from radsynth.errors import SettingsError
@@ -31,16 +33,21 @@ class KindHelp:
     meaning: str
 
 
-def show(what: str = "settings", name: str | None = None) -> list[SectionHelp] | list[KindHelp]:
+def show(what: str = "settings", name: str | None = None) -> list[SectionHelp] | list[KindHelp] | dict[str, Any]:
     """Describe the settings ("settings"; `name` is a section or a kind) or the plug-ins ("kinds"; `name` is a folder).
 
-    SettingsError when there is nothing of that name.
+    Any other `what` is a run folder, whose state is told. SettingsError when there is nothing of that name.
     """
+    if what not in ("settings", "kinds") and name is None and Path(what).is_dir():
+        from radsynth.verbs._run_shown import shown
+
+        return shown(Path(what))
     if what == "kinds":
         return _kinds(name)
     if what != "settings":
         raise SettingsError(
-            f"There is no 'show {what}'; there are 'show settings [SECTION|KIND]' and 'show kinds [FOLDER]'."
+            f"There is no 'show {what}'; there are 'show settings [SECTION|KIND]', 'show kinds [FOLDER]' and "
+            "'show RUN', a run folder."
         )
     chosen = [(s, k) for s, where in SECTIONS.items() for k in (kinds(where.module) if where.default_kind else ("",))]
     if name is not None:
