@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -516,36 +517,10 @@ def split_words(words: list[str], *names: str) -> tuple[list[str], list[str]]:
     return paths, overrides
 
 
-def _resolve(
-    sections: list[str],
-    overrides: list[str],
-    settings_file: Path | None,
-    preset: str | None,
-    *,
-    budget: str | None = None,
-    seed: int | None = None,
-    data: Path | None = None,
-    with_recipe: bool = False,
-    privacy: str | None = None,
-) -> Resolved:
-    """Merge the network's recipe, preset, file, options and overrides, later wins; validate `sections`."""
-    from radsynth.settings import read_budget, read_preset, read_privacy, read_yaml, resolve
+def _resolve(sections: Sequence[str], *words: Any, **options: Any) -> Resolved:
+    from radsynth.verbs._given import given
 
-    documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
-    documents += [read_privacy(privacy)] if privacy else []
-    documents += [read_yaml(settings_file)] if settings_file else []
-    documents += [read_budget(budget)] if budget else []
-    documents += [{"seed": seed}] if seed is not None else []
-    if data is not None:
-        from radsynth.datasets import at
-
-        documents = at(data, documents, overrides)
-    if with_recipe:
-        from radsynth.plan import document, recipe
-
-        asked = resolve(*documents, overrides=overrides, sections=())
-        documents.insert(0, document(recipe(asked.kind("model"), asked.kind("task"))))
-    return resolve(*documents, overrides=overrides, sections=sections)
+    return given(sections, *words, **options)
 
 
 def _numbers(results: dict[str, Any]) -> dict[str, Any]:

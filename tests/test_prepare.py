@@ -562,3 +562,12 @@ def test_extra_images_are_for_training_alone_whatever_the_split(from_records: Pr
         assert prepared.manifest.counts["test"] > 0 and prepared.spec.mask_classes == 3
     with pytest.raises(DataError, match="does not exist"):
         from_records(real, "none", size=[20, 20], extra=str(tmp_path / "nothing"))
+
+
+def test_a_path_and_words_in_place_of_settings(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for k in range(6):
+        ramp = (np.arange(20 * 24).reshape(20, 24) * (k + 1) % 256).astype(np.uint8)
+        PIL.Image.fromarray(ramp).save(tmp_path / "scans" / f"patient{k}.png")
+    made = prepare(tmp_path / "scans", tmp_path / "out", overrides=["prepare.size=[16, 16]"], workers=1)
+    assert made.spec.size == (16, 16) and len(made.rows) == 6

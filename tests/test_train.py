@@ -19,6 +19,7 @@ from radsynth.checkpoints import load_checkpoint, load_tensors
 from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
+from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs.show import show
 from radsynth.verbs.train import train
 
@@ -267,3 +268,13 @@ def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None
     assert isinstance(found, dict) and found["state"].startswith("training now")
     with pytest.raises(FolderError, match="not a run folder"):
         show(str(tmp_path))
+
+
+def test_words_in_place_of_settings_mean_what_the_command_line_means(make_prepared: Make, tmp_path: Path) -> None:
+    data, words = make_prepared(), [*SMALL, "train.batch=4"]
+    run = train(data, tmp_path / "words", overrides=words, budget="40img", seed=3)
+    settings = given(TRAINING, words, budget="40img", seed=3, with_recipe=True)
+    assert run.load_weights()[1]["sha256"] == train(data, tmp_path / "settings", settings=settings).load_weights()[1][
+        "sha256"]
+    with pytest.raises(SettingsError, match=r"did you mean train\.batch"):
+        train(data, tmp_path / "other", overrides=["train.bach=4"])

@@ -26,6 +26,7 @@ from radsynth.files import locked
 from radsynth.io import Header
 from radsynth.progress import Progress
 from radsynth.settings import Resolved, settings
+from radsynth.verbs._given import given
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
@@ -86,14 +87,19 @@ class Settings:
     """End with an error if any file has to be rejected."""
 
 
-def prepare(data: Any, out: Path, *, settings: Resolved, workers: int | None = None, cluster: str = "") -> Prepared:
-    """Make the prepared folder `out` from the data set that the settings section `data` describes.
+def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides: Sequence[str] = (),
+            workers: int | None = None, cluster: str = "") -> Prepared:
+    """Make the prepared folder `out` from `data`: a path, or the settings section that describes a data set.
 
+    settings: all of them, resolved; or instead overrides, such as ["prepare.size=[64, 64]"].
     workers: processes, default one for each core. cluster: the address of a Dask scheduler (tcp://host:port), whose
     workers do it instead and must see the same files. The arrays are the same whoever makes them. Raises DataError when
     the data cannot be used as a whole, FolderError when `out` holds something else, is being filled by another process
     or cannot be written, Interrupted.
     """
+    path = Path(data) if isinstance(data, str | Path) else None
+    settings = settings or given(("data", "prepare"), overrides, data=path)
+    data = data if path is None else settings.section("data")
     options = settings.section("prepare", Settings)
     _check(options)
     out, rejected = Path(out), list[Rejected]()

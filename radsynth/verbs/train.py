@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
 from radsynth.tasks import Private, build
+from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._training.loop import Loop, Settings
 from radsynth.verbs._training.memory import memory_guarded
@@ -44,12 +45,17 @@ CHANGEABLE = (*BUDGET, "accumulate", "checkpoint_minutes", "previews", "graphs")
 """The settings of `train` that may change when a run is continued: what is learned does not depend on them."""
 
 
-def train(prepared: Path, run: Path, *, settings: Resolved) -> RunFolder:
+def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overrides: Sequence[str] = (),
+          preset: str | None = None, budget: str | None = None, seed: int | None = None) -> RunFolder:
     """Train until the budget is spent, from the last checkpoint of `run` if there is one.
+
+    settings: all of them, resolved; or instead what the command line takes: overrides ("model.kind=dcgan"), a preset, a
+    budget ("5min") and a seed, on top of what goes with the network.
 
     Raises SettingsError for settings that cannot work, FolderError for a run of other settings or data, a damaged
     checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM.
     """
+    settings = settings or given(TRAINING, overrides, preset=preset, budget=budget, seed=seed, with_recipe=True)
     data = Prepared(prepared)
     settings = _as_prepared(settings, data)
     options = settings.section("train", Settings)

@@ -1,0 +1,46 @@
+"""The settings that a verb's words ask for: a preset, a file, a budget, a seed, single settings; later wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from radsynth.settings import Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
+
+TRAINING = ("task", "model", "augment", "train")
+"""The sections that `train` takes."""
+
+
+def given(
+    sections: Sequence[str],
+    overrides: Sequence[str] = (),
+    settings_file: Path | None = None,
+    preset: str | None = None,
+    *,
+    budget: str | None = None,
+    seed: int | None = None,
+    data: Path | None = None,
+    with_recipe: bool = False,
+    privacy: str | None = None,
+) -> Resolved:
+    """Merge the network's recipe, preset, file, options and overrides, later wins; validate `sections`.
+
+    data: a path, whose kind is recognised; with_recipe: begin with the losses and rates that go with the network.
+    SettingsError for all problems at once.
+    """
+    documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
+    documents += [read_privacy(privacy)] if privacy else []
+    documents += [read_yaml(settings_file)] if settings_file else []
+    documents += [read_budget(budget)] if budget else []
+    documents += [{"seed": seed}] if seed is not None else []
+    if data is not None:
+        from radsynth.datasets import at
+
+        documents = at(data, documents, overrides)
+    if with_recipe:
+        from radsynth.plan import document, recipe
+
+        asked = resolve(*documents, overrides=overrides, sections=())
+        documents.insert(0, document(recipe(asked.kind("model"), asked.kind("task"))))
+    return resolve(*documents, overrides=overrides, sections=sections)
