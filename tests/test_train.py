@@ -190,13 +190,13 @@ def test_a_run_begun_before_a_setting_existed_goes_on_with_the_default(make_prep
     run = train(folder, tmp_path / "run", settings=options())
     written = run.path / "settings.yaml"
     lines = written.read_text().splitlines(keepends=True)
-    older = [line for line in lines if "graphs:" not in line and "anchor:" not in line]
+    older = [line for line in lines if "beta2:" not in line and "anchor:" not in line]
     assert len(lines) - len(older) == 2
     written.write_text("".join(older))
-    with pytest.raises(FolderError, match=r"train\.graphs: True then, False now"):
-        train(folder, run.path, settings=options("train.graphs=false"))
+    with pytest.raises(FolderError, match=r"train\.beta2: 0\.99 then, 0\.9 now"):
+        train(folder, run.path, settings=options("train.beta2=0.9"))
     train(folder, run.path, settings=options("train.images=128"))
-    assert "graphs:" in written.read_text()
+    assert "beta2:" in written.read_text()
 
 
 def test_two_trainings_of_one_run_are_refused(make_prepared: Make, tmp_path: Path) -> None:
