@@ -191,11 +191,12 @@ def test_translation_takes_channels_by_name_and_writes_a_file_for_each(
 def test_other_data_than_in_training_is_refused(
     change: dict[str, Any], message: str, make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = make_run("task.kind=restore", "task.what=rician", modality="MR", spacing=(1.0, 1.0))
+    run = make_run("task.kind=restore", "task.what=rician", "data.kind=folder", "data.path=there", "data.modality=MR",
+                   modality="MR", spacing=(1.0, 1.0))
     image = Image(pixels=disc((16, 16)).astype(np.int16), modality="MR", bits=12, spacing=(1.0, 1.0)).replace(**change)
-    write(image, tmp_path / "in.npz", provenance=FROM)
+    write(image, tmp_path / "in.dcm", provenance=FROM)  # which says what it is, whatever was told of the training's
     with pytest.raises(DataError, match=message):
-        apply(run, tmp_path / "in.npz", tmp_path / "out")
+        apply(run, tmp_path / "in.dcm", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -309,6 +309,14 @@ def test_frames_are_images_of_one_patient(tmp_path: Path) -> None:
     assert records[29].load().space == (240, 320)
 
 
+def test_a_modality_is_told_only_of_files_that_say_none(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    shutil.copy(str(pydicom.data.get_testdata_file("CT_small.dcm")), tmp_path / "b.dcm")
+    records, _ = found(tmp_path, modality="MR")
+    assert [record.load().modality for record in records] == ["MR", "CT"]
+    assert [record.header.modality for record in records if record.header] == ["MR", "CT"]
+
+
 def test_only_and_modality(tmp_path: Path) -> None:
     picture(tmp_path / "T1/a.png")
     picture(tmp_path / "T2/a.png", 1)

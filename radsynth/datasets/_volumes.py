@@ -23,6 +23,9 @@ AXES: dict[str, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
 COARSE = 1.5
 """Spacing ratio from which the coarsest axis is taken as the one that was scanned slice by slice."""
 
+UNKNOWN = "OT"
+"""DICOM's code for a modality that a file does not say."""
+
 BACKGROUND = 0.1
 """Share of a volume's range (its 0.5th to 99.5th percentile) that counts as background."""
 
@@ -39,7 +42,7 @@ class Loads(Hashable, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One image on disk. files: one, or a DICOM series' slices; mask: a file or ""; modality: "" as in the file.
+    """One image on disk. files: one, or a DICOM series' slices; mask: a file or ""; modality: of a file that says none.
 
     frames: of enhanced multi-frame DICOM the frame of each file, else ()
     mask_values: the mask file's values that become 1, 2, ..., others are background; () keeps them as they are
@@ -72,6 +75,11 @@ def plane_name(axis: int) -> str:
     return next(name for name, number in AXES.items() if number == axis)
 
 
+def known_modality(own: str, told: str) -> str:
+    """What a file says itself, else what was told of it ("" for nothing)."""
+    return told if told and own == UNKNOWN else own
+
+
 def load_image(source: Source, frame: int = 0) -> Image:
     """A whole image or volume with its mask. RejectedFile also for one that shows nothing and for a missing extra."""
     try:
@@ -85,8 +93,9 @@ def load_image(source: Source, frame: int = 0) -> Image:
         raise RejectedFile(str(error)) from None
     if image.pixels.min() == image.pixels.max():
         raise RejectedFile(f"all its pixels have the value {image.pixels.flat[0]}")
-    if source.modality:
-        image = image.replace(modality=source.modality, units="HU" if source.modality == "CT" else image.units)
+    modality = known_modality(image.modality, source.modality)
+    if modality != image.modality:
+        image = image.replace(modality=modality, units="HU" if modality == "CT" else image.units)
     return image.replace(mask=_mask(source, image)) if source.mask else image
 
 

@@ -23,7 +23,7 @@ from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._layout import stem
 from radsynth.datasets._regrid import onto
-from radsynth.datasets._volumes import Source, load_image, load_slice, plane_name, slicing_axis
+from radsynth.datasets._volumes import Source, known_modality, load_image, load_slice, plane_name, slicing_axis
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Header, NotAnImage, detect, format_module
@@ -109,7 +109,7 @@ class Examination:
         blank = np.full((1, *fixed.space), AIR if units == {"HU"} else 0, fixed.pixels.dtype)
         return fixed.replace(
             pixels=np.concatenate([blank if image is None else image.pixels for image in there]),
-            channels=self.channels, modality=self.modality or fixed.modality, window=None,
+            channels=self.channels, modality=known_modality(fixed.modality, self.modality), window=None,
             units=units.pop() if len(units) == 1 else "stored",
             bits=max(image.bits for image in there if image is not None))
 
@@ -277,7 +277,8 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
 def _header(headers: list[Header], fixed: Header, channels: int, settings: Settings) -> Header:
     units = {header.units for header in headers}
     return replace(fixed, channels=channels, bits=max(header.bits for header in headers),
-                   modality=settings.modality or fixed.modality, units=units.pop() if len(units) == 1 else "stored")
+                   modality=known_modality(fixed.modality, settings.modality),
+                   units=units.pop() if len(units) == 1 else "stored")
 
 
 def _cut(case: Examination, header: Header, fixed: Part, settings: Settings, shared: partial[Record],

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected, _layout
 from radsynth.datasets._archives import is_archive, unpack
-from radsynth.datasets._volumes import Source, load_image, load_slice, plane_name, slicing_axis
+from radsynth.datasets._volumes import Source, known_modality, load_image, load_slice, plane_name, slicing_axis
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
@@ -323,8 +323,7 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
     name, header, source = printable(item.name), item.header, item.source
     if source.frames:
         name += f"#{source.frames[0]}"  # a file may hold several volumes
-    if settings.modality:
-        header = _as_modality(header, settings.modality)
+    header = _as_modality(header, known_modality(header.modality, settings.modality))
     if item.fault and (settings.incomplete == "reject" or settings.plane in WHOLE):
         advice = "" if settings.plane in WHOLE else ". data.incomplete=slices uses its slices one by one"
         rejected.append(Rejected(path=name, reason=f"a series of {len(source.files)} files: {item.fault}{advice}"))
@@ -350,6 +349,8 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
 
 
 def _as_modality(header: Header, modality: str) -> Header:
+    if modality == header.modality:
+        return header
     return replace(header, modality=modality, units="HU" if modality == "CT" else header.units)
 
 

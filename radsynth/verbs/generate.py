@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from radsynth.arrays import Batch, scaled
-from radsynth.device import torch_device
+from radsynth.device import module_channels_last, torch_device
 from radsynth.errors import FolderError, SettingsError
 from radsynth.files import write_atomically
 from radsynth.run_folder import RunFolder
@@ -84,7 +84,7 @@ class Sampler:
         self.network = self.task.networks()[self.task.keeps]
         self.network.load_state_dict(state)
         self.device = torch_device()
-        self.network.to(self.device).eval()
+        module_channels_last(self.network, self.spec.dimensions).to(self.device).eval()
         if masks is not None and not paints(self.task):
             raise SettingsError(f"{run} paints no masks (task.kind=semantic does): leave --masks out.")
         if masks is not None:
