@@ -34,6 +34,7 @@ from radsynth.arrays import Prepared
 from radsynth.device import here, torch_device
 from radsynth.models import sngan
 from radsynth.models._blocks import Doubling
+from radsynth.models._patch import InstanceNorm
 from radsynth.plan import Fingerprint, document, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
@@ -78,10 +79,12 @@ class UsualDoubling(nn.Module):
 def plain(loop: Loop, usual: bool) -> tuple[Callable[[], None], Callable[[], Tensor]]:
     """A training step and a sampling of 64 images as a user would write them."""
     networks = {k: v.to(memory_format=torch.contiguous_format) for k, v in loop.networks.items()}
-    for parent in list(networks["generator"].modules()) if usual else []:
+    for parent in [part for network in networks.values() for part in network.modules()] if usual else []:
         for name, child in parent.named_children():
             if isinstance(child, Doubling):
                 setattr(parent, name, UsualDoubling(child))
+            if isinstance(child, InstanceNorm):
+                setattr(parent, name, nn.InstanceNorm2d(1))  # without weights it does not care for the number
     options = loop.options
     optimisers = [
         torch.optim.Adam([p for name in turn.nets for p in networks[name].parameters()], options.rate * turn.rate,

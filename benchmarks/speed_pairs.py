@@ -96,7 +96,7 @@ def work(kind: str, task: str, batch: int, size: int, images: int) -> dict[str, 
         for name, action in {
             "step": step,
             "generator": forth_and_back(loop, loop.networks[loop.task.keeps], made_of(loop)),
-            "discriminator": judging(loop, size),
+            **({"discriminator": judging(loop, size)} if len(loop.networks) > 1 else {}),
             "convert": lambda: loop.sample(kept.eval(), rows[:batch], range(batch), 1),
         }.items():
             rates(action, 3, batch)
@@ -148,7 +148,7 @@ def rows(task: str, batch: int, options: argparse.Namespace) -> list[dict[str, A
     """Both kinds in turn, a row for each rate: medians, and ratios pair by pair."""
     pairs = [[measured(kind, task, batch, options) for kind in KINDS] for _ in range(options.pairs)]
     table = []
-    for what in WHAT:
+    for what in [what for what in WHAT if what in pairs[0][0]]:
         ratios, of_processor = ([ours[name] / theirs[name] for ours, theirs in pairs] for name in (what, f"{what}_cpu"))
         table.append({"task": task, "batch": pairs[0][0]["batch"], "what": what,
                       "radsynth": statistics.median(ours[what] for ours, _ in pairs),

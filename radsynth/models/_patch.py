@@ -29,9 +29,9 @@ class PatchDiscriminator(nn.Module):
             grid = [-(-side // stride) for side, stride in zip(grid, strides, strict=True)]
             inputs = channels if level == 0 else width * 2 ** (level - 1)
             layers += [convolution(inputs, width * 2**level, kernel, strides, 1),
-                       *(_norm(width * 2**level) if normalised and level else []), nn.LeakyReLU(0.2)]
+                       *([InstanceNorm()] if normalised and level else []), nn.LeakyReLU(0.2)]
         widest = width * 2 ** (halvings - 1)
-        layers += [convolution(widest, widest, 3, 1, 1), *(_norm(widest) if normalised else []), nn.LeakyReLU(0.2)]
+        layers += [convolution(widest, widest, 3, 1, 1), *([InstanceNorm()] if normalised else []), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.head = convolution(widest, 1, 3, 1, 1)
 
@@ -51,6 +51,15 @@ class PatchDiscriminator(nn.Module):
         return [*found, logits]
 
 
-def _norm(channels: int) -> list[nn.Module]:
-    """Normalisation of each channel over the image (instance normalisation), which takes grids of one pixel too."""
-    return [nn.GroupNorm(channels, channels, affine=False)]
+class InstanceNorm(nn.Module):
+    """Normalisation of each channel over the image, in fp32: (n, c, *space), grids of one pixel too.
+
+    In channels-last bf16 on a CPU it takes a tenth of the time of torch's own, which there is slower than in fp32.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        pixels = features.movedim(1, -1)
+        flat = pixels.flatten(1, -2).float()
+        centred = flat - flat.mean(1, keepdim=True)
+        normal = centred * torch.rsqrt(centred.square().mean(1, keepdim=True) + 1e-5)
+        return normal.to(features.dtype).view(pixels.shape).movedim(-1, 1)
