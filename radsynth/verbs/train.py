@@ -66,7 +66,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     _check(options, data, processes)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     if start:
-        start.give(task, task.networks())  # or an error, before anything is written
+        start.suit(task, data.spec.size)  # or an error, before anything is written
     if isinstance(task, Private):
         if start:
             raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound.")

@@ -30,6 +30,17 @@ class Start(Base):
     studied: what a `Recalling` task has taken from the source's data, {} if it took nothing
     """
 
+    def suit(self, task: Task, size: tuple[int, ...]) -> None:
+        """Try the weights on networks for images of `size`; SettingsError with what to change where they do not fit."""
+        try:
+            self.give(task, task.networks())
+        except SettingsError:
+            if size == self.spec.size:
+                raise
+            have, make = ("x".join(map(str, one)) for one in (size, self.spec.size))
+            raise SettingsError(f"train.start makes images of {make}, and these are {have}: prepare them with "
+                                f"prepare.size={list(self.spec.size)}.") from None
+
     def give(self, task: Task, networks: Networks) -> None:
         """Put the weights into freshly made networks, and what was studied into the task. SettingsError: no fit."""
         for name, network in networks.items():
@@ -72,8 +83,9 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
         elif not name.startswith(("condition.", "background.", "net.background.")):
             strange.append(name)
     if strange:
+        more = f" and {len(strange) - 1} more weights" if len(strange) > 1 else ""
         raise SettingsError(
-            f"{what} is of another shape ({strange[0]} and {len(strange) - 1} more weights): the size of the images, "
+            f"{what} is of another shape ({strange[0]}{more}): the size of the images, "
             "their channels and the settings of model must be those it was trained with."
         )
 
