@@ -17,6 +17,7 @@ from radsynth.metrics import modules
 from radsynth.metrics._paired import NUMBERS as PAIR_NUMBERS
 from radsynth.verbs._agreement import NUMBER as AGREEMENT
 from radsynth.verbs._auditing import attacks as _audit_attacks
+from radsynth.verbs._evaluating.pictures import write_unmeasured
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs import label_numbers, registration
 from radsynth.verbs._report.run_files import RunFiles
@@ -335,6 +336,14 @@ def test_a_run_that_could_not_be_measured_says_so(run: Path) -> None:
     found = page(run)
     assert "Every number: Too few." in found.text and "Not measured" in found.text
     assert [one.text for one in verdicts(RunFiles(run))][:2] == ["Too few."] * 2, "not 'nobody has measured'"
+
+
+def test_what_could_not_be_measured_is_shown(run: Path) -> None:
+    write_unmeasured(run, np.zeros((6, 1, 16, 16), np.uint8), "Too few.")
+    assert not (run / "pictures" / "real.npy").exists(), "pictures of an earlier evaluation are gone"
+    html = report(run).read_text(encoding="utf-8")
+    assert "6 synthetic images in rows of" in html and "Too few." in html and "has not been run" not in html.partition(
+        "Usefulness")[0]
 
 
 @pytest.mark.parametrize(("value", "unit", "text"), [

@@ -273,7 +273,8 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
     if options.fit == "patches" and options.size is None:
         size = tuple(min(side, LARGEST[len(size)]) for side in size)
     if len(size) != group.dimensions:
-        raise SettingsError(f"prepare.size={list(size)} has {len(size)} numbers, but the data is {group.dimensions}-D.")
+        raise SettingsError(f"prepare.size={list(size)} has {len(size)} numbers, but the data is {group.dimensions}-D"
+                            f"{' (data.plane=volume keeps volumes whole)' if len(size) == 3 else ''}.")
     levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255
     low, high = options.window if group.method == "window" else (0.0, float(levels))
     return Plan(

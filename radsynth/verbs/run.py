@@ -14,11 +14,12 @@ from radsynth.device import here
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
 from radsynth.plan import Choice, document, plan
-from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 from radsynth.tasks import paints, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
+from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
+from radsynth.verbs._grid import black_and_white
 from radsynth.verbs._likeness import Likeness
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
@@ -82,11 +83,7 @@ def run(
                           repetitions=options.repetitions, seed=options.seed)
         return Result(run=out, synthetic=None, report=report(out), results=results)
     made = _generate(settings, prepared, out)
-    try:
-        results = _evaluate(settings, prepared, out, made)
-    except DataError as error:  # too few patients to measure on: the images are made, and the report says why no more
-        RunFolder(out).event("not measured", 0, str(error))
-        results = {"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": str(error)}]}
+    results = _evaluate(settings, prepared, out, made)
     return Result(run=out, synthetic=made.folder, report=report(out), results=results)
 
 
@@ -136,7 +133,11 @@ def _evaluate(settings: Resolved, prepared: Prepared, out: Path, made: Generated
     options = settings.section("generate", GenerateSettings)
     drawn = draw(out, made.count, seed=settings.seed, truncation=options.truncation, copy_filter=options.copy_filter)
     measured = settings.section("evaluate", EvaluateSettings)
-    results = evaluate_prepared(prepared, drawn.images, labels=drawn.labels, settings=measured, out=out)
+    try:
+        results = evaluate_prepared(prepared, drawn.images, labels=drawn.labels, settings=measured, out=out)
+    except DataError as error:  # too few patients to measure on: the images are made, and the report says why no more
+        window = black_and_white(prepared.spec.window, prepared.intensity)
+        return write_unmeasured(out, shown(drawn.images, window), str(error))
     if drawn.masks is not None:
         add_agreement(results, prepared, drawn, repetitions=measured.repetitions, seed=measured.seed)
         pictures = side_by_side(Sampler(out), prepared, drawn, settings.seed, measured.real_pictures)

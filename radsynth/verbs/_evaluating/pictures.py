@@ -19,10 +19,17 @@ SHOWN = 24
 """Images of each kind kept for the report."""
 
 
-def shown(images: Chosen, window: tuple[float, float]) -> NDArray[np.uint8]:
+def shown(images: Chosen | NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.uint8]:
     """Images taken evenly over the sample, (n, c, *space), as display values."""
     rows = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(np.int64)
     return shades(images[rows], window)
+
+
+def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str) -> dict[str, Any]:
+    """results.json of a set that nothing could be measured of, with pictures of it alone; returns what was written."""
+    document = {"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": reason}]}
+    write_results(out, document, {"synthetic": synthetic})
+    return document
 
 
 def write_results(out: Path, document: dict[str, Any], pictures: Mapping[str, NDArray[np.uint8]]) -> None:

@@ -44,7 +44,7 @@ def verdicts(files: RunFiles) -> list[Verdict]:
     if "pairs" in results:
         return [_against_truth(results["pairs"])]
     found = {one["name"]: one for one in results.get("measurements", [])}
-    why = _unmeasured(files, results)
+    why = _unmeasured(results)
     return [_realism(found, why), _variety(found, results.get("classes", {}), why), _usefulness(files),
             _privacy(files, found)]
 
@@ -151,10 +151,9 @@ def _against_truth(pairs: dict[str, Any]) -> Verdict:
                    text=f"Not better than a method without a network: {', '.join(lost)}.")
 
 
-def _unmeasured(files: RunFiles, results: dict[str, Any]) -> str:
+def _unmeasured(results: dict[str, Any]) -> str:
     """Why images were not compared: the reason of the refusal, else that nobody has tried."""
     reasons = [one["reason"] for one in results.get("refused") or () if one["name"] in ("all", "frechet_distance")]
-    reasons += [line["text"] for line in files.log() if line.get("event") == "not measured"][-1:]
     return reasons[0] if reasons else "This has not been measured: 'radsynth evaluate' does it."
 
 
