@@ -468,7 +468,9 @@ def export(
     """Bundle a trained network for others: ONNX, weights, scripts for NumPy and Keras."""
     from radsynth.verbs.export import export as verb
 
-    _print(verb(run, out), as_json)
+    found = verb(run, out)
+    _print(found if as_json else {"bundle": out, "read": out / "README.md", "inputs": list(found["inputs"]),
+                                  "outputs": list(found["outputs"]), "check": found["check"]}, as_json)
 
 
 @app.command()

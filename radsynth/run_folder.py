@@ -41,6 +41,9 @@ class RunFolder:
         self.previews = self.path / "previews"
         self.weights = self.path / "generator.safetensors"
 
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
     @property
     def begun(self) -> bool:
         """Whether training has begun here."""

@@ -159,7 +159,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    parts: tuple[float, ...] = ()
+    parts: tuple[float, ...] = field(default=(), repr=False)
 
 
 def measurement(number: Number, comparison: Comparison, value: Estimate, floor: Estimate, *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class Copies:
     expected: float
     by: str
     nearness: list[Nearness]
-    pairs: list[CopyPair]
+    pairs: list[CopyPair] = field(repr=False)
 
 
 def find_copies(made: Rows, training: Side, held_out: Side, *, kept: int = 200) -> Copies:
