@@ -81,6 +81,7 @@ class Segment:
         self.again: Again | None = None
         self._parted = spec.channels.index(options.tissues_of) if options.tissues_of else 0
         self._thresholds: Tensor | None = None
+        self.made: tuple[Batch, Tensor] | None = None
 
     def study(self, prepared: Prepared, seed: int) -> None:
         """Learn which training images have the rarest label, or where classes of intensity part."""
@@ -99,13 +100,20 @@ class Segment:
         generator = Turn(nets=("generator",), loss=self.generator_loss)
         if not self.options.adversarial:
             return [generator]
-        return [Turn(nets=("discriminator",), loss=self.discriminator_loss), generator]
+        return [Turn(nets=("discriminator",), loss=self.discriminator_loss, makes=("generator",)), generator]
+
+    def _make(self, nets: Networks, batch: Batch) -> tuple[Batch, Tensor]:
+        """The batch as it is seen, and its scores."""
+        batch = self._varied(batch)
+        return batch, nets["generator"](channels_last(batch.images)).float()
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Overlap and cross-entropy with the true labels, and the adversarial loss."""
-        options, batch = self.options, self._varied(batch)
+        kept, self.made = self.made, None
+        if kept is None or not kept[1].requires_grad:  # a batch in parts: graphs of all parts would not fit
+            kept = self._make(nets, batch)
+        options, (batch, scores) = self.options, kept
         truth = _masks(batch)
-        scores = nets["generator"](channels_last(batch.images)).float()
         shares = scores.softmax(dim=1)
         terms: Terms = {}
         with torch.autocast(scores.device.type, enabled=False):
@@ -124,12 +132,11 @@ class Segment:
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Images with their true labels against images with those that the generator gives them."""
-        batch = self._varied(batch)
-        with torch.no_grad():
-            shares = nets["generator"](channels_last(batch.images)).float().softmax(dim=1)
-        judge = nets["discriminator"]
-        real = judge(self._judged(batch, self._softened(shares, _masks(batch))))
-        fake = judge(self._judged(batch, shares))
+        self.made = self._make(nets, batch)
+        batch, scores = self.made
+        shares = scores.detach().softmax(dim=1)
+        both = [self._judged(batch, labels) for labels in (self._softened(shares, _masks(batch)), shares)]
+        real, fake = nets["discriminator"](channels_last(torch.cat(both))).chunk(2)
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
                 "_fake": fake.detach().mean()}
 
