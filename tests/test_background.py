@@ -15,6 +15,7 @@ from radsynth.models import Networks, build
 from radsynth.models._background import LEFT, WIDTH, Background
 from radsynth.models.sngan import Settings as Sngan
 from radsynth.settings import resolve
+from radsynth.tasks import _warm_start
 from radsynth.tasks import build as build_task
 from radsynth.tasks._warm_start import backgrounds
 from radsynth.tasks.synthesis import Synthesis
@@ -23,6 +24,12 @@ from radsynth.verbs.generate import Sampler
 from radsynth.verbs.train import train
 
 GREY = 96 / 127.5 - 1
+
+
+@pytest.fixture(autouse=True)
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images count as lying far from their background; those that do not are learned as roots (test_greys)."""
+    monkeypatch.setattr(_warm_start, "NARROW", 0.0)
 
 
 def networks(**spec: object) -> Networks:

@@ -29,6 +29,7 @@ from radsynth.models._blocks import (
     crop,
     starting_grid,
 )
+from radsynth.models._greys import Greys
 from radsynth.settings import settings
 
 
@@ -50,7 +51,8 @@ class Settings:
 class Generator(nn.Module):
     """Latent (n, latent) to images (n, c, *space) in [-1, 1].
 
-    Starts from the mean image where `set_mean` is called, and keeps a flat `background` flat where that is set.
+    Starts from the mean image where `set_mean` is called, keeps a flat `background` flat where that is set, and draws
+    in the unit of `greys` where that is.
     """
 
     def __init__(
@@ -70,12 +72,12 @@ class Generator(nn.Module):
             layers += [Doubling(coarse, fine, dimensions), norm(fine), nn.ReLU()]
         self.layers = nn.Sequential(*layers, Doubling(widths[-1], channels, dimensions, gain=0.25))
         self.mean = nn.Parameter(torch.zeros(max(classes, 1), channels, *size))
-        self.background = Background(channels)
+        self.background, self.greys = Background(channels), Greys(channels)
 
     @torch.no_grad()
     def set_mean(self, images: Tensor) -> None:
         """Start from these mean images (classes or 1, c, *space): backgrounds are right from the first step."""
-        self.mean.copy_(torch.atanh(images.clamp(-0.97, 0.97)))
+        self.mean.copy_(torch.atanh(self.greys(images).clamp(-0.97, 0.97)))
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         # On the sphere, so that no image is larger than the others only because its latent is.
@@ -83,11 +85,11 @@ class Generator(nn.Module):
         grid = self.project(latent).unflatten(1, (-1, *self.grid))
         images = crop(self.layers(channels_last(grid)), self.size)
         mean = self.mean if len(self.mean) == 1 else self.mean[labels]
-        return torch.tanh(self.background(images.float() + mean))
+        return self.greys.back(torch.tanh(self.background(images.float() + mean)))
 
 
 class Discriminator(nn.Module):
-    """Images (n, c, *space) to logits (n,) by convolutions 4x4, stride 2, all spectrally normalised."""
+    """Images (n, c, *space) to logits (n,) by convolutions 4x4, stride 2, all spectrally normalised; sees `greys`."""
 
     def __init__(self, width: int, widest: int, channels: int, size: tuple[int, ...], classes: int) -> None:
         super().__init__()
@@ -101,12 +103,14 @@ class Discriminator(nn.Module):
             nn.init.zeros_(down.bias)
             layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
+        self.greys = Greys(channels)
         # One output a class, of which the image's own counts: bounded like every layer, where the embedding of a class
         # projection is not, and then lets the classes collapse (docs/lab-notebook.md).
         grid = math.prod(side // 2**levels for side in self.size)
         self.linear = spectral_norm(nn.Linear(widths[-1] * grid, max(classes, 1)))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        images = self.greys(images)
         gaps = [want - have for have, want in zip(images.shape[2:], self.size, strict=True)]
         pad = [part for gap in reversed(gaps) for part in (gap // 2, gap - gap // 2)]
         features = self.layers(channels_last(functional.pad(images, pad, mode="replicate") if any(pad) else images))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from radsynth.arrays import Prepared
+from radsynth.models._greys import Greys
 
 STUDIED = 2000
 """Training images that the principal directions are taken from."""
@@ -24,6 +25,10 @@ FLAT = 0.1
 """Share of the pixels that have one and the same grey value where images have a flat background."""
 BLACK = 0.95
 """Backgrounds beyond this value, of [-1, 1], are left to tanh, which is flat there: shrinking brings nothing more."""
+NARROW = 0.3
+"""Standard deviation of pixels in [-1, 1] below which images lie close to their background: roots show them better."""
+RANGE = (0.001, 0.999)
+"""Quantiles of training pixels between which the range of images lies."""
 
 
 @runtime_checkable
@@ -43,6 +48,16 @@ def backgrounds(images: Tensor) -> Tensor:
     return torch.where((share > FLAT) & (value.abs() < BLACK), value, torch.nan)
 
 
+def greys_of(images: Tensor) -> Greys:
+    """The unit in which training images (n, c, *space) are learned: the identity unless close to a flat grey."""
+    greys = Greys(images.shape[1])
+    few = images[::max(1, len(images) // 200)].transpose(0, 1).flatten(1).numpy()
+    low, high = torch.from_numpy(np.quantile(few, RANGE, axis=1)).float()
+    narrow = images.transpose(0, 1).flatten(1).std(1) < NARROW
+    greys.set(torch.where(narrow, backgrounds(images), torch.nan), low, high)
+    return greys
+
+
 class PrincipalCodes:
     """Whitened principal coordinates of images, turned at random so that every latent number has an equal share."""
 
@@ -55,8 +70,11 @@ class PrincipalCodes:
         count = len(prepared.spec.labels)
         members = [labels == label for label in range(count)] if count > 1 else []
         of_class = [images[of] if of.any() else images for of in members] or [images]
-        self.mean_images = torch.stack([some.mean(0) for some in of_class])
-        self.backgrounds = backgrounds(images)
+        self.greys = greys_of(images)
+        # A square keeps it flat by itself.
+        self.backgrounds = torch.where(self.greys.reach > 0, torch.nan, backgrounds(images))
+        means = torch.cat([self.greys(some).mean(0, keepdim=True) for some in of_class])
+        self.mean_images = self.greys.back(means)
         flat = self._flat(images)
         self.mean = flat.mean(0)
         centred = flat - self.mean
@@ -73,23 +91,28 @@ class PrincipalCodes:
 
     def state(self) -> dict[str, Tensor]:
         """What the coordinates are made of."""
-        return {"mean": self.mean, "directions": self.directions}
+        return {"mean": self.mean, "directions": self.directions,
+                **{f"greys.{name}": value for name, value in self.greys.state_dict().items()}}
 
     @classmethod
     def restored(cls, state: dict[str, Tensor]) -> PrincipalCodes:
         """The same coordinates, without the mean images of their data."""
         codes = cls.__new__(cls)
         codes.mean, codes.directions = state["mean"].float(), state["directions"].float()
+        greys = {name.removeprefix("greys."): value for name, value in state.items() if name.startswith("greys.")}
+        codes.greys = Greys(len(greys["reach"]) if greys else 1)
+        codes.greys.load_state_dict(greys)  # an older run has none
         return codes
 
     def __call__(self, images: Tensor) -> Tensor:
         """Codes (n, latent) of images (n, c, *space)."""
         if self.mean.device != images.device:  # once, not at every step
             self.mean, self.directions = self.mean.to(images.device), self.directions.to(images.device)
+            self.greys.to(images.device)
         return (self._flat(images.float()) - self.mean) @ self.directions
 
-    @staticmethod
-    def _flat(images: Tensor) -> Tensor:
+    def _flat(self, images: Tensor) -> Tensor:
+        images = self.greys(images)
         step = max(1, -(-max(images.shape[2:]) // COARSE))
         pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
         return pool(images, step, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)

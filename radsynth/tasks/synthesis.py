@@ -22,6 +22,7 @@ from radsynth.losses.penalties import PENALTIES, around_real, finite_difference,
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.models._background import Background
+from radsynth.models._greys import Greys
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._masks import masks_of
@@ -110,10 +111,12 @@ class Synthesis:
         """Freshly initialised generator and discriminator."""
         networks = build_networks(self.model, self.spec)
         if self.codes is not None and isinstance(networks["generator"], StartsFromMean):
-            networks["generator"].set_mean(self.codes.mean_images)
-            for part in networks["generator"].modules():
+            for part in [part for network in networks.values() for part in network.modules()]:
+                if isinstance(part, Greys):
+                    part.take(self.codes.greys)
                 if isinstance(part, Background):
                     part.set(self.codes.backgrounds)
+            networks["generator"].set_mean(self.codes.mean_images)
         return networks
 
     def turns(self) -> list[Turn]:
@@ -147,7 +150,7 @@ class Synthesis:
             return {}
         assert self.codes is not None, "study comes before training"
         redrawn = nets["generator"](self.codes(batch.images), *self._given(batch))
-        return {"redrawing": functional.mse_loss(redrawn, batch.images)}
+        return {"redrawing": functional.mse_loss(self.codes.greys(redrawn), self.codes.greys(batch.images))}
 
     def _given(self, batch: Batch) -> tuple[Tensor | None, ...]:
         """What networks are told of a batch's images beside them: classes, and numbers where there are some."""
@@ -160,8 +163,8 @@ class Synthesis:
             return {}
         given, discriminator = self._given(batch), nets["discriminator"]
         self.made = self.sample(nets["generator"], batch)
-        real = augment(batch.images, batch, "real", self.augmentation)
-        fake = augment(self.made.detach(), batch, "fake", self.augmentation)
+        real = self._augmented(batch.images, batch, "real")
+        fake = self._augmented(self.made.detach(), batch, "fake")
         real_logits, fake_logits = self._judge(discriminator, real, fake, given)
         terms = {
             "loss": self.loss.discriminator(real_logits, fake_logits),
@@ -172,6 +175,13 @@ class Synthesis:
             value = self._penalty(discriminator, batch, real, fake, real_logits, fake_logits)
             terms["penalty"] = value * self._penalty_weight(batch) * self.options.penalty_every
         return terms
+
+    def _augmented(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
+        """Images as the discriminator is shown them: changed in the unit that it sees them in."""
+        if self.codes is None:
+            return augment(images, batch, stream, self.augmentation)
+        greys = self.codes.greys
+        return greys.back(augment(greys(images), batch, stream, self.augmentation))
 
     def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, given: tuple[Tensor | None, ...],
                ) -> tuple[Tensor, Tensor]:
@@ -219,10 +229,10 @@ class Synthesis:
         made, self.made = self.made, None
         if made is None or not made.requires_grad:  # a batch in parts: graphs of all parts would not fit
             made = self.sample(nets["generator"], batch)
-        fake = discriminator(augment(made, batch, "fake", self.augmentation), *given)
+        fake = discriminator(self._augmented(made, batch, "fake"), *given)
         if self.loss.pairs:
             with torch.no_grad():
-                real = discriminator(augment(batch.images, batch, "real", self.augmentation), *given)
+                real = discriminator(self._augmented(batch.images, batch, "real"), *given)
         else:
             real = fake.detach()
         loss = LOSSES["non_saturating"] if self.saturates and batch.care.unsaturated else self.loss
@@ -242,11 +252,12 @@ class Synthesis:
         redrawn = generator(self.codes(real), *given)
         pool = functional.avg_pool2d if real.ndim == 4 else functional.avg_pool3d
         share = len(real) * ANCHOR_EVERY / len(batch.items)
-        return functional.mse_loss(pool(redrawn, ANCHOR_POOL), pool(real, ANCHOR_POOL)) * share
+        greys = self.codes.greys
+        return functional.mse_loss(pool(greys(redrawn), ANCHOR_POOL), pool(greys(real), ANCHOR_POOL)) * share
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
         """The discriminator's logits (n,) of images (n, c, *space) of the batch's classes, augmented as in training."""
-        seen = augment(images, batch, "judged", self.augmentation)
+        seen = self._augmented(images, batch, "judged")
         logits: Tensor = networks["discriminator"](seen, *self._given(batch))
         return logits
 

@@ -21,6 +21,9 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import nearest, resolve
 from radsynth.tasks import Recalling, Task
 
+PREFIXES = ("background.", "net.background.", "greys.", "net.greys.")
+"""What older generators and discriminators do not have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Start(Base):
@@ -70,17 +73,17 @@ def read_start(source: str) -> Start:
 def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load what fits. Where only the number of classes differs, every class begins as the mean of the source's.
 
-    The vectors that tell classes apart stay fresh where the source has none, and an older one has no background.
+    The vectors that tell classes apart stay fresh where the source has none; an older one has no background or greys.
     SettingsError when anything else differs.
     """
-    strange = []
+    strange, fitted = [], {}
     for name, own in network.state_dict().items():
         given = state.get(name)
         if given is not None and given.shape == own.shape:
-            own.copy_(given)
+            fitted[name] = given
         elif given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
-            own.copy_(given.float().mean(0, keepdim=True).expand_as(own))
-        elif not name.startswith(("condition.", "background.", "net.background.")):
+            fitted[name] = given.float().mean(0, keepdim=True).expand_as(own)
+        elif not name.startswith(("condition.", *PREFIXES)):
             strange.append(name)
     if strange:
         more = f" and {len(strange) - 1} more weights" if len(strange) > 1 else ""
@@ -88,6 +91,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
             f"{what} is of another shape ({strange[0]}{more}): the size of the images, "
             "their channels and the settings of model must be those it was trained with."
         )
+    network.load_state_dict({**network.state_dict(), **fitted})
 
 
 def lower_layers(network: nn.Module, count: int) -> list[nn.Parameter]:
