@@ -47,6 +47,21 @@ def test_training_and_sampling(model: str, make_prepared: Callable[..., Path], t
     assert drawn.images.shape == (5, 1, 32, 32) and np.isfinite(drawn.images).all()
 
 
+def test_images_near_a_flat_grey(make_prepared: Callable[..., Path], tmp_path: Path,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a warm start, as where a training goes on, the discriminator is the first that needs their unit."""
+    data = make_prepared(96, (32, 32))
+    stored = data / "shards" / "00000.images.npy"
+    np.save(stored, np.load(stored) // 4 + 96)
+    given: dict[str, dict[str, Any]] = {"model": {"kind": "sngan", "width": 8}, "augment": {"strength": 0.5},
+                                        "task": {"warm_start": 0.0},
+                                        "train": {"images": 48, "batch": 16, "previews": 0}}
+    settings = resolve(document(recipe("sngan")), given, sections=("task", "model", "augment", "train"))
+    with pretended_gpu(monkeypatch):
+        train(data, tmp_path / "run", settings=settings)
+        assert np.isfinite(draw(tmp_path / "run", 2, data=data).images).all()
+
+
 @pytest.mark.slow
 def test_what_follows_a_training(make_prepared: Callable[..., Path], tmp_path: Path,
                                  monkeypatch: pytest.MonkeyPatch) -> None:

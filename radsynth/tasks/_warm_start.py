@@ -104,11 +104,15 @@ class PrincipalCodes:
         codes.greys.load_state_dict(greys)  # an older run has none
         return codes
 
+    def on(self, device: torch.device) -> PrincipalCodes:
+        """Itself, moved to a device once."""
+        if self.mean.device != device:
+            self.mean, self.directions = self.mean.to(device), self.directions.to(device)
+            self.greys.to(device)
+        return self
+
     def __call__(self, images: Tensor) -> Tensor:
-        """Codes (n, latent) of images (n, c, *space)."""
-        if self.mean.device != images.device:  # once, not at every step
-            self.mean, self.directions = self.mean.to(images.device), self.directions.to(images.device)
-            self.greys.to(images.device)
+        """Codes (n, latent) of images (n, c, *space) on the same device."""
         return (self._flat(images.float()) - self.mean) @ self.directions
 
     def _flat(self, images: Tensor) -> Tensor:

@@ -149,8 +149,9 @@ class Synthesis:
         if not self._warming(batch):
             return {}
         assert self.codes is not None, "study comes before training"
-        redrawn = nets["generator"](self.codes(batch.images), *self._given(batch))
-        return {"redrawing": functional.mse_loss(self.codes.greys(redrawn), self.codes.greys(batch.images))}
+        codes = self.codes.on(batch.images.device)
+        redrawn = nets["generator"](codes(batch.images), *self._given(batch))
+        return {"redrawing": functional.mse_loss(codes.greys(redrawn), codes.greys(batch.images))}
 
     def _given(self, batch: Batch) -> tuple[Tensor | None, ...]:
         """What networks are told of a batch's images beside them: classes, and numbers where there are some."""
@@ -180,7 +181,7 @@ class Synthesis:
         """Images as the discriminator is shown them: changed in the unit that it sees them in."""
         if self.codes is None:
             return augment(images, batch, stream, self.augmentation)
-        greys = self.codes.greys
+        greys = self.codes.on(images.device).greys
         return greys.back(augment(greys(images), batch, stream, self.augmentation))
 
     def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, given: tuple[Tensor | None, ...],
@@ -249,11 +250,12 @@ class Synthesis:
         real, given = batch.images[few], [None if part is None else part[few] for part in self._given(batch)]
         if not len(real):
             return batch.images.new_zeros(())
-        redrawn = generator(self.codes(real), *given)
+        codes = self.codes.on(real.device)
+        redrawn = generator(codes(real), *given)
         pool = functional.avg_pool2d if real.ndim == 4 else functional.avg_pool3d
         share = len(real) * ANCHOR_EVERY / len(batch.items)
-        greys = self.codes.greys
-        return functional.mse_loss(pool(greys(redrawn), ANCHOR_POOL), pool(greys(real), ANCHOR_POOL)) * share
+        coarse = [pool(codes.greys(some), ANCHOR_POOL) for some in (redrawn, real)]
+        return functional.mse_loss(coarse[0], coarse[1]) * share
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
         """The discriminator's logits (n,) of images (n, c, *space) of the batch's classes, augmented as in training."""
