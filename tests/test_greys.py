@@ -16,7 +16,7 @@ from radsynth.models._greys import SOFT, Greys
 from radsynth.models.sngan import Settings as Sngan
 from radsynth.settings import resolve
 from radsynth.tasks import build as build_task
-from radsynth.tasks._warm_start import greys_of
+from radsynth.tasks._warm_start import backgrounds, greys_of
 from radsynth.tasks.synthesis import Synthesis
 from radsynth.verbs._training.start import fit
 from radsynth.verbs.generate import Sampler
@@ -79,7 +79,8 @@ def test_only_images_close_to_a_flat_background_are_seen_as_roots() -> None:
     centre = torch.zeros_like(noise, dtype=torch.bool)
     centre[..., 4:12, 4:12] = True
     close, far = (torch.where(centre, GREY + reach * noise, GREY) for reach in (0.3, 1.2))
-    greys = greys_of(torch.cat([close, far, noise], 1))
+    images = torch.cat([close, far, noise], 1)
+    greys = greys_of(images, backgrounds(images))
     assert (greys.reach > 0).tolist() == [True, False, False]
 
 
@@ -127,7 +128,8 @@ def test_augmentation_acts_on_roots(make_prepared: Callable[..., Path]) -> None:
     images = torch.from_numpy(data.images(data.indices("train")[:8]))
     batch = Batch(images=images, seed=0, items=tuple(range(8)))
     changed = task._augmented(images, batch, "real")
-    least = greys_of(torch.from_numpy(data.images(data.indices("train")))).back(-torch.ones(1, 1, 1, 1))
+    images = torch.from_numpy(data.images(data.indices("train")))
+    least = greys_of(images, backgrounds(images)).back(-torch.ones(1, 1, 1, 1))
     assert torch.allclose(changed[changed != images].min(), least, atol=1e-5), "a cut-out is the end of the range"
     assert least > -0.5
 

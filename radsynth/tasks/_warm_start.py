@@ -48,13 +48,16 @@ def backgrounds(images: Tensor) -> Tensor:
     return torch.where((share > FLAT) & (value.abs() < BLACK), value, torch.nan)
 
 
-def greys_of(images: Tensor) -> Greys:
-    """The unit in which training images (n, c, *space) are learned: the identity unless close to a flat grey."""
+def greys_of(images: Tensor, flat: Tensor) -> Greys:
+    """The unit in which training images (n, c, *space) are learned: the identity unless close to a flat grey.
+
+    flat: their `backgrounds`.
+    """
     greys = Greys(images.shape[1])
     few = images[::max(1, len(images) // 200)].transpose(0, 1).flatten(1).numpy()
     low, high = torch.from_numpy(np.quantile(few, RANGE, axis=1)).float()
     narrow = images.transpose(0, 1).flatten(1).std(1) < NARROW
-    greys.set(torch.where(narrow, backgrounds(images), torch.nan), low, high)
+    greys.set(torch.where(narrow, flat, torch.nan), low, high)
     return greys
 
 
@@ -70,14 +73,15 @@ class PrincipalCodes:
         count = len(prepared.spec.labels)
         members = [labels == label for label in range(count)] if count > 1 else []
         of_class = [images[of] if of.any() else images for of in members] or [images]
-        self.greys = greys_of(images)
+        flat = backgrounds(images)
+        self.greys = greys_of(images, flat)
         # A square keeps it flat by itself.
-        self.backgrounds = torch.where(self.greys.reach > 0, torch.nan, backgrounds(images))
+        self.backgrounds = torch.where(self.greys.reach > 0, torch.nan, flat)
         means = torch.cat([self.greys(some).mean(0, keepdim=True) for some in of_class])
         self.mean_images = self.greys.back(means)
-        flat = self._flat(images)
-        self.mean = flat.mean(0)
-        centred = flat - self.mean
+        pixels = self._flat(images)
+        self.mean = pixels.mean(0)
+        centred = pixels - self.mean
         kept = min(latent, len(centred) - 1)
         # Through the images' products with each other: there are fewer images than pixels.
         values, vectors = torch.linalg.eigh(centred @ centred.T / len(centred))

@@ -9,7 +9,7 @@ from typing import Any
 from radsynth.settings import Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 
 TRAINING = ("task", "model", "augment", "train")
-"""The sections that `train` takes."""
+"""The sections that `train` takes, and that must be the same when a run is continued."""
 
 
 def given(

@@ -37,8 +37,6 @@ LOG_SECONDS = 2.0
 """Seconds between lines of log.jsonl."""
 EPSILON = "discriminator/epsilon"
 """The term of a task with differential privacy that says how much is spent."""
-LEARNED_WITH = ("task", "model", "augment", "train")
-"""The sections that must be the same when a run is continued."""
 BUDGET = ("images", "seconds")
 """The settings of `train` that say how long."""
 CHANGEABLE = (*BUDGET, "accumulate", "checkpoint_minutes", "previews", "graphs")
@@ -217,7 +215,7 @@ def _budget(options: Settings) -> dict[str, float]:
 
 def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     """Write down what the run is, or check that a run which has begun is the same."""
-    for name in LEARNED_WITH:
+    for name in TRAINING:
         settings.section(name)
     if not folder.begun:
         folder.begin(settings.to_yaml(), data.manifest, _labels(data))
@@ -226,7 +224,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     old = _completed(read_yaml(folder.path / "settings.yaml"), new)
     changed = [
         f"{section}.{key}: {_get(old, section, key)} then, {_get(new, section, key)} now"
-        for section in LEARNED_WITH
+        for section in TRAINING
         for key in {**old.get(section, {}), **new.get(section, {})}
         if _get(old, section, key) != _get(new, section, key) and not (section == "train" and key in CHANGEABLE)
     ]
@@ -244,8 +242,8 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
 
 def _completed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run that may be older than some of them: those are what is their default now."""
-    kinds = {name: _get(new, name, "kind") for name in LEARNED_WITH}
-    same = [name for name in LEARNED_WITH if name in old and _get(old, name, "kind") == kinds[name]]
+    kinds = {name: _get(new, name, "kind") for name in TRAINING}
+    same = [name for name in TRAINING if name in old and _get(old, name, "kind") == kinds[name]]
     defaults = resolve({name: {"kind": kinds[name]} for name in same if kinds[name]}, sections=same).document()
     return {**old, **{name: {**defaults[name], **old[name]} for name in same}}
 

@@ -67,13 +67,17 @@ def _prepared(real: Path, known: dict[str, Any], folder: Path, dimensions: int) 
     """The images by the sections `data` and `prepare`; what was not kept of them is left out."""
     sections = {name: {key: value for key, value in known.get(name, {}).items() if value != NOT_KEPT}
                 for name in ("data", "prepare")}
-    kind = recognise(real)
-    data = sections["data"] if sections["data"].get("kind") == kind else {}
-    if not data and kind == "folder" and dimensions == 3:
-        data = {"plane": "volume"}
-    sections["data"] = {**data, "kind": kind, "path": str(real)}
+    own, data = _as_they_are(real, dimensions), sections["data"]
+    sections["data"] = {**own, **(data if data.get("kind") == own["kind"] else {}), "path": str(real)}
     settings = resolve(sections, sections=("data", "prepare"))
     return prepare(settings.section("data"), folder, settings=settings)
+
+
+def _as_they_are(real: Path, dimensions: int) -> dict[str, Any]:
+    """The section `data` of images that nobody has said anything of."""
+    kind = recognise(real)
+    plane = {"plane": "volume"} if kind == "folder" and dimensions == 3 else {}
+    return {"kind": kind, "path": str(real), **plane}
 
 
 def _halves(prepared: Prepared) -> str:
@@ -84,10 +88,7 @@ def _halves(prepared: Prepared) -> str:
 
 def _compared_sizes(real: Path, made: Path, size: tuple[int, ...], shrink: bool) -> list[str]:
     """What is said of larger images, by the headers. DataError where they may not be brought down, or are smaller."""
-    settings = resolve({"data": {"kind": recognise(real), "path": str(real),
-                                 **({"plane": "volume"} if recognise(real) == "folder" and len(size) == 3 else {})}},
-                       sections=("data",))
-    section = settings.section("data")
+    section = resolve({"data": _as_they_are(real, len(size))}, sections=("data",)).section("data")
     headers = [record.header for record in dataset(section.kind).records(section, [])]
     sizes = sorted({header.size for header in headers if header is not None and len(header.size) == len(size)})
     if not sizes or sizes == [size]:
