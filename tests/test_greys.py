@@ -128,8 +128,8 @@ def test_augmentation_acts_on_roots(make_prepared: Callable[..., Path]) -> None:
     images = torch.from_numpy(data.images(data.indices("train")[:8]))
     batch = Batch(images=images, seed=0, items=tuple(range(8)))
     changed = task._augmented(images, batch, "real")
-    images = torch.from_numpy(data.images(data.indices("train")))
-    least = greys_of(images, backgrounds(images)).back(-torch.ones(1, 1, 1, 1))
+    stored = torch.from_numpy(data.images(data.indices("train")))
+    least = greys_of(stored, backgrounds(stored)).back(-torch.ones(1, 1, 1, 1))
     assert torch.allclose(changed[changed != images].min(), least, atol=1e-5), "a cut-out is the end of the range"
     assert least > -0.5
 
