@@ -37,15 +37,17 @@ AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
 
 @pytest.fixture
 def make_masked(make_prepared: Make) -> Make:
-    """Discs of two sizes whose masks are 1 and 2; every disc is as bright as the others, its size alone tells."""
+    """Discs of two sizes whose masks are 1 and 2 (or `values`); every disc is as bright as the others, its size alone
+    tells."""
 
-    def make(n: int = 48, size: tuple[int, ...] = (16, 16), kinds: int = 2, **more: Any) -> Path:
-        folder = make_prepared(n=n, size=size, labels=("small", "large"), mask_classes=1 + kinds, **more)
+    def make(n: int = 48, size: tuple[int, ...] = (16, 16), values: tuple[int, ...] = (1, 2), **more: Any) -> Path:
+        folder = make_prepared(n=n, size=size, labels=("small", "large"), mask_classes=1 + values[-1],
+                               mask_values=(0, *values), **more)
         images = np.load(folder / "shards" / "00000.images.npy")
         inside = images[:, 0] > 70
         images[:, 0] = np.where(inside, 200, 0) + np.random.default_rng(0).integers(0, 20, inside.shape)
         np.save(folder / "shards" / "00000.images.npy", images)
-        kind = (1 + np.arange(n) % kinds).reshape(-1, *[1] * len(size))
+        kind = np.resize(values, n).reshape(-1, *[1] * len(size))
         np.save(folder / "shards" / "00000.masks.npy", (inside * kind).astype(np.uint8))
         return folder
 
@@ -178,14 +180,31 @@ def test_training_resumes_to_the_same_weights(
     assert any(weight.abs().sum() > 0 for key, weight in one.items() if "leave.weight" in key), "nothing was learned"
 
 
+def test_gaps_between_label_values_cost_no_channels() -> None:
+    """Values that do not occur are no labels: scores, losses and results are those of 0, 1, 2."""
+    spec = ImageSpec(size=(16, 16), mask_classes=118, mask_values=(0, 3, 117))
+    without = ImageSpec(size=(16, 16), mask_classes=3)
+    task, plain = (task_of("task.adversarial=0.01", spec=one) for one in (spec, without))
+    places = torch.arange(256).reshape(1, 16, 16) % 3
+    batch, same = (Batch(images=torch.zeros(1, 1, 16, 16), masks=masks, seed=0, items=(0,))
+                   for masks in (torch.tensor(spec.mask_values)[places], places))
+    torch.manual_seed(0)
+    nets = task.networks()
+    ours, theirs = task.generator_loss(nets, batch), plain.generator_loss(nets, same)
+    assert {name: float(term.detach()) for name, term in ours.items()} == {
+        name: float(term.detach()) for name, term in theirs.items()}
+    scores = torch.nn.functional.one_hot(places, 3).movedim(-1, 1).float()
+    assert torch.equal(task.convert(torch.nn.Identity(), scores)[:, 0].long(), batch.masks)
+
+
 def test_it_tells_by_size_what_intensity_cannot(make_masked: Make, tmp_path: Path) -> None:
-    data = make_masked(spacing=(2.0, 2.0))
+    data = make_masked(spacing=(2.0, 2.0), values=(3, 117))
     train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=2400")))
     document = evaluate_segmentation(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     numbers = {number["name"]: number for number in document["pairs"]["numbers"]}
-    assert set(numbers) == {f"{name}_{label}" for name in ("dice", "hausdorff_95", "invented") for label in (1, 2)}
-    assert numbers["hausdorff_95_1"]["unit"] == "mm" and set(document["limits"]) == {"uncertainty"}
-    overlap = [{line["method"]: line for line in numbers[name]["methods"]} for name in ("dice_1", "dice_2")]
+    assert set(numbers) == {f"{name}_{label}" for name in ("dice", "hausdorff_95", "invented") for label in (3, 117)}
+    assert numbers["hausdorff_95_3"]["unit"] == "mm" and set(document["limits"]) == {"uncertainty"}
+    overlap = [{line["method"]: line for line in numbers[name]["methods"]} for name in ("dice_3", "dice_117")]
     for found in overlap:
         assert set(found) == {"this run", "multi-Otsu", "k-means"}
         own = found["this run"]  # intervals are symmetric: near 1 their upper end may pass it
@@ -206,7 +225,7 @@ def test_baselines_find_labels_that_intensity_tells(size: tuple[int, ...]) -> No
 
 
 def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Path) -> None:
-    data = make_masked(kinds=1, modality="MR", bits=12, format="nifti", spacing=(2.0, 2.0))
+    data = make_masked(values=(1,), modality="MR", bits=12, format="nifti", spacing=(2.0, 2.0))
     train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=800")))  # intensity alone tells
     row, column = np.ogrid[:24, :18]
     plane = np.where((row - 10) ** 2 + (column - 9) ** 2 < 18, 200, 10).astype(np.uint16)

@@ -177,23 +177,23 @@ def test_masks_are_segmented_from_a_folder_of_pairs(make_prepared: Callable[...,
     found = discs(40, 7)
     assert found.masks is not None
     np.savez(tmp_path / "pairs.npz", images=np.rint((found.images[:, 0].clip(-1, 1) + 1) * 127.5).astype(np.uint8),
-             masks=found.masks)
+             masks=7 * found.masks)
     (tmp_path / "made").mkdir()
     (tmp_path / "pairs.npz").rename(tmp_path / "made" / "pairs.npz")
     with pytest.raises(DataError, match=r"without masks"):
         utility(prepared, write_labelled(tmp_path / "plain", Prepared(make_prepared(12, labels=LABELS, name="x")),
                                          False), settings=FAST, out=tmp_path / "c")
     study = utility(prepared, tmp_path / "made" / "pairs.npz", settings=FAST, out=tmp_path / "d")
-    assert study["kind"] == "segmentation" and study["classes"] == ["label 1"]
+    assert study["kind"] == "segmentation" and study["classes"] == ["label 7"]
     both = next(arm for arm in study["arms"] if arm["arm"] == "both" and arm["share"] == 1.0)
     assert both["dice"]["mean"]["value"] == both["value"] > 0.3
 
 
 def with_masks(folder: Path) -> Path:
     stored = np.load(folder / "shards" / "00000.images.npy")
-    np.save(folder / "shards" / "00000.masks.npy", (stored[:, 0] > 75).astype(np.uint8))
+    np.save(folder / "shards" / "00000.masks.npy", 7 * (stored[:, 0] > 75).astype(np.uint8))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["spec"]["mask_classes"] = 2
+    manifest["spec"] |= {"mask_classes": 8, "mask_values": [0, 7]}  # a gap: 1 to 6 are no labels
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 

@@ -53,4 +53,4 @@ def images_to_draw_again(prepared: Prepared, share: float) -> Again | None:
 def _labels(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(n, labels) whether each image has each label but the background."""
     masks = prepared.stored(rows, "masks").reshape(len(rows), -1)
-    return np.stack([(masks == value).any(axis=1) for value in range(1, prepared.spec.mask_classes)], axis=1)
+    return np.stack([(masks == value).any(axis=1) for value in prepared.spec.label_values[1:]], axis=1)

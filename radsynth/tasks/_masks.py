@@ -22,6 +22,11 @@ def masks_of(shares: Tensor, values: tuple[int, ...]) -> Tensor:
     return torch.tensor(values, device=shares.device)[shares.argmax(dim=1)]
 
 
+def places_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:
+    """Label values (n, *space) as their places in `values`, which hold every one of them: classes without gaps."""
+    return torch.bucketize(masks, torch.tensor(values, device=masks.device))
+
+
 def deformed(masks: Tensor, batch: Batch, values: tuple[int, ...], strength: float) -> Tensor:
     """Masks (n, *space) moved by smooth invertible deformations, from (seed, item) alone.
 

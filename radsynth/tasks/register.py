@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
@@ -28,6 +27,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
+from radsynth.tasks._masks import shares_of
 from radsynth.tasks._partners import Partners
 from radsynth.tasks._refine import refined
 from radsynth.tasks._warp import compose, enlarge, integrate, random_velocity, shrink, smooth, warp
@@ -247,7 +247,7 @@ class Register:
 
     def _shares(self, masks: Tensor) -> Tensor:
         """(n, labels, *space), 1 where a label is; without the background."""
-        return functional.one_hot(masks, self.spec.mask_classes).movedim(-1, 1)[:, 1:].float()
+        return shares_of(masks, self.spec.label_values[1:])
 
     def known(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images warped at random, and the displacements that undo it: a registration whose truth is known."""

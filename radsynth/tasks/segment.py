@@ -26,6 +26,7 @@ from radsynth.models import Networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._again import Again, images_to_draw_again
+from radsynth.tasks._masks import masks_of, places_of
 from radsynth.tasks._paired import paired_networks
 from radsynth.tasks._tissues import thresholds, tissues
 from radsynth.tasks._warp import integrate, random_velocity, warp
@@ -75,7 +76,8 @@ class Segment:
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
         self.options, self.augmentation, self.model, self.spec = options, augmentation, model, spec
         self.inputs = _channels(options, spec)
-        self.classes, self.finer = options.tissues or spec.mask_classes, (1,) * spec.dimensions
+        self.values = tuple(range(options.tissues)) or spec.label_values  # gaps between labels cost no channels
+        self.classes, self.finer = len(self.values), (1,) * spec.dimensions
         self._seen = [spec.channels.index(name) for name in self.inputs]
         self.loss = LOSSES[options.loss]
         self.again: Again | None = None
@@ -92,7 +94,7 @@ class Segment:
 
     def networks(self) -> Networks:
         """A generator of a score for each label and, if it has a weight, a discriminator of images with labels."""
-        labels = tuple(f"label {value}" for value in range(self.classes))
+        labels = tuple(f"label {value}" for value in self.values)
         return paired_networks(self.model, self.spec, self.inputs, labels, bool(self.options.adversarial))
 
     def turns(self) -> list[Turn]:
@@ -113,7 +115,7 @@ class Segment:
         if kept is None or not kept[1].requires_grad:  # a batch in parts: graphs of all parts would not fit
             kept = self._make(nets, batch)
         options, (batch, scores) = self.options, kept
-        truth = _masks(batch)
+        truth = self._truth(batch)
         shares = scores.softmax(dim=1)
         terms: Terms = {}
         with torch.autocast(scores.device.type, enabled=False):
@@ -135,10 +137,14 @@ class Segment:
         self.made = self._make(nets, batch)
         batch, scores = self.made
         shares = scores.detach().softmax(dim=1)
-        both = [self._judged(batch, labels) for labels in (self._softened(shares, _masks(batch)), shares)]
+        both = [self._judged(batch, labels) for labels in (self._softened(shares, self._truth(batch)), shares)]
         real, fake = nets["discriminator"](channels_last(torch.cat(both))).chunk(2)
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
                 "_fake": fake.detach().mean()}
+
+    def _truth(self, batch: Batch) -> Tensor:
+        """The masks' classes (n, *space): 0 for the least label value, 1 for the next, ..."""
+        return places_of(_masks(batch), self.values)
 
     def _weights(self, truth: Tensor) -> Tensor:
         """(labels,) of the cross-entropy, by how many pixels each label has in these masks."""
@@ -180,9 +186,8 @@ class Segment:
         return images
 
     def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
-        """The label of every pixel, 0 to classes - 1, as (n, 1, *space) float."""
-        labels: Tensor = network(images).argmax(dim=1, keepdim=True)
-        return labels.float()
+        """The label value of every pixel, as (n, 1, *space) float."""
+        return masks_of(network(images), self.values)[:, None].float()
 
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Labels of the batch's images as shades, unsure ones between: (n, 1, *space), -1 label 0, 1 the last one."""

@@ -20,6 +20,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from radsynth.errors import DataError, SettingsError
 from radsynth.files import write_atomically
+from radsynth.image import ImageSpec
 from radsynth.metrics import Estimate
 from radsynth.metrics import _utility as scores
 from radsynth.progress import Progress
@@ -90,11 +91,11 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     kind = kind_of(prepared, options.target)
     train = real(prepared, "train", kind)
     test = real(prepared, "test" if len(prepared.indices("test")) else "validation", kind)
-    names = _names(prepared.spec.labels, prepared.spec.mask_classes, kind)
+    names = _names(prepared.spec, kind)
     _check(test, names, kind)
     made = synthetic(run, synthetic_folder, prepared, kind, options.synthetic or len(train.examples), options.seed)
     refuse_real("synthetic", all_of(made.images), all_of(test.examples.images))
-    classes = prepared.spec.mask_classes if kind == "segmentation" else len(names)
+    classes = len(prepared.spec.label_values) if kind == "segmentation" else len(names)
     recipe = Recipe(kind=kind, classes=classes, steps=1, batch=options.batch, rate=options.rate)
     plan = list(_plan(options))
     step = seconds_per_step(recipe, train.examples)
@@ -129,8 +130,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     return document
 
 
-def _names(labels: tuple[str, ...], mask_classes: int, kind: str) -> tuple[str, ...]:
-    return labels if kind == "classification" else tuple(f"label {value}" for value in range(1, mask_classes))
+def _names(spec: ImageSpec, kind: str) -> tuple[str, ...]:
+    return spec.labels if kind == "classification" else tuple(f"label {value}" for value in spec.label_values[1:])
 
 
 def _check(test: Real, names: tuple[str, ...], kind: str) -> None:

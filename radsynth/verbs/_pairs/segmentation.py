@@ -65,7 +65,8 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
 
 def _pictures(prepared: Prepared, rows: NDArray[np.int64], results: dict[str, Labels], truths: Labels) -> Images:
     """(n, columns, *space) in [-1, 1]: images, label maps as shades; of volumes the middle slice."""
-    top = max(1, prepared.spec.mask_classes - 1)
-    maps = [labels[:len(rows)].astype(np.float32) * (2 / top) - 1 for labels in (*results.values(), truths)]
+    values = prepared.spec.label_values
+    maps = [np.searchsorted(values, labels[:len(rows)]).astype(np.float32) * (2 / max(1, len(values) - 1)) - 1
+            for labels in (*results.values(), truths)]
     shown = np.stack([prepared.images(rows)[:, 0], *maps], axis=1)
     return shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
+from radsynth.image import ImageSpec
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import makes_masks
 from radsynth.verbs._evaluating.synthetic import read_synthetic
@@ -69,7 +70,7 @@ def real(prepared: Prepared, split: str, kind: Kind) -> Real:
         rows, labels = rows[labels >= 0], labels[labels >= 0]
     if not len(rows):
         raise DataError(f"{prepared.folder} has no {split} images that can be used: prepare more patients.")
-    masks = prepared.stored(rows, "masks") if kind == "segmentation" else None
+    masks = _places(prepared.stored(rows, "masks"), prepared.spec) if kind == "segmentation" else None
     owners = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1]
     return Real(examples=Examples(images=prepared.images(rows), labels=labels, masks=masks),
                 owners=owners.astype(np.int64))
@@ -100,7 +101,7 @@ def synthetic(run: Path, folder: Path | None, prepared: Prepared, kind: Kind, co
     """`count` synthetic images with classes or masks: from `folder`, or drawn from the run. DataError without them."""
     if draws(run, folder, kind):
         drawn = draw(run, count, seed=seed, data=prepared.folder)
-        masks = drawn.masks if kind == "segmentation" else None
+        masks = _places(drawn.masks, prepared.spec) if kind == "segmentation" and drawn.masks is not None else None
         return Examples(images=np.clip(drawn.images, -1, 1), labels=drawn.labels, masks=masks)
     if folder is None:
         folder = run / "synthetic"
@@ -135,12 +136,18 @@ def _foreign(folder: Path, prepared: Prepared, kind: Kind) -> Examples:
             if made.spec.mask_classes < 2:
                 raise DataError(f"{folder} holds images without masks. A segmenter learns from images with masks.")
             masks = made.stored(rows, "masks")
-            if int(masks.max()) >= spec.mask_classes:
-                raise DataError(f"The masks in {folder} have label {int(masks.max())}; the real ones have 0 to "
-                                f"{spec.mask_classes - 1}.")
-            return Examples(images=images, labels=np.zeros(len(rows), np.int64), masks=masks)
+            unknown = sorted(set(np.unique(masks).tolist()) - set(spec.label_values))
+            if unknown:
+                raise DataError(f"The masks in {folder} have label {unknown[-1]}; the real ones have "
+                                f"{', '.join(map(str, spec.label_values))}.")
+            return Examples(images=images, labels=np.zeros(len(rows), np.int64), masks=_places(masks, spec))
         names = [made.spec.labels[label] if label >= 0 else "" for label in made.labels(rows)]
         return Examples(images=images, labels=_indices(names, spec.labels, folder))
+
+
+def _places(masks: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
+    """Label values as their places among the real masks' values: classes without gaps."""
+    return np.searchsorted(spec.label_values, masks).astype(np.uint8)
 
 
 def _indices(names: list[str], known: tuple[str, ...], folder: Path) -> NDArray[np.int64]:
