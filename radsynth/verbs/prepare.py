@@ -36,6 +36,7 @@ from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, finish, open_finished
 from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
 from radsynth.verbs._preparing.split import official_splits, split_patients
+from radsynth.verbs._preparing.stray import without_stray
 
 __all__ = ["Settings", "automatic_size", "prepare"]
 
@@ -70,9 +71,10 @@ class Settings:
     """Percentiles of a volume that become black and white."""
     extra: Path | None = None
     """More images, added to the training split alone: such as those that 'radsynth generate' made, with their masks."""
-    masks: Literal["auto", "instances", "off"] = "auto"
+    masks: Literal["auto", "all", "instances", "off"] = "auto"
     """auto: keep masks when at least half of the images have one, and reject the images that have none. instances: in
-    them every thing (each cell) has its own number; they become 1 inside of a thing and 2 on its border."""
+    them every thing (each cell) has its own number; they become 1 inside of a thing and 2 on its border.
+    all: as auto, but keep label values that one patient alone has, too; else images with such are rejected."""
     train: Share = 0.7
     """Share of the patients for training."""
     validation: Share = 0.15
@@ -160,6 +162,7 @@ def _fill(
     salt = begin(out, f"{LAYOUT} {source}")
     shards = _make(out / "shards", chunks, plan, workers, cluster)
     entries = [entry for shard in shards for entry in shard.entries]
+    entries = entries if options.masks == "all" else without_stray(records, entries)
     outcome = decide(records, entries, rejected, masks=options.masks != "off")
     _check_rejected(outcome.rejected, options.strict)
     split = _split(records, outcome.usable, options)
