@@ -1,8 +1,8 @@
 """Prepared data: what `prepare` writes once and everything after it reads: a manifest and shards of integer arrays.
 
 DIR/manifest.json   spec, intensity map, counts, hashes; written last, so that its presence means "complete"
-DIR/records.csv     one line an image: split, label, patient (salted hash), shard, row, low, high
-DIR/shards/NNNNN.images.npy   (n, c, *space) uint8 or uint16;  NNNNN.masks.npy   (n, *space) uint8
+DIR/records.csv     one line an image: split, label, patient (salted hash), shard, row, low, high, conditions, masked
+DIR/shards/NNNNN.images.npy   (n, c, *space) uint8 or uint16;  NNNNN.masks.npy   (n, *space) uint8, where a mask is
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from radsynth.errors import FolderError
 from radsynth.image import ImageSpec
 
 SPLITS = ("train", "validation", "test")
+NO_MASK = -1
+"""What stands for a label value in an image that has no mask where others have one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class Row:
     """One prepared image: `label` is an index into spec.labels or -1, `patient` a salted hash.
 
     conditions: the numbers that spec.conditions names, in their order, between semicolons
+    masked: 0 where other images have a mask and this one has none: what is stored as its mask says nothing
     """
 
     split: str
@@ -76,6 +79,7 @@ class Row:
     low: float
     high: float
     conditions: str = ""
+    masked: int = 1
 
 
 ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
@@ -126,7 +130,7 @@ class Prepared:
             self.manifest = Manifest.from_json(document)
             with (self.folder / "records.csv").open(encoding="utf-8", newline="") as file:
                 self.rows = [
-                    Row(**{**line, **{k: int(line[k]) for k in ("label", "shard", "row")},
+                    Row(**{**line, **{k: int(line[k]) for k in ("label", "shard", "row", "masked") if k in line},
                            **{k: float(line[k]) for k in ("low", "high")}})  # type: ignore[arg-type]
                     for line in csv.DictReader(file)
                 ]
@@ -147,6 +151,10 @@ class Prepared:
         chosen = [i for i, r in enumerate(self.rows) if r.split == split and (label is None or r.label == label)]
         return np.asarray(chosen, dtype=np.int64)
 
+    def masked(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) whether each image has a mask, in data that has masks."""
+        return np.asarray([bool(self.rows[int(i)].masked) for i in indices], dtype=bool)
+
     def _shard(self, name: str) -> NDArray[Any]:
         if name not in self._shards:
             path = self.folder / "shards" / name
@@ -164,6 +172,14 @@ class Prepared:
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Network values (n, c, *space) in [-1, 1]."""
         return self.intensity.to_network(self.stored(indices))
+
+    def masks(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Label values (n, *space), NO_MASK at every pixel of an image that has no mask."""
+        found = np.full((len(indices), *self.spec.size), NO_MASK, dtype=np.int64)
+        masked = self.masked(indices)
+        if masked.any():
+            found[masked] = self.stored(indices[masked], "masks")
+        return found
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class indices (n,), -1 where unlabelled."""
@@ -213,7 +229,8 @@ class Batch:
     """What a turn or a sampler gets.
 
     images: (n, c, *space) in [-1, 1], empty (n, 0) when sampling from noise
-    labels: (n,) class indices, None when the data is unlabelled; masks: (n, *space) label values or None
+    labels: (n,) class indices, None when the data is unlabelled; masks: (n, *space) label values (NO_MASK all over an
+    image that has no mask where others have one) or None
     conditions: (n, k) the numbers that images are learned with, scaled to [-1, 1]; None without
     seed, items: every item's own random numbers come from (seed, item) alone, whatever the batch or process
     step, progress: where training is: steps done, and the share of the schedule done, 0 to 1

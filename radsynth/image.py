@@ -67,6 +67,7 @@ class ImageSpec:
     conditions: names of the numbers that images are learned with (age, position, ...)
     mask_classes: label values in the masks including background, 0 without masks
     mask_values: those that occur, in order; () when nobody looked, and all up to `mask_classes` may
+    partly_masked: some of the images have no mask
     spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
     virtual: the source is a virtual cohort, not patients
     directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
@@ -89,6 +90,7 @@ class ImageSpec:
     window: tuple[float, ...] | None = None
     conditions: tuple[str, ...] = ()
     values: tuple[float, ...] | None = None
+    partly_masked: bool = False
 
     @property
     def dimensions(self) -> int:

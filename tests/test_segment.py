@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.checkpoints import load_tensors
 from radsynth.errors import Interrupted, SettingsError
@@ -136,6 +137,36 @@ def test_losses_of_an_untrained_network_are_those_of_equal_shares() -> None:
     terms = task.generator_loss(task.networks(), batch)
     assert float(terms["entropy"].detach()) == pytest.approx(np.log(3), rel=1e-5)
     assert float(terms["dice"].detach()) == pytest.approx(1 - 2 * (128 / 3) / (256 / 3 + 128), rel=1e-5)
+
+
+def test_images_without_a_mask_are_left_out_of_overlap_and_entropy() -> None:
+    images, masks = torch.rand(4, 1, 16, 16), torch.randint(0, 3, (4, 16, 16))
+    masks[1] = masks[3] = NO_MASK
+    task = task_of(spec=ImageSpec(size=(16, 16), mask_classes=3, partly_masked=True))
+    nets = task.networks()
+    torch.nn.init.normal_(nets["generator"].leave.weight)
+    some = task.generator_loss(nets, Batch(images=images, masks=masks, seed=0, items=(0, 1, 2, 3)))
+    known = task.generator_loss(nets, Batch(images=images[::2], masks=masks[::2], seed=0, items=(0, 2)))
+    assert set(some) == set(known) == {"dice", "entropy"}
+    assert all(float(some[name].detach()) == pytest.approx(float(known[name].detach()), rel=1e-4) for name in known)
+    assert task.generator_loss(nets, Batch(images=images[1:2], masks=masks[1:2], seed=0, items=(1,))) == {}
+
+
+@pytest.mark.parametrize("loss", ["least_squares", "relativistic"])
+def test_the_discriminator_takes_true_labels_of_images_with_masks_alone(loss: str) -> None:
+    masks = torch.randint(0, 3, (4, 16, 16))
+    masks[1] = masks[3] = NO_MASK
+    task = task_of("task.adversarial=1", f"task.loss={loss}", spec=ImageSpec(size=(16, 16), mask_classes=3))
+    batch = Batch(images=torch.rand(4, 1, 16, 16), masks=masks, seed=0, items=(0, 1, 2, 3))
+    known, shares = torch.tensor([0, 2]), torch.full((4, 3, 16, 16), 1 / 3)
+    real = task._true(batch, shares, known)
+    assert torch.equal(real[:, 0], batch.images[[0, 2, 0, 2], 0]), "as many as there are images"
+    assert torch.equal(real[:, 1:].argmax(1), masks[[0, 2, 0, 2]])
+    nets = task.networks()
+    assert set(task.discriminator_loss(nets, batch)) == {"loss", "_real", "_fake"}
+    assert set(task.generator_loss(nets, batch)) == {"dice", "entropy", "adversarial"}
+    none = dataclasses.replace(batch, masks=torch.full_like(masks, NO_MASK))
+    assert task.discriminator_loss(nets, none) == {}
 
 
 def test_rare_labels_count_for_more_by_a_power_of_their_pixels() -> None:

@@ -74,8 +74,11 @@ class Pairs:
     bare: list[str]
 
 
-def pair(paths: Iterable[str]) -> Pairs:
-    """Tell masks from images by their folder (masks/, labels/, labelsTr/, ...) or by an ending (x_mask beside x)."""
+def pair(paths: Iterable[str], unmasked: bool = False) -> Pairs:
+    """Tell masks from images by their folder (masks/, labels/, labelsTr/, ...) or by an ending (x_mask beside x).
+
+    unmasked: images without a mask are images as well, though others have one.
+    """
     paths = list(paths)
     in_mask_folder = {
         path for path in paths if {part.lower() for part in PurePosixPath(path).parts[:-1]} & MASK_FOLDERS
@@ -98,7 +101,7 @@ def pair(paths: Iterable[str]) -> Pairs:
         else:
             masks[image] = path
     images = [path for path in paths if path not in taken]
-    bare = [path for path in images if masks and path not in masks]
+    bare = [path for path in images if masks and path not in masks and not unmasked]
     return Pairs(images=[path for path in images if path not in bare], masks=masks, lonely=lonely, bare=bare)
 
 

@@ -56,6 +56,8 @@ class Settings:
     burned_in: Literal["keep", "exclude"] = "keep"
     """DICOM images that may show a patient's name in their pixels (Burned In Annotation, Secondary Captures and
     ultrasound that do not deny it): use them, or leave them out."""
+    unmasked: Literal["reject", "keep"] = "reject"
+    """Images without a mask where others have one: reject them, or keep them: task.kind=segment learns from both."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
 
@@ -182,12 +184,13 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
             formats[name] = detect(root / name)
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
-    pairs = _layout.pair(name for name, kind in formats.items() if kind != "dicom")
+    pairs = _layout.pair((name for name, kind in formats.items() if kind != "dicom"), settings.unmasked == "keep")
     for name in pairs.lonely:
         rejected.append(Rejected(path=printable(name), reason="a mask without an image of its name", skipped=True))
     for name in pairs.bare:
         test = _layout.is_official_test_image(name)
         reason = "a test image without a mask, as others have" if test else "it has no mask, as the other images have"
+        reason += "; data.unmasked=keep uses it"
         rejected.append(Rejected(path=printable(name), reason=reason, skipped=test))
     items = []
     for name in track(pairs.images, len(pairs.images), "reading headers", "files"):
@@ -282,6 +285,7 @@ def _records(
             split=places[item.name].split,
             files=tuple(dict.fromkeys(item.source.files)),
             masks=(item.source.mask,) if item.source.mask else (),
+            unmasked=settings.unmasked == "keep",
         )
         yield from _conditioned(_cut(item, settings, shared, rejected), item, numbers, settings, rejected)
 

@@ -1,4 +1,4 @@
-"""Images with a rare label, drawn again: a label that few images have is seen often enough to be learned."""
+"""Images drawn again, so that what few of them have is seen often enough to be learned: a rare label, or any mask."""
 
 from __future__ import annotations
 
@@ -7,47 +7,72 @@ import dataclasses
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from radsynth.arrays import Batch, Prepared
+from radsynth.errors import DataError
 
 CHUNK = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Again:
-    """Training images `rows` that take the place of others with the probability `chance`."""
+    """Training images `rows` that take the place of others with the probability `chance`, drawn by a random stream."""
 
     prepared: Prepared
     rows: NDArray[np.int64]
     chance: float
+    stream: str
 
-    def mixed_in(self, batch: Batch) -> Batch:
-        """The batch, some of its images and masks replaced; which ones follows from (seed, item) alone."""
-        draw = batch.uniform("again", 2).cpu().numpy()
-        places = np.flatnonzero(draw[:, 0] < self.chance)
+    def mixed_in(self, batch: Batch, only: Tensor | None = None) -> Batch:
+        """The batch, some of its images and masks replaced; which ones follows from (seed, item) alone.
+
+        only: (n,) bool, images that may be replaced; default all.
+        """
+        draw = batch.uniform(self.stream, 2).cpu().numpy()
+        wanted = draw[:, 0] < self.chance
+        places = np.flatnonzero(wanted if only is None else wanted & only.cpu().numpy())
         if not len(places):
             return batch
         assert batch.masks is not None
         chosen = self.rows[(draw[places, 1] * len(self.rows)).astype(np.int64)]
         images, masks, where = batch.images.clone(), batch.masks.clone(), torch.from_numpy(places)
         images[where] = torch.from_numpy(self.prepared.images(chosen)).to(images)
-        masks[where] = torch.from_numpy(self.prepared.stored(chosen, "masks").astype(np.int64)).to(masks)
+        masks[where] = torch.from_numpy(self.prepared.masks(chosen)).to(masks)
         return dataclasses.replace(batch, images=images, masks=masks)
 
 
-def images_to_draw_again(prepared: Prepared, share: float) -> Again | None:
-    """What brings the training images with the rarest label up to a share of all; None where they are that many."""
+def masked_to_draw_again(prepared: Prepared, share: float) -> Again | None:
+    """What brings the training images with a mask up to a share of all; None where they are that many.
+
+    DataError where no training image has one.
+    """
     rows = prepared.indices("train")
+    masked = prepared.masked(rows)
+    if not masked.any():
+        raise DataError(f"{prepared.folder}: no training image has a mask. prepare.split_seed and prepare.official say "
+                        "which patients are for training.")
+    return _up_to(share, float(masked.mean()), prepared, rows[masked], stream="masked")
+
+
+def images_to_draw_again(prepared: Prepared, share: float) -> Again | None:
+    """What brings those with the rarest label up to a share of the training images with masks; None where they are that
+    many."""
+    rows = prepared.indices("train")
+    rows = rows[prepared.masked(rows)]
     there = np.concatenate([_labels(prepared, part) for part in np.array_split(rows, -(-len(rows) // CHUNK))])
     found = there.mean(axis=0)
     if not (found > 0).any():
         return None
     rarest = int(np.argmin(np.where(found > 0, found, np.inf)))
-    if found[rarest] >= share:
+    return _up_to(share, float(found[rarest]), prepared, rows[there[:, rarest]], stream="again")
+
+
+def _up_to(share: float, found: float, prepared: Prepared, rows: NDArray[np.int64], stream: str) -> Again | None:
+    if found >= share:
         return None
     # found + chance * (1 - found) = share
-    return Again(prepared=prepared, rows=rows[there[:, rarest]],
-                 chance=float((share - found[rarest]) / (1 - found[rarest])))
+    return Again(prepared=prepared, rows=rows, chance=(share - found) / (1 - found), stream=stream)
 
 
 def _labels(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -6,10 +6,22 @@ import torch
 from torch import Tensor
 
 from radsynth.arrays import Batch
+from radsynth.errors import SettingsError
+from radsynth.image import ImageSpec
 from radsynth.tasks._warp import integrate, random_velocity, warp
 
 WAVE = 0.35
 """Pixels over which a deformation changes, as a share of the shortest side: of the size of an organ."""
+
+
+def need_masks(spec: ImageSpec, why: str) -> None:
+    """SettingsError, which begins with `why`, unless every image has a mask."""
+    if spec.mask_classes < 2:
+        raise SettingsError(f"{why}, and this data has none. docs/masks.md says how masks must lie beside the images; "
+                            "prepare.masks=off must not be set.")
+    if spec.partly_masked:
+        raise SettingsError(f"{why}, and some images of this data have none. Prepare it without data.unmasked=keep: "
+                            "then they are left out.")
 
 
 def shares_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.device import channels_last
 from radsynth.errors import SettingsError
@@ -229,9 +228,10 @@ class Register:
         prepared = self.partners.prepared
         moving, fixed = torch.from_numpy(prepared.images(rows)).to(batch.images.device), batch.images
         if self.options.labels and batch.masks is not None:
-            own = torch.from_numpy(prepared.stored(rows, "masks").astype(np.int64)).to(fixed.device)
-            moving = torch.cat([moving, self._shares(own)], dim=1)
-            fixed = torch.cat([fixed, self._shares(batch.masks)], dim=1)
+            own = torch.from_numpy(prepared.masks(rows)).to(fixed.device)
+            both = ((own != NO_MASK) & (batch.masks != NO_MASK)).long()  # else neither has a label, and none counts
+            moving = torch.cat([moving, self._shares(own * both)], dim=1)
+            fixed = torch.cat([fixed, self._shares(batch.masks * both)], dim=1)
         return self._some_known(batch, moving, fixed), fixed
 
     def _some_known(self, batch: Batch, moving: Tensor, fixed: Tensor) -> Tensor:

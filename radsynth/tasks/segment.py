@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
 from radsynth.device import channels_last
@@ -25,7 +25,7 @@ from radsynth.losses.alignment import label_mismatch
 from radsynth.models import Networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._again import Again, images_to_draw_again
+from radsynth.tasks._again import Again, images_to_draw_again, masked_to_draw_again
 from radsynth.tasks._masks import masks_of, places_of
 from radsynth.tasks._paired import paired_networks
 from radsynth.tasks._tissues import thresholds, tissues
@@ -57,7 +57,9 @@ class Settings:
     inputs: tuple[str, ...] = ()
     """Channels that are seen, by name; empty: all."""
     rare: float = Field(0.25, ge=0, lt=1)
-    """Least share of the images in training that have the rarest label; drawn again to that end."""
+    """Least share of the images with masks in training that have the rarest label; drawn again to that end."""
+    masked: float = Field(0.5, gt=0, lt=1)
+    """Least share of the images in training that have a mask, where some have none; drawn again to that end."""
     deform: float = Field(0.0, ge=0, le=0.1)
     """Size of the random smooth warps that images and masks get in training, as a share of the longest side."""
     tissues: Literal[0, 2, 3, 4, 5] = 0
@@ -81,6 +83,7 @@ class Segment:
         self._seen = [spec.channels.index(name) for name in self.inputs]
         self.loss = LOSSES[options.loss]
         self.again: Again | None = None
+        self.masked: Again | None = None
         self._parted = spec.channels.index(options.tissues_of) if options.tissues_of else 0
         self._thresholds: Tensor | None = None
         self.made: tuple[Batch, Tensor] | None = None
@@ -90,6 +93,7 @@ class Segment:
         if self.options.tissues:
             self._thresholds = thresholds(prepared, self._parted, self.options.tissues)
         else:
+            self.masked = masked_to_draw_again(prepared, self.options.masked) if self.spec.partly_masked else None
             self.again = images_to_draw_again(prepared, self.options.rare)
 
     def networks(self) -> Networks:
@@ -110,41 +114,46 @@ class Segment:
         return batch, nets["generator"](channels_last(batch.images)).float()
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
-        """Overlap and cross-entropy with the true labels, and the adversarial loss."""
+        """Overlap and cross-entropy with the true labels of images that have some, and the adversarial loss of all."""
         kept, self.made = self.made, None
         if kept is None or not kept[1].requires_grad:  # a batch in parts: graphs of all parts would not fit
             kept = self._make(nets, batch)
         options, (batch, scores) = self.options, kept
-        truth = self._truth(batch)
-        shares = scores.softmax(dim=1)
+        shares, known = scores.softmax(dim=1), _known(batch)
         terms: Terms = {}
-        with torch.autocast(scores.device.type, enabled=False):
-            if options.dice:
-                terms["dice"] = options.dice * label_mismatch(_together(shares), _together(self._one_hot(truth)))
-            if options.entropy:
-                terms["entropy"] = options.entropy * functional.cross_entropy(scores, truth, self._weights(truth))
-        if options.adversarial:
+        if len(known):
+            truth = self._truth(batch, known)
+            with torch.autocast(scores.device.type, enabled=False):
+                if options.dice:
+                    terms["dice"] = options.dice * label_mismatch(_together(shares[known]),
+                                                                  _together(self._one_hot(truth)))
+                if options.entropy:
+                    terms["entropy"] = options.entropy * functional.cross_entropy(scores[known], truth,
+                                                                                  self._weights(truth))
+        if options.adversarial and (len(known) or not self.loss.pairs):
             fake = nets["discriminator"](self._judged(batch, shares))
             real = fake.detach()
             if self.loss.pairs:
                 with torch.no_grad():
-                    real = nets["discriminator"](self._judged(batch, self._softened(shares, truth)))
+                    real = nets["discriminator"](self._true(batch, shares, known))
             terms["adversarial"] = options.adversarial * self.loss.generator(real, fake)
         return terms
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
-        """Images with their true labels against images with those that the generator gives them."""
+        """Images with their true labels against images, also those without a mask, with what the generator says."""
         self.made = self._make(nets, batch)
         batch, scores = self.made
-        shares = scores.detach().softmax(dim=1)
-        both = [self._judged(batch, labels) for labels in (self._softened(shares, self._truth(batch)), shares)]
+        shares, known = scores.detach().softmax(dim=1), _known(batch)
+        if not len(known):
+            return {}
+        both = [self._true(batch, shares, known), self._judged(batch, shares)]
         real, fake = nets["discriminator"](channels_last(torch.cat(both))).chunk(2)
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
                 "_fake": fake.detach().mean()}
 
-    def _truth(self, batch: Batch) -> Tensor:
-        """The masks' classes (n, *space): 0 for the least label value, 1 for the next, ..."""
-        return places_of(_masks(batch), self.values)
+    def _truth(self, batch: Batch, known: Tensor) -> Tensor:
+        """The masks' classes (n, *space), of the images `known`: 0 for the least label value, 1 for the next, ..."""
+        return places_of(_masks(batch)[known], self.values)
 
     def _weights(self, truth: Tensor) -> Tensor:
         """(labels,) of the cross-entropy, by how many pixels each label has in these masks."""
@@ -152,8 +161,10 @@ class Segment:
 
     def _varied(self, batch: Batch) -> Batch:
         """The channels that are seen; some images drawn again for their rare label; warped together with the masks."""
+        if self.masked is not None:
+            batch = self.masked.mixed_in(batch)
         if self.again is not None:
-            batch = self.again.mixed_in(batch)
+            batch = self.again.mixed_in(batch, only=_masks(batch).flatten(1)[:, 0] != NO_MASK)
         masks = _masks(batch) if self._thresholds is None else tissues(batch.images, self._parted, self._thresholds)
         images = batch.images[:, self._seen]
         if self.options.deform:
@@ -173,6 +184,12 @@ class Segment:
         sure = own.clamp_min(SURE)
         others = (shares * (1 - sure) / (1 - own).clamp_min(1e-6)) * (1 - one_hot)
         return others + sure * one_hot
+
+    def _true(self, batch: Batch, shares: Tensor, known: Tensor) -> Tensor:
+        """As many images with true labels as the batch has images: those of `known`, some of them several times."""
+        rows = known[torch.arange(len(shares), device=known.device) % len(known)]
+        again = dataclasses.replace(batch, images=batch.images[rows])
+        return self._judged(again, self._softened(shares[rows], self._truth(batch, rows)))
 
     def _judged(self, batch: Batch, shares: Tensor) -> Tensor:
         together = torch.cat([batch.images, (2 * shares - 1).to(batch.images)], dim=1)
@@ -214,6 +231,11 @@ def _channels(options: Settings, spec: ImageSpec) -> tuple[str, ...]:
 def _masks(batch: Batch) -> Tensor:
     assert batch.masks is not None, "build refuses data without masks"
     return batch.masks
+
+
+def _known(batch: Batch) -> Tensor:
+    """Places in the batch of the images that have a mask."""
+    return (_masks(batch).flatten(1)[:, 0] != NO_MASK).nonzero()[:, 0]
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:

@@ -18,7 +18,6 @@ from torch.nn import functional
 from radsynth.arrays import Batch
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
-from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.likelihood import divergence_from_normal
@@ -26,7 +25,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._masks import deformed, shares_of
+from radsynth.tasks._masks import deformed, need_masks, shares_of
 
 MODEL = "spade"
 COARSE = 4
@@ -193,7 +192,5 @@ def _coarse(images: Tensor) -> Tensor:
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for data without masks."""
-    if spec.mask_classes < 2:
-        raise SettingsError("task.kind=semantic learns from images with masks, and this data has none. docs/masks.md "
-                            "says how masks must lie beside the images; prepare.masks=off must not be set.")
+    need_masks(spec, "task.kind=semantic learns from images with masks")
     return Semantic(options, augmentation, model, spec)

@@ -25,7 +25,7 @@ from radsynth.models._background import Background
 from radsynth.models._greys import Greys
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._masks import masks_of
+from radsynth.tasks._masks import masks_of, need_masks
 from radsynth.tasks._warm_start import PrincipalCodes, StartsFromMean
 
 ANCHOR_POOL = 4
@@ -280,9 +280,8 @@ def _normalises_batches(model: Any) -> bool:
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for losses, penalties and networks that cannot work together."""
-    if options.masks and spec.mask_classes < 2:
-        raise SettingsError("task.masks=true draws images with masks, and this data has none. docs/masks.md says how "
-                            "masks must lie beside the images; prepare.masks=off must not be set.")
+    if options.masks:
+        need_masks(spec, "task.masks=true draws images with masks")
     if _normalises_batches(model) and options.penalty != "none":
         raise SettingsError(
             f"task.penalty={options.penalty} cannot be taken through batch normalisation, which mixes the images of a "

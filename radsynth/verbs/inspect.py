@@ -57,7 +57,8 @@ class Inspection:
     modality, channels, dimensions (2 or 3), median_size, bits, units, spacing: the usual one; spacing: median in mm,
     None where unknown; virtual: made-up patients; labels, splits: images of each class and of each official split
     formats, modalities, sizes, bits_found, series: how many images of each; notes: what is odd, with its number
-    masks: label values in the sampled masks, () without masks; duplicates: groups of equal files
+    masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
+    duplicates: groups of equal files
     rejected: files that cannot be used; skipped: files that are no images
     mixed: why `prepare` and `run` refuse the data as a whole, empty if they do not
     planned: what `radsynth run` would choose, with its reason
@@ -83,6 +84,7 @@ class Inspection:
     bits_found: dict[str, int]
     series: dict[str, int]
     masks: tuple[int, ...]
+    unmasked: int
     empty_slices: int
     intensity: Intensity | None
     notes: dict[str, int]
@@ -158,8 +160,13 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
 
 
 def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], list[Rejected]]:
-    """(record, image) of up to SAMPLE records spread evenly, None for an empty slice; and what cannot be decoded."""
-    chosen = [records[int(index)] for index in np.unique(np.linspace(0, len(records) - 1, min(SAMPLE, len(records))))]
+    """(record, image) of up to SAMPLE records spread evenly, half of them with masks where others have none; None for
+    an empty slice; and what cannot be decoded."""
+    bare = _bare(records)
+    halves = [[r for r, without in zip(records, bare, strict=True) if without == half] for half in (False, True)]
+    count = SAMPLE // 2 if any(bare) else SAMPLE
+    chosen = [some[int(index)] for some in halves if some
+              for index in np.unique(np.linspace(0, len(some) - 1, min(count, len(some))))]
     samples: list[tuple[Record, Image | None]] = []
     broken, seen, read = [], set[str](), 0
     for record in track(chosen, len(chosen), "reading a sample", "images"):
@@ -175,6 +182,12 @@ def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], l
         except RejectedFile as error:
             broken.append(Rejected(path=record.source, reason=str(error)))
     return samples, by_file(broken, (record.source for record in chosen))
+
+
+def _bare(records: list[Record]) -> list[bool]:
+    """Whether each record lacks a mask where others have one."""
+    some = any(record.masks for record in records)
+    return [some and not record.masks for record in records]
 
 
 def _gather(
@@ -214,6 +227,7 @@ def _gather(
         sizes=_counts(" x ".join(map(str, header.size)) for header in headers),
         bits_found=_counts(str(header.bits) for header in headers),
         masks=tuple(int(value) for value in values),
+        unmasked=sum(_bare(records)),
         series=_counts(header.series for header in headers if header.series),
         empty_slices=len(samples) - len(images),
         intensity=_intensity(images),

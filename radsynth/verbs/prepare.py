@@ -9,7 +9,7 @@ import gc
 import hashlib
 import json
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,13 +35,16 @@ from radsynth.verbs._preparing.pool import ask_everywhere, cores, run_all
 from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, finish, open_finished
 from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
-from radsynth.verbs._preparing.split import official_splits, split_patients
+from radsynth.verbs._preparing.split import split_of
 from radsynth.verbs._preparing.stray import without_stray
 
 __all__ = ["Settings", "automatic_size", "prepare"]
 
 FORMAT = 1
 """Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
+
+LATER = {"unmasked": "reject"}
+"""Settings that came later, with what they are by default: folders from before stay what they are."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -72,9 +75,10 @@ class Settings:
     extra: Path | None = None
     """More images, added to the training split alone: such as those that 'radsynth generate' made, with their masks."""
     masks: Literal["auto", "all", "instances", "off"] = "auto"
-    """auto: keep masks when at least half of the images have one, and reject the images that have none. instances: in
-    them every thing (each cell) has its own number; they become 1 inside of a thing and 2 on its border.
-    all: as auto, but keep label values that one patient alone has, too; else images with such are rejected."""
+    """auto: keep masks when at least half of the images have one, and reject the images that have none (but see
+    data.unmasked). instances: in them every thing (each cell) has its own number; they become 1 inside of a thing and 2
+    on its border. all: as auto, but keep label values that one patient alone has, too; else images with such are
+    rejected."""
     train: Share = 0.7
     """Share of the patients for training."""
     validation: Share = 0.15
@@ -111,7 +115,8 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
         records = list(dataset(data.kind).records(data, rejected))
     if options.extra:
         modality = next((record.header.modality for record in records if record.header), "")
-        records += extra_records(options.extra.absolute(), modality, rejected)
+        unmasked = getattr(data, "unmasked", "reject") == "keep"
+        records += extra_records(options.extra.absolute(), modality, unmasked, rejected)
     source = _source_hash(data, options, records)
     finished = open_finished(out, source)
     if finished is not None:
@@ -165,7 +170,9 @@ def _fill(
     entries = entries if options.masks == "all" else without_stray(records, entries)
     outcome = decide(records, entries, rejected, masks=options.masks != "off")
     _check_rejected(outcome.rejected, options.strict)
-    split = _split(records, outcome.usable, options)
+    masked = [outcome.masks and entry.mask_values is not None for entry in entries]
+    split = split_of(records, outcome.usable, masked, options.official,
+                     (options.train, options.validation, 1 - options.train - options.validation), options.split_seed)
     formats = Counter(facts.format for _, facts in known)
     made = Made(
         plan=plan,
@@ -222,7 +229,8 @@ def _source_hash(data: Any, options: Settings, records: Sequence[Record]) -> str
     """A hash of the settings, the records and the size and time of their files; where they lie does not matter."""
     digest = hashlib.sha256(f"{FORMAT} {data.kind}".encode())
     for section in (data, options):
-        plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude={"path", "extra"})
+        left_out = {"path", "extra", *(name for name, usual in LATER.items() if getattr(section, name, "") == usual)}
+        plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude=left_out)
         digest.update(json.dumps(plain, sort_keys=True).encode())
     for record in records:
         known = (record.source, record.patient, record.label, record.split, *sorted(record.conditions.items()))
@@ -314,15 +322,3 @@ def _make(
             done += sum(len(chunks[number]) for number in jobs[position])
             progress.update(done)
     return [shards[n] for n in range(len(chunks))]
-
-
-def _split(records: Sequence[Record], usable: Sequence[int], options: Settings) -> dict[str, str]:
-    """The split of each patient: the official one if there is one, else drawn. DataError for a patient in two."""
-    labels: dict[str, set[str]] = defaultdict(set)
-    for position in usable:
-        labels[records[position].patient].add(records[position].label or "")
-    told = [records[i] for i in usable if options.official or records[i].source.startswith("extra/")]
-    given: dict[str, str] = official_splits(told)
-    rest = {name: frozenset(found) for name, found in labels.items() if name not in given}
-    fractions = (options.train, options.validation, 1 - options.train - options.validation)
-    return {**given, **split_patients(rest, fractions, options.split_seed)}

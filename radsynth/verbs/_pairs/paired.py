@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
 from radsynth.metrics._paired import NUMBERS, Images, PairNumber
@@ -58,7 +58,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     usual = limits(measured.doubts)
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
-        numbers += _segmented(measured.labels, prepared.stored(rows, "masks"), prepared)
+        numbers += _segmented(measured.labels, prepared.masks(rows), prepared)
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
         "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
@@ -118,13 +118,15 @@ def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dic
     return {"columns": columns(usual), "flags": [flagged for _, flagged in found]}
 
 
-def _rows(prepared: Prepared, images: int, seed: int) -> tuple[NDArray[np.int64], str]:
-    """Images of the test split, or of the validation split where there is no test split."""
+def _rows(prepared: Prepared, images: int, seed: int, masked: bool = False) -> tuple[NDArray[np.int64], str]:
+    """Images of the test split, or of the validation split where there is no test split; masked: only with a mask."""
     for split in ("test", "validation"):
         rows = prepared.indices(split)
+        rows = rows[prepared.masked(rows)] if masked else rows
         if len(rows):
             return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
-    raise DataError(f"{prepared.folder} has no patients outside of training. Prepare more, or a larger held-out share.")
+    whom = "patients with masks" if masked else "patients"
+    raise DataError(f"{prepared.folder} has no {whom} outside of training. Prepare more, or a larger held-out share.")
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -200,11 +202,21 @@ def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Fo
     return found
 
 
-def _segmented(labels: dict[str, Labels], truths: Labels, prepared: Prepared) -> list[Found]:
-    """How well a segmenter finds the true labels in the results, and in the true images."""
-    found = label_numbers(labels, truths, prepared.spec.mask_classes, prepared.spec.spacing)
-    return [replace(one, name=SEGMENTED + one.name, title=f"A segmenter on the result: {one.title}")
-            for one in found]
+def _segmented(labels: dict[str, Labels], truths: NDArray[np.int64], prepared: Prepared) -> list[Found]:
+    """How well a segmenter finds the true labels in the results, and in the true images, of those that have a mask."""
+    masked = truths.reshape(len(truths), -1)[:, 0] != NO_MASK
+    if not masked.any():
+        return []
+    found = label_numbers({name: maps[masked] for name, maps in labels.items()}, truths[masked].astype(np.uint8),
+                          prepared.spec.mask_classes, prepared.spec.spacing)
+
+    def of_all(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        every = np.full(len(masked), np.nan)
+        every[masked] = values
+        return every
+
+    return [replace(one, name=SEGMENTED + one.name, title=f"A segmenter on the result: {one.title}",
+                    values={name: of_all(values) for name, values in one.values.items()}) for one in found]
 
 
 def _unit(number: PairNumber, prepared: Prepared) -> tuple[float, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.errors import DataError, MissingExtra
 from radsynth.losses.alignment import local_correlation
 from radsynth.metrics._registration import folding, label_overlap, target_registration_error
@@ -33,7 +33,7 @@ PAIRS = {2: 60, 3: 10}
 """Pairs that are measured at most: a B-spline registration takes half a second for a slice, many for a volume."""
 SHOWN = 8
 FOREGROUND = -0.8
-"""Where there are no masks, pixels brighter than a tenth of the range are landmarks."""
+"""Where there is no mask, pixels brighter than a tenth of the range are landmarks."""
 
 
 def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500,
@@ -61,7 +61,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     known, _ = _displacements(methods, noisy, fixed, "registering known warps")
     masks = None
     if prepared.spec.mask_classes:
-        masks = prepared.stored(moving_rows, "masks"), prepared.stored(rows, "masks")
+        masks = prepared.masks(moving_rows), prepared.masks(rows)
     numbers = _overlap(fields, masks, prepared.spec.mask_classes)
     numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared), _similarity(fields, moving, fixed),
                 _folding(fields), _seconds(seconds)]
@@ -121,10 +121,11 @@ def _displacements(methods: dict[str, Method], moving: Array, fixed: Array, titl
     return fields, seconds
 
 
-Masks = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Masks = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Of the moving and the fixed images, NO_MASK where an image has none."""
 
 
-def warped_labels(masks: NDArray[np.uint8], displacements: Array) -> NDArray[np.uint8]:
+def warped_labels(masks: NDArray[Any], displacements: Array) -> NDArray[np.uint8]:
     """(n, *space) label values at the displaced places, the nearest pixel's."""
     values = torch.from_numpy(masks[:, None].astype(np.float32))
     return warp(values, torch.from_numpy(displacements), mode="nearest")[:, 0].numpy().astype(np.uint8)
@@ -133,7 +134,7 @@ def warped_labels(masks: NDArray[np.uint8], displacements: Array) -> NDArray[np.
 def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int) -> list[Found]:
     if masks is None:
         return []
-    moving, fixed = masks
+    moving, fixed = (np.maximum(one, 0).astype(np.uint8) for one in masks)  # without labels, a pair does not count
     values = {name: label_overlap(warped_labels(moving, field), fixed, moving, classes)
               for name, field in fields.items()}
     return [Found(name="dice", title="Overlap of labels (Dice)", unit="", better="higher", values=values, meaning=(
@@ -142,7 +143,9 @@ def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int) -> lis
 
 def _target_error(known: dict[str, Array], truths: Array, fixed: Array, masks: Masks | None, prepared: Prepared,
                   ) -> Found:
-    inside = masks[1] > 0 if masks is not None else fixed[:, 0] > FOREGROUND
+    inside = fixed[:, 0] > FOREGROUND
+    if masks is not None:
+        inside = np.where(masks[1] == NO_MASK, inside, masks[1] > 0)
     spacing = prepared.spec.spacing
     values = {name: target_registration_error(field, truths, inside, spacing) for name, field in known.items()}
     return Found(name="target_error", title="Target registration error", unit="mm" if spacing else "pixels",

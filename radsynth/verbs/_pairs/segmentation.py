@@ -23,7 +23,7 @@ Images = NDArray[np.float32]
 
 def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500,
                           repetitions: int = 30, seed: int = 0) -> dict[str, Any]:
-    """Measure label maps against the masks of at most `images` images of the test split.
+    """Measure label maps against the masks of at most `images` images of the test split that have one.
 
     Returns what results.json holds, as `evaluate_pairs` does: for each label Dice and the 95th percentile of the
     Hausdorff distance, over the images that truly have the label, and how often it is found where it is not.
@@ -32,11 +32,12 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     try:
         if prepared.spec.mask_classes < 2:
             raise DataError("The data has no masks, so there is nothing to measure the label maps against.")
-        rows, split = _rows(prepared, images, seed)
+        rows, split = _rows(prepared, images, seed, masked=True)
     except DataError as error:
         refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
         return {"version": 1, "measurements": [], "refused": refused}
-    fitted = _spread(prepared.indices("train"), FITTED)
+    training = prepared.indices("train")
+    fitted = _spread(training[prepared.masked(training)], FITTED)
     methods: dict[str, Method] = {OWN: lambda given: segmenter.network_of(given, "")[:, 0].astype(np.uint8)}
     seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
     methods |= label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))

@@ -111,21 +111,25 @@ class Outcome:
 
 
 def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[Rejected], *, masks: bool) -> Outcome:
-    """Which images are used: those without a fault, without copies, and with a mask where most have one."""
+    """Which images are used: those without a fault, without copies, and with a mask where most have one, unless they
+    are wanted without (`Record.unmasked`)."""
     rejected = list[Rejected]()
     copies = find_copies(
         [None if entry.reason else entry.pixels for entry in entries],
         [record.patient for record in records],
         [record.source for record in records],
+        [entry.mask_values is not None for entry in entries],
     )
     good = [i for i, entry in enumerate(entries) if not entry.reason and i not in copies]
     masked = [i for i in good if entries[i].mask_values is not None]
-    keep = masks and bool(masked) and 2 * len(masked) >= len(good)
-    usable = masked if keep else good
+    some = any(record.unmasked for record in records)
+    keep = masks and bool(masked) and (some or 2 * len(masked) >= len(good))
+    usable = [i for i in good if entries[i].mask_values is not None or records[i].unmasked] if keep else good
     for i, (record, entry) in enumerate(zip(records, entries, strict=True)):
         reason = "" if entry.skipped else entry.reason or copies.get(i, "")
-        if not (reason or entry.skipped) and keep and entry.mask_values is None:
-            reason = "it has no mask, as most images have; prepare.masks=off uses all images without masks"
+        if not (reason or entry.skipped) and keep and entry.mask_values is None and not record.unmasked:
+            reason = ("it has no mask, as most images have; data.unmasked=keep uses it, prepare.masks=off uses all "
+                      "images without masks")
         if reason:
             rejected.append(Rejected(path=record.source, reason=reason, skipped=i in copies))
     rejected = [*found, *by_file(rejected, (record.source for record in records))]
@@ -170,6 +174,8 @@ def finish(out: Path, made: Made) -> None:
             if made.outcome.masks or not name.endswith("masks.npy"):
                 digest.update(f"{name} {content}\n".encode())
     patients = {(row.split, row.patient) for row in rows}
+    if made.outcome.masks and not all(row.masked for row in rows):
+        digest.update("".join(str(row.masked) for row in rows).encode())
     manifest = Manifest(
         spec=_spec(made, labels),
         intensity=_intensity(made),
@@ -212,6 +218,7 @@ def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
                 low=entry.low,
                 high=entry.high,
                 conditions=";".join(f"{number:.7g}" for number in record.conditions.values()),
+                masked=int(not made.outcome.masks or entry.mask_values is not None),
             )
         )
     return rows
@@ -257,6 +264,7 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
         directions=common_directions(entry.directions for entry in used) if known else None,
         window=tuple(median(end) for end in zip(*windows, strict=True)) if len(windows) * 2 > len(used) else None,
         values=(intensity.low, intensity.high),
+        partly_masked=bool(values) and any(entry.mask_values is None for entry in used),
     )
 
 

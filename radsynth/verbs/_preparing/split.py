@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from radsynth.arrays import SPLITS
 from radsynth.datasets import Record
 from radsynth.errors import DataError
+
+
+def split_of(records: Sequence[Record], usable: Sequence[int], masked: Sequence[bool], official: bool,
+             fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """The split of each patient: the official one if there is one and it is wanted, else drawn. DataError for a patient
+    in two.
+
+    Patients with masks are divided by themselves, so that each split has some, however few they are.
+    """
+    labels: dict[str, set[str]] = defaultdict(set)
+    for position in usable:
+        labels[records[position].patient].add(records[position].label or "")
+    given = official_splits(records[i] for i in usable if official or records[i].source.startswith("extra/"))
+    rest = {name: frozenset(found) for name, found in labels.items() if name not in given}
+    with_masks = {records[i].patient for i in usable if masked[i]}
+    return {**given, **split_patients({name: rest[name] for name in rest if name in with_masks}, fractions, seed),
+            **split_patients({name: rest[name] for name in rest if name not in with_masks}, fractions, seed)}
 
 
 def split_patients(labels: Mapping[str, frozenset[str]], fractions: Sequence[float], seed: int) -> dict[str, str]:
@@ -38,14 +56,16 @@ def _draw(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def find_copies(pixels: Sequence[str | None], patients: Sequence[str], sources: Sequence[str]) -> dict[int, str]:
+def find_copies(pixels: Sequence[str | None], patients: Sequence[str], sources: Sequence[str],
+                masked: Sequence[bool]) -> dict[int, str]:
     """Position -> reason for each image whose pixels (given as hashes, None for unusable ones) came before.
 
-    The first of identical images is kept, so none can be in two splits.
+    The first of identical images that has a mask is kept, or the first of all, so none can be in two splits.
     """
     first: dict[str, int] = {}
     copies: dict[int, str] = {}
-    for position, found in enumerate(pixels):
+    for position in sorted(range(len(pixels)), key=lambda i: not masked[i]):
+        found = pixels[position]
         if found is None:
             continue
         original = first.setdefault(found, position)

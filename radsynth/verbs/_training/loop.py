@@ -401,7 +401,7 @@ class Loop:
     def _masks(self, chosen: NDArray[np.int64]) -> Tensor | None:
         if not self.prepared.spec.mask_classes:
             return None
-        return moved(torch.from_numpy(self.prepared.stored(chosen, "masks").astype(np.int64)), self.fabric.device)
+        return moved(torch.from_numpy(self.prepared.masks(chosen)), self.fabric.device)
 
 
 def _by_name(network: str, terms: dict[str, float]) -> dict[str, float]:

@@ -63,11 +63,13 @@ def kind_of(prepared: Prepared, wanted: str) -> Kind:
 
 
 def real(prepared: Prepared, split: str, kind: Kind) -> Real:
-    """The images of a split that can be used: those with a class, or all of them with their masks."""
+    """The images of a split that can be used: those with a class, or those with a mask."""
     rows = prepared.indices(split)
     labels = prepared.labels(rows)
     if kind == "classification":
         rows, labels = rows[labels >= 0], labels[labels >= 0]
+    else:
+        rows, labels = rows[prepared.masked(rows)], labels[prepared.masked(rows)]
     if not len(rows):
         raise DataError(f"{prepared.folder} has no {split} images that can be used: prepare more patients.")
     masks = _places(prepared.stored(rows, "masks"), prepared.spec) if kind == "segmentation" else None
