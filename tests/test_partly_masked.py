@@ -47,7 +47,7 @@ def prepared_of(source: Path, out: Path, *overrides: str) -> Prepared:
 
 
 def without_masks(folder: Path, rows: Iterable[int]) -> Prepared:
-    """A prepared folder whose images `rows` have lost their masks: another label is stored there, which must not count."""
+    """A prepared folder whose images `rows` have lost their masks: what is stored there must not count."""
     with (folder / "records.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     masks = np.load(folder / "shards" / "00000.masks.npy")
@@ -98,7 +98,8 @@ def test_an_empty_mask_is_not_no_mask(tmp_path: Path) -> None:
     prepared = []
     for folder, empty in (("with", names[3:]), ("without", [])):
         source = write(tmp_path / folder, names, names[:3])
-        prepared.append(prepared_of(write(source, (), empty, value=0), tmp_path / f"{folder}.out", "data.unmasked=keep"))
+        write(source, (), empty, value=0)
+        prepared.append(prepared_of(source, tmp_path / f"{folder}.out", "data.unmasked=keep"))
     known, unknown = prepared
     assert not known.spec.partly_masked and (known.masks(np.arange(4))[3] == 0).all()
     assert unknown.spec.partly_masked and (unknown.masks(np.arange(4))[3] == NO_MASK).all()
@@ -140,7 +141,7 @@ def test_inspect_tells_how_many_have_none(tmp_path: Path) -> None:
 def test_tasks_that_need_a_mask_for_every_image_say_so() -> None:
     spec = ImageSpec(size=(16, 16), mask_classes=3, partly_masked=True)
     for kind, more in (("semantic", ()), ("synthesis", ("task.masks=true",))):
-        with pytest.raises(SettingsError, match="some images of this data have none.*data.unmasked"):
+        with pytest.raises(SettingsError, match=r"some images of this data have none.*data\.unmasked"):
             task_of(kind, *more, spec=spec)
 
 
@@ -187,7 +188,8 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
     found = {one.name: one.values["this run"] for one in paired._segmented(labels, data.masks(every), data)}
     assert set(found) == {"segmented_dice_1", "segmented_hausdorff_95_1"}, "label 2 is stored without a meaning"
     assert np.isnan(found["segmented_dice_1"]).tolist() == [True, True] + [False] * 6
-    assert (real(data, "test", "segmentation").examples.masks == 1).all() and real(data, "test", "segmentation").patients == 6
+    used = real(data, "test", "segmentation")
+    assert (used.examples.masks == 1).all() and used.patients == 6
     for row in every:
         data.rows[row] = data.rows[row].__class__(**{**vars(data.rows[row]), "masked": 0})
     with pytest.raises(DataError, match="no patients with masks outside of training"):
