@@ -127,6 +127,11 @@ def test_volumes_have_numbers_of_their_own() -> None:
                  "spectrum_distance"):
         assert not beyond(alike[name]) and beyond(smooth[name]), name
 
+    few, others = volumes(16, 4), volumes(16, 5)  # what 80 volumes leave to measure on
+    alike, smooth = (numbers(few, others, volumes(16, 6, sigma)) for sigma in (1.2, 1.8))
+    assert "frechet_distance" not in alike
+    assert not beyond(alike["frechet_distance_first_axis"]) and beyond(smooth["frechet_distance_first_axis"])
+
 
 @pytest.mark.slow
 def test_the_embedded_cohort(tmp_path: Path) -> None:

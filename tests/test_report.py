@@ -287,6 +287,22 @@ def test_verdicts_follow_from_what_was_found(run: Path) -> None:
     assert "Do not give these images away before" in bottom_line(verdicts(RunFiles(run)))
 
 
+def test_few_volumes_are_judged_by_their_slices(run: Path) -> None:
+    distance = next(one for one in RESULTS["measurements"] if one["name"] == "frechet_distance")
+    reason = "At least 50 held-out real and 50 synthetic images are needed, there are 24 of each."
+    slices = [distance | {"name": f"frechet_distance_{axis}_axis"} for axis in ("first", "second", "third")]
+    add(run, results=RESULTS | {"measurements": slices, "refused": [
+        {"name": "frechet_distance", "title": "Fr\u00e9chet distance", "reason": reason}]})
+    found = verdicts(RunFiles(run))
+    assert answers(run)["Realism"] == ("warning", "No") and "their slices were" in found[0].text
+    assert answers(run)["Variety"] == ("open", "Not measured") and found[1].text == reason
+    assert bottom_line(found).startswith("The images are far from real ones")
+    at_floor = [one | {"value": one["floor"], "low": one["floor_low"], "high": one["floor_high"]} for one in slices]
+    add(run, results=RESULTS | {"measurements": at_floor, "refused": []})
+    assert answers(run)["Realism"] == ("good", "Yes")
+    assert bottom_line(verdicts(RunFiles(run))).startswith("Whether all kinds of images are there has not been measured")
+
+
 def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path) -> None:
     near = [one | {"value": one["floor"], "low": one["floor_low"], "high": one["floor_high"]}
             for one in RESULTS["measurements"]]

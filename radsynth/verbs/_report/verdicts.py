@@ -59,10 +59,12 @@ def bottom_line(found: list[Verdict]) -> str:
         "warning": "Do not give these images away as they are.",
     }.get(signs["Privacy"], "Do not give these images away before 'radsynth audit' has been run and read.")
     quality = {signs["Realism"], signs["Variety"]}
-    if "open" in quality:
-        use = "How good the images are has not been measured."
-    elif "warning" in quality:
+    if "warning" in quality:
         use = "The images are far from real ones: good for trying out software, not for conclusions about patients."
+    elif signs["Realism"] == "open":
+        use = "How good the images are has not been measured."
+    elif signs["Variety"] == "open":
+        use = "Whether all kinds of images are there has not been measured."
     elif signs["Usefulness"] == "good":
         use = "The images are close enough to real ones to help in training, as tested on real patients."
     elif signs["Usefulness"] == "warning":
@@ -170,7 +172,8 @@ def _realism(found: dict[str, dict[str, Any]], why: str) -> Verdict:
     heading, question = "Realism", "Do they look like real images?"
     distance, precision = found.get("frechet_distance"), found.get("precision")
     if distance is None or precision is None:
-        return _open(heading, question, why)
+        slices = [number for name, number in found.items() if name.endswith("_axis")]
+        return _slices_realism(slices) if slices else _open(heading, question, why)
     sign = _worst([distance, precision])
     if verdict(distance)[0] == "good":
         first = "As a group they cannot be told from unseen real images at this number of images"
@@ -182,6 +185,15 @@ def _realism(found: dict[str, dict[str, Any]], why: str) -> Verdict:
         f"{figure(distance['floor'], '')}). One by one, {figure(precision['value'], 'share')} lie where real images "
         f"lie; of real images themselves {figure(precision['floor'], 'share')} do."),
         limit="As an image network sees them, not a radiologist: a small wrong finding hardly changes these numbers.")
+
+
+def _slices_realism(slices: list[dict[str, Any]]) -> Verdict:
+    """From slices of volumes, of which there are too few to compare them as wholes."""
+    sign = _worst(slices)
+    told = ", ".join(f"{figure(one['value'], '')} (real against real {figure(one['floor'], '')})" for one in slices)
+    return Verdict(heading="Realism", question="Do they look like real images?", sign=sign, answer=ANSWERS[sign], text=(
+        f"Too few volumes to compare them as wholes, so their slices were: Fr\u00e9chet distances across the axes {told}."),
+        limit="Slices say nothing of whether they fit together, and a few volumes stand for few patients.")
 
 
 def _variety(found: dict[str, dict[str, Any]], classes: dict[str, Any], why: str) -> Verdict:
