@@ -1,7 +1,7 @@
 """Volumes seen slice by slice: the Frechet distance of slices across each axis, as 2-D studies report it.
 
-Several slices of each volume count, so that a few volumes are enough to tell something; its interval resamples patients,
-since slices of one volume resemble each other, and the floor has as many of both.
+Several slices of each volume count, so that a few volumes are enough to tell something; the interval resamples
+patients, since slices of one volume resemble each other, and the floor has as many of both.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def applies(shape: tuple[int, ...]) -> bool:
 
 def describe(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, c, *space) -> (n, 3, 5, 1280): the features of five slices across each axis."""
-    return np.stack([np.stack([features(pixels.take(int(place * pixels.shape[axis]), axis)) for place in PLACES], axis=1)
-                     for axis in (2, 3, 4)], axis=1)
+    cuts = [[features(pixels.take(int(place * pixels.shape[axis]), axis)) for place in PLACES] for axis in (2, 3, 4)]
+    return np.moveaxis(np.asarray(cuts), 2, 0)
 
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
