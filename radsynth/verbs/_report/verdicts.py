@@ -191,7 +191,7 @@ def _slices_realism(slices: list[dict[str, Any]]) -> Verdict:
     """From slices of volumes, of which there are too few to compare them as wholes."""
     sign = _worst(slices)
     told = ", ".join(f"{figure(one['value'], '')} (real against real {figure(one['floor'], '')})" for one in slices)
-    text = f"Too few volumes to compare them whole, so their slices were: Fr\u00e9chet distances across the axes {told}."
+    text = f"Too few volumes to compare them whole, so their slices were: Fr\u00e9chet distances by axis {told}."
     return Verdict(
         heading="Realism", question="Do they look like real images?", sign=sign, answer=ANSWERS[sign], text=text,
         limit="Slices say nothing of whether they fit together, and a few volumes stand for few patients.")
