@@ -39,8 +39,12 @@ def applies(shape: tuple[int, ...]) -> bool:
 
 def describe(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, c, *space) -> (n, 3, 5, 1280): the features of five slices across each axis."""
-    cuts = [[features(pixels.take(int(place * pixels.shape[axis]), axis)) for place in PLACES] for axis in (2, 3, 4)]
+    cuts = [[_cut(pixels, axis, place) for place in PLACES] for axis in (2, 3, 4)]
     return np.moveaxis(np.asarray(cuts), 2, 0)
+
+
+def _cut(pixels: NDArray[np.float32], axis: int, place: float) -> NDArray[np.float32]:
+    return features(np.moveaxis(pixels, axis, 0)[int(place * pixels.shape[axis])])
 
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
