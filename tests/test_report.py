@@ -135,7 +135,7 @@ def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
 
 def test_the_page_says_which_generator_it_is_about(run: Path) -> None:
     (run / "generator.json").write_text(json.dumps({"sha256": "5f" * 32}))
-    assert "report on the generator with the weights 5f5f5f5f5f5f5f5f \n" in page(run).text
+    assert "report on the network with the weights 5f5f5f5f5f5f5f5f \n" in page(run).text
 
 
 def test_texts_from_files_are_escaped(run: Path) -> None:

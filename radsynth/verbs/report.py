@@ -44,6 +44,9 @@ SECTIONS = {
 REAL = ("pictures/real.npy", "pictures/neighbours.npy", "pictures/audit_pairs.npy", "pictures/pairs.npy",
         "pictures/masks.npy", "explain/explain.json")
 """Files whose pictures show real images."""
+SUBJECTS = {"translate": "Translated images", "cycle": "Translated images", "cut": "Translated images",
+            "restore": "Restored images", "segment": "Segmented images", "register": "Registered images"}
+"""What the page is about, by the task; of other tasks synthetic images."""
 ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "readers", "privacy", "intensities")
 """Sections that a task from image to image has nothing to say in."""
 
@@ -104,9 +107,11 @@ def _template(name: str) -> Any:
 
 def _document(files: RunFiles) -> dict[str, Any]:
     """All parts by name; `missing` holds a sentence for each that is left out."""
+    network = files.get("generator.json")
     document: dict[str, Any] = {"missing": {}, "virtual": files.virtual,
                                 "version": version_of("radsynth"),
-                                "weights": str(files.get("generator.json").get("sha256", ""))[:16],
+                                "subject": SUBJECTS.get(str(network.get("task")), "Synthetic images"),
+                                "weights": str(network.get("sha256", ""))[:16],
                                 "real_pictures": any((files.run / name).is_file() for name in REAL)}
     for name, build in PARTS.items():
         try:

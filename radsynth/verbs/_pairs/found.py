@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ SEGMENTED = "segmented_"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """One number of every method, (images,) each; the first method is this run. compared: whether less or more wins."""
+    """One number of every method, (images,) each; the first method is this run. compared: whether less or more wins;
+    bounds: what the number cannot lie outside of, where its interval ends, too."""
 
     name: str
     title: str
@@ -29,6 +31,7 @@ class Found:
     meaning: str
     values: dict[str, NDArray[np.float64]]
     compared: bool = True
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed: int) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
         if not usable.any():
             continue
         own = over_patients(values[usable], patients[usable], repetitions, seed)
-        line: dict[str, Any] = {"method": name, "value": own.value, "low": own.low, "high": own.high}
+        low, high = (min(max(end, found.bounds[0]), found.bounds[1]) for end in (own.low, own.high))
+        line: dict[str, Any] = {"method": name, "value": own.value, "low": low, "high": high}
         if name not in (OWN, TRUE) and found.compared:
             better = sign * (found.values[OWN] - values)[usable]
             gain = over_patients(better, patients[usable], repetitions, seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,12 +23,12 @@ def label_numbers(results: dict[str, Labels], truths: Labels, classes: int, spac
     found = []
     for k, value in enumerate(values):
         found.append(Found(
-            name=f"dice_{value}", title=f"Overlap of label {value} (Dice)", unit="", better="higher",
+            name=f"dice_{value}", title=f"Overlap of label {value} (Dice)", unit="", better="higher", bounds=(0, 1),
             values={name: table[:, k] for name, table in overlaps.items()},
             meaning="How well the label covers the true one, in the images that have it; 1 is the same place."))
         found.append(Found(
             name=f"hausdorff_95_{value}", title=f"Distance of borders of label {value} (Hausdorff, 95 %)",
-            unit="mm" if spacing else "pixels", better="lower",
+            unit="mm" if spacing else "pixels", better="lower", bounds=(0, math.inf),
             values={name: table[:, k] for name, table in far.items()},
             meaning="How far apart the borders are where they are far apart; a label that is not found counts as the "
                     "image's diagonal."))
@@ -35,7 +37,8 @@ def label_numbers(results: dict[str, Labels], truths: Labels, classes: int, spac
                         for name, made in results.items()}
             found.append(Found(
                 name=f"invented_{value}", title=f"Label {value} where there is none", unit="% of the images",
-                better="lower", values=invented, meaning="How often images without the label are given some of it."))
+                better="lower", bounds=(0, 100), values=invented,
+                meaning="How often images without the label are given some of it."))
     return found
 
 

@@ -22,6 +22,7 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import doubts, limits
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
+from radsynth.verbs._pairs.checked import checked
 from radsynth.verbs._pairs.found import OWN, SEGMENTED, TRUE, Found, number_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
@@ -68,6 +69,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     if out is not None:
         given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0] for k in most_doubtful(measured.doubts, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, given, usual)
+        document["doubts"] |= checked(measured.doubts, usual, numbers[0], measured.labels)
         _write(Path(out), document, measured.pictures)
     return document
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
-from radsynth.verbs._report.words import extent, figure, interval, sides
+from radsynth.verbs._report.words import count, extent, figure, interval, sides
 
 COLUMNS = 6
 VOLUMES = 12
@@ -72,14 +72,28 @@ def doubts(files: RunFiles) -> dict[str, Any] | None:
         return None
     rows = [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
             for k, flags in enumerate(found["flags"])]
-    return {"columns": found["columns"], "rows": rows}
+    return {"columns": found["columns"], "rows": rows, "worth": _worth(found) if "flagged" in found else ""}
+
+
+def _worth(found: dict[str, Any]) -> str:
+    """How much worse flagged results are than others, and how many labels that are lost or made up are flagged."""
+    flagged, caught = (f"{found.get(key, 0):,} {'is' if found.get(key) == 1 else 'are'} flagged"
+                       for key in ("flagged", "wrong_flagged"))
+    text = f"Of {count(found['images'], 'image')} {flagged}."
+    if found["of_flagged"] is not None and found["of_others"] is not None:
+        text += (f" {found['error']}: {figure(found['of_flagged'], found['unit'])} of these, "
+                 f"{figure(found['of_others'], found['unit'])} of the others.")
+    if found.get("wrong"):
+        text += (f" In {count(found['wrong'], 'image')} the segmenter misses a whole label that it finds in the truth, "
+                 f"or finds one that is not there; of these {caught}.")
+    return text
 
 
 def _method(line: dict[str, Any], unit: str) -> dict[str, Any]:
     gain = line.get("gain")
     verdict = "" if gain is None else "beaten" if gain["low"] > 0 else "better" if gain["high"] < 0 else "equal"
     return {"name": line["method"], "value": figure(line["value"], unit), "verdict": verdict,
-            "interval": interval(line["low"], line["high"], unit)}
+            "interval": interval(line["low"], line["high"], unit if unit == "share" else "")}
 
 
 def walks(files: RunFiles) -> list[dict[str, Any]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from radsynth.verbs._pairs.found import SEGMENTED
+from radsynth.verbs._report.pair_verdicts import pair_verdicts
 from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import count, extent, figure, verdict
 from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 
-Sign = Literal["good", "note", "warning", "open"]
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
 OTHERS = "Other images"
 """What was measured says nothing of this generator's images."""
@@ -26,23 +25,11 @@ USE_IMAGES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """One answer. sign: how it is marked, with a symbol and in words; limit: what the answer does not say."""
-
-    heading: str
-    question: str
-    sign: Sign
-    answer: str
-    text: str
-    limit: str = ""
-
-
 def verdicts(files: RunFiles) -> list[Verdict]:
-    """The answers; for a task from image to image the one on its results."""
+    """The answers; for a task from image to image those on its results."""
     results = files.get("results.json")
     if "pairs" in results:
-        return [_against_truth(results["pairs"])]
+        return pair_verdicts(results["pairs"])
     found = {one["name"]: one for one in results.get("measurements", [])}
     why = _unmeasured(results)
     return [_realism(found, why), _variety(found, results.get("classes", {}), why), _usefulness(files),
@@ -138,19 +125,6 @@ def _of_patients(context: dict[str, Any]) -> str:
     if patients == context["images"]:
         return ""
     return f" of {count(patients, 'virtual patient' if context['virtual'] else 'patient')}"
-
-
-def _against_truth(pairs: dict[str, Any]) -> Verdict:
-    """Whether the run beats every method without a network, in every number."""
-    gains = [(number["title"], line) for number in pairs["numbers"] if not number["name"].startswith(SEGMENTED)
-             for line in number["methods"] if "gain" in line]
-    lost = sorted({f"{title} ({line['method']})" for title, line in gains if line["gain"]["low"] <= 0})
-    question = "Is the network worth having?"
-    if not lost:
-        return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
-            "In every number the results are nearer to the truth than those of methods without a network."))
-    return Verdict(heading="Quality", question=question, sign="warning", answer="Not in everything",
-                   text=f"Not better than a method without a network: {', '.join(lost)}.")
 
 
 def _unmeasured(results: dict[str, Any]) -> str:

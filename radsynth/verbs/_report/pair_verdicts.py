@@ -1,0 +1,65 @@
+"""Verdicts on results from image to image: whether the network is worth having, and whether it keeps what is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from radsynth.verbs._pairs.found import OWN, SEGMENTED, TRUE
+from radsynth.verbs._report.verdict import Verdict
+from radsynth.verbs._report.words import figure
+
+KEEPING = ("translate", "restore")
+"""Tasks whose results show what was given, so that something can get lost on the way."""
+SEEN = 0.3
+"""Overlap (Dice) of a label in the true images below which the segmenter is no judge of it."""
+LOST = 0.5
+"""A label whose overlap is less than this share of that in the true images counts as lost."""
+
+
+def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
+    """The answers for a task from image to image, from the part "pairs" of results.json."""
+    return [_quality(pairs["numbers"]), *([_keeping(pairs["numbers"])] if pairs["task"] in KEEPING else [])]
+
+
+def _quality(numbers: list[dict[str, Any]]) -> Verdict:
+    """Whether the run beats every method without a network, in every number."""
+    gains = [(number["title"], line) for number in numbers if not number["name"].startswith(SEGMENTED)
+             for line in number["methods"] if "gain" in line]
+    lost = sorted({f"{title} ({line['method']})" for title, line in gains if line["gain"]["low"] <= 0})
+    question = "Is the network worth having?"
+    if not lost:
+        return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
+            "In every number the results are nearer to the truth than those of methods without a network."))
+    return Verdict(heading="Quality", question=question, sign="warning", answer="Not in everything",
+                   text=f"Not better than a method without a network: {', '.join(lost)}.")
+
+
+def _keeping(numbers: list[dict[str, Any]]) -> Verdict:
+    """Whether a segmenter finds the labels in results that it finds in the true images, and none besides."""
+    heading, question = "Findings", "Is everything still there, and nothing made up?"
+    tables = {number["name"].removeprefix(SEGMENTED): {line["method"]: line for line in number["methods"]}
+              for number in numbers if number["name"].startswith(SEGMENTED)}
+    if not tables:
+        return Verdict(heading=heading, question=question, sign="open", answer="Not measured", text=(
+            "It takes masks beside the images to measure this. The checks under Doubts look at single images."))
+    overlaps = {name.removeprefix("dice_"): (lines[OWN], lines[TRUE])
+                for name, lines in tables.items() if name.startswith("dice_")}
+    judged = {label: pair for label, pair in overlaps.items() if pair[1]["value"] >= SEEN}
+    less = {label: (own, true) for label, (own, true) in judged.items() if own["high"] < true["low"]}
+    lost = {label for label, (own, true) in less.items() if own["value"] < LOST * true["value"]}
+    invented = {name.removeprefix("invented_"): (lines[OWN], lines[TRUE]) for name, lines in tables.items()
+                if name.startswith("invented_") and lines[OWN]["low"] > lines[TRUE]["high"]}
+    told = [f"Label {label} is {'lost' if label in lost else 'found less well'}: a segmenter covers it with an overlap "
+            f"of {figure(true['value'], '')} in the true images, of {figure(own['value'], '')} in the results."
+            for label, (own, true) in less.items()]
+    told += [f"Label {label} is made up: it is found in {figure(own['value'], '%')} of the results that should have "
+             f"none (of the true images in {figure(true['value'], '%')})." for label, (own, true) in invented.items()]
+    if not told:
+        told = ["A segmenter finds the labels in the results as well as in the true images."]
+    unseen = [label for label in overlaps if label not in judged]
+    told += [f"Nothing can be said of label {', '.join(unseen)}, which it does not find in the true images either."
+             ] if unseen else []
+    sign, answer = (("warning", "No") if lost or invented else ("note", "Partly") if less
+                    else ("good", "Yes") if judged else ("open", "No verdict"))
+    return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=" ".join(told),  # type: ignore[arg-type]  # a Sign
+                   limit="What has no label of its own can be lost or made up without this showing it.")

@@ -1,0 +1,71 @@
+"""Verdicts on results from image to image, and what the checks of single images are worth, by cases made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth.verbs._pairs.checked import checked, lost_or_made_up
+from radsynth.verbs._pairs.found import OWN, TRUE, Found, number_of
+from radsynth.verbs._report.pair_verdicts import pair_verdicts
+
+
+def line(method: str, value: float, width: float = 0.01) -> dict[str, Any]:
+    return {"method": method, "value": value, "low": value - width, "high": value + width}
+
+
+def number(name: str, own: float, true: float, width: float = 0.01) -> dict[str, Any]:
+    return {"name": f"segmented_{name}", "title": name, "methods": [line(OWN, own, width), line(TRUE, true, width)]}
+
+
+def psnr(gain: float) -> dict[str, Any]:
+    other = {**line("Lanczos", 20.0), "gain": {"value": gain, "low": gain - 0.1, "high": gain + 0.1}}
+    return {"name": "psnr", "title": "PSNR", "methods": [line(OWN, 20 + gain), other]}
+
+
+@pytest.mark.parametrize(("numbers", "sign", "words"), [
+    ([number("dice_4", 0.02, 0.79)], "warning", "Label 4 is lost: a segmenter covers it with an overlap of 0.790"),
+    ([number("dice_4", 0.7, 0.79)], "note", "Label 4 is found less well"),
+    ([number("dice_4", 0.7, 0.79, 0.1)], "good", "as well as in the true images"),
+    ([number("dice_4", 0.8, 0.79), number("invented_4", 12, 1)], "warning", "made up: it is found in 12.0 %"),
+    ([number("dice_1", 0.8, 0.79), number("dice_4", 0.0, 0.1)], "good", "Nothing can be said of label 4"),
+    ([number("dice_4", 0.0, 0.1)], "open", "Nothing can be said of label 4"),
+    ([], "open", "It takes masks"),
+])
+def test_findings_that_are_lost_or_made_up_have_a_verdict_of_their_own(
+    numbers: list[dict[str, Any]], sign: str, words: str
+) -> None:
+    quality, findings = pair_verdicts({"task": "translate", "numbers": [psnr(2), *numbers]})
+    assert (quality.sign, findings.sign) == ("good", sign)
+    assert words in findings.text.replace("\u00a0", " ")
+
+
+def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:
+    found, = pair_verdicts({"task": "segment", "numbers": [psnr(0)]})
+    assert found.sign == "warning" and "PSNR (Lanczos)" in found.text
+
+
+def test_flagged_images_stand_beside_the_others() -> None:
+    truth = np.zeros((4, 8, 8), np.uint8)
+    truth[:2, :4, :4] = 1
+    found = truth.copy()
+    found[0] = 0  # lost
+    found[1, 0, 0] = 0  # a pixel is nothing
+    found[2, :4, :4] = 2  # made up
+    found[3, 0, 0] = 2
+    assert lost_or_made_up(found, truth).tolist() == [True, False, True, False]
+    error = Found(name="absolute_error", title="Error", unit="HU", better="lower", meaning="",
+                  values={OWN: np.array([8.0, 2.0, 3.0, 4.0])})
+    doubts = {"edges": np.array([9.0, 1, 1, 1]), "anatomy": np.array([0.0, 0, 0, 5])}
+    assert checked(doubts, {"edges": 2.0, "anatomy": 4.0}, error, {OWN: found, TRUE: truth}) == {
+        "images": 4, "flagged": 2, "error": "Error", "unit": "HU", "of_flagged": 6.0, "of_others": 2.5,
+        "wrong": 2, "wrong_flagged": 1}
+
+
+def test_intervals_end_where_the_number_does() -> None:
+    values = np.array([0.0, 1.0, 1.0, 1.0])
+    found = Found(name="dice", title="", unit="", better="higher", meaning="", values={OWN: values}, bounds=(0, 1))
+    own, = number_of(found, np.arange(4), 30, 0)["methods"]
+    assert own["value"] == 0.75 and own["high"] == 1 and 0 <= own["low"] < 0.75
