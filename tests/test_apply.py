@@ -18,6 +18,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier, cut, finer_affine, join, ranges_of
+from radsynth.verbs._applying.doubts import flagged_slices
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
@@ -273,4 +274,12 @@ def test_a_volume_in_parts_is_the_same_as_slice_by_slice(make_run: Callable[...,
     monkeypatch.setattr("radsynth.verbs._applying.applier.TOGETHER", 2)
     parts, again = applier.convert(volume)
     assert np.array_equal(whole.pixels, parts.pixels)
-    assert all(np.isclose(doubtful[name], again[name], rtol=1e-5, equal_nan=True) for name in doubtful)
+    assert all(doubtful[name].shape == (7,) for name in doubtful)
+    assert all(np.allclose(doubtful[name], again[name], rtol=1e-5, equal_nan=True) for name in doubtful)
+
+
+def test_the_doubtful_slices_of_a_volume_are_named() -> None:
+    found = {"edges": np.array([1.0, 9, 9, 1, 1, 1]), "anatomy": np.array([0.0, 0, 0, 7, 0, 7])}
+    assert flagged_slices(found, {"edges": 5.0, "anatomy": 3.0}) == "1-3 5"
+    assert flagged_slices(found, {"edges": 10.0}) == "" == flagged_slices(found, {})
+    assert flagged_slices({"edges": np.array([9.0])}, {"edges": 5.0}) == "", "an image has no slices"

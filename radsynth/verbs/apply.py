@@ -25,7 +25,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml
 from radsynth.tasks import segments
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import flags, read_limits
+from radsynth.verbs._applying.doubts import flagged_slices, flags, read_limits
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.segmenter import applier_of
 from radsynth.verbs._rejected import write_rejected
@@ -178,10 +178,11 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
         if chosen == "dicom" and segments(applier.task):
             chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
         stem = f"{index:06d}{_ending(record, chosen)}"
+        means = {name: float(values.mean()) for name, values in found.items()}
         for file in _write(applier, image, result, folder / "images" / stem, chosen, index):
             yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
-                   **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in found.items()},
-                   "flagged": flags(found, usual)}
+                   **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
+                   "flagged": flags(means, usual), "slices": flagged_slices(found, usual)}
         index += 1
 
 

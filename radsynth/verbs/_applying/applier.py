@@ -21,7 +21,7 @@ from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
 from radsynth.verbs._applying.anatomy import read_anatomy
-from radsynth.verbs._applying.doubts import doubts
+from radsynth.verbs._applying.doubts import Doubts, doubts
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs._preparing.ranges import ranges as channel_ranges
@@ -175,8 +175,9 @@ class Applier:
             raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}{several}")
         return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
 
-    def convert(self, image: Image) -> tuple[Image, dict[str, float]]:
-        """The result, with the units and the geometry of the image, and what speaks against it (see `_doubts`).
+    def convert(self, image: Image) -> tuple[Image, Doubts]:
+        """The result, with the units and the geometry of the image, and what speaks against it (see `doubts`), a number
+        a slice where it is done in slices.
 
         RejectedFile for an image that does not fit.
         """
@@ -197,7 +198,7 @@ class Applier:
         affine = None if image.affine is None else finer_affine(image.affine, finer)
         steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
         result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine)
-        return result, {name: float(np.concatenate(values).mean()) for name, values in doubtful.items()}
+        return result, {name: np.concatenate(values) for name, values in doubtful.items()}
 
     def _real(self, view: View, made: NDArray[np.float32], part: slice) -> NDArray[Any]:
         """A part of the result, (outputs, *space) in network values, as the image's own kind of number."""

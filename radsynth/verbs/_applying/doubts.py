@@ -22,6 +22,8 @@ from radsynth.tasks._degrade import average_down
 from radsynth.verbs._applying.anatomy import Anatomy
 
 Images = NDArray[np.float32]
+Doubts = dict[str, NDArray[np.float64]]
+"""Numbers (n,) of n images, or of the n slices of one, by the check's name."""
 NAMES = ("inconsistency", "edges", "uncertainty", "anatomy")
 NOISE = 0.04
 """Standard deviation of the test-time noise: 2 % of the range from -1 to 1."""
@@ -31,7 +33,7 @@ USUAL = 99.0
 
 
 def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
-           anatomy: Anatomy | None = None, first: int = 0) -> dict[str, NDArray[np.float64]]:
+           anatomy: Anatomy | None = None, first: int = 0) -> Doubts:
     """Each of NAMES for n images, in percent of the range, of anatomy in percent of the labelled pixels; NaN where a
     task has no such check or the run no segmenters.
 
@@ -101,7 +103,7 @@ def _percent(differences: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(50 * np.percentile(differences.reshape(len(differences), -1), 99, axis=1), np.float64)
 
 
-def limits(found: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+def limits(found: Doubts) -> dict[str, float]:
     """What is usual on held-out images: a limit for each number that the task has."""
     return {name: float(np.percentile(values, USUAL)) for name, values in found.items() if np.isfinite(values).all()}
 
@@ -120,3 +122,13 @@ def flags(found: dict[str, float], usual: dict[str, float]) -> str:
     if not usual:
         return "unknown"
     return " ".join(name for name, limit in usual.items() if found[name] > limit)
+
+
+def flagged_slices(found: Doubts, usual: dict[str, float]) -> str:
+    """The slices of a volume, from 0, in which a number is above its limit: "3-5 9"; empty for a single image."""
+    above = np.any([found[name] > limit for name, limit in usual.items()], axis=0) if usual else np.zeros(1, bool)
+    if len(above) == 1:
+        return ""
+    places = np.flatnonzero(above)
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(places) else []
+    return " ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

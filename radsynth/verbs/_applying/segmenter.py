@@ -15,7 +15,7 @@ from radsynth.errors import SettingsError
 from radsynth.image import Image
 from radsynth.tasks import segments
 from radsynth.verbs._applying.applier import Applier, join
-from radsynth.verbs._applying.doubts import NOISE
+from radsynth.verbs._applying.doubts import NOISE, Doubts
 from radsynth.verbs._preparing.fit import resample_mask
 
 Images = NDArray[np.float32]
@@ -26,8 +26,8 @@ DOUBT = "uncertainty"
 class Segmenter(Applier):
     """A trained segmentation: what it expects, and the label map of one image."""
 
-    def convert(self, image: Image) -> tuple[Image, dict[str, float]]:
-        """The label map, uint8 with one channel "mask" and the image's geometry, and how unsure it is.
+    def convert(self, image: Image) -> tuple[Image, Doubts]:
+        """The label map, uint8 with one channel "mask" and the image's geometry, and how unsure it is, slice by slice.
 
         RejectedFile for an image that does not fit.
         """
@@ -41,7 +41,7 @@ class Segmenter(Applier):
             labels[(slice(None), *view.place(part))] = join(made, view.axis)
         result = image.replace(pixels=labels, channels=self.task.outputs, units="stored", bits=8, mask=None,
                                window=None)
-        return result, {DOUBT: float(np.concatenate(found).mean())}
+        return result, {DOUBT: np.concatenate(found)}
 
 
 def applier_of(run: Path, target: str | None, format: str | None, resample: bool) -> Applier:
