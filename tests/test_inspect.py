@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,16 @@ def test_what_run_would_choose_is_a_file_of_settings(pictures: Path, tmp_path: P
     assert {f"{s}.{key}": value for s, part in chosen.items() for key, value in part.items()} == {
         choice["setting"]: choice["value"] for choice in found.planned}
     resolve(chosen, sections=("prepare", "train", "task", "model", "augment"))  # and all of them are allowed
+
+
+def test_the_plan_is_that_of_the_task_and_the_network_that_are_asked_for(pictures: Path) -> None:
+    def chosen(*words: str) -> dict[str, Any]:
+        settings = resolve(overrides=[f"data.path={pictures}", "data.kind=folder", *words])
+        return {choice["setting"]: choice["value"] for choice in inspect(pictures, settings=settings).planned}
+
+    restore = chosen("task.kind=restore", "train.seconds=60")
+    assert restore["task.kind"] == "restore" and restore["train.seconds"] == 60 and "task.loss" not in restore
+    assert chosen()["model.kind"] == "sngan" and chosen("model.kind=r3gan")["model.kind"] == "r3gan"
 
 
 def test_the_rejected_files_are_a_table_that_no_spreadsheet_runs(pictures: Path, tmp_path: Path) -> None:

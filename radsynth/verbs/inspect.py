@@ -147,7 +147,7 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
     known = [(record, record.header) for record in records if record.header is not None]
     found = replace(found, mixed=mixture(groups_of((settings or resolve()).section("prepare"), known)))
-    found = found if found.mixed else replace(found, planned=_planned(found))
+    found = found if found.mixed else replace(found, planned=_planned(found, settings or resolve()))
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -315,9 +315,11 @@ def _content(path: Path) -> bytes:
     return digest.digest()
 
 
-def _planned(found: Inspection) -> tuple[dict[str, Any], ...]:
-    from radsynth.device import here
-    from radsynth.plan import plan
-    from radsynth.verbs._likeness import Likeness
+def _planned(found: Inspection, given: Resolved) -> tuple[dict[str, Any], ...]:
+    from radsynth.verbs._choosing import choices
 
-    return tuple(asdict(choice) for choice in plan(found.fingerprint, here(), {}, alike=Likeness(found.pictures)))
+    limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
+    task = given.given("task").get("kind")
+    asked = [{"setting": "task.kind", "value": task, "reason": "As asked for."}] if task else []
+    found_out = [asdict(choice) for choice in choices(given, found, limits)]
+    return tuple(asked + [choice for choice in found_out if not asked or choice["setting"] != "task.kind"])

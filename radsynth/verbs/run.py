@@ -10,26 +10,24 @@ from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import at
-from radsynth.device import here
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
-from radsynth.plan import Choice, document, plan
+from radsynth.plan import Choice, document
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 from radsynth.tasks import paints, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
+from radsynth.verbs._choosing import choices
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white
-from radsynth.verbs._likeness import Likeness
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
-from radsynth.verbs._training.start import read_start
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import Generated, Sampler, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
-from radsynth.verbs.inspect import Inspection, inspect
+from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
@@ -68,8 +66,8 @@ def run(
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
-    choices = _plan(given, out, dict(budgeted.get("train", limits)))
-    settings = resolve(document(choices), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
+    planned = _plan(given, out, dict(budgeted.get("train", limits)))
+    settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
     task = Sampler(out).task
@@ -103,22 +101,11 @@ def _plan(given: Resolved, out: Path, budget: dict[str, float]) -> list[Choice]:
     if kept.exists():
         return [Choice(**line) for line in json.loads(kept.read_text(encoding="utf-8"))]
     found = inspect(given.section("data"))
-    model = given.kind("model") if given.given("model").get("kind") else ""
-    choices = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model,
-                   **_beginning(given, found))
+    planned = choices(given, found, budget)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "inspection.json", json.dumps(found.without_names().to_json(), indent=1))
-    write_atomically(kept, json.dumps([asdict(choice) for choice in choices], indent=1))
-    return choices
-
-
-def _beginning(given: Resolved, found: Inspection) -> dict[str, Any]:
-    """What training is asked to start from, and whether the plan may choose a base: not where it could not fit."""
-    asked = given.given("train").get("start")
-    if asked:
-        return {"start": read_start(asked)}
-    other = given.given("model") or "size" in given.given("prepare") or given.given("data").get("conditions")
-    return {"alike": Likeness(found.pictures) if asked is None and not other else None}
+    write_atomically(kept, json.dumps([asdict(choice) for choice in planned], indent=1))
+    return planned
 
 
 def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:

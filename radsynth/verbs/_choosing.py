@@ -1,0 +1,32 @@
+"""What `run` chooses for data that was inspected and settings that were given; `inspect` shows the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from radsynth.settings import Resolved
+
+if TYPE_CHECKING:
+    from radsynth.plan import Choice
+    from radsynth.verbs.inspect import Inspection
+
+
+def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> list[Choice]:
+    """The plan for the task and the network that were asked for. budget: train.seconds or train.images, {} for none."""
+    from radsynth.device import here
+    from radsynth.plan import plan
+
+    model = given.kind("model") if given.given("model").get("kind") else ""
+    return plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, **_beginning(given, found))
+
+
+def _beginning(given: Resolved, found: Inspection) -> dict[str, Any]:
+    """What training is asked to start from, and whether the plan may choose a base: not where it could not fit."""
+    from radsynth.verbs._likeness import Likeness
+    from radsynth.verbs._training.start import read_start
+
+    asked = given.given("train").get("start")
+    if asked:
+        return {"start": read_start(asked)}
+    other = given.given("model") or "size" in given.given("prepare") or given.given("data").get("conditions")
+    return {"alike": Likeness(found.pictures) if asked is None and not other else None}
