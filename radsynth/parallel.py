@@ -45,22 +45,32 @@ class Ranks:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def average(self, parameters: Iterable[nn.Parameter], values: dict[str, float]) -> dict[str, float]:
-        """Replace the gradients by their mean over all processes; returns the mean of the values. One message in all.
+        """Replace the gradients by their mean over all processes; returns the mean of the values by name.
 
-        A weight without a gradient (a layer that has not grown yet) has none in every process.
+        A process without values has left the turn out, and counts as gradients of zero; {} when all have. Else a
+        weight without a gradient (a layer that has not grown yet) has none in every process.
         """
         if self.size == 1:
             return values
+        told: list[dict[str, float]] = [{} for _ in range(self.size)]
+        distributed.all_gather_object(told, values)
+        if not any(told):
+            return {}
+        if not values:
+            for parameter in (parameters := list(parameters)):
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        told = torch.tensor(list(values.values()), device=gradients[0].device, dtype=torch.float32)
-        flat = torch.cat([*(gradient.float().reshape(-1) for gradient in gradients), told])
+        flat = torch.cat([gradient.float().reshape(-1) for gradient in gradients])
         distributed.all_reduce(flat)
         flat /= self.size
         start = 0
         for gradient in gradients:
             gradient.copy_(flat[start:start + gradient.numel()].view(gradient.shape))
             start += gradient.numel()
-        return dict(zip(values, flat[start:].tolist(), strict=True))
+        by_name: dict[str, list[float]] = {}
+        for name, value in (term for terms in told for term in terms.items()):
+            by_name.setdefault(name, []).append(value)
+        return {name: sum(found) / len(found) for name, found in by_name.items()}
 
     def agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
         """The first process's clock, and whether any process was asked to stop: schedules must not drift apart."""
@@ -206,8 +216,9 @@ class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         variance = square - mean.square()
         self._keep(mean.detach(), variance.detach(), count)
         shape = (1, -1, *[1] * (x.ndim - 2))
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        normalised: Tensor = (values - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
+        normalised: Tensor = (values - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
         return normalised.to(x.dtype)
 
     @torch.no_grad()
@@ -224,7 +235,7 @@ def share_batch_norm(network: nn.Module) -> nn.Module:
     """The network with every batch normalisation over the parts of all processes."""
     for name, layer in network.named_children():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            shared = _SharedBatchNorm(layer.num_features, layer.eps, layer.momentum)
+            shared = _SharedBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
             shared.load_state_dict(layer.state_dict())
             setattr(network, name, shared)
         else:

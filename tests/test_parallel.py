@@ -73,9 +73,12 @@ def _two_parts(folder: Path, images: torch.Tensor) -> None:
     part = images[ranks.part(len(images))].clone().requires_grad_()
     made = layer(part)
     (made.square() * torch.arange(made.numel()).view(made.shape)).mean().backward()
-    ranks.average(layer.parameters(), {})
+    terms = ranks.average(layer.parameters(), {"both": float(ranks.rank), f"of {ranks.rank}": 1.0})
+    assert terms == {"both": 0.5, "of 0": 1.0, "of 1": 1.0} and ranks.average(layer.parameters(), {}) == {}
     state = {name: value for name, value in layer.state_dict().items()}
-    torch.save({"made": made.detach(), "weight": layer[0].weight.grad, "state": state}, folder / f"{ranks.rank}.pt")
+    plain = share_batch_norm(nn.Sequential(nn.BatchNorm2d(3, affine=False)))(part).detach()
+    found = {"made": made.detach(), "plain": plain, "weight": layer[0].weight.grad, "state": state}
+    torch.save(found, folder / f"{ranks.rank}.pt")
 
 
 def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
@@ -87,10 +90,23 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     factors = torch.arange(made.numel() // 2).view(3, *made.shape[1:]).repeat(2, 1, 1, 1)
     (made.square() * factors).mean().backward()
     assert torch.allclose(torch.cat([part["made"] for part in found]), made.detach(), atol=1e-5)
+    assert torch.allclose(torch.cat([part["plain"] for part in found]), made.detach(), atol=1e-5)
     for part in found:
         assert torch.allclose(part["weight"], layer[0].weight.grad, rtol=1e-4)
         for name, value in layer.state_dict().items():
             assert torch.allclose(part["state"]["0." + name[2:]].float(), value.float(), atol=1e-5), name
+
+
+def _one_leaves_a_turn_out(folder: Path) -> None:
+    ranks, weight = join(), nn.Parameter(torch.ones(2))
+    if ranks.first:
+        weight.grad = torch.tensor([2.0, 4.0])
+    assert ranks.average([weight], {"loss": 3.0} if ranks.first else {}) == {"loss": 3.0}
+    assert weight.grad is not None and weight.grad.tolist() == [1.0, 2.0]
+
+
+def test_a_process_whose_part_teaches_nothing_keeps_in_step(tmp_path: Path) -> None:
+    launch(_one_leaves_a_turn_out, 2, (tmp_path,))
 
 
 def _die(folder: Path) -> None:

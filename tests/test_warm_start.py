@@ -27,6 +27,13 @@ def test_codes_of_training_images_are_white_and_fit_the_latent(make_prepared: Ma
     assert np.allclose(covariance, np.eye(12), atol=0.02) and codes.mean(0).abs().max() < 1e-3
 
 
+def test_one_training_image_has_no_directions(make_prepared: Make) -> None:
+    data = Prepared(make_prepared(n=2))
+    assert len(data.indices("train")) == 1
+    codes = PrincipalCodes(data, 12, seed=0)
+    assert not codes(torch.randn(3, 1, 16, 16)).any() and codes.directions.shape == (256, 12)
+
+
 def test_codes_know_the_coarse_image(make_prepared: Make) -> None:
     """What a linear map makes of the codes is near the images, as principal components promise."""
     data = Prepared(make_prepared(n=120, size=(16, 16)))

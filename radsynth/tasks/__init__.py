@@ -32,7 +32,8 @@ def _no_terms(networks: Networks, batch: Batch) -> Terms:
 class Turn:
     """Whose weights move, down which loss, how often in one step, and at which multiple of the learning rate.
 
-    loss: {} leaves the turn out this time. All turns of a step get the same batch (of a turn that repeats, the last).
+    loss: {} leaves the turn out this time, or a part of a batch. All turns of a step get the same batch (of a turn that
+    repeats, the last).
     after: called after each step of the optimiser, for a constraint on weights
     makes: networks that make something which a later turn of the same step trains on, so that they keep their graph
     gradients: in place of `loss`, sets the weights' gradients itself, for the whole batch; its terms are only logged

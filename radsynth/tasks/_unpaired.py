@@ -16,9 +16,7 @@ from radsynth.augment import augment
 from radsynth.device import channels_last
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import ImageSpec
-from radsynth.models import Networks
 from radsynth.settings import nearest
-from radsynth.tasks import Terms, Turn
 
 
 def domains_of(kind: str, names: tuple[str, ...], spec: ImageSpec) -> tuple[str, str]:
@@ -65,9 +63,3 @@ def first_of(batch: Batch, count: int) -> Batch:
     """The first items of a batch, without masks."""
     return dataclasses.replace(batch, images=batch.images[:count], items=batch.items[:count],
                                labels=None if batch.labels is None else batch.labels[:count], masks=None)
-
-
-def nothing(nets: Networks, turn: Turn) -> Terms:
-    """A loss without any slope, for a batch of one domain alone."""
-    weights = [weight for name in turn.nets for weight in nets[name].parameters()]
-    return {"none": torch.stack([weight.sum() * 0 for weight in weights]).sum()}

@@ -85,7 +85,8 @@ class PrincipalCodes:
         kept = min(latent, len(centred) - 1)
         # Through the images' products with each other: there are fewer images than pixels.
         values, vectors = torch.linalg.eigh(centred @ centred.T / len(centred))
-        values, vectors = values[-kept:].clamp_min(1e-6 * float(values[-1]) + 1e-12), vectors[:, -kept:]
+        least, first = 1e-6 * float(values[-1]) + 1e-12, len(values) - kept
+        values, vectors = values[first:].clamp_min(least), vectors[:, first:]
         # The sign of a direction is left open by the algebra, and libraries choose it by the number of threads.
         vectors = vectors * torch.sign(vectors.gather(0, vectors.abs().argmax(0, keepdim=True)))
         # A training image's coordinates are its row of `vectors` times sqrt(n), which has variance 1 in each direction.

@@ -22,7 +22,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._unpaired import domains_of, first_of, need_both, nothing, seen, sides_of
+from radsynth.tasks._unpaired import domains_of, first_of, need_both, seen, sides_of
 
 MODEL = "unet"
 UNPAIRED = "yes"
@@ -98,7 +98,7 @@ class Cut:
         """The second class's images against those that were made, which are kept for the generator's turn."""
         sides = sides_of(batch, self._labels)
         if sides is None:
-            return nothing(nets, self.turns()[0])
+            return {}
         self.made = self.convert(nets["generator"], sides[0])
         both = torch.cat([seen(sides[1], batch, "real", self.augmentation),
                           seen(self.made.detach(), batch, "fake", self.augmentation)])
@@ -110,7 +110,7 @@ class Cut:
         """Fool the discriminator, and keep what each place shows."""
         sides = sides_of(batch, self._labels)
         if sides is None:
-            return nothing(nets, self.turns()[1])
+            return {}
         made, self.made = self.made, None
         if made is None or not made.requires_grad:  # a batch in parts: graphs of all parts would not fit
             made = self.convert(nets["generator"], sides[0])

@@ -18,7 +18,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._unpaired import domains_of, need_both, nothing, seen, sides_of
+from radsynth.tasks._unpaired import domains_of, need_both, seen, sides_of
 
 MODEL = "unet"
 UNPAIRED = "yes"
@@ -93,7 +93,7 @@ class Cycle:
         """Each domain's images against those translated to it, which are kept for the generators' turn."""
         sides = sides_of(batch, self._labels)
         if sides is None:
-            return nothing(nets, self.turns()[0])
+            return {}
         self.made = [nets["translators"](sides[1 - towards], towards) for towards in (0, 1)]
         terms: Terms = {}
         for towards, made in enumerate(self.made):
@@ -109,7 +109,7 @@ class Cycle:
         """Fool the discriminators, come back to the start, and leave alone what already is right."""
         sides = sides_of(batch, self._labels)
         if sides is None:
-            return nothing(nets, self.turns()[1])
+            return {}
         kept, self.made = self.made, []
         if not kept or not kept[0].requires_grad:  # a batch in parts: graphs of all parts would not fit
             kept = [nets["translators"](sides[1 - towards], towards) for towards in (0, 1)]

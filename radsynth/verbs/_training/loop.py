@@ -228,9 +228,9 @@ class Loop:
 
     def _turn(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
         terms = self._gradients(turn, optimiser, batch)
-        if not terms:
-            return {}
         totals = self.ranks.average(weights_of(optimiser), {name: float(term) for name, term in terms.items()})
+        if not totals:
+            return {}
         totals |= self._examined(turn.nets[0], totals, lambda: norms(optimiser))
         optimiser.step()
         if turn.after:
@@ -289,7 +289,7 @@ class Loop:
             with self.fabric.autocast():
                 terms: Terms = turn.loss(self.networks, part)
             if not terms:
-                return {}
+                continue
             loss = torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum()
             self.fabric.backward(loss / self.accumulate)
             for name, term in terms.items():
