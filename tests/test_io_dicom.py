@@ -400,3 +400,28 @@ def test_a_slice_that_lacks_pixels_is_rejected(tmp_path: Path) -> None:
         assert found.single is not None
         with pytest.raises(RejectedFile, match="bytes are there"):
             _dicom_single.read(found, found.single)
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm"]
+)
+def test_padding_is_as_dark_as_the_darkest_of_the_rest(name: str, tmp_path: Path) -> None:
+    """Else a few pixels of -32768 around a turned image would be most of its range."""
+
+    def pad(dataset: Dataset) -> None:
+        kind = dataset.file_meta.TransferSyntaxUID
+        if kind.is_compressed:
+            dataset.add_new("PixelPaddingValue", "SS", int(pydicom.pixels.pixel_array(dataset).max()))
+            return
+        values = pydicom.pixels.pixel_array(dataset).astype("<i2" if kind.is_little_endian else ">i2")
+        values[:8] = -32768
+        dataset.PixelData = values.tobytes()
+        dataset.add_new("PixelPaddingValue", "SS", -32768)
+
+    plain, path = one(shipped(name)).pixels[0], edited(name, tmp_path / "a.dcm", pad)
+    for image in (one(path), read_series((str(path),))):
+        padded = image.pixels[0]
+        if "RLE" in name:
+            assert padded.max() < plain.max() and (padded[plain == plain.max()] == plain.min()).all()
+        else:
+            assert np.array_equal(padded[8:], plain[8:]) and (padded[:8] == plain[8:].min()).all()

@@ -215,6 +215,28 @@ def test_tiff_stacks_floats_and_white_is_zero(tmp_path: Path) -> None:
     assert one(tmp_path / "a.tif").pixels.shape == (1, 3, 20, 24)
     assert one(tmp_path / "b.tif").bits == 32 and one(tmp_path / "b.tif").pixels.dtype == np.float32
     assert np.array_equal(one(tmp_path / "c.tif").pixels[0], 255 - RAMP.astype(np.uint8))
+    # As libtiff writes it, which Pillow decodes: it turns 8 bits by itself, and 16 bits not.
+    Pillow.fromarray((RAMP % 251).astype(np.uint8)).save(tmp_path / "d.tif", compression="tiff_lzw", tiffinfo={262: 0})
+    assert np.array_equal(one(tmp_path / "d.tif").pixels[0], RAMP % 251)
+    Pillow.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "e.tif", compression="tiff_lzw", tiffinfo={262: 0})
+    assert np.array_equal(one(tmp_path / "e.tif").pixels[0], 65535 - RAMP)
+
+
+def test_16_bit_colour_that_would_lose_its_low_bytes_is_refused(tmp_path: Path) -> None:
+    path, deep = tmp_path / "a.tif", np.arange(4 * 4 * 3, dtype="<u2").reshape(4, 4, 3) * 999
+    tifffile.imwrite(path, deep, photometric="rgb", metadata=None)
+    codes = [256, *deep.tobytes(), 257]  # LZW that never refers back: 9 bits a code
+    bits = "".join(f"{code:09b}" for code in codes).ljust(9 * len(codes) + 7, "0")
+    packed = bytes(int(bits[k:k + 8], 2) for k in range(0, len(bits) - 7, 8))
+    place = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(packed)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tags = file.pages.first.tags
+        for name, value in (("Compression", 5), ("StripOffsets", place), ("StripByteCounts", len(packed))):
+            tags[name].overwrite(value)
+    assert np.asarray(Pillow.open(path)).dtype == np.uint8
+    refused(path, "only 8 of its 16 bits")
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -283,6 +305,12 @@ def test_pictures_are_not_written_where_values_would_change(tmp_path: Path) -> N
 def npy_header(shape: str, kind: str = "<f8") -> bytes:
     text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def test_masks_beyond_8_bits_are_refused_not_wrapped(tmp_path: Path) -> None:
+    for wrong in (300, -1):
+        np.savez(tmp_path / "a.npz", image=RAMP, mask=np.full(RAMP.shape, wrong, np.int16))
+        refused(tmp_path / "a.npz", "labels are 0 to 255")
 
 
 def test_numpy_faults(tmp_path: Path) -> None:

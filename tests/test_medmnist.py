@@ -69,6 +69,9 @@ def test_plain_images_labels_masks_names(tmp_path: Path) -> None:
     assert [record.label for record in records] == ["Head", "Hand", "Head"]
     assert [record.patient for record in records] == ["patient003", "patient003", "patient004"]
     assert {record.split for record in records} == {None} and np.array_equal(records[1].load().mask, masks[1])
+    np.savez(tmp_path / "b.npz", images=stack(3, 8, 8), masks=masks.astype(np.int16) * 300)
+    with pytest.raises(RejectedFile, match="labels are 0 to 255"):
+        found(tmp_path / "b.npz")[0].load()
 
 
 def test_what_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from radsynth import io
@@ -83,3 +84,24 @@ def test_values_and_geometry_survive_the_whole_way(kind: str, format: str, tmp_p
     assert back.spacing == pytest.approx(image.spacing, rel=1e-5)
     if image.affine is not None:  # the same directions, about an origin of its own
         assert back.affine is not None and back.affine[:3, :3] == pytest.approx(image.affine[:3, :3], abs=1e-4)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0.0025, -1.5), (37.0, 0.0)])
+def test_values_of_a_dicom_scale_survive(slope: float, intercept: float, tmp_path: Path) -> None:
+    """Fractions (PET, Philips' MR) are not rounded to whole numbers, and what exceeds 16 bits does not wrap around."""
+    values = np.random.default_rng(0).integers(0, 4096, (1, 24, 16)).astype(np.uint16)
+    values.flat[:2] = 0, 4095
+    plain = Image(pixels=values, modality="MR", bits=12, spacing=SPACING[1:])
+    (tmp_path / "in").mkdir()
+    (path,) = io.write(plain, tmp_path / "in" / "a.dcm", provenance=ORIGIN)
+    dataset = pydicom.dcmread(path)
+    dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
+    dataset.save_as(path)
+    options = {"size": list(plain.space), "percentiles": [0.0, 100.0]}
+    prepared = prepare(folder.Settings(path=tmp_path / "in"), tmp_path / "data",
+                       settings=Resolved(0, {"prepare": options}, {}), workers=1)
+    (row,) = generated(prepared, "dicom", tmp_path / "out")
+    back = io.read(tmp_path / "out" / row["file"])
+    assert isinstance(back, Image)
+    step = max(slope * 4095 / 65535, slope / 2 if slope > 1 else 0)
+    assert np.abs(back.pixels - (values * slope + intercept)).max() <= 1.5 * step

@@ -28,6 +28,7 @@ from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header
 from radsynth.io.npz import Entry, entries
+from radsynth.io.npz import labels as label_values
 from radsynth.settings import settings as section
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -217,7 +218,7 @@ def load_row(images: str, masks: str, index: int, modality: str) -> Image:
         bits=_bits(values.dtype),
         modality=modality,
         units="HU" if modality == "CT" else "stored",
-        mask=np.array(_mapped(masks)[index], dtype=np.uint8) if masks else None,
+        mask=label_values(np.array(_mapped(masks)[index])) if masks else None,
     )
 
 

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
-from radsynth.io._dicom_values import IMPLICIT, Single, age_in_years, burned_in, find_single, numbers_of, values_of
+from radsynth.io._dicom_values import (
+    IMPLICIT,
+    Single,
+    age_in_years,
+    bits_of_real,
+    burned_in,
+    find_single,
+    numbers_of,
+    values_of,
+)
 from radsynth.io._limits import MAX_RATIO, MIN_RATIO_BYTES, check_file, check_size, unusable
 
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -61,6 +70,8 @@ TAGS = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "RescaleIntercept",
     "RescaleSlope",
     "RescaleType",
@@ -229,6 +240,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
         None,
     )
     across, down = _axes(orientation)
+    units = "HU" if _is_hounsfield(values, modality) else "stored"
     series = str(values.get("SeriesInstanceUID", ""))
     text = burned_in(values, kind)
     described = Header(
@@ -237,9 +249,9 @@ def _describe(path: Path, dataset: Any) -> Instance:
         channels=3 if samples == 3 or palette else 1,
         frames=frames,
         modality=modality,
-        units="HU" if _is_hounsfield(values, modality) else "stored",
+        units=units,
         spacing=spacing,
-        bits=next(bits for bits in (8, 12, 16, 32) if bits >= stored),
+        bits=bits_of_real(values, stored, units),
         patient=str(values.get("PatientID") or "").strip().casefold()
         or str(values.get("StudyInstanceUID", ""))
         or None,

@@ -12,7 +12,7 @@ from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io._decoding import decode
 from radsynth.io._dicom_header import Instance, quietly, slice_affine
-from radsynth.io._dicom_values import scale, window_of
+from radsynth.io._dicom_values import padding_of, scale, stored_range, window_of
 from radsynth.io._limits import check_size, unusable
 from radsynth.io._synthetic import rescale
 
@@ -75,7 +75,8 @@ def to_image(dataset: Any, found: Instance, stored: NDArray[Any]) -> Image:
     """Stored pixels (rows, columns[, 3]) of a data set, flat as `_dicom_frames` makes it, as a placed Image."""
     try:
         with quietly():
-            values = _real(stored.astype(stored.dtype.newbyteorder("="), copy=False), dataset, found)
+            native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+            values = without_padding(_real(native, dataset, found), native, padding_of(dataset))
             window = _window(dataset)
     except Exception as error:
         raise unusable(error, "the DICOM pixels") from None
@@ -96,6 +97,18 @@ def placed(found: Instance, values: NDArray[Any], window: tuple[float, float] | 
         channels=GREY if len(pixels) == 1 else RGB,
         window=window if len(pixels) == 1 else None,
     )
+
+
+def without_padding(real: NDArray[Any], stored: NDArray[Any], padding: tuple[int, int] | None) -> NDArray[Any]:
+    """Grey values in which padding, often -32768, is as dark as the darkest of the others."""
+    if padding is None or real.ndim != 2:
+        return real
+    filled = (stored >= padding[0]) & (stored <= padding[1])
+    if not filled.any() or filled.all():
+        return real
+    real = real.copy()
+    real[filled] = real[~filled].min()
+    return real
 
 
 def _real(values: NDArray[Any], dataset: Any, found: Instance) -> NDArray[Any]:
@@ -123,8 +136,7 @@ def _real(values: NDArray[Any], dataset: Any, found: Instance) -> NDArray[Any]:
 
 
 def _stored_range(dataset: Any) -> tuple[int, int]:
-    half = 2 ** (int(dataset.BitsStored) - 1)
-    return (-half, half - 1) if int(dataset.PixelRepresentation) else (0, 2 * half - 1)
+    return stored_range(int(dataset.BitsStored), bool(dataset.PixelRepresentation))
 
 
 def _window(dataset: Any) -> tuple[float, float] | None:

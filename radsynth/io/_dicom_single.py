@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io._dicom_header import Instance
-from radsynth.io._dicom_pixels import decompressed, placed
+from radsynth.io._dicom_pixels import decompressed, placed, without_padding
 from radsynth.io._dicom_values import IMPLICIT, Single
 from radsynth.io._synthetic import rescale
 
@@ -27,7 +27,8 @@ def read(found: Instance, single: Single) -> Image:
         stored = decompressed(found.path, 0, single.syntax, single.stored, size)
     else:
         stored = _native(found.path, single, size[0] * size[1]).reshape(size)
-    real = rescale(stored.astype(stored.dtype.newbyteorder("="), copy=False), single.slope, single.intercept)
+    native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    real = without_padding(rescale(native, single.slope, single.intercept), native, single.padding)
     if not np.isfinite(real).all():
         raise RejectedFile(f"its Rescale Slope {single.slope} and Intercept {single.intercept} leave no finite numbers")
     return placed(found, real, single.window)

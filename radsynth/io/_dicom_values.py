@@ -55,7 +55,7 @@ class Single:
     """How the pixels of a file with one grey frame are found and become real values, without parsing it again.
 
     syntax, stored: transfer syntax and Bits Stored; offset: of the element Pixel Data in the file
-    window: as `window_of` says
+    padding: as `padding_of` says; window: as `window_of` says
     """
 
     syntax: str
@@ -64,6 +64,7 @@ class Single:
     signed: bool
     slope: float
     intercept: float
+    padding: tuple[int, int] | None
     window: tuple[float, float] | None
 
     @property
@@ -93,6 +94,7 @@ def find_single(dataset: Mapping[str, Any], syntax: str, offset: int) -> Single 
         signed=bool(dataset["PixelRepresentation"]),
         slope=slope,
         intercept=intercept,
+        padding=padding_of(dataset),
         window=window_of(dataset),
     )
 
@@ -121,6 +123,39 @@ def scale(dataset: Any) -> tuple[float, float]:
     """Rescale Slope and Intercept; 1 and 0 where they are missing."""
     slope, intercept = (numbers_of([dataset.get(name)], 1) for name in ("RescaleSlope", "RescaleIntercept"))
     return slope[0] if slope else 1.0, intercept[0] if intercept else 0.0
+
+
+def bits_of_real(dataset: Any, stored: int, units: str) -> int:
+    """8, 12, 16 or 32 bits for the real values that Rescale makes of `stored` bits: 32 (floating point) for fractions
+    and for what goes beyond 16 bits. Hounsfield units are whole numbers whatever the scale.
+    """
+    if "ModalityLUTSequence" in dataset:
+        numbers = [numbers_of(table.get("LUTDescriptor") or (), 3) for table in dataset.get("ModalityLUTSequence")]
+        stored = max(stored, *(int(three[2]) for three in numbers if three), 0)
+    elif int(dataset.get("SamplesPerPixel") or 1) == 1 and units != "HU":
+        slope, intercept = scale(dataset)
+        ends = [slope * end + intercept for end in stored_range(stored, bool(dataset.get("PixelRepresentation")))]
+        if not (slope.is_integer() and intercept.is_integer()) or min(ends) < -(2**15) or max(ends) >= 2**16:
+            return 32
+        stored = max(stored, math.ceil(math.log2(max(map(abs, ends)) + 1)) if slope != 1 else 0)
+    return next(bits for bits in (8, 12, 16, 32) if bits >= stored)
+
+
+def stored_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Lowest and highest number that so many stored bits hold."""
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def padding_of(dataset: Any) -> tuple[int, int] | None:
+    """Lowest and highest stored value that is no measurement but fills the picture, None without (C.7.5.1.1.2)."""
+    signed, ends = bool(dataset.get("PixelRepresentation")), []
+    for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        value = dataset.get(name)
+        if isinstance(value, bytes):  # of a file that leaves the type open
+            value = int.from_bytes(value[:2], "little")
+        if isinstance(value, int):  # signed values are often written as unsigned ones
+            ends.append(value - 2**16 if signed and value >= 2**15 else value)
+    return (min(ends), max(ends)) if ends else None
 
 
 def window_of(dataset: Any) -> tuple[float, float] | None:

@@ -88,6 +88,8 @@ def pages(path: str) -> NDArray[Any]:
         first: Any = file.pages.first
         if first.compression.name in PLAIN:
             return np.asarray(file.series[0].asarray(maxworkers=1))
+        turned = first.photometric.name == "MINISWHITE" and first.bitspersample == 8  # by Pillow itself
+        dtype = file.series[0].dtype
     with Pillow.open(path, formats=("TIFF",)) as picture:
         found = []
         for index in range(getattr(picture, "n_frames", 1)):
@@ -95,8 +97,12 @@ def pages(path: str) -> NDArray[Any]:
             check_size((picture.height, picture.width), channels=len(picture.getbands()), itemsize=4)
             if picture.mode != "RGB" and picture.mode not in GREY_MODES:
                 raise RejectedFile(f"its pixels are of Pillow's mode {picture.mode}; grey and RGB are read")
-            found.append(np.array(picture))
-    return np.stack(found)
+            found.append(255 - np.array(picture) if turned else np.array(picture))
+    values = np.stack(found)
+    if values.itemsize < dtype.itemsize:
+        raise RejectedFile(f"it is compressed by {first.compression.name}, in which only 8 of its "
+                           f"{8 * dtype.itemsize} bits of colour are read. Save it without compression, or by deflate")
+    return values
 
 
 def write(image: Image, path: Path, provenance: Provenance) -> list[Path]:

@@ -270,8 +270,8 @@ def _rescaled(stored: NDArray[Any], opened: Any) -> NDArray[Any]:
 
 
 def _bits(dtype: np.dtype[Any], opened: Any) -> int:
-    slope = float(opened.dataobj.slope)
-    if dtype.kind == "f" or (dtype.itemsize > 2 and dtype != COLOURS) or not slope.is_integer():
+    whole = float(opened.dataobj.slope).is_integer() and float(opened.dataobj.inter).is_integer()
+    if dtype.kind == "f" or (dtype.itemsize > 2 and dtype != COLOURS) or not whole:
         return 32
     return 8 if dtype.itemsize == 1 or dtype == COLOURS else 16
 

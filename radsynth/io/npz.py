@@ -133,7 +133,7 @@ def read(path: Path, frame: int = 0) -> Image:
             raise RejectedFile(
                 f"its mask has shape {found['mask'].shape} and type {found['mask'].dtype}, not whole numbers {size}"
             )
-        mask = load(path, "mask").astype(np.uint8)
+        mask = labels(load(path, "mask"))
     names = _names(channels)
     if marked is None:
         return Image(pixels=pixels, bits=_bits(entry.dtype), mask=mask, channels=names)
@@ -147,6 +147,13 @@ def read(path: Path, frame: int = 0) -> Image:
         affine=marked.affine,
         channels=marked.channels if len(marked.channels) == channels else names,
     )
+
+
+def labels(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Label values of a mask, whole numbers or yes and no; RejectedFile for what 8 bits do not hold."""
+    if values.min() < 0 or values.max() > 255:
+        raise RejectedFile(f"its mask holds values from {values.min()} to {values.max()}: labels are 0 to 255")
+    return np.asarray(values, dtype=np.uint8)
 
 
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:

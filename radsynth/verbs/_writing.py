@@ -137,13 +137,16 @@ def _folder_name(label: str) -> str:
 
 
 def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.generic]:
-    """Network values as real values in the source's integer type (floating point for 32 bits)."""
+    """Network values as real values in the source's integer type, or a larger one that holds their range; floating
+    point for 32 bits.
+    """
     values = intensity.decode(images)
     if spec.bits > 16:
         return values
     signed = spec.units == "HU" or intensity.low < 0
-    small = np.int16 if signed else np.uint8 if spec.bits <= 8 else np.uint16
-    return np.rint(values).astype(small)
+    kinds = (np.int16, np.int32) if signed else (np.uint8, np.uint16, np.int32) if spec.bits <= 8 else (
+        np.uint16, np.int32)
+    return np.rint(values).astype(next(kind for kind in kinds if round(intensity.high) <= np.iinfo(kind).max))
 
 
 def write_table(path: Path, rows: list[Row]) -> None:
