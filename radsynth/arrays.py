@@ -234,7 +234,7 @@ class Batch:
     conditions: (n, k) the numbers that images are learned with, scaled to [-1, 1]; None without
     seed, items: every item's own random numbers come from (seed, item) alone, whatever the batch or process
     step, progress: where training is: steps done, and the share of the schedule done, 0 to 1
-    truncation: scale of the latents when sampling, 1 for none; smaller is more typical and less varied
+    truncation: scale of the styles that masks are painted in, 1 for none; smaller is more typical and less varied
     care: what the training doctor has prescribed
     """
 

@@ -6,15 +6,21 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 
 from radsynth.errors import FolderError, SettingsError
+from radsynth.image import ImageSpec
 from radsynth.io import read
+from radsynth.models import build as build_networks
+from radsynth.models import takes
 from radsynth.run_folder import RunFolder
-from radsynth.settings import resolve
+from radsynth.settings import kinds, resolve
+from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.generate import Sampler, generate, sample
 from radsynth.verbs.train import train
 
@@ -129,6 +135,26 @@ def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:
 def test_truncation_makes_images_more_alike(trained: Path) -> None:
     spread = [sample(trained, 32, truncation=t, label="common")[0].std(0).mean() for t in (1.0, 0.3)]
     assert spread[1] < 0.7 * spread[0]
+
+
+@pytest.mark.parametrize("given", [{}, {"labels": ("a", "b")}, {"conditions": ("age",)}], ids=["plain", "class", "age"])
+@pytest.mark.parametrize("kind", kinds("models"))
+def test_truncation_reaches_every_network_that_draws(kind: str, given: dict[str, Any]) -> None:
+    """Also those that normalise their noise, of which shorter noise would make the same images."""
+    model = resolve(overrides=(f"model.kind={kind}",)).section("model")
+    if takes(model) not in ("noise", "code") or (takes(model) == "code" and "conditions" in given):
+        pytest.skip("it draws nothing from noise and numbers")
+    torch.manual_seed(0)
+    spec = ImageSpec(size=(16, 16), **given)
+    network = build_networks(model, spec, codes=takes(model) == "code")["generator"].eval()
+    space = LatentSpace(network, len(spec.labels))
+    told = (torch.ones(12, dtype=torch.long) if spec.labels else None,
+            *((torch.full((12, 1), 0.5),) if spec.conditions else ()))
+    noise = space.latents(range(12), 0)
+    with torch.no_grad():
+        whole = network(noise, *told)
+        assert torch.allclose(space.truncated(noise, 1.0, *told), whole, atol=1e-5)
+        assert space.truncated(noise, 0.02, *told).std(0).mean() < 0.6 * whole.std(0).mean()
 
 
 def test_damaged_weights_are_never_sampled(trained: Path, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ class PrivateSynthesis:
 
     @staticmethod
     def _latents(network: nn.Module, batch: Batch) -> Tensor:
-        return batch.normal("latent", cast(int, network.latent)) * batch.truncation
+        return batch.normal("latent", cast(int, network.latent))
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:

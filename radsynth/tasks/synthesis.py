@@ -269,7 +269,7 @@ class Synthesis:
 
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Images (n, c, *space) in [-1, 1] from the items' own latents, of the batch's classes."""
-        latents = batch.normal("latent", cast(int, network.latent)) * batch.truncation
+        latents = batch.normal("latent", cast(int, network.latent))
         images: Tensor = network(latents, *self._given(batch))
         return images
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
 from radsynth.verbs._writing import Drawn, Writing, write_table
 
+if TYPE_CHECKING:
+    from radsynth.verbs._steering.latents import LatentSpace
+
 REDRAWN = 2**32
 """Image k is drawn again as item k + REDRAWN, then k + 2 REDRAWN: so it still depends on (seed, k) alone."""
 CHUNK = 16
@@ -46,7 +49,8 @@ class Settings:
     format: Literal["", "dicom", "nifti", "metaimage", "picture", "png", "tiff", "npz"] = ""
     """File format; empty: the input's; picture: PNG, or TIFF for what PNG cannot hold."""
     truncation: float = Field(1.0, gt=0, le=1)
-    """Scale of the latents: 1 is the full variety, smaller values are more typical and less varied."""
+    """Draws codes towards their mean: 1 is the full variety, smaller values are more typical and less varied; below
+    about 0.5 images may lose their structure."""
     copy_filter: bool = False
     """Draw images again that are more like a training image than unseen patients' images are; needs RUN/data."""
 
@@ -133,7 +137,18 @@ class Sampler:
         batch = Batch(images=torch.empty(len(items), 0, device=self.device), seed=seed, items=tuple(items), masks=masks,
                       labels=torch.from_numpy(labels).to(self.device), truncation=truncation,
                       conditions=self._conditions(items, seed))
-        return self.task.sample(self.network, batch)
+        if truncation == 1 or paints(self.task):
+            return self.task.sample(self.network, batch)
+        space, classes = self.latent_space, batch.labels if len(self.spec.labels) > 1 else None
+        given = (classes,) if batch.conditions is None else (classes, batch.conditions)
+        return space.truncated(space.latents(items, seed), truncation, *given)
+
+    @functools.cached_property
+    def latent_space(self) -> LatentSpace:
+        """What the network's first layer sees of noise."""
+        from radsynth.verbs._steering.latents import LatentSpace
+
+        return LatentSpace(self.network, len(self.spec.labels) if len(self.spec.labels) > 1 else 0)
 
     def _conditions(self, items: range, seed: int) -> Tensor | None:
         if not self.numbers.quantiles:

@@ -43,7 +43,7 @@ class Generator:
         return np.stack([np.interp(draws[:, k], np.linspace(0, 1, len(line)), line)
                          for k, line in enumerate(lines)], axis=1).astype(np.float32)
 
-    def images(self, seed, items, label=None, truncation=1.0):
+    def images(self, seed, items, label=None):
         """Images and class indices of the items (whole numbers from 0 on); each depends on (seed, item) alone.
 
         `masks` then holds their label values (n, *space), if the generator draws images with masks.
@@ -51,7 +51,7 @@ class Generator:
         length = self.about["inputs"]["latent"]["shape"][1]
         latent = np.stack([s.standard_normal((length,), dtype=np.float32) for s in _sources(seed, items, "latent")])
         labels = self.labels(seed, items, label)
-        feed = {"latent": latent * np.float32(truncation)}
+        feed = {"latent": latent}
         if "label" in self.about["inputs"]:
             feed["label"] = labels
         if "numbers" in self.about["inputs"]:
@@ -74,13 +74,12 @@ def main():
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--label", help="a class of export.json")
-    parser.add_argument("--truncation", type=float, default=1.0, help="smaller is more typical and less varied")
     parser.add_argument("--out", default="synthetic.npz")
     given = parser.parse_args()
     generator = Generator()
     if given.label is not None and given.label not in generator.about["labels"]:
         parser.error(f"--label {given.label}: there are {', '.join(generator.about['labels']) or 'no classes'}")
-    images, labels = generator.images(given.seed, range(given.count), given.label, given.truncation)
+    images, labels = generator.images(given.seed, range(given.count), given.label)
     mark = json.dumps({"synthetic": True, "weights": generator.about["weights"], "seed": given.seed})
     masks = {} if generator.masks is None else {"masks": generator.masks}
     np.savez_compressed(given.out, images=images, labels=labels, synthetic=np.asarray(mark), **masks)

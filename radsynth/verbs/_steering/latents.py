@@ -8,7 +8,7 @@ linearly, and the class and the noise of an image are both in its code.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,28 +81,30 @@ class LatentSpace:
         return numbers.to(self.device)
 
     @torch.no_grad()
-    def codes(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """(n, latent) noise and (n,) classes to codes (n, length)."""
+    def codes(self, latents: Tensor, *given: Tensor | None) -> Tensor:
+        """(n, latent) noise and what else the network is given, classes (n,) and numbers (n, k), to codes (n, length)."""
         seen: list[Tensor] = []
 
         def keep(module: nn.Module, given: tuple[Any, ...]) -> None:
             seen.append(given[0].detach().clone())
+            raise _Seen
 
         handle = self.layers[0].register_forward_pre_hook(keep)
         try:
             for rows in _chunks(len(latents)):
-                self.network(latents[rows], None if labels is None else labels[rows])
+                with suppress(_Seen):  # what comes after the first layer is not asked for
+                    self.network(latents[rows], *_of(given, rows))
         finally:
             handle.remove()
         return torch.cat(seen).float()
 
-    def images(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Codes (n, length) and their classes to images (n, c, *space) in [-1, 1]; gradients flow back to the codes."""
+    def images(self, codes: Tensor, *given: Tensor | None) -> Tensor:
+        """Codes (n, length), and what the network was given, to images (n, c, *space); gradients flow to the codes."""
         parts = []
         for rows in _chunks(len(codes)):
             with self._put_in(codes[rows]):
                 blank = torch.ones(len(codes[rows]), self.latent, device=self.device)
-                parts.append(self.network(blank, None if labels is None else labels[rows]))
+                parts.append(self.network(blank, *_of(given, rows)))
         return torch.cat(parts)
 
     @contextmanager
@@ -132,6 +134,17 @@ class LatentSpace:
         """
         return centre + truncation * (codes - centre)
 
+    def truncated(self, latents: Tensor, truncation: float, *given: Tensor | None) -> Tensor:
+        """Images (n, c, *space) of noise (n, latent) with their codes drawn towards the mean of those given the same.
+
+        Shorter noise would do nothing where a network normalises it.
+        """
+        n = len(latents)
+        many = [None if part is None else part.repeat_interleave(STUDIED, 0) for part in given]
+        studied = self.codes(self.latents(range(STUDIED), 0).repeat(n, 1), *many)
+        centre = studied.view(n, STUDIED, -1).mean(1)
+        return self.images(self.truncate(self.codes(latents, *given), centre, truncation), *given)
+
     def between(self, first: Tensor, last: Tensor, steps: int) -> Tensor:
         """Codes (steps, length) on the way from one code (length,) to another, ends included: a great circle.
 
@@ -146,6 +159,14 @@ class LatentSpace:
         turned = torch.sin((1 - shares) * angle) * start + torch.sin(shares * angle) * end
         way: Tensor = turned / torch.sin(angle) * lengths
         return way
+
+
+class _Seen(Exception):
+    """The first layer has seen what it is to see."""
+
+
+def _of(given: tuple[Tensor | None, ...], rows: slice) -> list[Tensor | None]:
+    return [None if part is None else part[rows] for part in given]
 
 
 def _chunks(n: int, size: int = 4 * CHUNK) -> list[slice]:
