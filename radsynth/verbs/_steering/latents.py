@@ -82,7 +82,7 @@ class LatentSpace:
 
     @torch.no_grad()
     def codes(self, latents: Tensor, *given: Tensor | None) -> Tensor:
-        """(n, latent) noise and what else the network is given, classes (n,) and numbers (n, k), to codes (n, length)."""
+        """(n, latent) noise, and what else the network is given (classes, numbers), to codes (n, length)."""
         seen: list[Tensor] = []
 
         def keep(module: nn.Module, given: tuple[Any, ...]) -> None:
