@@ -67,7 +67,7 @@ def _print_mapping(console: Console, title: str, values: Mapping[str, Any]) -> N
         if _is_rows(value) or (isinstance(value, Mapping) and any(isinstance(v, dict | list) for v in value.values())):
             nested[name] = value
         elif value != []:
-            table.add_row(_words(name), Text(_cell(value)))
+            table.add_row(_words(name), Text(_cell(value, name)))
     if table.row_count:
         _print_title(console, title)
         console.print(table)
@@ -93,7 +93,7 @@ def _print_list(console: Console, title: str, items: Sequence[Any]) -> None:
     for name in names:
         table.add_column(_words(name), overflow="fold")
     for item in items[:_ROWS]:
-        table.add_row(*(Text(_cell(item.get(name))) for name in names))
+        table.add_row(*(Text(_cell(item.get(name), name)) for name in names))
     console.print(table)
     if len(items) > _ROWS:
         console.print(f"... and {len(items) - _ROWS} more")
@@ -120,7 +120,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, name: str = "") -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -132,5 +132,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, str) and item.endswith(".") for item in value):
         return " ".join(value)  # sentences
     if isinstance(value, list):
-        return " x ".join(map(str, value)) if all(isinstance(v, int) for v in value) else ", ".join(map(_cell, value))
+        return " x ".join(map(str, value)) if "size" in name else ", ".join(map(_cell, value))
     return str(value)

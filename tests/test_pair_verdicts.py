@@ -44,7 +44,11 @@ def test_findings_that_are_lost_or_made_up_have_a_verdict_of_their_own(
 
 def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(0)]})
-    assert found.sign == "warning" and "PSNR (Lanczos)" in found.text
+    assert found.sign == "warning" and "In 0 of 1 number " in found.text and "PSNR (Lanczos)" in found.text
+    found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), {**psnr(0.05), "title": "SSIM"}]})
+    assert found.sign == "note" and "In 1 of 2 numbers" in found.text and "Not in: SSIM (Lanczos)." in found.text
+    found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), {**psnr(-2), "title": "SSIM"}]})
+    assert found.sign == "warning", "somewhere it is worse"
 
 
 def test_flagged_images_stand_beside_the_others() -> None:

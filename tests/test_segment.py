@@ -72,6 +72,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_data_without_masks_and_a_loss_of_nothing_are_refused() -> None:
     with pytest.raises(SettingsError, match="learns from masks"):
         task_of(spec=ImageSpec(size=(16, 16)))
+    with pytest.raises(SettingsError, match=r"129 different values.*prepare\.masks=instances"):
+        task_of(spec=ImageSpec(size=(16, 16), mask_classes=129))
     with pytest.raises(SettingsError, match="which labels are right"):
         task_of("task.dice=0", "task.entropy=0", spec=ImageSpec(size=(16, 16), mask_classes=2))
 

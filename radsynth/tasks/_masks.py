@@ -14,6 +14,18 @@ WAVE = 0.35
 """Pixels over which a deformation changes, as a share of the shortest side: of the size of an organ."""
 
 
+MOST_LABELS = 128
+"""More label values are no names of parts."""
+
+
+def check_labels(spec: ImageSpec) -> None:
+    """SettingsError for masks with so many values that they cannot be names of parts."""
+    if len(spec.label_values) > MOST_LABELS:
+        raise SettingsError(f"The masks have {len(spec.label_values)} different values, which are no labels of parts. "
+                            "Where every thing has its own number, prepare.masks=instances helps; where masks were "
+                            "smoothed or compressed, save them anew with one value for each label.")
+
+
 def need_masks(spec: ImageSpec, why: str) -> None:
     """SettingsError, which begins with `why`, unless every image has a mask."""
     if spec.mask_classes < 2:
@@ -22,6 +34,7 @@ def need_masks(spec: ImageSpec, why: str) -> None:
     if spec.partly_masked:
         raise SettingsError(f"{why}, and some images of this data have none. Prepare it without data.unmasked=keep: "
                             "then they are left out.")
+    check_labels(spec)
 
 
 def shares_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:

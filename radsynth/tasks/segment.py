@@ -26,7 +26,7 @@ from radsynth.models import Networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._again import Again, images_to_draw_again, masked_to_draw_again
-from radsynth.tasks._masks import masks_of, places_of
+from radsynth.tasks._masks import check_labels, masks_of, places_of
 from radsynth.tasks._paired import paired_networks
 from radsynth.tasks._tissues import thresholds, tissues
 from radsynth.tasks._warp import integrate, random_velocity, warp
@@ -247,6 +247,7 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
     if options.tissues and spec.mask_classes >= 2:
         raise SettingsError(f"task.tissues={options.tissues} stands in for masks, and this data has some: leave it "
                             "out, or prepare the data with prepare.masks=off.")
+    check_labels(spec)
     if not options.dice and not options.entropy:
         raise SettingsError("task.dice=0 and task.entropy=0 leave nothing that says which labels are right: give "
                             "one of them a weight.")

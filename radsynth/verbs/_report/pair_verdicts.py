@@ -6,7 +6,7 @@ from typing import Any
 
 from radsynth.verbs._pairs.found import OWN, SEGMENTED, TRUE
 from radsynth.verbs._report.verdict import Verdict
-from radsynth.verbs._report.words import figure
+from radsynth.verbs._report.words import count, figure
 
 KEEPING = ("translate", "restore")
 """Tasks whose results show what was given, so that something can get lost on the way."""
@@ -23,15 +23,21 @@ def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
 
 def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     """Whether the run beats every method without a network, in every number."""
-    gains = [(number["title"], line) for number in numbers if not number["name"].startswith(SEGMENTED)
-             for line in number["methods"] if "gain" in line]
-    lost = sorted({f"{title} ({line['method']})" for title, line in gains if line["gain"]["low"] <= 0})
-    question = "Is the network worth having?"
-    if not lost:
+    gains = {number["title"]: {line["method"]: line["gain"] for line in number["methods"] if "gain" in line}
+             for number in numbers if not number["name"].startswith(SEGMENTED)}
+    gains = {title: methods for title, methods in gains.items() if methods}
+    rivals = {title: [method for method, gain in methods.items() if gain["low"] <= 0]
+              for title, methods in gains.items()}
+    question, won = "Is the network worth having?", sum(not methods for methods in rivals.values())
+    if won == len(rivals):
         return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
             "In every number the results are nearer to the truth than those of methods without a network."))
-    return Verdict(heading="Quality", question=question, sign="warning", answer="Not in everything",
-                   text=f"Not better than a method without a network: {', '.join(lost)}.")
+    worse = any(gain["high"] < 0 for methods in gains.values() for gain in methods.values())
+    left = "; ".join(f"{title} ({', '.join(methods)})" for title, methods in rivals.items() if methods)
+    return Verdict(heading="Quality", question=question, sign="warning" if worse or 2 * won < len(rivals) else "note",
+                   answer="Not in everything", text=(
+        f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
+        f"without a network. Not in: {left}."))
 
 
 def _keeping(numbers: list[dict[str, Any]]) -> Verdict:
