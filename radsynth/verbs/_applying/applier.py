@@ -118,6 +118,12 @@ class Applier:
             raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
                                "brings an image to that and the result back")
 
+    def unchecked(self, image: Image) -> str:
+        """What `check` could not compare with the training, because the image or the training does not say it."""
+        unknown = {"modality": "OT" in (self.spec.modality, image.modality),
+                   "spacing": self.spec.spacing is not None and image.spacing is None}
+        return " ".join(name for name, is_so in unknown.items() if is_so)
+
     def _steps(self, image: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """mm along the axes that the network sees, of the image and as expected; () where either is unknown."""
         if self.spec.spacing is None or image.spacing is None:

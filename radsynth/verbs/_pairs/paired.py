@@ -63,7 +63,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
         "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
-        "columns": ["given", *methods, "truth"],
+        "columns": ["given", *methods, "truth"], "inputs": list(task.inputs), "outputs": list(task.outputs),
         "numbers": [number_of(found, patients, repetitions, seed) for found in numbers],
     }}
     if out is not None:
