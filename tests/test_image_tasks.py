@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.checkpoints import load_tensors
 from radsynth.errors import DataError, Interrupted, SettingsError
@@ -128,6 +129,25 @@ def test_channels_are_chosen_by_name_and_by_default() -> None:
         given, truth = task.pair(batch_of(images))
         assert torch.equal(given, images[:, [spec.channels.index(name) for name in inputs]])
         assert torch.equal(truth, images[:, [spec.channels.index(name) for name in outputs]])
+
+
+def test_pixels_of_rare_labels_count_for_more_in_a_translation(make_prepared: Make) -> None:
+    """An untrained network makes background, -1; the truth is 1 everywhere: the absolute difference is twice the mean
+    weight, in which 15 of 16 pixels are background and the lesion counts for (15 / 1) to the power of the balance."""
+    data = make_prepared(n=24, channels=("t1", "t2"), mask_classes=8, mask_values=(0, 7))
+    masks = np.zeros((24, 16, 16), np.uint8)
+    masks[:, :, :1] = 7
+    np.save(data / "shards" / "00000.masks.npy", masks)
+    prepared = Prepared(data)
+    for balance in (0.0, 0.5, 1.0):
+        task = task_of("task.kind=translate", *SMALL[:3], f"task.balance={balance}", "task.dissimilarity=0",
+                       "task.adversarial=0", spec=prepared.spec)
+        task.study(prepared, 0)
+        seen = torch.tensor(masks[:2], dtype=torch.long)
+        seen[1] = NO_MASK  # counts as background does
+        batch = dataclasses.replace(batch_of(torch.ones(2, 2, 16, 16)), masks=seen)
+        found = float(task.game.generator_loss(task.networks(), batch)["absolute"].detach())
+        assert found == pytest.approx((15 + 15**balance + 16) / 16, rel=1e-5)
 
 
 def test_missing_channels_are_blanked_but_never_all() -> None:

@@ -18,6 +18,12 @@ def absolute(result: Tensor, target: Tensor) -> Tensor:
     return (result - target).abs().mean()
 
 
+# mean w |y - x|
+def weighted_absolute(result: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """L1 in which some pixels count for more; weights: (n, 1, *space)."""
+    return (weights * (result - target).abs()).mean()
+
+
 # mean (y - x)^2
 def squared(result: Tensor, target: Tensor) -> Tensor:
     """L2: the mean of what is possible, the best PSNR."""

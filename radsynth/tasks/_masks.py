@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.arrays import Batch, Prepared
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.tasks._warp import integrate, random_velocity, warp
@@ -14,6 +16,8 @@ WAVE = 0.35
 """Pixels over which a deformation changes, as a share of the shortest side: of the size of an organ."""
 
 
+CHUNK = 256
+"""Images whose masks are read at once."""
 MOST_LABELS = 128
 """More label values are no names of parts."""
 
@@ -35,6 +39,15 @@ def need_masks(spec: ImageSpec, why: str) -> None:
         raise SettingsError(f"{why}, and some images of this data have none. Prepare it without data.unmasked=keep: "
                             "then they are left out.")
     check_labels(spec)
+
+
+def label_shares(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(labels,) share of the pixels of images that have masks which each label value has, none below one pixel."""
+    counts = np.zeros(256, np.int64)
+    for part in np.array_split(rows, -(-len(rows) // CHUNK)):
+        counts += np.bincount(prepared.stored(part, "masks").ravel(), minlength=256)
+    found = np.maximum(counts[list(prepared.spec.label_values)], 1)
+    return np.asarray(found / counts.sum(), np.float64)
 
 
 def shares_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:

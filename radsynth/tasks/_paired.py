@@ -18,10 +18,12 @@ from radsynth.augment import augment
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import AdversarialLoss
-from radsynth.losses.reconstruction import RECONSTRUCTIONS
+from radsynth.losses.reconstruction import RECONSTRUCTIONS, weighted_absolute
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.tasks import Terms, Turn
+
+Made = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
 @dataclass(kw_only=True)
@@ -29,8 +31,11 @@ class PairedGame:
     """Turns of a generator and, if it has a weight, a discriminator.
 
     see: a batch to (what the network is given, the truth), both on the result's grid; convert: what a task makes of it
+    vary: what a batch becomes beforehand; weigh: how much its pixels (n, 1, *space) count in the absolute difference,
+    None for alike
     weights: reconstruction losses by name; adversarial: weight of the generator's adversarial loss, 0 for none
-    made: what is given, its truth and the result, kept from the discriminator's turn for the generator's
+    made: what is given, its truth, the result and the pixels' weights, kept from the discriminator's turn for the
+    generator's
     """
 
     see: Callable[[Batch], tuple[Tensor, Tensor]]
@@ -39,7 +44,9 @@ class PairedGame:
     loss: AdversarialLoss
     adversarial: float
     augmentation: Augmentation
-    made: tuple[Tensor, Tensor, Tensor] | None = None
+    vary: Callable[[Batch], Batch] = lambda batch: batch
+    weigh: Callable[[Batch], Tensor | None] = lambda batch: None
+    made: Made | None = None
 
     def turns(self) -> list[Turn]:
         """The discriminator's turn and the generator's, or the generator's alone."""
@@ -51,14 +58,15 @@ class PairedGame:
     def _judged(self, batch: Batch, given: Tensor, image: Tensor) -> Tensor:
         return augment(channels_last(torch.cat([given, image.to(given)], dim=1)), batch, "pair", self.augmentation)
 
-    def _make(self, nets: Networks, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _make(self, nets: Networks, batch: Batch) -> Made:
+        batch = self.vary(batch)
         given, truth = self.see(batch)
-        return given, truth, known(self.convert(nets["generator"], given), truth)
+        return given, truth, known(self.convert(nets["generator"], given), truth), self.weigh(batch)
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """True pairs against made ones."""
         self.made = self._make(nets, batch)
-        given, truth, result = self.made
+        given, truth, result, _ = self.made
         both = torch.cat([self._judged(batch, given, image) for image in (truth, result.detach())])
         real, fake = nets["discriminator"](channels_last(both)).chunk(2)
         return {"loss": self.loss.discriminator(real, fake), "_real": real.detach().mean(),
@@ -69,8 +77,10 @@ class PairedGame:
         kept, self.made = self.made, None
         if kept is None or not kept[2].requires_grad:  # a batch in parts: graphs of all parts would not fit
             kept = self._make(nets, batch)
-        given, truth, result = kept
+        given, truth, result, pixels = kept
         terms = {name: weight * RECONSTRUCTIONS[name](result, truth) for name, weight in self.weights.items() if weight}
+        if pixels is not None and "absolute" in terms:
+            terms["absolute"] = self.weights["absolute"] * weighted_absolute(result, truth, pixels)
         if self.adversarial:
             fake = nets["discriminator"](self._judged(batch, given, result))
             real = fake.detach()

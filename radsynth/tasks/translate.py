@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch
+from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.device import channels_last
 from radsynth.errors import SettingsError
@@ -16,6 +17,8 @@ from radsynth.losses.adversarial import LOSSES
 from radsynth.models import Networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Turn
+from radsynth.tasks._again import Again, images_to_draw_again
+from radsynth.tasks._masks import label_shares, places_of
 from radsynth.tasks._paired import PairedGame, paired_networks
 
 MODEL = "unet"
@@ -40,6 +43,12 @@ class Settings:
     """Weight of the mean absolute difference."""
     dissimilarity: float = Field(0.2, ge=0)
     """Weight of the structural dissimilarity, (1 - SSIM) / 2."""
+    rare: float = Field(0.25, ge=0, lt=1)
+    """Where the data has masks: least share of the images in training that have the rarest label, such as a lesion;
+    drawn again to that end."""
+    balance: float = Field(0.5, ge=0, le=1)
+    """Where the data has masks: how far pixels of rare labels count for more in the absolute difference. The share of
+    the most frequent label is divided by theirs, to this power; 0 is not at all."""
 
 
 class Translate:
@@ -55,9 +64,21 @@ class Translate:
         self._given = [spec.channels.index(name) for name in self.inputs]
         self._made = [spec.channels.index(name) for name in self.outputs]
         self.may_lack = options.missing > 0
+        self.again: Again | None = None
+        self.weights: Tensor | None = None
         self.game = PairedGame(
             see=self._see, convert=self.convert, loss=LOSSES[options.loss], adversarial=options.adversarial,
-            weights={"absolute": options.absolute, "dissimilarity": options.dissimilarity}, augmentation=augmentation)
+            weights={"absolute": options.absolute, "dissimilarity": options.dissimilarity}, augmentation=augmentation,
+            vary=self._varied, weigh=self._pixels)
+
+    def study(self, prepared: Prepared, seed: int) -> None:
+        """Learn which training images have the rarest label, and what share of the pixels each label has."""
+        rows = prepared.indices("train")
+        rows = rows[prepared.masked(rows)]
+        if prepared.spec.mask_classes > 1 and len(rows):
+            self.again = images_to_draw_again(prepared, self.options.rare)
+            shares = label_shares(prepared, rows)
+            self.weights = torch.from_numpy((shares.max() / shares) ** self.options.balance).float()
 
     def networks(self) -> Networks:
         """Freshly initialised generator and discriminator."""
@@ -70,6 +91,16 @@ class Translate:
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The given channels and the others."""
         return channels_last(batch.images[:, self._given]), channels_last(batch.images[:, self._made])
+
+    def _varied(self, batch: Batch) -> Batch:
+        return batch if self.again is None else self.again.mixed_in(batch)
+
+    def _pixels(self, batch: Batch) -> Tensor | None:
+        """(n, 1, *space) of the absolute difference: 1 for the most frequent label and where there is no mask."""
+        if batch.masks is None or self.weights is None:
+            return None
+        weights = self.weights.to(batch.masks.device)[places_of(batch.masks, self.spec.label_values)]
+        return torch.where(batch.masks == NO_MASK, 1.0, weights)[:, None]
 
     def _see(self, batch: Batch) -> tuple[Tensor, Tensor]:
         given, truth = self.pair(batch)
