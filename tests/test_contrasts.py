@@ -108,6 +108,35 @@ def test_another_grid_is_brought_onto_the_first_and_an_unknown_place_names_both_
         found(tmp_path, contrasts=("t1", "t2"))[0][0].load()
 
 
+@pytest.mark.parametrize("pattern", ["P{n}/{name}.nii.gz", "sub-0{n}_{name}.nii.gz"])
+def test_masks_lie_beside_contrasts_and_on_their_grid(pattern: str, tmp_path: Path) -> None:
+    other = np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+    for n in range(3):
+        write(volume(n), tmp_path / pattern.format(n=n, name="t1"), provenance=FROM)
+        write(volume(n, negative=True), tmp_path / pattern.format(n=n, name="t2"), provenance=FROM)
+        fine = volume(n, (4, 40, 48), other) if n == 1 else volume(n)
+        labels = np.where(fine.pixels > 400, 7, 0).astype(np.uint8)
+        if n < 2:  # the last patient has none
+            write(fine.replace(pixels=labels, modality="OT", bits=8), tmp_path / pattern.format(n=n, name="seg"),
+                  provenance=FROM)
+    lonely = volume(9).replace(pixels=labels, modality="OT", bits=8)
+    write(lonely, tmp_path / pattern.format(n=9, name="seg"), provenance=FROM)
+    records, rejected = found(tmp_path, contrasts=("t1", "t2"))
+    assert [line.reason for line in rejected] == ["a mask without contrasts of its name"] and len(records) == 3
+    assert [len(record.masks) for record in records] == [1, 1, 0]
+    for record, n in zip(records, range(2), strict=False):
+        mask = record.load().mask
+        assert mask is not None and set(np.unique(mask)) == {0, 7} and mask.shape == (4, 20, 24)
+        assert ((mask == 7) == (volume(n).pixels[0] > 400)).mean() > 0.98
+    words = ("data.contrasts=[t1,t2]", "data.kind=contrasts")
+    settings = resolve(*at(tmp_path, [], words), overrides=words, sections=("data", "prepare"))
+    prepared = prepare(settings.section("data"), tmp_path / "data", settings=settings, workers=1)
+    assert prepared.spec.mask_values == (0, 7) and prepared.spec.channels == ("t1", "t2") and len(prepared.rows) == 8
+    words = (*words, "data.unmasked=keep")
+    settings = resolve(*at(tmp_path, [], words), overrides=words, sections=("data", "prepare"))
+    assert len(prepare(settings.section("data"), tmp_path / "all", settings=settings, workers=1).rows) == 12
+
+
 def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:
     for n in range(3):
         write(volume(n), tmp_path / f"P{n}" / "t1.nii.gz", provenance=FROM)

@@ -13,11 +13,11 @@ PROBES = 24
 """Points along each axis that are asked whether another image reaches them."""
 
 
-def onto(image: Image, fixed: Image, name: str, other: str) -> Image:
+def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False) -> Image:
     """`image` on the grid of `fixed`: as it is where both are the same, else interpolated linearly, outside its lowest.
 
-    name, other: of both, for messages. RejectedFile when they differ in size and a place is unknown, and when they have
-    no place in common.
+    name, other: of both, for messages; labels: the nearest pixel's value instead. RejectedFile when they differ in
+    size and a place is unknown, and when they have no place in common.
     """
     known = image.affine is not None and fixed.affine is not None
     if image.space == fixed.space and distance(image, fixed) <= SAME_PLACE:
@@ -36,11 +36,12 @@ def onto(image: Image, fixed: Image, name: str, other: str) -> Image:
         raise RejectedFile(f"{name} lies beside {other}, says their headers: they have no place in common")
     # A coarser grid sees what is finer than its pixels as an average: a Gaussian of the same width at half its height.
     coarser = np.linalg.norm(matrix, axis=1)
-    blur = [step / 2.35 if step > 1.2 else 0.0 for step in coarser]
+    blur = [step / 2.35 if step > 1.2 and not labels else 0.0 for step in coarser]
     moved = []
     for channel in image.pixels.astype(np.float32):
         smooth = gaussian_filter(channel, blur, mode="nearest") if any(blur) else channel
-        moved.append(affine_transform(smooth, matrix, offset, fixed.space, order=1, cval=float(channel.min())))
+        moved.append(affine_transform(smooth, matrix, offset, fixed.space, order=0 if labels else 1,
+                                      cval=float(channel.min())))
     pixels = np.stack(moved)
     if image.pixels.dtype.kind != "f":
         pixels = np.rint(pixels)

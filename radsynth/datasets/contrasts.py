@@ -1,7 +1,8 @@
 """Registered contrasts: files or DICOM series of one examination become the channels of one image.
 
-NIfTI and others by name: P1/t1.nii.gz beside P1/flair.nii.gz, or sub-01_T1w.nii.gz beside sub-01_FLAIR.nii.gz. DICOM by
-series description. What lies on another grid is brought onto that of the first contrast, as the headers say.
+NIfTI and others by name: P1/t1.nii.gz beside P1/flair.nii.gz, or sub-01_T1w.nii.gz beside sub-01_FLAIR.nii.gz, with a
+mask P1/seg.nii.gz or sub-01_seg.nii.gz. DICOM by series description. What lies on another grid is brought onto that of
+the first contrast, as the headers say.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
+from radsynth.datasets._examination import Examination
 from radsynth.datasets._layout import stem
-from radsynth.datasets._regrid import onto
-from radsynth.datasets._volumes import Source, known_modality, load_image, load_slice, plane_name, slicing_axis
+from radsynth.datasets._volumes import Source, known_modality, load_slice, plane_name, slicing_axis
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
-from radsynth.image import Image
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
 from radsynth.settings import settings as section
@@ -38,8 +38,8 @@ KNOWN = re.compile(rf"(?i)(^|[_.-])(?P<name>{'|'.join(sorted(NAMES, key=len, rev
 MASK = re.compile(r"(?i)(^|[_.-])(seg|segmentation|mask|label|labels)$")
 PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
 VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".npy")
-AIR = -32768
-"""Hounsfield units of a blank channel: below any window."""
+MASKS = "(mask)"
+"""Where an examination's mask stands among its contrasts."""
 GLANCE = 2000
 """Files that are looked at to recognise the layout."""
 
@@ -63,6 +63,9 @@ class Settings:
     examination."""
     modality: str = ""
     """DICOM's code where the files do not say."""
+    unmasked: Literal["reject", "keep"] = "reject"
+    """Examinations without a mask where most have one: reject them, or keep them, for task.kind=segment learns from
+    both."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
 
@@ -78,40 +81,7 @@ class Part:
     header: Header
     planar: int | None = None
     fault: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examination:
-    """Sources of the channels, None where one is missing; `first` is the one whose grid is taken."""
-
-    sources: tuple[Source | None, ...]
-    names: tuple[str, ...]
-    channels: tuple[str, ...]
-    modality: str
-    first: int
-
-    def load(self) -> Image:
-        """All channels (c, *space) on one grid; RejectedFile when one cannot be read or laid on the others."""
-        found: list[Image | None] = []
-        for source, name in zip(self.sources, self.names, strict=True):
-            try:
-                found.append(None if source is None else load_image(source))
-            except RejectedFile as error:
-                raise RejectedFile(f"{name}: {error}") from None
-        fixed = found[self.first]
-        assert fixed is not None
-        there: list[Image | None] = []
-        for image, name in zip(found, self.names, strict=True):
-            if image is not None and len(image.pixels) != 1:
-                raise RejectedFile(f"{name} has {len(image.pixels)} channels itself")
-            there.append(None if image is None else onto(image, fixed, name, self.names[self.first]))
-        units = {image.units for image in there if image is not None}
-        blank = np.full((1, *fixed.space), AIR if units == {"HU"} else 0, fixed.pixels.dtype)
-        return fixed.replace(
-            pixels=np.concatenate([blank if image is None else image.pixels for image in there]),
-            channels=self.channels, modality=known_modality(fixed.modality, self.modality), window=None,
-            units=units.pop() if len(units) == 1 else "stored",
-            bits=max(image.bits for image in there if image is not None))
+    mask: bool = False
 
 
 def matches(path: Path) -> bool:
@@ -137,7 +107,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     root = opened(Path(settings.path))
     examinations: dict[str, dict[str, Part]] = defaultdict(dict)
     for part in _parts(root, settings, rejected):
-        name = _contrast(part, wanted)
+        name = MASKS if part.mask else _contrast(part, wanted)
         if name is None:
             rejected.append(Rejected(path=part.name, reason="it is none of the contrasts", skipped=True))
         elif part.fault:
@@ -148,7 +118,10 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
             rejected.append(Rejected(path=part.name, reason=f"{other} is this examination's {name} already"))
         else:
             examinations[part.examination][name] = part
-    counts = Counter(name for parts in examinations.values() for name in parts)
+    for key in [key for key, parts in examinations.items() if set(parts) == {MASKS}]:
+        lonely = examinations.pop(key)[MASKS].name
+        rejected.append(Rejected(path=lonely, reason="a mask without contrasts of its name", skipped=True))
+    counts = Counter(name for parts in examinations.values() for name in parts if name != MASKS)
     channels = tuple(wanted) or tuple(sorted(name for name, n in counts.items() if 2 * n >= len(examinations)))
     if len(channels) < 2:
         there = ", ".join(sorted(counts)) or "none"
@@ -210,12 +183,10 @@ def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator
         except RadsynthError as error:
             rejected.append(Rejected(path=_printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        if MASK.search(stem(name)):
-            rejected.append(Rejected(path=_printable(name), reason="a mask: contrasts are read alone", skipped=True))
-            continue
         own, folder = stem(PurePosixPath(name).name), str(PurePosixPath(name).parent)
-        match = KNOWN.search(own)
-        yield Part(name=_printable(name), words=own, header=header,
+        mask = MASK.search(own)
+        match = mask or KNOWN.search(own)
+        yield Part(name=_printable(name), words=own, header=header, mask=mask is not None,
                    examination=f"{folder}/{own[:match.start()] if match else ''}",
                    source=Source(format=kind, files=(str(root / name),), modality=settings.modality))
     yield from _series(root, dicom, settings, rejected)
@@ -259,17 +230,18 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
         lacking = [name for name, part in zip(channels, there, strict=True) if part is None]
         first = next((k for k, part in enumerate(there) if part is not None), None)
         if first is None or (lacking and settings.missing == "reject"):
-            some = next(iter(parts.values())).name
+            some = next(part for part in parts.values() if not part.mask).name
             rejected.append(Rejected(path=some, reason=f"its examination lacks {', '.join(lacking)}"))
             continue
-        fixed = parts[channels[first]]
+        fixed, mask = parts[channels[first]], parts.get(MASKS)
         match = pattern.search(fixed.name) if pattern else None
         patient = match["patient"].casefold() if match and "patient" in match.groupdict() else fixed.header.patient
         case = Examination(sources=tuple(part.source if part else None for part in there),
                            names=tuple(part.name if part else "" for part in there), channels=channels,
-                           modality=settings.modality, first=first)
+                           modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
         header = _header([part.header for part in there if part is not None], fixed.header, len(channels), settings)
         shared = partial(Record, patient=patient or key.strip("/") or fixed.name,
+                         masks=(case.mask,) if mask else (), unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part for file in part.source.files)))
         yield from _cut(case, header, fixed, settings, shared)
 

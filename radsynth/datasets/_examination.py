@@ -1,0 +1,66 @@
+"""One examination: its contrasts as the channels of one image, with its mask, on the grid of the first contrast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.datasets._regrid import onto
+from radsynth.datasets._volumes import Source, known_modality, load_image
+from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.image import Image
+from radsynth.io import read_mask
+
+AIR = -32768
+"""Hounsfield units of a blank channel: below any window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """Sources of the channels, None where one is missing; `first` is the one whose grid is taken.
+
+    names: of the sources, for messages; mask: a file or ""
+    """
+
+    sources: tuple[Source | None, ...]
+    names: tuple[str, ...]
+    channels: tuple[str, ...]
+    modality: str
+    first: int
+    mask: str = ""
+
+    def load(self) -> Image:
+        """All channels (c, *space) on one grid; RejectedFile when one cannot be read or laid on the others."""
+        found: list[Image | None] = []
+        for source, name in zip(self.sources, self.names, strict=True):
+            try:
+                found.append(None if source is None else load_image(source))
+            except RejectedFile as error:
+                raise RejectedFile(f"{name}: {error}") from None
+        fixed = found[self.first]
+        assert fixed is not None
+        there: list[Image | None] = []
+        for image, name in zip(found, self.names, strict=True):
+            if image is not None and len(image.pixels) != 1:
+                raise RejectedFile(f"{name} has {len(image.pixels)} channels itself")
+            there.append(None if image is None else onto(image, fixed, name, self.names[self.first]))
+        units = {image.units for image in there if image is not None}
+        blank = np.full((1, *fixed.space), AIR if units == {"HU"} else 0, fixed.pixels.dtype)
+        return fixed.replace(
+            pixels=np.concatenate([blank if image is None else image.pixels for image in there]),
+            channels=self.channels, modality=known_modality(fixed.modality, self.modality), window=None,
+            units=units.pop() if len(units) == 1 else "stored",
+            bits=max(image.bits for image in there if image is not None), mask=self._mask(fixed))
+
+    def _mask(self, fixed: Image) -> NDArray[np.uint8] | None:
+        if not self.mask:
+            return None
+        name = Path(self.mask).name
+        try:
+            mask = onto(read_mask(Path(self.mask)), fixed, name, self.names[self.first], labels=True)
+        except (RejectedFile, MissingExtra) as error:
+            raise RejectedFile(f"its mask {name}: {error}") from None
+        return np.asarray(mask.pixels[0], np.uint8)
