@@ -114,6 +114,7 @@ def prepare(
 
     made = verb(settings.section("data"), Path(out), settings=settings, cluster=cluster)
     _print({"folder": made.folder, **made.manifest.to_json()}, as_json)
+    _say_rejected(made.folder, as_json)
 
 
 @app.command()
@@ -406,6 +407,7 @@ def run(
         return
     _print(_numbers(result.results), as_json)
     _print(_in_one_minute(result.report), as_json)
+    _say_rejected(result.run / "data", as_json)
     places = {"run": result.run, "synthetic": result.synthetic, "report": result.report}
     _print({name: place for name, place in places.items() if place}, as_json)
 
@@ -542,6 +544,19 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     found = {"numbers": rows, "by_class": classes, "not_measured": refused,
              "mind": " ".join(results.get("context", {}).get("warnings", []))}
     return {name: part for name, part in found.items() if part}
+
+
+def _say_rejected(prepared: Path, as_json: bool) -> None:
+    """Where the reasons are, if images could not be used."""
+    import csv
+
+    table = prepared / "rejected.csv"
+    if as_json or not table.is_file():
+        return
+    with table.open(encoding="utf-8", newline="") as file:
+        count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
+    if count:
+        _print(f"{count:,} file{'s' if count > 1 else ''} could not be used: {table} says why.", as_json)
 
 
 def _in_one_minute(report: Path) -> dict[str, Any]:

@@ -151,7 +151,11 @@ def test_run_passes_everything_on(
     shown = capsys.readouterr()
     assert "Fréchet distance" in shown.out and "41.5" in shown.out and "report.html" in shown.out
     assert "Do they look like real images?" in shown.out and "Partly" in shown.out and "Look at them" in shown.out
-    assert "mind" not in shown.out, "what is empty is not printed"
+    assert "mind" not in shown.out and "could not be used" not in shown.out, "what is empty is not printed"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rejected.csv").write_text("path,reason,skipped\na.png,it is empty,no\nb.txt,a text,yes\n")
+    assert run_main(monkeypatch, "run") == 0
+    assert "1 file could not be used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
