@@ -66,7 +66,7 @@ def hippocampus(folder: Path) -> tuple[Array, NDArray[np.int64]]:
     images, patients = [], []
     for number, path in enumerate(sorted((folder / "imagesTr").glob("hippo*.nii.gz")) or
                                   sorted(folder.rglob("hippo*.nii.gz"))):
-        volume = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+        volume = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
         if len(np.unique(volume)) < 20:
             continue  # a label map
         low, high = np.percentile(volume, (0.5, 99.5))

@@ -31,7 +31,7 @@ class Block(nn.Module):
         for layer in (self.first, self.second):
             nn.init.kaiming_normal_(layer.weight, SLOPE)
             layer.weight.data.mul_(depth**-0.25)  # Zhang 2019: L^(-1 / (2 m - 2)) for m = 3 layers
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.third.weight)
 
     def forward(self, x: Tensor) -> Tensor:

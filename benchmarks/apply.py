@@ -88,7 +88,7 @@ def measured(kind: str, space: tuple[int, ...], equal: bool) -> dict[str, Any]:
         onto = folder / "onto.nii.gz" if kind == "register" else None
         for target, arguments in ((a_run, (folder, kind)), (scan, (space, folder / "scan.nii.gz")),
                                   *([(scan, (space, onto, 0.3))] if onto else [])):
-            process = context.Process(target=target, args=arguments)
+            process = context.Process(target=target, args=arguments)  # type: ignore[arg-type]
             process.start()
             process.join()
             assert process.exitcode == 0

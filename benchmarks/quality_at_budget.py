@@ -131,7 +131,7 @@ def radsynth(images: Stored, marks: list[float], seed: int, count: int) -> Itera
         found = Fingerprint(images=train, patients=train, modality="CT", channels=1, size=images.shape[2:], labels={})
         settings = resolve(document(plan(found, here(), {"seconds": marks[-1]})), overrides=[f"seed={seed}"])
         Watched.clock, Watched.kept = Clock(marks), []
-        training.Loop = Watched
+        training.Loop = Watched  # type: ignore[misc]
         training.train(data, Path(scratch) / "run", settings=settings)
         loop = Watched.last
         Watched.kept.append(Watched.clock.keep(loop.images, loop.average.network))

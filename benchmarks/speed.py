@@ -78,7 +78,8 @@ class UsualDoubling(nn.Module):
 
 def plain(loop: Loop, usual: bool) -> tuple[Callable[[], None], Callable[[], Tensor]]:
     """A training step and a sampling of 64 images as a user would write them."""
-    networks = {k: v.to(memory_format=torch.contiguous_format) for k, v in loop.networks.items()}
+    networks = {k: v.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
+                for k, v in loop.networks.items()}
     for parent in [part for network in networks.values() for part in network.modules()] if usual else []:
         for name, child in parent.named_children():
             if isinstance(child, Doubling):
@@ -133,7 +134,7 @@ def work(kind: str, size: int, batch: int, steps: int) -> dict[str, Any]:
     plainly, graphs = kind not in ("ours", "single"), kind == "ours"
     if plainly:
         loop_module.keep_freed_memory = lambda: False
-        sngan.channels_last = lambda x: x
+        sngan.channels_last = lambda x: x  # type: ignore[assignment,misc]
     with tempfile.TemporaryDirectory() as scratch:
         data = prepared_noise(Path(scratch) / "data", 512, (size, size))
         loop = make_loop(data, Path(scratch) / "run", batch, graphs)
@@ -141,7 +142,7 @@ def work(kind: str, size: int, batch: int, steps: int) -> dict[str, Any]:
             rows = loop.train_indices[:64]
             step, sample = loop.take_step, lambda: loop.sample(loop.average.network, rows, range(64), 1)
         else:
-            step, sample = plain(loop, usual=kind == "plain")
+            step, sample = plain(loop, usual=kind == "plain")  # type: ignore[assignment]
         rates(step, 10, 1)
         trained = rates(step, steps, loop.options.batch)
         sample()
