@@ -217,11 +217,13 @@ class Care:
 
     augment: least strength of augmentation; penalty: factor of the penalty's weight
     unsaturated: take the non-saturating form of a generator's loss that saturates
+    redraw: weight of the error of training images redrawn, as a share of what images of their class vary
     """
 
     augment: float = 0.0
     penalty: float = 1.0
     unsaturated: bool = False
+    redraw: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

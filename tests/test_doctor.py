@@ -23,6 +23,7 @@ from radsynth.errors import Interrupted, TrainingError
 from radsynth.models import dcgan
 from radsynth.settings import resolve
 from radsynth.verbs._training import doctor as _doctor
+from radsynth.verbs._training import examination, illnesses
 from radsynth.verbs._training.compare import compare
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.generate import sample
@@ -77,6 +78,11 @@ def distance(data: Path, run: Path) -> float:
 
 def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def measured(run: Path) -> dict[str, Any]:
+    """The last measurements."""
+    return next(line for line in reversed(lines(run)) if "step" in line)
 
 
 def events(run: Path) -> dict[str, str]:
@@ -148,11 +154,26 @@ def test_thirty_images_are_augmented_so_that_the_discriminator_overfits_less(
     monkeypatch.setattr(_doctor, "STRONGEST", 0.0)  # a doctor that measures, and whose hands are bound
     train(data, tmp_path / "without", settings=resolve(overrides=few))
     assert "by heart" in events(tmp_path / "with")["augmentation raised"]
-    last = {name: lines(tmp_path / name)[-2] for name in ("with", "without")}
+    last = {name: measured(tmp_path / name) for name in ("with", "without")}
     assert last["with"]["doctor/augmentation"] >= 0.3 > last["without"]["doctor/augmentation"] == 0
     overfit = {name: line["doctor/overfit"] for name, line in last.items()}
     assert overfit["with"] < 0.8 * overfit["without"], overfit
     assert distance(data, tmp_path / "with") < 1.2 * distance(data, tmp_path / "without")
+
+
+def test_a_collapse_is_cured(discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A penalty that is far too heavy for the loss: nothing is said against drawing the same image for every latent."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 160)
+    data = discs(64)
+    heavy = (*TINY, "train.images=2400", "train.rate=2e-3", "task.loss=non_saturating", "task.penalty=wgan_gp",
+             "task.penalty_weight=10", "task.penalty_weight_end=10")
+    train(data, tmp_path / "with", settings=resolve(overrides=heavy))
+    train(data, tmp_path / "without", settings=resolve(overrides=(*heavy, OFF)))
+    said = events(tmp_path / "with")
+    assert "redraws training images" in said["mode collapse"] and "not usable" not in said
+    assert measured(tmp_path / "with")["doctor/variety"] > 0.5
+    with_doctor, without = distance(data, tmp_path / "with"), distance(data, tmp_path / "without")
+    assert with_doctor < 0.5 * without, (with_doctor, without)
 
 
 def test_a_collapse_is_seen_and_the_best_weights_are_delivered(
@@ -170,7 +191,7 @@ def test_a_collapse_is_seen_and_the_best_weights_are_delivered(
     monkeypatch.setattr(Loop, "take_step", deafen)
     train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=4800", "train.rate=4e-3")))
     said = events(tmp_path / "run")
-    assert "Samples differ by only" in said["mode collapse"] and "times the planned" in said["mode collapse"]
+    assert "Samples differ by only" in said["mode collapse"] and "redraws training images" in said["mode collapse"]
     assert "best weights kept" in said
     state = load_tensors(tmp_path / "run" / "generator.safetensors")[0]
     assert state["project.weight"].abs().sum() > 0
@@ -196,9 +217,10 @@ def test_a_collapse_of_one_class_is_seen_while_all_together_vary(
     monkeypatch.setattr(dcgan.Generator, "forward", draw)
     data = make_prepared(96, labels=("small", "large"))
     train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=3200", "train.rate=4e-3")))
-    said = events(tmp_path / "run")["mode collapse"]
-    assert said.startswith("Samples of class large differ by only 0.0")
-    last = lines(tmp_path / "run")[-2]
+    said = events(tmp_path / "run")
+    assert said["mode collapse"].startswith("Samples of class large differ by only 0.0")
+    assert said["not usable"].startswith("Samples of class large are all alike"), "nothing can help the deaf"
+    last = measured(tmp_path / "run")
     assert last["doctor/variety"] < 0.05
     images, labels = (torch.from_numpy(part) for part in sample(tmp_path / "run", 60)[:2])
     assert compare(images, images[labels == 0])[0] > 0.3, "all together vary"
@@ -224,16 +246,17 @@ def test_only_what_was_good_after_the_start_counts_as_the_best(
         return take_step(loop)
 
     monkeypatch.setattr(Loop, "take_step", follow)
-    monkeypatch.setattr(_doctor, "compare", lambda made, real: (1.0, 0.01 if reached[0] < near else 0.3))
+    monkeypatch.setattr(examination, "compare", lambda made, real: (1.0, 0.01 if reached[0] < near else 0.3))
     train(discs(64), tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=4800")))
-    assert ("stopped early" in events(tmp_path / "run")) == (near > _doctor.SETTLED)
+    assert ("stopped early" in events(tmp_path / "run")) == (near > illnesses.SETTLED)
 
 
 def test_the_doctor_resumes_bit_exactly(
     discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
-    monkeypatch.setattr(_doctor, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
+    monkeypatch.setattr(illnesses, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
+    monkeypatch.setattr(illnesses, "ALIKE", 9.0)  # always too much alike: training images are redrawn
     data, settings, step = discs(40), resolve(overrides=(*TINY, "train.images=640")), Loop.take_step
     train(data, tmp_path / "whole", settings=settings)
 
@@ -248,8 +271,9 @@ def test_the_doctor_resumes_bit_exactly(
     train(data, tmp_path / "cut", settings=settings)
     whole, cut = (load_tensors(tmp_path / name / "generator.safetensors")[0] for name in ("whole", "cut"))
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
-    strengths = [lines(tmp_path / name)[-2]["doctor/augmentation"] for name in ("whole", "cut")]
+    strengths = [measured(tmp_path / name)["doctor/augmentation"] for name in ("whole", "cut")]
     assert strengths[0] == strengths[1] > 0.5
+    assert measured(tmp_path / "cut")["doctor/redraw"] == _doctor.REDRAW_MOST
 
 
 def test_a_healthy_run_is_left_alone(discs: Callable[[int], Path], tmp_path: Path) -> None:

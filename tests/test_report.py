@@ -22,7 +22,7 @@ from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs import label_numbers, registration
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import NUMBERS, QUESTIONS, scorecard
-from radsynth.verbs._report.verdicts import bottom_line, limits, verdicts
+from radsynth.verbs._report.verdicts import bottom_line, facts, limits, verdicts
 from radsynth.verbs._report.words import figure, interval, verdict
 from radsynth.verbs.report import report
 
@@ -301,6 +301,12 @@ def test_few_volumes_are_judged_by_their_slices(run: Path) -> None:
     add(run, results=RESULTS | {"measurements": at_floor, "refused": []})
     assert answers(run)["Realism"] == ("good", "Yes")
     assert bottom_line(verdicts(RunFiles(run))).startswith("Whether all kinds of images are there")
+
+
+def test_what_nobody_can_use_is_said_at_the_top(run: Path) -> None:
+    with (run / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n" + json.dumps({"event": "not usable", "images": 9, "text": "Samples of class x are all alike."}) + "\n")
+    assert ("Mind", "Samples of class x are all alike.") in facts(RunFiles(run))
 
 
 def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path) -> None:

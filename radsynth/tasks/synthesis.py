@@ -26,12 +26,8 @@ from radsynth.models._greys import Greys
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._masks import masks_of, need_masks
+from radsynth.tasks._redrawing import EVERY, Redrawing
 from radsynth.tasks._warm_start import PrincipalCodes, StartsFromMean
-
-ANCHOR_POOL = 4
-"""Pixels that the anchor averages along each axis: it says where things are, the discriminator what they look like."""
-ANCHOR_EVERY = 4
-"""Every so many images of a batch are redrawn."""
 
 Loss = Literal["minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic"]
 PenaltyKind = Literal[
@@ -88,6 +84,7 @@ class Synthesis:
         self.batch_norm = _normalises_batches(model)
         self.codes: PrincipalCodes | None = None
         self.warm_start = options.warm_start
+        self.redrawing: Redrawing | None = None
         self.made: Tensor | None = None
 
     def study(self, prepared: Prepared, seed: int) -> None:
@@ -106,6 +103,12 @@ class Synthesis:
             if not studied:
                 raise SettingsError("train.start was trained without task.anchor: set task.anchor=0.")
             self.codes = PrincipalCodes.restored(studied)
+
+    def get_redrawing_ready(self, prepared: Prepared, seed: int) -> None:
+        """What `Care.redraw` needs, in the unit of what the images of each class vary."""
+        if self.redrawing is None:
+            codes = self.codes or PrincipalCodes(prepared, self.model.latent, seed)
+            self.redrawing = Redrawing.relative(codes, prepared, seed)
 
     def networks(self) -> Networks:
         """Freshly initialised generator and discriminator."""
@@ -134,7 +137,7 @@ class Synthesis:
     def constant(self, batch: Batch) -> Hashable:
         """What decides how a step goes: see `Repeatable`."""
         care = dataclasses.replace(batch.care, augment=float(batch.care.augment > 0))
-        first, penalised = batch.items[0] % ANCHOR_EVERY, batch.step % self.options.penalty_every == 0
+        first, penalised = batch.items[0] % EVERY, batch.step % self.options.penalty_every == 0
         return len(batch.items), first, self._warming(batch), penalised, care
 
     def constrain(self, nets: Networks) -> None:
@@ -239,23 +242,14 @@ class Synthesis:
         loss = LOSSES["non_saturating"] if self.saturates and batch.care.unsaturated else self.loss
         terms = {"loss": loss.generator(real, fake)}
         if self.options.anchor:
-            terms["anchor"] = self.options.anchor * self._anchor(nets["generator"], batch)
+            assert self.codes is not None, "study comes before training"
+            error = Redrawing(self.codes).error(nets["generator"], batch, given, relative=False)
+            terms["anchor"] = self.options.anchor * error
+        if batch.care.redraw:
+            assert self.redrawing is not None, "the doctor gets it ready"
+            error = self.redrawing.error(nets["generator"], batch, given, relative=True)
+            terms["redrawing"] = batch.care.redraw * error
         return terms
-
-    def _anchor(self, generator: nn.Module, batch: Batch) -> Tensor:
-        """Coarse error of a quarter of the batch's real images, redrawn from their principal coordinates."""
-        assert self.codes is not None, "study comes before training"
-        # By their numbers, which follow each other, so that they are the same ones however a batch is divided.
-        few = slice(-batch.items[0] % ANCHOR_EVERY, None, ANCHOR_EVERY)
-        real, given = batch.images[few], [None if part is None else part[few] for part in self._given(batch)]
-        if not len(real):
-            return batch.images.new_zeros(())
-        codes = self.codes.on(real.device)
-        redrawn = generator(codes(real), *given)
-        pool = functional.avg_pool2d if real.ndim == 4 else functional.avg_pool3d
-        share = len(real) * ANCHOR_EVERY / len(batch.items)
-        coarse = [pool(codes.greys(some), ANCHOR_POOL) for some in (redrawn, real)]
-        return functional.mse_loss(coarse[0], coarse[1]) * share
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
         """The discriminator's logits (n,) of images (n, c, *space) of the batch's classes, augmented as in training."""

@@ -117,6 +117,8 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             facts["privacy"] = loop.private.spent()
             folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.")
         loop.calibrate()
+        if loop.doctor:
+            loop.doctor.warn(loop)
         if ranks.first:
             if folder.trained and _learned(folder.load_weights()[1]) != _learned(facts):
                 folder.set_aside()

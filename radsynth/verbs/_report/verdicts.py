@@ -78,6 +78,7 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
             f"{count(context['synthetic_images'], 'synthetic image')}; {context['images']:,} of them were compared "
             f"with as many real images{_of_patients(context)} that training never saw.")))
         lines += [("Mind", text) for text in context["warnings"]]
+    lines += [("Mind", line["text"]) for line in files.log() if line.get("event") == "not usable"]
     if results.get("refused"):
         names = ", ".join(dict.fromkeys(one["title"] for one in results["refused"]))
         reasons = " ".join(dict.fromkeys(one["reason"] for one in results["refused"]))

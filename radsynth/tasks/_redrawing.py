@@ -1,0 +1,63 @@
+"""Training images redrawn coarsely from their principal coordinates, beside the game: latents that stand for images.
+
+The generator says where things are by this error, as GLO does (Bojanowski et al. 2018), the discriminator what they
+look like. A generator that draws the same image for every latent has a relative error of 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from radsynth.arrays import Batch, Prepared
+from radsynth.tasks._warm_start import STUDIED, PrincipalCodes
+
+POOL = 4
+"""Pixels that are averaged along each axis."""
+EVERY = 4
+"""Every so many images of a batch are redrawn."""
+
+
+class Redrawing:
+    """The coarse squared error of redrawn training images, as it is or as a share of what images of their class vary.
+
+    spreads: (classes or 1,) the mean squared deviation of coarse images of a class from their mean
+    """
+
+    def __init__(self, codes: PrincipalCodes, spreads: Tensor | None = None) -> None:
+        self.codes, self.spreads = codes, spreads
+
+    @classmethod
+    def relative(cls, codes: PrincipalCodes, prepared: Prepared, seed: int) -> Redrawing:
+        """One that knows how much the training images of each class vary."""
+        training = prepared.indices("train")
+        chosen = np.sort(np.random.default_rng(seed).permutation(training)[:STUDIED])
+        coarse = _coarse(codes.greys.cpu()(torch.from_numpy(prepared.images(chosen))))
+        labels = torch.from_numpy(prepared.labels(chosen))
+        members = [coarse[labels == label] for label in range(len(prepared.spec.labels))] or [coarse]
+        spreads = torch.stack([(some if len(some) > 1 else coarse).var(0).mean() for some in members])
+        return cls(codes, spreads.clamp_min(1e-6))
+
+    def error(self, generator: nn.Module, batch: Batch, given: tuple[Tensor | None, ...], relative: bool) -> Tensor:
+        """Mean over a quarter of the batch's images, weighted so that parts of a batch add up to the whole."""
+        # By their numbers, which follow each other, so that they are the same ones however a batch is divided.
+        few = slice(-batch.items[0] % EVERY, None, EVERY)
+        real = batch.images[few]
+        if not len(real):
+            return batch.images.new_zeros(())
+        codes = self.codes.on(real.device)
+        redrawn = generator(codes(real), *[None if part is None else part[few] for part in given])
+        errors = functional.mse_loss(_coarse(codes.greys(redrawn)), _coarse(codes.greys(real)), reduction="none")
+        if relative:
+            assert self.spreads is not None, "made by `relative`"
+            spreads, labels = self.spreads.to(real.device), given[0]
+            unit = spreads[labels[few]] if labels is not None else spreads
+            errors = errors.flatten(1).mean(1) / unit
+        return errors.mean() * (len(real) * EVERY / len(batch.items))
+
+
+def _coarse(images: Tensor) -> Tensor:
+    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+    return pool(images, POOL)
