@@ -49,7 +49,7 @@ PENALTIES = {
 FIXED = ("model.kind=dcgan", "model.discriminator_norm=none", "model.width=16", "model.widest=128", "model.latent=64",
          "train.batch=64", "train.rate=1e-3", "train.beta1=0.5", "task.penalty_weight_end=1.0", "train.previews=0")
 COLLAPSED = 0.2
-"""The doctor's own limit of variety, see `radsynth.verbs._training.compare`."""
+"""Limit of variety, see `radsynth.verbs._training.compare`; the doctor acts a little earlier."""
 
 
 def one(data: Path, unseen: NDArray[np.float32], real: NDArray[np.float32], loss: str, penalty: str, seed: int,

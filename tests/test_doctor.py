@@ -228,7 +228,7 @@ def test_a_collapse_of_one_class_is_seen_while_all_together_vary(
 
 def test_what_was_remembered_before_classes_were_counted_can_be_taken_up() -> None:
     doctor = object.__new__(_doctor.Doctor)
-    older = {"rate": 0.5, "varied": True, "alike": 2}
+    older = {"rate": 0.5, "varied": True, "alike": 2, "collapses": 1}
     doctor.restore({"signs": older, "care": {"augment": 0.1}, "pulses": {}, "losses": {}, "best": {}})
     assert (doctor.signs.rate, doctor.signs.varied, doctor.signs.alike) == (0.5, {}, {})
 

@@ -76,6 +76,21 @@ def test_the_closest_moment_is_delivered_and_named(
     assert "after 384 images are delivered" in events(tmp_path / "run")["weights chosen"]
 
 
+def test_a_moment_at_which_samples_are_all_alike_is_not_delivered(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([(5.0, False), (1.0, True), (3.0, False), (2.0, True), (4.0, False)])
+
+    def distance(self: _selection.Selection, loop: Loop) -> float:
+        assert loop.doctor
+        found, loop.doctor.signs.lost = next(told)
+        return found
+
+    monkeypatch.setattr(_selection.Selection, "_distance", distance)
+    train(data, tmp_path / "run", settings=resolve(overrides=TINY))
+    assert weights(tmp_path / "run")[1]["chosen"]["images"] == 384
+
+
 def test_what_is_measured_is_the_averaged_generator(data: Path, tmp_path: Path) -> None:
     train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.doctor=false")))
     facts = weights(tmp_path / "run")[1]["chosen"]

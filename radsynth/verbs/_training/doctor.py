@@ -22,7 +22,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.tasks import Turn
 from radsynth.verbs._training import illnesses
 from radsynth.verbs._training.examination import PROBE, Examiner, Judging
-from radsynth.verbs._training.illnesses import ALIKE, Signs
+from radsynth.verbs._training.illnesses import Signs
 from radsynth.verbs._training.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class Doctor:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        # A run that is older counted for all classes together.
-        signs = {name: value for name, value in state["signs"].items()
-                 if name not in ("varied", "alike") or isinstance(value, dict)}
+        # A run that is older counted for all classes together, and counted collapses.
+        signs = {name: value for name, value in state["signs"].items() if name != "collapses"
+                 and (name not in ("varied", "alike") or isinstance(value, dict))}
         self.signs, self.care = Signs(**signs), Care(**state["care"])
         self.pulse, self.best = Pulse(norms=state["pulses"], losses=state["losses"]), state["best"]
         if self.care.redraw:
@@ -225,7 +225,7 @@ class Doctor:
         if not isinstance(self.task, Judging):
             return
         varieties = self.examiner.delivered(loop)
-        lost = sorted((group for group, variety in varieties.items() if variety < ALIKE), key=varieties.__getitem__)
+        lost = sorted((group for group, variety in varieties.items() if variety < illnesses.USELESS), key=varieties.__getitem__)
         for group in ("",) if "" in lost else lost:
             of = f" of class {group}" if group else ""
             instead = "use the other classes, and train on images of this one alone" if group else (

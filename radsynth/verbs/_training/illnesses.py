@@ -24,8 +24,10 @@ FOUND_OUT = 0.95
 """Certainty at which all generated images are found out."""
 FAR = 0.5
 """Samples at this distance from real images (see `compare`) are nothing like them yet."""
-ALIKE = 0.2
+ALIKE = 0.25
 """Samples that differ less than this share of how real images differ are a collapse."""
+USELESS = 0.2
+"""The same of what is delivered, when training has ended: nobody can use it."""
 ALIKE_EXAMINATIONS = 2
 """Examinations in a row with such samples that are an illness: short trainings must be helped early."""
 BEGUN = 0.1
@@ -62,7 +64,7 @@ class Signs:
     alike: dict[str, int] = field(default_factory=dict)
     strong: int = 0
     strong_since: float = math.inf
-    collapses: int = 0
+    lost: bool = False
     overfits: int = 0
     finished: bool = False
 
@@ -75,6 +77,7 @@ class Signs:
         ranks = (logits["trained"][:, None] - logits["generated"][None]).sign()
         self._average("certainty", float(ranks.mean()))
         self._average("distance", found.distance, keep=0.5)
+        self.lost = min(found.varieties.values()) < ALIKE
 
     def _average(self, name: str, value: float, keep: float = 0.75) -> None:
         old = getattr(self, name)

@@ -1,4 +1,4 @@
-"""Which moment of a training is delivered: the one whose samples are closest to validation images.
+"""Which moment of a training is delivered: the one whose samples are closest to validation images, and not all alike.
 
 Every `APART` training images, and at most `MOMENTS` times, the averaged generator is measured by the Frechet distance
 (Heusel et al. 2017) of a few samples, always of the same latents, to the same validation images. Its size means nothing
@@ -37,7 +37,11 @@ PATIENCE = 4
 
 
 class Selection:
-    """Remembers the averaged weights that were closest. `course` holds (images, distance) of every measurement."""
+    """Remembers the averaged weights that were closest.
+
+    `course` holds (images, distance) of every measurement, `collapsed` the images of those at which the training doctor
+    saw samples that are all alike: by the distance of all classes together such a moment may still be the closest.
+    """
 
     def __init__(self, prepared: Prepared, batch: int, seed: int) -> None:
         self.prepared, self.seed = prepared, seed
@@ -46,6 +50,7 @@ class Selection:
         self.held_out = np.sort(np.random.default_rng(seed).permutation(held_out)[:SAMPLES])
         self.few = len(prepared.indices("train")) < FEW
         self.course: list[tuple[int, float]] = []
+        self.collapsed: list[int] = []
         self.weights: dict[str, Tensor] = {}
         self.finished = False
 
@@ -61,11 +66,12 @@ class Selection:
 
     def state(self) -> dict[str, Any]:
         """Everything that the choice depends on."""
-        return {"course": self.course, "weights": self.weights, "finished": self.finished}
+        return {"course": self.course, "collapsed": self.collapsed, "weights": self.weights, "finished": self.finished}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.course = [(images, distance) for images, distance in state["course"]]
+        self.collapsed = state.get("collapsed", [])  # an older run has none
         self.weights, self.finished = state["weights"], state["finished"]
 
     def due(self, loop: Loop) -> bool:
@@ -76,10 +82,12 @@ class Selection:
     def measure(self, loop: Loop) -> float:
         """Measure the averaged generator now; remember its weights if it is the closest so far."""
         distance = loop.ranks.agree(self._distance(loop), False)[0]  # the first process's number counts for all
-        if distance < self.best:
+        if loop.doctor and loop.doctor.signs.lost:
+            self.collapsed.append(loop.images)
+        self.course.append((loop.images, distance))
+        if self._closest() == self.course[-1]:
             self.weights = {name: value.detach().cpu().clone()
                             for name, value in loop.average.network.state_dict().items()}
-        self.course.append((loop.images, distance))
         last = self.course[-PATIENCE:]
         if self.few and len(self.course) > PATIENCE and all(far > WORSE * self.best for _, far in last):
             self.finished = True
@@ -88,6 +96,10 @@ class Selection:
                 f"{WORSE} times that in the last {PATIENCE} measurements (now {distance:.1f}): few images are learned "
                 "by heart. Training ends."))
         return distance
+
+    def _closest(self) -> tuple[int, float]:
+        """The moment to deliver; one that is collapsed only where there is no other."""
+        return min(self.course, key=lambda moment: (moment[0] in self.collapsed, moment[1]))
 
     def _distance(self, loop: Loop) -> float:
         from radsynth.metrics._features import features
@@ -106,7 +118,7 @@ class Selection:
             return None
         if self.course[-1][0] != loop.images:
             self.measure(loop)
-        images, distance = min(self.course, key=lambda moment: moment[1])
+        images, distance = self._closest()
         loop.average.network.load_state_dict(self.weights)
         loop.folder.event("weights chosen", loop.images, (
             f"The averaged weights after {images} images are delivered: of {len(self.course)} moments their samples "
