@@ -304,9 +304,10 @@ def test_few_volumes_are_judged_by_their_slices(run: Path) -> None:
 
 
 def test_what_nobody_can_use_is_said_at_the_top(run: Path) -> None:
+    text = "Samples of class x are all alike."
     with (run / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write("\n" + json.dumps({"event": "not usable", "images": 9, "text": "Samples of class x are all alike."}) + "\n")
-    assert ("Mind", "Samples of class x are all alike.") in facts(RunFiles(run))
+        file.write("\n" + json.dumps({"event": "not usable", "images": 9, "text": text}) + "\n")
+    assert ("Mind", text) in facts(RunFiles(run))
 
 
 def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path) -> None:

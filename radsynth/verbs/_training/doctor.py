@@ -225,7 +225,7 @@ class Doctor:
         if not isinstance(self.task, Judging):
             return
         varieties = self.examiner.delivered(loop)
-        lost = sorted((group for group, variety in varieties.items() if variety < illnesses.USELESS), key=varieties.__getitem__)
+        lost = [group for group, variety in varieties.items() if variety < illnesses.USELESS]
         for group in ("",) if "" in lost else lost:
             of = f" of class {group}" if group else ""
             instead = "use the other classes, and train on images of this one alone" if group else (
