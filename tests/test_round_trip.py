@@ -18,7 +18,8 @@ from radsynth.datasets import folder
 from radsynth.image import Image
 from radsynth.io._geometry import placed
 from radsynth.settings import Resolved
-from radsynth.verbs._writing import Drawn, Writing
+from radsynth.verbs._evaluating.synthetic import read_synthetic
+from radsynth.verbs._writing import Drawn, Writing, write_table
 from radsynth.verbs.prepare import prepare
 
 SIZE, SPACING = (6, 24, 16), (0.75, 0.75, 0.75)
@@ -71,6 +72,11 @@ def test_values_and_geometry_survive_the_whole_way(kind: str, format: str, tmp_p
     step = (intensity.high - intensity.low) / intensity.levels
     assert step <= 1, "sixteen bits and Hounsfield units have a level each, at least"
     rows = generated(prepared, format, tmp_path / "out")
+    for listed in (False, True):  # as `evaluate` and `audit` read them back
+        if listed:
+            write_table(tmp_path / "out" / "samples.csv", rows)
+        seen = read_synthetic(tmp_path / "out", prepared.spec, intensity)
+        assert np.abs(seen - prepared.images(np.arange(1))).max() <= 2 / 65535
     if format == "npz":  # one file in MedMNIST's layout, which holds values alone
         with np.load(tmp_path / "out" / rows[0]["file"], allow_pickle=False) as archive:
             assert np.abs(archive["train_images"][0].astype(np.float64) - image.pixels[0]).max() <= step / 2

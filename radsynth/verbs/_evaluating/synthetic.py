@@ -14,6 +14,7 @@ from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError, FolderError, RejectedFile
 from radsynth.image import GREY, RGB, Image, ImageSpec
 from radsynth.io import read
+from radsynth.io.dicom import SUFFIXES
 from radsynth.io.npz import entries
 from radsynth.metrics._features import Rows
 from radsynth.progress import track
@@ -47,7 +48,7 @@ def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> ND
     folder = _of_run(folder)
     found, lowest, highest, outside = [], math.inf, -math.inf, []
     margin = 0.05 * (intensity.high - intensity.low)
-    for path in track(_files(folder), label="reading", unit="files"):
+    for path in track(_places(folder, spec.dimensions == 3), label="reading", unit="images"):
         for image in _read(path, folder):
             found.append(_scaled(image, folder.name / path.relative_to(folder), spec, intensity))
             lowest, highest = min(lowest, float(image.pixels.min())), max(highest, float(image.pixels.max()))
@@ -60,7 +61,7 @@ def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> ND
 def first_image(folder: Path) -> Image:
     """The first image of the folder, which tells the size of all."""
     folder = _of_run(folder)
-    return next(image for path in _files(folder) for image in _read(path, folder))
+    return next(image for path in _places(folder) for image in _read(path, folder))
 
 
 def refuse_trained_on(folder: Path, prepared: Prepared, held_out: NDArray[np.int64]) -> None:
@@ -93,13 +94,19 @@ def _of_run(folder: Path) -> Path:
     return folder / "synthetic"
 
 
+def classes_of(folder: Path) -> list[str]:
+    """The class of every image that samples.csv lists, "" for none; an image of several files is listed once."""
+    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return list({row.get("index") or str(k): row.get("label") or "" for k, row in enumerate(rows)}.values())
+
+
 def _labels(folder: Path, count: int, names: tuple[str, ...]) -> NDArray[np.int64]:
-    """Class indices by samples.csv; -1 for all without it, or where an image takes several files."""
+    """Class indices by samples.csv; -1 for all without it."""
     none = np.full(count, -1, dtype=np.int64)
     if not names or not (folder / "samples.csv").exists():
         return none
-    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
-        given = [row.get("label") or "" for row in csv.DictReader(file)]
+    given = classes_of(folder)
     if len(given) != count:
         return none
     return np.asarray([names.index(label) if label in names else -1 for label in given], dtype=np.int64)
@@ -121,27 +128,41 @@ def _same_range(folder: Path, low: float, high: float, outside: float, intensity
     )
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files that samples.csv lists, each once; without it every visible file and its sub-folders'."""
+def _places(folder: Path, volumes: bool = False) -> list[Path]:
+    """What is read as an image: each file that samples.csv lists, or the folder of the files that are one volume's
+    slices; without the table every visible file and its sub-folders', of `volumes` in DICOM their folders.
+    """
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder. Give the folder that 'radsynth generate' wrote.")
     table = folder / "samples.csv"
-    if not table.exists():
-        found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        if not found:
-            raise DataError(f"{folder} holds no files. Give the folder that 'radsynth generate' wrote.")
+    if table.exists():
+        return _listed(folder, table)
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if not found:
+        raise DataError(f"{folder} holds no files. Give the folder that 'radsynth generate' wrote.")
+    if not volumes:
         return found
+    series = {path.parent for path in found if path.name.lower().endswith(SUFFIXES)}
+    whole = {one for one in series if not series & set(one.parents)}  # reading a folder reads what is below it too
+    return sorted({next((one for one in path.parents if one in whole), path) for path in found})
+
+
+def _listed(folder: Path, table: Path) -> list[Path]:
+    """The files of a table, or the folders of volumes, each once. FolderError when one is not there."""
     with table.open(encoding="utf-8", newline="") as file:
-        names = list(dict.fromkeys(row.get("file") or "" for row in csv.DictReader(file)))
+        rows = list(csv.DictReader(file))
     root = folder.resolve()
-    files = [folder / name for name in names]
+    files = [folder / (row.get("file") or "") for row in rows]
     missing = [path for path in files if not path.is_file() or not path.resolve().is_relative_to(root)]
     if missing:
         raise FolderError(f"{len(missing)} files that {table} lists are not in {folder}, first {missing[0].name}. "
                           "Generate the images again.")
     if not files:
         raise DataError(f"{table} lists no files. Generate the images again.")
-    return files
+    images: dict[str, set[Path]] = {}
+    for k, (row, path) in enumerate(zip(rows, files, strict=True)):
+        images.setdefault(row.get("index") or str(k), set()).add(path)
+    return list(dict.fromkeys(min(found).parent if len(found) > 1 else min(found) for found in images.values()))
 
 
 def _read(path: Path, folder: Path) -> list[Image]:

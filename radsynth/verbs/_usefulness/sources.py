@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.image import ImageSpec
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import makes_masks
-from radsynth.verbs._evaluating.synthetic import read_synthetic
+from radsynth.verbs._evaluating.synthetic import classes_of, read_synthetic
 from radsynth.verbs._other_images import other_images
 from radsynth.verbs._usefulness.training import Examples, Kind
 from radsynth.verbs.generate import Sampler, draw
@@ -122,10 +121,9 @@ def synthetic(run: Path, folder: Path | None, prepared: Prepared, kind: Kind, co
 def _generated(folder: Path, prepared: Prepared) -> Examples:
     """What `generate` wrote, with the classes of samples.csv."""
     images = read_synthetic(folder, prepared.spec, prepared.intensity)
-    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
-        names = [row.get("label") or "" for row in csv.DictReader(file)]
+    names = classes_of(folder)
     if len(names) != len(images):
-        raise DataError(f"{folder}/samples.csv has {len(names)} rows for {len(images)} images.")
+        raise DataError(f"{folder}/samples.csv lists {len(names)} images, {len(images)} are there.")
     return Examples(images=images, labels=_indices(names, prepared.spec.labels, folder))
 
 
