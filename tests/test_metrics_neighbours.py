@@ -64,6 +64,18 @@ def test_duplicates_in_the_source_count_as_chance() -> None:
     assert found["near_copies_features"].floor == pytest.approx(20 / 201)
 
 
+@pytest.mark.parametrize("known", [1, 2])
+def test_one_patient_under_two_names_does_not_hide_copies(known: int) -> None:
+    """A held-out image that is in the training set as well has distance 0: nothing is less than half of that."""
+    pair = comparison(copied=40)
+    assert pair.training is not None
+    features, thumbnails = pair.real.features.copy(), pair.real.thumbnails.copy()
+    features[:known], thumbnails[:known] = pair.training.features[:known], pair.training.thumbnails[:known]
+    found = measure(dataclasses.replace(pair, real=dataclasses.replace(pair.real, features=features,
+                                                                       thumbnails=thumbnails)))
+    assert found["copies"].value == 0.2 and found["copies"].floor == known / 200
+
+
 def test_closest_pairs_name_the_copies_and_their_sources() -> None:
     pairs = neighbours.closest_pairs(comparison(copied=5), 5)
     assert sorted((pair.synthetic, pair.training) for pair in pairs) == [(i, i) for i in range(5)]

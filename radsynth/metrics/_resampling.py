@@ -17,16 +17,32 @@ from numpy.typing import NDArray
 
 from radsynth.metrics import Estimate, half_width
 
+LEAST = 6
+"""Images that a half must hold, as neighbours and covariances need them; smaller halves, of patients with few
+images each, are drawn again."""
+
 
 def halves(patients: NDArray[np.int64], repetitions: int, seed: int) -> list[NDArray[np.int64]]:
-    """Row numbers of `repetitions` random halves of the patients, each with all images of its patients."""
-    names, owner = np.unique(patients, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    chosen = []
-    for _ in range(repetitions):
-        taken = np.zeros(len(names), dtype=bool)
-        taken[generator.permutation(len(names))[: max(1, len(names) // 2)]] = True
-        chosen.append(np.flatnonzero(taken[owner]))
+    """Row numbers of `repetitions` random halves of the patients, each with all images of its patients.
+
+    Where one patient has nearly all images there is one such half alone: then halves of the images, which do not tell
+    how patients differ.
+    """
+    found = _halves(np.unique(patients, return_inverse=True)[1], repetitions, seed)
+    if all(np.array_equal(rows, found[0]) for rows in found):
+        return _halves(np.arange(len(patients)), repetitions, seed)
+    return found
+
+
+def _halves(owner: NDArray[np.int64], repetitions: int, seed: int) -> list[NDArray[np.int64]]:
+    generator, count, least = np.random.default_rng(seed), int(owner.max()) + 1, min(LEAST, len(owner) // 4)
+    chosen: list[NDArray[np.int64]] = []
+    while len(chosen) < repetitions:
+        taken = np.zeros(count, dtype=bool)
+        taken[generator.permutation(count)[: max(1, count // 2)]] = True
+        rows = np.flatnonzero(taken[owner])
+        if len(rows) >= least:  # the patient with the most images alone has as many, or all halves do
+            chosen.append(rows)
     return chosen
 
 

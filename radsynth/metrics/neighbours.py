@@ -114,9 +114,9 @@ def _search(comparison: Comparison, space: str) -> _Search:
 
 def _copied(features: _Search, pixels: _Search) -> NDArray[np.bool_]:
     """(n,) whether each synthetic image is a copy."""
-    near: NDArray[np.bool_] = features.synthetic < COPIED * features.real.min()
-    alike: NDArray[np.bool_] = pixels.synthetic < COPIED * pixels.real.min()
-    return near | alike
+    near: NDArray[np.bool_] = features.synthetic <= COPIED * features.real.min()
+    alike: NDArray[np.bool_] = pixels.synthetic <= COPIED * pixels.real.min()
+    return near | alike  # at distance 0 even where an unseen image is: the same image in two patients' names
 
 
 def _copied_estimate(features: _Search, pixels: _Search) -> Estimate:
@@ -124,9 +124,12 @@ def _copied_estimate(features: _Search, pixels: _Search) -> Estimate:
 
 
 def _copied_floor(features: _Search, pixels: _Search) -> Estimate:
-    """The same for each held-out image against all others: only the nearest of them can be one."""
-    first_two = (np.sort(search.real)[:2] for search in (features, pixels))
-    return _binomial(int(any(first < COPIED * second for first, second in first_two)), len(features.real))
+    """The same for each held-out image against all others: the nearest of them can be one, or all at distance 0."""
+    copied = np.zeros(len(features.real), dtype=bool)
+    for real in (features.real, pixels.real):
+        first, second = np.sort(real)[:2]
+        copied |= (real == first) & bool(first <= COPIED * second)
+    return _binomial(int(copied.sum()), len(copied))
 
 
 def _binomial(count: int, n: int) -> Estimate:

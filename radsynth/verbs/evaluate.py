@@ -244,7 +244,11 @@ def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, optio
     """What a reader must know of the comparison as a whole."""
     patients = len(np.unique(sides.held_out.patients))
     warnings = []
-    if patients < 20:
+    most = int(np.unique(sides.held_out.patients, return_counts=True)[1].max())
+    if 2 * most > len(sides.held_out):
+        warnings.append(f"{most:,} of {len(sides.held_out):,} held-out images are of one patient: the intervals hardly "
+                        "tell what other patients' images would give.")
+    elif patients < 20:
         warnings.append(f"Only {patients} held-out patients: the intervals are rough, and the numbers may not "
                         "carry over to other patients.")
     if len(sides.training) < counts["training_images"]:

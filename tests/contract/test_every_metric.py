@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from types import ModuleType
 
@@ -73,6 +74,16 @@ class TestEveryMetric:
             assert one.excess == pytest.approx(one.value - one.floor)
             assert one.excess_low is not None and one.excess_low < one.excess < (one.excess_high or 0)
             assert "parts" not in one.to_json()
+
+    @pytest.mark.parametrize("sizes", [(1,), (1, 0), (1, 2, 0), (1, 2, 3, 30, 0)])
+    def test_few_patients_with_uneven_numbers_of_images(self, sizes: tuple[int, ...], module: ModuleType) -> None:
+        """The last size stands for the rest of the images."""
+        pair = comparison(max(module.MINIMUM, 60), module)
+        counts = [*sizes[:-1], len(pair) - sum(sizes[:-1])]
+        real = dataclasses.replace(pair.real, patients=np.repeat(np.arange(len(counts)), counts))
+        for one in module.measure(dataclasses.replace(pair, real=real, floor=real), repetitions=12, seed=0):
+            assert math.isfinite(one.high - one.low) and one.low <= one.value <= one.high
+            assert math.isfinite(one.floor_high - one.floor_low) and one.floor_high > one.floor_low
 
     def test_explains_itself(self, module: ModuleType) -> None:
         for number in module.NUMBERS:
