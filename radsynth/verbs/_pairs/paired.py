@@ -32,6 +32,7 @@ FITTED = 200
 """Training images that baselines are fitted on."""
 
 SHOWN = 12
+"""Results that are shown."""
 
 
 def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
@@ -51,7 +52,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         rows = _complete(task, prepared, rows)
     except DataError as error:
         return _refused(str(error))
-    fitted = _spread(_complete(task, prepared, prepared.indices("train")), FITTED)
+    fitted = spread(_complete(task, prepared, prepared.indices("train")), FITTED)
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
@@ -94,6 +95,7 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
     doubtful: dict[str, list[NDArray[np.float64]]] = {}
     labels: dict[str, list[Labels]] = {}
     pictures: list[Images] = []
+    chosen = spread(np.arange(len(rows)), SHOWN)
     for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
         given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
         made = {name: np.clip(method(given), -1, 1) for name, method in methods.items()}
@@ -104,13 +106,14 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
         if applier.anatomy:
             for name, results in {**made, TRUE: truths}.items():
                 labels.setdefault(name, []).append(applier.anatomy.labels(results))
-        if len(pictures) * CHUNK < SHOWN:
-            shown = task.enlarge(torch.from_numpy(given)).numpy()
-            pictures.append(_picture([shown, *made.values(), truths]))
+        places = chosen[(chosen >= first) & (chosen < first + len(given))] - first
+        if len(places):
+            shown = task.enlarge(torch.from_numpy(given[places])).numpy()
+            pictures.append(_picture([shown, *(one[places] for one in made.values()), truths[places]]))
     return Measured(values={name: np.concatenate(parts, axis=1) for name, parts in values.items()},
                     doubts={name: np.concatenate(parts) for name, parts in doubtful.items()},
                     labels={name: np.concatenate(parts) for name, parts in labels.items()},
-                    pictures=np.concatenate(pictures)[:SHOWN])
+                    pictures=np.concatenate(pictures))
 
 
 def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dict[str, float]) -> dict[str, Any]:
@@ -144,7 +147,8 @@ def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> 
     return complete
 
 
-def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of the rows, evenly: neighbours are of one patient."""
     chosen: NDArray[np.int64] = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
     return chosen
 

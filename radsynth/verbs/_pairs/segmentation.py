@@ -16,7 +16,7 @@ from radsynth.verbs._applying.segmenter import DOUBT, Segmenter, unsteadiness
 from radsynth.verbs._pairs.found import OWN, number_of
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
-from radsynth.verbs._pairs.paired import CHUNK, FITTED, SHOWN, _rows, _spread, _write
+from radsynth.verbs._pairs.paired import CHUNK, FITTED, SHOWN, _rows, _write, spread
 
 Images = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
         refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
         return {"version": 1, "measurements": [], "refused": refused}
     training = prepared.indices("train")
-    fitted = _spread(training[prepared.masked(training)], FITTED)
+    fitted = spread(training[prepared.masked(training)], FITTED)
     methods: dict[str, Method] = {OWN: lambda given: segmenter.network_of(given, "")[:, 0].astype(np.uint8)}
     seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
     methods |= label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
@@ -60,14 +60,14 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
             "columns": ["given", *methods, "truth"],
             "numbers": [number_of(found, patients, repetitions, seed) for found in numbers]}}
     if out is not None:
-        _write(Path(out), document, _pictures(prepared, rows[:SHOWN], results, truths))
+        _write(Path(out), document, _pictures(prepared, rows, results, truths))
     return document
 
 
 def _pictures(prepared: Prepared, rows: NDArray[np.int64], results: dict[str, Labels], truths: Labels) -> Images:
     """(n, columns, *space) in [-1, 1]: images, label maps as shades; of volumes the middle slice."""
-    values = prepared.spec.label_values
-    maps = [np.searchsorted(values, labels[:len(rows)]).astype(np.float32) * (2 / max(1, len(values) - 1)) - 1
+    values, chosen = prepared.spec.label_values, spread(np.arange(len(rows)), SHOWN)
+    maps = [np.searchsorted(values, labels[chosen]).astype(np.float32) * (2 / max(1, len(values) - 1)) - 1
             for labels in (*results.values(), truths)]
-    shown = np.stack([prepared.images(rows)[:, 0], *maps], axis=1)
+    shown = np.stack([prepared.images(rows[chosen])[:, 0], *maps], axis=1)
     return shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]
