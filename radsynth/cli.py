@@ -534,7 +534,8 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
             for one in results.get("measurements", [])]
     rows += [{"number": number["title"], "unit": number["unit"], "method": line["method"], "value": line["value"],
               "low": line["low"], "high": line["high"]}
-             for number in results.get("pairs", {}).get("numbers", []) for line in number["methods"]]
+             for number in results.get("pairs", {}).get("numbers", results.get("findings", []))
+             for line in number["methods"]]
     classes = [{"class": label, "number": one["title"], **{column: one[column] for column in columns}}
                for label, found in results.get("classes", {}).items() for one in found["measurements"]
                if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]

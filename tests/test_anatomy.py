@@ -139,6 +139,29 @@ def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
     assert not any("anatomy" in found[k]["healer"]["flagged"] for k in (0, 2)), "the healthy lose nothing"
 
 
+def test_without_pairs_labels_are_sought_in_what_was_given_and_in_what_was_made(make_prepared: Make, tmp_path: Path,
+                                                                                ) -> None:
+    """Two classes of different brightness, lesions in half of each; the network is all but untrained."""
+    data = make_prepared(64, (SIDE, SIDE), labels=("t1", "flair"), mask_classes=3)
+    masks, second = heads(64)[np.arange(64) // 2], (np.arange(64) % 2)[:, None, None]
+    shades = np.where(second, np.array([5, 80, 220])[masks], np.array([5, 120, 230])[masks])[:, None]
+    noise = np.random.default_rng(1).integers(0, 20, shades.shape)
+    np.save(data / "shards" / "00000.images.npy", (shades + noise).astype(np.uint8))
+    np.save(data / "shards" / "00000.masks.npy", masks)
+    settings = resolve(overrides=("task.kind=cycle", "task.domains=[t1,flair]", *SMALL[2:], "train.images=16"))
+    train(data, tmp_path / "run", settings=settings)
+    prepared = Prepared(data)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    learn_anatomy(tmp_path / "run", prepared, task, settings, 100)
+    document = evaluate_pairs(tmp_path / "run", prepared, out=tmp_path / "run")
+    numbers = {one["name"]: {line["method"]: line for line in one["methods"]} for one in document["findings"]}
+    assert set(numbers["segmented_dice_2"]) == {"this run", "the given images"}
+    assert numbers["segmented_dice_2"]["the given images"]["value"] > 0.6 and "segmented_invented_2" in numbers
+    assert not any("gain" in line for methods in numbers.values() for line in methods.values())
+    page = report(tmp_path / "run").read_text()
+    assert '<h2 id="findings">' in page and "Is everything still there" in page and "Usefulness" not in page
+
+
 @pytest.mark.parametrize("kind, share", [("translate", 0.0), ("cycle", 0.5)], ids=["no share", "no pairs, no masks"])
 def test_there_are_no_segmenters_without(kind: str, share: float, make_prepared: Make, tmp_path: Path) -> None:
     more = {"channels": ("t1", "flair")} if kind == "translate" else {"labels": ("t1", "flair")}

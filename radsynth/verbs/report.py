@@ -25,8 +25,8 @@ from radsynth.verbs._report.scorecard import scorecard
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
     "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files)),
     "facts": words.facts, "use": words.use, "limits": words.limits,
-    "pairs": images.pairs, "doubts": images.doubts, "sheets": images.sheets, "masks": images.masked,
-    "walks": images.walks,
+    "pairs": images.pairs, "doubts": images.doubts, "findings": images.findings, "sheets": images.sheets,
+    "masks": images.masked, "walks": images.walks,
     "criteria": numbers.criteria, "context": numbers.context, "classes": numbers.classes,
     "histogram": numbers.histogram, "usefulness": evidence.usefulness, "readers": evidence.readers,
     "audit": evidence.audit, "copies": evidence.copies, "course": training.course,
@@ -35,14 +35,15 @@ PARTS: dict[str, Callable[[RunFiles], Any]] = {
 }
 """What the templates are filled with, by name."""
 SECTIONS = {
-    "minute": "In one minute", "pairs": "Results against the truth", "doubts": "Doubts", "images": "Images",
+    "minute": "In one minute", "pairs": "Results against the truth", "findings": "Findings", "doubts": "Doubts",
+    "images": "Images",
     "scorecard": "Scorecard", "usefulness": "Usefulness", "readers": "Readers", "privacy": "Privacy",
     "control": "What it has learned", "intensities": "Intensities", "training": "Training", "source": "Source",
     "done": "What was done", "limits": "Limits",
 }
 """The page's sections in their order: the template's name, which is the anchor too, and the entry in the contents."""
 REAL = ("pictures/real.npy", "pictures/neighbours.npy", "pictures/audit_pairs.npy", "pictures/pairs.npy",
-        "pictures/masks.npy", "explain/explain.json")
+        "pictures/doubts.npy", "pictures/masks.npy", "explain/explain.json")
 """Files whose pictures show real images."""
 SUBJECTS = {"translate": "Translated images", "cycle": "Translated images", "cut": "Translated images",
             "restore": "Restored images", "segment": "Segmented images", "register": "Registered images"}
@@ -122,8 +123,9 @@ def _document(files: RunFiles) -> dict[str, Any]:
             # Files of another version, or edited by hand: the rest of the page is worth having.
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
     left_out = set(ONLY_SYNTHESIS) if document["pairs"] else {"pairs"}
+    left_out |= {"usefulness", "readers", "privacy"} if network.get("task") in words.UNPAIRED else set()
+    left_out |= {name for name in ("findings", "doubts") if not document[name]}
     left_out |= set() if document["walks"] else {"control"}
-    left_out |= set() if document["doubts"] else {"doubts"}
     document["sections"] = {name: title for name, title in SECTIONS.items() if name not in left_out}
     return document
 

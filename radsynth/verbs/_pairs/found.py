@@ -15,6 +15,8 @@ from radsynth.metrics._paired import over_patients
 OWN = "this run"
 TRUE = "the true images"
 """No method: what stands in its row is the best that can be had."""
+GIVEN = "the given images"
+"""No method either: what a segmenter finds in images before they are translated, where there is no truth."""
 SEGMENTED = "segmented_"
 """What the names of numbers begin with that a segmenter gives of results: they inform, and judge nothing."""
 
@@ -44,7 +46,7 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
         own = over_patients(values[usable], patients[usable], repetitions, seed)
         low, high = (min(max(end, found.bounds[0]), found.bounds[1]) for end in (own.low, own.high))
         line: dict[str, Any] = {"method": name, "value": own.value, "low": low, "high": high}
-        if name not in (OWN, TRUE) and found.compared:
+        if name not in (OWN, TRUE, GIVEN) and found.compared:
             better = sign * (found.values[OWN] - values)[usable]
             gain = over_patients(better, patients[usable], repetitions, seed)
             line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}

@@ -23,7 +23,7 @@ from radsynth.verbs._applying.doubts import doubts, limits
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
-from radsynth.verbs._pairs.found import OWN, SEGMENTED, TRUE, Found, number_of
+from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, number_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
 
@@ -56,7 +56,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
-    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    patients = _owners(prepared, rows)
     usual = limits(measured.doubts)
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
@@ -114,6 +114,11 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
                     doubts={name: np.concatenate(parts) for name, parts in doubtful.items()},
                     labels={name: np.concatenate(parts) for name, parts in labels.items()},
                     pictures=np.concatenate(pictures))
+
+
+def _owners(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) each image's patient, as a number."""
+    return np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
 
 
 def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dict[str, float]) -> dict[str, Any]:
@@ -183,6 +188,10 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
                                settings=Settings(seed=seed), out=out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
     document["limits"] = usual = limits(doubtful)
+    if applier.anatomy is not None and prepared.spec.mask_classes > 1:
+        labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
+        found = _segmented(labels, prepared.masks(given), prepared)
+        document["findings"] = [number_of(one, _owners(prepared, given), 30, seed) for one in found]
     if out is not None:
         worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)

@@ -60,9 +60,18 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
         return None
     array = files.array("pairs")
     picture = None if array is None else pictures.sheet(array.reshape(-1, 1, *array.shape[2:]), array.shape[1])
-    rows = [{"title": number["title"], "meaning": number["meaning"], "better": number["better"],
-             "methods": [_method(line, number["unit"]) for line in number["methods"]]} for number in found["numbers"]]
-    return {**found, "rows": rows, "picture": picture}
+    return {**found, "rows": _rows(found["numbers"]), "picture": picture}
+
+
+def findings(files: RunFiles) -> list[dict[str, Any]] | None:
+    """What a segmenter finds in results that have no truth, and in what was given; None for others."""
+    found = files.get("results.json").get("findings")
+    return _rows(found) if found else None
+
+
+def _rows(numbers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"title": number["title"], "meaning": number["meaning"], "better": number["better"],
+             "methods": [_method(line, number["unit"]) for line in number["methods"]]} for number in numbers]
 
 
 def doubts(files: RunFiles) -> dict[str, Any] | None:

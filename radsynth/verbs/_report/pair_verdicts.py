@@ -18,7 +18,7 @@ LOST = 0.5
 
 def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     """The answers for a task from image to image, from the part "pairs" of results.json."""
-    return [_quality(pairs["numbers"]), *([_keeping(pairs["numbers"])] if pairs["task"] in KEEPING else [])]
+    return [_quality(pairs["numbers"]), *([keeping(pairs["numbers"])] if pairs["task"] in KEEPING else [])]
 
 
 def _quality(numbers: list[dict[str, Any]]) -> Verdict:
@@ -40,30 +40,30 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
         f"without a network. Not in: {left}."))
 
 
-def _keeping(numbers: list[dict[str, Any]]) -> Verdict:
-    """Whether a segmenter finds the labels in results that it finds in the true images, and none besides."""
+def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
+    """Whether a segmenter finds the labels in results that it finds in the images `best`, and none besides."""
     heading, question = "Findings", "Is everything still there, and nothing made up?"
     tables = {number["name"].removeprefix(SEGMENTED): {line["method"]: line for line in number["methods"]}
               for number in numbers if number["name"].startswith(SEGMENTED)}
     if not tables:
         return Verdict(heading=heading, question=question, sign="open", answer="Not measured", text=(
             "It takes masks beside the images to measure this. The checks under Doubts look at single images."))
-    overlaps = {name.removeprefix("dice_"): (lines[OWN], lines[TRUE])
+    overlaps = {name.removeprefix("dice_"): (lines[OWN], lines[best])
                 for name, lines in tables.items() if name.startswith("dice_")}
     judged = {label: pair for label, pair in overlaps.items() if pair[1]["value"] >= SEEN}
     less = {label: (own, true) for label, (own, true) in judged.items() if own["high"] < true["low"]}
     lost = {label for label, (own, true) in less.items() if own["value"] < LOST * true["value"]}
-    invented = {name.removeprefix("invented_"): (lines[OWN], lines[TRUE]) for name, lines in tables.items()
-                if name.startswith("invented_") and lines[OWN]["low"] > lines[TRUE]["high"]}
+    invented = {name.removeprefix("invented_"): (lines[OWN], lines[best]) for name, lines in tables.items()
+                if name.startswith("invented_") and lines[OWN]["low"] > lines[best]["high"]}
     told = [f"Label {label} is {'lost' if label in lost else 'found less well'}: a segmenter covers it with an overlap "
-            f"of {figure(true['value'], '')} in the true images, of {figure(own['value'], '')} in the results."
+            f"of {figure(true['value'], '')} in {best}, of {figure(own['value'], '')} in the results."
             for label, (own, true) in less.items()]
     told += [f"Label {label} is made up: it is found in {figure(own['value'], '%')} of the results that should have "
-             f"none (of the true images in {figure(true['value'], '%')})." for label, (own, true) in invented.items()]
+             f"none (of {best} in {figure(true['value'], '%')})." for label, (own, true) in invented.items()]
     if not told:
-        told = ["A segmenter finds the labels in the results as well as in the true images."]
+        told = [f"A segmenter finds the labels in the results as well as in {best}."]
     unseen = [label for label in overlaps if label not in judged]
-    told += [f"Nothing can be said of label {', '.join(unseen)}, which it does not find in the true images either."
+    told += [f"Nothing can be said of label {', '.join(unseen)}, which it does not find in {best} either."
              ] if unseen else []
     sign, answer = (("warning", "No") if lost or invented else ("note", "Partly") if less
                     else ("good", "Yes") if judged else ("open", "No verdict"))

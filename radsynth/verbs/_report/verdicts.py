@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from radsynth.verbs._report.pair_verdicts import pair_verdicts
+from radsynth.verbs._pairs.found import GIVEN
+from radsynth.verbs._report.pair_verdicts import keeping, pair_verdicts
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import count, extent, figure, verdict
@@ -15,6 +16,8 @@ OTHERS = "Other images"
 """What was measured says nothing of this generator's images."""
 LESS = "Less than augmentation"
 """They help, and classical augmentation of the real images, which costs nothing, helps more."""
+UNPAIRED = ("cycle", "cut")
+"""Tasks whose results are compared with images of another class, because there is no truth."""
 USE = (
     "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
     "tested on real patients. Not for diagnosis, and no replacement for real data in a clinical validation."
@@ -32,6 +35,9 @@ def verdicts(files: RunFiles) -> list[Verdict]:
         return pair_verdicts(results["pairs"])
     found = {one["name"]: one for one in results.get("measurements", [])}
     why = _unmeasured(results)
+    if files.get("generator.json").get("task") in UNPAIRED:
+        return [_realism(found, why), _variety(found, results.get("classes", {}), why),
+                keeping(results.get("findings", []), GIVEN)]
     return [_realism(found, why), _variety(found, results.get("classes", {}), why), _usefulness(files),
             _privacy(files, found)]
 
@@ -88,7 +94,8 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
 
 def use(files: RunFiles) -> str:
     """What the images, or the results of a task from image to image, are meant for."""
-    return USE_IMAGES if "pairs" in files.get("results.json") else USE
+    unpaired = files.get("generator.json").get("task") in UNPAIRED
+    return USE_IMAGES if unpaired or "pairs" in files.get("results.json") else USE
 
 
 def limits(files: RunFiles) -> list[str]:
