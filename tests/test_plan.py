@@ -1,15 +1,18 @@
 """The plan: sizes, budgets, augmentation; every choice has a reason and is a setting that exists."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import radsynth
 from radsynth.device import Device
 from radsynth.image import ImageSpec
 from radsynth.models import takes
 from radsynth.plan import RECIPES, Fingerprint, document, plan
 from radsynth.settings import resolve, settings_class
 from radsynth.tasks import build
+from radsynth.verbs._given import TRAINING, given
 
 CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
 
@@ -93,3 +96,10 @@ def test_translation_without_pairs_gets_one_contrast_of_each_virtual_patient(tas
     assert found["data.unpaired"] is True and found["data.contrasts"] == found["task.domains"] == ["t1", "flair"]
     assert (found["train.rate"], found["train.beta1"]) == (4e-4, 0.5), "not unet's own"
     assert "data.unpaired" not in {choice.setting for choice in plan(fingerprint(a=9, b=1), CPU, {}, task=task)}
+
+
+@pytest.mark.parametrize("preset", sorted(file.stem for file in (Path(radsynth.__file__).parent / "presets").iterdir()))
+def test_every_preset_can_be_trained(preset: str) -> None:
+    settings = given(TRAINING, preset=preset, with_recipe=True)
+    task = build(*(settings.section(name) for name in ("task", "model", "augment")), ImageSpec(size=(32, 32)))
+    assert task.keeps in task.networks()

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from torch.nn.functional import softplus
 
 from radsynth.arrays import Prepared
-from radsynth.checkpoints import load_tensors, save_tensors
+from radsynth.checkpoints import load_checkpoint, load_tensors, save_tensors
 from radsynth.errors import FolderError, MissingExtra, SettingsError
 from radsynth.models.dcgan import Discriminator
 from radsynth.run_folder import RunFolder
@@ -384,3 +384,13 @@ def test_the_short_flag_is_the_preset() -> None:
     assert resolve(read_privacy("dp")).kind("task") == "private"
     with pytest.raises(SettingsError, match="only dp"):
         read_privacy("none")
+
+
+def test_what_the_flag_chooses_trains_and_keeps_nothing_of_the_images_but_weights(
+    make_prepared: Make, tmp_path: Path
+) -> None:
+    more = ("task.discriminator_steps=1", "train.batch=8", "train.images=16", "train.previews=0")
+    run = train(make_prepared(n=300), tmp_path / "run", settings=resolve(read_privacy("dp"), overrides=more))
+    networks = load_checkpoint(run.checkpoints)[0]["networks"]  # type: ignore[index]  # there is one
+    greys = [value for state in networks.values() for name, value in state.items() if "greys." in name]
+    assert greys and not any(value.any() for value in greys)

@@ -209,6 +209,7 @@ def test_two_trainings_of_one_run_are_refused(make_prepared: Make, tmp_path: Pat
     (("train.accumulate=3",), "must divide"),
     (("model.discriminator_norm=batch", "task.penalty=r1"), "batch normalisation"),
     (("task.loss=wasserstein", "task.penalty=none"), "Lipschitz"),
+    (("task.kind=restore",), "model.kind=dcgan takes noise"),
 ])
 def test_impossible_settings_are_refused_before_anything_is_written(
     more: tuple[str, ...], message: str, make_prepared: Make, tmp_path: Path

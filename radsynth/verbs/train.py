@@ -65,6 +65,8 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     if start:
         start.suit(task, data.spec.size)  # or an error, before anything is written
+    else:
+        task.networks()  # the same
     if isinstance(task, Private):
         if start:
             raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound.")
