@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+GROUP = 4
+
 
 class EqualisedConvolution(nn.Module):
     """A convolution that keeps the size. Its weights are N(0, 1), scaled by sqrt(2 / inputs) when they are used.
@@ -48,11 +50,11 @@ def pixel_norm(x: Tensor) -> Tensor:
 
 
 def with_deviation(x: Tensor) -> Tensor:
-    """One more channel: how much images differ within groups of up to four (Karras et al. 2018, section 3).
+    """One more channel: how much images differ within groups of up to GROUP (Karras et al. 2018, section 3).
 
     So the discriminator sees a collapse. Its verdict on an image then depends on the others of its group.
     """
-    group = next(size for size in (4, 3, 2, 1) if x.shape[0] % size == 0)
+    group = next(size for size in range(GROUP, 0, -1) if x.shape[0] % size == 0)
     deviation = x.float().reshape(-1, group, *x.shape[1:]).var(1, unbiased=False).add(1e-8).sqrt().flatten(1).mean(1)
     plane = deviation.repeat_interleave(group).view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
     return torch.cat([x, plane.expand(-1, 1, *x.shape[2:])], 1)

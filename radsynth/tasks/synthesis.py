@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
+from contextlib import nullcontext
 from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.augment import Settings as Augmentation
@@ -22,6 +24,7 @@ from radsynth.losses.penalties import PENALTIES, around_real, finite_difference,
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.models._background import Background
+from radsynth.models._equalised import GROUP
 from radsynth.models._greys import Greys
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
@@ -169,15 +172,17 @@ class Synthesis:
         self.made = self.sample(nets["generator"], batch)
         real = self._augmented(batch.images, batch, "real")
         fake = self._augmented(self.made.detach(), batch, "fake")
-        real_logits, fake_logits = self._judge(discriminator, real, fake, given)
-        terms = {
-            "loss": self.loss.discriminator(real_logits, fake_logits),
-            "_real": real_logits.detach().mean(),
-            "_fake": fake_logits.detach().mean(),
-        }
-        if self.options.penalty != "none" and batch.step % self.options.penalty_every == 0:
-            value = self._penalty(discriminator, batch, real, fake, real_logits, fake_logits)
-            terms["penalty"] = value * self._penalty_weight(batch) * self.options.penalty_every
+        # Spectral normalisation moves on with every call: a finite difference between two calls would measure that too.
+        with parametrize.cached() if self.penalty.finite else nullcontext():  # type: ignore[no-untyped-call]
+            real_logits, fake_logits = self._judge(discriminator, real, fake, given)
+            terms = {
+                "loss": self.loss.discriminator(real_logits, fake_logits),
+                "_real": real_logits.detach().mean(),
+                "_fake": fake_logits.detach().mean(),
+            }
+            if self.options.penalty != "none" and batch.step % self.options.penalty_every == 0:
+                value = self._penalty(discriminator, batch, real, fake, real_logits, fake_logits)
+                terms["penalty"] = value * self._penalty_weight(batch) * self.options.penalty_every
         return terms
 
     def _augmented(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
@@ -189,8 +194,8 @@ class Synthesis:
 
     def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, given: tuple[Tensor | None, ...],
                ) -> tuple[Tensor, Tensor]:
-        """Logits of both; in one call, which is faster, unless batch normalisation would mix them."""
-        if self.batch_norm:
+        """Logits of both; in one call, which is faster, unless batch normalisation or groups would mix them."""
+        if self.batch_norm or len(real) % GROUP:
             return discriminator(real, *given), discriminator(fake, *given)
         twice = [None if part is None else torch.cat([part, part]) for part in given]
         both = discriminator(torch.cat([real, fake]), *twice)

@@ -1,0 +1,48 @@
+"""The discriminator's turn of synthesis: what its logits and penalties may depend on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from radsynth.arrays import Batch
+from radsynth.image import ImageSpec
+from radsynth.settings import resolve
+from radsynth.tasks import build
+from radsynth.tasks.synthesis import Synthesis
+
+
+class Still(Batch):
+    """A batch whose steps of finite differences are of no size."""
+
+    def normal(self, stream: str, *shape: int) -> torch.Tensor:
+        made = super().normal(stream, *shape)
+        return made * 0 if stream.startswith("finite") else made
+
+
+def synthesis(*overrides: str) -> Synthesis:
+    settings = resolve(overrides=overrides)
+    task = build(*(settings.section(name) for name in ("task", "model", "augment")), ImageSpec(size=(16, 16)))
+    assert isinstance(task, Synthesis)
+    return task
+
+
+def test_finite_differences_do_not_measure_how_spectral_normalisation_moves_on() -> None:
+    task = synthesis("model.kind=sngan", "task.penalty=finite_r1_r2")
+    torch.manual_seed(0)
+    networks = task.networks()
+    with torch.no_grad():
+        for weight in networks["discriminator"].parameters():
+            weight += 0.3 * torch.randn_like(weight)  # so that its singular vectors are no longer known
+    batch = Still(images=torch.rand(8, 1, 16, 16) * 2 - 1, seed=0, items=tuple(range(8)))
+    assert float(task.discriminator_loss(networks, batch)["penalty"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["style", "progressive"])
+@pytest.mark.parametrize("n", [5, 6, 8])
+def test_logits_of_real_images_do_not_depend_on_generated_ones(kind: str, n: int) -> None:
+    """Also where a network looks at groups of four images, and the batch is no multiple of it."""
+    task, images = synthesis(f"model.kind={kind}"), torch.randn(3, n, 1, 16, 16)
+    discriminator = task.networks()["discriminator"]
+    one, other = (task._judge(discriminator, images[0], fake, (None,))[0] for fake in images[1:])
+    assert torch.equal(one, other)
