@@ -268,8 +268,8 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
     if spec.conditions:
         raise SettingsError("task.kind=private learns images with no numbers: set data.conditions=[].")
     # Batch statistics mix patients; whatever else a network keeps beside its weights is written without noise. Spectral
-    # normalisation keeps singular vectors of weights, and they say nothing that the weights do not say; the unit of greys
-    # stays the identity here, because nothing sets it.
+    # normalisation keeps singular vectors of weights, and they say nothing that the weights do not say; the unit of
+    # greys stays the identity here, because nothing sets it.
     kept = [name for name, _ in build_networks(model, spec)["discriminator"].named_buffers()
             if not name.endswith((".weight.0._u", ".weight.0._v")) and not name.startswith("greys.")]
     if kept:
