@@ -173,7 +173,7 @@ class Synthesis:
         real = self._augmented(batch.images, batch, "real")
         fake = self._augmented(self.made.detach(), batch, "fake")
         # Spectral normalisation moves on with every call: a finite difference between two calls would measure that too.
-        with parametrize.cached() if self.penalty.finite else nullcontext():  # type: ignore[no-untyped-call]
+        with parametrize.cached() if self.penalty.finite else nullcontext():
             real_logits, fake_logits = self._judge(discriminator, real, fake, given)
             terms = {
                 "loss": self.loss.discriminator(real_logits, fake_logits),
