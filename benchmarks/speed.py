@@ -174,9 +174,8 @@ def outside(loop: Loop, steps: int) -> dict[str, float]:
 
     loop.batch = timed("loader", loop.batch)  # type: ignore[method-assign]
     loop.average.update = timed("averaging", loop.average.update)  # type: ignore[method-assign]
-    for optimiser in loop.optimisers:
-        optimiser.step = timed("optimisers", optimiser.step)  # type: ignore[method-assign]
-        optimiser.zero_grad = timed("optimisers", optimiser.zero_grad)  # type: ignore[method-assign]
+    for name in ("move", "clear"):
+        setattr(loop_module, name, timed("optimisers", getattr(loop_module, name)))
     if loop.doctor:
         loop.doctor.feel = timed("doctor", loop.doctor.feel)  # type: ignore[method-assign]
     start = time.perf_counter()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from radsynth.arrays import Batch
 from radsynth.tasks import Repeatable
-from radsynth.verbs._training.optimisers import norms
+from radsynth.verbs._training.optimisers import clear, move, norms
 
 if TYPE_CHECKING:
     from radsynth.verbs._training.loop import Loop
@@ -174,7 +174,7 @@ class Graphs:
     def _record(self, recorded: Recorded) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         for optimiser in self.loop.optimisers:
-            optimiser.zero_grad(set_to_none=True)  # so that the graph has gradients of its own
+            clear(optimiser)  # so that the graph has gradients of its own
         with torch.cuda.graph(graph):
             self.work(recorded)
         return graph
@@ -188,7 +188,7 @@ class Graphs:
                 if not terms:
                     break
                 gradient, weights = norms(optimiser)
-                optimiser.step()
+                move(optimiser)
                 if turn.after:
                     turn.after(loop.networks)
                 network = turn.nets[0]

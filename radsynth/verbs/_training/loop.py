@@ -28,7 +28,7 @@ from radsynth.verbs._grid import save_grid
 from radsynth.verbs._training.average import Average, calibrate
 from radsynth.verbs._training.captured import Graphs
 from radsynth.verbs._training.doctor import Doctor
-from radsynth.verbs._training.optimisers import adam, norms, restore, set_rate, state_of, weights_of
+from radsynth.verbs._training.optimisers import adam, clear, move, norms, restore, set_rate, state_of, weights_of
 from radsynth.verbs._training.order import Order
 from radsynth.verbs._training.selection import Selection
 from radsynth.verbs._training.start import Start, lower_layers
@@ -232,7 +232,7 @@ class Loop:
         if not totals:
             return {}
         totals |= self._examined(turn.nets[0], totals, lambda: norms(optimiser))
-        optimiser.step()
+        move(optimiser)
         if turn.after:
             turn.after(self.networks)
         return totals
@@ -270,7 +270,7 @@ class Loop:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                optimiser.zero_grad(set_to_none=True)
+                clear(optimiser)
                 reason = str(error).splitlines()[0]
             self._use_less_memory(len(batch.items), reason)  # outside of `except`, which keeps the tensors alive
 
@@ -281,7 +281,7 @@ class Loop:
             network.requires_grad_(name in turn.nets or (name in turn.makes and self.accumulate == 1))
         for weight in self.frozen:
             weight.requires_grad_(False)
-        optimiser.zero_grad(set_to_none=True)
+        clear(optimiser)
         if turn.gradients:
             return turn.gradients(self.networks, batch)
         totals: Terms = {}

@@ -16,6 +16,28 @@ def adam(weights: list[nn.Parameter], rate: float, betas: tuple[float, float], r
                             betas=betas, fused=True, capturable=recorded)
 
 
+@torch.no_grad()
+def move(optimiser: Optimiser) -> None:
+    """One step of `adam`'s optimiser: the same call of torch, without all that `step` looks up before it.
+
+    In networks this small that takes a third of the optimiser's time, which a second thread does not shorten.
+    """
+    group, = optimiser.param_groups
+    weights = [weight for weight in group["params"] if weight.grad is not None]
+    moments = [optimiser.state[weight] for weight in weights]
+    if not all(moments):  # a weight's first step makes them
+        optimiser.step()
+        return
+    (beta1, beta2), steps = group["betas"], [of["step"] for of in moments]
+    gradients = [weight.grad for weight in weights]
+    # Without a memory the first moment is the gradient, and need not be written to memory a second time.
+    first = gradients if beta1 == 0 and not group["capturable"] else [of["exp_avg"] for of in moments]
+    torch._foreach_add_(steps, 1)
+    torch._fused_adam_(
+        weights, gradients, first, [of["exp_avg_sq"] for of in moments], [], steps, lr=group["lr"], beta1=beta1,
+        beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False)
+
+
 def set_rate(optimiser: Optimiser, rate: float) -> None:
     """Set the learning rate of the next step."""
     for group in optimiser.param_groups:
@@ -28,6 +50,12 @@ def set_rate(optimiser: Optimiser, rate: float) -> None:
 def weights_of(optimiser: Optimiser) -> list[nn.Parameter]:
     """The weights that an optimiser moves."""
     return [weight for group in optimiser.param_groups for weight in group["params"]]
+
+
+def clear(optimiser: Optimiser) -> None:
+    """`zero_grad` without what torch does around it."""
+    for weight in weights_of(optimiser):
+        weight.grad = None
 
 
 def norms(optimiser: Optimiser) -> tuple[Tensor, Tensor]:
