@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
+from radsynth.models._products import as_product, doubled
 
 CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}  # Any: the two want tuples of other lengths
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -49,10 +50,12 @@ class Doubling(nn.Module):
         nn.init.normal_(self.weight, std=math.sqrt(gain / (inputs * 3**dimensions)))
 
     def forward(self, x: Tensor) -> Tensor:
-        # One product with a constant matrix: summing shifted copies takes twice as long on small grids.
-        inputs, outputs, *sides = self.weight.shape
-        weight = self.weight.flatten(2) @ _widening(len(sides), self.weight.device, self.weight.dtype)
-        weight = weight.view(inputs, outputs, *[4] * len(sides))
+        # One product with a constant matrix, in the order of channels-last memory: (inputs, 4^d, outputs).
+        sides = [4] * (self.weight.ndim - 2)
+        wide = _widening(len(sides), self.weight.device, self.weight.dtype) @ self.weight.movedim(1, -1).flatten(1, -2)
+        weight = wide.view(len(wide), *sides, -1).movedim(-1, 1)
+        if as_product(x, x[:, 0].numel()):
+            return doubled(x, weight)
         transpose = functional.conv_transpose2d if x.ndim == 4 else functional.conv_transpose3d
         return transpose(x, weight, stride=2, padding=1)
 
@@ -60,8 +63,8 @@ class Doubling(nn.Module):
 @functools.cache
 @torch.inference_mode(False)  # it is kept, and a later training needs it
 def _widening(dimensions: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(3^d, 4^d): along each axis a kernel (a, b, c) becomes (a, a + b, b + c, c)."""
-    line = torch.eye(3, 4) + torch.eye(3, 4).roll(1, dims=1)
+    """(4^d, 3^d): along each axis a kernel (a, b, c) becomes (a, a + b, b + c, c)."""
+    line = torch.eye(4, 3) + torch.eye(4, 3).roll(1, dims=0)
     matrix = line
     for _ in range(dimensions - 1):
         matrix = torch.kron(matrix, line)

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
@@ -23,6 +22,7 @@ from radsynth.models._blocks import (
     initialise_normal,
     starting_grid,
 )
+from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
 
 

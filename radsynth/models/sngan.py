@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
 
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
@@ -22,7 +21,6 @@ from radsynth.models import Networks
 from radsynth.models._background import Background
 from radsynth.models._blocks import (
     BATCH_NORM,
-    CONVOLUTION,
     Doubling,
     LatentCondition,
     classes_of,
@@ -30,6 +28,8 @@ from radsynth.models._blocks import (
     starting_grid,
 )
 from radsynth.models._greys import Greys
+from radsynth.models._products import Halving
+from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
 
 
@@ -98,7 +98,7 @@ class Discriminator(nn.Module):
         widths = [channels, *[min(widest, width * 2**level) for level in range(levels)]]
         layers: list[nn.Module] = []
         for fine, coarse in pairwise(widths):
-            down = CONVOLUTION[len(size)](fine, coarse, 4, 2, 1)
+            down: Any = Halving(fine, coarse) if len(size) == 2 else nn.Conv3d(fine, coarse, 4, 2, 1)
             nn.init.kaiming_normal_(down.weight, 0.2)
             nn.init.zeros_(down.bias)
             layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
@@ -116,7 +116,9 @@ class Discriminator(nn.Module):
         features = self.layers(channels_last(functional.pad(images, pad, mode="replicate") if any(pad) else images))
         # In fp32: differences of logits are taken, and bf16 keeps 8 bits of them.
         with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.linear(features.float().flatten(1))
+            # Both in the order of channels-last memory, so that the gradient is laid out as the features are.
+            weight = self.linear.weight.view(-1, *features.shape[1:]).movedim(1, -1).flatten(1)
+            logits = functional.linear(features.movedim(1, -1).flatten(1).float(), weight, self.linear.bias)
             return logits[:, 0] if logits.shape[1] == 1 else logits.gather(1, _present(labels)[:, None])[:, 0]
 
 

@@ -15,13 +15,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
 
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
 from radsynth.models._blocks import BATCH_NORM, CONVOLUTION, Doubling, crop, fold_patches, starting_grid
 from radsynth.models._patch import PatchDiscriminator
+from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
 
 TAKES = "mask"

@@ -1,0 +1,66 @@
+"""Convolutions as matrix products, and spectral normalisation, against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv_transpose2d
+from torch.nn.utils import parametrizations
+
+from radsynth.models import _products
+from radsynth.models._blocks import Doubling
+from radsynth.models._products import Halving, doubled
+from radsynth.models._spectral import spectral_norm
+
+
+def double(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64).requires_grad_()
+
+
+def test_both_products_are_the_convolutions_and_so_are_their_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    image, coarse, weight = double(2, 3, 8, 12), double(2, 4, 4, 6), double(4, 3, 4, 4)
+    layer = Halving(3, 4).double()
+    usual = layer(image)
+    assert torch.allclose(doubled(coarse, weight), conv_transpose2d(coarse, weight, stride=2, padding=1))
+    monkeypatch.setattr(_products, "as_product", lambda *_: True)
+    assert torch.allclose(layer(image), usual)
+    for function, inputs in ((layer, (image,)), (doubled, (coarse, weight))):
+        assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+        assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("layer", [Halving(128, 64), Doubling(64, 128, 2)])
+def test_products_are_taken_in_training_and_agree_within_bf16(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(4, layer.weight.shape[1 if isinstance(layer, Halving) else 0], 8, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        product, taken = layer(features), layer(features).grad_fn
+        with torch.no_grad():
+            usual = layer(features)
+    assert "Convolution" not in type(taken).__name__ and "mkldnn" not in str(taken).lower()
+    assert product.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(product.float(), usual.float(), atol=0.02 * float(usual.float().std()), rtol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4, 4), (6, 5)])
+def test_spectral_normalisation_is_torchs_with_its_names_and_gradients(shape: tuple[int, ...]) -> None:
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return (nn.Conv2d(5, 6, 4) if len(shape) == 4 else nn.Linear(5, 6)).double()
+
+    ours, torchs = spectral_norm(make()), parametrizations.spectral_norm(make())
+    assert list(ours.state_dict()) == list(torchs.state_dict())
+    ours.load_state_dict(torchs.state_dict())
+    given = torch.randn(shape, dtype=torch.float64)
+    for layer in (ours, torchs):
+        if len(shape) == 4:
+            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        first = layer.weight
+        second = layer.weight  # the vectors have moved on
+        ((first + 2 * second) * given).sum().backward()
+    for (name, mine), theirs in zip(ours.named_parameters(), torchs.parameters(), strict=True):
+        assert (mine.grad is None and theirs.grad is None) or torch.allclose(mine.grad, theirs.grad), name
+    assert all(torch.allclose(mine, theirs) for mine, theirs in zip(ours.buffers(), torchs.buffers(), strict=True))
+    assert torch.allclose(ours.eval().weight, torchs.eval().weight)
