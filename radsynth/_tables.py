@@ -87,13 +87,14 @@ def _print_list(console: Console, title: str, items: Sequence[Any]) -> None:
         for item in items:
             _print_item(console, item)
         return
-    names = [name for name in items[0] if any(item.get(name) not in (None, "", [], {}) for item in items)]
+    every = dict.fromkeys(name for item in items for name in item)
+    names = [name for name in every if any(item.get(name) not in (None, "", [], {}) for item in items)]
     _print_title(console, title)
     table = Table()
     for name in names:
         table.add_column(_words(name), overflow="fold")
     for item in items[:_ROWS]:
-        table.add_row(*(Text(_cell(item.get(name), name)) for name in names))
+        table.add_row(*(Text(_cell(item.get(name, ""), name)) for name in names))
     console.print(table)
     if len(items) > _ROWS:
         console.print(f"... and {len(items) - _ROWS} more")

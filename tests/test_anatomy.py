@@ -160,6 +160,7 @@ def test_without_pairs_labels_are_sought_in_what_was_given_and_in_what_was_made(
     assert not any("gain" in line for methods in numbers.values() for line in methods.values())
     page = report(tmp_path / "run").read_text()
     assert '<h2 id="findings">' in page and "Is everything still there" in page and "Usefulness" not in page
+    assert "From t1 to flair" in page or "From flair to t1" in page
 
 
 @pytest.mark.parametrize("kind, share", [("translate", 0.0), ("cycle", 0.5)], ids=["no share", "no pairs, no masks"])

@@ -188,6 +188,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
                                settings=Settings(seed=seed), out=out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
     document["limits"] = usual = limits(doubtful)
+    document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
         found = _segmented(labels, prepared.masks(given), prepared)

@@ -85,6 +85,8 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
             f"with as many real images{_of_patients(context)} that training never saw.")))
         lines += [("Mind", text) for text in context["warnings"]]
     lines += [("Mind", line["text"]) for line in files.log() if line.get("event") == "not usable"]
+    if results.get("direction"):
+        lines.append(("Direction", "From {} to {}; only this way was measured.".format(*results["direction"])))
     if results.get("refused"):
         names = ", ".join(dict.fromkeys(one["title"] for one in results["refused"]))
         reasons = " ".join(dict.fromkeys(one["reason"] for one in results["refused"]))
