@@ -67,7 +67,10 @@ def channels_last(thing: Tensor) -> Tensor:
 def module_channels_last(module: nn.Module, dimensions: int) -> nn.Module:
     """The module with its convolution weights in channels-last memory, for 2 or 3 dimensions."""
     layout = torch.channels_last if dimensions == 2 else torch.channels_last_3d
-    return module.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stub lacks it
+    for weight in module.parameters():  # not `module.to`, which for volumes fails at weights with four axes
+        if weight.ndim == dimensions + 2:
+            weight.data = weight.data.contiguous(memory_format=layout)
+    return module
 
 
 def _cores() -> int:

@@ -81,6 +81,10 @@ def test_the_same_call_again_changes_nothing_and_another_is_refused(
     assert (tmp_path / "out" / "samples.csv").stat().st_mtime_ns == before
     with pytest.raises(FolderError, match="holds something else"):
         apply(run, given, tmp_path / "out", format="npz")
+    (tmp_path / "other").mkdir()
+    write(Image(pixels=disc((20, 20)) // 2), tmp_path / "other" / "in.png", provenance=FROM)
+    with pytest.raises(FolderError, match="holds something else"):  # another patient's file of the same name
+        apply(run, tmp_path / "other" / "in.png", tmp_path / "out")
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".dcm"])

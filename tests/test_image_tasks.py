@@ -211,6 +211,11 @@ def test_an_untrained_restoration_is_the_plain_method(variant: str) -> None:
     assert fine.shape == good.shape and torch.equal(task.convert(task.networks()["generator"], fine), fine)
 
 
+def test_a_volume_of_fewer_slices_than_the_factor_is_refused() -> None:
+    with pytest.raises(SettingsError, match="at least as many pixels"):
+        task_of("task.kind=restore", "task.factor=2", spec=ImageSpec(size=(1, 32, 32)))
+
+
 def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_class() -> None:
     spec = ImageSpec(size=(16, 16), labels=("a", "b", "c"))
     with pytest.raises(SettingsError, match="two different"):

@@ -163,6 +163,8 @@ def test_local_correlation_is_monais_and_blind_to_brightness_and_contrast(space:
 
 def test_roughness_and_label_mismatch_have_their_closed_forms() -> None:
     assert float(roughness(grid((9, 9)).movedim(-1, 0)[None])) == pytest.approx(0.5)  # slopes 1, 0, 0, 1
+    flat = grid((1, 9, 9)).movedim(-1, 0)[None]
+    assert float(roughness(flat)) == pytest.approx(1 / 3), "an axis of one pixel has no slope"
     a = torch.zeros(1, 2, 4, 4)
     a[0, 0, :2], b = 1, torch.zeros(1, 2, 4, 4)
     b[0, 0, 1:3] = 1

@@ -40,9 +40,9 @@ def _averages(fields: Tensor, sides: list[int]) -> Tensor:
 
 # mean |grad v|^2, by differences of neighbours (Balakrishnan et al. 2019, eq. 6)
 def roughness(field: Tensor) -> Tensor:
-    """Mean squared difference between neighbours of a field (n, d, *space), the mean over the axes."""
-    steps = [field.diff(dim=axis).square().mean() for axis in range(2, field.ndim)]
-    return torch.stack(steps).mean()
+    """Mean squared difference between neighbours of a field (n, d, *space), the mean over axes of several pixels."""
+    steps = [field.diff(dim=axis).square().mean() for axis in range(2, field.ndim) if field.shape[axis] > 1]
+    return torch.stack(steps).mean() if steps else field.sum() * 0
 
 
 # 1 - mean 2 |a b| / (|a| + |b|) over labels (Milletari et al. 2016, with plain sums)

@@ -163,4 +163,8 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
         raise SettingsError("task.what=low_dose_projections needs CT in Hounsfield units, because photons are weakened "
                             f"by attenuation; these are {spec.modality} in {spec.units} values. task.what=low_dose "
                             "adds noise to the image itself.")
-    return Restore(options, augmentation, model, spec)
+    task = Restore(options, augmentation, model, spec)
+    if any(side < finer for side, finer in zip(spec.size, task.finer, strict=True)):
+        raise SettingsError(f"task.factor={options.factor} needs at least as many pixels along each axis that is "
+                            f"made finer; the images are {'x'.join(map(str, spec.size))}. Set task.axes, prepare.size.")
+    return task

@@ -7,6 +7,7 @@ import hashlib
 import io as text_io
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -61,8 +62,8 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
         return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
     records, rejected = _records(source, applier.modality, applier.data)
-    request = {"input": source.name, "format": format, "target": applier.target, "weights": applier.facts["sha256"],
-               **({"resample": True} if resample else {})}
+    request = {"input": source.name, "files": files_hash(source), "format": format, "target": applier.target,
+               "weights": applier.facts["sha256"], **({"resample": True} if resample else {})}
     return _filled(Path(out), request, source, rejected,
                    lambda folder: _apply_all(applier, records, rejected, folder, format))
 
@@ -112,7 +113,8 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
     candidates, unusable = _records(Path(onto), modality)
     fixed = one_image(candidates, Path(onto), unusable)
     records, rejected = _records(source, modality)
-    request: dict[str, object] = {"input": source.name, "format": format, "onto": Path(onto).name,
+    files = files_hash(source, onto, labels)
+    request: dict[str, object] = {"input": source.name, "files": files, "format": format, "onto": Path(onto).name,
                                   "labels": None if labels is None else Path(labels).name, "weights": facts["sha256"]}
 
     def write_warped(applier: Any, moving: Image, warped: Image, folder: Path, index: int, chosen: str) -> list[Path]:
@@ -133,7 +135,8 @@ def _paints(run: Path, style: Path | None, seed: int) -> bool:
 def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, style: Path | None) -> Applied:
     """As `apply`, for images of masks."""
     rejected: list[Rejected] = []
-    request: dict[str, object] = {"input": source.name, "format": format, "target": painter.target,
+    files = files_hash(source, style)
+    request: dict[str, object] = {"input": source.name, "files": files, "format": format, "target": painter.target,
                                   "style": None if style is None else Path(style).name, "seed": painter.seed,
                                   "weights": painter.facts["sha256"],
                                   **({"resample": True} if painter.resample else {})}
@@ -211,6 +214,16 @@ def _write(applier: Any, image: Image, result: Image, path: Path, format: str, i
         alone = path.with_name(path.name.replace(f"{index:06d}", f"{index:06d}_{name}", 1))
         written += write(single, alone, provenance=replace(provenance, source=f"{source}/{name}"), format=format)
     return written
+
+
+def files_hash(*paths: Path | None) -> str:
+    """A hash of the names, sizes and times of change of files, and of those in folders: others of one name differ."""
+    found = []
+    for path in (Path(path) for path in paths if path is not None):
+        inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+        found += [(file.relative_to(path).as_posix(), file.lstat()) for file in inside or [path]]
+    told = sorted((name, about.st_size, about.st_mtime_ns) for name, about in found)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from radsynth.device import module_channels_last
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build, takes
@@ -31,7 +32,8 @@ def sample(spec: ImageSpec, generator: torch.nn.Module, n: int = 3) -> tuple[Ten
 @pytest.mark.parametrize("kind", KINDS)
 def test_shapes_and_gradients(kind: str, spec: ImageSpec) -> None:
     torch.manual_seed(0)
-    networks = build(settings_class("model", kind)(), spec)
+    networks = {name: module_channels_last(network, spec.dimensions)
+                for name, network in build(settings_class("model", kind)(), spec).items()}
     images, labels = sample(spec, networks["generator"])
     assert images.shape == (3, len(spec.channels), *spec.size)
     assert torch.isfinite(images).all()
