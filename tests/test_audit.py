@@ -16,10 +16,12 @@ from scipy.ndimage import gaussian_filter
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
-from radsynth.metrics._privacy_attacks import Scores, area, hits_at, strength, threshold
+from radsynth.metrics._privacy_attacks import Scores, area, chance, hits_at, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
 from radsynth.settings import resolve
+from radsynth.verbs._auditing.copies import Copies, _binomial
 from radsynth.verbs._auditing.copy_filter import CopyFilter
+from radsynth.verbs._auditing.words import verdict
 from radsynth.verbs.audit import Settings, audit
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
@@ -143,6 +145,25 @@ def test_too_few_are_refused_with_the_number_needed() -> None:
     with pytest.raises(DataError, match="at least 133 held-out"):
         threshold(np.arange(132.0), 0.0075)
     assert threshold(np.arange(133.0), 0.0075) == 132
+
+
+def test_a_threshold_from_few_unseen_images_is_drawn_itself() -> None:
+    """Honest generators must not be told to be copying: of 133 unseen images the largest sets the threshold."""
+    generator = np.random.default_rng(0)
+    alarms, refusals, truth = 0, 0, []
+    for _ in range(2000):
+        limit = threshold(generator.random(133), 0.0075)
+        count = int((generator.random(500) > limit).sum())
+        truth.append(count)
+        copies = Copies(count=count, share=_binomial(count, 500), threshold=limit, expected=0.0, by="", nearness=[],
+                        chance=chance(count, 500, 133, 0.0075), pairs=[])
+        text, passed = verdict(copies, [], [])
+        alarms += text.startswith("Do not release")
+        refusals += text.startswith("No verdict on copies") and passed is None
+    assert alarms <= 0.04 * 2000 and refusals > 0
+    for count in (1, 5, 12):
+        assert chance(count, 500, 133, 0.0075) == pytest.approx(np.mean(np.asarray(truth) >= count), abs=0.04)
+    assert chance(0, 500, 133, 0.0075) == 1 and chance(400, 500, 133, 0.0075) < 1e-9
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_positions_of_slices_and_ages_are_read(tmp_path: Path) -> None:
     settings = settings_class("data", "brain")(patients=2, slices=3, size=(16, 16), conditions=("position",))
     levels = [record.conditions["position"] for record in dataset("brain").records(settings, [])]
     assert levels == sorted(levels[:3]) + sorted(levels[3:]) and -6 < min(levels) < max(levels) < 56
-    assert [age_in_years(text) for text in ("045Y", "006M", "", "old")] == [45, 0.5, None, None]
+    assert [age_in_years(text) for text in ("045Y", "006M", "", "old", "098Y")] == [45, 0.5, None, None, 90]
     nibabel = pytest.importorskip("nibabel")
     volume = np.random.default_rng(0).integers(1, 200, (12, 12, 5)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([2.0, 2, 5, 1])), tmp_path / "a.nii")

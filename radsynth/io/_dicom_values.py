@@ -99,10 +99,16 @@ def find_single(dataset: Mapping[str, Any], syntax: str, offset: int) -> Single 
     )
 
 
+OLDEST = 90.0
+"""Years: the few patients beyond may be known by their age, so that de-identified data names none (45 CFR 164.514)."""
+
+
 def age_in_years(text: str) -> float | None:
-    """DICOM's age string: three digits and D, W, M or Y; None when it is none."""
+    """DICOM's age string: three digits and D, W, M or Y, at most `OLDEST`; None when it is none."""
     match = re.fullmatch(r"(\d{1,3})([DWMY])", text.strip().upper())
-    return int(match[1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[match[2]] if match else None
+    if match is None:
+        return None
+    return min(int(match[1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[match[2]], OLDEST)
 
 
 def burned_in(dataset: Any, kind: str) -> str | None:

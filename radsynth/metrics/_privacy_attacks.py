@@ -104,3 +104,13 @@ def threshold(held_out: _Floats, false_alarms: float) -> float:
         )
     allowed = int(false_alarms * (len(held_out) + 1))
     return float(np.sort(held_out)[len(held_out) - allowed])
+
+
+def chance(count: int, of: int, held_out: int, false_alarms: float) -> float:
+    """The probability that `count` or more `of` further images of unseen patients lie beyond `threshold`, which so many
+    held-out ones set: an order statistic that is drawn itself (beta-binomial).
+    """
+    from scipy.stats import betabinom
+
+    allowed = int(false_alarms * (held_out + 1))
+    return float(betabinom.sf(count - 1, of, allowed, held_out - allowed + 1))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from radsynth.metrics import Estimate
 from radsynth.metrics._distances import nearest, squared_distances
 from radsynth.metrics._features import NAME, Rows, describe
-from radsynth.metrics._privacy_attacks import threshold
+from radsynth.metrics._privacy_attacks import chance, threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
 from radsynth.metrics._resampling import estimate, halves
 from radsynth.verbs._auditing.attacks import Side
@@ -52,12 +52,14 @@ class Copies:
     """How many synthetic images are copies. share: of the synthetic images, with its exact interval.
 
     expected: share of unseen patients' images that the same threshold calls copies; by: what is compared
+    chance: how probable as many are among images of unseen patients, for a threshold from so few
     """
 
     count: int
     share: Estimate
     threshold: float
     expected: float
+    chance: float
     by: str
     nearness: list[Nearness]
     pairs: list[CopyPair] = field(repr=False)
@@ -78,6 +80,7 @@ def find_copies(made: Rows, training: Side, held_out: Side, *, kept: int = 200) 
              for k in np.argsort(-found, kind="stable")[:kept]]
     return Copies(count=int(copied.sum()), share=_binomial(int(copied.sum()), len(found)), threshold=limit,
                   expected=float((real > limit).mean()), by=LIKENESS, pairs=pairs,
+                  chance=chance(int(copied.sum()), len(found), len(real), FALSE_ALARMS),
                   nearness=_nearness(made, training, held_out))
 
 

@@ -11,6 +11,9 @@ from radsynth.verbs._auditing.copies import Copies
 INSIDE = "membership_discriminator"
 """The attack by somebody who has the run folder: it speaks against giving that away, not against the images."""
 
+CHANCE = 0.025
+"""How probable as many copies may be where there are none, for a verdict."""
+
 LIMITS = (
     "An attack that fails proves only that this attack failed. Only training with differential privacy gives a bound "
     "that holds against every attack.",
@@ -25,11 +28,8 @@ LIMITS = (
 def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[dict[str, str]],
             ) -> tuple[str, bool | None]:
     """The verdict, and whether everything was passed: None when something that matters could not be tried."""
-    bad = []
-    if copies is not None and copies.share.low > max(copies.expected, FALSE_ALARMS):
-        bad.append(f"{copies.count} of the synthetic images ({100 * copies.share.value:.1f} %, 95 % interval "
-                   f"{100 * copies.share.low:.1f} to {100 * copies.share.high:.1f} %) are as like a training image as "
-                   f"only {100 * copies.expected:.1f} % of unseen patients' images are: copies.")
+    many = "" if copies is None else _many(copies)
+    bad = [f"{many}: copies."] if copies is not None and many and copies.chance <= CHANCE else []
     bad += [f"{attack.title} works: area under the curve {attack.main.auc.value:.3f} "
             f"({attack.main.auc.low:.3f} to {attack.main.auc.high:.3f}; guessing 0.5), control "
             f"{attack.control.auc.value:.3f}, baseline {attack.baseline.auc.value:.3f}; "
@@ -39,8 +39,14 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
     inside = any(attack.found and attack.name == INSIDE for attack in attacks)
     rest = " The discriminator does tell who was in training: never give RUN/checkpoints away." if inside else ""
     rest += f" Not tried: {', '.join(not_tried)}." if not_tried else ""
+    doubt = ""
+    if copies is not None and many and copies.chance > CHANCE:
+        doubt = (f" No verdict on copies: {many}, but with so few of these chance alone gives as many in "
+                 f"{100 * copies.chance:.0f} of 100 audits. Look at these pairs, and hold out more patients.")
     if bad:
-        return "Do not release these images as they are. " + " ".join(bad) + rest, False
+        return "Do not release these images as they are. " + " ".join(bad) + doubt + rest, False
+    if doubt:
+        return doubt.strip() + rest, None
     if copies is None:
         return f"No verdict: copies could not be looked for.{rest}", None
     few = ""
@@ -52,3 +58,12 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
         return f"{copies_words}; no attack could be tried, so this is no verdict on membership.{few}{rest}", None
     return (f"{copies_words}, and no attack with the images ({len(attacks)} tried) did better than its "
             f"control and its baseline.{few}{rest}"), True
+
+
+def _many(copies: Copies) -> str:
+    """The copies in words where there are more than the threshold promises, else nothing."""
+    if copies.share.low <= max(copies.expected, FALSE_ALARMS):
+        return ""
+    return (f"{copies.count} of the synthetic images ({100 * copies.share.value:.1f} %, 95 % interval "
+            f"{100 * copies.share.low:.1f} to {100 * copies.share.high:.1f} %) are as like a training image as "
+            f"only {100 * copies.expected:.1f} % of unseen patients' images are")
