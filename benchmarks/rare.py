@@ -1,13 +1,15 @@
 """Can a class be learned of which there are 20 images? From chance, beside its common neighbours, or by fine-tuning.
 
-All but a few images of one class are taken away. `scratch`: trained on the few alone; `conditional`: on all classes;
+All but a few images of one class are taken away. `scratch`: trained on the few alone, as long as `tuned` and as long as
+the others; `conditional`: on all classes;
 `balanced`: the same with train.balance; `tuned`: a generator of the other classes, then trained on the few
 (train.start), with and without frozen layers and small steps. Each is measured on images of the class that nobody saw:
 Frechet distance of N against N on the offline ImageNet features, precision, recall and coverage, beside other real
 images (the floor). Budgets are numbers of images; the tuned ones had the other classes' training before.
 
 Usage: python benchmarks/rare.py DATA.npz [--rare HeadCT] [--few 20] [--size 32] [--images 16000] [--tune 4000]
-[--work build/rare]. DATA.npz holds images (n, h, w), labels and classes, as MedNIST's. The work folder keeps the runs,
+[--work build/rare]. DATA.npz holds images (n, h, w), labels and classes, as MedNIST's, or is one of MedMNIST's, whose
+classes are called 0, 1, ... The work folder keeps the runs,
 so that the same command goes on where it stopped. Writes build/rare.json and a picture of each.
 """
 
@@ -40,8 +42,12 @@ OTHERS = 800
 def halves(path: Path, size: int) -> dict[str, tuple[Images, Images]]:
     """Of each class the half that may be trained on and the half that nobody sees, (n, 1, size, size)."""
     with np.load(path) as data:
-        labels, images = np.ravel(data["labels"]), data["images"].astype(np.float32)
-        names = [str(name) for name in data["classes"]]
+        if "classes" in data:
+            labels, images = np.ravel(data["labels"]), data["images"].astype(np.float32)
+            names = [str(name) for name in data["classes"]]
+        else:
+            labels, images = np.ravel(data["train_labels"]), data["train_images"].astype(np.float32)
+            names = [str(label) for label in range(labels.max() + 1)]
     factor = images.shape[1] // size
     small = np.rint(images.reshape(len(images), size, factor, size, factor).mean((2, 4))).astype(np.uint8)[:, None]
     found = {}
@@ -117,7 +123,8 @@ def main() -> None:
     for name, more in {"tuned": (), "tuned_frozen": ("train.freeze=2",),
                        "tuned_frozen_small_steps": ("train.freeze=2", "train.rate=4e-4")}.items():
         judge(name, learn(work, name, rare, options.tune, f"train.start={source}", *more), options.tune)
-    judge("scratch", learn(work, "scratch", rare, options.images), options.images)
+    for images in (options.tune, options.images):
+        judge("scratch", learn(work, f"scratch_{images}", rare, images), images)
     judge("conditional", learn(work, "conditional", everything, options.images, "train.balance=0"), options.images)
     judge("balanced", learn(work, "balanced", everything, options.images), options.images)
 
