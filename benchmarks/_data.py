@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Row
+from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Prepared, Row
 from radsynth.image import GREY, ImageSpec
 
 Array = NDArray[np.float32]
@@ -32,10 +34,7 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], pa
     numbers = labels or [-1] * len(images)
     rows = [Row(split=split, label=label, patient=name, shard=0, row=i, low=0, high=255)
             for i, (split, label, name) in enumerate(zip(splits, numbers, names, strict=True))]
-    with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ROW_FIELDS)
-        table.writeheader()
-        table.writerows(vars(row) for row in rows)
+    _write_rows(folder, rows)
     counts = {split: len(part) for split, part in parts.items()}
     people = {split: len({row.patient for row in rows if row.split == split}) for split in counts}
     spec = ImageSpec(size=tuple(images.shape[2:]), channels=channels, labels=tuple(classes))
@@ -44,6 +43,27 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], pa
                         source_hash="benchmark", data_hash="benchmark")
     (folder / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
     return folder
+
+
+def with_few_masks(whole: Prepared, folder: Path, patients: int, seed: int) -> Path:
+    """The same prepared data, as if only so many training patients, drawn by `seed`, had been given masks."""
+    training = sorted({whole.rows[int(row)].patient: int(row) for row in whole.indices("train")[::-1]}.items(),
+                      key=lambda item: item[1])  # hashes differ from one preparation to the next, their order does not
+    chosen = {training[k][0] for k in np.random.default_rng(seed).permutation(len(training))[:patients]}
+    rows = [dataclasses.replace(row, masked=int(row.split != "train" or row.patient in chosen)) for row in whole.rows]
+    shutil.copytree(whole.folder, folder)
+    _write_rows(folder, rows)
+    manifest = dataclasses.replace(whole.manifest, data_hash=f"{whole.manifest.data_hash} {patients} {seed}",
+                                   spec=dataclasses.replace(whole.spec, partly_masked=True))
+    (folder / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
+    return folder
+
+
+def _write_rows(folder: Path, rows: list[Row]) -> None:
+    with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ROW_FIELDS)
+        table.writeheader()
+        table.writerows(vars(row) for row in rows)
 
 
 def prepared_noise(folder: Path, count: int, size: tuple[int, ...]) -> Path:

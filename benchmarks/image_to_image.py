@@ -7,6 +7,8 @@
               beside the same image, histogram matching without pairs, and a regression that has pairs
   segment, segment_plain   with the adversary and without, against multi-Otsu and k-means
   segment_hippocampus, segment_hippocampus_plain   the same on slices of --hippocampus FOLDER (Decathlon, task 4)
+  segment_few, segment_few_plain, segment_hippocampus_few, segment_hippocampus_few_plain   the same where only so many
+              training patients have masks: 4 of the cohort, 6 of the hippocampus, others with each --seed
   translate_brains   T1 to FLAIR of --brains FILE.npz (three patients: two to learn from, one to measure on)
   picture     no training: translations.png shows the newest runs of translate, cycle and cut side by side
 
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared as prepared_arrays
+from _data import with_few_masks
 from _table import method_rows
 
 from radsynth.arrays import Prepared
@@ -45,6 +48,8 @@ from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 
 FOLDER = Path("build/image_to_image")
+SMALL_WARPS = "task.deform=0.03"
+PATIENTS_WITH_MASKS = {"segment_few": 4, "segment_hippocampus_few": 6}
 COHORT = ("data.kind=brain", "prepare.size=[64,64]", "prepare.validation=0")
 JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "translate": (("data.contrasts=[t1,flair]",), ("task.kind=translate",)),
@@ -58,6 +63,10 @@ JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "segment_plain": ((), ("task.kind=segment", "task.adversarial=0")),
     "segment_hippocampus": ((), ("task.kind=segment", "task.adversarial=0.01")),
     "segment_hippocampus_plain": ((), ("task.kind=segment", "task.adversarial=0")),
+    "segment_few": ((), ("task.kind=segment", "task.adversarial=0.01", SMALL_WARPS)),
+    "segment_few_plain": ((), ("task.kind=segment", "task.adversarial=0", SMALL_WARPS)),
+    "segment_hippocampus_few": ((), ("task.kind=segment", "task.adversarial=0.01", SMALL_WARPS)),
+    "segment_hippocampus_few_plain": ((), ("task.kind=segment", "task.adversarial=0", SMALL_WARPS)),
     "translate_brains": ((), ("task.kind=translate", "task.inputs=[t1]", "task.outputs=[flair]")),
 }
 """For each job what is different about the data, and the task."""
@@ -68,6 +77,11 @@ def data_of(job: str, options: argparse.Namespace) -> Prepared:
     more, _ = JOBS[job]
     if job == "translate_brains":
         return _brains(options.brains)
+    few = job.removesuffix("_plain")
+    if few in PATIENTS_WITH_MASKS:
+        folder = FOLDER / f"{few}_{options.seed}"
+        return Prepared(folder if folder.exists() else with_few_masks(
+            data_of(few.removesuffix("_few"), options), folder, PATIENTS_WITH_MASKS[few], options.seed))
     if job.startswith("segment_hippocampus"):
         return _prepared("hippocampus", "data.kind=folder", f"data.path={options.hippocampus}", "data.modality=MR",
                          "prepare.size=[48,64]", "prepare.validation=0")

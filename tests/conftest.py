@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Row
+from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Prepared, Row
 from radsynth.image import ImageSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -70,6 +70,31 @@ def make_prepared(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def without_masks() -> Callable[[Path, Iterable[int]], Prepared]:
+    """A function that takes the masks of some images of a prepared folder away."""
+
+    def take(folder: Path, rows: Iterable[int]) -> Prepared:
+        """A prepared folder whose images `rows` have lost their masks: what is stored there must not count."""
+        with (folder / "records.csv").open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+        masks = np.load(folder / "shards" / "00000.masks.npy")
+        for row in rows:
+            lines[row]["masked"] = "0"
+            masks[row] = masks.max()
+        np.save(folder / "shards" / "00000.masks.npy", masks)
+        with (folder / "records.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(lines[0]))
+            table.writeheader()
+            table.writerows(lines)
+        document = json.loads((folder / "manifest.json").read_text())
+        document["spec"]["partly_masked"] = True
+        (folder / "manifest.json").write_text(json.dumps(document))
+        return Prepared(folder)
+
+    return take
 
 
 def _discs(n: int, size: tuple[int, ...], classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
 
 Make = Callable[..., Path]
+Unmask = Callable[[Path, Iterable[int]], Prepared]
 SMALL = ("task.kind=segment", "model.width=8", "model.discriminator_width=4", "model.halvings=1", "train.batch=8",
          "train.previews=1", "train.precision=32-true", "train.rate=0.003")
 FROM = Provenance(model="none", weights="", seed=0, index=0)
@@ -144,7 +145,7 @@ def test_losses_of_an_untrained_network_are_those_of_equal_shares() -> None:
 def test_images_without_a_mask_are_left_out_of_overlap_and_entropy() -> None:
     images, masks = torch.rand(4, 1, 16, 16), torch.randint(0, 3, (4, 16, 16))
     masks[1] = masks[3] = NO_MASK
-    task = task_of(spec=ImageSpec(size=(16, 16), mask_classes=3, partly_masked=True))
+    task = task_of("task.adversarial=0", spec=ImageSpec(size=(16, 16), mask_classes=3, partly_masked=True))
     nets = task.networks()
     torch.nn.init.normal_(nets["generator"].leave.weight)
     some = task.generator_loss(nets, Batch(images=images, masks=masks, seed=0, items=(0, 1, 2, 3)))
@@ -188,11 +189,14 @@ def test_softened_truth_is_luc_et_al_and_sums_to_one() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 12, 10)])
-@pytest.mark.parametrize("adversarial", [0, 0.05])
+@pytest.mark.parametrize(("adversarial", "masked"), [("0", 24), ("0.05", 24), ("null", 5)])
 def test_training_resumes_to_the_same_weights(
-    adversarial: float, size: tuple[int, ...], make_masked: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    adversarial: str, masked: int, size: tuple[int, ...], make_masked: Make, without_masks: Unmask, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_masked(n=24, size=size)
+    if masked < 24:
+        assert without_masks(data, range(masked, 24)).spec.partly_masked
     settings = resolve(overrides=(*SMALL, f"task.adversarial={adversarial}", "train.images=48", "augment.strength=1"))
     train(data, tmp_path / "whole", settings=settings)
     assert list((tmp_path / "whole" / "previews").glob("*.png"))
@@ -211,6 +215,32 @@ def test_training_resumes_to_the_same_weights(
     one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert any(weight.abs().sum() > 0 for key, weight in one.items() if "leave.weight" in key), "nothing was learned"
+    if masked < 24:
+        logged = (tmp_path / "whole" / "log.jsonl").read_text()
+        assert "discriminator/loss" in logged and "generator/adversarial" in logged, "the default for such data"
+
+
+def test_only_images_with_masks_are_measured(make_masked: Make, without_masks: Unmask, tmp_path: Path) -> None:
+    data = make_masked(n=48)
+    without_masks(data, [k for k in range(48) if k % 6 > 2])
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=80")))
+    document = evaluate_segmentation(tmp_path / "run", Prepared(data), out=tmp_path / "run")["pairs"]
+    assert (document["images"], document["patients"], document["split"]) == (8, 8, "test")
+    assert {number["name"].partition("_")[0] for number in document["numbers"]} == {"dice", "hausdorff"}, (
+        "what is stored for images without a mask is label 2, and no image with a mask has it")
+
+
+def test_without_an_adversary_no_image_without_a_mask_is_drawn(make_masked: Make, without_masks: Unmask) -> None:
+    data = without_masks(make_masked(n=48), range(8, 48))
+    chosen = data.indices("train")
+    batch = Batch(images=torch.from_numpy(data.images(chosen)), masks=torch.from_numpy(data.masks(chosen)), seed=0,
+                  items=tuple(range(len(chosen))))
+    for adversarial, share in (("0", 1.0), ("null", 0.5), ("0.1", 0.5)):
+        task = task_of(f"task.adversarial={adversarial}", spec=data.spec)
+        task.study(data, 0)
+        known = (task._varied(batch).masks.flatten(1)[:, 0] != NO_MASK).float().mean()
+        assert float(known) == pytest.approx(share, abs=0.2), adversarial
+        assert ("discriminator" in task.networks()) == (adversarial != "0")
 
 
 def test_gaps_between_label_values_cost_no_channels() -> None:

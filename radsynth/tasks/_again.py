@@ -17,20 +17,23 @@ CHUNK = 256
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Again:
-    """Training images `rows` that take the place of others with the probability `chance`, drawn by a random stream."""
+    """Training images `rows` that take the place of others with the probability `chance`, or `evenly` of such a share
+    of any items in a row."""
 
     prepared: Prepared
     rows: NDArray[np.int64]
     chance: float
-    stream: str
+    evenly: bool = False
 
     def mixed_in(self, batch: Batch, only: Tensor | None = None) -> Batch:
         """The batch, some of its images and masks replaced; which ones follows from (seed, item) alone.
 
         only: (n,) bool, images that may be replaced; default all.
         """
-        draw = batch.uniform(self.stream, 2).cpu().numpy()
+        draw = batch.uniform("again", 2).cpu().numpy()
         wanted = draw[:, 0] < self.chance
+        if self.evenly:
+            wanted = np.diff(np.floor(self.chance * np.stack([batch.items, np.add(batch.items, 1)])), axis=0)[0] > 0
         places = np.flatnonzero(wanted if only is None else wanted & only.cpu().numpy())
         if not len(places):
             return batch
@@ -52,7 +55,7 @@ def masked_to_draw_again(prepared: Prepared, share: float) -> Again | None:
     if not masked.any():
         raise DataError(f"{prepared.folder}: no training image has a mask. prepare.split_seed and prepare.official say "
                         "which patients are for training.")
-    return _up_to(share, float(masked.mean()), prepared, rows[masked], stream="masked")
+    return _up_to(share, float(masked.mean()), prepared, rows[masked], evenly=True)
 
 
 def images_to_draw_again(prepared: Prepared, share: float) -> Again | None:
@@ -65,14 +68,15 @@ def images_to_draw_again(prepared: Prepared, share: float) -> Again | None:
     if not (found > 0).any():
         return None
     rarest = int(np.argmin(np.where(found > 0, found, np.inf)))
-    return _up_to(share, float(found[rarest]), prepared, rows[there[:, rarest]], stream="again")
+    return _up_to(share, float(found[rarest]), prepared, rows[there[:, rarest]])
 
 
-def _up_to(share: float, found: float, prepared: Prepared, rows: NDArray[np.int64], stream: str) -> Again | None:
+def _up_to(share: float, found: float, prepared: Prepared, rows: NDArray[np.int64], evenly: bool = False,
+           ) -> Again | None:
     if found >= share:
         return None
     # found + chance * (1 - found) = share
-    return Again(prepared=prepared, rows=rows, chance=(share - found) / (1 - found), stream=stream)
+    return Again(prepared=prepared, rows=rows, chance=(share - found) / (1 - found), evenly=evenly)
 
 
 def _labels(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

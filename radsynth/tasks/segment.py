@@ -1,13 +1,14 @@
 """Segmentation: a network that gives every pixel a label (Ronneberger et al. 2015; Dice loss: Milletari et al. 2016).
 
 A discriminator that sees the image and its segmentation together knows what whole segmentations look like (Luc et al.
-2016). It is off by default: in equal time the plain network sees more images and is better (docs/benchmarks.md).
+2016). Where only some images have masks, it also judges what the network says of the others (Hung et al. 2018). Where
+all have some it is off by default: in equal time the plain network sees more images and is better (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -35,6 +36,8 @@ MODEL = "unet"
 
 WAVE = 0.25
 """Length over which a random warp changes, as a share of the longest side."""
+ADVERSARY = 0.01
+"""Weight of the adversarial loss where it is of use."""
 SURE = 0.9
 """Least share that the true label has in what the discriminator is shown as the truth (Luc et al. 2016)."""
 
@@ -46,8 +49,9 @@ class Settings:
     kind: Literal["segment"] = "segment"
     loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "least_squares"
     """The adversarial loss."""
-    adversarial: float = Field(0.0, ge=0)
-    """Weight of the adversarial loss (about 0.01); 0 trains without a discriminator, and in equal time better."""
+    adversarial: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the adversarial loss; 0 trains without a discriminator; null: 0.01 where some images have no mask, else
+    0, which is better in equal time."""
     dice: float = Field(1.0, ge=0)
     """Weight of the overlap (one minus Dice, over the labels without the background)."""
     entropy: float = Field(1.0, ge=0)
@@ -58,8 +62,9 @@ class Settings:
     """Channels that are seen, by name; empty: all."""
     rare: float = Field(0.25, ge=0, lt=1)
     """Least share of the images with masks in training that have the rarest label; drawn again to that end."""
-    masked: float = Field(0.5, gt=0, lt=1)
-    """Least share of the images in training that have a mask, where some have none; drawn again to that end."""
+    masked: float = Field(0.5, gt=0, le=1)
+    """Least share of the images in training that have a mask, where some have none; drawn again to that end. Without an
+    adversary nothing is learned of the others, and all have one."""
     deform: float = Field(0.0, ge=0, le=0.1)
     """Size of the random smooth warps that images and masks get in training, as a share of the longest side."""
     tissues: Literal[0, 2, 3, 4, 5] = 0
@@ -82,6 +87,8 @@ class Segment:
         self.classes, self.finer = len(self.values), (1,) * spec.dimensions
         self._seen = [spec.channels.index(name) for name in self.inputs]
         self.loss = LOSSES[options.loss]
+        usual = ADVERSARY if spec.partly_masked else 0.0
+        self.adversarial = usual if options.adversarial is None else options.adversarial
         self.again: Again | None = None
         self.masked: Again | None = None
         self._parted = spec.channels.index(options.tissues_of) if options.tissues_of else 0
@@ -93,18 +100,19 @@ class Segment:
         if self.options.tissues:
             self._thresholds = thresholds(prepared, self._parted, self.options.tissues)
         else:
-            self.masked = masked_to_draw_again(prepared, self.options.masked) if self.spec.partly_masked else None
+            share = self.options.masked if self.adversarial else 1.0
+            self.masked = masked_to_draw_again(prepared, share) if self.spec.partly_masked else None
             self.again = images_to_draw_again(prepared, self.options.rare)
 
     def networks(self) -> Networks:
         """A generator of a score for each label and, if it has a weight, a discriminator of images with labels."""
         labels = tuple(f"label {value}" for value in self.values)
-        return paired_networks(self.model, self.spec, self.inputs, labels, bool(self.options.adversarial))
+        return paired_networks(self.model, self.spec, self.inputs, labels, bool(self.adversarial))
 
     def turns(self) -> list[Turn]:
         """The discriminator's turn and the generator's, or the generator's alone."""
         generator = Turn(nets=("generator",), loss=self.generator_loss)
-        if not self.options.adversarial:
+        if not self.adversarial:
             return [generator]
         return [Turn(nets=("discriminator",), loss=self.discriminator_loss, makes=("generator",)), generator]
 
@@ -130,13 +138,13 @@ class Segment:
                 if options.entropy:
                     terms["entropy"] = options.entropy * functional.cross_entropy(scores[known], truth,
                                                                                   self._weights(truth))
-        if options.adversarial and (len(known) or not self.loss.pairs):
+        if self.adversarial and (len(known) or not self.loss.pairs):
             fake = nets["discriminator"](self._judged(batch, shares))
             real = fake.detach()
             if self.loss.pairs:
                 with torch.no_grad():
                     real = nets["discriminator"](self._true(batch, shares, known))
-            terms["adversarial"] = options.adversarial * self.loss.generator(real, fake)
+            terms["adversarial"] = self.adversarial * self.loss.generator(real, fake)
         return terms
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
