@@ -1,14 +1,14 @@
 """Segmentation: a network that gives every pixel a label (Ronneberger et al. 2015; Dice loss: Milletari et al. 2016).
 
 A discriminator that sees the image and its segmentation together knows what whole segmentations look like (Luc et al.
-2016). Where only some images have masks, it also judges what the network says of the others (Hung et al. 2018). Where
-all have some it is off by default: in equal time the plain network sees more images and is better (docs/benchmarks.md).
+2016). Where only some images have masks, it also judges what the network says of the others (Hung et al. 2018). It is
+off by default: in equal time the plain network sees more images with masks and is better (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -36,8 +36,6 @@ MODEL = "unet"
 
 WAVE = 0.25
 """Length over which a random warp changes, as a share of the longest side."""
-ADVERSARY = 0.01
-"""Weight of the adversarial loss where it is of use."""
 SURE = 0.9
 """Least share that the true label has in what the discriminator is shown as the truth (Luc et al. 2016)."""
 
@@ -49,9 +47,8 @@ class Settings:
     kind: Literal["segment"] = "segment"
     loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "least_squares"
     """The adversarial loss."""
-    adversarial: Annotated[float, Field(ge=0)] | None = None
-    """Weight of the adversarial loss; 0 trains without a discriminator; null: 0.01 where some images have no mask, else
-    0, which is better in equal time."""
+    adversarial: float = Field(0.0, ge=0)
+    """Weight of the adversarial loss (about 0.01); 0 trains without a discriminator, and in equal time better."""
     dice: float = Field(1.0, ge=0)
     """Weight of the overlap (one minus Dice, over the labels without the background)."""
     entropy: float = Field(1.0, ge=0)
@@ -87,8 +84,6 @@ class Segment:
         self.classes, self.finer = len(self.values), (1,) * spec.dimensions
         self._seen = [spec.channels.index(name) for name in self.inputs]
         self.loss = LOSSES[options.loss]
-        usual = ADVERSARY if spec.partly_masked else 0.0
-        self.adversarial = usual if options.adversarial is None else options.adversarial
         self.again: Again | None = None
         self.masked: Again | None = None
         self._parted = spec.channels.index(options.tissues_of) if options.tissues_of else 0
@@ -100,19 +95,19 @@ class Segment:
         if self.options.tissues:
             self._thresholds = thresholds(prepared, self._parted, self.options.tissues)
         else:
-            share = self.options.masked if self.adversarial else 1.0
+            share = self.options.masked if self.options.adversarial else 1.0
             self.masked = masked_to_draw_again(prepared, share) if self.spec.partly_masked else None
             self.again = images_to_draw_again(prepared, self.options.rare)
 
     def networks(self) -> Networks:
         """A generator of a score for each label and, if it has a weight, a discriminator of images with labels."""
         labels = tuple(f"label {value}" for value in self.values)
-        return paired_networks(self.model, self.spec, self.inputs, labels, bool(self.adversarial))
+        return paired_networks(self.model, self.spec, self.inputs, labels, bool(self.options.adversarial))
 
     def turns(self) -> list[Turn]:
         """The discriminator's turn and the generator's, or the generator's alone."""
         generator = Turn(nets=("generator",), loss=self.generator_loss)
-        if not self.adversarial:
+        if not self.options.adversarial:
             return [generator]
         return [Turn(nets=("discriminator",), loss=self.discriminator_loss, makes=("generator",)), generator]
 
@@ -138,13 +133,13 @@ class Segment:
                 if options.entropy:
                     terms["entropy"] = options.entropy * functional.cross_entropy(scores[known], truth,
                                                                                   self._weights(truth))
-        if self.adversarial and (len(known) or not self.loss.pairs):
+        if options.adversarial and (len(known) or not self.loss.pairs):
             fake = nets["discriminator"](self._judged(batch, shares))
             real = fake.detach()
             if self.loss.pairs:
                 with torch.no_grad():
                     real = nets["discriminator"](self._true(batch, shares, known))
-            terms["adversarial"] = self.adversarial * self.loss.generator(real, fake)
+            terms["adversarial"] = options.adversarial * self.loss.generator(real, fake)
         return terms
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
