@@ -63,6 +63,15 @@ def test_what_prepare_refuses_is_said_before(pictures: Path) -> None:
     assert inspect(pictures, settings=resolve(overrides=[*words, r"data.only=\.png$"])).planned
 
 
+def test_an_image_of_another_scale_is_told(tmp_path: Path) -> None:
+    for number in range(5):
+        values = np.random.default_rng(number).integers(10, 400, (20, 16)) * (100 if number == 3 else 1)
+        Pillow.fromarray(values.astype(np.uint16)).save(tmp_path / f"{number}.png")
+    assert any("images differ in scale" in line for line in inspect(tmp_path).text().splitlines())
+    (tmp_path / "3.png").unlink()
+    assert "differ in scale" not in inspect(tmp_path).text()
+
+
 def test_it_is_plain_json_and_plain_words(pictures: Path) -> None:
     found = inspect(pictures)
     assert json.loads(json.dumps(found.to_json()))["labels"] == {"ill": 2, "well": 3}

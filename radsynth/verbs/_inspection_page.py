@@ -164,6 +164,8 @@ def settings_file(found: Inspection) -> str:
     return "\n".join(shown) + "\n"
 
 
+SCALES = 20
+"""So many times the median image's range is another scale."""
 MANY_LABELS = 40
 """Values in masks, from which on they look like numbers of things."""
 
@@ -185,6 +187,10 @@ def problems(found: Inspection) -> list[str]:
         lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation")
     if len(found.masks) > MANY_LABELS:
         lines.append(f"masks have {len(found.masks)} values: if each thing has its own number, prepare.masks=instances")
+    if found.intensity and found.intensity.tops[1] > SCALES * max(found.intensity.tops[0], 0) > 0:
+        usual, highest = found.intensity.tops
+        lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
+                     f"{highest:g} in the brightest; volumes are mapped by their own percentiles, pictures and CT not")
     if found.empty_slices:
         lines.append(
             f"{found.empty_slices} of the sampled slices show only background at a volume's end and will be left out"

@@ -39,12 +39,16 @@ ENDS = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class Intensity:
-    """Values of the sampled pixels: extremes, the 1st, 50th and 99th percentile, and a histogram."""
+    """Values of the sampled pixels: extremes, the 1st, 50th and 99th percentile, and a histogram.
+
+    tops: the 99th percentile of the median image and of the brightest one
+    """
 
     images: int
     low: float
     high: float
     percentiles: tuple[float, float, float]
+    tops: tuple[float, float]
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
@@ -263,6 +267,7 @@ def _intensity(images: list[Image]) -> Intensity | None:
     values = np.concatenate([image.pixels.ravel()[:: max(1, image.pixels.size // each)] for image in images]).astype(
         np.float64
     )
+    tops = [float(np.percentile(image.pixels, 99)) for image in images]
     low, high = float(values.min()), float(values.max())
     counts, edges = np.histogram(values, bins=64, range=(low, high if high > low else low + 1))
     first, middle, last = (float(value) for value in np.percentile(values, (1, 50, 99)))
@@ -271,6 +276,7 @@ def _intensity(images: list[Image]) -> Intensity | None:
         low=low,
         high=high,
         percentiles=(first, middle, last),
+        tops=(float(np.median(tops)), max(tops)),
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
     )
