@@ -532,17 +532,17 @@ def _numbers(results: dict[str, Any]) -> dict[str, Any]:
     columns = ("value", "low", "high", "floor", "n", "better")
     rows = [{"number": one["title"], **{column: one.get(column) for column in columns}}
             for one in results.get("measurements", [])]
-    rows += [{"number": number["title"], "unit": number["unit"], "method": line["method"], "value": line["value"],
-              "low": line["low"], "high": line["high"]}
-             for number in results.get("pairs", {}).get("numbers", results.get("findings", []))
-             for line in number["methods"]]
+    pairs = [{"number": number["title"], "unit": number["unit"],
+              **{line["method"]: "{value:.3g} ({low:.3g} to {high:.3g})".format(**line) for line in number["methods"]}}
+             for number in results.get("pairs", {}).get("numbers", results.get("findings", []))]
     classes = [{"class": label, "number": one["title"], **{column: one[column] for column in columns}}
                for label, found in results.get("classes", {}).items() for one in found["measurements"]
                if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]
     refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
     refused += [{"title": one["title"], "reason": one["reason"]}
                 for found in results.get("classes", {}).values() for one in found["refused"][:1]]
-    found = {"numbers": rows, "by_class": classes, "not_measured": refused,
+    found = {"numbers": rows, "against_the_truth" if "pairs" in results else "findings": pairs,
+             "by_class": classes, "not_measured": refused,
              "mind": " ".join(results.get("context", {}).get("warnings", []))}
     return {name: part for name, part in found.items() if part}
 

@@ -152,6 +152,12 @@ def test_run_passes_everything_on(
     assert "Fréchet distance" in shown.out and "41.5" in shown.out and "report.html" in shown.out
     assert "Do they look like real images?" in shown.out and "Partly" in shown.out and "Look at them" in shown.out
     assert "mind" not in shown.out and "could not be used" not in shown.out, "what is empty is not printed"
+    line = {"method": "this run", "value": 29.61, "low": 29.2, "high": 30.0}
+    RESULTS["pairs"] = {"numbers": [{"title": "PSNR", "unit": "dB", "methods": [line, {**line, "method": "Lanczos"}]}]}
+    assert run_main(monkeypatch, "run") == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("29.6 (29.2 to 30)") == 2 and "Lanczos" in shown.out and shown.out.count("PSNR") == 1
+    del RESULTS["pairs"]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rejected.csv").write_text("path,reason,skipped\na.png,it is empty,no\nb.txt,a text,yes\n")
     assert run_main(monkeypatch, "run") == 0
