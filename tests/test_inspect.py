@@ -72,6 +72,19 @@ def test_an_image_of_another_scale_is_told(tmp_path: Path) -> None:
     assert "differ in scale" not in inspect(tmp_path).text()
 
 
+def test_folders_that_may_be_patients_are_asked_about(tmp_path: Path) -> None:
+    for number in range(24):
+        path = tmp_path / f"Doe_{number % 12}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Pillow.fromarray(np.random.default_rng(number).integers(0, 255, (16, 16), np.uint8)).save(path)
+    said = inspect(tmp_path).text()
+    assert "12 classes were found, and no patients" in said
+    words = ["data.kind=folder", f"data.path={tmp_path}", *said[said.index("data.labels="):].split("\n")[0].split(" ")]
+    words[-1] = words[-1].replace("'", "")
+    found = inspect(tmp_path, settings=resolve(overrides=words))
+    assert (found.n_patients, found.labels) == (12, {}) and "classes were found" not in found.text()
+
+
 def test_it_is_plain_json_and_plain_words(pictures: Path) -> None:
     found = inspect(pictures)
     assert json.loads(json.dumps(found.to_json()))["labels"] == {"ill": 2, "well": 3}

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from radsynth.metrics._readers import area, fleiss_kappa, pooled, read, wilson
+from radsynth.web.study import READER
 
 
 def test_wilson_against_a_published_interval() -> None:
@@ -50,3 +51,9 @@ def test_the_pooled_interval_covers_the_truth() -> None:
         accuracy, _ = pooled(np.where(right == truth, 6, 1), truth, seed=k)
         covered += accuracy.low <= 0.7 <= accuracy.high
     assert covered >= 36
+
+
+@pytest.mark.parametrize(("code", "allowed"), [("reader-1", True), ("Truth", False), ("-1", False), ("truthful", True),
+                                               ("a b", False), ("=1", False)])
+def test_no_reader_is_called_as_the_truth_is_in_the_table(code: str, allowed: bool) -> None:
+    assert bool(READER.fullmatch(code)) is allowed

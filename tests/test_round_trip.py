@@ -5,6 +5,7 @@ The generator here gives back what it was shown, so that only the intensity map 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import pydicom
 import pytest
 
 from radsynth import io
-from radsynth.arrays import Prepared
+from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import folder
-from radsynth.image import Image
+from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io._geometry import placed
 from radsynth.settings import Resolved
 from radsynth.verbs._evaluating.synthetic import read_synthetic
-from radsynth.verbs._writing import Drawn, Writing, write_table
+from radsynth.verbs._writing import Drawn, Writing, usual_format, write_table
 from radsynth.verbs.prepare import prepare
 
 SIZE, SPACING = (6, 24, 16), (0.75, 0.75, 0.75)
@@ -111,3 +112,21 @@ def test_values_of_a_dicom_scale_survive(slope: float, intercept: float, tmp_pat
     assert isinstance(back, Image)
     step = max(slope * 4095 / 65535, slope / 2 if slope > 1 else 0)
     assert np.abs(back.pixels - (values * slope + intercept)).max() <= 1.5 * step
+
+
+@pytest.mark.parametrize(("size", "channels"), [((16, 20), 2), ((16, 20), 4), ((4, 16, 20), 3), ((4, 16, 3), 1)])
+def test_several_contrasts_are_written_and_read_back(size: tuple[int, ...], channels: int, tmp_path: Path) -> None:
+    """DICOM examinations of several contrasts, which DICOM images cannot hold, come out as NIfTI."""
+    names = tuple(f"contrast {k}" for k in range(channels))
+    spec = ImageSpec(channels=names, size=size, bits=16, format="dicom", modality="MR", spacing=(1.0,) * len(size))
+    made = np.random.default_rng(0).uniform(-1, 1, (3, channels, *size)).astype(np.float32)
+    intensity = IntensityMap(method="percentiles", low=0, high=1000, levels=65535)
+    writing = Writing(spec=spec, intensity=intensity, facts={"model": "none", "sha256": "ab"}, seed=0, origin="noise")
+    assert usual_format(spec) == ("dicom" if channels == 1 else "nifti")
+    assert usual_format(dataclasses.replace(spec, channels=RGB)) == "dicom"
+    for format in (usual_format(spec), "npz"):
+        (tmp_path / format).mkdir()
+        rows = list(writing.all(iter([Drawn(images=made, labels=np.full(3, -1))]), tmp_path / format, format, 3))
+        write_table(tmp_path / format / "samples.csv", rows)
+        back = read_synthetic(tmp_path / format, spec, intensity)
+        assert back.shape == made.shape and np.abs(back - made).max() < 0.002

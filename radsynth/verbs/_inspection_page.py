@@ -166,6 +166,10 @@ def settings_file(found: Inspection) -> str:
 
 SCALES = 20
 """So many times the median image's range is another scale."""
+
+MANY_CLASSES = 10
+"""Classes from which on folders look like patients, where nothing else tells these."""
+
 MANY_LABELS = 40
 """Values in masks, from which on they look like numbers of things."""
 
@@ -191,6 +195,10 @@ def problems(found: Inspection) -> list[str]:
         usual, highest = found.intensity.tops
         lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
                      f"{highest:g} in the brightest; volumes are mapped by their own percentiles, pictures and CT not")
+    if len(found.labels) > MANY_CLASSES and found.n_patients == found.n_images:
+        lines.append(f"{len(found.labels)} classes were found, and no patients: if the folders are patients, their "
+                     "names would be written into every output, and a patient be in training and test. Then say "
+                     "data.labels=none data.patient_pattern='(?P<patient>[^/]+)/'")
     if found.empty_slices:
         lines.append(
             f"{found.empty_slices} of the sampled slices show only background at a volume's end and will be left out"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.files import write_atomically
-from radsynth.image import Image, ImageSpec
+from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io import Provenance, format_module, write
 from radsynth.io._geometry import placed
 from radsynth.progress import track
@@ -109,6 +109,13 @@ class Writing:
         spec = self.spec
         known = spec.spacing is not None and spec.directions is not None
         return placed(spec.size, spec.spacing or (), spec.directions or ()) if known else None
+
+
+def usual_format(spec: ImageSpec) -> str:
+    """The sources' format, or NIfTI where that cannot hold the channels: several contrasts are no colours."""
+    channels = len(spec.channels)
+    holds = channels == 1 or (spec.channels == RGB if spec.format == "dicom" else channels == 3)
+    return spec.format if holds or spec.format == "npz" else "nifti"
 
 
 def _singles(chunks: Iterator[Drawn]) -> Iterator[tuple[NDArray[np.float32], int, NDArray[np.uint8] | None]]:

@@ -29,7 +29,7 @@ from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
-from radsynth.verbs._writing import Drawn, Writing, write_table
+from radsynth.verbs._writing import Drawn, Writing, usual_format, write_table
 
 if TYPE_CHECKING:
     from radsynth.verbs._steering.latents import LatentSpace
@@ -47,7 +47,8 @@ class Settings:
     count: NonNegativeInt = 0
     """Images to make; 0: as many as there are training images, between 500 and 2000."""
     format: Literal["", "dicom", "nifti", "metaimage", "picture", "png", "tiff", "npz"] = ""
-    """File format; empty: the input's; picture: PNG, or TIFF for what PNG cannot hold."""
+    """File format; empty: the input's, or NIfTI for channels that it cannot hold; picture: PNG, or TIFF for what PNG
+    cannot hold."""
     truncation: float = Field(1.0, gt=0, le=1)
     """Draws codes towards their mean: 1 is the full variety, smaller values are more typical and less varied; below
     about 0.5 images may lose their structure."""
@@ -253,7 +254,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     sampler, out = Sampler(run, data, at, masks), Path(out)
     if (takes_images(sampler.task) and not paints(sampler.task)) or registers(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
-    chosen = format or sampler.spec.format
+    chosen = format or usual_format(sampler.spec)
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
                "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),
                **({"at": dict(at)} if at else {}),

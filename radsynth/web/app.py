@@ -207,7 +207,7 @@ class Pages:
         """Take the reader's code and show the first image."""
         reader = (await _form(request)).get("reader", "")
         if not READER.fullmatch(reader):
-            raise Refused(400, "A reader's code has 2 to 20 letters, digits, - or _, and no name in it.")
+            raise Refused(400, "A reader's code has 2 to 20 letters, digits, - or _, no name, and is not 'truth'.")
         response = RedirectResponse("/study/read", 303)
         response.set_cookie(READER_COOKIE, reader, httponly=True, samesite="strict")
         return response

@@ -38,7 +38,8 @@ from radsynth.web._png import of_equal_length, picture
 HELD_OUT = ("test", "validation")
 FEWEST = 5
 """Real and synthetic images each, below which a study says nothing."""
-READER = re.compile(r"[A-Za-z0-9_-]{2,20}")
+READER = re.compile(r"(?!(?i:truth|-1)$)[A-Za-z0-9_-]{2,20}")
+"""iMRMC calls the truth's lines "truth" or -1: no reader may."""
 SCALE = ("definitely real", "probably real", "perhaps real", "perhaps synthetic", "probably synthetic",
          "definitely synthetic")
 SCHEMA = """CREATE TABLE IF NOT EXISTS answers (

@@ -24,7 +24,7 @@ from radsynth.verbs._applying.applier import Applier, cut, join, ranges_of
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
-from radsynth.verbs._writing import real_values
+from radsynth.verbs._writing import real_values, usual_format
 
 Row = dict[str, object]
 
@@ -153,7 +153,7 @@ def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Reject
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        for file in write(mask, image, folder / "images", index, format or painter.spec.format, record):
+        for file in write(mask, image, folder / "images", index, format or usual_format(painter.spec), record):
             yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
                    "seed": painter.seed if painter.style is None else "", "flagged": ""}
         index += 1

@@ -24,6 +24,10 @@ MOST_OUTSIDE = 0.25
 """Share of the pixels that may lie outside of the real images' scale."""
 
 
+MOST_CHANNELS = 4
+"""Size of a last axis that is taken for channels, not for columns, where nothing says which it is."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Synthetic:
     """Images (n, c, *space) in [-1, 1] and their class indices (n,), -1 where samples.csv names no class."""
@@ -49,7 +53,7 @@ def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> ND
     found, lowest, highest, outside = [], math.inf, -math.inf, []
     margin = 0.05 * (intensity.high - intensity.low)
     for path in track(_places(folder, spec.dimensions == 3), label="reading", unit="images"):
-        for image in _read(path, folder):
+        for image in _read(path, folder, spec.dimensions):
             found.append(_scaled(image, folder.name / path.relative_to(folder), spec, intensity))
             lowest, highest = min(lowest, float(image.pixels.min())), max(highest, float(image.pixels.max()))
             beyond = (image.pixels < intensity.low - margin) | (image.pixels > intensity.high + margin)
@@ -165,23 +169,27 @@ def _listed(folder: Path, table: Path) -> list[Path]:
     return list(dict.fromkeys(min(found).parent if len(found) > 1 else min(found) for found in images.values()))
 
 
-def _read(path: Path, folder: Path) -> list[Image]:
+def _read(path: Path, folder: Path, dimensions: int | None = None) -> list[Image]:
     try:
-        found = _read_stack(path) if path.name == "synthetic.npz" else read(path)
+        found = _read_stack(path, dimensions) if path.name == "synthetic.npz" else read(path)
     except RejectedFile as error:
         raise DataError(f"{path.relative_to(folder)} cannot be used: {error}.") from None
     return found if isinstance(found, list) else [found]
 
 
-def _read_stack(path: Path) -> list[Image]:
+def _read_stack(path: Path, dimensions: int | None) -> list[Image]:
     """The images of the one npz that `generate` writes, in MedMNIST's layout (n, *space[, c])."""
     if "train_images" not in entries(path):
         raise RejectedFile("it holds no array train_images")
     with np.load(path, allow_pickle=False) as file:
         stack = file["train_images"]
-    colour = stack.ndim >= 4 and stack.shape[-1] == len(RGB)
-    return [Image(pixels=np.moveaxis(pixels, -1, 0) if colour else pixels[None], channels=RGB if colour else GREY)
-            for pixels in stack]
+    few = stack.ndim == 5 or (stack.ndim == 4 and stack.shape[-1] <= MOST_CHANNELS)
+    if few if dimensions is None else stack.ndim == dimensions + 2:
+        stack = np.moveaxis(stack, -1, 1)
+    else:
+        stack = stack[:, None]
+    names = {1: GREY, 3: RGB}.get(stack.shape[1], tuple(f"channel {k + 1}" for k in range(stack.shape[1])))
+    return [Image(pixels=pixels, channels=names) for pixels in stack]
 
 
 def _scaled(image: Image, name: Path, spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.float32]:
