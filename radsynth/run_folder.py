@@ -127,7 +127,13 @@ class RunFolder:
         if not self.trained:
             raise FolderError(f"{self.path} holds no trained generator yet: repeat the command that trains it. With a "
                               "shorter --budget it ends with what has been learned so far.")
-        return load_tensors(self.weights)
+        try:
+            return load_tensors(self.weights)
+        except FolderError as error:
+            if not self.checkpoints.exists():
+                raise
+            raise FolderError(f"{error} Remove it and {self.weights.with_suffix('.json').name}, and repeat the command "
+                              "that trains: the last checkpoint has the same weights.") from None
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""

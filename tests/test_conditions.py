@@ -19,6 +19,7 @@ from radsynth.image import ImageSpec
 from radsynth.io._dicom_header import age_in_years
 from radsynth.models import build, takes
 from radsynth.settings import kinds, resolve, settings_class
+from radsynth.tasks import build as build_task
 from radsynth.verbs.generate import Sampler, generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
@@ -85,6 +86,14 @@ def test_impossible_numbers_are_refused(folder: Path, tmp_path: Path) -> None:
         Sampler(run, at={"dose": 90.0})
     with pytest.raises(SettingsError, match=r"did you mean dose"):
         Sampler(run, at={"doze": 20.0})
+
+
+@pytest.mark.parametrize("task", ["autoencode", "semantic", "private"])
+def test_tasks_that_would_ignore_numbers_refuse_them(task: str) -> None:
+    settings = resolve(overrides=(f"task.kind={task}",))
+    with pytest.raises(SettingsError, match=r"set data\.conditions=\[\]"):
+        build_task(*(settings.section(name) for name in ("task", "model", "augment")),
+                   ImageSpec(size=(16, 16), mask_classes=2, conditions=("age",)))
 
 
 @pytest.mark.parametrize("kind", NOISE)

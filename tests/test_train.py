@@ -123,6 +123,19 @@ def test_sigkill_while_saving_keeps_the_last_good_checkpoint(make_prepared: Make
     assert "resumed" in events(run) and load_tensors(run / "generator.safetensors")[1]["images"] == end
 
 
+def test_damaged_weights_come_back_from_the_checkpoint(make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared()
+    run = train(data, tmp_path / "run", settings=options())
+    whole = run.weights.read_bytes()
+    run.weights.write_bytes(whole[:-5])
+    with pytest.raises(FolderError, match=r"Remove it and generator\.json, and repeat"):
+        train(data, tmp_path / "run", settings=options())
+    run.weights.unlink()
+    run.weights.with_suffix(".json").unlink()
+    train(data, tmp_path / "run", settings=options())
+    assert run.weights.read_bytes() == whole
+
+
 def test_a_damaged_checkpoint_is_passed_over(make_prepared: Make, tmp_path: Path) -> None:
     data, run = make_prepared(), tmp_path / "run"
     train(data, run, settings=options("train.checkpoint_minutes=0.00001"))

@@ -68,10 +68,12 @@ class Autoencode:
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
-    """The task; SettingsError for a network without an encoder. Nothing is augmented: the decoder would learn it."""
+    """The task, without augmentation: the decoder would learn it. SettingsError: no encoder, or numbers."""
     if takes(model) != "code":
         raise SettingsError(
             f"task.kind=autoencode needs a network with an encoder, which model.kind={model.kind} has not. "
             "Leave model.kind out, or set model.kind=vae."
         )
+    if spec.conditions:
+        raise SettingsError("task.kind=autoencode learns images with no numbers: set data.conditions=[].")
     return Autoencode(options, model, spec)
