@@ -167,7 +167,8 @@ def _fill(
     salt = begin(out, f"{LAYOUT} {source}")
     shards = _make(out / "shards", chunks, plan, workers, cluster)
     entries = [entry for shard in shards for entry in shard.entries]
-    entries = entries if options.masks == "all" else without_stray(records, entries)
+    virtual = bool(getattr(dataset(data.kind), "VIRTUAL", False))
+    entries = entries if options.masks == "all" or virtual else without_stray(records, entries)  # nobody made a slip
     outcome = decide(records, entries, rejected, masks=options.masks != "off")
     _check_rejected(outcome.rejected, options.strict)
     masked = [outcome.masks and entry.mask_values is not None for entry in entries]
@@ -183,7 +184,7 @@ def _fill(
         salt=salt,
         source=source,
         format=formats.most_common(1)[0][0],
-        virtual=getattr(dataset(data.kind), "VIRTUAL", False),
+        virtual=virtual,
         shard_size=options.shard,
         preparation=preparation,
     )
