@@ -199,6 +199,32 @@ def test_a_collapse_is_seen_and_the_best_weights_are_delivered(
     assert compare(images, images + 0)[0] == pytest.approx(1) and torch.pdist(images.flatten(1)).min() > 0
 
 
+def test_a_collapsed_class_is_cured(make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the generator adds to the latents of one class is made so large that they drown in it."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 160)
+    step = Loop.take_step
+
+    def drown(loop: Loop) -> dict[str, float]:
+        if loop.step == 60:
+            of_large = loop.networks["generator"].get_parameter("condition.embedding.weight").data[1]
+            of_large.copy_(5 * of_large.sign())
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", drown)
+    data, settings = make_prepared(96, labels=("small", "large")), (*TINY, "train.images=2560", "train.rate=2e-3")
+    train(data, tmp_path / "with", settings=resolve(overrides=settings))
+    train(data, tmp_path / "without", settings=resolve(overrides=(*settings, OFF)))
+    said = [line["text"] for line in lines(tmp_path / "with") if line.get("event") == "mode collapse"]
+    assert any("Samples of class large" in text for text in said), said
+    assert "not usable" not in events(tmp_path / "with")
+    prepared = Prepared(data)
+    test = prepared.indices("test")
+    large = torch.from_numpy(prepared.images(test[prepared.labels(test) == 1]))
+    made = {name: torch.from_numpy(sample(tmp_path / name, 60, label="large")[0]) for name in ("with", "without")}
+    (varies, near), (alike, far) = (compare(made[name], large) for name in ("with", "without"))
+    assert varies > 0.3 > 0.1 > alike and near < 0.5 * far, (varies, near, alike, far)
+
+
 def test_a_collapse_of_one_class_is_seen_while_all_together_vary(
     make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
