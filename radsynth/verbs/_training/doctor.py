@@ -149,7 +149,7 @@ class Doctor:
                           f"Augmentation is at its limit and the overfit sign still at {sign:.2f} (aim {aim}).")
 
     def _help_generator(self, loop: Loop) -> None:
-        """Against a discriminator that wins: a loss that does not saturate, a lower rate."""
+        """Against a discriminator that wins: a loss that does not saturate, redrawing, then a lower rate."""
         signs = self.signs
         if self.task.saturates and not self.care.unsaturated:
             share = illnesses.gradient_left(signs)
@@ -159,29 +159,35 @@ class Doctor:
                     f"All generated images are found out, and the loss lets {share:.0e} of the gradient through to the "
                     "generator: it saturates. From now on the non-saturating form is taken."))
                 return
-        if illnesses.too_strong(signs):
-            self._slow(loop, "discriminator too strong", 2, (
-                f"All generated images are found out and come no closer to real ones (distance {signs.distance:.2f})."))
+        if illnesses.too_strong(signs, loop.progress):
+            illness, text = "discriminator too strong", (
+                f"All generated images are found out and come no closer to real ones (distance {signs.distance:.2f}).")
+            if self.care.redraw:
+                self._slow(loop, illness, 2, text)
+            else:
+                self._redraw(loop, illness, text)
 
     def _slow(self, loop: Loop, illness: str, divisor: int, text: str) -> None:
         """Let the discriminator learn more slowly, within the limit."""
-        self.signs.pace, self.signs.strong = max(SLOWEST, self.signs.pace / divisor), 0
+        self.signs.pace = max(SLOWEST, self.signs.pace / divisor)
         self._event(loop, illness, f"{text} The discriminator's learning rate is now {self.signs.pace:.2g} of the "
                                    "planned one.")
 
     def _revive(self, loop: Loop, varieties: dict[str, float]) -> None:
-        """Against a collapse: the generator redraws training images beside the game, which ties latents to images."""
+        """Against a collapse: redrawing, which ties latents to images."""
         group = illnesses.collapsed(self.signs, varieties, loop.progress)
+        if group is not None and self.care.redraw < REDRAW_MOST:
+            of = f" of class {group}" if group else ""
+            self._redraw(loop, "mode collapse", (
+                f"Samples{of} differ by only {varieties[group]:.2f} of what real images{of} differ."))
+
+    def _redraw(self, loop: Loop, illness: str, text: str) -> None:
+        """Let the generator redraw training images beside the game, or do so with twice the weight."""
+        self.signs.alike, self.signs.strong = {}, 0
         weight = min(REDRAW_MOST, 2 * self.care.redraw or REDRAW)
-        if group is None or weight == self.care.redraw:
-            return
-        self.signs.alike = {}
         self.task.get_redrawing_ready(self.prepared, self.seed)
         self._prescribe(redraw=weight)
-        of = f" of class {group}" if group else ""
-        self._event(loop, "mode collapse", (
-            f"Samples{of} differ by only {varieties[group]:.2f} of what real images{of} differ. The generator now also "
-            f"redraws training images, with weight {weight:g}."))
+        self._event(loop, illness, f"{text} The generator now also redraws training images, with weight {weight:g}.")
 
     def _keep_best(self, loop: Loop) -> None:
         """Remember the averaged network when samples are closest; stop when they only get worse."""

@@ -22,6 +22,8 @@ VANISHED = 0.01
 """A saturating loss that lets less than this share of the gradient through, while all its images are found out."""
 FOUND_OUT = 0.95
 """Certainty at which all generated images are found out."""
+STRONG_EXAMINATIONS = 3
+"""Examinations in a row in which all is found out, and nothing comes closer, that are an illness."""
 FAR = 0.5
 """Samples at this distance from real images (see `compare`) are nothing like them yet."""
 ALIKE = 0.25
@@ -31,7 +33,7 @@ USELESS = 0.2
 ALIKE_EXAMINATIONS = 2
 """Examinations in a row with such samples that are an illness: short trainings must be helped early."""
 BEGUN = 0.1
-"""Share of the run in which samples may still be alike because they have not become varied yet."""
+"""Share of the run in which samples may still be alike, or far from real ones, because they are not yet anything."""
 SETTLED = 0.25
 """Share of the run after which samples are compared with the best so far: the blurred images of a warm start are nearer
 at 16 pixels than the first sharp ones, and would be taken for the best."""
@@ -119,13 +121,18 @@ def gradient_left(signs: Signs) -> float:
     return 1 / (1 + math.exp(-signs.generated)) if signs.certainty > FOUND_OUT else 1.0
 
 
-def too_strong(signs: Signs) -> bool:
+def too_strong(signs: Signs, progress: float) -> bool:
     """Whether all generated images have been found out for some time, and come no closer. Counts examinations."""
+    if progress <= BEGUN:
+        return False
     near = signs.distance < max(FAR, 0.9 * signs.strong_since if signs.strong else 0.0)
     signs.strong = 0 if near or not signs.certainty > FOUND_OUT else signs.strong + 1
     if signs.strong == 1:
         signs.strong_since = signs.distance
-    return signs.strong > 4
+    if signs.strong < STRONG_EXAMINATIONS:
+        return False
+    signs.strong = 0
+    return True
 
 
 def collapsed(signs: Signs, varieties: dict[str, float], progress: float) -> str | None:
