@@ -298,6 +298,17 @@ def test_the_same_instance_twice_is_used_once(tmp_path: Path) -> None:
     assert [(Path(path).name, "second copy" in reason) for path, reason in copies] == [("copy.dcm", True)]
 
 
+def test_patients_with_the_same_uids_are_not_mixed(tmp_path: Path) -> None:
+    """Software that removes names gives many patients one series, or even one instance."""
+    first, second = series(tmp_path / "a", 3), series(tmp_path / "b", 3)
+    for one_of, other in zip(first, second, strict=True):
+        shutil.copy(one_of, other)
+        change(other, PatientID="another")
+    volumes, copies = arrange(instance(path) for path in [*first, *second])
+    assert [len(volume.files) for volume in volumes] == [3, 3] and not copies
+    assert len({volume.header.patient for volume in volumes}) == 2 and not any(volume.fault for volume in volumes)
+
+
 def test_patients_are_the_same_whatever_blanks_and_case(tmp_path: Path) -> None:
     files = series(tmp_path)
     change(files[0], PatientID="Smith-7 ")

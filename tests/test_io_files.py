@@ -112,6 +112,19 @@ def test_a_ct_is_recognised_by_its_values(tmp_path: Path) -> None:
     assert one(nifti(tmp_path / "b.nii", body + 1000, np.eye(4))).modality == "OT"
 
 
+def test_nifti_lengths_are_in_the_unit_of_the_header(tmp_path: Path) -> None:
+    """As ITK reads them."""
+    for unit, spacing in (("mm", (3, 2, 1)), ("meter", (3000, 2000, 1000)), ("micron", (3e-3, 2e-3, 1e-3))):
+        for affine in (np.diag([1, 2, 3, 1.0]), None):
+            nifti = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine)
+            if affine is None:
+                nifti.header.set_zooms((1, 2, 3))
+            nifti.header.set_xyzt_units(unit)
+            nibabel.save(nifti, tmp_path / "a.nii")
+            assert one(tmp_path / "a.nii").spacing == pytest.approx(spacing)
+            assert io.header(tmp_path / "a.nii").spacing == pytest.approx(spacing)
+
+
 # MetaImage and NRRD
 
 

@@ -269,6 +269,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
         number=_integer(values.get("InstanceNumber")),
         kind=tuple(str(v) for v in values.get("ImageType") or ()),
         group=(
+            described.patient,
             series,
             size,
             described.channels,

@@ -52,17 +52,19 @@ class Series:
 def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str, str]]]:
     """(series in the order of their first file, second copies as (path, reason)).
 
-    Slices belong together when series, size, orientation, spacing, echo and time point agree. Localizers, plain
-    multi-frame files and images without position stand alone.
+    Slices belong together when patient, series, size, orientation, spacing, echo and time point agree. Localizers,
+    plain multi-frame files and images without position stand alone. UIDs are not trusted to tell patients apart:
+    software that removes names gives many the same.
     """
     groups: dict[tuple[object, ...], list[Instance]] = defaultdict(list)
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str | None, str], str] = {}
     copies: dict[str, str] = {}
     for found in instances:
-        if found.uid and found.uid in seen:
-            copies[found.path] = f"it is a second copy of {Path(seen[found.uid]).name} (same SOP Instance UID)"
+        own = (found.header.patient, found.uid)
+        if found.uid and own in seen:
+            copies[found.path] = f"it is a second copy of {Path(seen[own]).name} (same SOP Instance UID)"
             continue
-        seen[found.uid] = found.path
+        seen[own] = found.path
         alone = found.position is None or found.header.spacing is None or found.header.frames > 1 or not found.series
         alone = alone or "LOCALIZER" in found.kind or found.header.modality not in ("CT", "MR", "PT", "OT")
         groups[(found.path, found.frame) if alone else found.group].append(found)

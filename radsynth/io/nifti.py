@@ -42,6 +42,9 @@ FIELDS = {"vox_offset": (108, 168, "i8"), "scl_slope": (112, 176, "f8")}
 
 MAX_CHANNELS = 64
 
+IN_MM = {1: 1000.0, 3: 0.001}
+"""Code of the unit of length (metre, micrometre) -> mm; others, and none, are taken as mm."""
+
 COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
@@ -236,12 +239,14 @@ def _place(opened: Any) -> tuple[NDArray[np.float64], bool, tuple[str, ...]]:
     fields = opened.header
     if not math.isfinite(_field(Path(opened.get_filename()), "scl_slope")):
         notes.append("its scale factor is not a number: values are taken as stored")
+    scale = IN_MM.get(int(fields["xyzt_units"]) & 7, 1.0)
     if _has_affine(opened):
         affine = LPS_OF_RAS @ np.asarray(opened.affine, dtype=np.float64)
+        affine[:3] *= scale
         if not usable(affine):
             raise RejectedFile("its orientation matrix is not usable: not finite, or axes of length zero")
         return affine, True, tuple(notes)
-    steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=np.float64))
+    steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=np.float64)) * scale
     known = bool(np.isfinite(steps).all() and (steps > 0).all()) and not (
         (steps == 1).all() and fields["xyzt_units"] & 7 == 0
     )
@@ -270,10 +275,11 @@ def _rescaled(stored: NDArray[Any], opened: Any) -> NDArray[Any]:
 
 
 def _bits(dtype: np.dtype[Any], opened: Any) -> int:
-    whole = float(opened.dataobj.slope).is_integer() and float(opened.dataobj.inter).is_integer()
+    slope, intercept = float(opened.dataobj.slope), float(opened.dataobj.inter)
+    whole = slope.is_integer() and intercept.is_integer()
     if dtype.kind == "f" or (dtype.itemsize > 2 and dtype != COLOURS) or not whole:
         return 32
-    return 8 if dtype.itemsize == 1 or dtype == COLOURS else 16
+    return 8 if (dtype.itemsize == 1 and (slope, intercept) == (1, 0)) or dtype == COLOURS else 16
 
 
 def _packed(image: Image, stored: Stored) -> NDArray[Any]:
