@@ -103,6 +103,18 @@ def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: st
 
 
 @pytest.mark.parametrize("kind", ["cycle", "cut"])
+@pytest.mark.parametrize("more", ["train.batch=1", "train.accumulate=8"])
+def test_batches_that_cannot_hold_both_classes_are_refused(
+    kind: str, more: str, make_prepared: Make, tmp_path: Path
+) -> None:
+    data = make_prepared(labels=("small", "large"))
+    with pytest.raises(SettingsError, match="images of both classes"):
+        train(data, tmp_path / "run", settings=resolve(overrides=(
+            f"task.kind={kind}", "train.images=16", "train.batch=8", more)))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["cycle", "cut"])
 def test_a_class_without_images_is_told(kind: str, make_prepared: Make, tmp_path: Path) -> None:
     data = make_prepared(n=48, labels=("other", "small", "large", "rare"))
     rows, settings = (data / "records.csv").read_text(), resolve(overrides=(

@@ -50,7 +50,7 @@ class Settings:
     penalty_weight: float = Field(1.0, ge=0)
     """Weight of the penalty at the beginning."""
     penalty_weight_end: float = Field(0.1, ge=0)
-    """Weight of the penalty at the end; it changes geometrically with the schedule."""
+    """Weight of the penalty at the end; it changes geometrically with the schedule. 0: as at the beginning."""
     penalty_every: PositiveInt = 1
     """Take the penalty every so many steps, at so many times its weight (lazy regularisation)."""
     penalty_step: float = Field(0.03, gt=0)
@@ -289,7 +289,7 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
     spectral = getattr(model, "discriminator_norm", "") == "spectral" or model.kind == "sngan"
     if options.loss == "wasserstein" and options.penalty == "none" and not options.weight_clip and not spectral:
         raise SettingsError(
-            "task.loss=wasserstein needs a Lipschitz constraint: set task.penalty=wgan_gp (weight 10), or "
-            "task.weight_clip=0.01, or model.discriminator_norm=spectral."
+            "task.loss=wasserstein needs a Lipschitz constraint: set task.penalty=wgan_gp with task.penalty_weight=10 "
+            "and task.penalty_weight_end=10, or task.weight_clip=0.01, or model.discriminator_norm=spectral."
         )
     return Synthesis(options, augmentation, model, spec)

@@ -23,7 +23,7 @@ from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingErr
 from radsynth.parallel import join, launch, launched
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
-from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
+from radsynth.settings import SECTIONS, Resolved, constant, read_yaml, resolve
 from radsynth.tasks import Private, build
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
@@ -62,6 +62,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
         settings = _like(start, settings)
     processes = 1 if launched() else options.processes or here().count
     _check(options, data, processes)
+    _check_both_sides(settings.kind("task"), options, processes)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     if start:
         start.suit(task, data.spec.size)  # or an error, before anything is written
@@ -211,6 +212,15 @@ def _check(options: Settings, data: Prepared, processes: int) -> None:
         raise SettingsError(f"train.freeze={options.freeze} keeps layers as train.start has them: give train.start.")
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
+
+
+def _check_both_sides(task: str, options: Settings, processes: int) -> None:
+    parts = options.accumulate * processes
+    if constant("tasks", task, "UNPAIRED") and options.batch < 2 * parts:
+        raise SettingsError(
+            f"task.kind={task} learns from batches with images of both classes: set train.batch={2 * parts} or more "
+            f"({parts} parts of at least two images), or it would learn nothing."
+        )
 
 
 def _budget(options: Settings) -> dict[str, float]:
