@@ -39,8 +39,8 @@ class Settings:
     """The training loop: how long, in which steps, and what is kept."""
 
     images: NonNegativeInt = 0
-    """Budget in real images, a batch a step, further turns of a discriminator (task.discriminator_steps) not counted; 0:
-    none. Bit-exact resume needs this kind of budget."""
+    """Budget in real images, a batch a step; further turns of a discriminator (task.discriminator_steps) do not count.
+    0: none. Bit-exact resume needs this kind of budget."""
     seconds: float = Field(0, ge=0)
     """Budget in seconds of training; 0: none. With both, the first that is reached counts."""
     batch: PositiveInt = 32
