@@ -34,8 +34,9 @@ class Redrawing:
         """One that knows how much the training images of each class vary."""
         training = prepared.indices("train")
         chosen = np.sort(np.random.default_rng(seed).permutation(training)[:STUDIED])
-        coarse = _coarse(codes.greys.cpu()(torch.from_numpy(prepared.images(chosen))))
-        labels = torch.from_numpy(prepared.labels(chosen))
+        device = codes.mean.device
+        coarse = _coarse(codes.greys(torch.from_numpy(prepared.images(chosen)).to(device)))
+        labels = torch.from_numpy(prepared.labels(chosen)).to(device)
         members = [coarse[labels == label] for label in range(len(prepared.spec.labels))] or [coarse]
         spreads = torch.stack([(some if len(some) > 1 else coarse).var(0).mean() for some in members])
         return cls(codes, spreads.clamp_min(1e-6))
@@ -52,8 +53,9 @@ class Redrawing:
         errors = functional.mse_loss(_coarse(codes.greys(redrawn)), _coarse(codes.greys(real)), reduction="none")
         if relative:
             assert self.spreads is not None, "made by `relative`"
-            spreads, labels = self.spreads.to(real.device), given[0]
-            unit = spreads[labels[few]] if labels is not None else spreads
+            if self.spreads.device != real.device:  # once: nothing may be copied while a step is recorded
+                self.spreads = self.spreads.to(real.device)
+            unit = self.spreads if given[0] is None else self.spreads[given[0][few]]
             errors = errors.flatten(1).mean(1) / unit
         return errors.mean() * (len(real) * EVERY / len(batch.items))
 
