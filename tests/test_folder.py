@@ -130,6 +130,20 @@ def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
         found(tmp_path, labels=str(tmp_path / "twice.csv"))
 
 
+def test_a_table_of_another_language_is_read_and_never_passed_over_in_silence(tmp_path: Path) -> None:
+    for name in ("P1/0.png", "P2/1.png"):
+        picture(tmp_path / name, int(name[-5]))
+    table = "file,label,patient\nP1/0.png,krank,J\u00f6rg\nP2/1.png,gesund,Eva\n"
+    for sign in (";", "\t"):
+        (tmp_path / "labels.csv").write_text(table.replace(",", sign), encoding="utf-8-sig")
+        records, _ = found(tmp_path)
+        assert [(record.label, record.patient) for record in records] == [("krank", "j\u00f6rg"), ("gesund", "eva")]
+    (tmp_path / "labels.csv").write_text(table, encoding="latin-1")
+    line = found(tmp_path)[1][-1]
+    assert line.path == "labels.csv" and not line.skipped and str(tmp_path) not in line.reason
+    assert "not taken as the table of labels" in line.reason and "UTF-8" in line.reason
+
+
 @pytest.mark.parametrize(
     ("image", "mask"),
     [

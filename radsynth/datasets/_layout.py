@@ -187,10 +187,15 @@ class Line:
 
 
 def read_table(path: Path, numbers: Sequence[str] = ()) -> dict[str, Line]:
-    """A CSV with the columns file, label and, if wanted, patient and `numbers`: file -> line. DataError: it is none."""
+    """A CSV with the columns file, label and, if wanted, patient and `numbers`: file -> line. DataError: it is none.
+
+    Columns are parted by commas, or by semicolons or tabs, as spreadsheets of other languages write them.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count))
             columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
             if "file" not in columns or not {"label", "patient", *(name.lower() for name in numbers)} & set(columns):
                 raise DataError(

@@ -262,7 +262,7 @@ def _records(
     )
     volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
     patients = _layout.patients(names, pattern, volumes=volumes)
-    table = _table(root, settings)
+    table = _table(root, settings, rejected)
     classes = any(place.label for place in places.values())
     for item in items:
         label, patient = places[item.name].label, item.header.patient or patients[item.name]
@@ -310,15 +310,17 @@ def _conditioned(found: Iterator[Record], item: Item, numbers: Mapping[str, floa
             yield replace(record, conditions=known)
 
 
-def _table(root: Path, settings: Settings) -> dict[str, _layout.Line] | None:
-    """The table of labels that was named, or labels.csv in the root if it has the right columns."""
+def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> dict[str, _layout.Line] | None:
+    """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
     if settings.labels in ("folders", "none"):
         return None
     if settings.labels != "auto":
         return _layout.read_table(Path(settings.labels), settings.conditions)
     try:
         return _layout.read_table(root / TABLE, settings.conditions) if (root / TABLE).is_file() else None
-    except DataError:
+    except DataError as error:  # whoever gave the table its name expects that labels and patients are taken from it
+        reason = str(error).replace(str(root / TABLE), "it")
+        rejected.append(Rejected(path=TABLE, reason=f"it is not taken as the table of labels: {reason}"))
         return None
 
 
