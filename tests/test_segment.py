@@ -27,6 +27,7 @@ from radsynth.verbs._pairs.label_baselines import label_baselines
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.apply import apply
+from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 
 Make = Callable[..., Path]
@@ -273,6 +274,8 @@ def test_it_tells_by_size_what_intensity_cannot(make_masked: Make, tmp_path: Pat
     assert min(found["k-means"]["value"] for found in overlap) < 0.5, "one label alone has this brightness for k-means"
     assert any(found["k-means"]["gain"]["low"] > 0 for found in overlap)
     assert np.load(tmp_path / "run" / "pictures" / "pairs.npy").shape == (12, 5, 16, 16)
+    page = report(tmp_path / "run").read_text(encoding="utf-8")
+    assert "Segmented images" in page and "Overlap of label 117" in page and "multi-Otsu</span>" in page
 
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 16, 16)])
