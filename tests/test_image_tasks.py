@@ -23,6 +23,8 @@ from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
 from radsynth.tasks import build
 from radsynth.tasks._unpaired import sides_of
+from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.doubts import doubts, limits
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
@@ -89,6 +91,10 @@ def test_translation_learns_the_negative(make_prepared: Make, tmp_path: Path) ->
     document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     error = document["pairs"]["numbers"][0]["methods"][0]
     assert error["method"] == "this run" and error["low"] <= error["value"] <= error["high"] < 15
+    applier, prepared = Applier(tmp_path / "run"), Prepared(data)
+    given = prepared.images(prepared.indices("test"))[:, :1]
+    found = limits(doubts(applier.task, applier.network_of, given, applier.network_of(given, "")))
+    assert document["limits"] == pytest.approx(found), "apply must find what the limits were measured on"
 
 
 @pytest.mark.parametrize("kind", ["cycle", "cut"])

@@ -32,7 +32,7 @@ def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> tuple[
 
     A map is as red as it can be where it reaches twice what is usual.
     """
-    made = np.clip(applier.network_of(given, applier.target), -1, 1)
+    made = applier.network_of(given, applier.target)
     fine = applier.task.enlarge(torch.from_numpy(given)).numpy()
     found = doubts(applier.task, applier.network_of, given, made, applier.target, applier.anatomy)
     maps = {name: 50 * values.mean(axis=1)[0]

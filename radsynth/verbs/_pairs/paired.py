@@ -98,9 +98,11 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
     chosen = spread(np.arange(len(rows)), SHOWN)
     for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
         given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
-        made = {name: np.clip(method(given), -1, 1) for name, method in methods.items()}
+        made = {name: method(given) for name, method in methods.items()}
+        # Of the result before it is clipped, as `apply` looks at it: the limits are for its numbers.
         for name, found in doubts(task, applier.network_of, given, made[OWN], applier.target, applier.anatomy).items():
             doubtful.setdefault(name, []).append(found)
+        made = {name: np.clip(results, -1, 1) for name, results in made.items()}
         for name, results in made.items():
             values[name].append([number.measure(results, truths) for number in NUMBERS])
         if applier.anatomy:
