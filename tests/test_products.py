@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv_transpose2d
+from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.utils import parametrizations
 
 from radsynth.models import _products
 from radsynth.models._blocks import Doubling
-from radsynth.models._products import Halving, doubled
+from radsynth.models._products import Halving, doubled, thinly_doubled
 from radsynth.models._spectral import spectral_norm
 
 
@@ -29,6 +29,29 @@ def test_both_products_are_the_convolutions_and_so_are_their_derivatives(monkeyp
     for function, inputs in ((layer, (image,)), (doubled, (coarse, weight))):
         assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
         assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+def test_thin_layers_are_the_convolutions_and_so_are_their_derivatives() -> None:
+    torch.manual_seed(0)
+    image, coarse, weight = double(2, 2, 8, 12), double(2, 4, 4, 6), double(4, 2, 4, 4)
+    bias = double(4)
+    assert torch.allclose(thinly_doubled(coarse, weight), conv_transpose2d(coarse, weight, stride=2, padding=1))
+    halved = _products._ThinHalving.apply
+    assert torch.allclose(halved(image, weight, bias), conv2d(image, weight, bias, stride=2, padding=1))
+    for function, inputs in ((thinly_doubled, (coarse, weight)), (halved, (image, weight, bias))):
+        assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+        assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+def test_thin_layers_in_bf16_draw_the_same_image_whatever_the_number_of_images() -> None:
+    torch.manual_seed(0)
+    layer, features = Doubling(32, 1, 2), torch.randn(5, 32, 16, 16)
+    with torch.no_grad():
+        usual = layer(features)
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn, alone = layer(features), layer(features[3:4])
+    assert drawn.dtype == torch.float32 and torch.equal(drawn[3:4], alone)
+    assert torch.allclose(drawn, usual, atol=0.02 * float(usual.std()), rtol=0.02)
 
 
 @pytest.mark.parametrize("layer", [Halving(128, 64), Doubling(64, 128, 2)])

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
-from radsynth.models._products import as_product, doubled
+from radsynth.models._products import as_product, doubled, thin, thinly_doubled
 
 CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}  # Any: the two want tuples of other lengths
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -56,6 +56,8 @@ class Doubling(nn.Module):
         weight = wide.view(len(wide), *sides, -1).movedim(-1, 1)
         if as_product(x, x[:, 0].numel()):
             return doubled(x, weight)
+        if thin(x, weight.shape[1]):
+            return thinly_doubled(x.to(torch.bfloat16), weight)
         transpose = functional.conv_transpose2d if x.ndim == 4 else functional.conv_transpose3d
         return transpose(x, weight, stride=2, padding=1)
 

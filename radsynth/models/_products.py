@@ -1,7 +1,8 @@
-"""4x4 convolutions with a stride of 2 as matrix products, where a processor is faster so: few images on coarse grids.
+"""4x4 convolutions with a stride of 2 as matrix products, where a processor is faster so.
 
-There the weights are larger than the images, and a convolution lays them out anew at each of its three passes; a
-matrix product takes them as they lie. Elsewhere it costs more to gather patches than is won.
+Few images on coarse grids: there the weights are larger than the images, and a convolution lays them out anew at each
+of its three passes; a product takes them as they lie. Elsewhere it costs more to gather patches than is won.
+From many channels to one or two, at full resolution: a convolution computes sixteen and throws the others away.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from torch.nn import functional
 FEW = 512
 """Pixels of the coarser grid, of all images together, up to which a product is faster."""
 
+THIN = 2
+"""Channels of an image up to which its layer takes a product (three channels: hardly faster)."""
+
 
 def as_product(features: Tensor, pixels: int) -> bool:
     """Whether a layer between grids takes a product; pixels: of the coarser grid, of all images together.
@@ -25,6 +29,12 @@ def as_product(features: Tensor, pixels: int) -> bool:
             and features.device.type == "cpu" and pixels <= FEW)  # last: a graph of any number of images asks not
 
 
+def thin(features: Tensor, channels: int) -> bool:
+    """Whether the layer between these features and an image of so many channels takes a product."""
+    given = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
+    return (channels <= THIN and given == torch.bfloat16 and features.ndim == 4 and features.device.type == "cpu")
+
+
 class Halving(nn.Conv2d):
     """A 4x4 convolution with a stride of 2: (n, inputs, 2h, 2w) to (n, outputs, h, w)."""
 
@@ -33,6 +43,10 @@ class Halving(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         height, width = (side // 2 for side in features.shape[2:])
+        if features.requires_grad and thin(features, self.in_channels):
+            given = (part.to(torch.bfloat16) for part in (features, self.weight, self.bias) if part is not None)
+            image: Tensor = _ThinHalving.apply(*given)  # type: ignore[no-untyped-call]
+            return image
         if not as_product(features, len(features) * height * width):
             return super().forward(features)
         patches: Tensor = _Gather.apply(features.movedim(1, -1))  # type: ignore[no-untyped-call]
@@ -47,6 +61,12 @@ def doubled(features: Tensor, weight: Tensor) -> Tensor:
     shape = (n, 2 * height, 2 * width, weight.shape[1])
     image: Tensor = _Scatter.apply(patches, shape)  # type: ignore[no-untyped-call]
     return image.movedim(-1, 1)
+
+
+def thinly_doubled(features: Tensor, weight: Tensor) -> Tensor:
+    """The same to one or two channels; in fp32, which the sums of four products are taken in."""
+    image: Tensor = _ThinDoubling.apply(features, weight.to(features.dtype))  # type: ignore[no-untyped-call]
+    return image
 
 
 class _Gather(torch.autograd.Function):
@@ -81,3 +101,51 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, image: Tensor) -> Any:
         return _Gather.apply(image), None  # type: ignore[no-untyped-call]
+
+
+class _ThinDoubling(torch.autograd.Function):
+    """`thinly_doubled`. Backward it is a convolution like any other, whose few channels come first."""
+
+    @staticmethod
+    def forward(context: Any, features: Tensor, weight: Tensor) -> Tensor:
+        context.save_for_backward(features, weight)
+        n, inputs, h, w = features.shape
+        pixels = features.movedim(1, -1).reshape(n, h * w, inputs)
+        parts = (weight.flatten(1).T @ pixels.mT).view(n, -1, 2, 2, 2, 2, h, w)  # as in `_Scatter`, plane by plane
+        image = parts.new_zeros((n, parts.shape[1], 2, 2, h + 1, w + 1),
+                                dtype=torch.promote_types(parts.dtype, torch.float32))
+        for y in (0, 1):
+            for x in (0, 1):
+                image[..., y:y + h, x:x + w] += parts[:, :, y, :, x]
+        image = image.permute(0, 1, 4, 2, 5, 3).reshape(n, -1, 2 * h + 2, 2 * w + 2)
+        return image[..., 1:-1, 1:-1].contiguous()
+
+    @staticmethod
+    def backward(context: Any, given: Tensor) -> Any:
+        return _gradients(context, given, transposed=True)[:2]
+
+
+class _ThinHalving(torch.autograd.Function):
+    """A convolution from one or two channels; its image's gradient is `thinly_doubled`."""
+
+    @staticmethod
+    def forward(context: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        context.save_for_backward(image, weight)
+        return functional.conv2d(image, weight, bias, stride=2, padding=1)
+
+    @staticmethod
+    def backward(context: Any, given: Tensor) -> Any:
+        gradients = _gradients(context, given, transposed=False)
+        if not context.needs_input_grad[0]:
+            return gradients
+        image, weight = context.saved_tensors
+        return thinly_doubled(given, weight).to(image.dtype), *gradients[1:]
+
+
+def _gradients(context: Any, given: Tensor, transposed: bool) -> tuple[Tensor | None, ...]:
+    """What torch's own layer gives back, but for the image's gradient of a convolution."""
+    inputs, weight = context.saved_tensors
+    wanted = [context.needs_input_grad[0] and transposed, *context.needs_input_grad[1:], False][:3]
+    found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+        given.to(inputs.dtype), inputs, weight, [len(weight)], [2, 2], [1, 1], [1, 1], transposed, [0, 0], 1, wanted)
+    return found
