@@ -125,6 +125,8 @@ class Loop:
         }
         if self.ranks.size > 1:
             self.networks = {name: share_batch_norm(network) for name, network in self.networks.items()}
+        # To look for them in the modules takes as long as a layer.
+        self.weights = {name: list(network.parameters()) for name, network in self.networks.items()}
         self.growing = growing(self.networks)
         self.frozen = [weight for name, network in self.networks.items() if name != task.keeps
                        for weight in lower_layers(network, options.freeze)]
@@ -145,7 +147,7 @@ class Loop:
 
     def _optimiser(self, turn: Turn) -> torch.optim.Optimizer:
         still = {id(weight) for weight in self.frozen}
-        parameters = [p for name in turn.nets for p in self.networks[name].parameters() if id(p) not in still]
+        parameters = [p for name in turn.nets for p in self.weights[name] if id(p) not in still]
         betas = (self.options.beta1, self.options.beta2)
         return adam(parameters, self.options.rate * turn.rate, betas, recorded=self.graphs is not None)
 
@@ -277,9 +279,11 @@ class Loop:
 
     def in_parts(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> Terms:
         """The turn's gradients, and its terms without their graphs; {} when it is left out."""
-        for name, network in self.networks.items():
+        for name, weights in self.weights.items():
             # Weights that do not move in this turn need no gradients: a third of the generator's turn.
-            network.requires_grad_(name in turn.nets or (name in turn.makes and self.accumulate == 1))
+            wanted = name in turn.nets or (name in turn.makes and self.accumulate == 1)
+            for weight in weights:
+                weight.requires_grad_(wanted)
         for weight in self.frozen:
             weight.requires_grad_(False)
         clear(optimiser)
