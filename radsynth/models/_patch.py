@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from radsynth.models._blocks import CONVOLUTION
+from radsynth.models._products import Halving
 
 
 class PatchDiscriminator(nn.Module):
@@ -28,8 +29,9 @@ class PatchDiscriminator(nn.Module):
             kernel = tuple(4 if stride == 2 else 3 for stride in strides)
             grid = [-(-side // stride) for side, stride in zip(grid, strides, strict=True)]
             inputs = channels if level == 0 else width * 2 ** (level - 1)
-            layers += [convolution(inputs, width * 2**level, kernel, strides, 1),
-                       *([InstanceNorm()] if normalised and level else []), nn.LeakyReLU(0.2)]
+            layer = (Halving(inputs, width * 2**level) if kernel == (4, 4)
+                     else convolution(inputs, width * 2**level, kernel, strides, 1))
+            layers += [layer, *([InstanceNorm()] if normalised and level else []), nn.LeakyReLU(0.2)]
         widest = width * 2 ** (halvings - 1)
         layers += [convolution(widest, widest, 3, 1, 1), *([InstanceNorm()] if normalised else []), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
