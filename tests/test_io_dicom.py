@@ -9,6 +9,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
 from radsynth import io
-from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.errors import DataError, MissingExtra, RejectedFile
 from radsynth.image import Image
 from radsynth.io import _decoding, _dicom_pixels, _dicom_single
 from radsynth.io._dicom_frames import instances
 from radsynth.io._dicom_header import instance
 from radsynth.io._dicom_series import arrange, read_series
+from radsynth.verbs.push import push
 
 PROVENANCE = io.Provenance(model="r3gan", weights="cd" * 32, seed=1, index=2, window=(-160, 240))
 
@@ -324,6 +326,18 @@ def test_nothing_of_a_source_is_in_what_is_written(tmp_path: Path) -> None:
     assert not uids & {str(e.value) for e in written.iterall() if e.VR == "UI"}
     assert written.PatientName == "SYNTHETIC^2" and written.PatientID.startswith("SYNTHETIC-")
     assert not written.StudyDate and not [e for e in written.iterall() if e.VR in ("DA", "TM", "DT") and e.value]
+
+
+def test_what_is_derived_of_an_image_promises_nothing_of_its_patient(tmp_path: Path) -> None:
+    """A denoised image shows the patient, and the text that was drawn into the pixels."""
+    derived = replace(PROVENANCE, source="ef" * 32)
+    [path] = io.write(one(shipped("CT_small.dcm")), tmp_path / "a.dcm", provenance=derived)
+    written = pydicom.dcmread(path)
+    assert written.SyntheticData == "YES" and "IN PART" in written.SeriesDescription
+    assert written.PatientIdentityRemoved == "NO" and "BurnedInAnnotation" not in written
+    assert "DeidentificationMethod" not in written and "may show the patient" in written.ImageComments
+    with pytest.raises(DataError, match="derived from an image and may show its patient"):
+        push(tmp_path, "https://pacs.example/dicom-web")
 
 
 def test_the_mark_and_the_pixels_are_as_the_standard_wants_them(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pushes synthetic DICOM to a PACS by STOW-RS or C-STORE. The same command again goes on where it stopped.
 
-Nothing is sent, to nobody, unless every file says that it is synthetic: Synthetic Data (0008,001C) is YES.
+Nothing is sent, to nobody, unless every file says that it is synthetic: Synthetic Data (0008,001C) is YES. What `apply`
+made of a patient's image is synthetic in part, may show the patient (Patient Identity Removed is NO), and stays.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ __all__ = ["Pushed", "push"]
 
 TABLE = "push.csv"
 CALLING = "RADSYNTH"
-TAGS = ("SyntheticData", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+TAGS = (
+    "SyntheticData", "PatientIdentityRemoved", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +130,7 @@ def _marked_files(path: Path) -> list[_File]:
     if wrong:
         raise DataError(
             f"Nothing was sent: {len(wrong)} of the DICOM files in {path} must not leave, because they do not say that "
-            f"they are synthetic.{''.join(wrong[:5])}"
+            f"they are synthetic and show no patient.{''.join(wrong[:5])}"
         )
     if not files:
         raise DataError(f"{path} holds no DICOM file. Make some with 'radsynth generate RUN OUT --format dicom'.")
@@ -161,10 +164,13 @@ def _read(path: Path, **more: Any) -> Any:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(path, **more)
             marked = str(dataset.get("SyntheticData", "")).strip()
+            derived = str(dataset.get("PatientIdentityRemoved", "")).strip() == "NO"
     except Exception as error:
         raise RejectedFile(f"it cannot be read: {' '.join(str(error).split())[:200]}") from None
     if marked != "YES":
         raise RejectedFile(f"Synthetic Data (0008,001C) is {marked or 'missing'}, not YES")
+    if derived:
+        raise RejectedFile("it was derived from an image and may show its patient (Patient Identity Removed is NO)")
     return dataset
 
 
