@@ -20,7 +20,8 @@ class Settings:
     """Augmentation on the discriminator's side; the generator does not learn it."""
 
     strength: float = Field(0.0, ge=0, le=1)
-    """Share of the images that are augmented, each transform decided on its own. 0 is off; few images need up to 1."""
+    """Share of the images that are augmented, each transform decided on its own. 0 is off; few images need up to 1.
+    Without effect where no discriminator is trained, and in registration."""
     shift: float = Field(0.125, ge=0, le=0.5)
     """Largest shift, as a share of each side."""
     cutout: float = Field(0.3, ge=0, le=0.8)

@@ -20,13 +20,14 @@ from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build
 from radsynth.run_folder import RunFolder
-from radsynth.settings import settings_class
+from radsynth.settings import resolve, settings_class
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
 from radsynth.verbs._steering.inversion import invert, layer_features
 from radsynth.verbs._steering.judge import Judge, separation
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.explain import explain, is_output
 from radsynth.verbs.generate import Sampler
+from radsynth.verbs.train import train
 
 
 def sibling(name: str) -> ModuleType:
@@ -206,6 +207,15 @@ def test_what_cannot_be_explained_is_refused(run: Path, tmp_path: Path, make_pre
     (other / "manifest.json").write_text(json.dumps({**manifest, "data_hash": "another"}))
     with pytest.raises(FolderError, match="is not the data"):
         fast(run, data=other)
+
+
+def test_a_run_that_draws_masks_too_is_refused(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_prepared(24, mask_classes=2)
+    images = np.load(data / "shards" / "00000.images.npy")[:, 0]
+    np.save(data / "shards" / "00000.masks.npy", (images > 0).astype(np.uint8))
+    train(data, tmp_path / "run", settings=resolve(overrides=("task.masks=true", "train.batch=4", "train.images=4")))
+    with pytest.raises(SettingsError, match=r"without task\.masks"):
+        fast(tmp_path / "run")
 
 
 def test_the_last_path_is_the_output_if_nothing_is_there(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from radsynth.arrays import Prepared
-from radsynth.errors import FolderError
+from radsynth.errors import FolderError, SettingsError
 from radsynth.files import write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 from radsynth.progress import Progress, track
+from radsynth.tasks import draws_masks
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
 from radsynth.verbs._steering.explain_pictures import save_pictures_of
@@ -50,10 +51,13 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
 
     images: files or folders of real images; without any, held-out images of the prepared data (`data`, or RUN/data)
     label: their class; guessed without it. out: default RUN/explain. starts, steps: of the search for codes
-    Raises SettingsError for a run without noise or an unknown class, DataError and FolderError for images or folders.
+    Raises SettingsError for a run without noise, with masks or an unknown class, DataError and FolderError for images.
     """
     run = Path(run)
     sampler = Sampler(run)
+    if draws_masks(sampler.task):
+        raise SettingsError(f"{run} draws images together with their masks, and judges both: an image alone cannot be "
+                            "explained. Give a run without task.masks.")
     space = LatentSpace.of_run(sampler, run)
     prepared = prepared_data(run, data)
     real = given_images(sampler, images, label, prepared, seed)
