@@ -67,6 +67,21 @@ def test_products_are_taken_in_training_and_agree_within_bf16(layer: nn.Module) 
     assert torch.allclose(product.float(), usual.float(), atol=0.02 * float(usual.float().std()), rtol=0.02)
 
 
+@pytest.mark.parametrize("channels", [2, 64])
+@pytest.mark.parametrize("size", [(8, 8), (9, 8), (9, 11)])
+def test_halving_takes_any_size_in_bf16_as_a_convolution_does(channels: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer, image = Halving(channels, 64), torch.randn(2, channels, *size).requires_grad_()
+    usual = conv2d(image, layer.weight, layer.bias, stride=2, padding=1)
+    expected, = torch.autograd.grad(usual.square().sum(), image)
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = layer(image.bfloat16())
+    found, = torch.autograd.grad(halved.float().square().sum(), image)
+    for mine, theirs in ((halved.float(), usual), (found, expected)):
+        assert mine.shape == theirs.shape
+        assert torch.allclose(mine, theirs, atol=0.03 * float(theirs.std()), rtol=0.03)
+
+
 @pytest.mark.parametrize("shape", [(6, 5, 4, 4), (6, 5)])
 def test_spectral_normalisation_is_torchs_with_its_names_and_gradients(shape: tuple[int, ...]) -> None:
     def make() -> nn.Module:

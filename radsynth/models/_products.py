@@ -36,18 +36,19 @@ def thin(features: Tensor, channels: int) -> bool:
 
 
 class Halving(nn.Conv2d):
-    """A 4x4 convolution with a stride of 2: (n, inputs, 2h, 2w) to (n, outputs, h, w)."""
+    """A 4x4 convolution with a stride of 2: (n, inputs, 2h, 2w) to (n, outputs, h, w); odd sides are no product."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 4, 2, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         height, width = (side // 2 for side in features.shape[2:])
-        if features.requires_grad and thin(features, self.in_channels):
+        odd = any(side % 2 for side in features.shape[2:])
+        if features.requires_grad and not odd and thin(features, self.in_channels):
             given = (part.to(torch.bfloat16) for part in (features, self.weight, self.bias) if part is not None)
             image: Tensor = _ThinHalving.apply(*given)  # type: ignore[no-untyped-call]
             return image
-        if not as_product(features, len(features) * height * width):
+        if odd or not as_product(features, len(features) * height * width):
             return super().forward(features)
         patches: Tensor = _Gather.apply(features.movedim(1, -1))  # type: ignore[no-untyped-call]
         halved = functional.linear(patches, self.weight.movedim(1, -1).flatten(1), self.bias)
