@@ -320,6 +320,11 @@ def npy_header(shape: str, kind: str = "<f8") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
+def test_one_channel_at_the_end_of_a_numpy_array_is_no_axis_of_space(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", RAMP[..., None])
+    assert io.header(tmp_path / "a.npy").size == (20, 24) and np.array_equal(one(tmp_path / "a.npy").pixels[0], RAMP)
+
+
 def test_masks_beyond_8_bits_are_refused_not_wrapped(tmp_path: Path) -> None:
     for wrong in (300, -1):
         np.savez(tmp_path / "a.npz", image=RAMP, mask=np.full(RAMP.shape, wrong, np.int16))

@@ -55,6 +55,25 @@ def test_colour_and_volumes(space: tuple[int, ...], channels: int, size: tuple[i
     assert record.header.channels == len(image.pixels) == channels
 
 
+def test_one_channel_is_no_axis_of_space(tmp_path: Path) -> None:
+    """(n, rows, columns, 1) and (n, 1, rows, columns) are what deep-learning libraries write for grey images."""
+    plain = stack(3, 8, 6)
+    for number, (shape, masks) in enumerate((((3, 8, 6, 1), (3, 8, 6)), ((3, 1, 8, 6), (3, 1, 8, 6)))):
+        np.savez(tmp_path / f"{number}.npz", images=plain.reshape(shape), masks=(plain > 99).reshape(masks))
+        record = found(tmp_path / f"{number}.npz")[1]
+        image = record.load()
+        assert record.header is not None and record.header.size == (8, 6) and image.channels == ("grey",)
+        assert np.array_equal(image.pixels[0], plain[1]) and np.array_equal(image.mask, plain[1] > 99)
+
+
+def test_whole_numbers_of_any_type_are_labels(tmp_path: Path) -> None:
+    for kind in (bool, np.float64):
+        np.savez(tmp_path / "a.npz", images=stack(3, 8, 8), labels=np.array([1, 0, 1]).astype(kind))
+        assert [record.label for record in found(tmp_path / "a.npz")] == ["1", "0", "1"]
+    np.savez(tmp_path / "b.npz", images=stack(3, 8, 8), labels=np.array([1.5, 0, 1]))
+    assert {record.label for record in found(tmp_path / "b.npz")} == {None}
+
+
 def test_several_labels_an_image_are_no_classes(tmp_path: Path) -> None:
     assert {record.label for record in found(official(tmp_path / "chestmnist.npz", labels=14))} == {None}
 

@@ -2,7 +2,8 @@
 
 train_images, train_labels, val_images, ..., test_labels: the official split is kept
 images[, labels[, classes]][, masks][, names]: no official split; `names` may hold the patient
-Images are (n, rows, columns), (n, rows, columns, 3) or (n, slices, rows, columns); labels (n,) or (n, 1).
+Images are (n, rows, columns[, 1 or 3]), (n, 1, rows, columns) or (n, slices, rows, columns[, 1 or 3]); labels (n,)
+or (n, 1).
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def _parts(path: Path, found: dict[str, Entry]) -> list[Part]:
                 raise DataError(f"{path}: {part.images} holds {entry.shape[0]} images, {name} {found[name].shape}")
         if part.masks and (
             found[part.masks].dtype.kind not in "uib"
-            or found[part.masks].shape != (entry.shape[0], *_space(entry.shape))
+            or found[part.masks].shape not in ((entry.shape[0], *_space(entry.shape)), entry.shape)
         ):
             raise DataError(
                 f"{path}: {part.masks} must be whole numbers of shape {(entry.shape[0], *_space(entry.shape))}"
@@ -142,7 +143,10 @@ def _is_colour(shape: tuple[int, ...]) -> bool:
 
 
 def _space(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[1:-1] if _is_colour(shape) else shape[1:]
+    """Without the channels, also where there is one: (n, rows, columns, 1) is no volume one column wide."""
+    if _is_colour(shape) or (len(shape) > 3 and shape[-1] == 1):
+        return shape[1:-1]
+    return shape[2:] if len(shape) == 4 and shape[1] == 1 else shape[1:]
 
 
 def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str, Entry]) -> Iterator[Record]:
@@ -185,12 +189,14 @@ def _labels(path: Path, found: dict[str, Entry], part: Part, names: tuple[str, .
     if (
         len(entry.shape) not in (1, 2)
         or (len(entry.shape) == 2 and entry.shape[1] != 1)
-        or entry.dtype.kind not in "uiU"
+        or entry.dtype.kind not in "uibfU"
     ):
         return None
     values = _array(path, part.labels).reshape(-1)
     if entry.dtype.kind == "U":
         return [str(value) for value in values]
+    if entry.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        return None  # numbers to predict, not classes
     if names and not (int(values.min()) >= 0 and int(values.max()) < len(names)):
         raise DataError(
             f"{path}: labels run from {values.min()} to {values.max()}, but there are {len(names)} class names"
@@ -211,14 +217,14 @@ def load_row(images: str, masks: str, index: int, modality: str) -> Image:
         values = values.astype(np.float32)
     if values.min() == values.max():
         raise RejectedFile(f"all its pixels have the value {values.flat[0]}")
-    colour = _is_colour(_mapped(images).shape)
+    colour, space = _is_colour(_mapped(images).shape), _space(_mapped(images).shape)
     return Image(
-        pixels=np.ascontiguousarray(np.moveaxis(values, -1, 0)) if colour else values[None],
+        pixels=np.ascontiguousarray(np.moveaxis(values, -1, 0)) if colour else values.reshape(1, *space),
         channels=RGB if colour else GREY,
         bits=_bits(values.dtype),
         modality=modality,
         units="HU" if modality == "CT" else "stored",
-        mask=label_values(np.array(_mapped(masks)[index])) if masks else None,
+        mask=label_values(np.array(_mapped(masks)[index]).reshape(space)) if masks else None,
     )
 
 

@@ -1,7 +1,7 @@
 """NumPy files: npy with one array, npz with one image or volume (array `image`, or the only array; `mask` beside it).
 
-(rows, columns), (slices, rows, columns), or either with 3 colours as last axis. Pickled objects are never loaded, and
-every header is checked against the entry's real size before memory is taken.
+(rows, columns), (slices, rows, columns), or either with 1 or 3 channels as last axis. Pickled objects are never loaded,
+and every header is checked against the entry's real size before memory is taken.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def _layout(entry: Entry, ours: bool) -> tuple[tuple[int, ...], int, bool]:
         raise RejectedFile(f"array '{entry.name}' is of type {entry.dtype}; whole or floating-point numbers are read")
     if len(shape) in (3, 4) and (ours or shape[0] == 1):
         size, channels, first = shape[1:], shape[0], True
-    elif len(shape) in (3, 4) and shape[-1] == 3:
-        size, channels, first = shape[:-1], 3, False
+    elif len(shape) in (3, 4) and shape[-1] in (1, 3):
+        size, channels, first = shape[:-1], shape[-1], False
     elif len(shape) in (2, 3):
         size, channels, first = shape, 1, False
     else:
