@@ -54,7 +54,7 @@ class Settings:
     penalty_every: PositiveInt = 1
     """Take the penalty every so many steps, at so many times its weight (lazy regularisation)."""
     penalty_step: float = Field(0.03, gt=0)
-    """Size of the step of finite differences, in units of [-1, 1]."""
+    """Size of the step of finite differences, in units of [-1, 1]. Below about 0.01 rounding of bf16 outweighs it."""
     weight_clip: float = Field(0.0, ge=0)
     """Keep the discriminator's weights within this distance of 0 (first WGAN: 0.01, which is crude); 0 is off."""
     discriminator_steps: PositiveInt = 1
