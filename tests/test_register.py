@@ -37,6 +37,7 @@ from radsynth.verbs._pairs.registration import NOTHING, evaluate_registration
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
+from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 
 Make = Callable[..., Path]
@@ -319,6 +320,7 @@ def test_learning_brings_discs_together_and_the_measurement_says_so(
     numbers = {number["name"]: {line["method"]: line for line in number["methods"]}
                for number in document["pairs"]["numbers"]}
     assert document["pairs"]["numbers"][1]["unit"] == "mm"
+    assert "Registered images" in report(run).read_text(encoding="utf-8")
     assert numbers["dice"][OWN]["value"] > numbers["dice"][NOTHING]["value"] + 0.1
     assert 1 < numbers["target_error"][NOTHING]["value"] < 3, "in mm: known warps of 3 % of 24 pixels of 2 mm"
     assert numbers["similarity"][OWN]["low"] > numbers["similarity"][NOTHING]["value"]

@@ -164,8 +164,9 @@ def _similarity(fields: dict[str, Array], moving: Array, fixed: Array) -> Found:
 
 def _folding(fields: dict[str, Array]) -> Found:
     values = {name: 100 * folding(field) for name, field in fields.items() if name != NOTHING}
-    return Found(name="folding", title="Folding", unit="% of the pixels", better="lower", values=values, compared=False,
-                 meaning="Where the warp turns space inside out, which no anatomy does.")
+    return Found(name="folding", title="Folding", unit="% of the pixels", better="lower", bounds=(0, 100),
+                 values=values,
+                 compared=False, meaning="Where the warp turns space inside out, which no anatomy does.")
 
 
 def _seconds(seconds: dict[str, NDArray[np.float64]]) -> Found:
