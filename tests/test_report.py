@@ -193,6 +193,16 @@ def test_volumes_and_colours_are_shown(run: Path) -> None:
         assert "Taken evenly over both sets" in page(run).text
 
 
+@pytest.mark.parametrize(("value", "sign"), [(0.9, "good"), (0.78, "good"), (0.6, "note"), (0.3, "warning")])
+def test_images_with_masks_have_a_verdict_on_these(run: Path, value: float, sign: str) -> None:
+    one = {"name": "mask_agreement", "title": "Agreement", "better": "higher", "meaning": "", "n": 60, "value": value,
+           "low": value - 0.03, "high": value + 0.03, "floor": 0.8, "floor_low": 0.78, "floor_high": 0.82}
+    (run / "results.json").write_text(json.dumps(RESULTS | {"measurements": [*RESULTS["measurements"], one]}))
+    found, = (one for one in verdicts(RunFiles(run)) if one.heading == "Masks")
+    assert found.sign == sign and "0.800" in found.text
+    assert "Masks" not in [one.heading for one in verdicts(RunFiles(run, without=("results.json",)))]
+
+
 AUC = {"value": 0.51, "low": 0.45, "high": 0.57}
 STRENGTH = {"auc": AUC, "hits": {"value": 0.01, "low": 0.0, "high": 0.03}}
 AUDIT: dict[str, Any] = {

@@ -38,8 +38,8 @@ def verdicts(files: RunFiles) -> list[Verdict]:
     if files.get("generator.json").get("task") in UNPAIRED:
         return [_realism(found, why), _variety(found, results.get("classes", {}), why),
                 keeping(results.get("findings", []), GIVEN)]
-    return [_realism(found, why), _variety(found, results.get("classes", {}), why), _usefulness(files),
-            _privacy(files, found)]
+    return [_realism(found, why), _variety(found, results.get("classes", {}), why), *_masks(found),
+            _usefulness(files), _privacy(files, found)]
 
 
 def bottom_line(found: list[Verdict]) -> str:
@@ -192,6 +192,20 @@ def _variety(found: dict[str, dict[str, Any]], classes: dict[str, Any], why: str
         f"real {figure(coverage['floor'], 'share')}); {figure(recall['value'], 'share')} lie within the range of the "
         f"synthetic ones (real against real {figure(recall['floor'], 'share')}).{_least_covered(classes)}"),
         limit="A rare kind of patient can be missing without changing these numbers.")
+
+
+def _masks(found: dict[str, dict[str, Any]]) -> list[Verdict]:
+    """Of images that were made with masks, whether they show them; nothing for others."""
+    one = found.get("mask_agreement")
+    if one is None:
+        return []
+    sign: Sign = "warning" if 2 * one["value"] < one["floor"] else "note"
+    sign = "good" if one["value"] >= one["floor"] or verdict(one)[0] == "good" else sign
+    return [Verdict(heading="Masks", question="Do the images show what their masks say?", sign=sign,
+                    answer=ANSWERS[sign], text=(
+        f"A segmenter that was trained on real images finds the masks of synthetic images with an overlap of "
+        f"{figure(one['value'], '')} (Dice), those of unseen real images with {figure(one['floor'], '')}."),
+        limit="Images that are easier than real ones can agree better than these.")]
 
 
 def _least_covered(classes: dict[str, Any]) -> str:
