@@ -69,7 +69,8 @@ def module_channels_last(module: nn.Module, dimensions: int) -> nn.Module:
     layout = torch.channels_last if dimensions == 2 else torch.channels_last_3d
     for weight in module.parameters():  # not `module.to`, which for volumes fails at weights with four axes
         if weight.ndim == dimensions + 2:
-            weight.data = weight.data.contiguous(memory_format=layout)
+            # Not `contiguous`, to which one channel counts as laid out either way: convolutions look at the strides.
+            weight.data = torch.empty_like(weight.data, memory_format=layout).copy_(weight.data)
     return module
 
 

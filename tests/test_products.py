@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.utils import parametrizations
 
+from radsynth.device import module_channels_last
 from radsynth.models import _products
 from radsynth.models._blocks import Doubling
 from radsynth.models._products import Halving, doubled, thinly_doubled
@@ -65,6 +66,11 @@ def test_products_are_taken_in_training_and_agree_within_bf16(layer: nn.Module) 
     assert "Convolution" not in type(taken).__name__ and "mkldnn" not in str(taken).lower()
     assert product.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(product.float(), usual.float(), atol=0.02 * float(usual.float().std()), rtol=0.02)
+
+
+def test_a_layer_of_one_channel_is_channels_last_too() -> None:
+    layer = module_channels_last(Halving(1, 32), 2)
+    assert layer(torch.randn(2, 1, 8, 8)).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("channels", [2, 64])
