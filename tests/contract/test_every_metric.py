@@ -80,8 +80,9 @@ class TestEveryMetric:
         """The last size stands for the rest of the images."""
         pair = comparison(max(module.MINIMUM, 60), module)
         counts = [*sizes[:-1], len(pair) - sum(sizes[:-1])]
-        real = dataclasses.replace(pair.real, patients=np.repeat(np.arange(len(counts)), counts))
-        for one in module.measure(dataclasses.replace(pair, real=real, floor=real), repetitions=12, seed=0):
+        real, floor = (dataclasses.replace(side, patients=np.repeat(np.arange(len(counts)), counts))
+                       for side in (pair.real, pair.floor))
+        for one in module.measure(dataclasses.replace(pair, real=real, floor=floor), repetitions=12, seed=0):
             assert math.isfinite(one.high - one.low) and one.low <= one.value <= one.high
             assert math.isfinite(one.floor_high - one.floor_low) and one.floor_high > one.floor_low
 
