@@ -227,8 +227,11 @@ class Doctor:
 
     @torch.no_grad()
     def warn(self, loop: Loop) -> None:
-        """Say which samples of the delivered generator nobody can use, because they are all alike."""
-        if not isinstance(self.task, Judging):
+        """Say which samples of the delivered generator nobody can use, because they are all alike.
+
+        Not after a trial of a few steps, which ends before a first examination.
+        """
+        if not isinstance(self.task, Judging) or not self.signs.examined:
             return
         varieties = self.examiner.delivered(loop)
         lost = [group for group, variety in varieties.items() if variety < illnesses.USELESS]
