@@ -15,7 +15,7 @@ from radsynth.metrics import Comparison, Measurement, Number, Sample, measuremen
 from radsynth.metrics._features import NAME, features
 from radsynth.metrics._frechet import frechet_estimate
 
-PLACES = (1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
+PLACES = (1 / 4, 1 / 2, 3 / 4)
 """Where a volume is cut, as shares of its length along the axis."""
 OWN = f"{NAME}, {len(PLACES)} slices across each axis"
 MINIMUM = 10
@@ -25,7 +25,7 @@ NUMBERS = tuple(
     Number(
         name=f"frechet_distance_{axis}_axis", title=f"Fréchet distance, slices across the {axis} axis",
         better="down to floor",
-        meaning=f"The Fréchet distance between slices of volumes, cut across their {axis} axis at five places: it "
+        meaning=f"The Fréchet distance between slices of volumes, cut across their {axis} axis at three places: it "
                 "tells from which side synthetic volumes look wrong.",
     )
     for axis in AXES
@@ -38,7 +38,7 @@ def applies(shape: tuple[int, ...]) -> bool:
 
 
 def describe(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, c, *space) -> (n, 3, 5, 1280): the features of five slices across each axis."""
+    """(n, c, *space) -> (n, 3, 3, 1280): the features of three slices across each axis."""
     cuts = [[_cut(pixels, axis, place) for place in PLACES] for axis in (2, 3, 4)]
     return np.moveaxis(np.asarray(cuts), 2, 0)
 
