@@ -11,8 +11,7 @@ from torch import Tensor
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.errors import DataError
-
-CHUNK = 256
+from radsynth.tasks._masks import CHUNK
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

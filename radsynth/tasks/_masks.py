@@ -14,8 +14,6 @@ from radsynth.tasks._warp import integrate, random_velocity, warp
 
 WAVE = 0.35
 """Pixels over which a deformation changes, as a share of the shortest side: of the size of an organ."""
-
-
 CHUNK = 256
 """Images whose masks are read at once."""
 MOST_LABELS = 128
