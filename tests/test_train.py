@@ -52,9 +52,8 @@ def same(first: Path, second: Path) -> bool:
 
 
 def events(run: Path) -> list[str]:
-    """What happened to a run, but for the warning that so short a training deserves: its samples are all alike."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line["event"] for line in lines if line.get("event", "not usable") != "not usable"]
+    return [line["event"] for line in lines if "event" in line]
 
 
 def test_training_learns_and_leaves_a_whole_run(make_prepared: Make, tmp_path: Path) -> None:
