@@ -53,13 +53,14 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def save_checkpoint(folder: Path, images: int, state: Any, facts: dict[str, Any]) -> Path:
-    """Write the checkpoint reached after so many images and remove those older than the last `KEPT`."""
+    """Write the checkpoint reached after so many images and remove all but the last `KEPT`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{images:09d}.safetensors"
     save_tensors(path, state, {**facts, "images": images})
-    for old in sorted(folder.glob("*.json"))[:-KEPT]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    kept = {facts_file.stem for facts_file in sorted(folder.glob("*.json"))[-KEPT:]}
+    for file in sorted(folder.iterdir()):  # facts before tensors
+        if file.stem not in kept:  # also what a kill in the middle of writing has left
+            file.unlink()
     return path
 
 

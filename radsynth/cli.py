@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from radsynth._summaries import in_one_minute, numbers, ranked, rejected
 from radsynth.errors import RadsynthError, SettingsError
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def prepare(
 
     made = verb(settings.section("data"), Path(out), settings=settings, cluster=cluster)
     _print({"folder": made.folder, **made.manifest.to_json()}, as_json)
-    _say_rejected(made.folder, as_json)
+    if not as_json and (text := rejected(made.folder)):
+        _print(text, as_json)
 
 
 @app.command()
@@ -253,7 +255,7 @@ def evaluate(
     from radsynth.verbs.evaluate import evaluate as verb
 
     results = verb(Path(real), *map(Path, sets), settings=settings.section("evaluate"), out=out)
-    _print(results if as_json else _ranked(results) if "ranking" in results else _numbers(results), as_json)
+    _print(results if as_json else ranked(results) if "ranking" in results else numbers(results), as_json)
 
 
 @app.command()
@@ -405,9 +407,10 @@ def run(
     if as_json:
         _print(result, as_json)
         return
-    _print(_numbers(result.results), as_json)
-    _print(_in_one_minute(result.report), as_json)
-    _say_rejected(result.run / "data", as_json)
+    _print(numbers(result.results), as_json)
+    _print(in_one_minute(result.report), as_json)
+    if text := rejected(result.run / "data"):
+        _print(text, as_json)
     places = {"run": result.run, "synthetic": result.synthetic, "report": result.report}
     _print({name: place for name, place in places.items() if place}, as_json)
 
@@ -525,68 +528,6 @@ def _resolve(sections: Sequence[str], *words: Any, **options: Any) -> Resolved:
     from radsynth.verbs._given import given
 
     return given(sections, *words, **options)
-
-
-def _numbers(results: dict[str, Any]) -> dict[str, Any]:
-    """What a reader needs of every measurement; results.json has the rest."""
-    columns = ("value", "low", "high", "floor", "n", "better")
-    rows = [{"number": one["title"], **{column: one.get(column) for column in columns}}
-            for one in results.get("measurements", [])]
-    pairs = [{"number": number["title"], "unit": number["unit"],
-              **{line["method"]: "{value:.3g} ({low:.3g} to {high:.3g})".format(**line) for line in number["methods"]}}
-             for number in results.get("pairs", {}).get("numbers", results.get("findings", []))]
-    classes = [{"class": label, "number": one["title"], **{column: one[column] for column in columns}}
-               for label, found in results.get("classes", {}).items() for one in found["measurements"]
-               if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]
-    refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
-    refused += [{"title": one["title"], "reason": one["reason"]}
-                for found in results.get("classes", {}).values() for one in found["refused"][:1]]
-    found = {"numbers": rows, "against_the_truth" if "pairs" in results else "findings": pairs,
-             "by_class": classes, "not_measured": refused,
-             "mind": " ".join(results.get("context", {}).get("warnings", []))}
-    return {name: part for name, part in found.items() if part}
-
-
-def _say_rejected(prepared: Path, as_json: bool) -> None:
-    """Where the reasons are, if images could not be used."""
-    import csv
-
-    table = prepared / "rejected.csv"
-    if as_json or not table.is_file():
-        return
-    with table.open(encoding="utf-8", newline="") as file:
-        count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
-    if count:
-        _print(f"{count:,} file{'s' if count > 1 else ''} could not be used: {table} says why.", as_json)
-
-
-def _in_one_minute(report: Path) -> dict[str, Any]:
-    """The verdicts at the head of the report, and what follows from them."""
-    import json
-
-    found = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
-    rows = [{"question": one["question"], "answer": one["answer"], "found": one["text"]} for one in found["verdicts"]]
-    return {"bottom_line": found["bottom_line"], "in_one_minute": rows}
-
-
-COMPARED = ("first", "second", "difference", "low", "high", "better")
-"""What is printed of the difference of two sets."""
-
-
-def _ranked(results: dict[str, Any]) -> dict[str, Any]:
-    """The order of several sets, and every difference that is more than chance."""
-    columns = ("place", "set", "value", "low", "high", "floor", "better_than", "wins", "losses")
-    order = [{column: line[column] for column in columns} for line in results["ranking"]]
-    titles = {number["name"]: number["title"] for number in results["numbers"]}
-    found = [{"number": titles[line["name"]], **{column: line[column] for column in COMPARED}}
-             for line in results["differences"] if line["real"]]
-    sets = results["sets"].values()
-    minds = " ".join(dict.fromkeys(text for one in sets for text in one["context"]["warnings"]))
-    return {"ordered_by": titles.get(results["ordered_by"], "nothing: no number was measured for all sets"),
-            "interval": results["interval"], "ranking": order, "differences_beyond_chance": found,
-            "mind": minds,
-            "to_read": "A place is certain only against the sets under 'better than'; wins and losses count the "
-                       "differences beyond chance in all numbers."}
 
 
 def _print(result: Any, as_json: bool) -> None:

@@ -58,8 +58,9 @@ def events(run: Path) -> list[str]:
 
 def test_training_learns_and_leaves_a_whole_run(make_prepared: Make, tmp_path: Path) -> None:
     data = make_prepared(labels=("small", "large"))
-    run = train(data, tmp_path / "run", settings=options())
+    run = train(data, tmp_path / "run", settings=options("evaluate.inception=/home/somebody/weights.pth"))
     assert run.trained and events(run.path) == ["trained"]
+    assert "inception: (not kept)" in (run.path / "settings.yaml").read_text(), "exports and reports show these"
     for name in ("settings.yaml", "versions.json", "spec.json", "log.jsonl", "generator.safetensors"):
         assert (run.path / name).stat().st_size > 0
     assert list(run.previews.glob("*.png")) and list((run.path / "tensorboard").iterdir())
@@ -118,9 +119,12 @@ def test_sigkill_while_saving_keeps_the_last_good_checkpoint(make_prepared: Make
     assert found is not None and found[0]["images"] > 0
     # The same settings but for the budget go on from there.
     end = found[0]["images"] + 40
+    (run / "checkpoints" / "000000001.safetensors").touch()  # as a kill between the two files of a checkpoint leaves it
     more = ("train.checkpoint_minutes=0.0002", f"train.images={end}")
     train(data, run, settings=resolve(overrides=(*SMALL, *more)))
     assert "resumed" in events(run) and load_tensors(run / "generator.safetensors")[1]["images"] == end
+    left = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert len(left) == 4 and "000000001.safetensors" not in left, "two checkpoints of two files, and nothing else"
 
 
 def test_damaged_weights_come_back_from_the_checkpoint(make_prepared: Make, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ NOT_KEPT = "(not kept)"
 
 
 def without_source(document: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the paths of the data and of its table of labels: such names may name patients."""
+    """Settings without paths of this machine: such names may name patients, and exports and reports are given away."""
     document = copy.deepcopy(document)
     data = document.get("data", {})
     for name, words in {"path": (), "labels": ("auto", "folders", "none")}.items():
@@ -19,6 +19,8 @@ def without_source(document: dict[str, Any]) -> dict[str, Any]:
             data[name] = NOT_KEPT
     if document.get("prepare", {}).get("extra"):
         document["prepare"]["extra"] = NOT_KEPT
+    if document.get("evaluate", {}).get("inception"):
+        document["evaluate"]["inception"] = NOT_KEPT
     return document
 
 

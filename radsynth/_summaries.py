@@ -1,0 +1,64 @@
+"""What the command line prints of results: as much as a reader needs; the JSON files have the rest."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+COMPARED = ("first", "second", "difference", "low", "high", "better")
+"""What is printed of the difference of two sets."""
+
+
+def numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """What a reader needs of every measurement; results.json has the rest."""
+    columns = ("value", "low", "high", "floor", "n", "better")
+    rows = [{"number": one["title"], **{column: one.get(column) for column in columns}}
+            for one in results.get("measurements", [])]
+    pairs = [{"number": number["title"], "unit": number["unit"],
+              **{line["method"]: "{value:.3g} ({low:.3g} to {high:.3g})".format(**line) for line in number["methods"]}}
+             for number in results.get("pairs", {}).get("numbers", results.get("findings", []))]
+    classes = [{"class": label, "number": one["title"], **{column: one[column] for column in columns}}
+               for label, found in results.get("classes", {}).items() for one in found["measurements"]
+               if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]
+    refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
+    refused += [{"title": one["title"], "reason": one["reason"]}
+                for found in results.get("classes", {}).values() for one in found["refused"][:1]]
+    found = {"numbers": rows, "against_the_truth" if "pairs" in results else "findings": pairs,
+             "by_class": classes, "not_measured": refused,
+             "mind": " ".join(results.get("context", {}).get("warnings", []))}
+    return {name: part for name, part in found.items() if part}
+
+
+def rejected(prepared: Path) -> str:
+    """Where the reasons are, if images could not be used; empty when all could."""
+    table = prepared / "rejected.csv"
+    if not table.is_file():
+        return ""
+    with table.open(encoding="utf-8", newline="") as file:
+        count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
+    return f"{count:,} file{'s' if count > 1 else ''} could not be used: {table} says why." if count else ""
+
+
+def in_one_minute(report: Path) -> dict[str, Any]:
+    """The verdicts at the head of the report, and what follows from them."""
+    found = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
+    rows = [{"question": one["question"], "answer": one["answer"], "found": one["text"]} for one in found["verdicts"]]
+    return {"bottom_line": found["bottom_line"], "in_one_minute": rows}
+
+
+def ranked(results: dict[str, Any]) -> dict[str, Any]:
+    """The order of several sets, and every difference that is more than chance."""
+    columns = ("place", "set", "value", "low", "high", "floor", "better_than", "wins", "losses")
+    order = [{column: line[column] for column in columns} for line in results["ranking"]]
+    titles = {number["name"]: number["title"] for number in results["numbers"]}
+    found = [{"number": titles[line["name"]], **{column: line[column] for column in COMPARED}}
+             for line in results["differences"] if line["real"]]
+    sets = results["sets"].values()
+    minds = " ".join(dict.fromkeys(text for one in sets for text in one["context"]["warnings"]))
+    return {"ordered_by": titles.get(results["ordered_by"], "nothing: no number was measured for all sets"),
+            "interval": results["interval"], "ranking": order, "differences_beyond_chance": found,
+            "mind": minds,
+            "to_read": "A place is certain only against the sets under 'better than'; wins and losses count the "
+                       "differences beyond chance in all numbers."}
