@@ -1,8 +1,9 @@
-"""Files that are whole or not there: written under a temporary name, forced to disk, renamed."""
+"""Files and folders that are whole or not there: written under a temporary name, forced to disk, renamed."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,6 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
 
     The kernel ends the lock when this process and the workers that it forked have ended, however they did.
     """
-    import fcntl
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w", encoding="ascii")
@@ -50,12 +49,58 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
         raise FolderError(f"{folder} cannot be written: {error.strerror}.") from None
     with file:
         deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise FolderError(busy) from None
-                time.sleep(0.1)
+        while not _taken(file.fileno()):
+            if time.monotonic() > deadline:
+                raise FolderError(busy)
+            time.sleep(0.1)
         yield
+
+
+def _taken(handle: int) -> bool:
+    """Lock an open file or folder, unless another process has."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A new folder to write into, which becomes `out` (missing or empty) in the end; after an error nothing is left.
+
+    FolderError when writing fails (disk full, ...), or while another process writes `out`: it would not be whole.
+    """
+    partial = out.with_name(f".{out.name}.part")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        handle = os.open(partial, os.O_RDONLY)
+    except OSError as error:
+        raise FolderError(f"{out} cannot be written: {error.strerror}.") from None
+    try:
+        # The folder itself is locked, for a file in it would become a part of it; it may have become `out` just now.
+        if not _taken(handle) or not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(handle)):
+            raise FolderError(f"{out} is being written by another process. Wait until that one has ended, then repeat "
+                              "the command, or choose another output folder.")
+        try:
+            _empty(partial)  # of what one that was killed has left
+            yield partial
+            partial.rename(out)
+        except BaseException as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.",
+                                  ) from None
+            raise
+    finally:
+        os.close(handle)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

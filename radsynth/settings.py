@@ -240,7 +240,8 @@ def _parse_overrides(overrides: Sequence[str], problems: list[str]) -> dict[str,
             problems.append(f"{text!r}: not a setting; write section.key=value")
             continue
         try:
-            parsed = parse_yaml(value)
+            # A shell makes key= of key='': a text that is empty, where YAML would see null.
+            parsed = parse_yaml(value) if value.strip() else ""
         except yaml.YAMLError as error:
             problems.append(f"{name}: {value!r} is not valid YAML: {' '.join(str(error).split())}")
             continue

@@ -38,6 +38,8 @@ class Settings:
     """Whether to compile."""
     limit: int | None = None
     """A limit, or none."""
+    note: str = "x"
+    """Any text."""
 '''
 BLUE = RED.replace("red", "blue").replace("compile", "unroll")
 PLAIN = '''
@@ -142,6 +144,7 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
         ("model.kind=rde", "did you mean red?"),
         ("model=blue", "write model.kind=blue"),
         ("model.width=[1,", "is not valid YAML"),
+        ("model.width=", 'given "", allowed: a whole number'),
     ],
 )
 def test_strict_values(override: str, allowed: str) -> None:
@@ -151,7 +154,8 @@ def test_strict_values(override: str, allowed: str) -> None:
 @pytest.mark.parametrize(
     ("override", "value"),
     [("model.rate=1e-5", 1e-5), ("model.rate=2", 2.0), ("model.limit=7", 7), ("model.limit=null", None),
-     ("model.names=[no, '1e-3']", ("no", "1e-3")), ("model.size=[16, 24]", (16, 24)), ("model.width=010", 10)],
+     ("model.names=[no, '1e-3']", ("no", "1e-3")), ("model.size=[16, 24]", (16, 24)), ("model.width=010", 10),
+     ("model.note=", ""), ("model.note=''", "")],
 )  # fmt: skip
 def test_accepted_values_and_round_trip(override: str, value: object, tmp_path: Path) -> None:
     resolved = resolve(overrides=[override, f"plain.path={tmp_path}", "seed=9"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from radsynth.arrays import Batch
+from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
@@ -46,3 +49,16 @@ def test_logits_of_real_images_do_not_depend_on_generated_ones(kind: str, n: int
     discriminator = task.networks()["discriminator"]
     one, other = (task._judge(discriminator, images[0], fake, (None,))[0] for fake in images[1:])
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "style"])
+def test_what_a_wasserstein_critic_is_said_to_need_can_be_given(kind: str) -> None:
+    overrides = (f"model.kind={kind}", "task.loss=wasserstein")
+    with pytest.raises(SettingsError, match="Lipschitz") as refused:
+        synthesis(*overrides)
+    advice = re.findall(r"((?:task|model)\.\w+=[\w.]*\w)", str(refused.value))[1:]
+    ways = [[one for one in advice if "penalty" in one or one.endswith("=none")],
+            *([one] for one in advice if "clip" in one or one.endswith("=spectral"))]
+    assert len(ways) == (3 if kind == "dcgan" else 2)
+    for way in ways:
+        synthesis(*overrides, *way)

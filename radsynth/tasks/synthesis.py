@@ -288,8 +288,10 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
         )
     spectral = getattr(model, "discriminator_norm", "") == "spectral" or model.kind == "sngan"
     if options.loss == "wasserstein" and options.penalty == "none" and not options.weight_clip and not spectral:
+        normed = ", or model.discriminator_norm=spectral" if hasattr(model, "discriminator_norm") else ""
+        first = " (with model.discriminator_norm=none)" if _normalises_batches(model) else ""
         raise SettingsError(
-            "task.loss=wasserstein needs a Lipschitz constraint: set task.penalty=wgan_gp with task.penalty_weight=10 "
-            "and task.penalty_weight_end=10, or task.weight_clip=0.01, or model.discriminator_norm=spectral."
+            f"task.loss=wasserstein needs a Lipschitz constraint: set task.penalty=wgan_gp{first} with "
+            f"task.penalty_weight=10 and task.penalty_weight_end=10, or task.weight_clip=0.01{normed}."
         )
     return Synthesis(options, augmentation, model, spec)

@@ -8,7 +8,6 @@ import io as text_io
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from radsynth.datasets import Record, Rejected, dataset, embedded, recognise
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
-from radsynth.files import write_atomically
+from radsynth.files import whole_folder, write_atomically
 from radsynth.image import Image
 from radsynth.io import Provenance, format_module, write
 from radsynth.progress import track
@@ -73,10 +72,7 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
     """The folder `out` with what `make` writes into a folder, its rows as samples.csv; whole or not there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _left_as_it_is(out, request)
-    partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(out) as partial:
         rows = list(make(partial))
         if not rows:
             raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
@@ -84,11 +80,6 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         write_rejected(partial / "rejected.csv", (line for line in rejected if not line.skipped))
         count = len({row["index"] for row in rows})
         write_atomically(partial / "apply.json", json.dumps({**request, "count": count}, indent=1))
-        partial.rename(out)
-    except OSError as error:
-        raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Applied(folder=out, count=count, rejected=tuple(rejected))
 
 

@@ -51,20 +51,8 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     if getattr(sampler.network, "noise", None) is not None:
         raise SettingsError(f"{run}: its generator draws noise of its own in PyTorch, which a graph cannot repeat. "
                             "Train with model.noise=false to export it.")
-    partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with Progress(None, "exporting"):
-            document = _write(sampler, RunFolder(run), partial)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as error:
-        raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return document
+    with whole_folder(out) as partial, Progress(None, "exporting"):
+        return _write(sampler, RunFolder(run), partial)
 
 
 def _write(sampler: Sampler, run: RunFolder, folder: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from radsynth.arrays import Batch, scaled
 from radsynth.device import module_channels_last, torch_device
 from radsynth.errors import FolderError, SettingsError
-from radsynth.files import write_atomically
+from radsynth.files import whole_folder, write_atomically
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
 from radsynth.tasks import build, draws_masks, paints, registers, takes_images
@@ -262,10 +261,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if _done(out, request):
         return Generated(folder=out, count=count, format=chosen)
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
-    partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(out) as partial:
         chunks = (filtered.drawn(count, seed=seed, label=label, truncation=truncation) if filtered else
                   sampler.drawn(0, count, seed=seed, label=label, truncation=truncation))
         writing = Writing(spec=sampler.spec, intensity=sampler.intensity, facts=sampler.facts, seed=seed,
@@ -279,11 +275,6 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         write_table(partial / "samples.csv", rows)
         write_atomically(partial / "generate.json", json.dumps(request, indent=1))
         write_dataset_card(partial, Path(run))
-        partial.rename(out)
-    except OSError as error:
-        raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     if os.access(run, os.W_OK):  # a run that is shared for reading can be sampled too
         write_model_card(Path(run))
     return Generated(folder=out, count=count, format=chosen)

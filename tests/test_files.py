@@ -1,0 +1,49 @@
+"""Files and folders that are whole or not there, also when two processes want the same one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from radsynth.errors import FolderError
+from radsynth.files import whole_folder
+
+
+def test_a_folder_is_there_when_it_is_whole_and_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with whole_folder(out) as partial:
+        (partial / "a").write_text("1")
+        assert not list(out.iterdir())
+    assert [path.name for path in out.iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(("error", "raised"), [(OSError(28, "No space left on device"), FolderError),
+                                               (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_an_error_leaves_nothing(error: BaseException, raised: type[BaseException], tmp_path: Path) -> None:
+    with pytest.raises(raised), whole_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("1")
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_process_writes_and_what_a_killed_one_left_is_cleared(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = ("import sys, time; from pathlib import Path; from radsynth.files import whole_folder\n"
+            "with whole_folder(Path(sys.argv[1])) as partial:\n"
+            "    (partial / 'images').mkdir(); (partial / 'images' / 'old').touch(); (partial / 'old').touch()\n"
+            "    print('held', flush=True); time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FolderError, match="is being written by another process"), whole_folder(out):
+            pass
+        assert (tmp_path / ".out.part" / "images" / "old").exists()
+        other.kill()
+    with whole_folder(out) as partial:
+        (partial / "new").touch()
+    assert [path.name for path in out.iterdir()] == ["new"]
