@@ -57,6 +57,7 @@ def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., 
         (given / name).parent.mkdir(parents=True, exist_ok=True)
         write(Image(pixels=disc(space)), given / name, provenance=FROM)
     (given / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but nothing more")
+    write(Image(pixels=disc((16, 16))), given / "sub" / "deep_mask.tiff", provenance=FROM)  # others have none
     result = apply(run, given, tmp_path / "out")
     assert result.count == 3 and [r.path for r in result.rejected if not r.skipped] == ["broken.png"]
     assert "broken.png" in (tmp_path / "out" / "rejected.csv").read_text()

@@ -48,7 +48,9 @@ def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), {**psnr(0.05), "title": "SSIM"}]})
     assert found.sign == "note" and "In 1 of 2 numbers" in found.text and "Not in: SSIM (Lanczos)." in found.text
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), {**psnr(-2), "title": "SSIM"}]})
-    assert found.sign == "warning", "somewhere it is worse"
+    assert (found.sign, found.answer) == ("warning", "Not in everything"), "somewhere it is worse"
+    found, = pair_verdicts({"task": "segment", "numbers": [psnr(-1), {**psnr(-2), "title": "SSIM"}]})
+    assert (found.sign, found.answer) == ("warning", "No") and "PSNR (Lanczos); SSIM (Lanczos)" in found.text
 
 
 def test_flagged_images_stand_beside_the_others() -> None:

@@ -143,16 +143,17 @@ def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
              ) -> tuple[Iterator[Record], list[Rejected]]:
     """The images behind a path, volumes whole; examinations of several contrasts where the run was trained on such.
 
-    Virtual patients have contrasts too, so that files which look like examinations are taken as such.
+    Virtual patients have contrasts too, so that files which look like examinations are taken as such. Masks that lie
+    beside some of the images do not matter here.
     """
     kind, rejected = recognise(source), list[Rejected]()
     more: dict[str, Any] = {}
     examinations = trained and len(trained["contrasts"]) > 1 and source.is_dir() and (
         trained["kind"] == "contrasts" or (trained["kind"] in embedded() and kind == "contrasts"))
     if trained and examinations:
-        kind, more = "contrasts", {"plane": "whole", "contrasts": trained["contrasts"]}
+        kind, more = "contrasts", {"plane": "whole", "contrasts": trained["contrasts"], "unmasked": "keep"}
     elif kind in ("contrasts", "folder"):
-        kind, more = "folder", {"plane": "whole", "labels": "none"}
+        kind, more = "folder", {"plane": "whole", "labels": "none", "unmasked": "keep"}
     module = dataset(kind)
     return module.records(module.Settings(path=source, modality=modality, **more), rejected), rejected
 

@@ -32,9 +32,12 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     if won == len(rivals):
         return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
             "In every number the results are nearer to the truth than those of methods without a network."))
-    worse = any(gain["high"] < 0 for methods in gains.values() for gain in methods.values())
+    lost = [any(gain["high"] < 0 for gain in methods.values()) for methods in gains.values()]
     left = "; ".join(f"{title} ({', '.join(methods)})" for title, methods in rivals.items() if methods)
-    return Verdict(heading="Quality", question=question, sign="warning" if worse or 2 * won < len(rivals) else "note",
+    if all(lost):
+        return Verdict(heading="Quality", question=question, sign="warning", answer="No", text=(
+            f"In every number a method without a network is nearer to the truth: {left}."))
+    return Verdict(heading="Quality", question=question, sign="warning" if any(lost) or 2 * won < len(rivals) else "note",
                    answer="Not in everything", text=(
         f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
         f"without a network. Not in: {left}."))
@@ -47,7 +50,8 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
               for number in numbers if number["name"].startswith(SEGMENTED)}
     if not tables:
         return Verdict(heading=heading, question=question, sign="open", answer="Not measured", text=(
-            "It takes masks beside the images to measure this. The checks under Doubts look at single images."))
+            "It takes masks beside the images, and time to learn them (evaluate.anatomy), to measure this. The checks "
+            "under Doubts look at single images."))
     overlaps = {name.removeprefix("dice_"): (lines[OWN], lines[best])
                 for name, lines in tables.items() if name.startswith("dice_")}
     judged = {label: pair for label, pair in overlaps.items() if pair[1]["value"] >= SEEN}
