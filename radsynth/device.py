@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 Precision = Literal["bf16-mixed", "32-true"]
+_AS_IT_LIES: ContextVar[bool] = ContextVar("as_it_lies", default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +59,20 @@ def moved(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
+@contextmanager
+def memory_as_it_lies() -> Iterator[None]:
+    """Within it `channels_last` changes nothing: torch.func.vmap knows no layouts."""
+    before = _AS_IT_LIES.set(True)
+    try:
+        yield
+    finally:
+        _AS_IT_LIES.reset(before)
+
+
 def channels_last(thing: Tensor) -> Tensor:
     """The tensor (n, c, *space) in channels-last memory; other ranks unchanged."""
+    if _AS_IT_LIES.get():
+        return thing
     if thing.ndim == 4:
         return thing.contiguous(memory_format=torch.channels_last)
     if thing.ndim == 5:

@@ -260,6 +260,7 @@ def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_c
     (("task.kind=translate", "task.inputs=[t3]"), ImageSpec(size=(16, 16), channels=("t1", "t2")), "did you mean"),
     (("task.kind=translate", "task.inputs=[t1]", "task.outputs=[t1]"), ImageSpec(size=(16, 16), channels=("t1", "t2")),
      "none in common"),
+    (("task.kind=translate", "task.missing=0.3"), ImageSpec(size=(16, 16), channels=("t1", "t2")), "only t1 is given"),
     (("task.kind=restore", "task.axes=slices"), ImageSpec(size=(16, 16)), "needs volumes.*task.axes=rows"),
     (("task.kind=restore", "task.axes=rows"), ImageSpec(size=(8, 16, 16)), "needs slices.*task.axes=slices"),
     (("task.kind=restore", "task.what=rician", "task.noise=[0.2,0.1]"), ImageSpec(size=(16, 16)),

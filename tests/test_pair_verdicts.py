@@ -39,6 +39,7 @@ def test_findings_that_are_lost_or_made_up_have_a_verdict_of_their_own(
 ) -> None:
     quality, findings = pair_verdicts({"task": "translate", "numbers": [psnr(2), *numbers]})
     assert (quality.sign, findings.sign) == ("good", sign)
+    assert ("as well as" in findings.text) == (sign == "good")
     assert words in findings.text.replace("\u00a0", " ")
 
 

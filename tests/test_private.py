@@ -19,6 +19,8 @@ from torch.nn.functional import softplus
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors, save_tensors
 from radsynth.errors import FolderError, MissingExtra, SettingsError
+from radsynth.image import ImageSpec
+from radsynth.models import build as build_networks
 from radsynth.models.dcgan import Discriminator
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, read_preset, read_privacy, resolve
@@ -78,6 +80,30 @@ def test_each_gradient_is_clipped_as_by_hand(classes: int, norm: float) -> None:
             wanted[name] += value * min(1.0, norm / size)
     for name in wanted:
         assert torch.allclose(found[name], wanted[name], rtol=2e-3, atol=norm * 1e-6), name
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 8, 16)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("model", ["mlp", "dcgan", "r3gan", "sngan", "style"])
+def test_every_network_gives_the_gradients_of_images_with_several_channels(model: str, size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    settings = resolve({"model": {"kind": model, **({"discriminator_norm": "spectral"} if model == "dcgan" else {})}})
+    spec = ImageSpec(size=size, channels=("red", "green", "blue"))
+    network = build_networks(settings.section("model"), spec)["discriminator"].eval()
+    image = torch.randn(1, 3, *size)
+    found = clipped_sum(network, real_loss, image, None, 1e6, chunk=3)
+    network.eval()
+    real_loss(network(image)).sum().backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None
+        assert torch.allclose(found[name], weight.grad, rtol=2e-3, atol=1e-5), name
+
+
+@pytest.mark.parametrize(("model", "words"), [("dcgan", "model.discriminator_norm=spectral"), ("progressive", "sngan")])
+def test_a_network_that_keeps_more_than_weights_is_refused_with_what_can_be_done(model: str, words: str) -> None:
+    settings = resolve(overrides=("task.kind=private", f"model.kind={model}"))
+    with pytest.raises(SettingsError, match="keeps more than weights") as refused:
+        build(*(settings.section(name) for name in ("task", "model", "augment")), ImageSpec(size=(16, 16)))
+    assert str(refused.value).endswith(f"{words}.")
 
 
 def test_one_image_moves_the_sum_by_at_most_the_norm_even_when_it_is_broken() -> None:

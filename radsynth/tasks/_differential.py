@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from radsynth.device import memory_as_it_lies
 from radsynth.errors import MissingExtra, SettingsError
 
 LARGEST_EPSILON = 100.0
@@ -155,7 +156,8 @@ def clipped_sum(network: nn.Module, loss: Any, images: Tensor, labels: Tensor | 
     inputs = (images,) if labels is None else (images, labels)
     each = vmap(grad(one), in_dims=(None, *[0] * len(inputs)))
     for start in range(0, len(images), chunk):
-        gradients = each(weights, *(entry[start:start + chunk] for entry in inputs))
+        with memory_as_it_lies():
+            gradients = each(weights, *(entry[start:start + chunk] for entry in inputs))
         size = torch.stack([value.flatten(1).norm(dim=1) for value in gradients.values()]).norm(dim=0)
         scale = torch.where(torch.isfinite(size), (norm / (size + 1e-6)).clamp(max=1.0), 0.0)
         for name, value in gradients.items():

@@ -273,8 +273,9 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
     kept = [name for name, _ in build_networks(model, spec)["discriminator"].named_buffers()
             if not name.endswith((".weight.0._u", ".weight.0._v")) and not name.startswith("greys.")]
     if kept:
+        normed = ", or model.discriminator_norm=spectral" if hasattr(model, "discriminator_norm") else ""
         raise SettingsError(
-            f"model.kind={model.kind} keeps more than weights in its discriminator ({kept[0]}: batch normalisation), "
-            "which differential privacy does not cover. Set model.kind=sngan, or model.discriminator_norm=spectral."
+            f"model.kind={model.kind} keeps more than weights in its discriminator ({kept[0]}), which differential "
+            f"privacy does not cover. Set model.kind=sngan{normed}."
         )
     return PrivateSynthesis(options, model, spec)

@@ -147,5 +147,11 @@ def _channels(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tupl
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
-    """The task; SettingsError for channels that do not exist."""
-    return Translate(options, augmentation, model, spec)
+    """The task; SettingsError for channels that do not exist, and where none could be missing."""
+    task = Translate(options, augmentation, model, spec)
+    if options.missing and len(task.inputs) < 2:
+        raise SettingsError(
+            f"task.missing={options.missing:g} blanks some of several given channels, and only {task.inputs[0]} is "
+            f"given: name two or more of {', '.join(spec.channels)} in task.inputs, or set task.missing=0."
+        )
+    return task

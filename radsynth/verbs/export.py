@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from radsynth.errors import FolderError, MissingExtra, SettingsError
-from radsynth.files import write_atomically
+from radsynth.files import whole_folder, write_atomically
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import registers, segments

@@ -45,6 +45,21 @@ def test_shapes_and_gradients(kind: str, spec: ImageSpec) -> None:
         assert not silent, f"{name}: no gradient reaches {silent}"
 
 
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize("kind", KINDS)
+def test_slopes_can_be_taken_in_mixed_precision(kind: str, spec: ImageSpec) -> None:
+    torch.manual_seed(0)
+    networks = build(settings_class("model", kind)(), spec)
+    if kind == "progressive":
+        networks["discriminator"].advance(0.3)  # type: ignore[operator]  # torch's stub: a module
+    with torch.autocast("cpu", torch.bfloat16):
+        images, labels = sample(spec, networks["generator"])
+        images = images.detach().float().requires_grad_(True)
+        (slope,) = torch.autograd.grad(networks["discriminator"](images, labels).sum(), images, create_graph=True)
+        slope.square().sum().backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+    assert all(w.grad is None or torch.isfinite(w.grad).all() for w in networks["discriminator"].parameters())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_different_latents_give_different_images_and_classes_matter(kind: str) -> None:
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._pairs.found import OWN, SEGMENTED, TRUE
-from radsynth.verbs._report.verdict import Verdict
+from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import count, figure
 
 KEEPING = ("translate", "restore")
@@ -37,8 +37,8 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     if all(lost):
         return Verdict(heading="Quality", question=question, sign="warning", answer="No", text=(
             f"In every number a method without a network is nearer to the truth: {left}."))
-    return Verdict(heading="Quality", question=question, sign="warning" if any(lost) or 2 * won < len(rivals) else "note",
-                   answer="Not in everything", text=(
+    sign: Sign = "warning" if any(lost) or 2 * won < len(rivals) else "note"
+    return Verdict(heading="Quality", question=question, sign=sign, answer="Not in everything", text=(
         f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
         f"without a network. Not in: {left}."))
 
@@ -64,7 +64,7 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
             for label, (own, true) in less.items()]
     told += [f"Label {label} is made up: it is found in {figure(own['value'], '%')} of the results that should have "
              f"none (of {best} in {figure(true['value'], '%')})." for label, (own, true) in invented.items()]
-    if not told:
+    if judged and not told:
         told = [f"A segmenter finds the labels in the results as well as in {best}."]
     unseen = [label for label in overlaps if label not in judged]
     told += [f"Nothing can be said of label {', '.join(unseen)}, which it does not find in {best} either."
