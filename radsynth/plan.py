@@ -88,8 +88,8 @@ UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
 PATCHED = ("restore", "translate")
 """Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
-SMALL = 40
-"""Longest side in pixels up to which the default network is twice as wide."""
+SMALL = 1600
+"""Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
@@ -122,7 +122,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
     choices += recipe(chosen)
-    if chosen == DEFAULT_MODEL and max(size) <= SMALL:
+    if chosen == DEFAULT_MODEL and math.prod(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
     return choices + _augmentation(data, _passes(data, device, budget, size, chosen))
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models._products import as_product, doubled, thin, thinly_doubled
+from radsynth.models._volumes import Convolution3d
 
-CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}  # Any: the two want tuples of other lengths
+CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: Convolution3d}  # Any: the two want tuples of other lengths
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MODE = {2: "bilinear", 3: "trilinear"}

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from radsynth.models._volumes import convolved
+
 GROUP = 4
 
 
@@ -24,8 +26,7 @@ class EqualisedConvolution(nn.Module):
         self.scale, self.padding = gain / math.sqrt(inputs * kernel**dimensions), kernel // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        convolve = functional.conv2d if x.ndim == 4 else functional.conv3d
-        return convolve(x, self.weight * self.scale, self.bias, padding=self.padding)
+        return convolved(x, self.weight * self.scale, self.bias, padding=self.padding)
 
 
 class EqualisedLinear(nn.Module):
@@ -63,7 +64,8 @@ def with_deviation(x: Tensor) -> Tensor:
 def halve(x: Tensor) -> Tensor:
     """Mean over 2x2(x2) pixels; an odd side is rounded up."""
     pool = functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d
-    return pool(x, 2, ceil_mode=True, count_include_pad=False)
+    halved: Tensor = pool(x, 2, ceil_mode=True, count_include_pad=False)
+    return halved.to(x.dtype)  # autocast of a processor pools volumes in fp32
 
 
 def widths(width: int, widest: int, levels: int) -> list[int]:

@@ -30,6 +30,7 @@ from radsynth.models._blocks import (
 from radsynth.models._greys import Greys
 from radsynth.models._products import Halving
 from radsynth.models._spectral import spectral_norm
+from radsynth.models._volumes import Convolution3d
 from radsynth.settings import settings
 
 
@@ -98,7 +99,7 @@ class Discriminator(nn.Module):
         widths = [channels, *[min(widest, width * 2**level) for level in range(levels)]]
         layers: list[nn.Module] = []
         for fine, coarse in pairwise(widths):
-            down: Any = Halving(fine, coarse) if len(size) == 2 else nn.Conv3d(fine, coarse, 4, 2, 1)
+            down: Any = Halving(fine, coarse) if len(size) == 2 else Convolution3d(fine, coarse, 4, 2, 1)
             nn.init.kaiming_normal_(down.weight, 0.2)
             nn.init.zeros_(down.bias)
             layers += [spectral_norm(down), nn.LeakyReLU(0.2)]

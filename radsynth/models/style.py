@@ -23,6 +23,7 @@ from radsynth.models._equalised import (
     widths,
     with_deviation,
 )
+from radsynth.models._volumes import convolved
 from radsynth.settings import settings
 
 
@@ -80,8 +81,7 @@ class ModulatedConvolution(nn.Module):
         scale = self.style(style).float()
         y = x * scale.view(*scale.shape, *space).to(x.dtype)
         weight = layer.weight * layer.scale
-        convolve = functional.conv2d if x.ndim == 4 else functional.conv3d
-        y = convolve(y, weight, padding=layer.padding)
+        y = convolved(y, weight, padding=layer.padding)
         if self.demodulate:
             with torch.autocast(x.device.type, enabled=False):
                 power = scale.square() @ weight.float().square().flatten(2).sum(2).T

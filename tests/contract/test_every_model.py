@@ -1,5 +1,7 @@
 """Every network kind: shapes, ranges, classes, channels, odd sizes, 2-D and 3-D, and slopes of every weight."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -222,3 +224,38 @@ def shares(space: tuple[int, ...]) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     first = (torch.rand(3, 1, *space, generator=generator) > 0.5).float()
     return torch.cat([first, 1 - first], dim=1)
+
+
+def gradients(networks: dict[str, torch.nn.Module], run: Callable[[], Tensor], bf16: bool) -> list[Tensor]:
+    weights = [weight for network in networks.values() for weight in network.parameters()]
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = run()
+    found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+    return [slope for slope in found if slope is not None]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *IMAGE_KINDS, *MASK_KINDS])
+def test_volumes_in_bf16_have_the_gradients_of_fp32(kind: str) -> None:
+    """On grids of one or two voxels bf16 convolutions of a processor give garbage: those layers must not use it."""
+    spec = ImageSpec(size=(8, 8, 8))
+    if kind in KINDS:
+        torch.manual_seed(0)
+        networks = build(settings_class("model", kind)(), spec)
+    else:
+        networks = image_networks(kind, spec) if kind in IMAGE_KINDS else mask_networks(kind, spec)
+    networks = {name: module_channels_last(network, 3) for name, network in networks.items()}
+    generator, discriminator = networks["generator"], networks["discriminator"]
+    given = shares(spec.size) if kind in MASK_KINDS else torch.randn(3, 2, *spec.size)
+    latents = torch.randn(3, getattr(generator, "latent", 1))
+
+    def run() -> Tensor:
+        if kind in KINDS:
+            return discriminator(generator(latents, None), None).square().mean()  # type: ignore[no-any-return]
+        made = generator(given, latents) if kind in MASK_KINDS else generator(given)
+        looks = discriminator(torch.cat([given, made], dim=1))
+        last = [scale[-1] for scale in looks] if kind in MASK_KINDS else [looks]
+        return torch.stack([logits.square().mean() for logits in last]).sum()
+
+    exact, rounded = (gradients(networks, run, bf16) for bf16 in (False, True))
+    off = sum(float((one - other).square().sum()) for one, other in zip(exact, rounded, strict=True))
+    assert off < 0.01 * sum(float(one.square().sum()) for one in exact)

@@ -102,10 +102,7 @@ class Loop:
         keep_freed_memory()
         device = here()
         torch.backends.cudnn.benchmark = True  # sizes never change
-        # On a CPU with torch 2.13 the bf16 weight gradients of 3-D convolutions on grids two voxels deep are garbage,
-        # another one at each call: volumes are trained in fp32 there.
-        safe = "32-true" if prepared.spec.dimensions == 3 and device.accelerator == "cpu" else device.precision
-        precision = safe if options.precision == "auto" else options.precision
+        precision = device.precision if options.precision == "auto" else options.precision
         # Fabric sees one process, whatever started it: `parallel` joins them, see there.
         devices = [self.ranks.local] if device.accelerator == "cuda" else 1
         self.fabric = Fabric(accelerator=device.accelerator, devices=devices, precision=precision)
