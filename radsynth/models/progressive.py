@@ -143,7 +143,7 @@ class Discriminator(Growing):
         for level in range(len(fades), 0, -1):
             x, images = halve(self.blocks[level - 1](x)), halve(images)
             coarse = _leak(self.from_image[level - 1](images))
-            x = torch.lerp(coarse, x.to(coarse.dtype), fades[level - 1])  # volumes are halved in fp32 under autocast
+            x = torch.lerp(coarse, x, fades[level - 1])
         x = _leak(self.last(with_deviation(x)))
         logits: Tensor = self.head(_leak(self.project(x.flatten(1))), labels)
         return logits
