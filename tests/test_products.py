@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d
+from torch.nn.functional import conv2d, conv3d, conv_transpose2d, conv_transpose3d
 from torch.nn.utils import parametrizations
 
 from radsynth.device import module_channels_last
 from radsynth.models import _products
 from radsynth.models._blocks import Doubling
-from radsynth.models._products import Halving, doubled, thinly_doubled
+from radsynth.models._products import HALVING, Halving, doubled, thinly_doubled
 from radsynth.models._spectral import spectral_norm
 
 
@@ -32,21 +32,24 @@ def test_both_products_are_the_convolutions_and_so_are_their_derivatives(monkeyp
         assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
-def test_thin_layers_are_the_convolutions_and_so_are_their_derivatives() -> None:
+@pytest.mark.parametrize("space", [(4, 6), (2, 3, 4)])
+def test_thin_layers_are_the_convolutions_and_so_are_their_derivatives(space: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    image, coarse, weight = double(2, 2, 8, 12), double(2, 4, 4, 6), double(4, 2, 4, 4)
-    bias = double(4)
-    assert torch.allclose(thinly_doubled(coarse, weight), conv_transpose2d(coarse, weight, stride=2, padding=1))
+    convolve, transpose = (conv2d, conv_transpose2d) if len(space) == 2 else (conv3d, conv_transpose3d)
+    image, coarse = double(2, 2, *(2 * side for side in space)), double(2, 4, *space)
+    weight, bias = double(4, 2, *[4] * len(space)), double(4)
+    assert torch.allclose(thinly_doubled(coarse, weight), transpose(coarse, weight, stride=2, padding=1))
     halved = _products._ThinHalving.apply
-    assert torch.allclose(halved(image, weight, bias), conv2d(image, weight, bias, stride=2, padding=1))
+    assert torch.allclose(halved(image, weight, bias), convolve(image, weight, bias, stride=2, padding=1))
     for function, inputs in ((thinly_doubled, (coarse, weight)), (halved, (image, weight, bias))):
         assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
         assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
-def test_thin_layers_in_bf16_draw_the_same_image_whatever_the_number_of_images() -> None:
+@pytest.mark.parametrize("space", [(16, 16), (8, 8, 8)])
+def test_thin_layers_in_bf16_draw_the_same_image_whatever_the_number_of_images(space: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    layer, features = Doubling(32, 1, 2), torch.randn(5, 32, 16, 16)
+    layer, features = Doubling(32, 1, len(space)), torch.randn(5, 32, *space)
     with torch.no_grad():
         usual = layer(features)
         with torch.autocast("cpu", torch.bfloat16):
@@ -74,11 +77,11 @@ def test_a_layer_of_one_channel_is_channels_last_too() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 64])
-@pytest.mark.parametrize("size", [(8, 8), (9, 8), (9, 11)])
-def test_halving_takes_any_size_in_bf16_as_a_convolution_does(channels: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(8, 8), (9, 8), (9, 11), (8, 8, 8), (9, 8, 6)])
+def test_halving_takes_any_size_in_bf16_as_a_convolution_does(channels: int, size: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    layer, image = Halving(channels, 64), torch.randn(2, channels, *size).requires_grad_()
-    usual = conv2d(image, layer.weight, layer.bias, stride=2, padding=1)
+    layer, image = HALVING[len(size)](channels, 64), torch.randn(2, channels, *size).requires_grad_()
+    usual = (conv2d if len(size) == 2 else conv3d)(image, layer.weight, layer.bias, stride=2, padding=1)
     expected, = torch.autograd.grad(usual.square().sum(), image)
     with torch.autocast("cpu", torch.bfloat16):
         halved = layer(image.bfloat16())

@@ -7,11 +7,14 @@ From many channels to one or two, at full resolution: a convolution computes six
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from radsynth.models._volumes import Convolution3d
 
 FEW = 512
 """Pixels of the coarser grid, of all images together, up to which a product is faster."""
@@ -32,7 +35,7 @@ def as_product(features: Tensor, pixels: int) -> bool:
 def thin(features: Tensor, channels: int) -> bool:
     """Whether the layer between these features and an image of so many channels takes a product."""
     given = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
-    return (channels <= THIN and given == torch.bfloat16 and features.ndim == 4 and features.device.type == "cpu")
+    return channels <= THIN and given == torch.bfloat16 and features.device.type == "cpu"
 
 
 class Halving(nn.Conv2d):
@@ -43,16 +46,40 @@ class Halving(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         height, width = (side // 2 for side in features.shape[2:])
-        odd = any(side % 2 for side in features.shape[2:])
-        if features.requires_grad and not odd and thin(features, self.in_channels):
-            given = (part.to(torch.bfloat16) for part in (features, self.weight, self.bias) if part is not None)
-            image: Tensor = _ThinHalving.apply(*given)  # type: ignore[no-untyped-call]
-            return image
-        if odd or not as_product(features, len(features) * height * width):
+        if _thinly(self, features):
+            return _thinly_halved(self, features)
+        if _odd(features) or not as_product(features, len(features) * height * width):
             return super().forward(features)
         patches: Tensor = _Gather.apply(features.movedim(1, -1))  # type: ignore[no-untyped-call]
         halved = functional.linear(patches, self.weight.movedim(1, -1).flatten(1), self.bias)
         return halved.view(-1, height, width, self.out_channels).movedim(-1, 1)
+
+
+class HalvingVolumes(Convolution3d):
+    """The same of volumes: (n, inputs, 2d, 2h, 2w) to (n, outputs, d, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 4, 2, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return _thinly_halved(self, features) if _thinly(self, features) else super().forward(features)
+
+
+HALVING: dict[int, Any] = {2: Halving, 3: HalvingVolumes}
+
+
+def _odd(features: Tensor) -> bool:
+    return any(side % 2 for side in features.shape[2:])
+
+
+def _thinly(layer: Halving | HalvingVolumes, image: Tensor) -> bool:
+    return image.requires_grad and not _odd(image) and thin(image, layer.in_channels)
+
+
+def _thinly_halved(layer: Halving | HalvingVolumes, image: Tensor) -> Tensor:
+    given = (part.to(torch.bfloat16) for part in (image, layer.weight, layer.bias) if part is not None)
+    halved: Tensor = _ThinHalving.apply(*given)  # type: ignore[no-untyped-call]
+    return halved
 
 
 def doubled(features: Tensor, weight: Tensor) -> Tensor:
@@ -65,7 +92,7 @@ def doubled(features: Tensor, weight: Tensor) -> Tensor:
 
 
 def thinly_doubled(features: Tensor, weight: Tensor) -> Tensor:
-    """The same to one or two channels; in fp32, which the sums of four products are taken in."""
+    """The same to one or two channels, of volumes too; in fp32, which the sums of several products are taken in."""
     image: Tensor = _ThinDoubling.apply(features, weight.to(features.dtype))  # type: ignore[no-untyped-call]
     return image
 
@@ -110,16 +137,22 @@ class _ThinDoubling(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, features: Tensor, weight: Tensor) -> Tensor:
         context.save_for_backward(features, weight)
-        n, inputs, h, w = features.shape
-        pixels = features.movedim(1, -1).reshape(n, h * w, inputs)
-        parts = (weight.flatten(1).T @ pixels.mT).view(n, -1, 2, 2, 2, 2, h, w)  # as in `_Scatter`, plane by plane
-        image = parts.new_zeros((n, parts.shape[1], 2, 2, h + 1, w + 1),
+        n, inputs, *space = features.shape
+        axes = range(len(space))
+        pixels = features.movedim(1, -1).reshape(n, -1, inputs)
+        # As in `_Scatter`, plane by plane: pair and pixel along each axis.
+        parts = (weight.flatten(1).T @ pixels.mT).view(n, -1, *[2, 2] * len(space), *space)
+        image = parts.new_zeros((n, parts.shape[1], *[2] * len(space), *(side + 1 for side in space)),
                                 dtype=torch.promote_types(parts.dtype, torch.float32))
-        for y in (0, 1):
-            for x in (0, 1):
-                image[..., y:y + h, x:x + w] += parts[:, :, y, :, x]
-        image = image.permute(0, 1, 4, 2, 5, 3).reshape(n, -1, 2 * h + 2, 2 * w + 2)
-        return image[..., 1:-1, 1:-1].contiguous()
+        every = slice(None)
+        for pair in itertools.product((0, 1), repeat=len(space)):
+            where: Any = (..., *(slice(first, first + side) for first, side in zip(pair, space, strict=True)))
+            which: Any = (every, every, *(index for first in pair for index in (first, every)))
+            image[where] += parts[which]
+        image = image.permute(0, 1, *(index + 2 for axis in axes for index in (len(space) + axis, axis)))
+        image = image.reshape(n, -1, *(2 * side + 2 for side in space))
+        inside: Any = (..., *[slice(1, -1)] * len(space))
+        return image[inside].contiguous()
 
     @staticmethod
     def backward(context: Any, given: Tensor) -> Any:
@@ -132,7 +165,8 @@ class _ThinHalving(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         context.save_for_backward(image, weight)
-        return functional.conv2d(image, weight, bias, stride=2, padding=1)
+        convolve = functional.conv2d if image.ndim == 4 else functional.conv3d
+        return convolve(image, weight, bias, stride=2, padding=1)
 
     @staticmethod
     def backward(context: Any, given: Tensor) -> Any:
@@ -146,7 +180,9 @@ class _ThinHalving(torch.autograd.Function):
 def _gradients(context: Any, given: Tensor, transposed: bool) -> tuple[Tensor | None, ...]:
     """What torch's own layer gives back, but for the image's gradient of a convolution."""
     inputs, weight = context.saved_tensors
+    axes = weight.ndim - 2
     wanted = [context.needs_input_grad[0] and transposed, *context.needs_input_grad[1:], False][:3]
     found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-        given.to(inputs.dtype), inputs, weight, [len(weight)], [2, 2], [1, 1], [1, 1], transposed, [0, 0], 1, wanted)
+        given.to(inputs.dtype), inputs, weight, [len(weight)], [2] * axes, [1] * axes, [1] * axes, transposed,
+        [0] * axes, 1, wanted)
     return found

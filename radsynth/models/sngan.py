@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
@@ -28,9 +28,8 @@ from radsynth.models._blocks import (
     starting_grid,
 )
 from radsynth.models._greys import Greys
-from radsynth.models._products import Halving
+from radsynth.models._products import HALVING
 from radsynth.models._spectral import spectral_norm
-from radsynth.models._volumes import Convolution3d
 from radsynth.settings import settings
 
 
@@ -99,7 +98,7 @@ class Discriminator(nn.Module):
         widths = [channels, *[min(widest, width * 2**level) for level in range(levels)]]
         layers: list[nn.Module] = []
         for fine, coarse in pairwise(widths):
-            down: Any = Halving(fine, coarse) if len(size) == 2 else Convolution3d(fine, coarse, 4, 2, 1)
+            down = HALVING[len(size)](fine, coarse)
             nn.init.kaiming_normal_(down.weight, 0.2)
             nn.init.zeros_(down.bias)
             layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
