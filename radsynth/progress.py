@@ -26,6 +26,14 @@ def track(iterable: Iterable[T], total: int | None = None, label: str = "", unit
             progress.update(done)
 
 
+def tell(text: str) -> None:
+    """One line of its own, above the bar where there is one."""
+    if Progress._display is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        Progress._display.console.print(text, markup=False, highlight=False)
+
+
 class Progress:
     """Progress of a loop that counts for itself; use it in a `with` statement.
 
@@ -80,7 +88,7 @@ class Progress:
         elif finished and (self._last_done or not self._inner):
             uncounted = self._is_share() or not (self._done or self.total or self.unit)
             done = "done" if uncounted else f"{self._done:,.0f}{self._of_unit()}"
-            self._write(f"{self.label}: {done} in {_duration(time.monotonic() - self._start)}{self._suffix()}")
+            tell(f"{self.label}: {done} in {_duration(time.monotonic() - self._start)}{self._suffix()}")
 
     def _is_due(self) -> bool:
         waited = time.monotonic() - self._last
@@ -89,7 +97,7 @@ class Progress:
         return waited >= _PATIENCE or not self.total or (self._done - self._last_done) / self.total >= _SHARE
 
     def _print_line(self) -> None:
-        self._write(f"{self.label}: {self._count()}, {self._detail()}")
+        tell(f"{self.label}: {self._count()}, {self._detail()}")
         self._last, self._last_done = time.monotonic(), self._done
 
     def _count(self) -> str:
@@ -113,9 +121,6 @@ class Progress:
 
     def _of_unit(self) -> str:
         return f" {self.unit}" if self.unit else ""
-
-    def _write(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
 
     def _open_bar(self) -> None:
         if Progress._display is None:

@@ -23,6 +23,7 @@ from radsynth.device import here
 from radsynth.errors import FolderError
 from radsynth.files import locked, write_atomically
 from radsynth.image import ImageSpec
+from radsynth.progress import tell
 
 PACKAGES = ("radsynth", "torch", "numpy", "lightning-fabric", "pydicom", "nibabel", "scikit-image")
 
@@ -136,15 +137,22 @@ class RunFolder:
                               "that trains: the last checkpoint has the same weights.") from None
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append one line to log.jsonl."""
+        """Append one line to log.jsonl. FolderError when that fails (disk full, ...)."""
         if not self.writes:
             return
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.path / "log.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise FolderError(f"{path} could not be written: {error.strerror}. Free some space or check the "
+                              "permissions, then repeat the command: it goes on from the last checkpoint.") from None
 
-    def event(self, event: str, images: int, text: str) -> None:
-        """Append an event in plain words to log.jsonl."""
+    def event(self, event: str, images: int, text: str, *, silent: bool = False) -> None:
+        """Append an event in plain words to log.jsonl, and say it on stderr unless it is said there otherwise."""
         self.log({"event": event, "images": images, "text": text})
+        if self.writes and not silent:
+            tell(f"{text[:-1]} ({images:,} images)." if images and str(images) not in text else text)
 
     def rewind_log(self, images: int) -> None:
         """Drop measurements made after the checkpoint that training goes on from; events stay."""

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom.filewriter
 import pytest
 import tifffile
 from PIL import Image as Pillow
+from pydicom.valuerep import VR
 
 from radsynth import io
 from radsynth.errors import DataError, MissingExtra, RejectedFile, SettingsError
@@ -375,6 +377,21 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Pillow.Image, "save", full)
     with pytest.raises(DataError, match=r"a\.png cannot be written: No space left"):
         io.write(Image(pixels=RAMP[None].astype(np.uint8)), tmp_path / "a.png", provenance=PROVENANCE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("space", [(4, 5), (2, 4, 5)], ids=["slice", "series"])
+def test_a_full_disk_is_said_without_pydicoms_traceback(
+    space: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(pydicom.filewriter.writers, VR.OW, (full, None))  # type: ignore[arg-type]  # never returns
+    image = Image(pixels=np.zeros((1, *space), np.uint16), spacing=(1.0,) * len(space), modality="MR")
+    with pytest.raises(DataError) as refused:
+        io.write(image, tmp_path / "a.dcm", provenance=PROVENANCE)
+    assert str(refused.value).endswith(" cannot be written: No space left on device")
     assert list(tmp_path.iterdir()) == []
 
 

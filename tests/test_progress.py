@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from radsynth import progress
-from radsynth.progress import Progress, track
+from radsynth.progress import Progress, tell, track
 
 
 class Clock:
@@ -98,3 +98,11 @@ def test_a_terminal_gets_one_bar_also_when_nested(monkeypatch: pytest.MonkeyPatc
     assert Progress._display is None
     assert "outer" in terminal.getvalue()
     assert "inner" in terminal.getvalue()
+
+
+def test_a_line_of_its_own_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(1.0, "training"):
+        tell("[bold] is no style here")
+    assert "[bold] is no style here\n" in terminal.getvalue()

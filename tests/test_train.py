@@ -140,7 +140,9 @@ def test_damaged_weights_come_back_from_the_checkpoint(make_prepared: Make, tmp_
     assert run.weights.read_bytes() == whole
 
 
-def test_a_damaged_checkpoint_is_passed_over(make_prepared: Make, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over(
+    make_prepared: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, run = make_prepared(), tmp_path / "run"
     train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
     newest = max((run / "checkpoints").glob("*.safetensors"))
@@ -148,8 +150,11 @@ def test_a_damaged_checkpoint_is_passed_over(make_prepared: Make, tmp_path: Path
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     (run / "generator.json").unlink()
+    capsys.readouterr()
     train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
     assert "damaged checkpoint" in events(run)
+    told = capsys.readouterr().err
+    assert "is damaged: its SHA-256" in told and "Training went on after" in told
     (run / "generator.json").unlink()
     pickle, nothing = b"\x80\x04cos\n.", b""
     for path, content in zip(sorted((run / "checkpoints").glob("*.safetensors")), (pickle, nothing), strict=True):
@@ -167,6 +172,9 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(make_prepared: Make,
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0 and "could not be written" in done.stderr and "Free some space" in done.stderr
     assert not list((tmp_path / "run").rglob("*.part")) and not RunFolder(tmp_path / "run").trained
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(FolderError, match=r"log\.jsonl could not be written: .* goes on from the last checkpoint"):
+        RunFolder(tmp_path).log({"step": 1})
 
 
 def test_values_that_are_not_finite_stop_training_and_spare_the_checkpoint(make_prepared: Make, tmp_path: Path) -> None:

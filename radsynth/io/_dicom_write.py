@@ -20,7 +20,7 @@ from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.io import Provenance
 from radsynth.io._geometry import default_affine
-from radsynth.io._synthetic import Stored, sentence, store, write_whole
+from radsynth.io._synthetic import Stored, not_written, sentence, store, write_whole
 
 CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -67,7 +67,7 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
             shutil.rmtree(folder)
         os.replace(temporary, folder)
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise not_written(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [folder / name for name in names]

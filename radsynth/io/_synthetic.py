@@ -180,5 +180,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> list[Path]:
         with appearing(path) as temporary:
             write(temporary)
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise not_written(path, error) from None
     return [path]
+
+
+def not_written(path: Path, error: OSError) -> DataError:
+    """What to raise; pydicom puts a traceback into the text of an error of its own, behind the operating system's."""
+    cause = error if error.strerror or not isinstance(error.__cause__, OSError) else error.__cause__
+    return DataError(f"{path} cannot be written: {cause.strerror or cause}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +20,7 @@ from radsynth.checkpoints import load_checkpoint
 from radsynth.device import here
 from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
 from radsynth.parallel import join, launch, launched
-from radsynth.progress import Progress
+from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, constant, read_yaml, resolve
 from radsynth.tasks import Private, build
@@ -98,15 +97,15 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             folder.event("started", 0, f"Training starts from the weights of {start.name}.")
         _resume(loop, folder)
         if loop.promise and not loop.images:
-            folder.event("privacy", 0, loop.promise)
-        if loop.promise and ranks.first:
-            print(loop.promise, file=sys.stderr)  # before anything is learned
+            folder.event("privacy", 0, loop.promise)  # before anything is learned
+        elif loop.promise and ranks.first:
+            tell(loop.promise)
         with _stop_requests() as stopping, Progress(1.0, "training") if ranks.first else nullcontext() as progress:
             try:
                 with memory_guarded(loop.memory_ran_out):
                     _drive(loop, folder, stopping, progress)
             except TrainingError as error:
-                folder.event("stopped", loop.images, str(error))
+                folder.event("stopped", loop.images, str(error), silent=True)
                 raise TrainingError(
                     f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate "
                     "or raise task.penalty_weight, and train into a new run folder."
@@ -118,7 +117,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                  "model": settings.kind("model"), "task": settings.kind("task"), "keeps": task.keeps, "chosen": chosen}
         if loop.private:
             facts["privacy"] = loop.private.spent()
-            folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.")
+            folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.", silent=True)
         loop.calibrate()
         if loop.doctor:
             loop.doctor.warn(loop)
@@ -126,7 +125,8 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             if folder.trained and _learned(folder.load_weights()[1]) != _learned(facts):
                 folder.set_aside()
             digest = folder.save_weights(loop.average.network.state_dict(), facts)
-            folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.")
+            folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.",
+                         silent=True)
         ranks.wait()
 
 
@@ -167,7 +167,8 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 spent = f", epsilon {terms[EPSILON]:.2f}" if EPSILON in terms else ""
                 progress.update(loop.progress, f"{loop.images} images, {loop.images / now:.0f}/s{spent}")
             if stop:
-                folder.event("interrupted", loop.images, "Stopped on request; the same command goes on from here.")
+                folder.event("interrupted", loop.images, "Stopped on request; the same command goes on from here.",
+                             silent=True)
                 raise Interrupted(f"Stopped on request after {loop.images} images. Repeat the command to go on.")
             if int(loop.progress * loop.options.previews) > previews:
                 previews = int(loop.progress * loop.options.previews)
