@@ -162,6 +162,7 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
         reason = "Unpaired translation: one of two contrasts of each virtual patient."
         choices += [Choice(setting="data.contrasts", value=["t1", "flair"], reason=reason),
                     Choice(setting="data.unpaired", value=True, reason=reason),
+                    Choice(setting="task.kind", value=task, reason="As asked for."),
                     Choice(setting="task.domains", value=["t1", "flair"], reason=reason)]
     if task == "semantic":
         choices += _augmentation(data, 0.0)

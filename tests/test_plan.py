@@ -10,7 +10,7 @@ from radsynth.device import Device
 from radsynth.image import ImageSpec
 from radsynth.models import takes
 from radsynth.plan import RECIPES, Fingerprint, document, plan
-from radsynth.settings import resolve, settings_class
+from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
 
@@ -96,6 +96,16 @@ def test_translation_without_pairs_gets_one_contrast_of_each_virtual_patient(tas
     assert found["data.unpaired"] is True and found["data.contrasts"] == found["task.domains"] == ["t1", "flair"]
     assert (found["train.rate"], found["train.beta1"]) == (4e-4, 0.5), "not unet's own"
     assert "data.unpaired" not in {choice.setting for choice in plan(fingerprint(a=9, b=1), CPU, {}, task=task)}
+
+
+@pytest.mark.parametrize("task", kinds("tasks"))
+def test_what_the_plan_says_is_what_a_run_of_the_task_does(task: str) -> None:
+    planned = plan(replace(fingerprint(a=9, b=1), virtual=True), CPU, {}, task=task)
+    settings = resolve(document(planned), {"task": {"kind": task}}, sections=("data", "prepare", "train", "task"))
+    done = settings.document()
+    for choice in planned:
+        section, key = choice.setting.split(".")
+        assert section not in done or done[section][key] == choice.value, choice
 
 
 @pytest.mark.parametrize("preset", sorted(file.stem for file in (Path(radsynth.__file__).parent / "presets").iterdir()))
