@@ -76,9 +76,10 @@ def test_the_same_call_again_changes_nothing_and_another_is_refused(
 ) -> None:
     run, given = make_run("task.kind=restore"), tmp_path / "in.png"
     write(Image(pixels=disc((20, 20))), given, provenance=FROM)
-    assert apply(run, given, tmp_path / "out").count == 1
+    first = apply(run, given, tmp_path / "out")
     before = (tmp_path / "out" / "samples.csv").stat().st_mtime_ns
-    assert apply(run, given, tmp_path / "out").count == 1
+    again = apply(run, given, tmp_path / "out")
+    assert again == first and (again.count, again.flagged, again.unchecked) == (1, None, ("modality",))
     assert (tmp_path / "out" / "samples.csv").stat().st_mtime_ns == before
     with pytest.raises(FolderError, match="holds something else"):
         apply(run, given, tmp_path / "out", format="npz")
@@ -214,7 +215,10 @@ def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Pa
     with pytest.raises(SettingsError, match="it can go to large, small"):
         apply(run, tmp_path / "in.png", tmp_path / "out", target="huge")
     for target in ("small", "large"):
-        assert apply(run, tmp_path / "in.png", tmp_path / target, target=target).count == 1
+        made = apply(run, tmp_path / "in.png", tmp_path / target, target=target)
+        assert (made.count, made.target) == (1, target)
+    (run / "results.json").write_text('{"limits": {"edges": -1}}')
+    assert apply(run, tmp_path / "in.png", tmp_path / "flagged").flagged == 1
     assert json.loads((tmp_path / "small" / "apply.json").read_text())["target"] == "small"
 
 

@@ -33,10 +33,17 @@ from radsynth.verbs._rejected import write_rejected
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What was made: its folder, the number of results, and the input that could not be used (rejected.csv)."""
+    """What was made: its folder, the number of results, and the input that could not be used (rejected.csv).
+
+    target: the domain or class that was gone to, "" where there is no choice; flagged: results that samples.csv flags
+    as doubtful, None where the run has not measured what is usual; unchecked: what some files did not say of themselves
+    """
 
     folder: Path
     count: int
+    target: str = ""
+    flagged: int | None = 0
+    unchecked: tuple[str, ...] = ()
     rejected: tuple[Rejected, ...] = ()
 
 
@@ -78,9 +85,17 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
             raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
         _write_table(partial / "samples.csv", list(rows[0]), rows)
         write_rejected(partial / "rejected.csv", (line for line in rejected if not line.skipped))
-        count = len({row["index"] for row in rows})
-        write_atomically(partial / "apply.json", json.dumps({**request, "count": count}, indent=1))
-    return Applied(folder=out, count=count, rejected=tuple(rejected))
+        told = _told(rows)
+        write_atomically(partial / "apply.json", json.dumps({**request, **told}, indent=1))
+    return Applied(folder=out, target=str(request.get("target", "")), rejected=tuple(rejected), **told)
+
+
+def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
+    """What is said of all results together: see `Applied`."""
+    flags = {row["index"]: str(row["flagged"]) for row in rows}
+    unchecked = {word for row in rows for word in str(row.get("unchecked", "")).split()}
+    return {"count": len(flags), "flagged": None if "unknown" in flags.values() else sum(map(bool, flags.values())),
+            "unchecked": tuple(sorted(unchecked))}
 
 
 def _registers(run: Path, onto: Path | None, labels: Path | None) -> bool:
@@ -223,7 +238,8 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
     try:
         document = json.loads((out / "apply.json").read_text(encoding="utf-8"))
         if {name: document.get(name) for name in request} == request:
-            return Applied(folder=out, count=int(document["count"]))
+            return Applied(folder=out, target=str(request.get("target", "")), count=int(document["count"]),
+                           flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())))
     except (OSError, ValueError, KeyError):
         pass
     raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.")
