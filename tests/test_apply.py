@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import IntensityMap
-from radsynth.errors import DataError, FolderError, SettingsError
-from radsynth.image import Image
+from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
+from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
-from radsynth.verbs._applying.applier import Applier, cut, finer_affine, join, ranges_of
+from radsynth.verbs._applying.applier import Applier, check_values, cut, finer_affine, join, ranges_of
 from radsynth.verbs._applying.doubts import flagged_slices
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
@@ -207,6 +208,25 @@ def test_other_data_than_in_training_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("bits", "top", "units", "method", "levels", "message"), [
+    (16, 4000, "stored", "bits", 255, "go up to 4000; the run was trained on 8 bits"),
+    (16, 255, "stored", "bits", 255, ""),
+    (8, 255, "stored", "bits", 4095, "have 8 bits; the run was trained on values from 0 to 4095"),
+    (16, 4000, "stored", "bits", 4095, ""),
+    (8, 255, "stored", "percentiles", 255, ""),
+    (8, 255, "stored", "window", 65535, "cannot be Hounsfield units"),
+    (12, 3000, "HU", "window", 65535, ""),
+])
+def test_values_that_cannot_mean_what_those_of_the_training_meant_are_refused(
+    bits: int, top: int, units: str, method: str, levels: int, message: str
+) -> None:
+    image = Image(pixels=np.array([[[0, top]]], np.uint8 if bits == 8 else np.int16), bits=bits, units=units)
+    spec = ImageSpec(size=(16, 16), units="HU" if method == "window" else "stored", bits=8 if levels == 255 else 12)
+    intensity = IntensityMap(method=method, low=0.0, high=float(levels), levels=levels)
+    with pytest.raises(RejectedFile, match=message) if message else nullcontext():
+        check_values(image, spec, intensity)
+
+
 def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run("task.kind=cycle", labels=("small", "large"))
     write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
@@ -232,7 +252,7 @@ def test_a_run_from_noise_takes_no_images(make_prepared: Make, tmp_path: Path) -
 
 
 def test_values_outside_of_the_range_survive_a_restoration(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    applier = Applier(make_run("task.kind=restore", "task.what=rician"))
+    applier = Applier(make_run("task.kind=restore", "task.what=rician", bits=16))
     pixels = disc((16, 16)).astype(np.int32)
     pixels[0, 3, 3], pixels[0, 4, 4] = 5000, -300  # the run maps 0 to 255
     made = applier.convert(Image(pixels=pixels, bits=16))[0].pixels

@@ -370,7 +370,8 @@ def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     sitk = pytest.importorskip("SimpleITK")
-    run = make_run("train.rate=0.01", images=160, size=(12, 16, 16), spacing=(2.0, 2.0, 2.0), format="nifti")
+    run = make_run("train.rate=0.01", images=160, size=(12, 16, 16), spacing=(2.0, 2.0, 2.0), format="nifti",
+                   bits=16)
     fixed = Image(pixels=disc((14, 22, 18), (7, 11, 9), 6), spacing=(2.0, 2.0, 2.0),
                   affine=affine_of((2.0, 2.0, 2.0), (5.0, -3.0, 8.0)))
     moving = Image(pixels=disc((20, 30, 26), (9, 14, 14), 6).astype(np.uint16) * 10, bits=16, spacing=(1.5, 1.5, 1.5),
@@ -404,7 +405,8 @@ def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
 def test_pictures_and_dicom_in_folders(make_run: Callable[..., Path], tmp_path: Path) -> None:
     import pydicom
 
-    run = make_run("train.rate=0.01", images=80, size=(16, 16), modality="MR", spacing=(4.0, 4.0), format="dicom")
+    run = make_run("train.rate=0.01", images=80, size=(16, 16), modality="MR", spacing=(4.0, 4.0), format="dicom",
+                   bits=12)
     for number in (1, 2, 3):
         image = Image(pixels=disc((64, 60), (30 + number, 30), 14).astype(np.uint16) * 9, modality="MR", bits=12,
                       spacing=(1.0, 1.0))

@@ -35,13 +35,13 @@ from radsynth.verbs._rejected import write_rejected
 class Applied:
     """What was made: its folder, the number of results, and the input that could not be used (rejected.csv).
 
-    target: the domain or class that was gone to, "" where there is no choice; flagged: results that samples.csv flags
+    target: the domain or class that was gone to, None where there is no choice; flagged: results that samples.csv flags
     as doubtful, None where the run has not measured what is usual; unchecked: what some files did not say of themselves
     """
 
     folder: Path
     count: int
-    target: str = ""
+    target: str | None = None
     flagged: int | None = 0
     unchecked: tuple[str, ...] = ()
     rejected: tuple[Rejected, ...] = ()
@@ -87,7 +87,11 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         write_rejected(partial / "rejected.csv", (line for line in rejected if not line.skipped))
         told = _told(rows)
         write_atomically(partial / "apply.json", json.dumps({**request, **told}, indent=1))
-    return Applied(folder=out, target=str(request.get("target", "")), rejected=tuple(rejected), **told)
+    return Applied(folder=out, target=_target(request), rejected=tuple(rejected), **told)
+
+
+def _target(request: dict[str, object]) -> str | None:
+    return str(request.get("target") or "") or None
 
 
 def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
@@ -238,7 +242,7 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
     try:
         document = json.loads((out / "apply.json").read_text(encoding="utf-8"))
         if {name: document.get(name) for name in request} == request:
-            return Applied(folder=out, target=str(request.get("target", "")), count=int(document["count"]),
+            return Applied(folder=out, target=_target(request), count=int(document["count"]),
                            flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())))
     except (OSError, ValueError, KeyError):
         pass

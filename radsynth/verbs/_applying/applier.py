@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
-from radsynth.image import Image
+from radsynth.image import Image, ImageSpec
 from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
@@ -226,6 +226,7 @@ class Applier:
     def view(self, image: Image) -> View:
         """How the network will see an image. RejectedFile for an image that does not fit."""
         self.check(image)
+        check_values(image, self.spec, self.intensity)
         channels = self.channels(image)
         axis = None if len(image.space) == self.spec.dimensions else self._axis(image)
         there = [channel for channel in channels if channel is not None]
@@ -273,6 +274,19 @@ def join(stack: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
     whole: NDArray[np.float32] = stack[0] if axis is None else np.moveaxis(
         stack if axis == 0 else stack[:, :, ::-1], 0, axis + 1)
     return whole
+
+
+def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None:
+    """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, 16 bits for 8."""
+    eight = image.bits <= 8
+    if spec.units == "HU" and image.units != "HU" and eight:
+        raise RejectedFile("its values have 8 bits, which cannot be Hounsfield units; the run was trained on such")
+    if intensity.method != "bits" or image.bits > 16:
+        return
+    if spec.bits <= 8 and not eight and image.pixels.max() > 255:
+        raise RejectedFile(f"its values go up to {image.pixels.max()}; the run was trained on 8 bits, 0 to 255")
+    if spec.bits > 8 and intensity.levels > 255 and eight:
+        raise RejectedFile(f"its values have 8 bits; the run was trained on values from 0 to {intensity.high:.0f}")
 
 
 def ranges_of(values: NDArray[Any], intensity: IntensityMap, percentiles: tuple[float, float]) -> NDArray[np.float64]:

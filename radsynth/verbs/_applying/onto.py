@@ -29,6 +29,7 @@ from radsynth.verbs._applying.applier import (
     SPACING_TOLERANCE,
     TOGETHER,
     as_stored,
+    check_values,
     cut,
     join,
     ranges_of,
@@ -84,6 +85,7 @@ class Registrar:
             raise RejectedFile(f"its modality is {image.modality}; the run was trained on {self.spec.modality}")
         if len(image.space) < self.spec.dimensions:
             raise RejectedFile("it is a single image; the run was trained on volumes")
+        check_values(image, self.spec, self.intensity)
 
     def _slices(self) -> int | None:
         """The axis across which volumes are registered slice by slice by a network of slices; None: as a whole."""

@@ -33,4 +33,5 @@ def _refused(entry: Entry, stray: set[int], patients: int, usual: str) -> Entry:
         return entry
     values = ", ".join(str(value) for value in sorted(stray))
     return replace(entry, reason=f"its mask has the label value {values}, as none of the other {patients - 1} patients "
-                                 f"has (they have {usual}): correct it, or set prepare.masks=all if it is meant")
+                                 f"has (they have {usual}): correct it, or set "
+                                 "prepare.masks=all if it is meant, or =instances where every thing has its own number")
