@@ -6,8 +6,8 @@ intervals over patients; for networks trained with labels, without, and with a d
   hippocampus  volumes, 40 x 56 x 40, of --hippocampus FOLDER (Medical Segmentation Decathlon, task 4)
 
 Usage: python benchmarks/registration.py [--minutes 5 | --images 50000] [--hippocampus FOLDER] [--variants labels,plain,
-adversarial] [--sets brain,hippocampus] [--seed 0]. Prints one table, writes build/registration.json and, for each row,
-pictures as a report in build/registration/.
+adversarial] [--sets brain,hippocampus] [--pairs 60] [--seed 0]. Prints one table, writes build/registration.json and,
+for each row, pictures as a report in build/registration/.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rows(name: str, variant: str, options: argparse.Namespace) -> list[dict[str,
         "task.kind=register", *MORE[name], *VARIANTS[variant], budget])
     run = folder / f"{name}_{variant}_{options.images or f'{options.minutes:g}min'}_{options.seed}"
     train(prepared.folder, run, settings=settings)
-    found = evaluate_registration(run, prepared, out=run)
+    found = evaluate_registration(run, prepared, out=run, pairs=options.pairs)
     report(run)
     facts = json.loads((run / "generator.json").read_text())
     table: dict[str, dict[str, Any]] = {}
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--hippocampus", type=Path)
     parser.add_argument("--sets", default="brain,hippocampus")
     parser.add_argument("--variants", default="labels,plain,adversarial")
+    parser.add_argument("--pairs", type=int, default=0, help="0: as many as `radsynth run` measures")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     Path("build").mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ from radsynth.checkpoints import load_tensors
 from radsynth.errors import DataError, Interrupted, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, write
-from radsynth.losses.alignment import label_mismatch, local_correlation, roughness
+from radsynth.losses.alignment import bending, label_mismatch, local_correlation, roughness
 from radsynth.metrics._registration import folding, jacobian_determinants, label_overlap, target_registration_error
 from radsynth.settings import resolve
 from radsynth.tasks import build, registers
@@ -173,6 +173,22 @@ def test_roughness_and_label_mismatch_have_their_closed_forms() -> None:
     assert float(label_mismatch(torch.zeros_like(a), torch.zeros_like(a))) == 0, "a label that neither has"
 
 
+@pytest.mark.parametrize("space", [(12, 9), (12, 8, 7), (12, 8, 1)])
+def test_bending_has_its_closed_form_at_every_size_and_grows_gently(space: tuple[int, ...]) -> None:
+    def bent(finer: int) -> torch.Tensor:
+        sides = tuple(finer * side if side > 1 else 1 for side in space)
+        rows, columns = (grid(sides)[..., axis] / max(sides) for axis in (0, 1))
+        field = torch.zeros(1, len(space), *sides)
+        field[0, 0], field[0, 1] = 0.3 * rows.square() + 0.2 * columns, 0.4 * rows * columns  # |H|^2 = 0.6^2 + 2 0.4^2
+        return field
+
+    squares = 0.6**2 + 2 * 0.4**2
+    for finer in (1, 3):
+        assert float(bending(bent(finer), 100.0)) == pytest.approx(squares, rel=1e-3)
+        assert float(bending(bent(finer), 0.5)) == pytest.approx(0.5 * (math.sqrt(1 + 4 * squares) - 1), rel=1e-3)
+    assert float(bending(grid((5, 5)).movedim(-1, 0)[None], 1.0)) == 0, "scaling bends nothing"
+
+
 def test_folding_is_measured_on_analytic_fields() -> None:
     rows = np.arange(40, dtype=np.float32)
     wave = np.zeros((2, 2, 40, 30), np.float32)
@@ -245,6 +261,8 @@ def test_refinement_undoes_a_known_warp_and_image_by_image(size: tuple[int, ...]
     assert error(better) < 0.5 * error(nothing) and not folding(better.numpy()).any()
     assert torch.equal(refined(nothing[1:], moving[1:], fixed[1:], 30, 9), better[1:])
     assert error(refined(truth, moving, fixed, 30, 9)) < 0.3 * error(nothing), "what is right stays nearly right"
+    rough = truth + random_velocity(batch, "network", size, 0.4, 3.0)
+    assert error(refined(rough, moving, fixed, 30, 9)) < 0.5 * error(rough), "a network's small errors go"
     monkeypatch.setattr("radsynth.tasks._refine.LARGEST", int(np.prod(size)) // 2)
     assert error(refined(nothing, moving, fixed, 30, 9)) < 0.8 * error(nothing), "coarser, for large images"
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,7 +26,8 @@ def local_correlation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
     # In fp32: variances are small differences of large squares.
     with torch.autocast(fixed.device.type, enabled=False):
         y, x = warped.float(), fixed.float()
-        y_mean, x_mean, yy, xx, yx = _averages(torch.cat([y, x, y * y, x * x, y * x]), sides).chunk(5)
+        y_mean, yy, yx = _averages(torch.cat([y, y * y, y * x]), sides).chunk(3)
+        x_mean, xx = _averages(torch.cat([x, x * x]), sides).chunk(2)  # on its own: rarely one that gradients go through
         variances = (yy - y_mean.square()).clamp_min(0) * (xx - x_mean.square()).clamp_min(0)
         covariance = yx - y_mean * x_mean
         squares = covariance.square() / (variances + LEAST_VARIANCE)
@@ -42,6 +47,35 @@ def roughness(field: Tensor) -> Tensor:
     """Mean squared difference between neighbours of a field (n, d, *space), the mean over axes of several pixels."""
     steps = [field.diff(dim=axis).square().mean() for axis in range(2, field.ndim) if field.shape[axis] > 1]
     return torch.stack(steps).mean() if steps else field.sum() * 0
+
+
+# mean 2 s^2 (sqrt(1 + |H|^2 / s^2) - 1): the bending energy |H|^2 of free-form deformations (Rueckert et al. 1999), which
+# grows no more than linearly above s (Charbonnier et al. 1997), so that tissues may slide where images say so
+def bending(field: Tensor, sharp: float) -> Tensor:
+    """Mean squared second derivatives of a field (n, d, *space), the longest side taken as 1; gently above `sharp`.
+
+    A displacement in shares of the longest side has the same second derivatives whatever the size of the image.
+    """
+    dimensions, side = field.ndim - 2, max(field.shape[2:])
+    thin = [amount for length in reversed(field.shape[2:]) for amount in (0, max(0, 3 - length))]
+    lines = functional.pad(field, thin, mode="replicate").flatten(0, 1)[:, None]
+    convolve: Any = functional.conv2d if dimensions == 2 else functional.conv3d
+    seconds = convolve(lines, _second_differences(dimensions).to(field)).square().sum(1)  # (n d, *space)
+    squares = side**4 * seconds.unflatten(0, field.shape[:2]).sum(1)
+    return 2 * sharp**2 * ((1 + squares / sharp**2).sqrt() - 1).mean()
+
+
+def _second_differences(dimensions: int) -> Tensor:
+    """Kernels (d (d + 1) / 2, 1, 3, ...) of all second differences, the mixed ones times sqrt(2): they count twice."""
+    plain, twice = torch.tensor([-0.5, 0, 0.5]), torch.tensor([1.0, -2, 1])
+    kernels = []
+    for one, other in itertools.combinations_with_replacement(range(dimensions), 2):
+        kernel = torch.ones(())
+        for axis in range(dimensions):
+            line = (twice if one == other else plain) if axis in (one, other) else torch.tensor([0.0, 1, 0])
+            kernel = kernel[..., None] * line
+        kernels.append(kernel * (1 if one == other else math.sqrt(2)))
+    return torch.stack(kernels)[:, None]
 
 
 # 1 - mean 2 |a b| / (|a| + |b|) over labels (Milletari et al. 2016, with plain sums)

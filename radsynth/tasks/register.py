@@ -80,7 +80,7 @@ class Settings:
     """Standard deviation of a Gaussian on the velocity field, in its points."""
     known: float = Field(0.25, ge=0, le=1)
     """Share of the pairs in training whose moving image is the fixed one itself under a random warp, with noise."""
-    refinement: NonNegativeInt = 20
+    refinement: NonNegativeInt = 30
     """Steps in which each result is made better for its own pair of images, where both show the same channels; 0: the
     network's warp as it is."""
     partners: NonNegativeInt | None = None
