@@ -27,7 +27,7 @@ def local_correlation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
     with torch.autocast(fixed.device.type, enabled=False):
         y, x = warped.float(), fixed.float()
         y_mean, yy, yx = _averages(torch.cat([y, y * y, y * x]), sides).chunk(3)
-        x_mean, xx = _averages(torch.cat([x, x * x]), sides).chunk(2)  # on its own: rarely one that gradients go through
+        x_mean, xx = _averages(torch.cat([x, x * x]), sides).chunk(2)  # apart: gradients rarely go through it
         variances = (yy - y_mean.square()).clamp_min(0) * (xx - x_mean.square()).clamp_min(0)
         covariance = yx - y_mean * x_mean
         squares = covariance.square() / (variances + LEAST_VARIANCE)
@@ -49,8 +49,8 @@ def roughness(field: Tensor) -> Tensor:
     return torch.stack(steps).mean() if steps else field.sum() * 0
 
 
-# mean 2 s^2 (sqrt(1 + |H|^2 / s^2) - 1): the bending energy |H|^2 of free-form deformations (Rueckert et al. 1999), which
-# grows no more than linearly above s (Charbonnier et al. 1997), so that tissues may slide where images say so
+# mean 2 s^2 (sqrt(1 + |H|^2 / s^2) - 1): the bending energy |H|^2 of free-form deformations (Rueckert et al. 1999), but
+# in proportion to |H| above s (Charbonnier et al. 1997): a warp may have edges where the images ask for them
 def bending(field: Tensor, sharp: float) -> Tensor:
     """Mean squared second derivatives of a field (n, d, *space), the longest side taken as 1; gently above `sharp`.
 
@@ -62,7 +62,8 @@ def bending(field: Tensor, sharp: float) -> Tensor:
     convolve: Any = functional.conv2d if dimensions == 2 else functional.conv3d
     seconds = convolve(lines, _second_differences(dimensions).to(field)).square().sum(1)  # (n d, *space)
     squares = side**4 * seconds.unflatten(0, field.shape[:2]).sum(1)
-    return 2 * sharp**2 * ((1 + squares / sharp**2).sqrt() - 1).mean()
+    energy: Tensor = 2 * sharp**2 * ((1 + squares / sharp**2).sqrt() - 1).mean()
+    return energy
 
 
 def _second_differences(dimensions: int) -> Tensor:
