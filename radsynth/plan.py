@@ -5,6 +5,7 @@ Every choice can be overridden; what was chosen and why is written to the run's 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,13 +94,14 @@ SMALL = 1600
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
-         model: str = "", start: Facts | None = None, alike: Callable[[Facts], bool] | None = None) -> list[Choice]:
-    """Settings for this data on this device within this budget; for another task or network if one is named.
+         model: str = "", size: tuple[int, ...] = (), start: Facts | None = None,
+         alike: Callable[[Facts], bool] | None = None) -> list[Choice]:
+    """Settings for this data on this device within this budget; for another task, network or size if one is named.
 
     start: what training is to start from; alike: whether the images look like those of a base generator, which may
     then be chosen for that where images are few; None: no base may be
     """
-    size = _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
+    asked, size = size, size or _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
     if start:
         return _started(data, device, budget, start)
     few = alike is not None and task == "synthesis" and data.images < FEW
@@ -108,8 +110,9 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
         reason = (f"{data.images} images are few, and they look like those of {base.name}: they are learned from its "
                   "weights, not from chance.")
         return [Choice(setting="train.start", value=base.name, reason=reason), *_started(data, device, budget, base)]
-    choices = [Choice(setting="prepare.size", value=list(size), reason=_size_reason(data, size, device))]
-    if task in PATCHED and max(size) < max(data.size):
+    reason = "As asked for." if asked else _size_reason(data, size, device)
+    choices = [Choice(setting="prepare.size", value=list(size), reason=reason)]
+    if task in PATCHED and max(size) < max(data.size) and not asked:
         choices = _patches(data.size, max(size))
     choices += _budget_choices(budget)
     if task != "synthesis":
@@ -176,6 +179,17 @@ def recipe(model: str, task: str = "") -> list[Choice]:
                for setting, value in RECIPES.get(model, {}).items() if setting not in own]
     return choices + [Choice(setting=setting, value=value, reason=f"What goes with {task}.")
                       for setting, value in own.items()]
+
+
+def as_given(choices: list[Choice], given: Callable[[str, str], Any]) -> list[Choice]:
+    """The choices as they are after what was given, as `given(section, key)`, None where nothing was."""
+    found = []
+    for choice in choices:
+        value = given(*choice.setting.split("."))
+        reason = f"As asked for. The plan had {json.dumps(choice.value)}: {choice.reason}"
+        same = value is None or value == choice.value
+        found.append(choice if same else Choice(setting=choice.setting, value=value, reason=reason))
+    return found
 
 
 def document(choices: list[Choice]) -> dict[str, Any]:

@@ -116,6 +116,14 @@ def test_what_run_would_choose_is_a_file_of_settings(pictures: Path, tmp_path: P
     resolve(chosen, sections=("prepare", "train", "task", "model", "augment"))  # and all of them are allowed
 
 
+def test_what_is_given_is_told_in_place_of_what_the_plan_had(pictures: Path) -> None:
+    words = (f"data.path={pictures}", r"data.only=\.png$", "data.kind=folder", "train.rate=0.25", "prepare.size=[16,8]")
+    planned = {choice["setting"]: choice for choice in inspect(pictures, settings=resolve(overrides=words)).planned}
+    assert planned["train.rate"]["value"] == 0.25
+    assert planned["train.rate"]["reason"].startswith("As asked for. The plan had")
+    assert planned["prepare.size"]["value"] == [16, 8] and planned["prepare.size"]["reason"] == "As asked for."
+
+
 def test_the_plan_is_that_of_the_task_and_the_network_that_are_asked_for(pictures: Path) -> None:
     def chosen(*words: str) -> dict[str, Any]:
         settings = resolve(overrides=[f"data.path={pictures}", "data.kind=folder", *words])

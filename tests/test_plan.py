@@ -45,6 +45,14 @@ def test_budget_is_passed_on_and_has_a_default() -> None:
     assert choices["train.images"] == 5000 and "train.seconds" not in choices
 
 
+def test_the_plan_is_made_for_the_size_that_is_asked_for() -> None:
+    found = {choice.setting: choice for choice in plan(fingerprint(size=(512, 512)), CPU, {}, size=(24, 24))}
+    assert found["prepare.size"].value == [24, 24] and found["prepare.size"].reason == "As asked for."
+    assert found["model.width"].value == 64, "small images leave time for wider layers"
+    restored = {choice.setting for choice in plan(fingerprint(), CPU, {}, task="restore", size=(24, 24))}
+    assert "prepare.fit" not in restored
+
+
 def test_few_images_are_augmented() -> None:
     strengths = [chosen(fingerprint(images=n)).get("augment.strength", 0) for n in (100, 1000, 10000)]
     assert strengths[0] > strengths[1] > strengths[2] == 0

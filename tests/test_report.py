@@ -168,6 +168,11 @@ def test_what_is_missing_or_damaged_is_left_out_with_a_sentence(run: Path, missi
     assert "Undefined" not in found.text and "Traceback" not in found.text
 
 
+def test_a_setting_that_was_given_is_told_in_place_of_what_the_plan_had(run: Path) -> None:
+    (run / "settings.yaml").write_text("train:\n  seconds: 60\n")
+    assert "60 As asked for. The plan had 300: The default." in " ".join(page(run).text.split())
+
+
 def test_a_table_of_the_wrong_kind_is_left_out(run: Path) -> None:
     (run / "plan.json").write_text("[1, 2]")
     (run / "spec.json").write_text('{"spec": []}')

@@ -17,7 +17,9 @@ def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> lis
     from radsynth.plan import plan
 
     model = given.kind("model") if given.given("model").get("kind") else ""
-    return plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, **_beginning(given, found))
+    size = tuple(given.section("prepare").size or ()) if given.given("prepare").get("size") else ()
+    return plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, size=size,
+                **_beginning(given, found))
 
 
 def _beginning(given: Resolved, found: Inspection) -> dict[str, Any]:

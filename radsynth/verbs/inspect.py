@@ -322,10 +322,12 @@ def _content(path: Path) -> bytes:
 
 
 def _planned(found: Inspection, given: Resolved) -> tuple[dict[str, Any], ...]:
+    from radsynth.plan import as_given
     from radsynth.verbs._choosing import choices
 
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     task = given.given("task").get("kind")
     asked = [{"setting": "task.kind", "value": task, "reason": "As asked for."}] if task else []
-    found_out = [asdict(choice) for choice in choices(given, found, limits)]
+    planned = as_given(choices(given, found, limits), lambda section, key: given.given(section).get(key))
+    found_out = [asdict(choice) for choice in planned]
     return tuple(asked + [choice for choice in found_out if not asked or choice["setting"] != "task.kind"])

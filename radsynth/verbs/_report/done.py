@@ -6,6 +6,7 @@ import csv
 import json
 from typing import Any
 
+from radsynth.plan import Choice, as_given
 from radsynth.verbs._report.effort import effort as measured
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import duration, extent, figure
@@ -27,10 +28,11 @@ def data(files: RunFiles) -> list[tuple[str, str]]:
 
 
 def plan(files: RunFiles) -> list[dict[str, Any]]:
-    """The settings that were chosen, with their reasons."""
+    """The settings that were chosen, with their reasons, and as they were used where others were asked for."""
     lines = files.need("plan.json", "No plan was made: all settings were given or are the defaults.")
-    return [{"setting": line["setting"], "value": json.dumps(line["value"]), "reason": line["reason"]}
-            for line in lines]
+    used = files.settings()
+    planned = as_given([Choice(**line) for line in lines], lambda section, key: (used.get(section) or {}).get(key))
+    return [{"setting": line.setting, "value": json.dumps(line.value), "reason": line.reason} for line in planned]
 
 
 def settings(files: RunFiles) -> str:
