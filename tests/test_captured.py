@@ -27,6 +27,7 @@ Make = Callable[..., Path]
 STEPS = 24
 KINDS = {
     "default": (),
+    "short gradients": ("train.clip=0.5",),
     "penalty that fades, every second step": (
         "model.kind=r3gan", "task.loss=relativistic", "task.penalty=r1_r2", "task.penalty_every=2"),
     "critic's steps": ("model.kind=dcgan", "model.discriminator_norm=none", "task.loss=wasserstein",

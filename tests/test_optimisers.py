@@ -11,6 +11,18 @@ from torch import nn
 from radsynth.verbs._training.optimisers import adam, clear, move, restore, set_rate, state_of
 
 
+def test_only_gradients_that_are_too_long_together_are_shortened() -> None:
+    for gradients, longest, wanted in (([[3.0], [0.0, 4.0]], 1.0, [[0.6], [0.0, 0.8]]),
+                                       ([[3.0], [0.0, 4.0]], 6.0, [[3.0], [0.0, 4.0]]),
+                                       ([[0.0], [0.0, 0.0]], 1.0, [[0.0], [0.0, 0.0]])):
+        weights = [nn.Parameter(torch.zeros(len(gradient))) for gradient in gradients]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = torch.tensor(gradient)
+        move(adam(weights, 1e-2, (0.9, 0.99), recorded=False), longest)
+        for weight, gradient in zip(weights, wanted, strict=True):
+            torch.testing.assert_close(weight.grad, torch.tensor(gradient))
+
+
 @pytest.mark.parametrize("beta1", [0.0, 0.5])
 def test_a_step_is_torchs_to_the_last_bit_also_for_weights_that_join_later(beta1: float) -> None:
     torch.manual_seed(0)

@@ -116,6 +116,11 @@ def test_what_the_plan_says_is_what_a_run_of_the_task_does(task: str) -> None:
         assert section not in done or done[section][key] == choice.value, choice
 
 
+def test_segmentation_learns_fast_with_gradients_that_are_clipped() -> None:
+    found = {choice.setting: choice.value for choice in plan(fingerprint(), CPU, {}, task="segment")}
+    assert (found["train.rate"], found["train.clip"], found["train.batch"]) == (3e-3, 1.0, 16)
+
+
 @pytest.mark.parametrize("preset", sorted(file.stem for file in (Path(radsynth.__file__).parent / "presets").iterdir()))
 def test_every_preset_can_be_trained(preset: str) -> None:
     settings = given(TRAINING, preset=preset, with_recipe=True)

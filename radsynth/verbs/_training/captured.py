@@ -188,7 +188,7 @@ class Graphs:
                 if not terms:
                     break
                 gradient, weights = norms(optimiser)
-                move(optimiser)
+                move(optimiser, loop.options.clip)
                 if turn.after:
                     turn.after(loop.networks)
                 network = turn.nets[0]

@@ -63,6 +63,8 @@ class Settings:
     """Adam's first decay."""
     beta2: float = Field(0.99, ge=0, lt=1)
     """Adam's second decay."""
+    clip: float = Field(0.0, ge=0)
+    """Norm that the gradient of a network has at most; a longer one is shortened to it. 0: as long as it is."""
     average: float = Field(0.1, gt=0.01, lt=0.25)
     """Width of the averaging of the generator's weights, as a share of the training so far."""
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
@@ -232,7 +234,7 @@ class Loop:
         if not totals:
             return {}
         totals |= self._examined(turn.nets[0], totals, lambda: norms(optimiser))
-        move(optimiser)
+        move(optimiser, self.options.clip)
         if turn.after:
             turn.after(self.networks)
         return totals
