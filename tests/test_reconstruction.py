@@ -7,6 +7,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity as reference
 
+from radsynth.losses._windows import window_means
 from radsynth.losses.reconstruction import RECONSTRUCTIONS, structural_similarity
 
 
@@ -25,6 +26,14 @@ def test_a_loss_is_least_for_equal_images_and_pulls_towards_them(name: str, spac
     loss(moved, target).backward()
     assert moved.grad is not None
     assert float(loss(result - 0.1 * moved.grad, target)) < float(loss(result, target))
+
+
+@pytest.mark.parametrize("sides", [[3, 4], [2, 1, 3]])
+def test_window_means_are_those_of_pooling_with_their_gradient(sides: list[int]) -> None:
+    images = torch.rand(2, 2, *[side + 2 for side in sides], dtype=torch.float64, requires_grad=True)
+    pool = torch.nn.functional.avg_pool2d if len(sides) == 2 else torch.nn.functional.avg_pool3d
+    assert torch.allclose(window_means(images, sides), pool(images, sides, stride=1))
+    assert torch.autograd.gradcheck(lambda given: window_means(given, sides), images)
 
 
 def test_closed_forms() -> None:

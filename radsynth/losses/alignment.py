@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from radsynth.losses._windows import window_means
+
 LEAST_VARIANCE = 1e-4
 """Added to the product of variances: windows of background, whose noise agrees with nothing, count little."""
 
@@ -26,20 +28,12 @@ def local_correlation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
     # In fp32: variances are small differences of large squares.
     with torch.autocast(fixed.device.type, enabled=False):
         y, x = warped.float(), fixed.float()
-        y_mean, yy, yx = _averages(torch.cat([y, y * y, y * x]), sides).chunk(3)
-        x_mean, xx = _averages(torch.cat([x, x * x]), sides).chunk(2)  # apart: gradients rarely go through it
+        y_mean, yy, yx = window_means(torch.cat([y, y * y, y * x]), sides).chunk(3)
+        x_mean, xx = window_means(torch.cat([x, x * x]), sides).chunk(2)  # apart: gradients rarely go through it
         variances = (yy - y_mean.square()).clamp_min(0) * (xx - x_mean.square()).clamp_min(0)
         covariance = yx - y_mean * x_mean
         squares = covariance.square() / (variances + LEAST_VARIANCE)
         return squares.mean(dim=tuple(range(1, fixed.ndim)))
-
-
-def _averages(fields: Tensor, sides: list[int]) -> Tensor:
-    """Means over windows of `sides` pixels: differences of running sums, which cost the same for any window."""
-    for axis, side in enumerate(sides, start=2):
-        sums = functional.pad(fields.movedim(axis, -1), (1, 0)).cumsum(-1)
-        fields = ((sums[..., side:] - sums[..., :-side]) / side).movedim(-1, axis)
-    return fields
 
 
 # mean |grad v|^2, by differences of neighbours (Balakrishnan et al. 2019, eq. 6)
