@@ -20,6 +20,7 @@ from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingErr
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
 from radsynth.verbs.train import train
 
@@ -194,6 +195,12 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(make_prepared: Ma
     with pytest.raises(FolderError, match="seed"):
         train(data, tmp_path / "run", settings=options("seed=4"))
     train(data, tmp_path / "run", settings=options("train.accumulate=2"))  # nothing learned depends on it
+    (tmp_path / "run" / "settings.yaml").write_text("")
+    with pytest.raises(FolderError, match=r"settings\.yaml is damaged, it has no task, model, augment, train"):
+        train(data, tmp_path / "run", settings=options())
+    (tmp_path / "run" / "plan.json").write_text('[{"setting": "train.ra')
+    with pytest.raises(FolderError, match=r"plan\.json cannot be read or is damaged. Remove it"):
+        main_job(tmp_path, tmp_path / "run", overrides=["data.kind=folder", "train.images=8"])
 
 
 def test_more_training_sets_aside_what_belongs_to_the_former_weights(make_prepared: Make, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import at
-from radsynth.errors import DataError
+from radsynth.errors import DataError, FolderError
 from radsynth.files import write_atomically
 from radsynth.plan import Choice, document
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
@@ -99,7 +99,11 @@ def _plan(given: Resolved, out: Path, budget: dict[str, float]) -> list[Choice]:
     """Inspect and plan, or take both from the run folder when it has them: a plan is made once."""
     kept = out / "plan.json"
     if kept.exists():
-        return [Choice(**line) for line in json.loads(kept.read_text(encoding="utf-8"))]
+        try:
+            return [Choice(**line) for line in json.loads(kept.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError):
+            raise FolderError(f"{kept} cannot be read or is damaged. Remove it and repeat the command, which makes the "
+                              "plan anew.") from None
     found = inspect(given.section("data"))
     planned = choices(given, found, budget)
     out.mkdir(parents=True, exist_ok=True)

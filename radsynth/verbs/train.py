@@ -236,7 +236,11 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
         folder.begin(settings.to_yaml(), data.manifest, _labels(data))
         return
     new = settings.document()
-    old = _completed(read_yaml(folder.path / "settings.yaml"), new)
+    old = read_yaml(folder.path / "settings.yaml")
+    if lost := [name for name in TRAINING if name not in old]:
+        raise FolderError(f"{folder.path / 'settings.yaml'} is damaged, it has no {', '.join(lost)}: put a copy of it "
+                          "back, or choose a new run folder.")
+    old = _completed(old, new)
     changed = [
         f"{section}.{key}: {_get(old, section, key)} then, {_get(new, section, key)} now"
         for section in TRAINING
