@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,29 +48,31 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
     except OSError as error:
         raise FolderError(f"{folder} cannot be written: {error.strerror}.") from None
     with file:
-        deadline = time.monotonic() + PATIENCE
-        while not _taken(file.fileno()):
-            if time.monotonic() > deadline:
-                raise FolderError(busy)
-            time.sleep(0.1)
+        if not _taken(file.fileno()):
+            raise FolderError(busy)
         yield
 
 
 def _taken(handle: int) -> bool:
-    """Lock an open file or folder, unless another process has."""
+    """Lock an open file or folder; False while another process has it, after some patience."""
     import fcntl
 
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
 
 
 @contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False) -> Iterator[Path]:
     """A new folder to write into, which becomes `out` (missing or empty) in the end; after an error nothing is left.
 
+    keep: whether what a process has left that was killed or interrupted can be gone on with; else it is removed.
     FolderError when writing fails (disk full, ...), or while another process writes `out`: it would not be whole.
     """
     partial = out.with_name(f".{out.name}.part")
@@ -85,11 +87,13 @@ def whole_folder(out: Path) -> Iterator[Path]:
             raise FolderError(f"{out} is being written by another process. Wait until that one has ended, then repeat "
                               "the command, or choose another output folder.")
         try:
-            _empty(partial)  # of what one that was killed has left
+            if not keep(partial):
+                _empty(partial)
             yield partial
             partial.rename(out)
         except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            if not (isinstance(error, KeyboardInterrupt) and keep(partial)):
+                shutil.rmtree(partial, ignore_errors=True)
             if isinstance(error, OSError):
                 raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.",
                                   ) from None

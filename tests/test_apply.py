@@ -20,6 +20,7 @@ from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier, check_values, cut, finer_affine, join, ranges_of
 from radsynth.verbs._applying.doubts import flagged_slices
+from radsynth.verbs._applying.journal import Journal
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
@@ -312,3 +313,53 @@ def test_the_doubtful_slices_of_a_volume_are_named() -> None:
     assert flagged_slices(found, {"edges": 5.0, "anatomy": 3.0}) == "1-3 5"
     assert flagged_slices(found, {"edges": 10.0}) == "" == flagged_slices(found, {})
     assert flagged_slices({"edges": np.array([9.0])}, {"edges": 5.0}) == "", "an image has no slices"
+
+
+@pytest.mark.parametrize("ending", [".png", ".dcm"])
+def test_the_same_command_goes_on_after_it_was_interrupted(
+    ending: str, make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (16, 16) if ending == ".png" else (4, 16, 16)
+    run, given = make_run("task.kind=restore", "task.what=rician", size=size, modality="MR"), tmp_path / "in"
+    given.mkdir()
+    for k in range(5):
+        image = Image(pixels=disc(size, seed=k), modality="MR", spacing=None if ending == ".png" else (1.0, 1.0, 1.0))
+        write(image, given / f"{k}{ending}", provenance=replace(FROM, index=k))
+    whole = apply(run, given, tmp_path / "whole")
+    convert, calls = Applier.convert, list[int]()
+
+    def interrupted(self: Applier, image: Image) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return convert(self, image)
+
+    monkeypatch.setattr(Applier, "convert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(run, given, tmp_path / "out")
+    partial = tmp_path / ".out.part"
+    (half := partial / "images" / ".99.part.000003").mkdir()
+    (half / "0001.dcm").touch()
+    with (partial / ".journal.jsonl").open("a") as file:
+        file.write('[{"file": "images/cut')
+    again = apply(run, given, tmp_path / "out")
+    assert len(calls) == 6, "three are not made again"
+    assert replace(again, folder=whole.folder) == whole
+    files = [{path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*")
+              if path.is_file()} for name in ("out", "whole")]
+    assert files[0] == files[1]
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        apply(run, given, tmp_path / "other")
+    assert apply(run, given, tmp_path / "other", format="npz").count == 5, "another request begins anew"
+    assert len(calls) == 9
+
+
+def test_a_line_that_was_cut_spoils_no_other(tmp_path: Path) -> None:
+    first, second = ({"source": name, "index": k} for k, name in enumerate("ab"))
+    Journal(tmp_path, {"seed": 1}).add([first])
+    with (tmp_path / ".journal.jsonl").open("a") as file:
+        file.write('[{"sour')
+    Journal(tmp_path, {"seed": 1}).add([second])
+    assert Journal(tmp_path, {"seed": 1}).rows == {"a": [first], "b": [second]}
+    assert not Journal(tmp_path, {"seed": 2}).rows

@@ -26,6 +26,7 @@ from radsynth.settings import read_yaml
 from radsynth.tasks import segments
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import flagged_slices, flags, read_limits
+from radsynth.verbs._applying.journal import Journal, begun
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.segmenter import applier_of
 from radsynth.verbs._rejected import write_rejected
@@ -71,22 +72,24 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     request = {"input": source.name, "files": files_hash(source), "format": format, "target": applier.target,
                "weights": applier.facts["sha256"], **({"resample": True} if resample else {})}
     return _filled(Path(out), request, source, rejected,
-                   lambda folder: _apply_all(applier, records, rejected, folder, format))
+                   lambda folder, journal: _apply_all(applier, records, rejected, folder, format, journal))
 
 
 def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[Rejected],
-            make: Callable[[Path], Iterator[dict[str, object]]]) -> Applied:
+            make: Callable[[Path, Journal], Iterator[dict[str, object]]]) -> Applied:
     """The folder `out` with what `make` writes into a folder, its rows as samples.csv; whole or not there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _left_as_it_is(out, request)
-    with whole_folder(out) as partial:
-        rows = list(make(partial))
+    with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial:
+        journal = Journal(partial, request)
+        rows = list(make(partial, journal))
         if not rows:
             raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
         _write_table(partial / "samples.csv", list(rows[0]), rows)
         write_rejected(partial / "rejected.csv", (line for line in rejected if not line.skipped))
         told = _told(rows)
         write_atomically(partial / "apply.json", json.dumps({**request, **told}, indent=1))
+        journal.close()
     return Applied(folder=out, target=_target(request), rejected=tuple(rejected), **told)
 
 
@@ -130,8 +133,8 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
     def write_warped(applier: Any, moving: Image, warped: Image, folder: Path, index: int, chosen: str) -> list[Path]:
         return _write(applier, moving, warped, folder / f"{index:06d}{_ending(fixed, chosen)}", chosen, index)
 
-    return _filled(out, request, source, rejected, lambda folder: put_onto(
-        run, fixed, records, rejected, folder, format, None if labels is None else Path(labels), write_warped))
+    return _filled(out, request, source, rejected, lambda folder, journal: put_onto(
+        run, fixed, records, rejected, folder, format, None if labels is None else Path(labels), write_warped, journal))
 
 
 def _paints(run: Path, style: Path | None, seed: int) -> bool:
@@ -154,8 +157,8 @@ def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, 
     def write_image(mask: Image, image: Image, folder: Path, index: int, chosen: str, record: Record) -> list[Path]:
         return _write(painter, mask, image, folder / f"{index:06d}{_ending(record, chosen)}", chosen, index)
 
-    return _filled(out, request, source, rejected, lambda folder: paint_all(
-        painter, mask_records(source, rejected), rejected, folder, format, write_image))
+    return _filled(out, request, source, rejected, lambda folder, journal: paint_all(
+        painter, mask_records(source, rejected), rejected, folder, format, write_image, journal))
 
 
 def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
@@ -178,10 +181,14 @@ def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
 
 
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
-               ) -> Iterator[dict[str, object]]:
+               journal: Journal) -> Iterator[dict[str, object]]:
     """Convert and write image by image; yields rows of samples.csv."""
     index, usual = 0, read_limits(applier.run)
     for record in track(list(records), None, "applying", "images"):
+        if made := journal.made(record.source):
+            yield from made
+            index += 1
+            continue
         try:
             image = record.load()
             result, found = applier.convert(image)
@@ -193,11 +200,12 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
             chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
         stem = f"{index:06d}{_ending(record, chosen)}"
         means = {name: float(values.mean()) for name, values in found.items()}
-        for file in _write(applier, image, result, folder / "images" / stem, chosen, index):
-            yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
-                   **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
-                   "flagged": flags(means, usual), "slices": flagged_slices(found, usual),
-                   "unchecked": applier.unchecked(image)}
+        yield from journal.add([
+            {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
+             **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
+             "flagged": flags(means, usual), "slices": flagged_slices(found, usual),
+             "unchecked": applier.unchecked(image)}
+            for file in _write(applier, image, result, folder / "images" / stem, chosen, index)])
         index += 1
 
 

@@ -35,6 +35,7 @@ from radsynth.verbs._applying.applier import (
     ranges_of,
 )
 from radsynth.verbs._applying.fields import write_field, write_labels
+from radsynth.verbs._applying.journal import Journal
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import Fit, resample
@@ -200,7 +201,8 @@ def _agreement(one: Array, other: Array) -> float:
 
 
 def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list[Rejected], folder: Path,
-             format: str | None, labels: Path | None, write: Callable[..., list[Path]]) -> Iterator[Row]:
+             format: str | None, labels: Path | None, write: Callable[..., list[Path]], journal: Journal,
+             ) -> Iterator[Row]:
     """Register and write image by image; yields rows of samples.csv. write: as `apply._write`."""
     try:
         registrar = Registrar(run, fixed.load(), fixed.source)
@@ -208,6 +210,10 @@ def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list
         raise DataError(f"{fixed.source}, which images are to be put onto, cannot be used: {error}.") from None
     index = 0
     for record in track(list(records), None, "registering", "images"):
+        if made := journal.made(record.source):
+            yield from made
+            index += 1
+            continue
         try:
             moving = record.load()
             warped = registrar.convert(moving, record.source, _labels(labels, record, moving))
@@ -222,10 +228,11 @@ def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list
             path = folder / "labels" / f"{index:06d}.nii.gz"
             write_labels(path, warped.labels, registrar.image)
             more["labels"] = path.relative_to(folder).as_posix()
-        for file in write(registrar, moving, warped.image, folder / "images", index, chosen):
-            yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
-                   **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in warped.found.items()},
-                   "flagged": _flags(warped.found)}
+        yield from journal.add([
+            {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
+             **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in warped.found.items()},
+             "flagged": _flags(warped.found)}
+            for file in write(registrar, moving, warped.image, folder / "images", index, chosen)])
         index += 1
 
 

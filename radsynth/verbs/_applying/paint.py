@@ -21,6 +21,7 @@ from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._applying.applier import Applier, cut, join, ranges_of
+from radsynth.verbs._applying.journal import Journal
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
@@ -143,17 +144,22 @@ def mask_records(source: Path, rejected: list[Rejected]) -> Iterator[Record]:
 
 
 def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
-              write: Callable[[Image, Image, Path, int, str, Record], list[Path]]) -> Iterator[Row]:
+              write: Callable[[Image, Image, Path, int, str, Record], list[Path]], journal: Journal) -> Iterator[Row]:
     """Paint and write mask by mask; yields rows of samples.csv. write: mask, image, folder, index, format, record."""
     index = 0
     for record in track(list(records), None, "painting", "masks"):
+        if made := journal.made(record.source):
+            yield from made
+            index += 1
+            continue
         try:
             mask = record.load()
             image = painter.paint(mask, index)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        for file in write(mask, image, folder / "images", index, format or usual_format(painter.spec), record):
-            yield {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
-                   "seed": painter.seed if painter.style is None else "", "flagged": ""}
+        files = write(mask, image, folder / "images", index, format or usual_format(painter.spec), record)
+        yield from journal.add([
+            {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
+             "seed": painter.seed if painter.style is None else "", "flagged": ""} for file in files])
         index += 1

@@ -1,0 +1,59 @@
+"""What `apply` has made so far, a line an image, so that the same command goes on after it was killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from radsynth.files import write_atomically
+
+NAME = ".journal.jsonl"
+Row = dict[str, object]
+
+
+def begun(folder: Path, request: dict[str, object]) -> bool:
+    """Whether an unfinished folder holds results of the same request."""
+    lines = _lines(folder)
+    return bool(lines) and lines[0] == json.dumps(request, sort_keys=True)
+
+
+class Journal:
+    """The rows of samples.csv of every image that is whole in an unfinished folder, by the image's source."""
+
+    def __init__(self, folder: Path, request: dict[str, object]) -> None:
+        """Take up that of the same request, without what was half written, or begin one."""
+        self.path, self.rows = folder / NAME, dict[str, list[Row]]()
+        if not begun(folder, request):
+            self.path.write_text(json.dumps(request, sort_keys=True) + "\n", encoding="utf-8")
+            return
+        lines = _lines(folder)
+        write_atomically(self.path, "".join(line + "\n" for line in lines))
+        for line in lines[1:]:
+            rows: list[Row] = json.loads(line)
+            self.rows[str(rows[0]["source"])] = rows
+        for path in sorted(folder.rglob(".*")):
+            if ".part" in path.name:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def made(self, source: str) -> list[Row]:
+        """The rows of an image that is there already; empty for others."""
+        return self.rows.get(source, [])
+
+    def add(self, rows: list[Row]) -> list[Row]:
+        """Note that the files of an image are all there; the same rows."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows) + "\n")
+        return rows
+
+    def close(self) -> None:
+        """Everything is made."""
+        self.path.unlink()
+
+
+def _lines(folder: Path) -> list[str]:
+    """Whole lines: that which was being written when the process was killed has no end."""
+    try:
+        return (folder / NAME).read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError):
+        return []
