@@ -39,6 +39,7 @@ from radsynth.plan import Fingerprint, document, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
+from radsynth.verbs._training.doctor import IMAGES_BETWEEN
 from radsynth.verbs._training.loop import Loop, Settings
 
 KINDS = {"ours": "radsynth", "plain": "plain fp32", "layers": "plain fp32, our layers"}
@@ -185,7 +186,7 @@ def outside(loop: Loop, steps: int) -> dict[str, float]:
     if loop.doctor:
         start = time.perf_counter()
         loop.doctor.examine(loop)
-        spent["doctor"] += (time.perf_counter() - start) * steps / loop.doctor.every
+        spent["doctor"] += (time.perf_counter() - start) * steps * loop.size / IMAGES_BETWEEN
     return {f"share_{name}": round(100 * seconds / total, 2) for name, seconds in spent.items()}
 
 

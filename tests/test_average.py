@@ -25,7 +25,7 @@ def test_the_average_is_the_power_weighted_mean_of_all_steps() -> None:
         with torch.no_grad():
             network.weight.fill_(value)
             network.running_mean.fill_(value)
-        average.update(network, step)
+        average.update(network, step, 1 / step)
     weight = np.arange(1, 501) ** exponent(0.1)
     expected = np.sum(weight * values) / np.sum(weight)
     assert float(average.network.weight) == pytest.approx(expected, rel=2e-3)

@@ -101,7 +101,7 @@ def test_what_is_measured_is_the_averaged_generator(data: Path, tmp_path: Path) 
 
 def test_only_validation_images_are_looked_at(data: Path) -> None:
     prepared = Prepared(data)
-    selection = _selection.Selection(prepared, 16, seed=0)
+    selection = _selection.Selection(prepared, seed=0)
     assert selection.possible and set(selection.held_out) == set(prepared.indices("validation"))
 
 
@@ -117,7 +117,7 @@ def test_few_images_that_only_get_worse_end_the_training(data: Path, tmp_path: P
 
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), Prepared(data).spec)
     loop = Loop(task, settings.section("train"), Prepared(data), RunFolder(tmp_path), 0)
-    loop.selection = told = Told(Prepared(data), 16, 0)
+    loop.selection = told = Told(Prepared(data), 0)
     ended = []
     for _ in range(9):
         told.measure(loop)

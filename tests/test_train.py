@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 
+from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors
 from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
+from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
@@ -79,7 +81,7 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(make_pr
 
 @pytest.mark.parametrize("more", [
     ("train.balance=1",), ("augment.strength=1", "task.penalty=finite_r1_r2"),
-    ("train.accumulate=2", "task.loss=relativistic"),
+    ("train.accumulate=2", "task.loss=relativistic"), ("train.batch_end=12",),
     ("task.warm_start=0.45", "task.penalty=r1_r2"), ("task.discriminator_steps=2", "task.penalty=wgan_gp"),
 ])
 def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
@@ -104,6 +106,19 @@ def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
     train(data, tmp_path / "cut", settings=options(*more))
     assert events(tmp_path / "cut") == ["interrupted", "resumed", "trained"]
     assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path: Path) -> None:
+    from radsynth.verbs._training.loop import Loop, Settings
+
+    settings, prepared = options("train.batch_end=32", "train.grow_at=0.2"), Prepared(make_prepared())
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
+    seen = [loop.images]
+    while not loop.finished:
+        loop.take_step()
+        seen.append(loop.images)
+    assert seen == [0, 8, 16, 24, 32, 64, 96, 128, 160] and loop.item == 160, "each image once in its place"
 
 
 def test_sigkill_while_saving_keeps_the_last_good_checkpoint(make_prepared: Make, tmp_path: Path) -> None:
@@ -239,6 +254,7 @@ def test_two_trainings_of_one_run_are_refused(make_prepared: Make, tmp_path: Pat
 @pytest.mark.parametrize(("more", "message"), [
     (("train.images=0",), "needs a budget"),
     (("train.accumulate=3",), "must divide"),
+    (("train.accumulate=4", "train.batch_end=18"), "train.batch_end=18"),
     (("model.discriminator_norm=batch", "task.penalty=r1"), "batch normalisation"),
     (("task.loss=wasserstein", "task.penalty=none"), "Lipschitz"),
     (("task.kind=restore",), "model.kind=dcgan takes noise"),

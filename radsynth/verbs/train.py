@@ -70,6 +70,8 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     if isinstance(task, Private):
         if start:
             raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound.")
+        if options.batch_end:
+            raise SettingsError("task.kind=private promises for batches of one size: set train.batch_end=0.")
         task.promise(data, options.batch, options.images, processes)  # or an error
     if processes > 1:
         launch(_train, processes, (data.folder, Path(run), settings.document()))
@@ -204,11 +206,11 @@ def _board(folder: RunFolder, images: int) -> Any:
 def _check(options: Settings, data: Prepared, processes: int) -> None:
     if not options.images and not options.seconds:
         raise SettingsError("train needs a budget: set train.images or train.seconds, or give --budget 5min.")
-    if options.batch % (options.accumulate * processes):
-        shared = f" among {processes} processes" if processes > 1 else ""
-        raise SettingsError(
-            f"train.accumulate={options.accumulate}{shared} must divide train.batch={options.batch} without remainder."
-        )
+    for name in ("batch", "batch_end"):
+        if getattr(options, name) % (options.accumulate * processes):
+            shared = f" among {processes} processes" if processes > 1 else ""
+            raise SettingsError(f"train.accumulate={options.accumulate}{shared} must divide "
+                                f"train.{name}={getattr(options, name)} without remainder.")
     if options.freeze and not options.start:
         raise SettingsError(f"train.freeze={options.freeze} keeps layers as train.start has them: give train.start.")
     if not len(data.indices("train")):

@@ -30,12 +30,15 @@ class Average:
         self.power = exponent(width)
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the network after `step` steps, counted from 1; later on only every `APART`th time."""
+    def update(self, network: nn.Module, step: int, share: float) -> None:
+        """Take in the network after `step` steps, counted from 1; later on only every `APART`th time.
+
+        share: the last step's images, as a share of those of all steps
+        """
         apart = APART if step > 16 * APART else 1
         if step % apart:
             return
-        weight = 1 - (1 - apart / step) ** (self.power + 1)
+        weight = 1 - (1 - apart * share) ** (self.power + 1)
         mine: list[Tensor] = list(self.network.parameters())
         new: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(mine, new, weight)

@@ -49,12 +49,11 @@ REDRAW, REDRAW_MOST = 2.0, 8.0
 class Doctor:
     """Watches one training. `care` is what batches carry, `measured` what is logged."""
 
-    def __init__(self, task: Any, prepared: Prepared, folder: RunFolder, seed: int, batch: int) -> None:
+    def __init__(self, task: Any, prepared: Prepared, folder: RunFolder, seed: int) -> None:
         self.task, self.prepared, self.folder, self.seed = task, prepared, folder, seed
         self.care, self.signs, self.pulse = Care(), Signs(), Pulse()
         self.best: dict[str, Tensor] = {}
         self.measured: dict[str, float] = {}
-        self.every = math.ceil(IMAGES_BETWEEN / batch)
         self.examiner = Examiner(task, prepared, seed)
 
     def state(self) -> dict[str, Any]:
@@ -100,11 +99,12 @@ class Doctor:
         ))
         return True
 
-    # Every `self.every` steps ---------------------------------------------------------------------------------------
+    # Every `IMAGES_BETWEEN` images ----------------------------------------------------------------------------------
 
-    def due(self, loop: Loop) -> bool:
-        """Whether it is time for an examination."""
-        return loop.step % self.every == 0 and loop.progress - self.signs.progress >= 1 / EXAMINATIONS
+    def due(self, loop: Loop, before: int) -> bool:
+        """Whether it is time for an examination; before: images before the last step."""
+        passed = loop.images // IMAGES_BETWEEN > before // IMAGES_BETWEEN
+        return passed and loop.progress - self.signs.progress >= 1 / EXAMINATIONS
 
     @torch.no_grad()
     def examine(self, loop: Loop) -> None:

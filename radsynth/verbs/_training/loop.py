@@ -45,6 +45,10 @@ class Settings:
     """Budget in seconds of training; 0: none. With both, the first that is reached counts."""
     batch: PositiveInt = 32
     """Images a turn, over all processes."""
+    batch_end: NonNegativeInt = 0
+    """Images a turn from `grow_at` on, if more than `batch`: faster, and gradients of less noise; 0: never more."""
+    grow_at: float = Field(0.25, ge=0, le=1)
+    """Share of the budget after which batches are of `batch_end` images."""
     accumulate: PositiveInt = 1
     """Parts that a batch is computed in, to save memory; doubled by itself when memory runs out."""
     processes: NonNegativeInt = 0
@@ -137,9 +141,9 @@ class Loop:
         self.train_indices = prepared.indices("train")
         self.order = Order(prepared.labels(self.train_indices), options.balance, seed)
         watched = options.doctor and not self.private  # the doctor looks at patients
-        self.doctor = Doctor(task, prepared, folder, seed, options.batch) if watched else None
+        self.doctor = Doctor(task, prepared, folder, seed) if watched else None
         draws = hasattr(self.average.network, "latent") and not self.private
-        selection = Selection(prepared, options.batch, seed) if options.select and draws else None
+        selection = Selection(prepared, seed) if options.select and draws else None
         self.selection = selection if selection and selection.possible else None
         self.step = self.images = self.item = 0
         self.seconds, self.accumulate = 0.0, options.accumulate
@@ -159,6 +163,12 @@ class Loop:
         return min(1.0, max(shares))
 
     @property
+    def size(self) -> int:
+        """Images a turn now, over all processes."""
+        options = self.options
+        return max(options.batch, options.batch_end) if self.progress >= options.grow_at else options.batch
+
+    @property
     def finished(self) -> bool:
         """Whether the budget is spent, or the doctor or the selection has ended the training."""
         ended = (self.doctor and self.doctor.signs.finished) or (self.selection and self.selection.finished)
@@ -166,7 +176,7 @@ class Loop:
 
     def batch(self) -> Batch:
         """This process's part of the next items: real images in their epoch's order, with their own random numbers."""
-        size = self.options.batch
+        size = self.size
         items = range(self.item, self.item + size)[self.ranks.part(size)]
         self.item += size
         if self.private:
@@ -199,13 +209,14 @@ class Loop:
         kind = self.graphs.kind(batches) if self.graphs else None
         logged = self._repeat(kind, batches) if kind is not None else self._take_turns(batches)
         self.step += 1
-        self.images += self.options.batch
-        self.average.update(self.networks[self.task.keeps], self.step)
+        before, size = self.images, self.size
+        self.images += size
+        self.average.update(self.networks[self.task.keeps], self.step, size / self.images)
         if self.doctor:
-            if self.doctor.due(self):
+            if self.doctor.due(self, before):
                 self.doctor.examine(self)
             logged |= self.doctor.measured
-        if self.selection and self.selection.due(self):
+        if self.selection and self.selection.due(self, before):
             logged["selection/distance"] = self.selection.measure(self)
         return logged
 
@@ -303,7 +314,7 @@ class Loop:
 
     def memory_ran_out(self) -> str:
         """What to tell when the machine's memory ends in the middle of a step."""
-        return (f"Memory ran out with {self._fewer(self.options.batch // self.ranks.size)} What was saved before is "
+        return (f"Memory ran out with {self._fewer(self.size // self.ranks.size)} What was saved before is "
                 f"kept in {self.folder.checkpoints}.")
 
     def _fewer(self, items: int) -> str:

@@ -43,9 +43,8 @@ class Selection:
     saw samples that are all alike: by the distance of all classes together such a moment may still be the closest.
     """
 
-    def __init__(self, prepared: Prepared, batch: int, seed: int) -> None:
+    def __init__(self, prepared: Prepared, seed: int) -> None:
         self.prepared, self.seed = prepared, seed
-        self.every = math.ceil(APART / batch)
         held_out = prepared.indices("validation")
         self.held_out = np.sort(np.random.default_rng(seed).permutation(held_out)[:SAMPLES])
         self.few = len(prepared.indices("train")) < FEW
@@ -74,10 +73,11 @@ class Selection:
         self.collapsed = state.get("collapsed", [])  # an older run has none
         self.weights, self.finished = state["weights"], state["finished"]
 
-    def due(self, loop: Loop) -> bool:
-        """Whether it is time for a measurement."""
+    def due(self, loop: Loop, before: int) -> bool:
+        """Whether it is time for a measurement; before: images before the last step."""
         last = self.course[-1][0] if self.course else 0
-        return loop.step % self.every == 0 and (loop.images - last) * MOMENTS * loop.progress >= loop.images
+        passed = loop.images // APART > before // APART
+        return passed and (loop.images - last) * MOMENTS * loop.progress >= loop.images
 
     def measure(self, loop: Loop) -> float:
         """Measure the averaged generator now; remember its weights if it is the closest so far."""
