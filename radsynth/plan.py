@@ -250,8 +250,8 @@ def _growth(data: Fingerprint, budget: dict[str, float], size: tuple[int, ...]) 
     if not long or len(data.labels) > 1 or len(size) != 2 or not SMALL < max(size) <= 64:
         return []
     return [Choice(setting="train.batch_end", value=GROWN, reason=(
-        "After a quarter of the run batches of 64: a third more images in the same time. In runs of five minutes and "
-        "more they are as good as with batches of 16 (docs/lab-notebook.md)."))]
+        "After a quarter of the run batches of 64: a third more images in the same time, and after five minutes as "
+        "good ones as with batches of 16 (Frechet distance on MedNIST HeadCT 248 and 251, two seeds each)."))]
 
 
 def _augmentation(data: Fingerprint, passes: float) -> list[Choice]:

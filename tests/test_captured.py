@@ -32,7 +32,8 @@ KINDS = {
         "model.kind=r3gan", "task.loss=relativistic", "task.penalty=r1_r2", "task.penalty_every=2"),
     "critic's steps": ("model.kind=dcgan", "model.discriminator_norm=none", "task.loss=wasserstein",
                        "task.penalty=wgan_gp", "task.discriminator_steps=2"),
-    "saturating and clipped": ("model.kind=mlp", "task.loss=minimax", "task.weight_clip=0.5"),
+    "saturating and clipped, batches grow": ("model.kind=mlp", "task.loss=minimax", "task.weight_clip=0.5",
+                                             "train.batch_end=12"),
 }
 
 
