@@ -132,7 +132,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     if chosen == DEFAULT_MODEL and math.prod(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
     if chosen == DEFAULT_MODEL:
-        choices += _growth(data, budget, size)
+        choices += _growth(data, device, budget, size)
     return choices + _augmentation(data, _passes(data, device, budget, size, chosen))
 
 
@@ -243,11 +243,12 @@ def _balance(labels: dict[str, int]) -> list[Choice]:
                           "more often than it occurs, so that it is learned.")]
 
 
-def _growth(data: Fingerprint, budget: dict[str, float], size: tuple[int, ...]) -> list[Choice]:
-    """Larger batches after a quarter of the run, where that was measured: one class, slices of about 64 pixels."""
+def _growth(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...]) -> list[Choice]:
+    """Larger batches after a quarter of the run, where that was measured: a processor, one class, 64 pixels or so."""
     given = {name: value for name, value in budget.items() if value} or {"seconds": DEFAULT_SECONDS}
     long = all(value >= GROWS_FROM[name] for name, value in given.items())
-    if not long or len(data.labels) > 1 or len(size) != 2 or not SMALL < max(size) <= 64:
+    alike = device.accelerator == "cpu" and len(data.labels) < 2 and len(size) == 2 and SMALL < max(size) <= 64
+    if not (long and alike):
         return []
     return [Choice(setting="train.batch_end", value=GROWN, reason=(
         "After a quarter of the run batches of 64: a third more images in the same time, and after five minutes as "

@@ -83,6 +83,8 @@ def test_many_images_that_are_shown_often_are_augmented(
 def test_batches_grow_in_long_runs_of_64_pixels(size: tuple[int, ...], budget: dict[str, float], grows: bool) -> None:
     assert (chosen(fingerprint(size=size), **budget).get("train.batch_end") == 64) is grows
     assert "train.batch_end" not in chosen(fingerprint(size=size, normal=100, ill=90), **budget)
+    choices = plan(fingerprint(size=size), replace(CPU, accelerator="cuda"), budget)
+    assert "train.batch_end" not in {choice.setting for choice in choices}
 
 
 def test_very_unequal_classes_are_evened_out_with_the_reason() -> None:
