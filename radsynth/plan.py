@@ -247,7 +247,7 @@ def _growth(data: Fingerprint, device: Device, budget: dict[str, float], size: t
     """Larger batches after a quarter of the run, where that was measured: a processor, one class, 64 pixels or so."""
     given = {name: value for name, value in budget.items() if value} or {"seconds": DEFAULT_SECONDS}
     long = all(value >= GROWS_FROM[name] for name, value in given.items())
-    alike = device.accelerator == "cpu" and len(data.labels) < 2 and len(size) == 2 and SMALL < max(size) <= 64
+    alike = device.accelerator == "cpu" and len(data.labels) < 2 and len(size) == 2 and SMALL < math.prod(size) <= 4096
     if not (long and alike):
         return []
     return [Choice(setting="train.batch_end", value=GROWN, reason=(
