@@ -19,6 +19,8 @@ KNOTS = 8
 """Pixels between the knots of the B-spline at its finest."""
 LEAST = 16
 """Pixels along the shortest side down to which images are halved for a coarse start."""
+SAMPLED = 0.2
+"""Share of a volume's voxels that the B-spline compares: at least four times as fast as all of them, about as exact."""
 
 
 def methods() -> dict[str, Method]:
@@ -35,6 +37,9 @@ def b_spline(moving: Array, fixed: Array) -> Array:
     mesh = [max(1, round(side / KNOTS)) for side in fixed.shape[::-1]]
     method = itk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
+    if fixed.ndim == 3:
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(SAMPLED, seed=1)
     method.SetOptimizerAsLBFGSB(numberOfIterations=50, maximumNumberOfCorrections=5)
     method.SetInterpolator(itk.sitkLinear)
     method.SetShrinkFactorsPerLevel(shrinks)
