@@ -105,6 +105,10 @@ def test_extra_images_need_no_masks_where_others_need_none(tmp_path: Path) -> No
     assert [(row.split, row.masked) for row in kept.rows][6:] == [("train", 0)] * 2
     usual = prepared_of(source, tmp_path / "usual", f"prepare.extra={pool}")
     assert len(usual.rows) == 4, "as before"
+    many = write(tmp_path / "many", [f"x{k}" for k in range(20)])
+    real = prepared_of(source, tmp_path / "real", f"prepare.extra={many}")
+    assert len(real.rows) == 4 and real.spec.label_values, "what is added does not outvote the data's own masks"
+    assert (tmp_path / "real" / "rejected.csv").read_text().count("it has no mask") == 22
 
 
 def test_inspect_tells_how_many_have_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,16 @@ def test_pairs_are_written_and_read_back_as_images_with_masks(trained: Path, tmp
                         "prepare": {"size": [16, 16]}}, sections=("data", "prepare"))
     back = prepare(settings.section("data"), tmp_path / "back", settings=settings)
     assert len(back.rows) == 5 and set(back.spec.mask_values) <= set(VALUES) and back.spec.mask_classes == 8
+
+
+def test_pairs_learned_from_dicom_are_written_so_that_they_can_be_read_back(trained: Path, tmp_path: Path) -> None:
+    described = json.loads((trained / "spec.json").read_text())
+    described["spec"] |= {"format": "dicom", "modality": "MR"}
+    (trained / "spec.json").write_text(json.dumps(described))
+    assert generate(trained, tmp_path / "pairs", count=3, data=trained.parent / "data").format == "nifti"
+    settings = resolve({"data": {"kind": "folder", "path": str(tmp_path / "pairs")}, "prepare": {"size": [16, 16]}})
+    back = prepare(settings.section("data"), tmp_path / "back", settings=settings)
+    assert back.spec.mask_classes and len(back.rows) == 3
 
 
 def test_masks_come_from_training_patients_alone(trained: Path) -> None:

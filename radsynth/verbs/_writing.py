@@ -111,10 +111,14 @@ class Writing:
         return placed(spec.size, spec.spacing or (), spec.directions or ()) if known else None
 
 
-def usual_format(spec: ImageSpec) -> str:
-    """The sources' format, or NIfTI where that cannot hold the channels: several contrasts are no colours."""
+def usual_format(spec: ImageSpec, masks: bool = False) -> str:
+    """The sources' format, or NIfTI where that cannot hold the channels: several contrasts are no colours.
+
+    masks: written beside the images, so not DICOM, which has none that would be read back as theirs
+    """
     channels = len(spec.channels)
     holds = channels == 1 or (spec.channels == RGB if spec.format == "dicom" else channels == 3)
+    holds = holds and not (masks and spec.format == "dicom")
     return spec.format if holds or spec.format == "npz" else "nifti"
 
 

@@ -253,7 +253,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     sampler, out = Sampler(run, data, at, masks), Path(out)
     if (takes_images(sampler.task) and not paints(sampler.task)) or registers(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
-    chosen = format or usual_format(sampler.spec)
+    chosen = format or usual_format(sampler.spec, masks=paints(sampler.task) or draws_masks(sampler.task))
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
                "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),
                **({"at": dict(at)} if at else {}),

@@ -9,6 +9,9 @@ from pathlib import Path
 from radsynth.datasets import Record, Rejected, dataset, recognise
 from radsynth.errors import DataError
 
+EXTRA = "extra/"
+"""What the source of such an image begins with."""
+
 
 def extra_records(path: Path, modality: str, unmasked: bool, rejected: list[Rejected]) -> list[Record]:
     """Every image of a folder, archive or file, as a training image of nobody among the patients.
@@ -22,5 +25,5 @@ def extra_records(path: Path, modality: str, unmasked: bool, rejected: list[Reje
     kind = recognise(Path(path))
     module, more = dataset(kind), {"unmasked": "keep"} if unmasked and kind == "folder" else {}
     found = module.records(module.Settings(path=Path(path), modality=modality, **more), rejected)
-    return [replace(record, source=f"extra/{record.source}", split="train", unmasked=unmasked,
+    return [replace(record, source=f"{EXTRA}{record.source}", split="train", unmasked=unmasked,
                     patient="extra/" + hashlib.sha256(record.patient.encode()).hexdigest()[:16]) for record in found]
