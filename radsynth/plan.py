@@ -72,8 +72,8 @@ TASK_RECIPES: dict[str, dict[str, Any]] = {
     "translate": {"train.rate": 3e-3}, "segment": {"train.rate": 3e-3, "train.clip": 1.0},
     "cycle": {"train.rate": 4e-4, "train.beta1": 0.5}, "cut": {"train.rate": 4e-4, "train.beta1": 0.5},
 }
-"""What a task needs other than its network's recipe. A truth bears a high rate, where masks are few only with gradients
-that are clipped; where nothing but the discriminator leads, it loses the thread at one."""
+"""What a task needs other than its network's recipe. A truth bears a high rate; where nothing but the discriminator
+leads, it loses the thread at one."""
 DEFAULT_MODEL = "sngan"
 FEW = 500
 """Images below which training starts from a base generator, if one is of the same kind."""
