@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 from torch import Tensor, nn
 
 from radsynth.arrays import Batch, Prepared
+from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
 
@@ -177,5 +178,8 @@ class PairedTask(ImageTask, Protocol):
 
 def build(settings: Any, model: Any, augment: Any, spec: ImageSpec) -> Task:
     """The task of the kind whose `Settings` these are; SettingsError for settings that cannot work together."""
-    task: Task = sys.modules[type(settings).__module__].build(settings, model, augment, spec)
+    module = sys.modules[type(settings).__module__]
+    if spec.conditions and not getattr(module, "NUMBERS", False):
+        raise SettingsError(f"task.kind={settings.kind} learns images with no numbers: set data.conditions=[].")
+    task: Task = module.build(settings, model, augment, spec)
     return task

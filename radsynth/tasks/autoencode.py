@@ -68,12 +68,10 @@ class Autoencode:
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
-    """The task, without augmentation: the decoder would learn it. SettingsError: no encoder, or numbers."""
+    """The task, without augmentation: the decoder would learn it. SettingsError: no encoder."""
     if takes(model) != "code":
         raise SettingsError(
             f"task.kind=autoencode needs a network with an encoder, which model.kind={model.kind} has not. "
             "Leave model.kind out, or set model.kind=vae."
         )
-    if spec.conditions:
-        raise SettingsError("task.kind=autoencode learns images with no numbers: set data.conditions=[].")
     return Autoencode(options, model, spec)

@@ -265,8 +265,6 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
             f"task.kind=private takes no augmentation (augment.strength={augmentation.strength:g}): set "
             "augment.strength=0."
         )
-    if spec.conditions:
-        raise SettingsError("task.kind=private learns images with no numbers: set data.conditions=[].")
     # Batch statistics mix patients; whatever else a network keeps beside its weights is written without noise. Spectral
     # normalisation keeps singular vectors of weights, and they say nothing that the weights do not say; the unit of
     # greys stays the identity here, because nothing sets it.

@@ -18,7 +18,6 @@ from torch.nn import functional
 from radsynth.arrays import Batch
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
-from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.likelihood import divergence_from_normal
@@ -192,8 +191,6 @@ def _coarse(images: Tensor) -> Tensor:
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
-    """The task; SettingsError for data without masks, or with numbers."""
+    """The task; SettingsError for data without masks."""
     need_masks(spec, "task.kind=semantic learns from images with masks")
-    if spec.conditions:
-        raise SettingsError("task.kind=semantic learns images with no numbers: set data.conditions=[].")
     return Semantic(options, augmentation, model, spec)

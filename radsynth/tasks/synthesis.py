@@ -72,6 +72,10 @@ class Settings:
     """Draw every image together with its mask, as further channels: a labelled data set out of nothing."""
 
 
+NUMBERS = True
+"""It learns images with the numbers of `data.conditions`; other tasks refuse these."""
+
+
 class Synthesis:
     """The task: networks, turns, samples."""
 

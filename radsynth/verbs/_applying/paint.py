@@ -161,5 +161,5 @@ def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Reject
         files = write(mask, image, folder / "images", index, format or usual_format(painter.spec), record)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
-             "seed": painter.seed if painter.style is None else "", "flagged": ""} for file in files])
+             "seed": painter.seed if painter.style is None else "", "flagged": "unknown"} for file in files])
         index += 1
