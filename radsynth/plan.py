@@ -69,7 +69,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Losses and rates that go with a network."""
 TASK_RECIPES: dict[str, dict[str, Any]] = {
-    "translate": {"train.rate": 3e-3}, "segment": {"train.rate": 3e-3, "train.clip": 1.0},
+    "translate": {"train.rate": 3e-3, "train.clip": 1.0}, "segment": {"train.rate": 3e-3, "train.clip": 1.0},
     "cycle": {"train.rate": 4e-4, "train.beta1": 0.5}, "cut": {"train.rate": 4e-4, "train.beta1": 0.5},
 }
 """What a task needs other than its network's recipe. A truth bears a high rate; where nothing but the discriminator

@@ -128,8 +128,9 @@ def test_what_the_plan_says_is_what_a_run_of_the_task_does(task: str) -> None:
         assert section not in done or done[section][key] == choice.value, choice
 
 
-def test_segmentation_learns_fast_with_gradients_that_are_clipped() -> None:
-    found = {choice.setting: choice.value for choice in plan(fingerprint(), CPU, {}, task="segment")}
+@pytest.mark.parametrize("task", ["segment", "translate"])
+def test_what_has_a_truth_learns_fast_with_gradients_that_are_clipped(task: str) -> None:
+    found = {choice.setting: choice.value for choice in plan(fingerprint(), CPU, {}, task=task)}
     assert (found["train.rate"], found["train.clip"], found["train.batch"]) == (3e-3, 1.0, 16)
 
 
