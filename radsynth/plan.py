@@ -83,10 +83,6 @@ PASSES = 15
 """Times that each image may be shown without augmentation: what `MANY` are in five minutes of one core."""
 SPEED = {"cpu": 250.0, "cuda": 5000.0}
 """Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core or one GPU."""
-GROWN = 64
-"""Images a batch of the default network has later in a run, which for 64 x 64 pixels is faster by a third."""
-GROWS_FROM = {"seconds": DEFAULT_SECONDS, "images": 150_000.0}
-"""Budgets from which that makes no worse images: in a run of 60,000 images steps count for more (lab notebook)."""
 TUNING: dict[str, Any] = {"train.freeze": 2}
 """What goes with a start from other weights when images are few. Smaller steps did not help (lab notebook)."""
 UNEQUAL = 5
@@ -131,8 +127,6 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     choices += recipe(chosen)
     if chosen == DEFAULT_MODEL and math.prod(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
-    if chosen == DEFAULT_MODEL:
-        choices += _growth(data, device, budget, size)
     return choices + _augmentation(data, _passes(data, device, budget, size, chosen))
 
 
@@ -241,18 +235,6 @@ def _balance(labels: dict[str, int]) -> list[Choice]:
     return [Choice(setting="train.balance", value=0.5,
                    reason=f"{common} has {labels[common]} images and {rare} {labels[rare]}: the rare class is shown "
                           "more often than it occurs, so that it is learned.")]
-
-
-def _growth(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...]) -> list[Choice]:
-    """Larger batches after a quarter of the run, where that was measured: a processor, one class, 64 pixels or so."""
-    given = {name: value for name, value in budget.items() if value} or {"seconds": DEFAULT_SECONDS}
-    long = all(value >= GROWS_FROM[name] for name, value in given.items())
-    alike = device.accelerator == "cpu" and len(data.labels) < 2 and len(size) == 2 and SMALL < math.prod(size) <= 4096
-    if not (long and alike):
-        return []
-    return [Choice(setting="train.batch_end", value=GROWN, reason=(
-        "After a quarter of the run batches of 64: a third more images in the same time, and after five minutes as "
-        "good ones as with batches of 16 (Frechet distance on MedNIST HeadCT 248 and 251, two seeds each)."))]
 
 
 def _augmentation(data: Fingerprint, passes: float) -> list[Choice]:

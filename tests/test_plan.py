@@ -75,18 +75,6 @@ def test_many_images_that_are_shown_often_are_augmented(
     assert all("times each" in choice.reason for choice in found)
 
 
-@pytest.mark.parametrize(("size", "budget", "grows"), [
-    ((64, 64), {}, True), ((512, 400), {"seconds": 1800}, True), ((64, 64), {"images": 150_000}, True),
-    ((64, 64), {"seconds": 75}, False), ((64, 64), {"images": 60_000, "seconds": 300}, False),
-    ((28, 28), {}, False), ((512, 512), {"seconds": 7200}, False), ((64, 64, 64), {}, False),
-])
-def test_batches_grow_in_long_runs_of_64_pixels(size: tuple[int, ...], budget: dict[str, float], grows: bool) -> None:
-    assert (chosen(fingerprint(size=size), **budget).get("train.batch_end") == 64) is grows
-    assert "train.batch_end" not in chosen(fingerprint(size=size, normal=100, ill=90), **budget)
-    choices = plan(fingerprint(size=size), replace(CPU, accelerator="cuda"), budget)
-    assert "train.batch_end" not in {choice.setting for choice in choices}
-
-
 def test_very_unequal_classes_are_evened_out_with_the_reason() -> None:
     assert "train.balance" not in chosen(fingerprint(normal=100, ill=30))
     choice = next(c for c in plan(fingerprint(normal=1000, rare=20), CPU, {}) if c.setting == "train.balance")
