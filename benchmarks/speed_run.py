@@ -1,11 +1,11 @@
 """How fast a whole default run trains: radsynth's own run against plain fp32 PyTorch of the same network and batches.
 
 speed.py measures steps of one batch; here `train` runs for `--seconds` with everything that belongs to it (warm start,
-batches that grow, doctor, selection, previews, checkpoints), its schedule scaled to that time. "plain fp32" of speed.py
+doctor, selection, previews, checkpoints), its schedule scaled to that time. "plain fp32" of speed.py
 is measured at each batch that the run took, a process each, in turn with it: the ratio is the time in which plain fp32
 would have taken the same images in the same batches, over the run's.
 
-Usage: OMP_NUM_THREADS=2 python benchmarks/speed_run.py [--seconds 60] [--pairs 3] [--steps 20] [train.batch_end=0 ...].
+Usage: OMP_NUM_THREADS=2 python benchmarks/speed_run.py [--seconds 60] [--pairs 3] [--steps 20] [train.batch_end=64].
 Prints one table and writes build/speed_run.json.
 """
 
