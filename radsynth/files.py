@@ -1,9 +1,15 @@
-"""Files and folders that are whole or not there: written under a temporary name, forced to disk, renamed."""
+"""Files and folders that are whole or not there: written under a temporary name, forced to disk, renamed.
+
+And temporary folders, which end with their process even when it is killed.
+"""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +19,9 @@ from radsynth.errors import FolderError
 
 LOCK = ".lock"
 """The file of a folder that `locked` holds. It stays: a lock on a file that is being deleted keeps nobody out."""
+
+SCRATCH = "radsynth-scratch-"
+"""What names of temporary folders begin with that end with their process."""
 
 PATIENCE = 2.0
 """Seconds that a lock is waited for: workers of a process that was killed live on for up to half a second."""
@@ -108,3 +117,44 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def scratch_folder() -> Path:
+    """A new temporary folder for what is unpacked, which ends with this process.
+
+    A killed process cannot clear up, and unpacked archives are large: the first folder that a process asks for removes
+    what those before it have left. The kernel knows which they are, for it ends their locks (workers that were forked
+    hold them, too).
+    """
+    import fcntl
+
+    _clear_scratch(tempfile.gettempdir())
+    outer = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    handle = os.open(outer / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # open, and so locked, until this process and its workers have ended
+    if not os.fstat(handle).st_nlink:  # another process, which began just now, took it for a leftover
+        os.close(handle)
+        return scratch_folder()
+    atexit.register(_remove_own, outer, os.getpid())
+    inner = outer / "files"
+    inner.mkdir()
+    return inner
+
+
+@functools.cache
+def _clear_scratch(parent: str) -> None:
+    """Remove the scratch folders of processes that have ended; once a process."""
+    import fcntl
+
+    for lock in Path(parent).glob(f"{SCRATCH}*/{LOCK}"):
+        try:
+            with lock.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        except OSError:
+            continue  # in use, or somebody else's
+
+
+def _remove_own(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked worker that ends must not take the files away
+        shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,29 @@ def test_one_process_writes_and_what_a_killed_one_left_is_cleared(tmp_path: Path
     with whole_folder(out) as partial:
         (partial / "new").touch()
     assert [path.name for path in out.iterdir()] == ["new"]
+
+
+def test_unpacked_files_end_with_their_process_and_those_of_a_killed_one_with_the_next(tmp_path: Path) -> None:
+    code = ("import time; from radsynth.files import scratch_folder\n"
+            "folder = scratch_folder(); (folder / 'large').write_text('1'); print(folder, flush=True); time.sleep({})")
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+
+    def started(seconds: int) -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen([sys.executable, "-c", code.format(seconds)], stdout=subprocess.PIPE, text=True,
+                                   env=environment)
+        assert process.stdout
+        return process, Path(process.stdout.readline().strip())
+
+    (other, kept), (killed, left) = started(60), started(60)
+    try:
+        killed.kill()
+        killed.communicate()
+        assert (left / "large").exists()
+        third, own = started(0)
+        third.communicate()
+        assert own.is_relative_to(tmp_path)
+        assert (kept / "large").exists()
+        assert [path for path in tmp_path.iterdir()] == [kept.parent]
+    finally:
+        other.terminate()
+        other.communicate()

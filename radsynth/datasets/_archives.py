@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import itertools
 import os
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from radsynth.errors import DataError
+from radsynth.files import scratch_folder
 
 MAX_FILES = 2_000_000
 MAX_RATIO = 300
@@ -82,8 +82,7 @@ def _merged(folder: Path, packed: tuple[tuple[Path, int], ...]) -> Path:
     """A temporary folder of links to the folder's entries and to its unpacked archives."""
     archives = {archive.name for archive, _ in packed}
     parts = {_stem(archive.name): unpack(archive) for archive, _ in packed}
-    whole = Path(tempfile.mkdtemp(prefix="radsynth-"))
-    atexit.register(_remove, whole, os.getpid())
+    whole = scratch_folder()
     parts |= {entry.name: folder / entry.name for entry in os.scandir(folder) if entry.name not in archives}
     for name, target in parts.items():
         (whole / name).symlink_to(target)
@@ -109,8 +108,7 @@ def find_folders(root: Path, wanted: Callable[[Path], bool], levels: int = 4) ->
 
 @functools.lru_cache(maxsize=64)
 def _unpack(path: Path, size: int, modified: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="radsynth-"))
-    atexit.register(_remove, folder, os.getpid())
+    folder = scratch_folder()
     try:
         if zipfile.is_zipfile(path):
             _unpack_zip(path, folder)
@@ -133,11 +131,6 @@ def _unpack(path: Path, size: int, modified: int) -> Path:
     return folder
 
 
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked worker that ends must not take the files away
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _refuse(archive: Path, entry: str, reason: str) -> DataError:
     return DataError(f"{archive} is refused: its entry {entry!r} {reason}. Nothing of it was used.")
 
@@ -154,7 +147,7 @@ def _check_space(archive: Path, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free * 0.9:
         raise DataError(
-            f"{archive} unpacks to {needed:,} bytes, but {folder.parent} has only {free:,} free. "
+            f"{archive} unpacks to {needed:,} bytes, but {tempfile.gettempdir()} has only {free:,} free. "
             "Unpack it elsewhere and give the folder, or set TMPDIR."
         )
 

@@ -8,9 +8,7 @@ or (n, 1).
 
 from __future__ import annotations
 
-import atexit
 import functools
-import os
 import re
 import shutil
 import tempfile
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, RejectedFile
+from radsynth.files import scratch_folder
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header
 from radsynth.io.npz import Entry, entries
@@ -248,8 +247,7 @@ def _unpacked(path: Path, name: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _unpack(path: Path, name: str, modified: int) -> str:
-    folder = Path(tempfile.mkdtemp(prefix="radsynth-"))
-    atexit.register(_remove, folder, os.getpid())
+    folder = scratch_folder()
     target = folder / "array.npy"
     try:
         with zipfile.ZipFile(path) as archive:
@@ -257,8 +255,8 @@ def _unpack(path: Path, name: str, modified: int) -> str:
             free = shutil.disk_usage(folder).free
             if info.file_size > 0.9 * free:
                 raise DataError(
-                    f"{path}: {name} unpacks to {info.file_size:,} bytes, but {folder.parent} has {free:,} free. "
-                    "Set TMPDIR to a larger disk."
+                    f"{path}: {name} unpacks to {info.file_size:,} bytes, but {tempfile.gettempdir()} has {free:,} "
+                    "free. Set TMPDIR to a larger disk."
                 )
             with archive.open(info) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 2**20)
@@ -268,8 +266,3 @@ def _unpack(path: Path, name: str, modified: int) -> str:
             raise
         raise DataError(f"{path}: {name} cannot be unpacked: {error}") from None
     return str(target)
-
-
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
