@@ -108,6 +108,7 @@ def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
                for number in document["pairs"]["numbers"]}
     if masks:
         assert numbers["segmented_dice_2"]["the true images"] > 0.7, "the segmenter works, else nothing follows"
+        assert numbers["segmented_dice_2"]["the given images"] > 0.7, "lesions are as bright there"
         assert numbers["segmented_dice_2"]["this run"] > 0.6 and "segmented_hausdorff_95_2" in numbers
     else:
         assert not any("dice" in name for name in numbers), "without true labels there is nothing to measure"

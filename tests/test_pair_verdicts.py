@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from radsynth.verbs._pairs.checked import checked, lost_or_made_up
-from radsynth.verbs._pairs.found import OWN, TRUE, Found, number_of
+from radsynth.verbs._pairs.found import GIVEN, OWN, TRUE, Found, number_of
 from radsynth.verbs._report.pair_verdicts import pair_verdicts
 
 
@@ -41,6 +41,16 @@ def test_findings_that_are_lost_or_made_up_have_a_verdict_of_their_own(
     assert (quality.sign, findings.sign) == ("good", sign)
     assert ("as well as" in findings.text) == (sign == "good")
     assert words in findings.text.replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(("given", "guessed"), [(0.3, True), (0.785, False)])
+def test_what_the_given_images_show_stands_beside_what_is_lost(given: float, guessed: bool) -> None:
+    one = number("dice_4", 0.2, 0.79)
+    one["methods"].append(line(GIVEN, given))
+    findings = pair_verdicts({"task": "translate", "numbers": [psnr(2), one]})[1]
+    assert findings.sign == "warning", "lost is lost"
+    assert f"A segmenter of the given images finds it there with {given:.3f}." in findings.text
+    assert ("can only be guessed" in findings.text) == guessed
 
 
 def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:

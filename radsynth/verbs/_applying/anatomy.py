@@ -45,12 +45,16 @@ class Anatomy:
         """The label maps (n, *space) of results (n, outputs, *space)."""
         return self.made.network_of(made, "")[:, 0].astype(np.uint8)
 
+    def labels_of_given(self, given: Images) -> NDArray[np.uint8]:
+        """The label maps (n, *space) of what was given (n, inputs, *space), on the result's grid."""
+        return self.given.network_of(given, "")[:, 0].astype(np.uint8)
+
     def differences(self, given: Images, made: Images) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Where (n, *space) labels of what was given and of what was made differ, both on the result's grid, borders
         left aside; and how much that is (n,), in percent of the pixels that have a label."""
         from scipy.ndimage import binary_opening
 
-        before, after = self.given.network_of(given, "")[:, 0], self.labels(made)
+        before, after = self.labels_of_given(given), self.labels(made)
         cube, axes = np.ones((2 * THIN + 1,) * (before.ndim - 1), bool), tuple(range(1, before.ndim))
         places = np.stack([binary_opening(one != other, cube) for one, other in zip(before, after, strict=True)])
         labelled = np.maximum(((before > 0) | (after > 0)).sum(axes), 1)

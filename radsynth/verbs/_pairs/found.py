@@ -16,7 +16,8 @@ OWN = "this run"
 TRUE = "the true images"
 """No method: what stands in its row is the best that can be had."""
 GIVEN = "the given images"
-"""No method either: what a segmenter finds in images before they are translated, where there is no truth."""
+"""No method either: what a segmenter of the given images finds there, before anything is made of them: what is not seen
+there cannot be kept, only guessed."""
 SEGMENTED = "segmented_"
 """What the names of numbers begin with that a segmenter gives of results: they inform, and judge nothing."""
 

@@ -78,8 +78,8 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
     """What was measured of n images. values: (numbers, n) of every method; doubts: (n,) of every check; labels:
-    (n, *space) that a segmenter finds in every method's results and in the true images, {} without one; pictures:
-    (few, columns, *space)."""
+    (n, *space) that a segmenter finds in every method's results, in the true images and in the given ones, {} without
+    one; pictures: (few, columns, *space)."""
 
     values: dict[str, NDArray[np.float64]]
     doubts: dict[str, NDArray[np.float64]]
@@ -106,8 +106,10 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
         for name, results in made.items():
             values[name].append([number.measure(results, truths) for number in NUMBERS])
         if applier.anatomy:
-            for name, results in {**made, TRUE: truths}.items():
-                labels.setdefault(name, []).append(applier.anatomy.labels(results))
+            found_in = {name: applier.anatomy.labels(results) for name, results in {**made, TRUE: truths}.items()}
+            found_in[GIVEN] = applier.anatomy.labels_of_given(task.enlarge(torch.from_numpy(given)).numpy())
+            for name, maps in found_in.items():
+                labels.setdefault(name, []).append(maps)
         places = chosen[(chosen >= first) & (chosen < first + len(given))] - first
         if len(places):
             shown = task.enlarge(torch.from_numpy(given[places])).numpy()

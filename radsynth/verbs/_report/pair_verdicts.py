@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from radsynth.verbs._pairs.found import OWN, SEGMENTED, TRUE
+from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE
 from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import count, figure
 
@@ -61,7 +61,7 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
                 if name.startswith("invented_") and lines[OWN]["low"] > lines[best]["high"]}
     told = [f"Label {label} is {'lost' if label in lost else 'found less well'}: a segmenter covers it with an overlap "
             f"of {figure(true['value'], '')} in {best}, of {figure(own['value'], '')} in the results."
-            for label, (own, true) in less.items()]
+            f"{_in_the_given(tables[f'dice_{label}'], best)}" for label, (own, true) in less.items()]
     told += [f"Label {label} is made up: it is found in {figure(own['value'], '%')} of the results that should have "
              f"none (of {best} in {figure(true['value'], '%')})." for label, (own, true) in invented.items()]
     if judged and not told:
@@ -73,3 +73,12 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
                     else ("good", "Yes") if judged else ("open", "No verdict"))
     return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=" ".join(told),  # type: ignore[arg-type]  # a Sign
                    limit="What has no label of its own can be lost or made up without this showing it.")
+
+
+def _in_the_given(lines: dict[str, dict[str, Any]], best: str) -> str:
+    """A label that cannot be seen before cannot be kept: how well a segmenter of the given images finds it there."""
+    if best == GIVEN or GIVEN not in lines:
+        return ""
+    seen = lines[GIVEN]
+    dim = " What they do not show can only be guessed." if seen["high"] < lines[best]["low"] else ""
+    return f" A segmenter of {GIVEN} finds it there with {figure(seen['value'], '')}.{dim}"
