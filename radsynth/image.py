@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 
 GREY = ("grey",)
 RGB = ("red", "green", "blue")
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+"""What red, green and blue are to the eye (ITU-R BT.709)."""
+
+COLOURLESS = 0.02
+"""Share of an image's highest value by which its colours may differ and still be grey: JPEG rounds them apart."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,9 +59,24 @@ class Image:
         """Size without the channels: (rows, columns) or (slices, rows, columns)."""
         return tuple(self.pixels.shape[1:])
 
+    @property
+    def grey_in_colour(self) -> bool:
+        """Stored as red, green and blue, which are equal at every pixel: a grey image that was saved as colour."""
+        if self.channels != RGB:
+            return False
+        apart = np.ptp(self.pixels.astype(np.float32), axis=0).max()
+        return bool(apart <= COLOURLESS * self.pixels.max())
+
     def replace(self, **changes: Any) -> Image:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def grey(self) -> Image:
+        """The luminance of a colour image, in whole numbers, as its single channel; others as they are."""
+        if self.channels != RGB:
+            return self
+        luminance = np.einsum("i,i...->...", LUMINANCE, self.pixels.astype(np.float32))
+        return self.replace(pixels=np.rint(luminance)[None].astype(self.pixels.dtype), channels=GREY)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import IntensityMap
+from radsynth.datasets import dataset, embedded, kinds
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, write
@@ -21,7 +22,7 @@ from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier, check_values, cut, finer_affine, join, ranges_of
 from radsynth.verbs._applying.doubts import flagged_slices
 from radsynth.verbs._applying.journal import Journal
-from radsynth.verbs.apply import apply
+from radsynth.verbs.apply import _records, apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
 
@@ -71,6 +72,30 @@ def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., 
         sizes[row["source"]] = image.space
     assert sizes == {"large.png": (70, 45), "small.png": (9, 12), "sub/deep.tiff": (16, 16)}
     assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("task.kind=restore", "task.what=rician")
+    for folder, channels in (("grey", 1), ("colour", 3)):
+        names = ("grey",) if channels == 1 else ("red", "green", "blue")
+        write(Image(pixels=np.repeat(disc((16, 16)), channels, axis=0), channels=names), tmp_path / folder / "a.png",
+              provenance=FROM)
+    shown = Image(pixels=np.stack([disc((16, 16), seed)[0] for seed in range(3)]), channels=("red", "green", "blue"))
+    write(shown, tmp_path / "colour" / "b.png", provenance=FROM)
+    made = {name: apply(run, tmp_path / name, tmp_path / f"{name} out") for name in ("grey", "colour")}
+    assert made["colour"].count == 1
+    grey, colour = (read(tmp_path / f"{name} out" / rows(tmp_path / f"{name} out")[0]["file"]) for name in made)
+    np.testing.assert_array_equal(grey.pixels, colour.pixels)
+
+
+def test_folders_of_every_layout_are_read(tmp_path: Path) -> None:
+    for kind in sorted(set(kinds()) - set(embedded())):
+        (tmp_path / kind).mkdir()
+        given = dataset(kind).example(tmp_path / kind)
+        channels = given.modalities if kind == "brats" else ("t1", "flair")
+        found, _ = _records(given.path, "", {"kind": kind, "contrasts": channels, "inputs": channels})
+        image = next(found).load()
+        assert len(image.pixels) == (len(channels) if kind in ("brats", "contrasts", "nnunet") else 1), kind
 
 
 def test_the_same_call_again_changes_nothing_and_another_is_refused(
@@ -138,9 +163,9 @@ def test_dicom_results_say_that_they_are_derived_and_carry_no_identity(
     found = [pydicom.dcmread(tmp_path / "out" / row["file"]) for row in rows(tmp_path / "out")]
     alone = pydicom.dcmread(tmp_path / "alone" / rows(tmp_path / "alone")[0]["file"])
     assert len({*(str(d.SOPInstanceUID) for d in found), str(alone.SOPInstanceUID)}) == 3
-    for dataset in found:
-        assert dataset.SyntheticData == "YES" and dataset.ImageType[0] == "DERIVED"
-        assert "DERIVED image" in dataset.ImageComments and "shows no patient" not in str(dataset)
+    for instance in found:
+        assert instance.SyntheticData == "YES" and instance.ImageType[0] == "DERIVED"
+        assert "DERIVED image" in instance.ImageComments and "shows no patient" not in str(instance)
 
 
 def test_a_volume_through_a_network_of_volumes(make_run: Callable[..., Path], tmp_path: Path) -> None:

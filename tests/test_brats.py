@@ -119,6 +119,14 @@ def test_bad_cases_cost_themselves_alone(tmp_path: Path) -> None:
     assert every[1].load().mask is not None
 
 
+def test_cases_without_a_segmentation_are_kept_when_asked(tmp_path: Path) -> None:
+    example(tmp_path)
+    next(tmp_path.rglob("Brats18_2013_10_1_seg.nii.gz")).unlink()
+    assert len(found(Settings(path=tmp_path, what="volumes"))[0]) == 2
+    records, _ = found(Settings(path=tmp_path, what="volumes", unmasked="keep"))
+    assert sorted(len(record.masks) for record in records) == [0, 1, 1] and all(record.unmasked for record in records)
+
+
 def test_cases_without_any_segmentation_have_no_masks(tmp_path: Path) -> None:
     write_case(tmp_path / "BraTS20_Validation_001", OLD, "_", "nii.gz", 4)
     (tmp_path / "BraTS20_Validation_001" / "BraTS20_Validation_001_seg.nii.gz").unlink()

@@ -130,6 +130,51 @@ def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
         found(tmp_path, labels=str(tmp_path / "twice.csv"))
 
 
+def test_tables_as_data_sets_have_them(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/p1/study1/view.png", "train/p1/study2/view.png", "train/p2/study1/view.png")):
+        picture(tmp_path / name, number)
+    table = tmp_path / "entries.csv"
+    table.write_text("Path,Finding,Patient ID\n" + "".join(
+        f"CheXpert/train/{path},{finding},{patient}\n" for path, finding, patient in (
+            ("p1/study1/view.png", "none", 7), ("p1/study2/view.png", "Oedema", 7), ("p2/study1/view.png", "none", 8))))
+    columns = ("file=Path", "label = finding", "patient=Patient ID")
+    records, _ = found(tmp_path, labels=str(table), columns=columns)
+    assert [(one.label, one.patient) for one in records] == [("none", "7"), ("Oedema", "7"), ("none", "8")]
+    with pytest.raises(DataError, match="columns Path, Finding, Patient ID; needed are file, label"):
+        found(tmp_path, labels=str(table), columns=columns[:1])
+    reason = reasons(found(tmp_path)[1])["entries.csv"]
+    assert "not used" in reason and "Path, Finding, Patient ID" in reason and str(tmp_path) not in reason
+    with pytest.raises(DataError, match=r"no column 'Findings' \(did you mean Finding"):
+        found(tmp_path, labels=str(table), columns=("label=Findings",))
+    for wrong in ("Path", "path=Path", "file="):
+        with pytest.raises(SettingsError, match="file=NAME"):
+            found(tmp_path, labels=str(table), columns=(wrong,))
+
+
+def test_a_table_of_patients_counts_for_all_their_files(tmp_path: Path) -> None:
+    for number, name in enumerate(("sub-01/a.png", "sub-01/b.png", "sub-02/a.png", "sub-03/a.png")):
+        picture(tmp_path / name, number)
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t61\tF\nsub-02\tn/a\tM\n")
+    records, rejected = found(tmp_path, labels=str(tmp_path / "participants.tsv"), conditions=("age",),
+                              columns=("patient=participant_id", "label=sex"))
+    assert [(one.patient, one.label, dict(one.conditions)) for one in records] == [("sub-01", "F", {"age": 61.0})] * 2
+    assert "no number for age" in reasons(rejected)["sub-02/a.png"] and "no line" in reasons(rejected)["sub-03/a.png"]
+
+
+def test_several_masks_of_an_image_are_parts_of_one(tmp_path: Path) -> None:
+    picture(tmp_path / "benign (1).png")
+    picture(tmp_path / "benign (2).png", 1)
+    for name, rows in (("benign (1)_mask", slice(0, 2)), ("benign (1)_mask_1", slice(4, 6)),
+                       ("benign (2)_mask", slice(0, 3))):
+        values = np.zeros((12, 10), np.uint8)
+        values[rows] = 255
+        Pillow.fromarray(values).save(tmp_path / f"{name}.png")
+    records, rejected = found(tmp_path)
+    assert not rejected and [len(record.masks) for record in records] == [2, 1]
+    mask = records[0].load().mask
+    assert mask is not None and set(np.flatnonzero(mask.any(1))) == {0, 1, 4, 5} and mask.max() == 1
+
+
 def test_a_table_of_another_language_is_read_and_never_passed_over_in_silence(tmp_path: Path) -> None:
     for name in ("P1/0.png", "P2/1.png"):
         picture(tmp_path / name, int(name[-5]))

@@ -63,6 +63,20 @@ def test_what_prepare_refuses_is_said_before(pictures: Path) -> None:
     assert inspect(pictures, settings=resolve(overrides=[*words, r"data.only=\.png$"])).planned
 
 
+def test_grey_that_is_stored_as_colour_is_learned_as_grey(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        grey = np.kron(rng.integers(0, 255, (4, 4)), np.ones((8, 8))).astype(np.uint8)
+        shown = grey if number % 3 else np.stack([grey] * 3, axis=-1)
+        Pillow.fromarray(shown).save(tmp_path / f"{number}.{'jpg' if number % 2 else 'png'}")
+    look = inspect(tmp_path)
+    assert look.grey_in_colour and not look.mixed and look.fingerprint.channels == 1
+    assert {"setting": "prepare.channels", "value": "grey"}.items() <= look.planned[0].items()
+    assert "1, stored as colour" in look.text()
+    Pillow.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "colour.png")
+    assert not inspect(tmp_path).grey_in_colour and "prepare.channels=grey" in inspect(tmp_path).mixed
+
+
 def test_an_image_of_another_scale_is_told(tmp_path: Path) -> None:
     for number in range(5):
         values = np.random.default_rng(number).integers(10, 400, (20, 16)) * (100 if number == 3 else 1)

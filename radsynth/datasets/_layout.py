@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
-from radsynth.errors import DataError
+from radsynth.errors import SettingsError
+
+PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
+"""How paths name patients, where nobody says otherwise."""
 
 MASK_FOLDERS = {
     "mask",
@@ -43,12 +43,23 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-MASK_ENDINGS = re.compile(r"[_-](mask|masks|seg|segmentation|label|labels|gt)$", re.IGNORECASE)
+MASK_ENDINGS = re.compile(r"[_-](mask|masks|seg|segmentation|label|labels|gt)([_-]?\d{1,2})?$", re.IGNORECASE)
 CHANNEL_ENDING = re.compile(r"_0000$")
 """nnU-Net's number of the first channel."""
 
 MAX_CLASSES = 100
 MAX_VOLUMES_OF_A_PATIENT = 20
+
+
+def compiled(text: str, name: str) -> re.Pattern[str] | None:
+    """The regular expression of the setting data.`name`, None for an empty one; SettingsError for none."""
+    try:
+        pattern = re.compile(text) if text else None
+    except re.error as error:
+        raise SettingsError(f"data.{name} is no regular expression: {error} in {text!r}") from None
+    if pattern and name == "patient_pattern" and "patient" not in pattern.groupindex:
+        raise SettingsError(f"data.{name} needs a group (?P<patient>...), as in {PATIENT!r}; given was {text!r}")
+    return pattern
 
 
 def stem(name: str) -> str:
@@ -66,10 +77,10 @@ def _key(path: str) -> tuple[tuple[str, ...], str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """images: those to use; masks: image -> its mask; lonely: masks without an image; bare: images without a mask."""
+    """images: those to use; masks: image -> its masks; lonely: masks without an image; bare: images without a mask."""
 
     images: list[str]
-    masks: dict[str, str]
+    masks: dict[str, tuple[str, ...]]
     lonely: list[str]
     bare: list[str]
 
@@ -77,6 +88,7 @@ class Pairs:
 def pair(paths: Iterable[str], unmasked: bool = False) -> Pairs:
     """Tell masks from images by their folder (masks/, labels/, labelsTr/, ...) or by an ending (x_mask beside x).
 
+    An image may have several, x_mask, x_mask_1, x_mask_2, ..., each with a part of what is to be seen.
     unmasked: images without a mask are images as well, though others have one.
     """
     paths = list(paths)
@@ -84,7 +96,7 @@ def pair(paths: Iterable[str], unmasked: bool = False) -> Pairs:
         path for path in paths if {part.lower() for part in PurePosixPath(path).parts[:-1]} & MASK_FOLDERS
     }
     rest = {_key(path): path for path in paths if path not in in_mask_folder}
-    masks: dict[str, str] = {}
+    masks: dict[str, tuple[str, ...]] = {}
     lonely, taken = [], set(in_mask_folder)
     for path in paths:
         folders, name = _key(path)
@@ -96,10 +108,11 @@ def pair(paths: Iterable[str], unmasked: bool = False) -> Pairs:
             if image is None:
                 continue
             taken.add(path)
-        if image is None or image in masks:
+        part = short != name and image is not None
+        if image is None or (image in masks and not part):
             lonely.append(path)
         else:
-            masks[image] = path
+            masks[image] = (*masks.get(image, ()), path)
     images = [path for path in paths if path not in taken]
     bare = [path for path in images if masks and path not in masks and not unmasked]
     return Pairs(images=[path for path in images if path not in bare], masks=masks, lonely=lonely, bare=bare)
@@ -175,60 +188,3 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
         else:
             found[path] = parent if grouped and path in volumes and parent != "." else path
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One line of a label table. numbers: those of the other columns that were asked for and are there."""
-
-    label: str | None
-    patient: str | None
-    numbers: Mapping[str, float] = field(default_factory=dict)
-
-
-def read_table(path: Path, numbers: Sequence[str] = ()) -> dict[str, Line]:
-    """A CSV with the columns file, label and, if wanted, patient and `numbers`: file -> line. DataError: it is none.
-
-    Columns are parted by commas, or by semicolons or tabs, as spreadsheets of other languages write them.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count))
-            columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-            if "file" not in columns or not {"label", "patient", *(name.lower() for name in numbers)} & set(columns):
-                raise DataError(
-                    f"{path} has the columns {', '.join(columns) or 'none'}; needed are file, label[, patient]"
-                )
-            table: dict[str, Line] = {}
-            for row in reader:
-                name = (row[columns["file"]] or "").strip().replace("\\", "/").removeprefix("./")
-                cells = [
-                    (row[columns[key]] or "").strip() or None if key in columns else None
-                    for key in ("label", "patient")
-                ]
-                line = Line(label=cells[0], patient=cells[1].casefold() if cells[1] else None,
-                            numbers=_numbers(row, columns, numbers))
-                if table.setdefault(name, line) != line:
-                    raise DataError(f"{path} has two different lines for {name!r}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}") from None
-    return table
-
-
-def _numbers(row: dict[str, str], columns: dict[str, str], wanted: Sequence[str]) -> dict[str, float]:
-    """The finite numbers of a row, by name; a cell that holds none is left out."""
-    found = {}
-    for name in wanted:
-        with suppress(ValueError, TypeError, KeyError):
-            value = float(row[columns[name.lower()]])
-            if math.isfinite(value):
-                found[name] = value
-    return found
-
-
-def find_line(table: dict[str, Line], path: str) -> Line | None:
-    """A file's line: by its path below the data's root, by its name, or by its name without endings."""
-    name = PurePosixPath(path).name
-    return next((table[key] for key in (path, name, stem(name)) if key in table), None)

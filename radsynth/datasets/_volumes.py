@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.datasets import EmptySlice
+from radsynth.datasets import EmptySlice, Record
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import Header, format_module, read_mask
+from radsynth.io import Header, format_module, nifti, read_mask
 from radsynth.io._geometry import cut, cut_affine
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -42,18 +43,20 @@ class Loads(Hashable, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One image on disk. files: one, or a DICOM series' slices; mask: a file or ""; modality: of a file that says none.
+    """One image on disk. files: one, or a DICOM series' slices; masks: files; modality: of a file that says none.
 
     frames: of enhanced multi-frame DICOM the frame of each file, else ()
-    mask_values: the mask file's values that become 1, 2, ..., others are background; () keeps them as they are
+    stacked: a NIfTI file's fourth dimension has channels, not time
+    mask_values: the masks' values that become 1, 2, ..., others are background; () keeps them as they are
     """
 
     format: str
     files: tuple[str, ...]
-    mask: str = ""
+    masks: tuple[str, ...] = ()
     modality: str = ""
     mask_values: tuple[int, ...] = ()
     frames: tuple[int | None, ...] = ()
+    stacked: bool = False
 
     def load(self) -> Image:
         """As `load_image`."""
@@ -87,6 +90,8 @@ def load_image(source: Source, frame: int = 0) -> Image:
             from radsynth.io._dicom_series import read_series
 
             image = read_series(source.files, source.frames)
+        elif source.stacked:
+            image = nifti.read(Path(source.files[0]), fourth="channels")
         else:
             image = format_module(source.format).read(Path(source.files[0]), frame)
     except MissingExtra as error:
@@ -96,11 +101,13 @@ def load_image(source: Source, frame: int = 0) -> Image:
     modality = known_modality(image.modality, source.modality)
     if modality != image.modality:
         image = image.replace(modality=modality, units="HU" if modality == "CT" else image.units)
-    return image.replace(mask=_mask(source, image)) if source.mask else image
+    if not source.masks:
+        return image
+    # Where several masks, each of a part, overlap, the higher label is kept.
+    return image.replace(mask=np.max([_mask(Path(mask), source, image) for mask in source.masks], axis=0))
 
 
-def _mask(source: Source, image: Image) -> NDArray[np.uint8]:
-    path = Path(source.mask)
+def _mask(path: Path, source: Source, image: Image) -> NDArray[np.uint8]:
     try:
         mask = read_mask(path)
     except (RejectedFile, MissingExtra) as error:
@@ -119,6 +126,33 @@ def _mask(source: Source, image: Image) -> NDArray[np.uint8]:
     table = np.zeros(256, dtype=np.uint8)
     table[list(source.mask_values)] = np.arange(1, len(source.mask_values) + 1)
     return np.asarray(table[values])
+
+
+class Cutting(Protocol):
+    """What settings say of how volumes are used: a plane, auto, volume or whole."""
+
+    @property
+    def plane(self) -> str: ...
+    @property
+    def minimum_foreground(self) -> float: ...
+
+
+def cut_up(source: Loads, name: str, header: Header, settings: Cutting, planar: int | None, shared: partial[Record],
+           ) -> Iterator[Record]:
+    """An image or a whole volume as one record, or a record for each slice of a volume.
+
+    planar: the axis across which the scanner went, if known; shared: what all records have in common
+    """
+    if len(header.size) == 2 or settings.plane in ("volume", "whole"):
+        yield shared(source=name, load=source.load, header=header)
+        return
+    axis = slicing_axis(header, settings.plane, planar)
+    keep_axes = [other for other in range(3) if other != axis]
+    flat = replace(header, size=tuple(header.size[other] for other in keep_axes),
+                   spacing=header.spacing and tuple(header.spacing[other] for other in keep_axes))
+    for index in range(header.size[axis]):
+        load = partial(load_slice, source, axis, index, settings.minimum_foreground)
+        yield shared(source=f"{name}#{plane_name(axis)}{index:04d}", load=load, header=flat)
 
 
 def distance(one: Image, other: Image) -> float:

@@ -63,6 +63,9 @@ class Settings:
     """Axial slices, or whole volumes."""
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = MODALITIES
     """The channels; their order is always t1, t1ce, t2, flair. Cases that lack one are rejected."""
+    unmasked: Literal["reject", "keep"] = "reject"
+    """Cases without a segmentation where others have one: leave them out, or keep them, for task.kind=segment learns
+    from both."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends that show less than this share of head are left out; 0 keeps all."""
 
@@ -81,8 +84,8 @@ class Case:
         first: Image | None = None
         pixels: list[NDArray[np.generic]] = []
         for number, file in enumerate(self.files):
-            mask = "" if number else self.mask
-            source = Source(format="nifti", files=(file,), modality="MR", mask=mask, mask_values=self.mask_values)
+            masks = (self.mask,) if self.mask and not number else ()
+            source = Source(format="nifti", files=(file,), modality="MR", masks=masks, mask_values=self.mask_values)
             try:
                 image = load_image(source)
             except RejectedFile as error:
@@ -181,7 +184,7 @@ def _patient(case: str) -> str:
 
 def _records(root: Path, folders: list[Path], settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     found = {folder: _files(folder) for folder in folders}
-    segmented = any("seg" in files for files in found.values())
+    segmented = settings.unmasked == "reject" and any("seg" in files for files in found.values())
     graded = all(_grade(folder, root) for folder in folders)
     for folder in track(folders, len(folders), "reading headers", "cases"):
         name = folder.relative_to(root).as_posix() if folder != root else folder.name
@@ -196,6 +199,7 @@ def _records(root: Path, folders: list[Path], settings: Settings, rejected: list
             label=_grade(folder, root) if graded else None,
             files=case.files,
             masks=(case.mask,) if case.mask else (),
+            unmasked=settings.unmasked == "keep",
         )
         if settings.what == "volumes":
             yield shared(source=name, load=case.load, header=header)
@@ -219,7 +223,7 @@ def _case(files: dict[str, Path], settings: Settings, segmented: bool, name: str
         advice = f"; data.modalities=[{there}] takes what there is" if there else ""
         raise RejectedFile(f"it lacks {', '.join(missing)}; it has {', '.join(sorted(files)) or 'nothing'}{advice}")
     if segmented and "seg" not in files:
-        raise RejectedFile("it has no segmentation, as other cases have")
+        raise RejectedFile("it has no segmentation, as other cases have; data.unmasked=keep uses it")
     headers = []
     for modality in wanted:
         try:

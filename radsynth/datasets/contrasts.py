@@ -23,8 +23,8 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import stem
-from radsynth.datasets._volumes import Source, known_modality, load_slice, plane_name, slicing_axis
+from radsynth.datasets._layout import PATIENT, stem
+from radsynth.datasets._volumes import Source, cut_up, known_modality
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
@@ -36,7 +36,6 @@ NAMES = ("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1pre", "t2", "t2
 PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
 KNOWN = re.compile(rf"(?i)(^|[_.-])(?P<name>{'|'.join(sorted(NAMES, key=len, reverse=True))})$")
 MASK = re.compile(r"(?i)(^|[_.-])(seg|segmentation|mask|label|labels)$")
-PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
 VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".npy")
 MASKS = "(mask)"
 """Where an examination's mask stands among its contrasts."""
@@ -243,7 +242,7 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
         shared = partial(Record, patient=patient or key.strip("/") or fixed.name,
                          masks=(case.mask,) if mask else (), unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part for file in part.source.files)))
-        yield from _cut(case, header, fixed, settings, shared)
+        yield from cut_up(case, fixed.name, header, settings, fixed.planar, shared)
 
 
 def _header(headers: list[Header], fixed: Header, channels: int, settings: Settings) -> Header:
@@ -251,18 +250,3 @@ def _header(headers: list[Header], fixed: Header, channels: int, settings: Setti
     return replace(fixed, channels=channels, bits=max(header.bits for header in headers),
                    modality=known_modality(fixed.modality, settings.modality),
                    units=units.pop() if len(units) == 1 else "stored")
-
-
-def _cut(case: Examination, header: Header, fixed: Part, settings: Settings, shared: partial[Record],
-         ) -> Iterator[Record]:
-    """The examination as a whole, or the slices of its volumes."""
-    if len(header.size) == 2 or settings.plane in ("volume", "whole"):
-        yield shared(source=fixed.name, load=case.load, header=header)
-        return
-    axis = slicing_axis(header, settings.plane, fixed.planar)
-    keep = [other for other in range(3) if other != axis]
-    flat = replace(header, size=tuple(header.size[other] for other in keep),
-                   spacing=header.spacing and tuple(header.spacing[other] for other in keep))
-    for index in range(header.size[axis]):
-        load = partial(load_slice, case, axis, index, settings.minimum_foreground)
-        yield shared(source=f"{fixed.name}#{plane_name(axis)}{index:04d}", load=load, header=flat)

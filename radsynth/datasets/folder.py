@@ -16,17 +16,16 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from radsynth.datasets import Record, Rejected, _layout
+from radsynth.datasets import Record, Rejected, _layout, _tables
 from radsynth.datasets._archives import is_archive, unpack
-from radsynth.datasets._volumes import Source, known_modality, load_image, load_slice, plane_name, slicing_axis
-from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
+from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image
+from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
 from radsynth.settings import settings as section
 
 TABLE = "labels.csv"
 WHOLE = ("volume", "whole")
-PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
 
 
 @section
@@ -42,7 +41,10 @@ class Settings:
     labels: str = "auto"
     """Where labels come from: folders, none, the path of a CSV file (file, label, patient), or auto: labels.csv, else
     sub-folders of pictures."""
-    patient_pattern: str = PATIENT
+    columns: tuple[str, ...] = ()
+    """Names of that file's columns where they are others: file=NAME, label=NAME, patient=NAME. Without a file column a
+    line counts for all files of its patient."""
+    patient_pattern: str = _layout.PATIENT
     """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file."""
     modality: str = ""
     """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes the values Hounsfield units."""
@@ -87,7 +89,7 @@ def matches(path: Path) -> bool:
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every image, slice or volume, sorted by path. DataError when there is none; SettingsError for a wrong pattern."""
-    pattern, only = _compiled(settings.patient_pattern, "patient_pattern"), _compiled(settings.only, "only")
+    pattern, only = (_layout.compiled(getattr(settings, name), name) for name in ("patient_pattern", "only"))
     root, names = _files(settings.path, rejected)
     if only and names:
         chosen = [name for name in names if only.search(name)]
@@ -109,16 +111,6 @@ def example(folder: Path) -> Settings:
         (folder / name).parent.mkdir(exist_ok=True)
         Pillow.fromarray((np.arange(24 * 20).reshape(24, 20) % (50 + number)).astype(np.uint8)).save(folder / name)
     return Settings(path=folder)
-
-
-def _compiled(text: str, name: str) -> re.Pattern[str] | None:
-    try:
-        pattern = re.compile(text) if text else None
-    except re.error as error:
-        raise SettingsError(f"data.{name} is no regular expression: {error} in {text!r}") from None
-    if pattern and name == "patient_pattern" and "patient" not in pattern.groupindex:
-        raise SettingsError(f"data.{name} needs a group (?P<patient>...), as in {PATIENT!r}; given was {text!r}")
-    return pattern
 
 
 def printable(name: str) -> str:
@@ -183,7 +175,9 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
         try:
             formats[name] = detect(root / name)
         except RejectedFile as error:
-            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            skipped = isinstance(error, NotAnImage)
+            reason = _idle_table(root / name, name, settings) if skipped else None
+            rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
     pairs = _layout.pair((name for name, kind in formats.items() if kind != "dicom"), settings.unmasked == "keep")
     for name in pairs.lonely:
         rejected.append(Rejected(path=printable(name), reason="a mask without an image of its name", skipped=True))
@@ -199,11 +193,10 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
         except RadsynthError as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        mask = pairs.masks.get(name)
         source = Source(
             format=formats[name],
             files=(str(root / name),),
-            mask=str(root / mask) if mask else "",
+            masks=tuple(str(root / mask) for mask in pairs.masks.get(name, ())),
             modality=settings.modality,
         )
         items.append(Item(name=name, source=source, header=header))
@@ -268,7 +261,7 @@ def _records(
         label, patient = places[item.name].label, item.header.patient or patients[item.name]
         numbers: Mapping[str, float] = {}
         if table is not None:
-            line = _layout.find_line(table, item.name)
+            line = table.line(item.name, patient)
             if line is None:
                 rejected.append(Rejected(path=printable(item.name), reason="it has no line in the table of labels"))
                 continue
@@ -284,7 +277,7 @@ def _records(
             label=label,
             split=places[item.name].split,
             files=tuple(dict.fromkeys(item.source.files)),
-            masks=(item.source.mask,) if item.source.mask else (),
+            masks=item.source.masks,
             unmasked=settings.unmasked == "keep",
         )
         yield from _conditioned(_cut(item, settings, shared, rejected), item, numbers, settings, rejected)
@@ -310,14 +303,21 @@ def _conditioned(found: Iterator[Record], item: Item, numbers: Mapping[str, floa
             yield replace(record, conditions=known)
 
 
-def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> dict[str, _layout.Line] | None:
+def _idle_table(path: Path, name: str, settings: Settings) -> str | None:
+    """What to say of a table in the root that nobody named."""
+    idle = settings.labels == "auto" and name != TABLE and "/" not in name
+    return _tables.unused(path) if idle and name.lower().endswith(_tables.ENDINGS) else None
+
+
+def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> _tables.Table | None:
     """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
     if settings.labels in ("folders", "none"):
         return None
+    read = partial(_tables.read_table, columns=settings.columns, numbers=settings.conditions)
     if settings.labels != "auto":
-        return _layout.read_table(Path(settings.labels), settings.conditions)
+        return read(Path(settings.labels))
     try:
-        return _layout.read_table(root / TABLE, settings.conditions) if (root / TABLE).is_file() else None
+        return read(root / TABLE) if (root / TABLE).is_file() else None
     except DataError as error:  # whoever gave the table its name expects that labels and patients are taken from it
         reason = str(error).replace(str(root / TABLE), "it")
         rejected.append(Rejected(path=TABLE, reason=f"it is not taken as the table of labels: {reason}"))
@@ -344,26 +344,14 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
     elif len(header.size) == 2 and header.frames > 1:
         for frame in range(header.frames):
             yield shared(source=f"{name}#{frame}", load=partial(load_image, source, frame), header=header)
-    elif len(header.size) == 2 or settings.plane in WHOLE:
-        yield shared(source=name, load=partial(load_image, source), header=header)
     else:
-        axis = slicing_axis(header, settings.plane, item.planar)
-        flat = _slice_header(header, axis)
-        for index in range(header.size[axis]):
-            load = partial(load_slice, source, axis, index, settings.minimum_foreground)
-            yield shared(source=f"{name}#{plane_name(axis)}{index:04d}", load=load, header=flat)
+        yield from cut_up(source, name, header, settings, item.planar, shared)
 
 
 def _as_modality(header: Header, modality: str) -> Header:
     if modality == header.modality:
         return header
     return replace(header, modality=modality, units="HU" if modality == "CT" else header.units)
-
-
-def _slice_header(header: Header, axis: int) -> Header:
-    keep = [other for other in range(3) if other != axis]
-    spacing = None if header.spacing is None else tuple(header.spacing[other] for other in keep)
-    return replace(header, size=tuple(header.size[other] for other in keep), spacing=spacing)
 
 
 def _nothing(settings: Settings, rejected: list[Rejected]) -> str:

@@ -215,12 +215,10 @@ def _scan(file: Path, name: str, masks: Path | None) -> Scan:
     except ValueError:
         raise RejectedFile(f"its Offset is '{place[:80]}', not three numbers") from None
     turned = reorient(np.broadcast_to(np.int8(0), claim.shape), affine)[1]
-    mask = ""
-    if masks:
-        mask = str(masks / file.name)
-        if not Path(mask).is_file():
-            raise RejectedFile(f"it has no lung mask in {MASKS}, as others have. data.lungs=false does without")
-    source = Source(format="metaimage", files=(str(file),), mask=mask, modality="CT", mask_values=LUNGS)
+    if masks and not (masks / file.name).is_file():
+        raise RejectedFile(f"it has no lung mask in {MASKS}, as others have. data.lungs=false does without")
+    source = Source(format="metaimage", files=(str(file),), masks=(str(masks / file.name),) if masks else (),
+                    modality="CT", mask_values=LUNGS)
     return Scan(
         name=name,
         series=file.stem,
@@ -260,7 +258,7 @@ def _slices(scan: Scan, findings: list[Finding], settings: Settings) -> Iterator
             load=partial(load_slice, scan.source, 0, index, 0.0),
             header=flat,
             files=scan.source.files,
-            masks=(scan.source.mask,) if scan.source.mask else (),
+            masks=scan.source.masks,
         )
 
 
@@ -275,7 +273,7 @@ def _patches(scan: Scan, findings: list[Finding], settings: Settings) -> Iterato
             load=partial(load_patch, scan.source, finding.centre, side, pixels),
             header=flat,
             files=scan.source.files,
-            masks=(scan.source.mask,) if scan.source.mask else (),
+            masks=scan.source.masks,
         )
 
 

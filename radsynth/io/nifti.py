@@ -1,6 +1,7 @@
 """NIfTI-1 and NIfTI-2, plain or gzip: one volume or slice a file, RAS millimetres turned into LPS.
 
-Channels lie in the fifth dimension, as the standard has it for vectors; a fourth dimension, time, is not read.
+Channels lie in the fifth dimension, as the standard has it for vectors; a fourth dimension, time, is not read unless
+the caller knows that it holds channels, as in the Medical Segmentation Decathlon.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import math
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,9 @@ FIELDS = {"vox_offset": (108, 168, "i8"), "scl_slope": (112, 176, "f8")}
 
 MAX_CHANNELS = 64
 
+Fourth = Literal["time", "channels"]
+"""What a fourth dimension holds."""
+
 IN_MM = {1: 1000.0, 3: 0.001}
 """Code of the unit of length (metre, micrometre) -> mm; others, and none, are taken as mm."""
 
@@ -60,11 +64,11 @@ def sniff(path: Path, head: bytes) -> bool:
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
 
 
-def header(path: Path) -> Header:
+def header(path: Path, *, fourth: Fourth = "time") -> Header:
     """Size and spacing in our axis order. The modality stays unknown, except in radsynth's own files."""
-    opened = _open(path)
+    opened = _open(path, fourth)
     marked = _mark(opened)
-    shape, channels = _layout(opened)
+    shape, channels = _layout(opened, fourth)
     affine, spacing, notes = _place(opened)
     order = axes_towards_left_back_head(affine)[0]
     size, steps = tuple(shape[axis] for axis in order[::-1]), _lengths(affine, order)
@@ -84,11 +88,11 @@ def header(path: Path) -> Header:
     )
 
 
-def read(path: Path, frame: int = 0) -> Image:
+def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
     """The volume (c, slices, rows, columns), or the slice (c, rows, columns) when there is one alone."""
     assert frame == 0
-    opened = _open(path)
-    _, channels = _layout(opened)
+    opened = _open(path, fourth)
+    _, channels = _layout(opened, fourth)
     affine, spaced, _ = _place(opened)
     try:
         stored = np.asarray(opened.dataobj.get_unscaled())
@@ -167,7 +171,7 @@ def example(folder: Path) -> list[Path]:
     return [folder / "volume.nii.gz", folder / "unplaced.nii", folder / "slice.nii.gz"]
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, fourth: Fourth) -> Any:
     """nibabel's lazy image, after a look at the header's own claims."""
     import nibabel
 
@@ -179,7 +183,7 @@ def _open(path: Path) -> Any:
         raise unusable(error, "the NIfTI header") from None
     if not issubclass(type(opened), nibabel.Nifti1Pair):
         raise RejectedFile(f"it is a {type(opened).__name__}, not a NIfTI file")
-    shape, channels = _layout(opened)
+    shape, channels = _layout(opened, fourth)
     dtype = opened.get_data_dtype()
     each = dtype.itemsize if dtype == COLOURS else dtype.itemsize * channels
     check_size(tuple(shape[::-1]), itemsize=each)
@@ -211,11 +215,12 @@ def _field(path: Path, name: str) -> float:
     return float(np.frombuffer(head, order + kind, 1, place)[0])
 
 
-def _layout(opened: Any) -> tuple[tuple[int, int, int], int]:
+def _layout(opened: Any, fourth: Fourth) -> tuple[tuple[int, int, int], int]:
     """The three sizes in file order, and the number of channels."""
     shape = tuple(int(n) for n in opened.shape)
     dtype = opened.get_data_dtype()
     vector = shape[4] if len(shape) == 5 and shape[3] == 1 and dtype != COLOURS else 1
+    vector = shape[3] if len(shape) == 4 and fourth == "channels" and dtype != COLOURS else vector
     if math.prod(shape[3:]) > vector or vector > MAX_CHANNELS:
         raise RejectedFile(
             f"it has {len(shape)} dimensions {shape}: one volume a file is read, with up to {MAX_CHANNELS} channels in "

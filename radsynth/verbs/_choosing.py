@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> list[Choice]:
     """The plan for the task and the network that were asked for. budget: train.seconds or train.images, {} for none."""
     from radsynth.device import here
-    from radsynth.plan import plan
+    from radsynth.plan import Choice, plan
 
     model = given.kind("model") if given.given("model").get("kind") else ""
     size = tuple(given.section("prepare").size or ()) if given.given("prepare").get("size") else ()
-    return plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, size=size,
-                **_beginning(given, found))
+    planned = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, size=size,
+                   **_beginning(given, found))
+    if found.grey_in_colour:
+        reason = "The images are stored as colour and show grey: red, green and blue are equal at every pixel."
+        planned.insert(0, Choice(setting="prepare.channels", value="grey", reason=reason))
+    return planned
 
 
 def _beginning(given: Resolved, found: Inspection) -> dict[str, Any]:

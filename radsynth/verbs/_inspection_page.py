@@ -126,7 +126,7 @@ def facts(found: Inspection) -> dict[str, str]:
         "spacing": "unknown"
         if found.spacing is None
         else " x ".join(f"{step:.3g}" for step in found.spacing) + " mm (median)",
-        "channels": str(found.channels),
+        "channels": "1, stored as colour" if found.grey_in_colour else str(found.channels),
         "bits": _listed(found.bits_found),
         "labels": _listed(found.labels) or "none",
         "split": _listed(found.splits) or "none, patients will be divided",

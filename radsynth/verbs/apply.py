@@ -169,15 +169,23 @@ def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
     beside some of the images do not matter here.
     """
     kind, rejected = recognise(source), list[Rejected]()
-    more: dict[str, Any] = {}
-    examinations = trained and len(trained["contrasts"]) > 1 and source.is_dir() and (
+    whole = {"plane": "whole", "unmasked": "keep", "modality": modality}
+    more: dict[str, Any] = {**whole, "labels": "none"}
+    names = tuple(trained["contrasts"]) if trained else ()
+    examinations = len(names) > 1 and source.is_dir() and trained and (
         trained["kind"] == "contrasts" or (trained["kind"] in embedded() and kind == "contrasts"))
-    if trained and examinations:
-        kind, more = "contrasts", {"plane": "whole", "contrasts": trained["contrasts"], "unmasked": "keep"}
-    elif kind in ("contrasts", "folder"):
-        kind, more = "folder", {"plane": "whole", "labels": "none", "unmasked": "keep"}
+    if examinations:
+        kind, more = "contrasts", {**whole, "contrasts": names}
+    elif len(names) > 1 and trained and trained["kind"] == "nnunet" and source.is_dir():
+        kind, more = "nnunet", {**whole, "channels": names}
+    elif trained and trained["kind"] == kind == "brats":
+        kind, more = "brats", {"what": "volumes", "modalities": tuple(trained["inputs"]), "unmasked": "keep"}
+    elif kind == "medmnist":
+        more = {}
+    else:
+        kind = "folder"
     module = dataset(kind)
-    return module.records(module.Settings(path=source, modality=modality, **more), rejected), rejected
+    return module.records(module.Settings(path=source, **more), rejected), rejected
 
 
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,

@@ -15,7 +15,7 @@ import numpy as np
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset, recognise
 from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
-from radsynth.image import Image
+from radsynth.image import RGB, Image
 from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved, resolve
@@ -61,6 +61,7 @@ class Inspection:
     modality, channels, dimensions (2 or 3), median_size, bits, units, spacing: the usual one; spacing: median in mm,
     None where unknown; virtual: made-up patients; labels, splits: images of each class and of each official split
     formats, modalities, sizes, bits_found, series: how many images of each; notes: what is odd, with its number
+    grey_in_colour: the colour images of the sample are grey in truth
     masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
     duplicates: groups of equal files
     rejected: files that cannot be used; skipped: files that are no images
@@ -87,6 +88,7 @@ class Inspection:
     sizes: dict[str, int]
     bits_found: dict[str, int]
     series: dict[str, int]
+    grey_in_colour: bool
     masks: tuple[int, ...]
     unmasked: int
     empty_slices: int
@@ -108,7 +110,7 @@ class Inspection:
             images=self.n_images,
             patients=self.n_patients,
             modality=self.modality,
-            channels=self.channels,
+            channels=1 if self.grey_in_colour else self.channels,
             size=self.median_size,
             labels=self.labels,
             virtual=self.virtual,
@@ -150,7 +152,10 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples, [*rejected, *broken])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
     known = [(record, record.header) for record in records if record.header is not None]
-    found = replace(found, mixed=mixture(groups_of((settings or resolve()).section("prepare"), known)))
+    options = (settings or resolve()).section("prepare")
+    if found.grey_in_colour and "channels" not in (settings or resolve()).given("prepare"):
+        options = replace(options, channels="grey")
+    found = replace(found, mixed=mixture(groups_of(options, known)))
     found = found if found.mixed else replace(found, planned=_planned(found, settings or resolve()))
     if out is not None:
         out = Path(out)
@@ -230,6 +235,7 @@ def _gather(
         modalities=dict(modalities.most_common()),
         sizes=_counts(" x ".join(map(str, header.size)) for header in headers),
         bits_found=_counts(str(header.bits) for header in headers),
+        grey_in_colour=_grey_in_colour(images),
         masks=tuple(int(value) for value in values),
         unmasked=sum(_bare(records)),
         series=_counts(header.series for header in headers if header.series),
@@ -254,6 +260,11 @@ def _header_of(image: Image) -> Header:
         bits=image.bits,
         spacing=image.spacing,
     )
+
+
+def _grey_in_colour(images: list[Image]) -> bool:
+    coloured = [image for image in images if image.channels == RGB]
+    return bool(coloured) and all(image.grey_in_colour for image in coloured)
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:

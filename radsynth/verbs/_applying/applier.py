@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
-from radsynth.image import Image, ImageSpec
+from radsynth.image import GREY, Image, ImageSpec
 from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
@@ -95,9 +95,11 @@ class Applier:
         self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
         contrasts = tuple(data.get("contrasts") or ())
         self.data = {"kind": str(data.get("kind", "folder")),  # unpaired contrasts are classes, no channels
-                     "contrasts": contrasts if len(contrasts) == len(self.spec.channels) else self.spec.channels}
-        low, high = (settings.get("prepare") or {}).get("percentiles", PERCENTILES)
-        self.percentiles = (float(low), float(high))
+                     "contrasts": contrasts if len(contrasts) == len(self.spec.channels) else self.spec.channels,
+                     "inputs": self.task.inputs}
+        made = settings.get("prepare") or {}
+        low, high = made.get("percentiles", PERCENTILES)
+        self.percentiles, self.makes_grey = (float(low), float(high)), made.get("channels") == "grey"
         targets = self.task.targets
         if target is not None and target not in targets:
             allowed = f"it can go to {', '.join(targets)}" if targets else "it has no choice of targets"
@@ -225,6 +227,7 @@ class Applier:
 
     def view(self, image: Image) -> View:
         """How the network will see an image. RejectedFile for an image that does not fit."""
+        image = image.grey() if self.makes_grey else as_grey_as(self.spec, image)
         self.check(image)
         check_values(image, self.spec, self.intensity)
         channels = self.channels(image)
@@ -274,6 +277,11 @@ def join(stack: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
     whole: NDArray[np.float32] = stack[0] if axis is None else np.moveaxis(
         stack if axis == 0 else stack[:, :, ::-1], 0, axis + 1)
     return whole
+
+
+def as_grey_as(spec: ImageSpec, image: Image) -> Image:
+    """The image as grey where the training's are and it shows grey, though it is stored as colour."""
+    return image.grey() if spec.channels == GREY and image.grey_in_colour else image
 
 
 def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None:

@@ -22,7 +22,7 @@ from radsynth.arrays import IntensityMap
 from radsynth.datasets import EmptySlice, Record
 from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
-from radsynth.image import GREY, Image
+from radsynth.image import Image
 from radsynth.io._geometry import directions_of
 from radsynth.verbs._preparing.fit import Fit, as_it_is, plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
@@ -34,9 +34,6 @@ KEEP_VALUES = 2**26
 
 SAMPLE = 2**22
 """Pixel values from which percentiles are taken; more are thinned out evenly."""
-
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
-"""Grey from linear red, green, blue (ITU-R BT.709)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +210,7 @@ def load(record: Record, plan: Plan) -> Image | Entry:
     """The image with the plan's channels, or why it cannot be used."""
     try:
         image = record.load()
-        if plan.grey and len(image.pixels) == 3:
-            luminance = np.einsum("i,i...->...", LUMINANCE, image.pixels.astype(np.float32))
-            image = image.replace(pixels=np.rint(luminance)[None], channels=GREY)
-        return _checked(image, plan)
+        return _checked(image.grey() if plan.grey else image, plan)
     except EmptySlice as error:
         return Entry(reason=str(error), skipped=True)
     except RejectedFile as error:

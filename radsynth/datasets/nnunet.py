@@ -1,0 +1,226 @@
+"""nnU-Net and the Medical Segmentation Decathlon: imagesTr, labelsTr and dataset.json, which names the channels.
+
+Isensee et al. 2021, Antonelli et al. 2022. nnU-Net numbers a case's channels, each a file of its own (case_0000.nii.gz,
+case_0001.nii.gz); the Decathlon has them in the fourth dimension of one NIfTI file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from radsynth.datasets import Record, Rejected
+from radsynth.datasets._archives import listed, opened
+from radsynth.datasets._examination import Examination
+from radsynth.datasets._layout import PATIENT, compiled, stem
+from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image
+from radsynth.errors import DataError, RadsynthError, RejectedFile
+from radsynth.image import Image
+from radsynth.io import Header, NotAnImage, detect, format_module, nifti
+from radsynth.progress import track
+from radsynth.settings import settings as section
+
+DESCRIPTION = "dataset.json"
+IMAGES, TEST, MASKS = "imagesTr", "imagesTs", "labelsTr"
+NUMBER = re.compile(r"_(?P<channel>\d{4})$")
+LARGEST = 50_000_000
+"""Bytes of a description that is read."""
+ALL = -1
+"""The channel of a file that has all of them."""
+CODES = {"ct": "CT", "cbct": "CT", "pet": "PT", "us": "US", "xray": "DX"}
+MAGNETIC = re.compile(r"(?i)^(mri?|t1|t2|pd|flair|adc|dwi|swi|bssfp|lge|cine)")
+PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
+
+
+@section
+class Settings:
+    """A data set as nnU-Net or the Medical Segmentation Decathlon has it."""
+
+    kind: Literal["nnunet"] = "nnunet"
+    path: Path
+    """The folder or archive with dataset.json and imagesTr; or, with `channels`, a folder of numbered files."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels in their order; empty: as dataset.json says (channel_names, or modality in older ones)."""
+    plane: Literal["auto", "axial", "coronal", "sagittal", "volume", "whole"] = "auto"
+    """How volumes are used: as slices of a plane (auto: as they were scanned, else axial), or whole."""
+    patient_pattern: str = PATIENT
+    """Regular expression with a group (?P<patient>...), sought in the name of each case; else a case is a patient."""
+    modality: str = ""
+    """DICOM's code (CT, MR, ...) where neither the files nor the names of the channels say."""
+    unmasked: Literal["reject", "keep"] = "reject"
+    """Cases without a mask where others have one, such as those of imagesTs: leave them out, or keep them, for
+    task.kind=segment learns from both."""
+    minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """One file with all channels of a case."""
+
+    source: Source
+    channels: tuple[str, ...]
+
+    def load(self) -> Image:
+        """Its image under the channels' names; RejectedFile for other numbers of channels."""
+        image = load_image(self.source)
+        if len(image.pixels) != len(self.channels):
+            raise RejectedFile(f"it has {len(image.pixels)} channels; {DESCRIPTION} has {', '.join(self.channels)}")
+        return image if len(self.channels) == 1 else image.replace(channels=self.channels)
+
+
+def matches(path: Path) -> bool:
+    """A folder or an archive with dataset.json beside imagesTr, at most one folder down."""
+    path = Path(path)
+    if path.is_dir() and _root(path) is not None:
+        return True
+    packed = [PurePosixPath(name) for name in listed(path)]
+    return any(one.name == DESCRIPTION for one in packed) and any(one.parent.name == IMAGES for one in packed)
+
+
+def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
+    """Every slice, volume or image, by case. DataError without a description of the channels, and without a case."""
+    path = Path(settings.path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give the folder or archive with {DESCRIPTION} and {IMAGES}.")
+    whole = opened(path)
+    root = _root(whole) or whole
+    channels = settings.channels or _channels(root)
+    folders = [root / name for name in (IMAGES, TEST) if (root / name).is_dir()] or [root]
+    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
+    cases = _cases([file for file in files if file.name != DESCRIPTION], len(channels))
+    masks = {stem(file.name): file for file in sorted((root / MASKS).iterdir())} if (root / MASKS).is_dir() else {}
+    if not cases:
+        raise DataError(f"{path} holds no case: {IMAGES} needs files such as case_0000.nii.gz.")
+    return _records(root, cases, masks, channels, settings, rejected)
+
+
+def example(folder: Path) -> Settings:
+    """Three cases of two channels, each a file, with masks."""
+    import nibabel
+
+    rng = np.random.default_rng(0)
+    for name in (IMAGES, MASKS):
+        (folder / name).mkdir()
+    for number in range(3):
+        for channel in range(2):
+            values = rng.integers(50 + 100 * channel, 100 + 100 * channel, (20, 24, 5)).astype(np.int16)
+            nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.0, -1.0, 3.0, 1.0])),
+                         folder / IMAGES / f"case_{number:03d}_{channel:04d}.nii.gz")
+        mask = np.zeros((20, 24, 5), np.uint8)
+        mask[6:12, 6:14] = 1
+        nibabel.save(nibabel.Nifti1Image(mask, np.diag([-1.0, -1.0, 3.0, 1.0])),
+                     folder / MASKS / f"case_{number:03d}.nii.gz")
+    (folder / DESCRIPTION).write_text(json.dumps({
+        "channel_names": {"0": "T1w", "1": "FLAIR"}, "labels": {"background": 0, "tumour": 1}, "numTraining": 3,
+        "file_ending": ".nii.gz"}))
+    return Settings(path=folder)
+
+
+def _root(path: Path) -> Path | None:
+    """The folder with the description and the images: the path itself, or the first one directly in it."""
+    try:
+        below = sorted(entry for entry in path.iterdir() if entry.is_dir())
+    except OSError:
+        return None
+    return next((folder for folder in (path, *below) if (folder / DESCRIPTION).is_file()
+                 and (folder / IMAGES).is_dir()), None)
+
+
+def _channels(root: Path) -> tuple[str, ...]:
+    """The channels' names as the description has them, in small letters."""
+    path = root / DESCRIPTION
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST:,} bytes")
+        told = json.loads(path.read_text(encoding="utf-8"))
+        names: Any = told.get("channel_names") or told.get("modality")
+        listed_names = [str(names[key]) for key in sorted(names, key=int)]
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise DataError(f"{path} does not name the channels (\"channel_names\": {{\"0\": \"T1\", ...}}): {error}. "
+                        "data.channels=[...] names them, data.kind=folder takes the files as single images.") from None
+    plain = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "channel" for name in listed_names]
+    plain = [PLAIN.get(name, name) for name in plain]
+    if not plain:
+        raise DataError(f"{path} names no channel.")
+    several = len(set(plain)) < len(plain)
+    return tuple(f"{name}_{number}" if several else name for number, name in enumerate(plain))
+
+
+def _cases(files: list[Path], channels: int) -> dict[tuple[str, str], dict[int, Path]]:
+    """(folder, case) -> channel -> file; `ALL` -> file where files have no numbers."""
+    found: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
+    matched = [(file, NUMBER.search(stem(file.name))) for file in files]
+    numbered = all(match and int(match["channel"]) < max(channels, 1) for _, match in matched)
+    for file, match in matched:
+        name = stem(file.name)
+        case, number = (name[:match.start()], int(match["channel"])) if numbered and match else (name, ALL)
+        found[file.parent.name, case].setdefault(number, file)
+    return dict(found)
+
+
+def _modality(channels: tuple[str, ...], told: str) -> str:
+    """DICOM's code that all channels have by their names, else what was told, else unknown ("")."""
+    codes = {CODES.get(name, "MR" if MAGNETIC.match(name) else "") for name in channels}
+    return told or (codes.pop() if len(codes) == 1 else "")
+
+
+def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: dict[str, Path],
+             channels: tuple[str, ...], settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
+    modality, pattern = _modality(channels, settings.modality), compiled(settings.patient_pattern, "patient_pattern")
+    for (folder, name), files in track(sorted(cases.items()), len(cases), "reading headers", "cases"):
+        shown = min(files.values()).relative_to(root).as_posix()
+        mask = masks.get(name) if folder != TEST else None
+        if masks and mask is None and settings.unmasked == "reject":
+            what = "a test image without a mask" if folder == TEST else "it has no mask"
+            rejected.append(Rejected(path=shown, reason=f"{what}, as others have; data.unmasked=keep uses it",
+                                     skipped=folder == TEST))
+            continue
+        try:
+            case, header = _case(root, files, mask, channels, modality)
+        except RadsynthError as error:
+            rejected.append(Rejected(path=shown, reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        match = pattern.search(name) if pattern else None
+        shared = partial(Record, patient=(match["patient"] if match else name).casefold(),
+                         files=tuple(str(file) for _, file in sorted(files.items())),
+                         masks=(str(mask),) if mask else (), unmasked=settings.unmasked == "keep")
+        yield from cut_up(case, shown, header, settings, None, shared)
+
+
+def _case(root: Path, files: dict[int, Path], mask: Path | None, channels: tuple[str, ...], modality: str,
+          ) -> tuple[Examination | Stack, Header]:
+    """A case and the header of its first channel. RejectedFile for channels that are not there."""
+    masks = (str(mask),) if mask else ()
+    first = files[min(files)]
+    kind = detect(first)
+    if ALL in files:
+        stacked = kind == "nifti" and len(channels) > 1
+        source = Source(format=kind, files=(str(first),), masks=masks, modality=modality, stacked=stacked)
+        header = nifti.header(first, fourth="channels") if stacked else format_module(kind).header(first)
+        if header.channels != len(channels):
+            raise RejectedFile(f"it has {header.channels} channels; {DESCRIPTION} has {', '.join(channels)}")
+        case: Examination | Stack = Stack(source=source, channels=channels)
+    else:
+        lacking = [name for number, name in enumerate(channels) if number not in files]
+        if lacking:
+            raise RejectedFile(f"its case lacks {', '.join(lacking)}")
+        sources = tuple(Source(format=detect(files[number]), files=(str(files[number]),), modality=modality)
+                        for number in range(len(channels)))
+        headers = [format_module(source.format).header(Path(source.files[0])) for source in sources]
+        names = tuple(files[number].relative_to(root).as_posix() for number in range(len(channels)))
+        case = Examination(sources=sources, names=names, channels=channels, modality=modality, first=0,
+                           mask=masks[0] if masks else "")
+        header = replace(headers[0], channels=len(channels), bits=max(one.bits for one in headers))
+    known = known_modality(header.modality, modality)
+    changed = known != header.modality
+    return case, replace(header, modality=known, units="HU" if changed and known == "CT" else header.units)
