@@ -100,6 +100,9 @@ class Recalling(Protocol):
 class Private(Protocol):
     """A task with differential privacy: it alone looks at training images and labels; the loop's batches hold none."""
 
+    def check(self, batch: int, images: int, processes: int, patients: int) -> None:
+        """SettingsError where nothing could be promised. patients: those to learn from, or the most that can be."""
+
     def promise(self, prepared: Prepared, batch: int, images: int, processes: int) -> str:
         """Fix the noise for a budget in images; what is promised, in words. SettingsError where nothing can be."""
 

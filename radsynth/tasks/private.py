@@ -87,26 +87,33 @@ class PrivateSynthesis:
             groups.setdefault(prepared.rows[int(place)].patient or f"image {place}", []).append(int(place))
         self.prepared = prepared
         self.groups = [np.asarray(group, dtype=np.int64) for group in groups.values()]
-        self._check(batch, images, processes)
+        patients = len(self.groups)
+        self.check(batch, images, processes, patients)
+        if self.options.delta >= 1 / patients:
+            raise SettingsError(
+                f"task.delta={self.options.delta:g} would allow one of {patients} patients to be given away whole: set "
+                f"it below {1 / patients:.2g}."
+            )
         self.batch = batch
         everything = math.ceil(images / batch)
         self.warm = int(self.options.warm_start * everything) if self.options.start else 0
         steps = (everything - self.warm) * self.options.discriminator_steps
-        share = batch / len(self.groups)
+        share = batch / patients
         told = (MEANS * self.options.start, (1 - MEANS) * self.options.start) if self.options.start else ()
         self.account = account(self.options.epsilon, self.options.delta, share, steps, told)
         bound = f"epsilon {self.account.epsilon(steps):.2f} at delta {self.options.delta:g}"
         bound = bound if self.account.noise else "none, because task.epsilon is infinite"
         once = " and ".join(f"{noise:.3f}" for noise in self.account.start)
         return (
-            f"Differential privacy: {bound}, for one patient of {len(self.groups)}, after "
+            f"Differential privacy: {bound}, for one patient of {patients}, after "
             f"{f'mean images and covariances told once (noise multipliers {once}) and ' if once else ''}{steps} turns "
             f"of the discriminator that draw each patient with a chance of {share:.4g}; noise multiplier "
             f"{self.account.noise:.3f}, clipping norm {self.options.clip:g}."
         )
 
-    def _check(self, batch: int, images: int, processes: int) -> None:
-        options, patients = self.options, len(self.groups)
+    def check(self, batch: int, images: int, processes: int, patients: int) -> None:
+        """SettingsError where nothing can be promised. patients: those to learn from, or the most that can be."""
+        options = self.options
         if not images:
             raise SettingsError(
                 "task.kind=private needs a budget in images, from which the noise is computed beforehand: set "
@@ -119,11 +126,6 @@ class PrivateSynthesis:
         if not math.isinf(options.epsilon) and options.epsilon > LARGEST_EPSILON:
             raise SettingsError(
                 f"task.epsilon={options.epsilon:g} promises nothing: at most {LARGEST_EPSILON:g}, or .inf for no noise."
-            )
-        if options.delta >= 1 / patients:
-            raise SettingsError(
-                f"task.delta={options.delta:g} would allow one of {patients} patients to be given away whole: set it "
-                f"below {1 / patients:.2g}."
             )
 
     def spent(self) -> dict[str, float | int | str | None]:

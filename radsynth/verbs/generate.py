@@ -193,12 +193,17 @@ class Filtered:
         raise given_up(item)
 
 
-def _filter(sampler: Sampler) -> CopyFilter:
-    if sampler.facts.get("privacy"):
+def check_filter(private: bool) -> None:
+    """SettingsError where a run that is to be filtered has differential privacy."""
+    if private:
         raise SettingsError(
-            "The run was trained with differential privacy, and the copy filter would look at its training images "
+            "The run is trained with differential privacy, and the copy filter would look at its training images "
             "again, which the bound does not cover: leave it off."
         )
+
+
+def _filter(sampler: Sampler) -> CopyFilter:
+    check_filter(private=bool(sampler.facts.get("privacy")))
     return CopyFilter(sampler.data, sampler.data_hash)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset, recognise
 from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
-from radsynth.image import RGB, Image
+from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved, resolve
+from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, settings_file, thumbnail
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._rejected import by_file, write_rejected
@@ -62,6 +63,7 @@ class Inspection:
     None where unknown; virtual: made-up patients; labels, splits: images of each class and of each official split
     formats, modalities, sizes, bits_found, series: how many images of each; notes: what is odd, with its number
     grey_in_colour: the colour images of the sample are grey in truth
+    spec: what `prepare` would make of it, at the median size; None where that cannot be told
     masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
     duplicates: groups of equal files
     rejected: files that cannot be used; skipped: files that are no images
@@ -98,6 +100,7 @@ class Inspection:
     rejected: tuple[Rejected, ...]
     skipped: tuple[Rejected, ...]
     mixed: str = ""
+    spec: ImageSpec | None = None
     planned: tuple[dict[str, Any], ...] = ()
     pictures: tuple[Thumbnail, ...] = field(default=(), repr=False)
 
@@ -151,12 +154,17 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
     samples, broken = _sample(records)
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples, [*rejected, *broken])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
-    known = [(record, record.header) for record in records if record.header is not None]
-    options = (settings or resolve()).section("prepare")
-    if found.grey_in_colour and "channels" not in (settings or resolve()).given("prepare"):
+    given = settings or resolve()
+    options = given.section("prepare")
+    if found.grey_in_colour and "channels" not in given.given("prepare"):
         options = replace(options, channels="grey")
-    found = replace(found, mixed=mixture(groups_of(options, known)))
-    found = found if found.mixed else replace(found, planned=_planned(found, settings or resolve()))
+    known = [(record, record.header) for record in records if record.header is not None]
+    groups = groups_of(options, known)
+    found = replace(found, mixed=mixture(groups))
+    if not found.mixed:
+        images = [image for _, image in samples if image is not None]
+        spec = expected(records, images, next(iter(groups)), options, found.median_size) if groups else None
+        found = replace(found, spec=spec, planned=_planned(found, given))
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
 from radsynth.verbs._preparing.split import split_of
 from radsynth.verbs._preparing.stray import without_stray
 
-__all__ = ["Settings", "automatic_size", "prepare"]
+__all__ = ["Settings", "automatic_size", "prepare", "size_of"]
 
 FORMAT = 1
 """Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
@@ -281,12 +281,7 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
     if len(groups) > 1:
         raise DataError(mixture(groups))
     group = next(iter(groups))
-    size = options.size or automatic_size([facts.size for _, facts in known])
-    if options.fit == "patches" and options.size is None:
-        size = tuple(min(side, LARGEST[len(size)]) for side in size)
-    if len(size) != group.dimensions:
-        raise SettingsError(f"prepare.size={list(size)} has {len(size)} numbers, but the data is {group.dimensions}-D"
-                            f"{' (data.plane=volume keeps volumes whole)' if len(size) == 3 else ''}.")
+    size = size_of(options, [facts.size for _, facts in known])
     levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255
     low, high = options.window if group.method == "window" else (0.0, float(levels))
     return Plan(
@@ -301,6 +296,17 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         crop=options.fit == "crop",
         enlarge=options.enlarge,
     )
+
+
+def size_of(options: Settings, sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The size that images of these sizes get; SettingsError for one of another number of dimensions."""
+    size, dimensions = options.size or automatic_size(sizes), len(sizes[0])
+    if options.fit == "patches" and options.size is None:
+        size = tuple(min(side, LARGEST[len(size)]) for side in size)
+    if len(size) != dimensions:
+        raise SettingsError(f"prepare.size={list(size)} has {len(size)} numbers, but the data is {dimensions}-D"
+                            f"{' (data.plane=volume keeps volumes whole)' if len(size) == 3 else ''}.")
+    return size
 
 
 def automatic_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from radsynth.arrays import Prepared
 from radsynth.datasets import at
 from radsynth.errors import DataError, FolderError
 from radsynth.files import write_atomically
+from radsynth.image import ImageSpec
 from radsynth.plan import Choice, document
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
-from radsynth.tasks import paints, registers, segments, takes_images
+from radsynth.tasks import Private, paints, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._choosing import choices
@@ -23,12 +25,15 @@ from radsynth.verbs._grid import black_and_white
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
+from radsynth.verbs._training.checks import tried
+from radsynth.verbs._training.start import started
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
-from radsynth.verbs.generate import Generated, Sampler, draw, generate
+from radsynth.verbs.generate import Generated, Sampler, check_filter, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import inspect
-from radsynth.verbs.prepare import prepare
+from radsynth.verbs.prepare import Settings as PrepareSettings
+from radsynth.verbs.prepare import prepare, size_of
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 
@@ -66,8 +71,12 @@ def run(
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
-    planned = _plan(given, out, dict(budgeted.get("train", limits)))
+    begun = _begun(out)
+    found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
     settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
+    _refuse_impossible(settings, found)
+    if begun is None:
+        _write_plan(out, found, planned)
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
     task = Sampler(out).task
@@ -95,21 +104,46 @@ def _documents(data: Path | None, overrides: Sequence[str], settings_file: Path 
     return at(Path(data), documents, overrides) if data else [{"data": {"kind": "brain"}}, *documents]
 
 
-def _plan(given: Resolved, out: Path, budget: dict[str, float]) -> list[Choice]:
-    """Inspect and plan, or take both from the run folder when it has them: a plan is made once."""
+def _begun(out: Path) -> tuple[dict[str, Any], list[Choice]] | None:
+    """What was found and planned when the run began, None where it has not: a plan is made once."""
     kept = out / "plan.json"
-    if kept.exists():
-        try:
-            return [Choice(**line) for line in json.loads(kept.read_text(encoding="utf-8"))]
-        except (OSError, ValueError, TypeError):
-            raise FolderError(f"{kept} cannot be read or is damaged. Remove it and repeat the command, which makes the "
-                              "plan anew.") from None
-    found = inspect(given.section("data"))
-    planned = choices(given, found, budget)
+    if not kept.exists():
+        return None
+    try:
+        planned = [Choice(**line) for line in json.loads(kept.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        raise FolderError(f"{kept} cannot be read or is damaged. Remove it and repeat the command, which makes the "
+                          "plan anew.") from None
+    with suppress(OSError, ValueError):
+        return dict(json.loads((out / "inspection.json").read_text(encoding="utf-8"))), planned
+    return {}, planned
+
+
+def _plan(given: Resolved, budget: dict[str, float]) -> tuple[dict[str, Any], list[Choice]]:
+    """Inspect and plan."""
+    found = inspect(given.section("data"), settings=given)
+    return found.without_names().to_json(), choices(given, found, budget)
+
+
+def _write_plan(out: Path, found: dict[str, Any], planned: list[Choice]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "inspection.json", json.dumps(found.without_names().to_json(), indent=1))
-    write_atomically(kept, json.dumps([asdict(choice) for choice in planned], indent=1))
-    return planned
+    write_atomically(out / "inspection.json", json.dumps(found, indent=1))
+    write_atomically(out / "plan.json", json.dumps([asdict(choice) for choice in planned], indent=1))
+
+
+def _refuse_impossible(settings: Resolved, found: dict[str, Any]) -> None:
+    """SettingsError for what `train` or `generate` would refuse after `prepare`, which may take hours.
+
+    found: an inspection as JSON, an older one without what `prepare` would make
+    """
+    if not found.get("spec"):
+        return
+    spec = ImageSpec.from_json(found["spec"])
+    spec = replace(spec, size=size_of(settings.section("prepare", PrepareSettings), [spec.size]))
+    settings, start = started(settings)
+    task = tried(settings, spec, found["n_patients"], start)
+    if settings.section("generate", GenerateSettings).copy_filter:
+        check_filter(private=isinstance(task, Private))
 
 
 def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:

@@ -17,18 +17,18 @@ from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint
-from radsynth.device import here
-from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
-from radsynth.parallel import join, launch, launched
+from radsynth.errors import FolderError, Interrupted, TrainingError
+from radsynth.parallel import join, launch
 from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
-from radsynth.settings import SECTIONS, Resolved, constant, read_yaml, resolve
+from radsynth.settings import Resolved, read_yaml, resolve
 from radsynth.tasks import Private, build
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
+from radsynth.verbs._training.checks import check_parts, processes_of, tried
 from radsynth.verbs._training.loop import Loop, Settings
 from radsynth.verbs._training.memory import memory_guarded
-from radsynth.verbs._training.start import Start, read_start
+from radsynth.verbs._training.start import Start, read_start, started
 
 __all__ = ["Settings", "train"]
 
@@ -55,23 +55,13 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     settings = settings or given(TRAINING, overrides, preset=preset, budget=budget, seed=seed, with_recipe=True)
     data = Prepared(prepared)
     settings = _as_prepared(settings, data)
+    settings, start = started(settings)
+    task = tried(settings, data.spec, data.manifest.patients["train"], start)  # or an error, before anything is written
+    if not len(data.indices("train")):
+        raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
     options = settings.section("train", Settings)
-    start = read_start(options.start) if options.start else None
-    if start:
-        settings = _like(start, settings)
-    processes = 1 if launched() else options.processes or here().count
-    _check(options, data, processes)
-    _check_both_sides(settings.kind("task"), options, processes)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
-    if start:
-        start.suit(task, data.spec.size)  # or an error, before anything is written
-    else:
-        task.networks()  # the same
+    processes = processes_of(options)
     if isinstance(task, Private):
-        if start:
-            raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound.")
-        if options.batch_end:
-            raise SettingsError("task.kind=private promises for batches of one size: set train.batch_end=0.")
         task.promise(data, options.batch, options.images, processes)  # or an error
     if processes > 1:
         launch(_train, processes, (data.folder, Path(run), settings.document()))
@@ -86,7 +76,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
     data, folder = Prepared(prepared), RunFolder(run, writes=ranks.first)
     options = settings.section("train", Settings)
     start = read_start(options.start) if options.start else None
-    _check(options, data, ranks.size)
+    check_parts(options, ranks.size)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     with folder.lock() if ranks.first else nullcontext():
         if ranks.first:
@@ -182,12 +172,6 @@ def _as_prepared(settings: Resolved, data: Prepared) -> Resolved:
     return resolve({**data.manifest.preparation, **without_source(settings.document())}, sections=("train",))
 
 
-def _like(start: Start, settings: Resolved) -> Resolved:
-    """The same settings with the network of `start`, where they do not name another."""
-    given = {name: settings.given(name) for name in SECTIONS if settings.given(name)}
-    return resolve({"model": start.model}, {**given, "seed": settings.seed}, sections=("train",))
-
-
 def _named(settings: Resolved, start: Start | None) -> Resolved:
     """The same settings as they are written down: a start by its name or hash, never by its path."""
     document = settings.document()
@@ -201,29 +185,6 @@ def _board(folder: RunFolder, images: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
     return SummaryWriter(str(folder.path / "tensorboard"), purge_step=images) if folder.writes else nullcontext()
-
-
-def _check(options: Settings, data: Prepared, processes: int) -> None:
-    if not options.images and not options.seconds:
-        raise SettingsError("train needs a budget: set train.images or train.seconds, or give --budget 5min.")
-    for name in ("batch", "batch_end"):
-        if getattr(options, name) % (options.accumulate * processes):
-            shared = f" among {processes} processes" if processes > 1 else ""
-            raise SettingsError(f"train.accumulate={options.accumulate}{shared} must divide "
-                                f"train.{name}={getattr(options, name)} without remainder.")
-    if options.freeze and not options.start:
-        raise SettingsError(f"train.freeze={options.freeze} keeps layers as train.start has them: give train.start.")
-    if not len(data.indices("train")):
-        raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
-
-
-def _check_both_sides(task: str, options: Settings, processes: int) -> None:
-    parts = options.accumulate * processes
-    if constant("tasks", task, "UNPAIRED") and options.batch < 2 * parts:
-        raise SettingsError(
-            f"task.kind={task} learns from batches with images of both classes: set train.batch={2 * parts} or more "
-            f"({parts} parts of at least two images), or it would learn nothing."
-        )
 
 
 def _budget(options: Settings) -> dict[str, float]:

@@ -15,9 +15,13 @@ from radsynth.arrays import Prepared
 from radsynth.datasets import Dataset, Record, Rejected
 from radsynth.image import Image
 from radsynth.settings import Resolved
+from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 
 KINDS = sorted(path.stem for path in Path(radsynth.datasets.__path__[0]).glob("*.py") if not path.stem.startswith("_"))
+
+TOLD_BEFORE = ("channels", "labels", "conditions", "partly_masked", "modality", "units", "bits")
+"""What `inspect` says of the specification of prepared images before they are prepared."""
 
 
 @pytest.fixture(params=KINDS)
@@ -77,5 +81,9 @@ def test_it_can_be_prepared(module: Dataset, tmp_path: Path) -> None:
     again = Prepared(tmp_path / "out")
     assert sum(made.manifest.counts.values()) == len(made.rows) == len(again.rows) > 0
     assert made.manifest.rejected == 0
+    looked_at = inspect(data).spec
+    assert looked_at and all(getattr(looked_at, name) == getattr(made.spec, name) for name in TOLD_BEFORE)
+    assert set(made.spec.mask_values) <= set(looked_at.mask_values)  # the smallest parts are lost in small images
+    assert bool(made.spec.mask_values) == bool(looked_at.mask_values)
     assert made.images(np.arange(len(made.rows))).shape == (len(made.rows), len(made.spec.channels), 16, 16)
     assert made.spec.virtual == getattr(module, "VIRTUAL", False)

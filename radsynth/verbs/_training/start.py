@@ -18,7 +18,7 @@ from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError, SettingsError
 from radsynth.models import Networks
 from radsynth.run_folder import RunFolder
-from radsynth.settings import nearest, resolve
+from radsynth.settings import SECTIONS, Resolved, nearest, resolve
 from radsynth.tasks import Recalling, Task
 
 PREFIXES = ("background.", "net.background.", "greys.", "net.greys.")
@@ -50,6 +50,16 @@ class Start(Base):
             fit(network, self.weights.get(name, {}), f"the {name} of train.start")
         if isinstance(task, Recalling):
             task.recall(self.studied)
+
+
+def started(settings: Resolved) -> tuple[Resolved, Start | None]:
+    """What training is to start from, if anything, and the settings with its network where they name no other."""
+    source = settings.section("train").start
+    if not source:
+        return settings, None
+    start = read_start(source)
+    given = {name: settings.given(name) for name in SECTIONS if settings.given(name)}
+    return resolve({"model": start.model}, {**given, "seed": settings.seed}, sections=("train",)), start
 
 
 def read_start(source: str) -> Start:

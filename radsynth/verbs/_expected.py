@@ -1,0 +1,54 @@
+"""What `prepare` will make of data, as far as headers and a sample of its images tell before anything is prepared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from radsynth.datasets import Record
+from radsynth.image import GREY, Image, ImageSpec
+from radsynth.verbs._preparing.groups import Group
+from radsynth.verbs._preparing.prepared import sorted_labels
+from radsynth.verbs.prepare import Settings
+
+
+def expected(records: Sequence[Record], images: Sequence[Image], group: Group, options: Settings,
+             size: tuple[int, ...]) -> ImageSpec | None:
+    """The specification at a size, by the settings of `prepare`; None where nobody can tell.
+
+    images: a sample of the records; group: what all of them have in common. What no network or task asks for is left
+    out, and of the values that -1 and 1 stand for it is known alone that there are some.
+    """
+    grey = options.channels == "grey"
+    names = Counter(GREY if grey and len(image.channels) == 3 else image.channels for image in images)
+    names = Counter({name: count for name, count in names.items() if len(name) == group.channels})
+    if not names or options.extra:  # which nobody has looked at
+        return None
+    values, partly = _labels(records, images, options)
+    return ImageSpec(
+        channels=names.most_common(1)[0][0],
+        size=size,
+        labels=sorted_labels({record.label for record in records} - {None}),
+        conditions=tuple(records[0].conditions),
+        mask_classes=1 + values[-1] if values else 0,
+        mask_values=values,
+        partly_masked=partly,
+        modality=group.modality,
+        units=group.units,
+        bits=max(image.bits for image in images),
+        values=options.window,
+    )
+
+
+def _labels(records: Sequence[Record], images: Sequence[Image], options: Settings) -> tuple[tuple[int, ...], bool]:
+    """The label values of the masks that are kept, () where none are, and whether some of the images have none."""
+    masks = [image.mask for image in images if image.mask is not None]
+    files, some = sum(bool(record.masks) for record in records), any(record.unmasked for record in records)
+    # Masks of their own files are counted; others lie in the images' files, of which the sample has equal shares.
+    most = 2 * files >= len(records) if files else 2 * len(masks) >= len(images)
+    if not masks or options.masks == "off" or not (some or most):
+        return (), False
+    values = (0, 1, 2) if options.masks == "instances" else sorted({0}.union(*(np.unique(m).tolist() for m in masks)))
+    return tuple(values), some and 0 < files < len(records)

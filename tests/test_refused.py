@@ -1,0 +1,117 @@
+"""What cannot work is refused by `run` when it has looked at the data, before anything is written."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from radsynth.errors import SettingsError
+from radsynth.settings import Resolved, resolve
+from radsynth.verbs import run as module
+from radsynth.verbs.inspect import inspect
+from radsynth.verbs.prepare import prepare
+from radsynth.verbs.run import run
+
+RUN = Path("out")
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Colour pictures of 12 patients; those of the first four have masks beside them in the folder `masked`."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        for folder in ("plain", "masked/images"):
+            path = tmp_path / folder / f"patient{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Pillow.fromarray(rng.integers(0, 255, (24, 20, 3), np.uint8)).save(path)
+    for n in range(4):
+        path = tmp_path / "masked" / "masks" / f"patient{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        Pillow.fromarray(np.pad(np.full((10, 9), 2, np.uint8), ((7, 7), (6, 5)))).save(path)
+    return tmp_path / "plain"
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("model.kind=dcgan", "model.discriminator_norm=batch", "task.penalty=r1"), "Set model.discriminator_norm=none"),
+    (("model.kind=dcgan", "prepare.size=[6, 6]"), "cannot make images of 6x6"),
+    (("model.kind=unet",), "this task's network must take noise"),
+    (("prepare.size=[16, 16, 16]",), "has 3 numbers, but the data is 2-D"),
+    (("task.kind=translate", "task.inputs=[t1]"), "'t1' is no channel of these images; they have red, green, blue"),
+    (("task.kind=translate", "prepare.channels=grey"), "needs images of at least two registered channels"),
+    (("task.kind=cycle",), "needs images of two classes"),
+    (("task.kind=segment",), "learns from masks, and this data has none"),
+    (("task.kind=restore", "task.axes=slices"), "needs volumes"),
+    (("train.accumulate=3",), "must divide train.batch=16"),
+    (("train.freeze=2", "train.start=''"), "give train.start"),
+    (("train.start=brain_64", "prepare.size=[32, 32]"), "makes images of 64x64, and these are 32x32"),
+    (("task.kind=private", "augment.strength=0.2"), "takes no augmentation"),
+    (("task.kind=private", "augment.strength=0"), "needs a budget in images"),
+])
+def test_it_is_refused_before_anything_is_written(words: tuple[str, ...], message: str, data: Path) -> None:
+    with pytest.raises(SettingsError, match=message):
+        run(data, RUN, overrides=words)
+    assert not RUN.exists()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ((), "train.batch=32 is more than the 12 training patients"),
+    (("train.batch=4", "generate.copy_filter=true"), "the copy filter would look at its training images"),
+    (("train.batch=4", "model.kind=dcgan", "augment.strength=0"), "keeps more than weights in its discriminator"),
+])
+def test_differential_privacy_is_refused_where_it_cannot_be(words: tuple[str, ...], message: str, data: Path) -> None:
+    with pytest.raises(SettingsError, match=message):
+        run(data, RUN, overrides=words, privacy="dp")
+    assert not RUN.exists()
+
+
+def test_what_was_begun_is_looked_at_by_what_was_found_then(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "prepare", stop)
+    with pytest.raises(KeyboardInterrupt):  # the check lets through what works
+        run(data, RUN)
+    monkeypatch.setattr(module, "inspect", stop)
+    with pytest.raises(SettingsError, match="must divide"):
+        run(data, RUN, overrides=["train.accumulate=5"])
+    assert {path.name for path in RUN.iterdir()} == {"plan.json", "inspection.json"}
+
+
+def test_it_takes_no_time(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+
+    def timed(*arguments: Any) -> None:
+        begun = time.perf_counter()
+        refuse(*arguments)
+        taken.append(time.perf_counter() - begun)
+        raise KeyboardInterrupt
+
+    refuse = module._refuse_impossible
+    monkeypatch.setattr(module, "_refuse_impossible", timed)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(data, RUN)
+    assert min(taken) < 0.3
+
+
+@pytest.mark.parametrize("words", [
+    (), ("prepare.channels=grey",), ("data.unmasked=keep",), ("prepare.masks=off",),
+    ("data.unmasked=keep", "prepare.masks=instances"), ("data.only=patient[0-3]",), ("prepare.fit=patches",),
+])
+def test_what_is_expected_is_what_is_prepared(words: tuple[str, ...], tmp_path: Path) -> None:
+    settings = given(tmp_path / "masked", *words)
+    expected = inspect(tmp_path / "masked", settings=settings).spec
+    made = prepare(settings.section("data"), tmp_path / "prepared", settings=settings, workers=1).spec
+    assert expected
+    for name in ("channels", "labels", "mask_classes", "mask_values", "partly_masked", "modality", "units", "bits"):
+        assert getattr(expected, name) == getattr(made, name), name
+
+
+def given(path: Path, *words: str) -> Resolved:
+    return resolve({"data": {"kind": "folder", "path": str(path)}}, overrides=words, sections=("data", "prepare"))
