@@ -78,6 +78,10 @@ class Image:
         luminance = np.einsum("i,i...->...", LUMINANCE, self.pixels.astype(np.float32))
         return self.replace(pixels=np.rint(luminance)[None].astype(self.pixels.dtype), channels=GREY)
 
+    def for_channels(self, channels: tuple[str, ...]) -> Image:
+        """Grey where grey is wanted and it shows grey, though it is stored as colour; else as it is."""
+        return self.grey() if channels == GREY and self.grey_in_colour else self
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:

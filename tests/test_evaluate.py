@@ -217,7 +217,7 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path, make_prepared: Calla
 
 def test_images_of_another_size_are_refused(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
     prepared = make_prepared(60, size=(24, 24))
-    with pytest.raises(DataError, match=r"000000\.png has the shape"):
+    with pytest.raises(DataError, match=r"000000\.png has the size"):
         evaluate(prepared, write_pictures(tmp_path / "made", discs(4, 3)))
 
 
@@ -230,6 +230,23 @@ def test_any_folder_of_images_can_be_the_real_side(tmp_path: Path) -> None:
     found = values(results)
     assert found["frechet_distance"]["low"] < found["frechet_distance"]["floor_high"]
     assert {one["name"] for one in results["refused"]} >= {"copies", "near_copies_pixels"} and not results["neighbours"]
+
+
+def test_grey_images_are_compared_however_they_are_stored(tmp_path: Path) -> None:
+    for name, images in (("real", discs(130, 1)), ("made", discs(60, 3))):
+        for mode in ("L", "RGB"):
+            (tmp_path / mode / name).mkdir(parents=True)
+            for index, image in enumerate(images):
+                picture = Pillow.fromarray(np.rint((image[0] + 1) * 127.5).astype(np.uint8)).convert(mode)
+                picture.save(tmp_path / mode / name / f"{index:03d}.png")
+    found = [values(evaluate(tmp_path / real / "real", tmp_path / made / "made", settings=FAST))["frechet_distance"]
+             for real, made in (("L", "L"), ("L", "RGB"), ("RGB", "L"), ("RGB", "RGB"))]
+    assert all(one == found[0] for one in found)
+    for number in range(3):  # real colour is no grey
+        Pillow.fromarray(np.random.default_rng(number).integers(0, 255, (*discs(1, 1).shape[2:], 3), dtype=np.uint8)
+                         ).save(tmp_path / "RGB" / "made" / f"{number:03d}.png")
+    with pytest.raises(DataError, match=r"channels red, green, blue, the real images have grey"):
+        evaluate(tmp_path / "L" / "real", tmp_path / "RGB" / "made", settings=FAST)
 
 
 def test_an_npz_of_generate_is_read(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:

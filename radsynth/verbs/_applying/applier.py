@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
-from radsynth.image import GREY, Image, ImageSpec
+from radsynth.image import Image, ImageSpec
 from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
@@ -227,7 +227,7 @@ class Applier:
 
     def view(self, image: Image) -> View:
         """How the network will see an image. RejectedFile for an image that does not fit."""
-        image = image.grey() if self.makes_grey else as_grey_as(self.spec, image)
+        image = image.grey() if self.makes_grey else image.for_channels(self.spec.channels)
         self.check(image)
         check_values(image, self.spec, self.intensity)
         channels = self.channels(image)
@@ -277,11 +277,6 @@ def join(stack: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
     whole: NDArray[np.float32] = stack[0] if axis is None else np.moveaxis(
         stack if axis == 0 else stack[:, :, ::-1], 0, axis + 1)
     return whole
-
-
-def as_grey_as(spec: ImageSpec, image: Image) -> Image:
-    """The image as grey where the training's are and it shows grey, though it is stored as colour."""
-    return image.grey() if spec.channels == GREY and image.grey_in_colour else image
 
 
 def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None:

@@ -28,7 +28,6 @@ from radsynth.verbs._applying.applier import (
     PERCENTILES,
     SPACING_TOLERANCE,
     TOGETHER,
-    as_grey_as,
     as_stored,
     check_values,
     cut,
@@ -76,7 +75,7 @@ class Registrar:
         self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
         low, high = (settings.get("prepare") or {}).get("percentiles", PERCENTILES)
         self.percentiles = (float(low), float(high))
-        fixed = as_grey_as(self.spec, fixed)
+        fixed = fixed.for_channels(self.spec.channels)
         self.image, self.name = fixed, name
         self._check(fixed)
         self.axis = self._slices()
@@ -126,7 +125,7 @@ class Registrar:
 
     def convert(self, moving: Image, name: str, labels: NDArray[np.uint8] | None) -> Warped:
         """The moving image and its labels (*space) warped; RejectedFile for one that does not fit."""
-        moving = as_grey_as(self.spec, moving)
+        moving = moving.for_channels(self.spec.channels)
         self._check(moving)
         if len(moving.space) != len(self.image.space):
             raise RejectedFile(f"it has {len(moving.space)} dimensions, {self.name} has {len(self.image.space)}")

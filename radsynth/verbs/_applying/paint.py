@@ -20,7 +20,7 @@ from radsynth.io import NotAnImage, detect, read, read_mask
 from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks.semantic import Semantic
-from radsynth.verbs._applying.applier import Applier, as_grey_as, cut, join, ranges_of
+from radsynth.verbs._applying.applier import Applier, cut, join, ranges_of
 from radsynth.verbs._applying.journal import Journal
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
@@ -46,7 +46,7 @@ class Painter(Applier):
             raise DataError(f"{path}, which is to lend its style, does not exist.")
         try:
             found = read(path)
-            image = as_grey_as(self.spec, found[0] if isinstance(found, list) else found)
+            image = (found[0] if isinstance(found, list) else found).for_channels(self.spec.channels)
             if len(image.pixels) != len(self.spec.channels):
                 raise RejectedFile(f"its channels are {', '.join(image.channels)}; the run makes "
                                    f"{', '.join(self.spec.channels)}")

@@ -53,7 +53,8 @@ def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> ND
     found, lowest, highest, outside = [], math.inf, -math.inf, []
     margin = 0.05 * (intensity.high - intensity.low)
     for path in track(_places(folder, spec.dimensions == 3), label="reading", unit="images"):
-        for image in _read(path, folder, spec.dimensions):
+        for shown in _read(path, folder, spec.dimensions):
+            image = shown.for_channels(spec.channels)
             found.append(_scaled(image, folder.name / path.relative_to(folder), spec, intensity))
             lowest, highest = min(lowest, float(image.pixels.min())), max(highest, float(image.pixels.max()))
             beyond = (image.pixels < intensity.low - margin) | (image.pixels > intensity.high + margin)
@@ -193,9 +194,12 @@ def _read_stack(path: Path, dimensions: int | None) -> list[Image]:
 
 
 def _scaled(image: Image, name: Path, spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.float32]:
-    shape, wanted = image.pixels.shape, (len(spec.channels), *spec.size)
-    if shape != wanted:
-        raise DataError(f"{name} has the shape {shape} (channels, *size), the real images have {wanted}. "
+    if len(image.channels) != len(spec.channels):
+        raise DataError(f"{name} has the channels {', '.join(image.channels)}, the real images have "
+                        f"{', '.join(spec.channels)}. Compare images of the same channels: 'radsynth prepare' with "
+                        "prepare.channels=grey makes colour grey, and its folder can be given for the real images.")
+    if image.space != spec.size:
+        raise DataError(f"{name} has the size {image.space}, the real images have {spec.size}. "
                         "Compare with data that was prepared at the synthetic images' size.")
     if image.units != spec.units and image.units != "stored":
         raise DataError(f"{name} is in {image.units}, the real images are in {_spoken(spec.units)}. "

@@ -6,6 +6,7 @@ prepared data, so that its split holds.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import numpy as np
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import dataset, recognise
-from radsynth.errors import DataError
+from radsynth.errors import DataError, RejectedFile
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve
 from radsynth.verbs._preparing.preparation import NOT_KEPT
 from radsynth.verbs.prepare import prepare
 
 HALVES: dict[str, Any] = {"train": 0.5, "validation": 0.0, "official": False, "masks": "off"}
+
+SAMPLE = 16
+"""Colour images that are looked at to tell whether they are grey in truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,8 @@ def open_unprepared(real: Path, made: Path, size: tuple[int, ...], folder: Path,
     run = next((RunFolder(place) for place in (made, made.resolve().parent) if RunFolder(place).begun), None)
     if run is None:
         notes = _compared_sizes(real, made, size, shrink)
-        prepared = _prepared(real, {"prepare": {"size": list(size), **HALVES}}, folder / "halves", len(size))
+        options = {"size": list(size), "channels": _channels(real, len(size)), **HALVES}
+        prepared = _prepared(real, {"prepare": options}, folder / "halves", len(size))
         return Opened(prepared=prepared, own=False, notes=(*notes, _halves(prepared)))
     known = read_yaml(run.path / "settings.yaml")
     same = _prepared(real, known, folder / "same", len(size))
@@ -78,6 +83,18 @@ def _as_they_are(real: Path, dimensions: int) -> dict[str, Any]:
     kind = recognise(real)
     plane = {"plane": "volume"} if kind == "folder" and dimensions == 3 else {}
     return {"kind": kind, "path": str(real), **plane}
+
+
+def _channels(real: Path, dimensions: int) -> str:
+    """prepare.channels: grey where all colour images of a sample are grey in truth."""
+    section = resolve({"data": _as_they_are(real, dimensions)}, sections=("data",)).section("data")
+    records = [record for record in dataset(section.kind).records(section, [])
+               if record.header is not None and record.header.channels == 3]
+    shown = []
+    for index in np.unique(np.linspace(0, len(records) - 1, min(SAMPLE, len(records)))).astype(int):
+        with suppress(RejectedFile):
+            shown.append(records[index].load().grey_in_colour)
+    return "grey" if shown and all(shown) else "keep"
 
 
 def _halves(prepared: Prepared) -> str:
