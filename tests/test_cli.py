@@ -16,7 +16,7 @@ import pytest
 
 import radsynth
 from radsynth import cli
-from radsynth.cli import split_words
+from radsynth.cli._words import split_words
 from radsynth.errors import DataError, FolderError, Interrupted, SettingsError, TrainingError
 
 

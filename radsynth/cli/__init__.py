@@ -1,0 +1,91 @@
+"""The command line: parses, calls the verb's Python function, prints. Heavy modules are imported by the command alone.
+
+Results go to stdout (tables, or JSON with --json), progress and errors to stderr. Commands are plain functions, a
+family a file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from typing import Annotated, NoReturn
+
+import typer
+
+from radsynth.cli.learning import inspect, prepare, run, train
+from radsynth.cli.looking import control, explain, serve, show
+from radsynth.cli.making import apply, export, generate
+from radsynth.cli.measuring import audit, evaluate, report, utility
+from radsynth.cli.moving import pull, push
+from radsynth.errors import RadsynthError
+
+app = typer.Typer(
+    name="radsynth",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes around the help would double the time that it takes
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+COMMANDS = (
+    inspect, prepare, train, generate, apply, evaluate, audit, utility, control, explain, report,
+    run, pull, push, export, serve, show,
+)
+"""In the order in which they are listed."""
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Learn from a folder of medical images and make synthetic ones, with a report of how good and how safe they are.
+
+    The main job: radsynth run DATA
+    """
+    if version:
+        import radsynth
+
+        print(f"radsynth {radsynth.__version__}")
+        raise typer.Exit
+
+
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error ends in one clear text on stderr and its exit code, never in a traceback."""
+    try:
+        app()
+        code = 0
+    except RadsynthError as error:
+        code = _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = _fail("Stopped.", 130)
+    except OSError as error:
+        # What the machine refuses (disk full, no permission) is the user's to put right, and its text is clear.
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(f"{where}{error.strerror or error}", 3)
+    except Exception as error:
+        code = _fail_unexpectedly(error)
+    sys.exit(code)
+
+
+def _fail(text: str, code: int) -> int:
+    if os.environ.get("RADSYNTH_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    print(f"radsynth: {text}", file=sys.stderr)
+    return code
+
+
+def _fail_unexpectedly(error: Exception) -> int:
+    if os.environ.get("RADSYNTH_DEBUG") == "1":
+        return _fail(f"unexpected {type(error).__name__}", 1)
+    import traceback
+
+    handle, name = tempfile.mkstemp(prefix="radsynth-error-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))
+    summary = " ".join(str(error).split())[:200]
+    return _fail(f"unexpected {type(error).__name__}: {summary} - a fault of radsynth; details are in {name}", 1)

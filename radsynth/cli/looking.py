@@ -1,0 +1,85 @@
+"""Commands that look into a run, and at what there is: control, explain, serve, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from radsynth.cli._options import Json, Overrides, Seed, argument
+from radsynth.cli._words import resolved, show_result, split_words
+
+
+def control(
+    run: Annotated[Path, argument("RUN", "A run folder of a task that draws images from noise.")],
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="The folder to write. [default: RUN/control]")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Move images of this class. [default: every class in turn]")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Find latent directions and measure what each of them changes.
+
+    Truncation, ways between images, directions in closed form, principal ones, of attributes and of classes: contact
+    sheets (PNG), control.json and directions.npz.
+    """
+    from radsynth.verbs.control import control as verb
+
+    found = verb(run, out, label=label, seed=0 if seed is None else seed)
+    show_result(found if as_json else {"findings": [{"in_words": text} for text in found["words"]],
+                                  "pictures": found["pictures"]}, as_json)
+
+
+def explain(
+    run: Annotated[Path, argument("RUN", "A run folder of a task that draws images from noise.")],
+    words: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[IMAGE]... [OUT]", help="Real images, then a new folder to write. [default: held-out "
+                       "images of the prepared data; RUN/explain]"),
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="LABEL", help="The images' class. [default: guessed]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The prepared folder of the training. [default: RUN/data]")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Explain by single images: redrawing them, counterfactual pairs, where the discriminator looks."""
+    from radsynth.verbs.explain import explain as verb
+    from radsynth.verbs.explain import is_output
+
+    images, out = list(words or []), None
+    if images and is_output(images[-1]):
+        out = images.pop()
+    found = verb(run, images, out, label=label, data=data, seed=0 if seed is None else seed)
+    show_result(found if as_json else {"findings": [{"in_words": text} for text in found["words"]],
+                                  "pictures": found["pictures"]}, as_json)
+
+
+def serve(
+    run: Annotated[str, argument("RUN", "A run folder.")],
+    overrides: Overrides = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Whom to answer; 0.0.0.0: the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0: any that is free.")] = 8000,
+) -> None:
+    """Show a run in the browser: an explorer of its images, and a blinded reader study."""
+    (run,), overrides = split_words([run, *(overrides or [])], "RUN")
+    settings = resolved(["study"], overrides, None, None)
+    from radsynth.web.serve import serve as verb
+
+    verb(Path(run), host=host, port=port, settings=settings)
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="settings, kinds or a run folder.")] = "settings",
+    name: Annotated[str | None, argument("NAME", "A section or kind; a folder of kinds.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every setting; every kind of data set, network, loss, format, metric and task; the state of a run."""
+    from radsynth.verbs.show import show as verb
+
+    show_result(verb(what, name), as_json)
