@@ -128,7 +128,7 @@ def radsynth(images: Stored, marks: list[float], seed: int, count: int) -> Itera
     train = round(len(images) * Preparation.train / (Preparation.train + Preparation.validation))
     with tempfile.TemporaryDirectory() as scratch:
         data = prepared(Path(scratch) / "data", images[:train], images[:0], validation=images[train:])
-        found = Fingerprint(images=train, patients=train, modality="CT", channels=1, size=images.shape[2:], labels={})
+        found = Fingerprint(images=train, patients=train, modality="OT", channels=1, size=images.shape[2:], labels={})
         settings = resolve(document(plan(found, here(), {"seconds": marks[-1]})), overrides=[f"seed={seed}"])
         Watched.clock, Watched.kept = Clock(marks), []
         training.Loop = Watched  # type: ignore[misc]

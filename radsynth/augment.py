@@ -1,8 +1,8 @@
 """Augmentation of what the discriminator sees, differentiable and the same for real and generated images.
 
 DiffAugment (Zhao et al. 2020) with anatomy in mind: no rotation by 90 degrees, no inversion of grey values, no flip.
-Shifts, cut-outs and small changes of brightness and contrast are made of indexing and arithmetic alone, so that they
-can be differentiated twice. Every number is drawn from (seed, item) alone.
+Which changes are physically right depends on the modality: `plan` chooses them. All are made of
+indexing and arithmetic alone, so that they can be differentiated twice. Every number is drawn from (seed, item) alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Settings:
     """Side of the box that is blanked, as a share of each side."""
     contrast: float = Field(0.2, ge=0, le=0.9)
     """Largest relative change of contrast; brightness moves by half as much."""
+    bias: float = Field(0.0, ge=0, le=0.9)
+    """Largest relative change of brightness from one border to the other, as the coils of MR make it; 0 is none."""
 
 
 def augment(images: Tensor, batch: Batch, stream: str, settings: Settings) -> Tensor:
@@ -40,12 +42,15 @@ def augment(images: Tensor, batch: Batch, stream: str, settings: Settings) -> Te
     least = batch.augmenting()
     strength = least.clamp_min(settings.strength) if isinstance(least, Tensor) else max(settings.strength, least)
     dimensions = images.ndim - 2
-    draw = batch.uniform(f"augment/{stream}", 5 + 2 * dimensions)
+    draw = batch.uniform(f"augment/{stream}", 6 + 3 * dimensions)
     used = draw[:, :3] < strength
     images = _contrast(images, used[:, 0] * settings.contrast * (2 * draw[:, 3] - 1),
                        used[:, 0] * settings.contrast * (draw[:, 4] - 0.5))
+    more = draw[:, 5 + 2 * dimensions:]  # what not every modality has
+    if settings.bias:
+        images = _bias(images, (more[:, :1] < strength) * settings.bias * (more[:, 1:] - 0.5))
     images = _shift(images, used[:, 1:2] * settings.shift * (2 * draw[:, 5:5 + dimensions] - 1))
-    return _cutout(images, used[:, 2], draw[:, 5 + dimensions:], settings.cutout)
+    return _cutout(images, used[:, 2], draw[:, 5 + dimensions:5 + 2 * dimensions], settings.cutout)
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -57,6 +62,16 @@ def _contrast(images: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
     middle = _per_image(mean, images)
     # As a sum, so that an image which is spared stays the same to the last bit.
     return images + (images - middle) * _per_image(contrast, images) + _per_image(brightness, images)
+
+
+def _bias(images: Tensor, slopes: Tensor) -> Tensor:
+    """Brightness above black that rises along each axis by `slopes` (n, dimensions), a share from border to border."""
+    field = torch.zeros_like(images[:, :1])
+    for axis in range(images.ndim - 2):
+        side = images.shape[axis + 2]
+        ramp = torch.linspace(-1, 1, side, device=images.device).view(side, *[1] * (images.ndim - 3 - axis))
+        field = field + _per_image(slopes[:, axis], images) * ramp
+    return images + (images + 1) * field
 
 
 def _shift(images: Tensor, share: Tensor) -> Tensor:

@@ -81,6 +81,13 @@ MANY = 5000
 """Images from which training goes without augmentation, unless they are shown often."""
 PASSES = 15
 """Times that each image may be shown without augmentation: what `MANY` are in five minutes of one core."""
+EXPOSURE = ({"contrast": 0.2}, "Exposure makes radiographs brighter and more contrasted; twice as much was worse.")
+CHANGES: dict[str, tuple[dict[str, float], str]] = {
+    "CT": ({"contrast": 0.2}, "Grey values of CT mean something, yet less change of contrast made less varied images."),
+    "MR": ({"contrast": 0.4, "bias": 0.3}, "MR has no scale of grey values, and its coils see one side brighter."),
+    **dict.fromkeys(("CR", "DX", "RG", "MG", "XA", "RF"), EXPOSURE),
+}
+"""How far augmentation goes by modality: what is physically right, unless trials (lab notebook) lost by it."""
 SPEED = {"cpu": 250.0, "cuda": 5000.0}
 """Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core or one GPU."""
 TUNING: dict[str, Any] = {"train.freeze": 2}
@@ -127,7 +134,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     choices += recipe(chosen)
     if chosen == DEFAULT_MODEL and math.prod(size) <= SMALL:
         choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
-    return choices + _augmentation(data, _passes(data, device, budget, size, chosen))
+    return choices + _augmentation(data, _passes(data, device, budget, size, chosen)) + _changes(data.modality)
 
 
 def _started(data: Fingerprint, device: Device, budget: dict[str, float], start: Facts) -> list[Choice]:
@@ -142,7 +149,7 @@ def _started(data: Fingerprint, device: Device, budget: dict[str, float], start:
     few = [Choice(setting=name, value=value, reason="Few images could only spoil these layers (FreezeD).")
            for name, value in TUNING.items()] if data.images < FEW else []
     passes = _passes(data, device, budget, start.spec.size, start.model["kind"])
-    return choices + few + _augmentation(data, passes)
+    return choices + few + _augmentation(data, passes) + _changes(data.modality)
 
 
 def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
@@ -244,6 +251,12 @@ def _augmentation(data: Fingerprint, passes: float) -> list[Choice]:
     few = "are few" if data.images < MANY else f"are shown about {passes:.0f} times each in this budget"
     return [Choice(setting="augment.strength", value=0.6 if data.images < FEW else 0.3, reason=(
         f"{data.images} images {few}: without augmentation the discriminator learns them by heart."))]
+
+
+def _changes(modality: str) -> list[Choice]:
+    """What augmentation does, of which there may be none yet: the training doctor begins with it when it is needed."""
+    values, reason = CHANGES.get(modality, ({}, ""))
+    return [Choice(setting=f"augment.{name}", value=value, reason=reason) for name, value in values.items()]
 
 
 def _passes(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> float:

@@ -24,6 +24,8 @@ def test_strength_zero_changes_nothing() -> None:
 def test_strength_is_the_share_of_images_that_a_transform_changes(space: tuple[int, ...]) -> None:
     x = images(*space, n=400)
     options = Settings(strength=0.5, shift=0, cutout=0)
+    spared = Settings(strength=0.5, shift=0, cutout=0, contrast=0, bias=0.3)
+    assert abs(float((augment(x, batch(400), "real", spared) == x).flatten(1).all(1).float().mean()) - 0.5) < 0.1
     changed = (augment(x, batch(400), "real", options) != x).flatten(1).any(1).float().mean()
     assert abs(float(changed) - 0.5) < 0.1
 
@@ -38,9 +40,23 @@ def test_shifts_move_whole_pixels_and_cutouts_blank_boxes() -> None:
     assert blank.max() <= 9 * 9 and blank.float().mean() > 16
 
 
+@pytest.mark.parametrize("space", [(16, 12), (8, 16, 12)])
+def test_bias_brightens_from_border_to_border_and_leaves_black_alone(space: tuple[int, ...]) -> None:
+    options = Settings(strength=1, contrast=0, cutout=0, shift=0, bias=0.6)
+    grey, black = torch.zeros(64, 2, *space), torch.full((64, 2, *space), -1.0)
+    assert torch.equal(augment(black, batch(), "real", options), black)
+    found = augment(grey, batch(), "real", options)
+    for axis in range(len(space)):
+        rise = found.select(axis + 2, -1) - found.select(axis + 2, 0)  # each other axis adds the same to both
+        slope = rise.flatten(1)[:, :1]
+        assert torch.allclose(rise.flatten(1), slope.expand_as(rise.flatten(1)), atol=1e-5)
+        assert slope.min() < -0.4 and slope.max() > 0.4 and slope.abs().max() <= 0.6 and abs(float(slope.mean())) < 0.15
+    assert torch.allclose(found.flatten(1).mean(1), torch.zeros(64), atol=1e-5), "the image's brightness stays"
+
+
 def test_gradients_flow_twice() -> None:
     x = images(16, 16, n=8).requires_grad_(True)
-    changed = augment(x, batch(8), "fake", Settings(strength=1))
+    changed = augment(x, batch(8), "fake", Settings(strength=1, bias=0.3))
     (first,) = torch.autograd.grad(changed.square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), x)
     assert second.abs().sum() > 0

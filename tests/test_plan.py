@@ -75,6 +75,20 @@ def test_many_images_that_are_shown_often_are_augmented(
     assert all("times each" in choice.reason for choice in found)
 
 
+@pytest.mark.parametrize(("modality", "changes"), [
+    ("CT", {"contrast": 0.2}), ("MR", {"contrast": 0.4, "bias": 0.3}), ("DX", {"contrast": 0.2}),
+    ("US", {}), ("OT", {}),
+])
+def test_what_augmentation_changes_follows_from_the_modality(modality: str, changes: dict[str, float]) -> None:
+    """Also of many images: the doctor may begin to augment."""
+    planned = plan(replace(fingerprint(images=10_000), modality=modality), CPU, {})
+    found = {choice.setting: choice for choice in planned if choice.setting.startswith("augment.")}
+    assert {name: choice.value for name, choice in found.items()} == {f"augment.{k}": v for k, v in changes.items()}
+    assert all(len(choice.reason) > 20 for choice in found.values())
+    settings = resolve(document(planned), overrides=["augment.contrast=0.1"], sections=("augment",))
+    assert settings.section("augment").contrast == 0.1 and settings.section("augment").strength == 0
+
+
 def test_very_unequal_classes_are_evened_out_with_the_reason() -> None:
     assert "train.balance" not in chosen(fingerprint(normal=100, ill=30))
     choice = next(c for c in plan(fingerprint(normal=1000, rare=20), CPU, {}) if c.setting == "train.balance")
