@@ -151,6 +151,12 @@ class Prepared:
         chosen = [i for i, r in enumerate(self.rows) if r.split == split and (label is None or r.label == label)]
         return np.asarray(chosen, dtype=np.int64)
 
+    def patients(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) each image's patient, numbered as they come among all images: hashes differ with each preparation."""
+        numbers: dict[str, int] = {}
+        every = [numbers.setdefault(row.patient, len(numbers)) for row in self.rows]
+        return np.asarray(every, dtype=np.int64)[indices]
+
     def masked(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(n,) whether each image has a mask, in data that has masks."""
         return np.asarray([bool(self.rows[int(i)].masked) for i in indices], dtype=bool)

@@ -240,8 +240,8 @@ def test_grey_images_are_compared_however_they_are_stored(tmp_path: Path) -> Non
                 picture = Pillow.fromarray(np.rint((image[0] + 1) * 127.5).astype(np.uint8)).convert(mode)
                 picture.save(tmp_path / mode / name / f"{index:03d}.png")
     found = [values(evaluate(tmp_path / real / "real", tmp_path / made / "made", settings=FAST))["frechet_distance"]
-             for real, made in (("L", "L"), ("L", "RGB"), ("RGB", "L"), ("RGB", "RGB"))]
-    assert all(one == found[0] for one in found)
+             for real, made in (("L", "RGB"), ("RGB", "L"))]
+    assert found[0] == found[1]
     for number in range(3):  # real colour is no grey
         Pillow.fromarray(np.random.default_rng(number).integers(0, 255, (*discs(1, 1).shape[2:], 3), dtype=np.uint8)
                          ).save(tmp_path / "RGB" / "made" / f"{number:03d}.png")

@@ -53,7 +53,7 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
     rows, chosen = (np.sort(draw.permutation(some)[:count]) for some in (rows, np.arange(len(made.images))))
     recipe, segmenter = _segmenter(prepared, len(values), seed)
     table = np.asarray(values, np.uint8)
-    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    patients = prepared.patients(rows)
     own, of_labels = _dice(table[predict(recipe, segmenter, made.images[chosen])], made.masks[chosen], values)
     real, of_real = _dice(table[predict(recipe, segmenter, prepared.images(rows))], prepared.stored(rows, "masks"),
                           values)

@@ -97,11 +97,10 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]
     held_out = np.concatenate([prepared.indices(split) for split in ("validation", "test")])
     training = prepared.indices("train")
-    patients = np.unique([row.patient for row in prepared.rows], return_inverse=True)[1]
 
     def side(rows: NDArray[np.int64], most: int) -> Side:
         rows = np.sort(generator.permutation(rows)[:most])
-        return Side(prepared=prepared, rows=rows, patients=patients[rows])
+        return Side(prepared=prepared, rows=rows, patients=prepared.patients(rows))
 
     others, searched = side(held_out, options.images), side(training, options.training_images)
     refuse_real("synthetic", all_of(made), all_of(others))

@@ -114,8 +114,7 @@ def _held_out(prepared: Prepared) -> NDArray[np.int64]:
 
 def _sources(prepared: Prepared) -> tuple[Source, Source]:
     """The held-out images and those of the training."""
-    patients = np.unique([row.patient for row in prepared.rows], return_inverse=True)[1]
-    sources = [Source(images=PreparedRows(prepared=prepared, rows=rows), patients=patients[rows],
+    sources = [Source(images=PreparedRows(prepared=prepared, rows=rows), patients=prepared.patients(rows),
                       labels=prepared.labels(rows)) for rows in (_held_out(prepared), prepared.indices("train"))]
     return sources[0], sources[1]
 

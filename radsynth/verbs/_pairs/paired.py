@@ -56,7 +56,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
-    patients = _owners(prepared, rows)
+    patients = prepared.patients(rows)
     usual = limits(measured.doubts)
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
@@ -118,11 +118,6 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
                     doubts={name: np.concatenate(parts) for name, parts in doubtful.items()},
                     labels={name: np.concatenate(parts) for name, parts in labels.items()},
                     pictures=np.concatenate(pictures))
-
-
-def _owners(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) each image's patient, as a number."""
-    return np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
 
 
 def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dict[str, float]) -> dict[str, Any]:
@@ -196,7 +191,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
         found = _segmented(labels, prepared.masks(given), prepared)
-        document["findings"] = [number_of(one, _owners(prepared, given), 30, seed) for one in found]
+        document["findings"] = [number_of(one, prepared.patients(given), 30, seed) for one in found]
     if out is not None:
         worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)

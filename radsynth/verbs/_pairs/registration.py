@@ -68,7 +68,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     numbers = _overlap(fields, masks, prepared.spec.mask_classes)
     numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared), _similarity(fields, moving, fixed),
                 _folding(fields), _seconds(seconds)]
-    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    patients = prepared.patients(rows)
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _refused(methods), "pairs": {
         "task": sampler.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,

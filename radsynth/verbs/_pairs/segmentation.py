@@ -50,7 +50,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
         unsteady.append(unsteadiness(lambda near: segmenter.network_of(near, ""), given, made[OWN][-1][:, None]))
     results = {name: np.concatenate(parts) for name, parts in made.items()}
     truths = prepared.stored(rows, "masks")
-    patients = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
+    patients = prepared.patients(rows)
     numbers = label_numbers(results, truths, prepared.spec.mask_classes, prepared.spec.spacing)
     document: dict[str, Any] = {
         "version": 1, "measurements": [], "refused": [], "limits": limits({DOUBT: np.concatenate(unsteady)}),

@@ -72,7 +72,7 @@ def real(prepared: Prepared, split: str, kind: Kind) -> Real:
     if not len(rows):
         raise DataError(f"{prepared.folder} has no {split} images that can be used: prepare more patients.")
     masks = _places(prepared.stored(rows, "masks"), prepared.spec) if kind == "segmentation" else None
-    owners = np.unique([prepared.rows[int(row)].patient for row in rows], return_inverse=True)[1]
+    owners = np.unique(prepared.patients(rows), return_inverse=True)[1]
     return Real(examples=Examples(images=prepared.images(rows), labels=labels, masks=masks),
                 owners=owners.astype(np.int64))
 
