@@ -21,7 +21,7 @@ from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier, check_values, cut, finer_affine, join, ranges_of
 from radsynth.verbs._applying.doubts import flagged_slices
-from radsynth.verbs._applying.journal import Journal
+from radsynth.verbs._journal import Journal
 from radsynth.verbs.apply import _records, apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train

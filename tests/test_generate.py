@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from radsynth.errors import FolderError, SettingsError
 from radsynth.image import ImageSpec
-from radsynth.io import read
+from radsynth.io import read, write
 from radsynth.models import build as build_networks
 from radsynth.models import takes
 from radsynth.run_folder import RunFolder
@@ -116,6 +116,40 @@ def test_an_interrupted_generation_leaves_nothing(
     with pytest.raises(FolderError, match="No space left on device"):
         generate(trained, tmp_path / "out", count=3)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize("made_before", [0, 5, 16, 20])
+def test_a_killed_generation_is_gone_on_with(
+    made_before: int, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """No error that anybody catches: what is there stays, as after kill -9."""
+
+    def killed(image: Any, path: Path, **how: Any) -> list[Path]:
+        if int(path.stem) == made_before:
+            path.with_name(f".{path.name}.1.part").write_text("half")
+            raise Killed
+        written.append(path)
+        return write(image, path, **how)
+
+    written: list[Path] = []
+    whole = generate(trained, tmp_path / "whole", count=24, seed=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("radsynth.verbs._writing.write", killed)
+        patch.setattr("radsynth.files.shutil.rmtree", lambda *args, **kwargs: None)
+        with pytest.raises(Killed):
+            generate(trained, tmp_path / "out", count=24, seed=3)
+    assert len(written) == made_before and not (tmp_path / "out").exists()
+    written.clear()
+    monkeypatch.setattr("radsynth.verbs._writing.write",
+                        lambda image, path, **how: [written.append(path), write(image, path, **how)][1])
+    generate(trained, tmp_path / "out", count=24, seed=3)
+    assert len(written) == 24 - made_before
+    files = {name: sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*") if path.is_file())
+             for name in ("whole", "out")}
+    assert files["whole"] == files["out"] and whole.count == 24
+    for file in files["whole"]:
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "out" / file).read_bytes(), file
 
 
 def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def generated(prepared: Prepared, format: str, out: Path) -> list[dict[str, Any]
     writing = Writing(spec=prepared.spec, intensity=prepared.intensity, facts=facts, seed=3, origin="what it was shown")
     (out / "images").mkdir(parents=True)
     chunks = iter([Drawn(images=images, labels=np.full(len(images), -1))])
-    return list(writing.all(chunks, out, format, len(images)))
+    return [row for image in writing.all(chunks, out, format, 0, len(images)) for row in image]
 
 
 @pytest.mark.parametrize("format", io.formats())
@@ -127,7 +127,7 @@ def test_several_contrasts_are_written_and_read_back(size: tuple[int, ...], chan
     assert usual_format(dataclasses.replace(spec, channels=RGB), masks=True) == "nifti"
     for format in (usual_format(spec), "npz"):
         (tmp_path / format).mkdir()
-        rows = list(writing.all(iter([Drawn(images=made, labels=np.full(3, -1))]), tmp_path / format, format, 3))
-        write_table(tmp_path / format / "samples.csv", rows)
+        written = writing.all(iter([Drawn(images=made, labels=np.full(3, -1))]), tmp_path / format, format, 0, 3)
+        write_table(tmp_path / format / "samples.csv", [row for image in written for row in image])
         back = read_synthetic(tmp_path / format, spec, intensity)
         assert back.shape == made.shape and np.abs(back - made).max() < 0.002

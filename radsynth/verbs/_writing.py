@@ -28,11 +28,15 @@ PICTURES = {"png": ".png", "tiff": ".tiff"}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-    """Images (n, c, *space) in [-1, 1], class indices (n,), -1 without; masks (n, *space), None without."""
+    """Images (n, c, *space) in [-1, 1], class indices (n,), -1 without; masks (n, *space), None without.
+
+    redrawn: (n,) how often each was drawn again; None where no filter asked for it
+    """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
     masks: NDArray[np.uint8] | None = None
+    redrawn: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +52,26 @@ class Writing:
     seed: int
     origin: str
 
-    def all(self, chunks: Iterator[Drawn], folder: Path, format: str, count: int) -> Iterator[Row]:
-        """Write every image (and its mask, in the folder `masks` as the image in `images`)."""
+    def all(self, chunks: Iterator[Drawn], folder: Path, format: str, first: int, count: int) -> Iterator[list[Row]]:
+        """Write the images `first` to `count` (and their masks, in the folder `masks` as the image in `images`); the
+        rows of each."""
         if format == "npz":
-            yield from self._npz(list(chunks), folder)
+            yield from ([row] for row in self._npz(list(chunks), folder))
             return
         names, suffix = self.spec.labels, _suffix(format, self.spec)
         mask_format = "nifti" if format == "dicom" else format  # DICOM has objects of its own for masks, not written
         mask_suffix = _suffix(mask_format, dataclasses.replace(self.spec, bits=8))
-        for index, (values, label, mask) in enumerate(track(_singles(chunks), count, "writing", "images")):
+        singles = track(_singles(chunks), count - first, "writing", "images")
+        for index, (values, label, mask, more) in enumerate(singles, start=first):
             within = _folder_name(names[label]) if label >= 0 else ""
             provenance = self._provenance(index)
             files = _write(self._image(values), folder / "images" / within / f"{index:06d}{suffix}", provenance, format)
-            more: Row = {}
             if mask is not None:
                 path = folder / "masks" / within / f"{index:06d}{mask_suffix}"
                 (file,) = _write(self._mask(mask), path, provenance, mask_format)[:1]
-                more = {"mask": file.relative_to(folder).as_posix()}
-            for file in files:
-                yield {"file": file.relative_to(folder).as_posix(), "index": index, "seed": self.seed,
-                       "label": names[label] if label >= 0 else "", **more}
+                more = {"mask": file.relative_to(folder).as_posix(), **more}
+            yield [{"file": file.relative_to(folder).as_posix(), "index": index, "seed": self.seed,
+                    "label": names[label] if label >= 0 else "", **more} for file in files]
 
     def _npz(self, chunks: list[Drawn], folder: Path) -> Iterator[Row]:
         """One file in MedMNIST's layout: train_images (n, *space[, c]), train_labels (n, 1), class names, the mark."""
@@ -78,12 +82,13 @@ class Writing:
         masks = [one.masks for one in chunks if one.masks is not None]
         more: dict[str, Any] = {"train_masks": np.concatenate(masks)} if masks else {}
         told: Row = {"mask": "synthetic.npz"} if masks else {}
+        filtered = [row for one in chunks for row in _redrawn(one)]
         np.savez_compressed(folder / "synthetic.npz", train_images=images, train_labels=labels[:, None],
                             classes=np.asarray(self.spec.labels, dtype=str), synthetic=np.asarray(json.dumps(mark)),
                             **more)
-        for index, label in enumerate(labels):
+        for index, (label, more) in enumerate(zip(labels, filtered, strict=True)):
             yield {"file": "synthetic.npz", "index": index, "seed": self.seed,
-                   "label": self.spec.labels[label] if label >= 0 else "", **told}
+                   "label": self.spec.labels[label] if label >= 0 else "", **told, **more}
 
     def _provenance(self, index: int) -> Provenance:
         virtual = " It was trained on a virtual cohort, not on patients." if self.spec.virtual else ""
@@ -122,10 +127,15 @@ def usual_format(spec: ImageSpec, masks: bool = False) -> str:
     return spec.format if holds or spec.format == "npz" else "nifti"
 
 
-def _singles(chunks: Iterator[Drawn]) -> Iterator[tuple[NDArray[np.float32], int, NDArray[np.uint8] | None]]:
+def _singles(chunks: Iterator[Drawn]) -> Iterator[tuple[NDArray[np.float32], int, NDArray[np.uint8] | None, Row]]:
     for chunk in chunks:
-        for k, (image, label) in enumerate(zip(chunk.images, chunk.labels, strict=True)):
-            yield image, int(label), None if chunk.masks is None else chunk.masks[k]
+        for k, (image, label, told) in enumerate(zip(chunk.images, chunk.labels, _redrawn(chunk), strict=True)):
+            yield image, int(label), None if chunk.masks is None else chunk.masks[k], told
+
+
+def _redrawn(chunk: Drawn) -> list[Row]:
+    """What samples.csv says of the filter, image by image."""
+    return [{} for _ in chunk.labels] if chunk.redrawn is None else [{"redrawn": int(n)} for n in chunk.redrawn]
 
 
 def _write(image: Image, path: Path, provenance: Provenance, format: str) -> list[Path]:

@@ -26,9 +26,9 @@ from radsynth.settings import read_yaml
 from radsynth.tasks import segments
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import flagged_slices, flags, read_limits
-from radsynth.verbs._applying.journal import Journal, begun
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.segmenter import applier_of
+from radsynth.verbs._journal import Journal, begun
 from radsynth.verbs._rejected import write_rejected
 
 

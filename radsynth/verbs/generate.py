@@ -6,7 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -25,6 +25,7 @@ from radsynth.settings import read_yaml, resolve, settings
 from radsynth.tasks import build, draws_masks, paints, registers, takes_images
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
+from radsynth.verbs._journal import Journal, begun
 from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
@@ -164,32 +165,31 @@ class Sampler:
 
 @dataclass(kw_only=True)
 class Filtered:
-    """Chunks of images without copies. redraws: item -> how often it was drawn again, filled while they are made."""
+    """Chunks of images without copies, which are told how often each was drawn again."""
 
     sampler: Sampler
     filter: CopyFilter
-    redraws: dict[int, int] = field(default_factory=dict)
 
-    def drawn(self, count: int, *, seed: int, label: str | None, truncation: float) -> Iterator[Drawn]:
-        """As `Sampler.drawn` from item 0 on. DataError when an image comes out as a copy `REDRAWS` times in a row."""
-        first = 0
-        for drawn in self.sampler.drawn(0, count, seed=seed, label=label, truncation=truncation):
+    def drawn(self, first: int, count: int, *, seed: int, label: str | None, truncation: float) -> Iterator[Drawn]:
+        """As `Sampler.drawn`. DataError when an image comes out as a copy `REDRAWS` times in a row."""
+        for drawn in self.sampler.drawn(first, count, seed=seed, label=label, truncation=truncation):
             images, masks = drawn.images.copy(), None if drawn.masks is None else drawn.masks.copy()
+            redrawn = np.zeros(len(images), np.int64)
             for place in np.flatnonzero(self.filter.copies(images)):
                 name = self.sampler.spec.labels[drawn.labels[place]] if drawn.labels[place] >= 0 else None
-                again = self._redrawn(first + int(place), seed, name, truncation)
+                again, redrawn[place] = self._redrawn(first + int(place), seed, name, truncation)
                 images[place] = again.images[0]
                 if masks is not None and again.masks is not None:
                     masks[place] = again.masks[0]
-            yield Drawn(images=images, labels=drawn.labels, masks=masks)
+            yield Drawn(images=images, labels=drawn.labels, masks=masks, redrawn=redrawn)
             first += len(images)
 
-    def _redrawn(self, item: int, seed: int, label: str | None, truncation: float) -> Drawn:
+    def _redrawn(self, item: int, seed: int, label: str | None, truncation: float) -> tuple[Drawn, int]:
+        """The first image in its place that is no copy, and how many were drawn for it."""
         for time in range(1, REDRAWS + 1):
             (made,) = self.sampler.drawn(item + time * REDRAWN, 1, seed=seed, label=label, truncation=truncation)
             if not self.filter.copies(made.images)[0]:
-                self.redraws[item] = time
-                return made
+                return made, time
         raise given_up(item)
 
 
@@ -219,8 +219,8 @@ def draw(run: Path, count: int, *, seed: int = 0, label: str | None = None, trun
     """As `sample`, with masks where the run makes them; data, masks: as in `generate`."""
     sampler = Sampler(run, data, masks=masks)
     asked: dict[str, Any] = {"seed": seed, "label": label, "truncation": truncation}
-    chunks = list(Filtered(sampler=sampler, filter=_filter(sampler)).drawn(count, **asked) if copy_filter else
-                  sampler.drawn(0, count, **asked))
+    source = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else sampler
+    chunks = list(source.drawn(0, count, **asked))
     labelled = [chunk.masks for chunk in chunks if chunk.masks is not None]
     return Drawn(images=np.concatenate([chunk.images for chunk in chunks]),
                  labels=np.concatenate([chunk.labels for chunk in chunks]),
@@ -248,7 +248,8 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
 
     README.md (a data-set card) and CLAIM.md are written beside the images, and a model card into the run folder.
 
-    A folder that holds the same request already is left as it is. Raises FolderError when `out` holds something else,
+    A folder that holds the same request already is left as it is, and one that was being made when its command was
+    killed is gone on with (not npz, which is one file). Raises FolderError when `out` holds something else,
     SettingsError for a class that does not exist.
     """
     if count < 1:
@@ -266,20 +267,22 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if _done(out, request):
         return Generated(folder=out, count=count, format=chosen)
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
-    with whole_folder(out) as partial:
-        chunks = (filtered.drawn(count, seed=seed, label=label, truncation=truncation) if filtered else
-                  sampler.drawn(0, count, seed=seed, label=label, truncation=truncation))
+    with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial:
+        journal = Journal(partial, request, by="index")
+        first = len(journal.rows)
+        chunks = (filtered or sampler).drawn(first, count - first, seed=seed, label=label, truncation=truncation)
         writing = Writing(spec=sampler.spec, intensity=sampler.intensity, facts=sampler.facts, seed=seed,
                           origin=_origin(sampler))
-        rows = list(writing.all(chunks, partial, chosen, count))
-        rows = sampler.numbers.told(rows, seed)
+        made = [*journal.rows.values(), *map(journal.add, writing.all(chunks, partial, chosen, first, count))]
+        rows = sampler.numbers.told([row for image in made for row in image], seed)
         if filtered:
-            rows = [{**row, "redrawn": filtered.redraws.get(int(str(row["index"])), 0)} for row in rows]
-            record = {**filtered.filter.rule(), "rejected": sum(filtered.redraws.values()), "kept": count}
+            rejected = sum(int(str(image[0]["redrawn"])) for image in made)
+            record = {**filtered.filter.rule(), "rejected": rejected, "kept": count}
             write_atomically(partial / "copy_filter.json", json.dumps(record, indent=1))
         write_table(partial / "samples.csv", rows)
         write_atomically(partial / "generate.json", json.dumps(request, indent=1))
         write_dataset_card(partial, Path(run))
+        journal.close()
     if os.access(run, os.W_OK):  # a run that is shared for reading can be sampled too
         write_model_card(Path(run))
     return Generated(folder=out, count=count, format=chosen)

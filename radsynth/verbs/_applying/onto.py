@@ -35,9 +35,9 @@ from radsynth.verbs._applying.applier import (
     ranges_of,
 )
 from radsynth.verbs._applying.fields import write_field, write_labels
-from radsynth.verbs._applying.journal import Journal
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
 from radsynth.verbs._applying.tiles import convert_tiled
+from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs.generate import Sampler
 

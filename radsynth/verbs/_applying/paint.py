@@ -21,8 +21,8 @@ from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._applying.applier import Applier, cut, join, ranges_of
-from radsynth.verbs._applying.journal import Journal
 from radsynth.verbs._applying.tiles import convert_tiled
+from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs._writing import real_values, usual_format

@@ -1,4 +1,4 @@
-"""What `apply` has made so far, a line an image, so that the same command goes on after it was killed."""
+"""What `apply` or `generate` has made so far, a line an image, so that the same command goes on after it was killed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def begun(folder: Path, request: dict[str, object]) -> bool:
 
 
 class Journal:
-    """The rows of samples.csv of every image that is whole in an unfinished folder, by the image's source."""
+    """The rows of samples.csv of every image that is whole in an unfinished folder, by the image's source or number."""
 
-    def __init__(self, folder: Path, request: dict[str, object]) -> None:
-        """Take up that of the same request, without what was half written, or begin one."""
+    def __init__(self, folder: Path, request: dict[str, object], by: str = "source") -> None:
+        """Take up that of the same request, without what was half written, or begin one. by: the column that tells
+        images apart."""
         self.path, self.rows = folder / NAME, dict[str, list[Row]]()
         if not begun(folder, request):
             self.path.write_text(json.dumps(request, sort_keys=True) + "\n", encoding="utf-8")
@@ -31,7 +32,7 @@ class Journal:
         write_atomically(self.path, "".join(line + "\n" for line in lines))
         for line in lines[1:]:
             rows: list[Row] = json.loads(line)
-            self.rows[str(rows[0]["source"])] = rows
+            self.rows[str(rows[0][by])] = rows
         for path in sorted(folder.rglob(".*")):
             if ".part" in path.name:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
