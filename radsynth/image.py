@@ -91,6 +91,7 @@ class ImageSpec:
     conditions: names of the numbers that images are learned with (age, position, ...)
     mask_classes: label values in the masks including background, 0 without masks
     mask_values: those that occur, in order; () when nobody looked, and all up to `mask_classes` may
+    mask_names: what the label values mean, a name for each of `label_values`; () when nobody says
     partly_masked: some of the images have no mask
     spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
     virtual: the source is a virtual cohort, not patients
@@ -115,6 +116,7 @@ class ImageSpec:
     conditions: tuple[str, ...] = ()
     values: tuple[float, ...] | None = None
     partly_masked: bool = False
+    mask_names: tuple[str, ...] = ()
 
     @property
     def dimensions(self) -> int:
@@ -125,6 +127,11 @@ class ImageSpec:
     def label_values(self) -> tuple[int, ...]:
         """The masks' label values in order, the background first; () without masks."""
         return self.mask_values or tuple(range(self.mask_classes))
+
+    def label_name(self, value: int) -> str:
+        """What a label value of the masks means, or "label 3"."""
+        names = dict(zip(self.label_values, self.mask_names, strict=False))
+        return names.get(value, f"label {value}")
 
     def with_masks(self) -> ImageSpec:
         """Images with a further channel for each label value of their masks."""

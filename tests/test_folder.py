@@ -173,6 +173,10 @@ def test_several_masks_of_an_image_are_parts_of_one(tmp_path: Path) -> None:
     assert not rejected and [len(record.masks) for record in records] == [2, 1]
     mask = records[0].load().mask
     assert mask is not None and set(np.flatnonzero(mask.any(1))) == {0, 1, 4, 5} and mask.max() == 1
+    assert found(tmp_path, mask_names=("1=lesion", "2 = cyst"))[0][0].mask_names == {1: "lesion", 2: "cyst"}
+    for wrong in ("lesion", "x=lesion", "256=lesion", "1="):
+        with pytest.raises(SettingsError, match=r"data\.mask_names"):
+            found(tmp_path, mask_names=(wrong,))
 
 
 def test_a_table_of_another_language_is_read_and_never_passed_over_in_silence(tmp_path: Path) -> None:

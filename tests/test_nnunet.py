@@ -29,7 +29,7 @@ def test_numbered_files_are_channels_with_their_names_and_masks(tmp_path: Path) 
     assert len(volumes) == 3 and not rejected and len({record.patient for record in volumes}) == 3
     image = volumes[0].load()
     assert image.channels == ("t1", "flair") and image.modality == "MR" and image.mask is not None
-    assert image.mask.sum() == 6 * 8 * 5
+    assert image.mask.sum() == 6 * 8 * 5 and volumes[0].mask_names == {0: "background", 1: "tumour"}
     for number, channel in enumerate(image.pixels):
         file = tmp_path / "imagesTr" / f"case_000_{number:04d}.nii.gz"
         np.testing.assert_array_equal(channel, nifti.read(file).pixels[0])
@@ -60,6 +60,7 @@ def test_the_decathlons_fourth_dimension_holds_channels(tmp_path: Path) -> None:
         nibabel.save(nibabel.Nifti1Image(values[..., number], place), alone)
         np.testing.assert_array_equal(image.pixels[number], nifti.read(alone).pixels[0])
     np.testing.assert_array_equal(image.mask, image.pixels[0] > 250)
+    assert volumes[0].mask_names == {0: "background", 1: "x"}
     assert len(found(tmp_path, plane="volume", unmasked="keep")[0]) == 3
     with pytest.raises(RejectedFile, match="Split time points"):
         nifti.read(tmp_path / "imagesTr/BRATS_001.nii.gz")

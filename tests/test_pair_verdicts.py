@@ -28,6 +28,7 @@ def psnr(gain: float) -> dict[str, Any]:
 @pytest.mark.parametrize(("numbers", "sign", "words"), [
     ([number("dice_4", 0.02, 0.79)], "warning", "Label 4 is lost: a segmenter covers it with an overlap of 0.790"),
     ([number("dice_4", 0.7, 0.79)], "note", "Label 4 is found less well"),
+    ([number("dice_4", 0.7, 0.79) | {"label": "lesion"}], "note", "Lesion is found less well"),
     ([number("dice_4", 0.7, 0.79, 0.1)], "good", "as well as in the true images"),
     ([number("dice_4", 0.8, 0.79), number("invented_4", 12, 1)], "warning", "made up: it is found in 12.0 %"),
     ([number("dice_1", 0.8, 0.79), number("dice_4", 0.0, 0.1)], "good", "Nothing can be said of label 4"),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ import pytest
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import EmptySlice, Record, folder
 from radsynth.errors import DataError, FolderError, RadsynthError, RejectedFile, SettingsError
-from radsynth.image import Image
+from radsynth.image import Image, ImageSpec
 from radsynth.io import Header
 from radsynth.settings import Resolved
 from radsynth.verbs._preparing.chunks import cut, together
@@ -211,6 +212,18 @@ def test_masks_follow_the_majority(from_records: Prepare) -> None:
     shown = prepared.stored(np.arange(1), "masks")[0]
     np.testing.assert_array_equal(shown, mask[1::4, 1::4])
     assert prepared.spec.mask_classes == 4
+
+
+def test_the_names_of_labels_travel_with_the_values_that_occur(from_records: Prepare) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:, 20:], mask[:10] = 3, 7
+    masked = replace(record(0, picture(0, (40, 40)).replace(mask=mask)), mask_names={1: "nothing", 3: "liver"})
+    spec = from_records([masked], "named", size=[40, 40]).spec
+    assert spec.mask_values == (0, 3, 7) and spec.mask_names == ("background", "liver", "label 7")
+    assert [spec.label_name(value) for value in (3, 7, 9)] == ["liver", "label 7", "label 9"]
+    assert from_records([masked], "off", size=[40, 40], masks="off").spec.mask_names == ()
+    assert from_records([masked], "instances", size=[40, 40], masks="instances").spec.mask_names == ()
+    assert ImageSpec.from_json(spec.to_json()) == spec
 
 
 def test_colour_is_kept_or_made_grey(from_records: Prepare) -> None:

@@ -41,6 +41,7 @@ class Record:
     header: what is known without decoding; None where nothing is
     files: the files behind it (a series has many, the slices of a volume share theirs), () when it comes from no file
     masks: the files that its mask comes from
+    mask_names: what label values of its mask mean, as far as the data set says; the same for every record
     unmasked: it is wanted even if it has no mask where others have one
     conditions: numbers to learn the image with, by name; the same names for every record
     corner: the first pixel of the patch of what `load` gives that is meant, None for the whole; set by `prepare`
@@ -54,6 +55,7 @@ class Record:
     header: Header | None = None
     files: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
+    mask_names: Mapping[int, str] = field(default_factory=dict)
     unmasked: bool = False
     conditions: Mapping[str, float] = field(default_factory=dict)
     corner: tuple[int, ...] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -48,6 +48,7 @@ CHANNEL_ENDING = re.compile(r"_0000$")
 """nnU-Net's number of the first channel."""
 
 MAX_CLASSES = 100
+MOST_LABELS = 255
 MAX_VOLUMES_OF_A_PATIENT = 20
 
 
@@ -60,6 +61,16 @@ def compiled(text: str, name: str) -> re.Pattern[str] | None:
     if pattern and name == "patient_pattern" and "patient" not in pattern.groupindex:
         raise SettingsError(f"data.{name} needs a group (?P<patient>...), as in {PATIENT!r}; given was {text!r}")
     return pattern
+
+
+def mask_names(given: Sequence[str]) -> dict[int, str]:
+    """Label value -> what it means, of the setting data.mask_names; SettingsError for what is no such pair."""
+    pairs = [text.partition("=") for text in given]
+    for value, _, name in pairs:
+        if not value.strip().isdecimal() or int(value) > MOST_LABELS or not name.strip():
+            raise SettingsError(f"data.mask_names: '{value}={name}' is not understood. It takes label values from 0 to "
+                                f"{MOST_LABELS} and what they mean, as in [1=liver, 2=tumour].")
+    return {int(value): name.strip() for value, _, name in pairs}
 
 
 def stem(name: str) -> str:

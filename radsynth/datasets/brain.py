@@ -27,7 +27,7 @@ from radsynth.settings import settings
 Plane = Literal["axial", "coronal", "sagittal"]
 
 LABELS = ("healthy", "lesion")
-TISSUES = ("background", "csf", "grey", "white", "lesion")
+TISSUES = ("background", "cerebrospinal fluid", "grey matter", "white matter", "lesion")
 """Names of the mask's values 0 to 4."""
 
 VIRTUAL = True
@@ -120,6 +120,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
                 conditions={name: position(settings, index, number) for name in settings.conditions},
                 load=partial(image, settings, index, number),
                 header=header,
+                mask_names=dict(enumerate(TISSUES)),
             )
 
 

@@ -52,6 +52,10 @@ LEVELS = 4
 """Folders between the root and a case, at most."""
 
 
+TUMOUR = {1: "necrosis", 2: "oedema", 3: "enhancing tumour", 4: "cavity of an operation"}
+"""What the masks' values mean, whatever the year."""
+
+
 @section
 class Settings:
     """BraTS 2018 to 2024 as distributed: brain tumours in four kinds of MR."""
@@ -199,6 +203,7 @@ def _records(root: Path, folders: list[Path], settings: Settings, rejected: list
             label=_grade(folder, root) if graded else None,
             files=case.files,
             masks=(case.mask,) if case.mask else (),
+            mask_names=TUMOUR,
             unmasked=settings.unmasked == "keep",
         )
         if settings.what == "volumes":

@@ -23,7 +23,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import PATIENT, stem
+from radsynth.datasets._layout import PATIENT, mask_names, stem
 from radsynth.datasets._volumes import Source, cut_up, known_modality
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
@@ -65,6 +65,8 @@ class Settings:
     unmasked: Literal["reject", "keep"] = "reject"
     """Examinations without a mask where most have one: reject them, or keep them, for task.kind=segment learns from
     both."""
+    mask_names: tuple[str, ...] = ()
+    """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
 
@@ -224,6 +226,7 @@ def _printable(name: str) -> str:
 
 def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...], settings: Settings,
              pattern: re.Pattern[str] | None, rejected: list[Rejected]) -> Iterator[Record]:
+    named = mask_names(settings.mask_names)
     for key, parts in sorted(examinations.items()):
         there = [parts.get(name) for name in channels]
         lacking = [name for name, part in zip(channels, there, strict=True) if part is None]
@@ -240,7 +243,7 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
                            modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
         header = _header([part.header for part in there if part is not None], fixed.header, len(channels), settings)
         shared = partial(Record, patient=patient or key.strip("/") or fixed.name,
-                         masks=(case.mask,) if mask else (), unmasked=settings.unmasked == "keep",
+                         masks=(case.mask,) if mask else (), mask_names=named, unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part for file in part.source.files)))
         yield from cut_up(case, fixed.name, header, settings, fixed.planar, shared)
 

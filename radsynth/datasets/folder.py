@@ -60,6 +60,8 @@ class Settings:
     ultrasound that do not deny it): use them, or leave them out."""
     unmasked: Literal["reject", "keep"] = "reject"
     """Images without a mask where others have one: reject them, or keep them: task.kind=segment learns from both."""
+    mask_names: tuple[str, ...] = ()
+    """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
 
@@ -256,7 +258,7 @@ def _records(
     volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
     patients = _layout.patients(names, pattern, volumes=volumes)
     table = _table(root, settings, rejected)
-    classes = any(place.label for place in places.values())
+    classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
         label, patient = places[item.name].label, item.header.patient or patients[item.name]
         numbers: Mapping[str, float] = {}
@@ -278,6 +280,7 @@ def _records(
             split=places[item.name].split,
             files=tuple(dict.fromkeys(item.source.files)),
             masks=item.source.masks,
+            mask_names=named,
             unmasked=settings.unmasked == "keep",
         )
         yield from _conditioned(_cut(item, settings, shared, rejected), item, numbers, settings, rejected)

@@ -238,6 +238,7 @@ def _slices(
             header=replace(member.header, units="HU"),
             files=(member.path,),
             masks=(reading.path,),
+            mask_names={1: "nodule"},
         )
 
 

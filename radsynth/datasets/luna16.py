@@ -38,6 +38,7 @@ NODULE, OTHER = "nodule", "no nodule"
 MASKS = "seg-lungs-LUNA16"
 LUNGS = (3, 4, 5)
 """The masks' values of the left lung, the right lung and the windpipe, which become 1, 2, 3."""
+PARTS = {1: "left lung", 2: "right lung", 3: "windpipe"}
 
 AIR = -1024
 """Hounsfield units of what a patch shows outside of the scan."""
@@ -259,6 +260,7 @@ def _slices(scan: Scan, findings: list[Finding], settings: Settings) -> Iterator
             header=flat,
             files=scan.source.files,
             masks=scan.source.masks,
+            mask_names=PARTS,
         )
 
 
@@ -274,6 +276,7 @@ def _patches(scan: Scan, findings: list[Finding], settings: Settings) -> Iterato
             header=flat,
             files=scan.source.files,
             masks=scan.source.masks,
+            mask_names=PARTS,
         )
 
 

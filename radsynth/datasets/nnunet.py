@@ -94,14 +94,14 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         raise DataError(f"{path} does not exist. Give the folder or archive with {DESCRIPTION} and {IMAGES}.")
     whole = opened(path)
     root = _root(whole) or whole
-    channels = settings.channels or _channels(root)
+    channels, labels = settings.channels or _channels(root), _labels(root)
     folders = [root / name for name in (IMAGES, TEST) if (root / name).is_dir()] or [root]
     files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
     cases = _cases([file for file in files if file.name != DESCRIPTION], len(channels))
     masks = {stem(file.name): file for file in sorted((root / MASKS).iterdir())} if (root / MASKS).is_dir() else {}
     if not cases:
         raise DataError(f"{path} holds no case: {IMAGES} needs files such as case_0000.nii.gz.")
-    return _records(root, cases, masks, channels, settings, rejected)
+    return _records(root, cases, masks, channels, labels, settings, rejected)
 
 
 def example(folder: Path) -> Settings:
@@ -140,9 +140,7 @@ def _channels(root: Path) -> tuple[str, ...]:
     """The channels' names as the description has them, in small letters."""
     path = root / DESCRIPTION
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST:,} bytes")
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = _description(path)
         names: Any = told.get("channel_names") or told.get("modality")
         listed_names = [str(names[key]) for key in sorted(names, key=int)]
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
@@ -154,6 +152,23 @@ def _channels(root: Path) -> tuple[str, ...]:
         raise DataError(f"{path} names no channel.")
     several = len(set(plain)) < len(plain)
     return tuple(f"{name}_{number}" if several else name for number, name in enumerate(plain))
+
+
+def _labels(root: Path) -> dict[int, str]:
+    """What label values mean: {"tumour": 1} as nnU-Net writes it, {"1": "tumour"} as the Decathlon does. Regions of
+    several values have no name of their own."""
+    try:
+        told = _description(root / DESCRIPTION).get("labels") or {}
+        pairs = [(name, value) if isinstance(value, int) else (value, name) for name, value in told.items()]
+        return {int(value): str(name) for name, value in pairs if not isinstance(name, list | dict)}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return {}
+
+
+def _description(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST:,} bytes")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _cases(files: list[Path], channels: int) -> dict[tuple[str, str], dict[int, Path]]:
@@ -175,7 +190,8 @@ def _modality(channels: tuple[str, ...], told: str) -> str:
 
 
 def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: dict[str, Path],
-             channels: tuple[str, ...], settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
+             channels: tuple[str, ...], labels: dict[int, str], settings: Settings, rejected: list[Rejected],
+             ) -> Iterator[Record]:
     modality, pattern = _modality(channels, settings.modality), compiled(settings.patient_pattern, "patient_pattern")
     for (folder, name), files in track(sorted(cases.items()), len(cases), "reading headers", "cases"):
         shown = min(files.values()).relative_to(root).as_posix()
@@ -193,7 +209,8 @@ def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: d
         match = pattern.search(name) if pattern else None
         shared = partial(Record, patient=(match["patient"] if match else name).casefold(),
                          files=tuple(str(file) for _, file in sorted(files.items())),
-                         masks=(str(mask),) if mask else (), unmasked=settings.unmasked == "keep")
+                         masks=(str(mask),) if mask else (), mask_names=labels,
+                         unmasked=settings.unmasked == "keep")
         yield from cut_up(case, shown, header, settings, None, shared)
 
 

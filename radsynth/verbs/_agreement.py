@@ -67,7 +67,7 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
         floor=floor.value, floor_low=floor.low, floor_high=floor.high, excess=excess.value, excess_low=excess.low,
         excess_high=excess.high, ratio=value.value / floor.value if floor.value > 0 else None)
     return {"measurement": one.to_json(), "steps": STEPS, "patients": len(np.unique(patients)), "labels": [
-        {"label": label, "value": _number(a), "floor": _number(b)}
+        {"label": label, "name": prepared.spec.label_name(label), "value": _number(a), "floor": _number(b)}
         for label, a, b in zip(values[1:], of_labels, of_real, strict=True)]}
 
 

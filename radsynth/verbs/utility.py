@@ -131,7 +131,7 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
 
 
 def _names(spec: ImageSpec, kind: str) -> tuple[str, ...]:
-    return spec.labels if kind == "classification" else tuple(f"label {value}" for value in spec.label_values[1:])
+    return spec.labels if kind == "classification" else tuple(map(spec.label_name, spec.label_values[1:]))
 
 
 def _check(test: Real, names: tuple[str, ...], kind: str) -> None:

@@ -25,7 +25,8 @@ SEGMENTED = "segmented_"
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """One number of every method, (images,) each; the first method is this run. compared: whether less or more wins;
-    bounds: what the number cannot lie outside of, where its interval ends, too."""
+    bounds: what the number cannot lie outside of, where its interval ends, too; label: the name of the label that it
+    is about, "" for none."""
 
     name: str
     title: str
@@ -35,6 +36,7 @@ class Found:
     values: dict[str, NDArray[np.float64]]
     compared: bool = True
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    label: str = ""
 
 
 def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed: int) -> dict[str, Any]:
@@ -53,4 +55,4 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
             line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}
         methods.append(line)
     return {"name": found.name, "title": found.title, "unit": found.unit, "better": found.better,
-            "meaning": found.meaning, "methods": methods}
+            "meaning": found.meaning, "methods": methods, **({"label": found.label} if found.label else {})}

@@ -223,7 +223,7 @@ def _segmented(labels: dict[str, Labels], truths: NDArray[np.int64], prepared: P
     if not masked.any():
         return []
     found = label_numbers({name: maps[masked] for name, maps in labels.items()}, truths[masked].astype(np.uint8),
-                          prepared.spec.mask_classes, prepared.spec.spacing)
+                          prepared.spec)
 
     def of_all(values: NDArray[np.float64]) -> NDArray[np.float64]:
         every = np.full(len(masked), np.nan)

@@ -268,7 +268,15 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
         window=tuple(median(end) for end in zip(*windows, strict=True)) if len(windows) * 2 > len(used) else None,
         values=(intensity.low, intensity.high),
         partly_masked=bool(values) and any(entry.mask_values is None for entry in used),
+        mask_names=() if made.plan.instances else mask_names(made.records, values),
     )
+
+
+def mask_names(records: Sequence[Record], values: Sequence[int]) -> tuple[str, ...]:
+    """What label values mean, as the first record that says something has it; () where none does."""
+    told = next((record.mask_names for record in records if record.mask_names), None)
+    return () if told is None else tuple(
+        told.get(value, f"label {value}" if value else "background") for value in values)
 
 
 def _intensity(made: Made) -> IntensityMap:

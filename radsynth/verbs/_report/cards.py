@@ -66,9 +66,17 @@ def _write_dataset_card(folder: Path, files: RunFiles) -> None:
              "tags": _tags(files)}
     _write(folder / "README.md", front, "dataset", {
         **_shared(files), "title": f"Synthetic {what}images",
-        "contents": [*_contents(files, made, classes), ("Masks", "one for each image, in masks/" if masks else "none")],
+        "contents": [*_contents(files, made, classes), ("Masks", _masks(files) if masks else "none")],
         "making": _making(files), "measured_on": _measured_on(files, made)})
     _write(folder / "CLAIM.md", {}, "claim", {"items": claim(files)})
+
+
+def _masks(files: RunFiles) -> str:
+    """Where masks lie, and what their values mean where that is known."""
+    spec = files.get("spec.json").get("spec", {})
+    names = [f"{value} {name}" for value, name in zip(spec.get("mask_values", ()), spec.get("mask_names", ()),
+                                                      strict=False)]
+    return "one for each image, in masks/" + (f": {', '.join(names)}" if names else "")
 
 
 def _write_model_card(files: RunFiles) -> None:

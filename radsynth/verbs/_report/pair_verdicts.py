@@ -52,6 +52,8 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
         return Verdict(heading=heading, question=question, sign="open", answer="Not measured", text=(
             "It takes masks beside the images, and time to learn them (evaluate.anatomy), to measure this. The checks "
             "under Doubts look at single images."))
+    called = {number["name"].rpartition("_")[2]: number.get("label", f"label {number['name'].rpartition('_')[2]}")
+              for number in numbers if number["name"].startswith(SEGMENTED)}
     overlaps = {name.removeprefix("dice_"): (lines[OWN], lines[best])
                 for name, lines in tables.items() if name.startswith("dice_")}
     judged = {label: pair for label, pair in overlaps.items() if pair[1]["value"] >= SEEN}
@@ -59,20 +61,24 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
     lost = {label for label, (own, true) in less.items() if own["value"] < LOST * true["value"]}
     invented = {name.removeprefix("invented_"): (lines[OWN], lines[best]) for name, lines in tables.items()
                 if name.startswith("invented_") and lines[OWN]["low"] > lines[best]["high"]}
-    told = [f"Label {label} is {'lost' if label in lost else 'found less well'}: a segmenter covers it with an overlap "
-            f"of {figure(true['value'], '')} in {best}, of {figure(own['value'], '')} in the results."
+    told = [f"{_first(called[label])} is {'lost' if label in lost else 'found less well'}: a segmenter covers it with "
+            f"an overlap of {figure(true['value'], '')} in {best}, of {figure(own['value'], '')} in the results."
             f"{_in_the_given(tables[f'dice_{label}'], best)}" for label, (own, true) in less.items()]
-    told += [f"Label {label} is made up: it is found in {figure(own['value'], '%')} of the results that should have "
-             f"none (of {best} in {figure(true['value'], '%')})." for label, (own, true) in invented.items()]
+    told += [f"{_first(called[label])} is made up: it is found in {figure(own['value'], '%')} of the results that "
+             f"should have none (of {best} in {figure(true['value'], '%')})."
+             for label, (own, true) in invented.items()]
     if judged and not told:
         told = [f"A segmenter finds the labels in the results as well as in {best}."]
-    unseen = [label for label in overlaps if label not in judged]
-    told += [f"Nothing can be said of label {', '.join(unseen)}, which it does not find in {best} either."
-             ] if unseen else []
+    unseen = [called[label] for label in overlaps if label not in judged]
+    told += [f"Nothing can be said of {', '.join(unseen)}, which it does not find in {best} either."] if unseen else []
     sign, answer = (("warning", "No") if lost or invented else ("note", "Partly") if less
                     else ("good", "Yes") if judged else ("open", "No verdict"))
     return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=" ".join(told),  # type: ignore[arg-type]  # a Sign
                    limit="What has no label of its own can be lost or made up without this showing it.")
+
+
+def _first(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _in_the_given(lines: dict[str, dict[str, Any]], best: str) -> str:
