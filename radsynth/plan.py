@@ -96,6 +96,7 @@ UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
 PATCHED = ("restore", "translate")
 """Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
+PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
 SMALL = 1600
 """Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
 
@@ -110,13 +111,14 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     """
     asked, size = size, size or _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
     if start:
-        return _started(data, device, budget, start)
+        return _started(data, device, budget, start, task)
     few = alike is not None and task == "synthesis" and data.images < FEW
     base = fitting(data.modality, data.channels, size, alike) if few and alike else None
     if base:
         reason = (f"{data.images} images are few, and they look like those of {base.name}: they are learned from its "
                   "weights, not from chance.")
-        return [Choice(setting="train.start", value=base.name, reason=reason), *_started(data, device, budget, base)]
+        begin = Choice(setting="train.start", value=base.name, reason=reason)
+        return [begin, *_started(data, device, budget, base, task)]
     reason = "As asked for." if asked else _size_reason(data, size, device)
     choices = [Choice(setting="prepare.size", value=list(size), reason=reason)]
     if task in PATCHED and max(size) < max(data.size) and not asked:
@@ -137,7 +139,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     return choices + _augmentation(data, _passes(data, device, budget, size, chosen)) + _changes(data.modality)
 
 
-def _started(data: Fingerprint, device: Device, budget: dict[str, float], start: Facts) -> list[Choice]:
+def _started(data: Fingerprint, device: Device, budget: dict[str, float], start: Facts, task: str) -> list[Choice]:
     """Everything as the start has it; where images are few the lower layers of its discriminator are left alone."""
     have, frame = ("x".join(map(str, size)) for size in (data.size, start.spec.size))
     choices = [Choice(setting="prepare.size", value=list(start.spec.size),
@@ -145,6 +147,9 @@ def _started(data: Fingerprint, device: Device, budget: dict[str, float], start:
     choices += _budget_choices(budget)
     choices += [Choice(setting=f"model.{name}", value=value, reason=f"As {start.name} has it.")
                 for name, value in start.model.items()]
+    if task != "synthesis":
+        patches = task in PATCHED and max(start.spec.size) < max(data.size)
+        return choices + ([PATCHES] if patches else []) + _image_task_choices(data, task, start.model["kind"])
     choices += recipe(start.model["kind"]) + (_balance(data.labels) if len(data.labels) > 1 else [])
     few = [Choice(setting=name, value=value, reason="Few images could only spoil these layers (FreezeD).")
            for name, value in TUNING.items()] if data.images < FEW else []
@@ -157,8 +162,7 @@ def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
     size = [min(side, longest) for side in have]
     reason = (f"The images are {'x'.join(map(str, have))}: crops of {'x'.join(map(str, size))} are learned at their "
               "own resolution, so that apply takes whole images as they are.")
-    return [Choice(setting="prepare.size", value=size, reason=reason),
-            Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")]
+    return [Choice(setting="prepare.size", value=size, reason=reason), PATCHES]
 
 
 def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice]:

@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import radsynth
+from radsynth.bases import Facts
 from radsynth.device import Device
 from radsynth.image import ImageSpec
 from radsynth.models import takes
 from radsynth.plan import RECIPES, Fingerprint, document, plan
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build
+from radsynth.verbs import _likeness
+from radsynth.verbs._choosing import choices
 from radsynth.verbs._given import TRAINING, given
 
 CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
@@ -128,6 +132,24 @@ def test_what_the_plan_says_is_what_a_run_of_the_task_does(task: str) -> None:
     for choice in planned:
         section, key = choice.setting.split(".")
         assert section not in done or done[section][key] == choice.value, choice
+
+
+@pytest.mark.parametrize("task", ["translate", "restore", "segment", "cut"])
+def test_a_task_that_starts_from_a_run_is_planned_as_from_chance(task: str) -> None:
+    cohort = replace(fingerprint(images=90, size=(128, 128)), virtual=True)
+    start = Facts(name="run 1", spec=ImageSpec(size=(48, 48)), model={"kind": "unet", "width": 24})
+    fresh, found = ({choice.setting: choice.value for choice in plan(cohort, CPU, {}, task=task, start=of)}
+                    for of in (None, start))
+    assert found == {**fresh, "prepare.size": [48, 48], "model.kind": "unet", "model.width": 24}
+
+
+def test_no_base_is_chosen_for_images_with_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_likeness.Likeness, "__call__", lambda self, base: True)
+    scans = replace(fingerprint(images=90), modality="MR")
+    found = SimpleNamespace(fingerprint=scans, pictures=(), grey_in_colour=False)
+    planned = [{choice.setting for choice in choices(resolve(overrides=more), found, {})}  # type: ignore[arg-type]
+               for more in ((), ("task.masks=true",))]
+    assert ["train.start" in settings for settings in planned] == [True, False]  # they have none of its channels
 
 
 @pytest.mark.parametrize("task", ["segment", "translate"])

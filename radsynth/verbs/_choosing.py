@@ -34,5 +34,6 @@ def _beginning(given: Resolved, found: Inspection) -> dict[str, Any]:
     asked = given.given("train").get("start")
     if asked:
         return {"start": read_start(asked)}
-    other = given.given("model") or "size" in given.given("prepare") or given.given("data").get("conditions")
+    other = (given.given("model") or "size" in given.given("prepare") or given.given("data").get("conditions")
+             or given.given("task").get("masks"))
     return {"alike": Likeness(found.pictures) if asked is None and not other else None}
