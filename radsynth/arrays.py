@@ -134,7 +134,7 @@ class Prepared:
                            **{k: float(line[k]) for k in ("low", "high")}})  # type: ignore[arg-type]
                     for line in csv.DictReader(file)
                 ]
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise FolderError(
                 f"{self.folder} is not a complete prepared folder ({Path(error.filename).name} is missing). "
                 "Run 'radsynth prepare DATA DIR' (again): it goes on where it stopped."

@@ -37,11 +37,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise FolderError(
-            f"{path} could not be written: {error.strerror} ({len(data) / 1e6:.1f} MB needed). What was written before "
-            "is kept. Free some space or check the permissions, then repeat the command: it goes on from there."
+            f"{path} could not be written: {error.strerror or error} ({len(data) / 1e6:.1f} MB needed). What was "
+            "written before is kept. Free some space or check the permissions, then repeat the command: it goes on "
+            "from there."
         ) from None
 
 
@@ -104,8 +107,8 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
             if not (isinstance(error, KeyboardInterrupt) and keep(partial)):
                 shutil.rmtree(partial, ignore_errors=True)
             if isinstance(error, OSError):
-                raise FolderError(f"{out} could not be written: {error.strerror}. Nothing was left there; try again.",
-                                  ) from None
+                raise FolderError(f"{out} could not be written: {error.strerror or error}. Nothing was left there; try "
+                                  "again.") from None
             raise
     finally:
         os.close(handle)

@@ -68,3 +68,9 @@ def test_missing_or_damaged_parts_are_named(damage: str, make_prepared: Callable
             data = Prepared(folder)
             data.images(data.indices("train"))
             pytest.fail(f"{len(data.rows)} rows were read")
+
+
+def test_a_file_is_no_prepared_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("1")
+    with pytest.raises(FolderError, match="is not a complete prepared folder"):
+        Prepared(tmp_path / "file")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from radsynth.errors import FolderError
-from radsynth.files import whole_folder
+from radsynth.files import whole_folder, write_atomically
 
 
 def test_a_folder_is_there_when_it_is_whole_and_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
@@ -30,6 +30,20 @@ def test_an_error_leaves_nothing(error: BaseException, raised: type[BaseExceptio
         (partial / "a").write_text("1")
         raise error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("error", "raised"), [(OSError(28, "No space left on device"), FolderError),
+                                               (OSError("truncated"), FolderError),
+                                               (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_a_file_is_whole_or_not_there(error: BaseException, raised: type[BaseException], tmp_path: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(raised) as told:
+        write_atomically(tmp_path / "a.json", "1")
+    assert not list(tmp_path.iterdir()) and "None" not in str(told.value)
 
 
 def test_one_process_writes_and_what_a_killed_one_left_is_cleared(tmp_path: Path) -> None:
