@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved, resolve
+from radsynth.verbs._duplicates import equal_files
 from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, settings_file, thumbnail
 from radsynth.verbs._preparing.groups import groups_of, mixture
@@ -34,8 +34,6 @@ SAMPLE_BYTES = 1_000_000_000
 """Bytes of files behind the sample, so that large volumes do not make `inspect` slow; at least FEWEST are read."""
 
 FEWEST = 4
-ENDS = 65_536
-"""Bytes at both ends of a file that are compared before the whole file is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +248,7 @@ def _gather(
         empty_slices=len(samples) - len(images),
         intensity=_intensity(images),
         notes=dict(notes.most_common()),
-        duplicates=_duplicates(records),
+        duplicates=equal_files(records),
         rejected=tuple(line for line in rejected if not line.skipped),
         skipped=tuple(line for line in rejected if line.skipped),
         pictures=tuple(thumbnail(record, image) for record, image in samples if image is not None),
@@ -299,45 +297,6 @@ def _intensity(images: list[Image]) -> Intensity | None:
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
     )
-
-
-def _duplicates(records: list[Record]) -> tuple[tuple[str, ...], ...]:
-    """Sources of files with equal content. Only files of equal size are read, their ends first."""
-    owners: dict[str, str] = {}
-    for record in records:
-        if len(record.files) == 1:
-            owners.setdefault(record.files[0], record.source.partition("#")[0])
-    groups: list[list[str]] = [list(owners)]
-    for key in (_size, _ends, _content):
-        finer: dict[Any, list[str]] = defaultdict(list)
-        for number, group in enumerate(groups):
-            for file in group:
-                finer[number, key(Path(file))].append(file)
-        groups = [group for group in finer.values() if len(group) > 1]
-    return tuple(tuple(owners[file] for file in group) for group in groups)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _ends(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        head = file.read(ENDS)
-        if path.stat().st_size > ENDS:
-            file.seek(-ENDS, 2)
-            head += file.read(ENDS)
-    return blake2b(head, digest_size=16).digest()
-
-
-def _content(path: Path) -> bytes:
-    if path.stat().st_size <= 2 * ENDS:
-        return b""  # its ends were the whole
-    digest = blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.digest()
 
 
 def _planned(found: Inspection, given: Resolved) -> tuple[dict[str, Any], ...]:
