@@ -40,7 +40,8 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs._training.doctor import IMAGES_BETWEEN
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 
 KINDS = {"ours": "radsynth", "plain": "plain fp32", "layers": "plain fp32, our layers"}
 if torch.cuda.is_available():
@@ -140,7 +141,7 @@ def work(kind: str, size: int, batch: int, steps: int) -> dict[str, Any]:
         data = prepared_noise(Path(scratch) / "data", 512, (size, size))
         loop = make_loop(data, Path(scratch) / "run", batch, graphs)
         if not plainly:
-            rows = loop.train_indices[:64]
+            rows = loop.batches.train[:64]
             step, sample = loop.take_step, lambda: loop.sample(loop.average.network, rows, range(64), 1)
         else:
             step, sample = plain(loop, usual=kind == "plain")  # type: ignore[assignment]

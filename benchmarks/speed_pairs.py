@@ -38,7 +38,8 @@ from radsynth.plan import document, recipe
 from radsynth.run_folder import RunFolder
 from radsynth.settings import constant, resolve
 from radsynth.tasks import build
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 
 KINDS = ("ours", "plain")
 WHAT = ("step", "generator", "discriminator", "convert")
@@ -90,7 +91,7 @@ def work(kind: str, task: str, batch: int, size: int, images: int) -> dict[str, 
     with tempfile.TemporaryDirectory() as scratch:
         loop = make_loop(task, noise(Path(scratch) / "data", size), Path(scratch) / "run", batch, kind == "plain")
         step = plain(loop, usual=True)[0] if kind == "plain" else loop.take_step
-        batch, rows = loop.options.batch, loop.train_indices
+        batch, rows = loop.options.batch, loop.batches.train
         kept = loop.networks[loop.task.keeps] if kind == "plain" else loop.average.network
         found: dict[str, float] = {"batch": batch}
         for name, action in {

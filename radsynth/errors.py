@@ -8,8 +8,11 @@ RadsynthError (a ValueError)
 ├── FolderError        exit 3: a prepared, run or output folder that is missing, incomplete, foreign or damaged
 ├── PacsError          exit 5: a PACS that cannot be reached or refuses us; what was done is recorded
 ├── TrainingError      exit 4: training that had to stop (values not finite); the last good checkpoint is kept
+│   └── OutOfMemory    memory does not suffice, in however many parts a batch is computed
 └── Interrupted        exit 130: stopped on request with everything saved; the same command resumes
 """
+
+from __future__ import annotations
 
 
 class RadsynthError(ValueError):
@@ -35,6 +38,11 @@ class MissingExtra(RadsynthError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the optional dependency '{extra}': pip install 'radsynth[{extra}]'")
+        self.missing = feature, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        """So that it comes whole out of another process."""
+        return MissingExtra, self.missing
 
 
 class FolderError(RadsynthError):
@@ -53,6 +61,10 @@ class TrainingError(RadsynthError):
     """Training that had to stop."""
 
     exit_code = 4
+
+
+class OutOfMemory(TrainingError):
+    """Memory does not suffice, in however many parts a batch is computed."""
 
 
 class Interrupted(RadsynthError):

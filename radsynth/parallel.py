@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -22,6 +24,7 @@ from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from radsynth.errors import RadsynthError, TrainingError
 
+T = TypeVar("T")
 PATIENCE = 20.0
 """Seconds that the other processes get to end by themselves when one has died; then they are ended."""
 
@@ -80,6 +83,14 @@ class Ranks:
         told = torch.tensor([seconds if self.first else 0.0, float(stop)], dtype=torch.float64, device=_device())
         distributed.all_reduce(told)
         return float(told[0]), bool(told[1] > 0)
+
+    def told(self, value: T) -> T:
+        """The first process's value in every process, for decisions that must be the same in all."""
+        if self.size == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box)
+        return box[0]
 
     def wait(self) -> None:
         """Wait until every process is here: what the first one wrote is there for all."""
@@ -140,20 +151,29 @@ def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...])
             if process.pid and process.is_alive():
                 os.kill(process.pid, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while not running.join(timeout=1.0, grace_period=PATIENCE):
-            pass
+        with stop_signals(pass_on):
+            while not running.join(timeout=1.0, grace_period=PATIENCE):
+                pass
     except ProcessException as error:
         if not errors.empty():
             raise errors.get() from None
-        raise TrainingError(
-            f"One of the {size} training processes was killed ({' '.join(str(error).split())[:200]}), and the others "
+        raise TrainingError(  # the last line of what torch says names the signal or the error
+            f"One of the {size} training processes ended ({str(error).strip().splitlines()[-1][:200]}), and the others "
             "were stopped. The last checkpoint is kept: repeat the command to go on."
-        ) from None
+        ) from error
+
+
+@contextmanager
+def stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to the handler; in another thread than the main one, which gets none, nothing changes."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...], size: int, port: int,
@@ -211,12 +231,12 @@ class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         axes = [0, *range(2, x.ndim)]
         values, count = x.float(), x.numel() // x.shape[1] * distributed.get_world_size()
-        sums = torch.stack([values.sum(axes), values.square().sum(axes)])
-        mean, square = _sum_over_processes(sums) / count
-        variance = square - mean.square()
-        self._keep(mean.detach(), variance.detach(), count)
         shape = (1, -1, *[1] * (x.ndim - 2))
-        normalised: Tensor = (values - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
+        mean = _sum_over_processes(values.sum(axes)) / count
+        centred = values - mean.view(shape)  # E[x^2] - E[x]^2 would lose small deviations from a large mean
+        variance = _sum_over_processes(centred.square().sum(axes)) / count
+        self._keep(mean.detach(), variance.detach(), count)
+        normalised: Tensor = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
         return normalised.to(x.dtype)

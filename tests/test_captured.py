@@ -21,7 +21,8 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import Repeatable, build
 from radsynth.verbs._training.captured import Fixed, Graphs, Recorded
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 
 Make = Callable[..., Path]
 STEPS = 24

@@ -15,7 +15,8 @@ from radsynth.plan import RECIPES
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 
 TRACES = {  # discriminator and generator at steps 2, 4 and 6; torch 2.13, one thread, 2026-11-23
     "sngan": [1.9827, 0.1099, 1.9451, 0.1570, 1.7732, 0.0627],

@@ -17,12 +17,13 @@ import torch
 from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.checkpoints import load_tensors
-from radsynth.errors import DataError, Interrupted, SettingsError
+from radsynth.errors import DataError, Interrupted, OutOfMemory, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
 from radsynth.tasks import build
 from radsynth.tasks._unpaired import sides_of
+from radsynth.tasks.cut import Cut
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import doubts, limits
 from radsynth.verbs._pairs.paired import evaluate_pairs
@@ -118,6 +119,18 @@ def test_batches_that_cannot_hold_both_classes_are_refused(
         train(data, tmp_path / "run", settings=resolve(overrides=(
             f"task.kind={kind}", "train.images=16", "train.batch=8", more)))
     assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_ends_makes_no_parts_without_both_classes(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(self: Any, nets: Any, batch: Batch) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Cut, "generator_loss", greedy)
+    with pytest.raises(OutOfMemory, match="with 2 images at a time"):  # parts of one would teach nothing
+        train(make_prepared(labels=("small", "large")), tmp_path / "run", settings=resolve(overrides=(
+            *SMALL, "task.kind=cut", "train.images=16")))
 
 
 @pytest.mark.parametrize("kind", ["cycle", "cut"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,13 @@ import torch
 from torch import nn
 
 from radsynth.arrays import Prepared
-from radsynth.errors import SettingsError, TrainingError
-from radsynth.parallel import Ranks, join, launch, share_batch_norm
+from radsynth.errors import MissingExtra, SettingsError, TrainingError
+from radsynth.parallel import Ranks, join, launch, share_batch_norm, stop_signals
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 from radsynth.verbs.train import train
 
 SMALL = ("train.batch=8", "train.images=64", "train.previews=1", "train.precision=32-true", "model.width=8",
@@ -75,6 +79,7 @@ def _two_parts(folder: Path, images: torch.Tensor) -> None:
     (made.square() * torch.arange(made.numel()).view(made.shape)).mean().backward()
     terms = ranks.average(layer.parameters(), {"both": float(ranks.rank), f"of {ranks.rank}": 1.0})
     assert terms == {"both": 0.5, "of 0": 1.0, "of 1": 1.0} and ranks.average(layer.parameters(), {}) == {}
+    assert ranks.told(f"rank {ranks.rank}") == "rank 0"
     state = {name: value for name, value in layer.state_dict().items()}
     plain = share_batch_norm(nn.Sequential(nn.BatchNorm2d(3, affine=False)))(part).detach()
     found = {"made": made.detach(), "plain": plain, "weight": layer[0].weight.grad, "state": state}
@@ -83,18 +88,19 @@ def _two_parts(folder: Path, images: torch.Tensor) -> None:
 
 def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     images = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    images[:, 2] += 3000
     launch(_two_parts, 2, (tmp_path, images))
     found: list[dict[str, Any]] = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     layer = nn.Sequential(nn.BatchNorm2d(3))
     made = layer(images)
     factors = torch.arange(made.numel() // 2).view(3, *made.shape[1:]).repeat(2, 1, 1, 1)
     (made.square() * factors).mean().backward()
-    assert torch.allclose(torch.cat([part["made"] for part in found]), made.detach(), atol=1e-5)
-    assert torch.allclose(torch.cat([part["plain"] for part in found]), made.detach(), atol=1e-5)
+    assert torch.allclose(torch.cat([part["made"] for part in found]), made.detach(), atol=2e-4)
+    assert torch.allclose(torch.cat([part["plain"] for part in found]), made.detach(), atol=2e-4)
     for part in found:
-        assert torch.allclose(part["weight"], layer[0].weight.grad, rtol=1e-4)
+        assert torch.allclose(part["weight"], layer[0].weight.grad, rtol=1e-3)
         for name, value in layer.state_dict().items():
-            assert torch.allclose(part["state"]["0." + name[2:]].float(), value.float(), atol=1e-5), name
+            assert torch.allclose(part["state"]["0." + name[2:]].float(), value.float(), rtol=1e-5), name
 
 
 def _one_leaves_a_turn_out(folder: Path) -> None:
@@ -125,9 +131,45 @@ def _refuse(folder: Path) -> None:
     raise SettingsError("never so")
 
 
+def _fail(folder: Path) -> None:
+    raise KeyError("a fault of ours")
+
+
 def test_an_error_of_a_process_is_raised_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="never so"):
         launch(_refuse, 2, (tmp_path,))
+    error = MissingExtra("reading", "wavelets")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # how it comes out of another process
+    with pytest.raises(TrainingError, match="KeyError: 'a fault of ours'"):
+        launch(_fail, 2, (tmp_path,))
+
+
+def _examine(data: Path, run: Path) -> None:
+    settings, prepared, ranks = resolve(overrides=SMALL), Prepared(data), join()
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(run), settings.seed, ranks)
+    assert loop.doctor
+    look = loop.doctor.examiner.look
+    loop.doctor.examiner.look = lambda *given: replace(look(*given), distance=float(ranks.rank))  # type: ignore[method-assign]
+    loop.doctor.examine(loop)
+    assert loop.doctor.measured["doctor/distance"] == loop.doctor.signs.distance == 0.0
+
+
+def test_the_doctor_decides_the_same_in_every_process(make_prepared: Make, tmp_path: Path) -> None:
+    launch(_examine, 2, (make_prepared(), tmp_path / "run"))
+
+
+def test_training_in_another_thread_leaves_signals_alone() -> None:
+    entered = []
+
+    def enter() -> None:
+        with stop_signals(lambda *_: None):
+            entered.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [signal.getsignal(signal.SIGINT)]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(make_prepared: Make, tmp_path: Path) -> None:

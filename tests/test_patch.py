@@ -16,7 +16,8 @@ from radsynth.models._patch import InstanceNorm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 
 
 @pytest.mark.parametrize("size", [(5, 7), (4, 5, 6)])

@@ -28,7 +28,7 @@ from radsynth.tasks import _differential, build
 from radsynth.tasks._differential import Account, Draws, account, clipped_sum
 from radsynth.tasks._private_start import SPREAD, _covariance, _directions, _sums, _told, release
 from radsynth.verbs._training.loop import Loop
-from radsynth.verbs._training.loop import Settings as TrainSettings
+from radsynth.verbs._training.options import Settings as TrainSettings
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
 

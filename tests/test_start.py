@@ -17,7 +17,8 @@ from radsynth.errors import FolderError, Interrupted, SettingsError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import read_start
 from radsynth.verbs.train import train
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,11 +18,12 @@ import torch
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors
-from radsynth.errors import FolderError, Interrupted, SettingsError, TrainingError
+from radsynth.errors import FolderError, Interrupted, OutOfMemory, SettingsError, TrainingError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._training.parts import more_parts
 from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
 from radsynth.verbs.train import train
@@ -109,7 +111,8 @@ def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
 
 
 def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path: Path) -> None:
-    from radsynth.verbs._training.loop import Loop, Settings
+    from radsynth.verbs._training.loop import Loop
+    from radsynth.verbs._training.options import Settings
 
     settings, prepared = options("train.batch_end=32", "train.grow_at=0.2"), Prepared(make_prepared())
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
@@ -298,8 +301,17 @@ def test_memory_that_never_suffices_is_an_error(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
     monkeypatch.setattr(Synthesis, "discriminator_loss", greedy)
-    with pytest.raises(TrainingError, match=r"memory ran out \(.*\) with 1 images at a time"):
-        train(make_prepared(), tmp_path / "run", settings=options("train.doctor=false"))
+    with pytest.raises(OutOfMemory) as error:
+        train(make_prepared(), tmp_path / "run", settings=options())
+    assert re.search(r"Memory ran out \(.*\) with 1 images at a time. Set a smaller model.width or", str(error.value))
+    assert "rate" not in str(error.value)
+    assert events(tmp_path / "run") == ["less memory"] * 3 + ["stopped"]  # it is no illness that a lower rate cures
+
+
+def test_batches_are_cut_into_parts_that_all_of_them_can_have() -> None:
+    assert [more_parts(now, [16], 1) for now in (1, 2, 8, 16)] == [2, 4, 16, None]
+    assert more_parts(4, [12], 1) == 12 and more_parts(2, [16, 24], 1) == 4 and more_parts(4, [16, 18], 1) is None
+    assert more_parts(1, [6], 2) == 2 and more_parts(4, [8], 2) is None  # parts of one image would teach nothing
 
 
 def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None:

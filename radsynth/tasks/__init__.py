@@ -150,6 +150,11 @@ def segments(task: Task) -> bool:
     return getattr(task, "outputs", ()) == ("mask",)
 
 
+def needs_both_sides(task: Task) -> bool:
+    """Whether a batch, and each part of it, teaches only with images of two classes (`radsynth.tasks._unpaired`)."""
+    return hasattr(task, "domains")
+
+
 def paints(task: Task) -> bool:
     """Whether a task makes images of masks (`radsynth.tasks.semantic`): its batches must hold some."""
     return getattr(task, "inputs", ()) == ("mask",)

@@ -7,7 +7,6 @@ not. With a budget in seconds the schedule follows the clock.
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,8 +16,8 @@ from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint
-from radsynth.errors import FolderError, Interrupted, TrainingError
-from radsynth.parallel import join, launch
+from radsynth.errors import FolderError, Interrupted, OutOfMemory, TrainingError
+from radsynth.parallel import join, launch, stop_signals
 from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, read_yaml, resolve
@@ -26,8 +25,9 @@ from radsynth.tasks import Private, build
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._training.checks import check_parts, processes_of, tried
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.memory import memory_guarded
+from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import Start, read_start, started
 
 __all__ = ["Settings", "train"]
@@ -98,28 +98,38 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                     _drive(loop, folder, stopping, progress)
             except TrainingError as error:
                 folder.event("stopped", loop.images, str(error), silent=True)
+                if isinstance(error, OutOfMemory):
+                    raise
                 raise TrainingError(
                     f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate "
                     "or raise task.penalty_weight, and train into a new run folder."
                 ) from None
-        chosen = loop.selection.choose(loop) if loop.selection else None
-        if loop.doctor and not chosen:
-            loop.doctor.choose(loop)
-        facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(options),
-                 "model": settings.kind("model"), "task": settings.kind("task"), "keeps": task.keeps, "chosen": chosen}
-        if loop.private:
-            facts["privacy"] = loop.private.spent()
-            folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.", silent=True)
-        loop.calibrate()
-        if loop.doctor:
-            loop.doctor.warn(loop)
-        if ranks.first:
-            if folder.trained and _learned(folder.load_weights()[1]) != _learned(facts):
-                folder.set_aside()
-            digest = folder.save_weights(loop.average.network.state_dict(), facts)
-            folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.",
-                         silent=True)
+        _deliver(loop, folder, settings)
         ranks.wait()
+
+
+def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
+    """When training has ended: choose the moment whose weights are delivered, and write them with what is true of them.
+
+    Weights of an earlier, shorter training are set aside.
+    """
+    chosen = loop.selection.choose(loop) if loop.selection else None
+    if loop.doctor and not chosen:
+        loop.doctor.choose(loop)
+    facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(loop.options),
+             "model": settings.kind("model"), "task": settings.kind("task"), "keeps": loop.task.keeps, "chosen": chosen}
+    if loop.private:
+        facts["privacy"] = loop.private.spent()
+        folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.", silent=True)
+    loop.calibrate()
+    if loop.doctor:
+        loop.doctor.warn(loop)
+    if loop.ranks.first:
+        if folder.trained and _learned(folder.load_weights()[1]) != _learned(facts):
+            folder.set_aside()
+        digest = folder.save_weights(loop.average.network.state_dict(), facts)
+        folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.",
+                     silent=True)
 
 
 def _learned(facts: dict[str, Any]) -> tuple[Any, ...]:
@@ -143,7 +153,8 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                     loop.save()
                     saved = now
             except TrainingError as error:
-                if not (loop.doctor and loop.doctor.recover(loop, error)):
+                ill = not isinstance(error, OutOfMemory)
+                if not (ill and loop.doctor and loop.doctor.recover(loop, error)):
                     raise
                 logged_images = loop.images
                 continue
@@ -261,9 +272,5 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_signals(note):
         yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

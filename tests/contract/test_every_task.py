@@ -17,7 +17,8 @@ from radsynth.device import channels_last
 from radsynth.run_folder import RunFolder
 from radsynth.settings import kinds, resolve
 from radsynth.tasks import Task, Turn, build
-from radsynth.verbs._training.loop import Loop, Settings
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 
 STEPS = 3
 SIZES = {"2-D": (16, 16), "3-D": (8, 16, 16)}

@@ -8,7 +8,7 @@ from radsynth.image import ImageSpec
 from radsynth.parallel import launched
 from radsynth.settings import Resolved, constant
 from radsynth.tasks import Private, Task, build
-from radsynth.verbs._training.loop import Settings
+from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import Start
 
 

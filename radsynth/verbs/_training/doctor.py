@@ -114,7 +114,8 @@ class Doctor:
         passed, signs.progress = loop.progress - signs.progress, loop.progress
         if not isinstance(self.task, Judging):
             return
-        found = self.examiner.look(loop, self.care, signs.examined)
+        # Rounding may differ between processes, and what is done about it must not.
+        found = loop.ranks.told(self.examiner.look(loop, self.care, signs.examined))
         signs.take(found)
         sign, aim = illnesses.overfit(signs, self.examiner.held_out is not None)
         self._augment(loop, sign, aim, passed)

@@ -78,9 +78,9 @@ class Examiner:
             network.eval()  # batch statistics must not move
         with loop.fabric.autocast():
             made = task.sample(networks[task.keeps], held_out)
-            logits = {"trained": task.judge(networks, seen, seen.images).float(),
-                      "held_out": task.judge(networks, held_out, held_out.images).float(),
-                      "generated": task.judge(networks, held_out, made).float()}
+            logits = {"trained": task.judge(networks, seen, seen.images).float().cpu(),
+                      "held_out": task.judge(networks, held_out, held_out.images).float().cpu(),
+                      "generated": task.judge(networks, held_out, made).float().cpu()}
             members = self._members()
             names = [*members]
             if len(names) > CLASSES:

@@ -2,93 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
 from radsynth.checkpoints import all_finite, save_checkpoint
-from radsynth.device import channels_last, here, keep_freed_memory, module_channels_last, moved
-from radsynth.errors import TrainingError
+from radsynth.device import here, keep_freed_memory, module_channels_last
+from radsynth.errors import OutOfMemory, TrainingError
 from radsynth.models import Networks, growing
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
-from radsynth.settings import settings
-from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draws_masks
+from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draws_masks, needs_both_sides
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._training.average import Average, calibrate
+from radsynth.verbs._training.batches import Batches
 from radsynth.verbs._training.captured import Graphs
 from radsynth.verbs._training.doctor import Doctor
 from radsynth.verbs._training.optimisers import adam, clear, move, norms, restore, set_rate, state_of, weights_of
-from radsynth.verbs._training.order import Order
+from radsynth.verbs._training.options import Settings
+from radsynth.verbs._training.parts import more_parts, out_of_memory, parts_of
 from radsynth.verbs._training.selection import Selection
 from radsynth.verbs._training.start import Start, lower_layers
-
-
-@settings
-class Settings:
-    """The training loop: how long, in which steps, and what is kept."""
-
-    images: NonNegativeInt = 0
-    """Budget in real images, a batch a step; further turns of a discriminator (task.discriminator_steps) do not count.
-    0: none. Bit-exact resume needs this kind of budget."""
-    seconds: float = Field(0, ge=0)
-    """Budget in seconds of training; 0: none. With both, the first that is reached counts."""
-    batch: PositiveInt = 32
-    """Images a turn, over all processes."""
-    batch_end: NonNegativeInt = 0
-    """Images a turn from `grow_at` on, if more than `batch`: faster, and gradients of less noise; 0: never more."""
-    grow_at: float = Field(0.25, ge=0, le=1)
-    """Share of the budget after which batches are of `batch_end` images."""
-    accumulate: PositiveInt = 1
-    """Parts that a batch is computed in, to save memory; doubled by itself when memory runs out."""
-    processes: NonNegativeInt = 0
-    """Processes on this machine that share a batch; 0: one a GPU, and one on a CPU."""
-    balance: float = Field(0.0, ge=0, le=1)
-    """How far classes are evened out when images are shown: 0 as often as they occur, 1 all equally often."""
-    rate: PositiveFloat = 1e-3
-    """Learning rate of Adam at its highest."""
-    rate_end: float = Field(0.05, ge=0, le=1)
-    """Share of the learning rate that is left at the end."""
-    fall: float = Field(0.3, ge=0, le=1)
-    """Share of the budget, at its end, in which the learning rate falls."""
-    warmup: float = Field(0.01, ge=0, lt=1)
-    """Share of the budget in which the learning rate rises to its highest."""
-    beta1: float = Field(0.0, ge=0, lt=1)
-    """Adam's first decay."""
-    beta2: float = Field(0.99, ge=0, lt=1)
-    """Adam's second decay."""
-    clip: float = Field(0.0, ge=0)
-    """Norm that the gradient of a network has at most; a longer one is shortened to it. 0: as long as it is."""
-    average: float = Field(0.1, gt=0.01, lt=0.25)
-    """Width of the averaging of the generator's weights, as a share of the training so far."""
-    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
-    """Numeric format; auto takes bf16 where the machine multiplies it itself."""
-    graphs: bool = True
-    """On a GPU, launch whole steps as CUDA graphs where the task allows it: several times faster for small images."""
-    start: str = ""
-    """Start from the weights of this trained run (its folder) or base generator (its name); empty: from chance."""
-    freeze: NonNegativeInt = 0
-    """Lower layers of the discriminator that stay as train.start has them."""
-    checkpoint_minutes: PositiveFloat = 2.0
-    """Minutes between checkpoints."""
-    previews: NonNegativeInt = 8
-    """Preview grids over the training."""
-    select: bool = True
-    """Deliver the moment whose samples are closest to validation images, and end a training on few images that only
-    gets worse. Needs 16 validation images, and a budget above 10,240 images."""
-    doctor: bool = True
-    """Watch for illnesses of training (values that run away, overfitting, collapse) and treat them."""
-
 
 PREVIEW_IMAGES = 36
 CALIBRATION_IMAGES = 64
@@ -131,15 +73,14 @@ class Loop:
         # To look for them in the modules takes as long as a layer.
         self.weights = {name: list(network.parameters()) for name, network in self.networks.items()}
         self.growing = growing(self.networks)
-        self.frozen = [weight for name, network in self.networks.items() if name != task.keeps
+        self.frozen = [weight for name, network in self.networks.items() if name.startswith("discriminator")
                        for weight in lower_layers(network, options.freeze)]
         self.average = Average(self.networks[task.keeps], options.average)
         self.turns = task.turns()
         on_gpu = self.fabric.device.type == "cuda"
         self.graphs = Graphs(self) if options.graphs and on_gpu and self.ranks.size == 1 else None
         self.optimisers = [self._optimiser(turn) for turn in self.turns]
-        self.train_indices = prepared.indices("train")
-        self.order = Order(prepared.labels(self.train_indices), options.balance, seed)
+        self.batches = Batches(prepared, self.fabric.device, options.balance, seed, hidden=self.private is not None)
         watched = options.doctor and not self.private  # the doctor looks at patients
         self.doctor = Doctor(task, prepared, folder, seed) if watched else None
         draws = hasattr(self.average.network, "latent") and not self.private
@@ -179,19 +120,8 @@ class Loop:
         size = self.size
         items = range(self.item, self.item + size)[self.ranks.part(size)]
         self.item += size
-        if self.private:
-            return self._without_images(items, self.seed)
-        chosen = self.train_indices[[self.order(item) for item in items]]
-        images = moved(channels_last(torch.from_numpy(self.prepared.images(chosen))), self.fabric.device)
-        labels = moved(torch.from_numpy(self.prepared.labels(chosen)), self.fabric.device)
-        return Batch(images=images, labels=labels, masks=self._masks(chosen),
-                     conditions=self._conditions(chosen), seed=self.seed, items=tuple(items),
-                     step=self.step, progress=self.progress, care=self.doctor.care if self.doctor else Care())
-
-    def _without_images(self, items: range, seed: int) -> Batch:
-        """A batch of random numbers alone, for a task that must not be shown patients."""
-        return Batch(images=torch.empty(len(items), 0, device=self.fabric.device), seed=seed, items=tuple(items),
-                     step=self.step, progress=self.progress)
+        return self.batches.next(items, step=self.step, progress=self.progress,
+                                 care=self.doctor.care if self.doctor else Care())
 
     def rate(self) -> float:
         """The learning rate now, as a share of its highest: a short rise, a plateau, a fall; all linear."""
@@ -300,7 +230,7 @@ class Loop:
         if turn.gradients:
             return turn.gradients(self.networks, batch)
         totals: Terms = {}
-        for part in _parts(batch, self.accumulate):
+        for part in parts_of(batch, self.accumulate):
             with self.fabric.autocast():
                 terms: Terms = turn.loss(self.networks, part)
             if not terms:
@@ -312,20 +242,24 @@ class Loop:
                 totals[name] = totals[name] + part_of if name in totals else part_of
         return totals
 
-    def memory_ran_out(self) -> str:
-        """What to tell when the machine's memory ends in the middle of a step."""
-        return (f"Memory ran out with {self._fewer(self.size // self.ranks.size)} What was saved before is "
-                f"kept in {self.folder.checkpoints}.")
+    def memory_ran_out(self, reason: str = "") -> str:
+        """What to tell when memory ends in the middle of a step."""
+        more, at_once = self._more_parts(), self.size // self.ranks.size // self.accumulate
+        advice = f"train.accumulate={more}, a smaller train.batch," if more else "a smaller model.width"
+        return (f"Memory ran out{reason and f' ({reason})'} with {at_once} images at a time. Set {advice} or a smaller "
+                f"prepare.size. What was saved before is kept in {self.folder.checkpoints}.")
 
-    def _fewer(self, items: int) -> str:
-        return (f"{items // self.accumulate} images at a time. Set train.accumulate="
-                f"{self.accumulate * 2 * self.ranks.size} or more, a smaller train.batch, or a smaller prepare.size.")
+    def _more_parts(self) -> int | None:
+        """The next number of parts that batches can be computed in, those of later steps too."""
+        options = self.options
+        sizes = [size // self.ranks.size for size in (options.batch, max(options.batch, options.batch_end))]
+        return more_parts(self.accumulate, sizes, least=2 if needs_both_sides(self.task) else 1)
 
     def _use_less_memory(self, items: int, reason: str) -> None:
-        """Halve the parts that a batch is computed in; TrainingError where that cannot be done."""
-        parts = self.accumulate * 2
-        if items % parts or self.ranks.size > 1:  # several processes must stay in step
-            raise TrainingError(f"memory ran out ({reason}) with {self._fewer(items)}")
+        """Compute batches in more parts; OutOfMemory where that cannot be done."""
+        parts = self._more_parts()
+        if parts is None or self.ranks.size > 1:  # several processes must stay in step
+            raise OutOfMemory(self.memory_ran_out(reason))
         self.accumulate = parts
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -383,7 +317,8 @@ class Loop:
 
         def sample(network: nn.Module) -> None:
             items = range(start := next(first), start + CALIBRATION_IMAGES)
-            chosen = self.train_indices[[item % len(self.train_indices) for item in items]]
+            train = self.batches.train
+            chosen = train[[item % len(train) for item in items]]
             self.sample(network, chosen, items, self.seed + 2)
 
         calibrate(self.average.network, sample)
@@ -391,7 +326,8 @@ class Loop:
     def preview(self) -> None:
         """Write a grid of the same latents as always, made by the averaged network."""
         self.calibrate()
-        chosen = self.train_indices[np.linspace(0, len(self.train_indices) - 1, PREVIEW_IMAGES).astype(int)]
+        train = self.batches.train
+        chosen = train[np.linspace(0, len(train) - 1, PREVIEW_IMAGES).astype(int)]
         samples = self.sample(self.average.network, chosen, range(PREVIEW_IMAGES), self.seed + 1)
         if self.ranks.first:
             save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png")
@@ -399,44 +335,10 @@ class Loop:
     @torch.no_grad()
     def sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
         """What a network makes of the conditions of the images `chosen`, with the items' own random numbers."""
-        if self.private:
-            with self.fabric.autocast():
-                return self.task.sample(network, self._without_images(items, seed))
-        batch = Batch(images=channels_last(torch.from_numpy(self.prepared.images(chosen))).to(self.fabric.device),
-                      labels=torch.from_numpy(self.prepared.labels(chosen)).to(self.fabric.device),
-                      masks=self._masks(chosen), conditions=self._conditions(chosen), seed=seed, items=tuple(items))
+        batch = self.batches.of(chosen, items, seed)
         with self.fabric.autocast():
             return self.task.sample(network, batch)
-
-    def _conditions(self, chosen: NDArray[np.int64]) -> Tensor | None:
-        if not self.prepared.spec.conditions:
-            return None
-        return moved(torch.from_numpy(self.prepared.conditions(chosen)), self.fabric.device)
-
-    def _masks(self, chosen: NDArray[np.int64]) -> Tensor | None:
-        if not self.prepared.spec.mask_classes:
-            return None
-        return moved(torch.from_numpy(self.prepared.masks(chosen)), self.fabric.device)
 
 
 def _by_name(network: str, terms: dict[str, float]) -> dict[str, float]:
     return {f"{network}/{name.lstrip('_')}": value for name, value in terms.items()}
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out. On a CPU torch has no error class of its own for it."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
-
-
-def _parts(batch: Batch, count: int) -> Iterator[Batch]:
-    """A batch in equal parts; each item keeps its own random numbers."""
-    if count == 1:
-        yield batch
-        return
-    size = len(batch.items) // count
-    for k in range(count):
-        where = slice(k * size, (k + 1) * size)
-        yield dataclasses.replace(batch, images=batch.images[where], items=batch.items[where],
-                                  labels=None if batch.labels is None else batch.labels[where],
-                                  masks=None if batch.masks is None else batch.masks[where],
-                                  conditions=None if batch.conditions is None else batch.conditions[where])
