@@ -105,6 +105,18 @@ def test_folders_that_name_patients_are_no_classes(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_more_folders_than_there_can_be_classes_are_patients_and_portions_are_nothing(tmp_path: Path) -> None:
+    for number in range(101):
+        for part in range(2):
+            picture(tmp_path / "many" / f"TCGA_{number}" / f"{part}.png", 2 * number + part)
+    records, _ = found(tmp_path / "many")
+    assert len(records) == 202 and len({record.patient for record in records}) == 101
+    assert {record.label for record in records} == {None}
+    for number in range(4):
+        picture(tmp_path / "portions" / f"images_00{number % 2}" / "images" / f"{number}.png", number)
+    assert {record.label for record in found(tmp_path / "portions")[0]} == {None}
+
+
 def test_a_pattern_of_ones_own_finds_patients(tmp_path: Path) -> None:
     for number, name in enumerate(("00000013_026.png", "00000013_027.png", "00000014_000.png")):
         picture(tmp_path / name, number)

@@ -31,6 +31,8 @@ MASK_FOLDERS = {
     "annotations",
 }
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "imagestr", "imagests"}
+PORTION = re.compile(r"(images?|imgs?|part|batch|chunk|subset|disk)[_-]?\d+", re.IGNORECASE)
+"""Folders into which a large collection is divided (images_001, images_002): they mean nothing."""
 UNLABELLED_FOLDERS = {"imagests"}
 """The Decathlon's test images, which come without masks."""
 
@@ -136,17 +138,18 @@ def is_official_test_image(path: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What the folders above a file say of it."""
+    """What the folders above a file say of it. patient: the folder, where there are too many to be classes."""
 
     label: str | None = None
     split: str | None = None
+    patient: str | None = None
 
 
 def places(paths: list[str], pattern: re.Pattern[str] | None, *, classes: bool) -> dict[str, Place]:
     """Label and official split of each path, from its folders below the one that all have in common.
 
     train/val/test on the first level are an official split. The next level is the class when `classes`, and when there
-    are 2 to 100 such folders, none of which names a patient.
+    are 2 to 100 such folders, none of which names a patient; of more than 100 each is a patient.
     """
     folders = {path: _telling_folders(path) for path in paths}
     _strip_common(folders)
@@ -164,14 +167,17 @@ def places(paths: list[str], pattern: re.Pattern[str] | None, *, classes: bool) 
     names = Counter(parts[0] for parts in folders.values() if parts)
     named = pattern is not None and any(pattern.search(name) for name in names)
     labelled = classes and 2 <= len(names) <= MAX_CLASSES and not named
+    many = classes and len(names) > MAX_CLASSES and not named
     return {
-        path: Place(label=parts[0] if labelled and parts else None, split=splits[path])
+        path: Place(label=parts[0] if labelled and parts else None, split=splits[path],
+                    patient=parts[0] if many and parts else None)
         for path, parts in folders.items()
     }
 
 
 def _telling_folders(path: str) -> tuple[str, ...]:
-    return tuple(part for part in PurePosixPath(path).parts[:-1] if part.lower() not in MASK_FOLDERS | IMAGE_FOLDERS)
+    return tuple(part for part in PurePosixPath(path).parts[:-1]
+                 if part.lower() not in MASK_FOLDERS | IMAGE_FOLDERS and not PORTION.fullmatch(part))
 
 
 def _strip_common(folders: dict[str, tuple[str, ...]]) -> None:

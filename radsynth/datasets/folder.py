@@ -260,7 +260,8 @@ def _records(
     table = _table(root, settings, rejected)
     classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
-        label, patient = places[item.name].label, item.header.patient or patients[item.name]
+        place = places[item.name]
+        label, patient = place.label, item.header.patient or place.patient or patients[item.name]
         numbers: Mapping[str, float] = {}
         if table is not None:
             line = table.line(item.name, patient)
@@ -277,7 +278,7 @@ def _records(
             Record,
             patient=patient,
             label=label,
-            split=places[item.name].split,
+            split=place.split,
             files=tuple(dict.fromkeys(item.source.files)),
             masks=item.source.masks,
             mask_names=named,
