@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,24 @@ def test_what_was_begun_is_looked_at_by_what_was_found_then(data: Path, monkeypa
     with pytest.raises(SettingsError, match="must divide"):
         run(data, RUN, overrides=["train.accumulate=5"])
     assert {path.name for path in RUN.iterdir()} == {"plan.json", "inspection.json"}
+
+
+def test_a_plan_is_made_anew_for_another_network_until_training_begins(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(*words: str) -> dict[str, Any]:
+        with pytest.raises(KeyboardInterrupt):
+            run(data, RUN, overrides=words)
+        return {choice["setting"]: choice["value"] for choice in json.loads((RUN / "plan.json").read_text())}
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "prepare", stop)
+    assert planned()["model.kind"] == planned("train.seconds=9")["model.kind"] == "sngan"
+    assert planned("model.kind=r3gan")["task.loss"] == "relativistic"
+    (RUN / "spec.json").write_text("{}")  # which training writes when it begins
+    assert planned()["model.kind"] == "r3gan"
 
 
 def test_it_takes_no_time(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.files import write_atomically
 from radsynth.image import ImageSpec
 from radsynth.plan import Choice, document
+from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 from radsynth.tasks import Private, paints, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
@@ -25,6 +27,7 @@ from radsynth.verbs._grid import black_and_white
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
+from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._training.checks import tried
 from radsynth.verbs._training.start import started
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
@@ -71,7 +74,7 @@ def run(
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     budgeted = read_budget(budget) if budget else {}
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
-    begun = _begun(out)
+    begun = _begun(out, given)
     found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
     settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     _refuse_impossible(settings, found)
@@ -104,8 +107,11 @@ def _documents(data: Path | None, overrides: Sequence[str], settings_file: Path 
     return at(Path(data), documents, overrides) if data else [{"data": {"kind": "brain"}}, *documents]
 
 
-def _begun(out: Path) -> tuple[dict[str, Any], list[Choice]] | None:
-    """What was found and planned when the run began, None where it has not: a plan is made once."""
+def _begun(out: Path, given: Resolved) -> tuple[dict[str, Any], list[Choice]] | None:
+    """What was found and planned when the run began, None where it has not: a plan is made once.
+
+    Until training begins it is made anew where other data, another task or another network is asked for.
+    """
     kept = out / "plan.json"
     if not kept.exists():
         return None
@@ -114,15 +120,24 @@ def _begun(out: Path) -> tuple[dict[str, Any], list[Choice]] | None:
     except (OSError, ValueError, TypeError):
         raise FolderError(f"{kept} cannot be read or is damaged. Remove it and repeat the command, which makes the "
                           "plan anew.") from None
+    found: dict[str, Any] = {}
     with suppress(OSError, ValueError):
-        return dict(json.loads((out / "inspection.json").read_text(encoding="utf-8"))), planned
-    return {}, planned
+        found = dict(json.loads((out / "inspection.json").read_text(encoding="utf-8")))
+    same = RunFolder(out).begun or found.get("asked") in (None, _asked(given))  # an older run does not say
+    return (found, planned) if same else None
+
+
+def _asked(given: Resolved) -> str:
+    """A hash of what a plan looks at of the settings, paths and the budget left aside."""
+    asked = without_source({**{name: given.given(name) for name in ("data", "prepare", "task", "model")},
+                            "start": given.given("train").get("start")})
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _plan(given: Resolved, budget: dict[str, float]) -> tuple[dict[str, Any], list[Choice]]:
     """Inspect and plan."""
     found = inspect(given.section("data"), settings=given)
-    return found.without_names().to_json(), choices(given, found, budget)
+    return {"asked": _asked(given), **found.without_names().to_json()}, choices(given, found, budget)
 
 
 def _write_plan(out: Path, found: dict[str, Any], planned: list[Choice]) -> None:
