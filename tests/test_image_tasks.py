@@ -172,13 +172,26 @@ def test_pixels_of_rare_labels_count_for_more_in_a_translation(make_prepared: Ma
     prepared = Prepared(data)
     for balance in (0.0, 0.5, 1.0):
         task = task_of("task.kind=translate", *SMALL[:3], f"task.balance={balance}", "task.dissimilarity=0",
-                       "task.adversarial=0", spec=prepared.spec)
+                       "task.adversarial=0", "task.deform=0", spec=prepared.spec)
         task.study(prepared, 0)
         seen = torch.tensor(masks[:2], dtype=torch.long)
         seen[1] = NO_MASK  # counts as background does
         batch = dataclasses.replace(batch_of(torch.ones(2, 2, 16, 16)), masks=seen)
         found = float(task.game.generator_loss(task.networks(), batch)["absolute"].detach())
         assert found == pytest.approx((15 + 15**balance + 16) / 16, rel=1e-5)
+
+
+def test_half_of_the_pairs_are_warped_both_sides_and_the_mask_alike() -> None:
+    masks = torch.zeros(64, 32, 32, dtype=torch.long)
+    masks[:, 8:24, 8:24] = 1
+    spec = ImageSpec(size=(32, 32), channels=("t1", "t2"), mask_classes=2)
+    batch = dataclasses.replace(batch_of((masks[:, None] * 2.0 - 1).expand(-1, 2, -1, -1).contiguous()), masks=masks)
+    varied = task_of("task.kind=translate", spec=spec)._varied(batch)
+    warped = (varied.masks != masks).flatten(1).any(1)
+    assert 0.3 < float(warped.float().mean()) < 0.7 and torch.equal(varied.images[~warped], batch.images[~warped])
+    assert torch.equal(varied.images[:, 0], varied.images[:, 1]), "what is learned stays the same"
+    assert ((varied.images[:, 0] > 0).long() == varied.masks).float().mean() > 0.98
+    assert task_of("task.kind=translate", "task.deform=0", spec=spec)._varied(batch) is batch
 
 
 def test_missing_channels_are_blanked_but_never_all() -> None:

@@ -28,14 +28,12 @@ from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._again import Again, images_to_draw_again, masked_to_draw_again
 from radsynth.tasks._masks import check_labels, masks_of, places_of
+from radsynth.tasks._moved import moved
 from radsynth.tasks._paired import paired_networks
 from radsynth.tasks._tissues import thresholds, tissues
-from radsynth.tasks._warp import integrate, random_velocity, warp
 
 MODEL = "unet"
 
-WAVE = 0.25
-"""Length over which a random warp changes, as a share of the longest side."""
 SURE = 0.9
 """Least share that the true label has in what the discriminator is shown as the truth (Luc et al. 2016)."""
 
@@ -170,13 +168,7 @@ class Segment:
             batch = self.again.mixed_in(batch, only=_masks(batch).flatten(1)[:, 0] != NO_MASK)
         masks = _masks(batch) if self._thresholds is None else tissues(batch.images, self._parted, self._thresholds)
         images = batch.images[:, self._seen]
-        if self.options.deform:
-            side = max(images.shape[2:])
-            there = integrate(random_velocity(batch, "deform", tuple(images.shape[2:]), self.options.deform * side,
-                                              WAVE * side))
-            images = warp(images, there)
-            masks = warp(masks[:, None].float(), there, mode="nearest")[:, 0].long()
-        return dataclasses.replace(batch, images=images, masks=masks)
+        return moved(dataclasses.replace(batch, images=images, masks=masks), self.options.deform)
 
     # Luc et al. 2016, section 3: the true label gets max(0.9, s), the others keep their proportions in what is left.
     def _softened(self, shares: Tensor, truth: Tensor) -> Tensor:
