@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from radsynth.arrays import Batch, Prepared
@@ -362,6 +363,17 @@ def test_the_other_methods_find_a_known_warp(name: str, size: tuple[int, ...]) -
     everywhere, truth = np.ones((1, *size), bool), integrate(-velocity).numpy()
     before = target_registration_error(np.zeros_like(truth), truth, everywhere)[0]
     assert target_registration_error(found, truth, everywhere)[0] < 0.5 * before
+
+
+def test_b_splines_that_leave_the_image_are_sought_again() -> None:
+    pytest.importorskip("SimpleITK")
+    rng = np.random.default_rng(36)
+    moving, fixed = (gaussian_filter(rng.random((16, 16)), 2).astype(np.float32) for _ in range(2))
+    with pytest.raises(RuntimeError, match="outside moving image"):
+        itk._b_spline(moving, fixed, {})
+    found = itk.b_spline(moving, fixed)
+    assert found.any() and np.abs(found).max() < 16
+    assert not itk.b_spline(np.zeros((16, 16), np.float32), fixed).any(), "nothing can be told of an empty image"
 
 
 # Apply ----------------------------------------------------------------------------------------------------------------

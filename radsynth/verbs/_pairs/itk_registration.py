@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,20 @@ def methods() -> dict[str, Method]:
 
 
 def b_spline(moving: Array, fixed: Array) -> Array:
-    """Free-form deformation (Rueckert et al. 1999): cubic B-splines, mutual information, L-BFGS-B, coarse to fine."""
+    """Free-form deformation (Rueckert et al. 1999): cubic B-splines, mutual information, L-BFGS-B, coarse to fine.
+
+    A long step of the search may carry everything out of the image (of slices of 32 pixels one pair in five), where ITK
+    gives up: then it is sought again with knots that move by half an image at most. Nothing moves if that fails, too.
+    """
+    half = min(fixed.shape) / 2
+    bounds: list[dict[str, float]] = [{}, {"lowerBound": -half, "upperBound": half}]
+    for bound in bounds:
+        with suppress(RuntimeError):  # all that SimpleITK raises
+            return _b_spline(moving, fixed, bound)
+    return np.zeros((fixed.ndim, *fixed.shape), np.float32)
+
+
+def _b_spline(moving: Array, fixed: Array, bound: dict[str, float]) -> Array:
     itk, one, other = _images(moving, fixed)
     shrinks = _shrinks(fixed.shape)
     mesh = [max(1, round(side / KNOTS)) for side in fixed.shape[::-1]]
@@ -40,7 +54,7 @@ def b_spline(moving: Array, fixed: Array) -> Array:
     if fixed.ndim == 3:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(SAMPLED, seed=1)
-    method.SetOptimizerAsLBFGSB(numberOfIterations=50, maximumNumberOfCorrections=5)
+    method.SetOptimizerAsLBFGSB(numberOfIterations=50, maximumNumberOfCorrections=5, **bound)
     method.SetInterpolator(itk.sitkLinear)
     method.SetShrinkFactorsPerLevel(shrinks)
     method.SetSmoothingSigmasPerLevel([shrink / 2 if shrink > 1 else 0.0 for shrink in shrinks])
