@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
 from radsynth.arrays import Batch, Prepared
 from radsynth.models._blocks import Doubling
 from radsynth.settings import resolve
-from radsynth.tasks import Studious, build
-from radsynth.tasks._warm_start import PrincipalCodes
+from radsynth.tasks import Studious, _warm_start, build
+from radsynth.tasks._warm_start import PrincipalCodes, in_parts
 
 Make = Callable[..., Path]
 
@@ -50,6 +51,20 @@ def test_fewer_images_than_latents_and_volumes_work(make_prepared: Make) -> None
     images = torch.from_numpy(data.images(data.indices("train")))
     codes = PrincipalCodes(data, 64, seed=0)(images)
     assert codes.shape == (len(images), 64) and torch.isfinite(codes).all()
+
+
+@pytest.mark.parametrize("labels", [(), ("small", "large")])
+def test_images_read_in_parts_are_seen_as_those_read_at_once(
+    make_prepared: Make, monkeypatch: pytest.MonkeyPatch, labels: tuple[str, ...]
+) -> None:
+    data = Prepared(make_prepared(n=40, labels=labels))
+    images = torch.from_numpy(data.images(data.indices("train")))
+    whole = PrincipalCodes(data, 12, seed=0)
+    monkeypatch.setattr(_warm_start, "AT_ONCE", 7 * images[0].numel())
+    assert len(in_parts(data, len(images))) > 3
+    parted = PrincipalCodes(data, 12, seed=0)
+    assert torch.allclose(parted.mean_images, whole.mean_images, atol=1e-6)
+    assert torch.equal(parted(images), whole(images))
 
 
 def test_the_warm_start_comes_first_and_then_never_again(make_prepared: Make) -> None:

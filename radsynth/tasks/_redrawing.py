@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from radsynth.arrays import Batch, Prepared
-from radsynth.tasks._warm_start import STUDIED, PrincipalCodes
+from radsynth.tasks._warm_start import STUDIED, PrincipalCodes, in_parts
 
 POOL = 4
 """Pixels that are averaged along each axis."""
@@ -35,7 +35,8 @@ class Redrawing:
         training = prepared.indices("train")
         chosen = np.sort(np.random.default_rng(seed).permutation(training)[:STUDIED])
         device = codes.mean.device
-        coarse = _coarse(codes.greys(torch.from_numpy(prepared.images(chosen)).to(device)))
+        coarse = torch.cat([_coarse(codes.greys(torch.from_numpy(prepared.images(chosen[part])).to(device)))
+                            for part in in_parts(prepared, len(chosen))])
         labels = torch.from_numpy(prepared.labels(chosen)).to(device)
         members = [coarse[labels == label] for label in range(len(prepared.spec.labels))] or [coarse]
         spreads = torch.stack([(some if len(some) > 1 else coarse).var(0).mean() for some in members])

@@ -7,10 +7,12 @@ varied and in the right place, which is most of what short trainings lack.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,6 +31,8 @@ NARROW = 0.3
 """Standard deviation of pixels in [-1, 1] below which images lie close to their background: roots show them better."""
 RANGE = (0.001, 0.999)
 """Quantiles of training pixels between which the range of images lies."""
+AT_ONCE = 2**25
+"""Numbers that are read of training images at once (128 MB): memory does not grow with their size."""
 
 
 @runtime_checkable
@@ -61,6 +65,19 @@ def greys_of(images: Tensor, flat: Tensor) -> Greys:
     return greys
 
 
+def in_parts(prepared: Prepared, count: int) -> list[slice]:
+    """The parts in which so many images are read, of `AT_ONCE` numbers at most."""
+    length = max(1, AT_ONCE // (len(prepared.spec.channels) * math.prod(prepared.spec.size)))
+    return [slice(first, first + length) for first in range(0, count, length)]
+
+
+def _members(labels: NDArray[np.int64], classes: int) -> list[NDArray[np.bool_]]:
+    """Which images are of each class; all where there are no classes, or of one that has none."""
+    everyone = np.ones(len(labels), dtype=bool)
+    members = [labels == label for label in range(classes)] if classes > 1 else [everyone]
+    return [of if of.any() else everyone for of in members]
+
+
 class PrincipalCodes:
     """Whitened principal coordinates of images, turned at random so that every latent number has an equal share."""
 
@@ -68,18 +85,7 @@ class PrincipalCodes:
         rng = np.random.default_rng(seed)
         training = prepared.indices("train")
         chosen = np.sort(rng.permutation(training)[:STUDIED])
-        images = torch.from_numpy(prepared.images(chosen))
-        labels = prepared.labels(chosen)
-        count = len(prepared.spec.labels)
-        members = [labels == label for label in range(count)] if count > 1 else []
-        of_class = [images[of] if of.any() else images for of in members] or [images]
-        flat = backgrounds(images)
-        self.greys = greys_of(images, flat)
-        # A square keeps it flat by itself.
-        self.backgrounds = torch.where(self.greys.reach > 0, torch.nan, flat)
-        means = torch.cat([self.greys(some).mean(0, keepdim=True) for some in of_class])
-        self.mean_images = self.greys.back(means)
-        pixels = self._flat(images)
+        pixels = self._look(prepared, chosen)
         self.mean = pixels.mean(0)
         centred = pixels - self.mean
         kept = min(latent, len(centred) - 1)
@@ -93,6 +99,25 @@ class PrincipalCodes:
         directions = centred.T @ (vectors / values) / len(centred) ** 0.5
         turn = np.linalg.qr(rng.standard_normal((latent, latent)))[0].astype(np.float32)
         self.directions = functional.pad(directions, (0, latent - kept)) @ torch.from_numpy(turn)
+
+    def _look(self, prepared: Prepared, chosen: NDArray[np.int64]) -> Tensor:
+        """The chosen images (n, pixels), shrunken; on the way their backgrounds, unit and mean images are found."""
+        parts = in_parts(prepared, len(chosen))
+        some = torch.from_numpy(prepared.images(chosen[::len(parts)]))
+        flat = backgrounds(some)
+        self.greys = greys_of(some, flat)
+        del some  # one part is in memory at a time
+        # A square keeps it flat by itself.
+        self.backgrounds = torch.where(self.greys.reach > 0, torch.nan, flat)
+        members = _members(prepared.labels(chosen), len(prepared.spec.labels))
+        sums, pixels = torch.zeros(1), []
+        for part in parts:
+            images = self.greys(torch.from_numpy(prepared.images(chosen[part])))
+            pixels.append(_shrunken(images))
+            sums = sums + torch.stack([images[of[part]].sum(0) for of in members])
+        counts = torch.tensor([int(of.sum()) for of in members])
+        self.mean_images = self.greys.back(sums / counts.view(-1, *[1] * (sums.ndim - 1)))
+        return torch.cat(pixels)
 
     def state(self) -> dict[str, Tensor]:
         """What the coordinates are made of."""
@@ -118,10 +143,11 @@ class PrincipalCodes:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Codes (n, latent) of images (n, c, *space) on the same device."""
-        return (self._flat(images.float()) - self.mean) @ self.directions
+        return (_shrunken(self.greys(images.float())) - self.mean) @ self.directions
 
-    def _flat(self, images: Tensor) -> Tensor:
-        images = self.greys(images)
-        step = max(1, -(-max(images.shape[2:]) // COARSE))
-        pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-        return pool(images, step, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
+
+def _shrunken(images: Tensor) -> Tensor:
+    """Images (n, c, *space) as (n, pixels), `COARSE` along their longest side at most."""
+    step = max(1, -(-max(images.shape[2:]) // COARSE))
+    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+    return pool(images, step, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
