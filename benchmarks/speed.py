@@ -54,7 +54,7 @@ def make_loop(folder: Path, out: Path, batch: int = 0, graphs: bool = True) -> L
     data = Prepared(folder)
     found = Fingerprint(images=len(data.rows), patients=len(data.rows), modality="CT", channels=1, size=data.spec.size,
                         labels={})
-    settings = resolve(document(plan(found, here(), {"images": 10**9})), overrides=[
+    settings = resolve(document(plan(found, here(), {"images": 10**9}, size=data.spec.size)), overrides=[
         f"train.graphs={str(graphs).lower()}", *([f"train.batch={batch}"] if batch else [])])
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     loop = Loop(task, settings.section("train", Settings), data, RunFolder(out), 0)

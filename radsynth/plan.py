@@ -99,6 +99,8 @@ PATCHED = ("restore", "translate")
 PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
 SMALL = 1600
 """Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
+LARGE = 96 * 96
+"""Pixels of a slice from which it is half as wide on a processor (docs/benchmarks.md, "Larger images")."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
@@ -134,8 +136,8 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
     choices += recipe(chosen)
-    if chosen == DEFAULT_MODEL and math.prod(size) <= SMALL:
-        choices.append(Choice(setting="model.width", value=64, reason="Small images leave time for wider layers."))
+    if chosen == DEFAULT_MODEL:
+        choices += _width(size, device)
     return choices + _augmentation(data, _passes(data, device, budget, size, chosen)) + _changes(data.modality)
 
 
@@ -223,6 +225,17 @@ def _size(have: tuple[int, ...], device: Device, seconds: float) -> tuple[int, .
     if scale == 1:
         return tuple(max(8, side) for side in have)
     return tuple(max(16, 8 * math.ceil(round(side * scale) / 8)) for side in have)
+
+
+def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
+    """The default network's width where it is not the default: the cost of its finest layers grows with the pixels."""
+    pixels = math.prod(size)
+    if pixels <= SMALL:
+        return [Choice(setting="model.width", value=64, reason="Small images leave time for wider layers.")]
+    if device.accelerator != "cpu" or len(size) != 2 or pixels < LARGE:
+        return []
+    return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
+                   "many of them in the same time, which is worth more.")]
 
 
 def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> str:

@@ -57,6 +57,21 @@ def test_the_plan_is_made_for_the_size_that_is_asked_for() -> None:
     assert "prepare.fit" not in restored
 
 
+@pytest.mark.parametrize(("size", "accelerator", "width"), [
+    ((24, 24), "cpu", 64), ((24, 24), "cuda", 64), ((64, 64), "cpu", None), ((80, 64), "cpu", None),
+    ((128, 128), "cpu", 16), ((128, 104), "cpu", 16), ((256, 256), "cpu", 16), ((128, 128), "cuda", None),
+    ((32, 32, 32), "cpu", None),
+])
+def test_the_finest_layers_are_thin_where_images_are_large(
+    size: tuple[int, ...], accelerator: str, width: int | None
+) -> None:
+    device = replace(CPU, accelerator=accelerator)  # type: ignore[arg-type]
+    choices = plan(fingerprint(size=size), device, {}, size=size)
+    assert [choice.value for choice in choices if choice.setting == "model.width"] == ([width] if width else [])
+    others = plan(fingerprint(size=size), device, {}, size=size, model="dcgan")
+    assert "model.width" not in [choice.setting for choice in others]
+
+
 def test_few_images_are_augmented() -> None:
     strengths = [chosen(fingerprint(images=n)).get("augment.strength", 0) for n in (100, 1000, 10000)]
     assert strengths[0] > strengths[1] > strengths[2] == 0
