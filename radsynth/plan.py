@@ -229,13 +229,16 @@ def _size(have: tuple[int, ...], device: Device, seconds: float) -> tuple[int, .
 
 def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
     """The default network's width where it is not the default: the cost of its finest layers grows with the pixels."""
-    pixels = math.prod(size)
-    if pixels <= SMALL:
+    if math.prod(size) <= SMALL:
         return [Choice(setting="model.width", value=64, reason="Small images leave time for wider layers.")]
-    if device.accelerator != "cpu" or len(size) != 2 or pixels < LARGE:
+    if not _large(size, device):
         return []
     return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
                    "many of them in the same time, which is worth more.")]
+
+
+def _large(size: tuple[int, ...], device: Device) -> bool:
+    return device.accelerator == "cpu" and len(size) == 2 and math.prod(size) >= LARGE
 
 
 def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> str:
@@ -279,6 +282,7 @@ def _changes(modality: str) -> list[Choice]:
 def _passes(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> float:
     """Times each image is shown: exact for a budget in images, a guess for seconds of the default network, else 0."""
     speed = SPEED[device.accelerator] * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
+    speed *= 2 if _large(size, device) else 1  # half the width
     seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)
     shown = [count for count in (budget.get("images", 0.0), seconds * speed) if count]
     return min(shown, default=0.0) / max(1, data.images)
