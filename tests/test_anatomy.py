@@ -140,6 +140,18 @@ def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
     assert not any("anatomy" in found[k]["healer"]["flagged"] for k in (0, 2)), "the healthy lose nothing"
 
 
+def test_labels_are_compared_where_images_were_cut_to_whole_coarse_pixels(make_prepared: Make, tmp_path: Path) -> None:
+    folder, run = make_prepared(24, (22, 22), mask_classes=3), tmp_path / "run"
+    np.save(folder / "shards" / "00000.masks.npy", heads(24)[:, :22, :22])
+    data = Prepared(folder)
+    settings = resolve(overrides=("task.kind=restore", "task.factor=4", *SMALL[2:], "train.images=16"))
+    train(data.folder, run, settings=settings)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    learn_anatomy(run, data, task, settings, 1)
+    found = {number["name"] for number in evaluate_pairs(run, data, out=run)["pairs"]["numbers"]}
+    assert "segmented_dice_2" in found  # 22 pixels a side are 20 of the results
+
+
 def test_without_pairs_labels_are_sought_in_what_was_given_and_in_what_was_made(make_prepared: Make, tmp_path: Path,
                                                                                 ) -> None:
     """Two classes of different brightness, lesions in half of each; the network is all but untrained."""

@@ -219,6 +219,8 @@ def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Fo
 
 def _segmented(labels: dict[str, Labels], truths: NDArray[np.int64], prepared: Prepared) -> list[Found]:
     """How well a segmenter finds the true labels in the results, and in the true images, of those that have a mask."""
+    # As of the images, what does not fill a coarse pixel is cut off (`PairedTask.pair`).
+    truths = truths[(slice(None), *map(slice, labels[OWN].shape[1:]))]
     masked = truths.reshape(len(truths), -1)[:, 0] != NO_MASK
     if not masked.any():
         return []
