@@ -6,6 +6,7 @@ And temporary folders, which end with their process even when it is killed.
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
 import os
 import shutil
@@ -27,6 +28,30 @@ PATIENCE = 2.0
 """Seconds that a lock is waited for: workers of a process that was killed live on for up to half a second."""
 
 
+def check_writable(folder: Path) -> None:
+    """FolderError for an output folder that cannot be made or written, before hours are spent on what it is to hold."""
+    folder = Path(folder)
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.exists(place))
+    if not _in_utf8(str(folder)):
+        why = "its name is not written in UTF-8"
+    elif not there.is_dir():
+        why = f"{there} is a file"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        why = f"there is no permission to write in {there}"
+    else:
+        return
+    raise FolderError(f"{folder} cannot be written: {why}. Choose another output folder.")
+
+
+def _in_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8, as names on disks of old systems cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a whole file (text as UTF-8). FolderError when that fails (disk full, ...); nothing is left then."""
     data = content.encode() if isinstance(content, str) else content
@@ -41,11 +66,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        raise FolderError(
-            f"{path} could not be written: {error.strerror or error} ({len(data) / 1e6:.1f} MB needed). What was "
-            "written before is kept. Free some space or check the permissions, then repeat the command: it goes on "
-            "from there."
-        ) from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        needed, todo = ((f" ({len(data) / 1e6:.1f} MB needed)", "Free some space") if full
+                        else ("", "Check the disk and the permissions"))
+        raise FolderError(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
+                          f"kept. {todo}, then repeat the command: it goes on from there.") from None
 
 
 @contextmanager

@@ -279,8 +279,11 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
     full = {**given, "kind": kind} if kind else given
     try:
         # Strict JSON rules suit YAML best: lists become tuples and texts paths, but no text becomes a number.
-        text = json.dumps(full, default=str)
+        text = json.dumps(full, default=str, ensure_ascii=False)
         return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
+    except UnicodeEncodeError:
+        problems.append(f"{name}: {_show(full)} has a name that is not written in UTF-8. Rename the file or folder, or "
+                        "name a link to it (ln -s).")
     except pydantic.ValidationError as error:
         fields = {setting.name: setting for setting in describe(cls)}
         title = f"{name} ({kind})" if kind else name

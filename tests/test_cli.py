@@ -210,12 +210,14 @@ def test_an_unexpected_error_names_the_file_with_the_details(
     assert "Traceback" in details.read_text()
 
 
-def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None]) -> None:
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+                       verb: Callable[..., None]) -> None:
     def report(run: Path) -> None:
         raise KeyboardInterrupt
 
     verb("report", report)
     assert run_main(monkeypatch, "report", "somewhere") == 130
+    assert capsys.readouterr().err == "radsynth: Stopped.\n", "an end without a word looks like a fault"
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,16 @@ def test_mistakes_are_exit_code_2(
     assert out == ""
     assert says in text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["inspect", "brain"], ["run", "brain"], ["evaluate", "a", "b"]])
+def test_an_output_folder_that_cannot_be_is_told_first(words: list[str], monkeypatch: pytest.MonkeyPatch,
+                                                       capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, *words, "--out", "file/out") == 3
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1 and "file/out cannot be written" in told and "file is a file" in told
 
 
 def test_a_real_process_ends_without_traceback(tmp_path: Path) -> None:

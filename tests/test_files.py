@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from radsynth.errors import FolderError
-from radsynth.files import whole_folder, write_atomically
+from radsynth.files import check_writable, whole_folder, write_atomically
 
 
 def test_a_folder_is_there_when_it_is_whole_and_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
@@ -44,6 +44,21 @@ def test_a_file_is_whole_or_not_there(error: BaseException, raised: type[BaseExc
     with pytest.raises(raised) as told:
         write_atomically(tmp_path / "a.json", "1")
     assert not list(tmp_path.iterdir()) and "None" not in str(told.value)
+    assert ("Free some space" in str(told.value)) == (getattr(error, "errno", None) == 28)
+
+
+@pytest.mark.parametrize(("name", "says"), [("file", "file is a file"), ("file/new", "file is a file"),
+                                            ("M\udcfcller", "not written in UTF-8"), ("shut/a/b", "no permission")])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(name: str, says: str, tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "shut").mkdir()
+    check_writable(tmp_path)
+    check_writable(tmp_path / "new" / "folder")
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "shut")  # root may write anywhere
+    with pytest.raises(FolderError, match=f"cannot be written: .*{says}.*Choose another output folder"):
+        check_writable(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "shut"]
 
 
 def test_one_process_writes_and_what_a_killed_one_left_is_cleared(tmp_path: Path) -> None:

@@ -132,5 +132,10 @@ def test_what_is_expected_is_what_is_prepared(words: tuple[str, ...], tmp_path: 
         assert getattr(expected, name) == getattr(made, name), name
 
 
+def test_a_name_that_is_not_written_in_utf_8_is_told_in_words() -> None:
+    with pytest.raises(SettingsError, match=r"data: .*not written in UTF-8. Rename .* link to it"):
+        given(Path("M\udcfcller"))
+
+
 def given(path: Path, *words: str) -> Resolved:
     return resolve({"data": {"kind": "folder", "path": str(path)}}, overrides=words, sections=("data", "prepare"))

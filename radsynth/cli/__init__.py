@@ -61,6 +61,10 @@ def main() -> NoReturn:
         code = _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         code = _fail("Stopped.", 130)
+    except SystemExit as ended:  # so typer ends a command, after Ctrl-C without a word
+        if ended.code != 130:
+            raise
+        code = _fail("Stopped.", 130)
     except OSError as error:
         # What the machine refuses (disk full, no permission) is the user's to put right, and its text is clear.
         where = f"{error.filename}: " if error.filename else ""

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
-from radsynth.files import write_atomically
+from radsynth.files import check_writable, write_atomically
 from radsynth.metrics._features import Rows
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
@@ -91,6 +91,7 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     """
     start, options, folder = time.monotonic(), settings or Settings(), RunFolder(Path(run))
     prepared = _data(folder)
+    check_writable(folder.path)
     place = Path(synthetic) if synthetic else folder.path / "synthetic"
     made = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.errors import FolderError, SettingsError
-from radsynth.files import write_atomically
+from radsynth.errors import SettingsError
+from radsynth.files import check_writable, write_atomically
 from radsynth.progress import Progress
 from radsynth.verbs._steering.control_pictures import save_sheets
 from radsynth.verbs._steering.control_words import sentences
@@ -53,6 +53,7 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     space = LatentSpace.of_run(sampler, run)
     chosen = names.index(label) if label is not None and space.classes else None
     place = Path(out) if out is not None else run / "control"
+    check_writable(place)
     with Progress(None, "looking for directions") as progress:
         of = study(space, label=chosen, seed=seed)
         progress.update(len(of.codes), "images drawn")
@@ -76,10 +77,7 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
         "sampled": len(of.codes), "measured": MEASURED,
     }
     document["words"] = sentences(document)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{place} could not be written: {error.strerror}.") from None
+    place.mkdir(parents=True, exist_ok=True)
     document["pictures"] = save_sheets(place, of, found, swept, variety, sampler.spec, seed, chosen)
     _save_vectors(place / "directions.npz", found)
     write_atomically(place / "control.json", json.dumps(document, indent=1))

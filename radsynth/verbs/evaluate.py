@@ -19,6 +19,7 @@ from pydantic import Field
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError
+from radsynth.files import check_writable
 from radsynth.metrics import Comparison, Sample
 from radsynth.metrics._features import Rows
 from radsynth.metrics.neighbours import Pair, closest_pairs
@@ -75,6 +76,8 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
     Raises FolderError for folders that are none of this, DataError when nothing can be measured.
     """
     real, folders = Path(real), [Path(synthetic), *map(Path, more)]
+    if out is not None:
+        check_writable(out)
     for folder in (real, real / "data"):
         if (folder / "manifest.json").exists():
             return _evaluate_folders(Prepared(folder), folders, settings, out, copies=True)

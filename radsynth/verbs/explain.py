@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from radsynth.arrays import Prepared
-from radsynth.errors import FolderError, SettingsError
-from radsynth.files import write_atomically
+from radsynth.errors import SettingsError
+from radsynth.files import check_writable, write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 from radsynth.progress import Progress, track
 from radsynth.tasks import draws_masks
@@ -59,6 +59,8 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
         raise SettingsError(f"{run} draws images together with their masks, and judges both: an image alone cannot be "
                             "explained. Give a run without task.masks.")
     space = LatentSpace.of_run(sampler, run)
+    place = Path(out) if out is not None else run / "explain"
+    check_writable(place)
     prepared = prepared_data(run, data)
     real = given_images(sampler, images, label, prepared, seed)
     if real.assumed:
@@ -78,11 +80,7 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
         "images": [line for one in explained for line in _lines(one, sampler.spec.labels)],
     }
     document["words"] = sentences(document)
-    place = Path(out) if out is not None else run / "explain"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{place} could not be written: {error.strerror}.") from None
+    place.mkdir(parents=True, exist_ok=True)
     document["pictures"] = save_pictures_of(place, explained, sampler.spec)
     _save_arrays(place / "explain.npz", explained)
     write_atomically(place / "explain.json", json.dumps(document, indent=1))

@@ -13,7 +13,7 @@ import numpy as np
 
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset, recognise
 from radsynth.errors import RejectedFile
-from radsynth.files import write_atomically
+from radsynth.files import check_writable, write_atomically
 from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io import Header
 from radsynth.progress import track
@@ -146,6 +146,8 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
         )
     else:
         source = data
+    if out is not None:
+        check_writable(out)
     module = dataset(source.kind)
     rejected: list[Rejected] = []
     records = list(module.records(source, rejected))

@@ -13,7 +13,7 @@ from typing import Any
 from radsynth.arrays import Prepared
 from radsynth.datasets import at
 from radsynth.errors import DataError, FolderError
-from radsynth.files import write_atomically
+from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.plan import Choice, document
 from radsynth.run_folder import RunFolder
@@ -72,6 +72,7 @@ def run(
     documents = _documents(data, overrides, settings_file, preset, privacy, seed)
     given = resolve(*documents, overrides=overrides)  # every section that was given, so that all mistakes come at once
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
+    check_writable(out)
     budgeted = read_budget(budget) if budget else {}
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     begun = _begun(out, given)

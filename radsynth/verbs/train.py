@@ -17,6 +17,7 @@ from typing import Any
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError, Interrupted, OutOfMemory, TrainingError
+from radsynth.files import check_writable
 from radsynth.parallel import join, launch, stop_signals
 from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
@@ -53,6 +54,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM.
     """
     settings = settings or given(TRAINING, overrides, preset=preset, budget=budget, seed=seed, with_recipe=True)
+    check_writable(Path(run))
     data = Prepared(prepared)
     settings = _as_prepared(settings, data)
     settings, start = started(settings)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from radsynth.errors import DataError, SettingsError
-from radsynth.files import write_atomically
+from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.metrics import Estimate
 from radsynth.metrics import _utility as scores
@@ -87,6 +87,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     FolderError for other data than the run's, SettingsError when the time is too short.
     """
     options, start, run = settings or Settings(), time.monotonic(), Path(run)
+    place = Path(out) if out is not None else run
+    check_writable(place)
     prepared = open_real(run, data)
     kind = kind_of(prepared, options.target)
     train = real(prepared, "train", kind)
@@ -123,7 +125,6 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     document |= _results(found, counts, test, names, kind, options)
     document |= {"seconds_estimated": round(estimate, 1), "seconds": round(time.monotonic() - start, 1)}
     document["words"] = sentences(document)
-    place = Path(out) if out is not None else run
     place.mkdir(parents=True, exist_ok=True)
     save_chart(document, place / "utility.png")
     write_atomically(place / "utility.json", json.dumps(document, indent=1))
