@@ -279,7 +279,7 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
     full = {**given, "kind": kind} if kind else given
     try:
         # Strict JSON rules suit YAML best: lists become tuples and texts paths, but no text becomes a number.
-        text = json.dumps(full, default=str, ensure_ascii=False)
+        text = json.dumps(full, default=str, ensure_ascii=False).encode()
         return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
     except UnicodeEncodeError:
         problems.append(f"{name}: {_show(full)} has a name that is not written in UTF-8. Rename the file or folder, or "
