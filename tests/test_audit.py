@@ -224,6 +224,11 @@ def test_without_checkpoint_or_data_it_is_said(run: Path, tmp_path: Path) -> Non
         audit(run, made)
 
 
+def test_without_synthetic_images_it_is_said_what_makes_some(run: Path) -> None:
+    with pytest.raises(FolderError, match=r"no synthetic images to audit.* generate .*images from images have none"):
+        audit(run, settings=FAST)
+
+
 def test_without_unseen_patients_there_is_no_verdict(run: Path, tmp_path: Path) -> None:
     table = run / "data" / "records.csv"
     table.write_text(table.read_text().replace("test,", "train,"))

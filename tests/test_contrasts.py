@@ -148,6 +148,8 @@ def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:
     assert len(records) == 2 and rejected[0].reason == "its examination lacks t2" and rejected[0].path == "P0/t1.nii.gz"
     with pytest.raises(DataError, match="names found: t1"):
         found(tmp_path / "P0")
+    with pytest.raises(DataError, match=r"none of the contrasts flair, pd: the name of a file has to end in"):
+        found(tmp_path, contrasts=("flair", "pd"))
     with pytest.raises(SettingsError, match="no regular expression"):
         found(tmp_path, contrasts=("t1=(", "t2"))
 

@@ -128,6 +128,10 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         there = ", ".join(sorted(counts)) or "none"
         raise DataError(f"{settings.path} holds no examinations with several contrasts; names found: {there}. Name "
                         "them with data.contrasts=[t1=REGULAR EXPRESSION,...], or use data.kind=folder.")
+    if not examinations:
+        raise DataError(f"{settings.path} holds none of the contrasts {', '.join(settings.contrasts)}: the name of a "
+                        "file has to end in one of them (P1/t1.nii.gz, sub-01_T1w.nii.gz), or the description of a "
+                        "DICOM series to be one.")
     return _records(examinations, channels, settings, pattern, rejected)
 
 

@@ -93,6 +93,10 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     prepared = _data(folder)
     check_writable(folder.path)
     place = Path(synthetic) if synthetic else folder.path / "synthetic"
+    if not synthetic and not place.is_dir():
+        raise FolderError(f"{run} has no synthetic images to audit. Make some with 'radsynth generate {run} {place} "
+                          "--count 1000', or name a folder (--synthetic). Runs that make images from images have none: "
+                          "their results show the patients whose images were given.")
     made = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)
     made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]

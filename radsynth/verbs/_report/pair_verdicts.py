@@ -38,7 +38,8 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
         return Verdict(heading="Quality", question=question, sign="warning", answer="No", text=(
             f"In every number a method without a network is nearer to the truth: {left}."))
     sign: Sign = "warning" if any(lost) or 2 * won < len(rivals) else "note"
-    return Verdict(heading="Quality", question=question, sign=sign, answer="Not in everything", text=(
+    answer = "Not in everything" if won else "Not shown"
+    return Verdict(heading="Quality", question=question, sign=sign, answer=answer, text=(
         f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
         f"without a network. Not in: {left}."))
 
