@@ -78,7 +78,7 @@ def test_what_was_begun_is_looked_at_by_what_was_found_then(data: Path, monkeypa
     monkeypatch.setattr(module, "prepare", stop)
     with pytest.raises(KeyboardInterrupt):  # the check lets through what works
         run(data, RUN)
-    monkeypatch.setattr(module, "inspect", stop)
+    monkeypatch.setattr(module, "look_at", stop)
     with pytest.raises(SettingsError, match="must divide"):
         run(data, RUN, overrides=["train.accumulate=5"])
     assert {path.name for path in RUN.iterdir()} == {"plan.json", "inspection.json"}

@@ -148,13 +148,28 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
         source = data
     if out is not None:
         check_writable(out)
+    found = look_at(source, given := settings or resolve())
+    if not found.mixed:
+        found = replace(found, planned=_planned(found, given))
+    if out is not None:
+        out = Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "inspection.json", json.dumps(found.to_json(), indent=1))
+        write_atomically(out / "inspect.html", page(found))
+        write_rejected(out / "rejected.csv", (*found.rejected, *found.skipped))
+        if found.planned:
+            write_atomically(out / "settings.yaml", settings_file(found))
+    return found
+
+
+def look_at(source: Any, given: Resolved) -> Inspection:
+    """What is in a data set, described by its settings, under the settings that were given for it; without a plan."""
     module = dataset(source.kind)
     rejected: list[Rejected] = []
     records = list(module.records(source, rejected))
     samples, broken = _sample(records)
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples, [*rejected, *broken])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
-    given = settings or resolve()
     options = given.section("prepare")
     if found.grey_in_colour and "channels" not in given.given("prepare"):
         options = replace(options, channels="grey")
@@ -164,15 +179,7 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
     if not found.mixed:
         images = [image for _, image in samples if image is not None]
         spec = expected(records, images, next(iter(groups)), options, found.median_size) if groups else None
-        found = replace(found, spec=spec, planned=_planned(found, given))
-    if out is not None:
-        out = Path(out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "inspection.json", json.dumps(found.to_json(), indent=1))
-        write_atomically(out / "inspect.html", page(found))
-        write_rejected(out / "rejected.csv", (*found.rejected, *found.skipped))
-        if found.planned:
-            write_atomically(out / "settings.yaml", settings_file(found))
+        found = replace(found, spec=spec)
     return found
 
 

@@ -34,7 +34,7 @@ from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import Generated, Sampler, check_filter, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
-from radsynth.verbs.inspect import inspect
+from radsynth.verbs.inspect import look_at
 from radsynth.verbs.prepare import Settings as PrepareSettings
 from radsynth.verbs.prepare import prepare, size_of
 from radsynth.verbs.report import report
@@ -136,8 +136,8 @@ def _asked(given: Resolved) -> str:
 
 
 def _plan(given: Resolved, budget: dict[str, float]) -> tuple[dict[str, Any], list[Choice]]:
-    """Inspect and plan."""
-    found = inspect(given.section("data"), settings=given)
+    """Look at the data and plan."""
+    found = look_at(given.section("data"), given)
     return {"asked": _asked(given), **found.without_names().to_json()}, choices(given, found, budget)
 
 
