@@ -57,7 +57,7 @@ def save_checkpoint(folder: Path, images: int, state: Any, facts: dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{images:09d}.safetensors"
     save_tensors(path, state, {**facts, "images": images})
-    kept = {facts_file.stem for facts_file in sorted(folder.glob("*.json"))[-KEPT:]}
+    kept = {facts_file.stem for facts_file in _saved(folder)[-KEPT:]}
     for file in sorted(folder.iterdir()):  # facts before tensors
         if file.stem not in kept:  # also what a kill in the middle of writing has left
             file.unlink()
@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path) -> tuple[Any, dict[str, Any], list[str]] | Non
     FolderError when there are checkpoints and none is good.
     """
     damaged: list[str] = []
-    for facts_file in sorted(folder.glob("*.json"), reverse=True):
+    for facts_file in reversed(_saved(folder)):
         try:
             return *load_tensors(facts_file.with_suffix(".safetensors")), damaged
         except FolderError as error:
@@ -78,6 +78,11 @@ def load_checkpoint(folder: Path) -> tuple[Any, dict[str, Any], list[str]] | Non
     if damaged:
         raise FolderError("No checkpoint can be used: " + " ".join(damaged) + " Start again with a new run folder.")
     return None
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The files of facts, those of the most images last; from 1,000,000,000 images on their names are longer."""
+    return sorted(folder.glob("*.json"), key=lambda file: (len(file.stem), file.stem))
 
 
 def all_finite(state: Any) -> bool:

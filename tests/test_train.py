@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from radsynth.arrays import Prepared
-from radsynth.checkpoints import load_checkpoint, load_tensors
+from radsynth.checkpoints import load_checkpoint, load_tensors, save_checkpoint
 from radsynth.errors import FolderError, Interrupted, OutOfMemory, SettingsError, TrainingError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
@@ -180,6 +180,14 @@ def test_a_damaged_checkpoint_is_passed_over(
         path.write_bytes(content)
     with pytest.raises(FolderError, match="No checkpoint can be used"):
         train(data, run, settings=options("train.checkpoint_minutes=0.00001"))
+
+
+def test_the_last_checkpoint_is_that_of_the_most_images(tmp_path: Path) -> None:
+    for images in (999_999_998, 999_999_999, 1_000_000_000, 1_000_000_001):
+        save_checkpoint(tmp_path, images, {"images": torch.tensor(images)}, {})
+    assert sorted(file.stem for file in tmp_path.glob("*.json")) == ["1000000000", "1000000001"]
+    found = load_checkpoint(tmp_path)
+    assert found and int(found[0]["images"]) == 1_000_000_001
 
 
 def test_a_full_disk_is_said_and_nothing_half_written_stays(make_prepared: Make, tmp_path: Path) -> None:
