@@ -133,7 +133,7 @@ def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,label,patient\nx/0.png,ill,A1\n1.png,well, a1\n2,ill,B\n")
     records, rejected = found(tmp_path)
     assert [(record.label, record.patient) for record in records] == [("ill", "a1"), ("well", "a1"), ("ill", "b")]
-    assert "no line" in reasons(rejected)["x/3.png"]
+    assert list(reasons(rejected)) == ["x/3.png"] and "no line" in reasons(rejected)["x/3.png"], "the table is used"
     (tmp_path / "wrong.csv").write_text("name,class\n")
     with pytest.raises(DataError, match="needed are file, label"):
         found(tmp_path, labels=str(tmp_path / "wrong.csv"))
@@ -150,7 +150,8 @@ def test_tables_as_data_sets_have_them(tmp_path: Path) -> None:
         f"CheXpert/train/{path},{finding},{patient}\n" for path, finding, patient in (
             ("p1/study1/view.png", "none", 7), ("p1/study2/view.png", "Oedema", 7), ("p2/study1/view.png", "none", 8))))
     columns = ("file=Path", "label = finding", "patient=Patient ID")
-    records, _ = found(tmp_path, labels=str(table), columns=columns)
+    records, rejected = found(tmp_path, labels=str(table), columns=columns)
+    assert not rejected
     assert [(one.label, one.patient) for one in records] == [("none", "7"), ("Oedema", "7"), ("none", "8")]
     with pytest.raises(DataError, match="columns Path, Finding, Patient ID; needed are file, label"):
         found(tmp_path, labels=str(table), columns=columns[:1])

@@ -173,11 +173,14 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[st
 def _items(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
     """Images and volumes with their masks, DICOM files gathered into series."""
     formats: dict[str, str] = {}
+    table = _table_file(root, settings)
     for name in track(names, len(names), "looking at files", "files"):
         try:
             formats[name] = detect(root / name)
         except RejectedFile as error:
             skipped = isinstance(error, NotAnImage)
+            if skipped and table and table.is_file() and table.samefile(root / name):
+                continue  # it is used, though not as an image
             reason = _idle_table(root / name, name, settings) if skipped else None
             rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
     pairs = _layout.pair((name for name, kind in formats.items() if kind != "dicom"), settings.unmasked == "keep")
@@ -313,17 +316,26 @@ def _idle_table(path: Path, name: str, settings: Settings) -> str | None:
     return _tables.unused(path) if idle and name.lower().endswith(_tables.ENDINGS) else None
 
 
-def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> _tables.Table | None:
-    """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
+def _table_file(root: Path, settings: Settings) -> Path | None:
+    """Where labels are to be read from: the table that was named, or labels.csv in the root."""
     if settings.labels in ("folders", "none"):
         return None
-    read = partial(_tables.read_table, columns=settings.columns, numbers=settings.conditions)
     if settings.labels != "auto":
-        return read(Path(settings.labels))
+        return Path(settings.labels)
+    return root / TABLE if (root / TABLE).is_file() else None
+
+
+def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> _tables.Table | None:
+    """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
+    file = _table_file(root, settings)
+    if file is None:
+        return None
     try:
-        return read(root / TABLE) if (root / TABLE).is_file() else None
+        return _tables.read_table(file, columns=settings.columns, numbers=settings.conditions)
     except DataError as error:  # whoever gave the table its name expects that labels and patients are taken from it
-        reason = str(error).replace(str(root / TABLE), "it")
+        if settings.labels != "auto":
+            raise
+        reason = str(error).replace(str(file), "it")
         rejected.append(Rejected(path=TABLE, reason=f"it is not taken as the table of labels: {reason}"))
         return None
 
