@@ -96,6 +96,17 @@ def test_claim_has_all_items_and_guesses_none(run: Path) -> None:
     assert {n for n, _, answer in claim(RunFiles(empty)) if answer != NOT_STATED} == {40, 41}
 
 
+def test_claim_names_the_moment_whose_weights_were_chosen(run: Path) -> None:
+    def answer() -> str:
+        return next(answer for number, _, answer in claim(RunFiles(run)) if number == 26)
+
+    assert answer() == "The averaged weights at the end of training."
+    course = [[300, 9.0], [400, 9.5]]
+    chosen = {"images": 300, "distance": 9.0, "samples": 128, "validation_images": 20, "course": course}
+    add(run, generator=WEIGHTS | {"chosen": chosen})
+    assert "Of 2 moments" in answer() and "20 validation images" in answer() and "after 300 images" in answer()
+
+
 def test_results_of_another_version_leave_cards_without_numbers(run: Path) -> None:
     add(run, results={"measurements": [{"name": "frechet_distance"}], "context": 3})
     write_dataset_card(run / "synthetic", run)

@@ -32,11 +32,15 @@ Make = Callable[..., Path]
 @pytest.fixture
 def data(make_prepared: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
     """64 training, 20 validation and 12 test images, measured every 128 training images with 20 samples."""
+    return split(make_prepared(96), 20, monkeypatch)
+
+
+def split(folder: Path, validation: int, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(_selection, "APART", 128)
     monkeypatch.setattr(_selection, "SAMPLES", 20)
     # Pixels for features: the network of the real ones takes seconds to load.
     monkeypatch.setattr(_features, "features", lambda images: images[:, 0, ::2, ::2].reshape(len(images), -1))
-    folder, splits = make_prepared(96), ["train"] * 64 + ["validation"] * 20 + ["test"] * 12
+    splits = ["train"] * 64 + ["validation"] * validation + ["test"] * (32 - validation)
     with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
         rows = [{**row, "split": split} for row, split in zip(csv.DictReader(file), splits, strict=True)]
     with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
@@ -103,6 +107,23 @@ def test_only_validation_images_are_looked_at(data: Path) -> None:
     prepared = Prepared(data)
     selection = _selection.Selection(prepared, seed=0)
     assert selection.possible and set(selection.held_out) == set(prepared.indices("validation"))
+
+
+@pytest.mark.parametrize("validation", [0, 10])
+def test_with_too_few_validation_images_the_last_weights_are_delivered_and_it_is_said(
+    validation: int, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, last = split(make_prepared(96), validation, monkeypatch), {}
+
+    def calibrate(loop: Loop) -> None:
+        last.update({name: weight.clone() for name, weight in loop.average.network.named_parameters()})
+
+    monkeypatch.setattr(Loop, "calibrate", calibrate)
+    train(data, tmp_path / "run", settings=resolve(overrides=TINY))
+    delivered, facts = weights(tmp_path / "run")
+    assert facts["chosen"] is None and all(torch.equal(delivered[name], weight) for name, weight in last.items())
+    said = events(tmp_path / "run")["last weights"]
+    assert f"{validation} validation images cannot tell" in said and ("154 images in all" in said) == (validation == 10)
 
 
 def test_few_images_that_only_get_worse_end_the_training(data: Path, tmp_path: Path) -> None:

@@ -116,8 +116,9 @@ def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
     Weights of an earlier, shorter training are set aside.
     """
     chosen = loop.selection.choose(loop) if loop.selection else None
-    if loop.doctor and not chosen:
-        loop.doctor.choose(loop)
+    kept = loop.doctor.choose(loop) if loop.doctor and not chosen else False
+    if loop.selection and not kept:
+        loop.selection.say_why_not(loop)
     facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(loop.options),
              "model": settings.kind("model"), "task": settings.kind("task"), "keeps": loop.task.keeps, "chosen": chosen}
     if loop.private:

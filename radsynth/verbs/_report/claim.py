@@ -85,7 +85,11 @@ def _model(files: RunFiles) -> dict[int, str]:
         found[25] = (f"{weights['images']:,} images seen in {weights['steps']:,} steps of {train.get('batch', '?')} "
                      f"images, rate {train.get('rate', '?')}; one model.")
         best = any(line.get("event") == "best weights kept" for line in files.log())
-        found[26] = ("The averaged weights that were closest to held-out images." if best else
+        moments = weights.get("chosen")
+        found[26] = (f"Of {len(moments['course'])} moments the averaged weights whose samples were closest to "
+                     f"{count(moments['validation_images'], 'validation image')} (Frechet distance), those after "
+                     f"{moments['images']:,} images." if moments else
+                     "The averaged weights whose samples the training doctor found closest." if best else
                      "The averaged weights at the end of training.")
         found[27] = "None."
     return found

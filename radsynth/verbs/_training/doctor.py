@@ -218,13 +218,15 @@ class Doctor:
 
     # When training ends ---------------------------------------------------------------------------------------------
 
-    def choose(self, loop: Loop) -> None:
-        """Put the best weights into the averaged network if the last are far worse."""
-        if self.best and self.signs.worse:
-            loop.average.network.load_state_dict(self.best)
-            self._event(loop, "best weights kept", (
-                f"The last samples are {self.signs.distance:.3f} from held-out images, the best were "
-                f"{self.signs.best:.3f}: the best weights are delivered."))
+    def choose(self, loop: Loop) -> bool:
+        """Put the best weights into the averaged network if the last are far worse; whether that was done."""
+        if not (self.best and self.signs.worse):
+            return False
+        loop.average.network.load_state_dict(self.best)
+        self._event(loop, "best weights kept", (
+            f"The last samples are {self.signs.distance:.3f} from held-out images, the best were "
+            f"{self.signs.best:.3f}: the best weights are delivered."))
+        return True
 
     @torch.no_grad()
     def warn(self, loop: Loop) -> None:

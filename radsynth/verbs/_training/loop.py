@@ -84,8 +84,7 @@ class Loop:
         watched = options.doctor and not self.private  # the doctor looks at patients
         self.doctor = Doctor(task, prepared, folder, seed) if watched else None
         draws = hasattr(self.average.network, "latent") and not self.private
-        selection = Selection(prepared, seed) if options.select and draws else None
-        self.selection = selection if selection and selection.possible else None
+        self.selection = Selection(prepared, seed) if options.select and draws else None
         self.step = self.images = self.item = 0
         self.seconds, self.accumulate = 0.0, options.accumulate
 
@@ -297,7 +296,7 @@ class Loop:
         self.seconds, self.accumulate = state["seconds"], max(self.accumulate, state["accumulate"])
         if self.doctor:
             self.doctor.restore(state["doctor"])
-        if self.selection:
+        if self.selection and state["selection"]:  # an older run has none where validation images were few
             self.selection.restore(state["selection"])
         if self.private:
             self.private.restore(state["private"])

@@ -77,7 +77,7 @@ class Selection:
         """Whether it is time for a measurement; before: images before the last step."""
         last = self.course[-1][0] if self.course else 0
         passed = loop.images // APART > before // APART
-        return passed and (loop.images - last) * MOMENTS * loop.progress >= loop.images
+        return self.possible and passed and (loop.images - last) * MOMENTS * loop.progress >= loop.images
 
     def measure(self, loop: Loop) -> float:
         """Measure the averaged generator now; remember its weights if it is the closest so far."""
@@ -126,3 +126,16 @@ class Selection:
             f"{SAMPLES} samples against {len(self.held_out)})."))
         return {"images": images, "distance": distance, "samples": SAMPLES, "validation_images": len(self.held_out),
                 "course": self.course}
+
+    def say_why_not(self, loop: Loop) -> None:
+        """When a training that had several moments ends: that there was nothing to choose by, and what to do."""
+        if self.possible or loop.images < APART:
+            return
+        have, enough = len(self.held_out), ""
+        if have:
+            enough = f" {math.ceil(len(self.prepared.rows) * LEAST / have)} images in all, split alike, are enough."
+        loop.folder.event("last weights", loop.images, (
+            f"{have} validation images cannot tell which moment of training is best ({LEAST} can): the averaged "
+            "weights at the end are delivered, in trials with so few images the best ones or hardly worse. Where "
+            "previews/ shows better ones before, train again with a smaller budget, and see by 'radsynth audit' "
+            f"whether images were learned by heart.{enough}"))
