@@ -136,6 +136,6 @@ class Selection:
             enough = f" {math.ceil(len(self.prepared.rows) * LEAST / have)} images in all, split alike, are enough."
         loop.folder.event("last weights", loop.images, (
             f"{have} validation images cannot tell which moment of training is best ({LEAST} can): the averaged "
-            "weights at the end are delivered, in trials with so few images the best ones or hardly worse. Where "
-            "previews/ shows better ones before, train again with a smaller budget, and see by 'radsynth audit' "
-            f"whether images were learned by heart.{enough}"))
+            "weights at the end are delivered. With so few images they were the best, or hardly worse, in trials of "
+            "the default network. Where previews/ shows better ones before, train again with a smaller budget; "
+            f"'radsynth audit' finds images that were learned by heart.{enough}"))
