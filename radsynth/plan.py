@@ -99,6 +99,9 @@ PATCHED = ("restore", "translate")
 PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
 SMALL = 1600
 """Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
+PATIENT = 1200.0
+"""Seconds of one core from which images of 128 px are synthesised, unless they are few: after a third of it slices of
+128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks.md, "Larger images")."""
 LARGE = 96 * 96
 """Pixels of a slice from which it is half as wide on a processor (docs/benchmarks.md, "Larger images")."""
 
@@ -111,7 +114,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     start: what training is to start from; alike: whether the images look like those of a base generator, which may
     then be chosen for that where images are few; None: no base may be
     """
-    asked, size = size, size or _size(data.size, device, budget.get("seconds") or DEFAULT_SECONDS)
+    asked, size = size, size or _size(data, device, budget.get("seconds") or DEFAULT_SECONDS, task)
     if start:
         return _started(data, device, budget, start, task)
     few = alike is not None and task == "synthesis" and data.images < FEW
@@ -214,13 +217,15 @@ def document(choices: list[Choice]) -> dict[str, Any]:
     return sections
 
 
-def _size(have: tuple[int, ...], device: Device, seconds: float) -> tuple[int, ...]:
+def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple[int, ...]:
     """The largest size that can be learned in the time, at the data's own proportions, never larger than the data."""
+    have = data.size
     if len(have) == 3:
         longest = 64 if device.accelerator == "cuda" else 32
     else:
         patience = seconds * (40 if device.accelerator == "cuda" else 1)
-        longest = 256 if patience >= 8 * 3600 else 128 if patience >= 3600 else 64
+        measured = task == "synthesis" and data.images >= FEW
+        longest = 256 if patience >= 8 * 3600 else 128 if patience >= (PATIENT if measured else 3600) else 64
     scale = min(1.0, longest / max(have))
     if scale == 1:
         return tuple(max(8, side) for side in have)

@@ -43,6 +43,14 @@ def test_longer_budgets_allow_larger_images() -> None:
     assert sides == [64, 128, 256]
 
 
+@pytest.mark.parametrize(("images", "task", "side"), [
+    (3000, "synthesis", 128), (300, "synthesis", 64), (3000, "restore", 64),
+])
+def test_twenty_minutes_are_enough_for_larger_images_where_it_was_measured(images: int, task: str, side: int) -> None:
+    choices = plan(fingerprint(images=images, size=(512, 512)), CPU, {"seconds": 1200}, task=task)
+    assert max(next(choice.value for choice in choices if choice.setting == "prepare.size")) == side
+
+
 def test_budget_is_passed_on_and_has_a_default() -> None:
     assert chosen(fingerprint())["train.seconds"] == 300
     choices = chosen(fingerprint(), images=5000, seconds=0)
