@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from radsynth.errors import SettingsError
+from radsynth.errors import DataError, SettingsError
 from radsynth.settings import Resolved, resolve
 from radsynth.verbs import run as module
 from radsynth.verbs.inspect import inspect
@@ -130,6 +131,20 @@ def test_what_is_expected_is_what_is_prepared(words: tuple[str, ...], tmp_path: 
     assert expected
     for name in ("channels", "labels", "mask_classes", "mask_values", "partly_masked", "modality", "units", "bits"):
         assert getattr(expected, name) == getattr(made, name), name
+
+
+@pytest.mark.parametrize(("files", "says"), [
+    (("spec.json", "settings.yaml"), r"is a run folder.* goes on with the command that began it"),
+    (("manifest.json", "shards/00000.images.npy"), r"is a prepared folder.* 'radsynth train own RUN'"),
+])
+def test_folders_that_radsynth_made_for_itself_are_no_images(files: tuple[str, ...], says: str, data: Path) -> None:
+    for name in files:
+        (Path("own") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("own") / name).touch()
+    shutil.copy(data / "patient0.png", "own")
+    for verb in (run, inspect):
+        with pytest.raises(DataError, match=says):
+            verb(Path("own"))
 
 
 def test_a_name_that_is_not_written_in_utf_8_is_told_in_words() -> None:

@@ -112,13 +112,14 @@ def embedded() -> tuple[str, ...]:
 def recognise(path: Path) -> str:
     """The kind of data set that `path` looks like. `folder` is asked last, because it takes almost anything.
 
-    DataError when there is nothing at `path` or no kind reads it.
+    DataError when there is nothing at `path`, no kind reads it, or it is a folder that radsynth made for itself.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(
             f"{path} does not exist. Give a folder, an image, an archive (zip, tar) or a MedMNIST npz file."
         )
+    _refuse_own(path)
     for kind in sorted(kinds(), key=lambda name: (name == "folder", name)):
         if dataset(kind).matches(path):
             return kind
@@ -126,6 +127,16 @@ def recognise(path: Path) -> str:
         f"{path} is nothing that radsynth reads. Give a folder, an image (DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, "
         "TIFF, npy, npz), an archive (zip, tar) or a MedMNIST npz file."
     )
+
+
+def _refuse_own(path: Path) -> None:
+    """DataError for a run or prepared folder: what lies in it would be taken for a collection of images."""
+    if (path / "spec.json").is_file() and (path / "settings.yaml").is_file():
+        raise DataError(f"{path} is a run folder, not a folder of images. A run goes on with the command that began it "
+                        f"(DATA and --out {path}); images that it made are in {path / 'synthetic'}.")
+    if (path / "manifest.json").is_file() and (path / "shards").is_dir():
+        raise DataError(f"{path} is a prepared folder, not a folder of images: 'radsynth train {path} RUN' learns from "
+                        "it.")
 
 
 def at(path: Path, documents: Sequence[Any], overrides: Sequence[str]) -> list[Any]:

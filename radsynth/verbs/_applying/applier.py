@@ -86,7 +86,8 @@ class Applier:
         sampler = Sampler(run)
         if not takes_images(sampler.task):
             raise SettingsError(f"{run} makes images from noise and takes none: use 'radsynth generate'. Tasks that "
-                                "take images are translate, cycle, restore and segment (task.kind).")
+                                "take images are translate, cycle, cut, restore, segment, register and semantic "
+                                "(task.kind).")
         self.task: ImageTask = sampler.task
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
         self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
