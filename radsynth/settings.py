@@ -65,6 +65,8 @@ SECTIONS = {
     "utility": Section("radsynth.verbs.utility"),
     "study": Section("radsynth.web.study"),
 }
+OPTIONS = ("budget", "out", "preset", "privacy", "settings")
+"""Words of the command line that are easily taken for settings."""
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -172,7 +174,8 @@ def resolve(
                 seed = value
             elif name not in SECTIONS:
                 known = [*SECTIONS, "seed"]
-                problems.append(f"{name}: no such section{nearest(name, known)}; there are {_list(known)}")
+                meant = f" (did you mean --{name} {value}?)" if name in OPTIONS else nearest(name, known)
+                problems.append(f"{name}: no such section{meant}; there are {_list(known)}")
             elif value is not None and not isinstance(value, Mapping):
                 problems.append(f"{name}: given {_show(value)}, allowed: names with values{_kind_hint(name, value)}")
             else:

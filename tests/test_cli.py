@@ -232,6 +232,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         (["train", "a", "b", "--settings", "nonesuch.yaml"], "cannot be read"),
         (["train", "a", "b", "tran.batch=3"], "did you mean train?"),
         (["train", "a", "b", "train.bach=3"], "did you mean train.batch?"),
+        (["train", "a", "b", "budget=5min"], "did you mean --budget 5min?"),
         (["show", "nonesuch"], "show settings"),
         (["show", "settings", "nonesuch"], "There is no section or kind"),
         (["show", "kinds", "nonesuch"], "datasets"),
