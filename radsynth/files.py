@@ -66,7 +66,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
         needed, todo = ((f" ({len(data) / 1e6:.1f} MB needed)", "Free some space") if full
                         else ("", "Check the disk and the permissions"))
         raise FolderError(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
