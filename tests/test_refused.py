@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from radsynth.errors import DataError, SettingsError
-from radsynth.settings import Resolved, resolve
+from radsynth.settings import Resolved, kinds, resolve
 from radsynth.verbs import run as module
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
@@ -154,3 +154,18 @@ def test_a_name_that_is_not_written_in_utf_8_is_told_in_words() -> None:
 
 def given(path: Path, *words: str) -> Resolved:
     return resolve({"data": {"kind": "folder", "path": str(path)}}, overrides=words, sections=("data", "prepare"))
+
+
+class Reached(Exception):
+    """Nothing was refused before the data is prepared."""
+
+
+@pytest.mark.parametrize("task", [kind for kind in kinds("radsynth.tasks") if kind != "private"])
+def test_the_embedded_cohort_is_refused_to_no_task(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan gives it the contrasts that some tasks need."""
+    def reached(*args: Any, **how: Any) -> None:
+        raise Reached
+
+    monkeypatch.setattr(module, "prepare", reached)
+    with pytest.raises(Reached):
+        run(None, RUN, overrides=[f"task.kind={task}", "data.patients=12", "data.slices=2"])

@@ -78,7 +78,8 @@ def run(
     begun = _begun(out, given)
     found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
     settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
-    _refuse_impossible(settings, found)
+    if not any(choice.setting.startswith("data.") for choice in planned):  # other images than those looked at
+        _refuse_impossible(settings, found)
     if begun is None:
         _write_plan(out, found, planned)
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
