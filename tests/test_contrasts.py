@@ -183,6 +183,24 @@ def test_a_run_of_virtual_patients_takes_examinations_and_one_file_is_not_enough
         apply(tmp_path / "run", tmp_path / "in" / "P0" / "t1.nii.gz", tmp_path / "no", resample=True)
 
 
+def test_results_lie_on_the_grid_of_what_was_given_though_the_truth_lies_beside_it(tmp_path: Path) -> None:
+    given = resolve(overrides=["data.kind=brain", "data.patients=6", "data.slices=2", "data.contrasts=[flair,t1]",
+                               "prepare.size=[16,16]"], sections=("data", "prepare"))
+    data = prepare(given.section("data"), tmp_path / "data", settings=given, workers=1)
+    train(data.folder, tmp_path / "run", settings=resolve(overrides=[
+        "task.kind=translate", "task.inputs=[t1]", "train.images=8", "train.batch=8", "model.width=4",
+        "model.discriminator_width=4", "train.previews=0"]))
+    fine = volume(0)
+    write(fine, tmp_path / "in" / "P0" / "t1.nii.gz", provenance=FROM)
+    coarse = np.diag([2.0, 2.0, 3.0, 1.0])
+    write(volume(0, (4, 10, 12), coarse), tmp_path / "in" / "P0" / "flair.nii.gz", provenance=FROM)
+    apply(tmp_path / "run", tmp_path / "in", tmp_path / "out", resample=True)
+    with (tmp_path / "out" / "samples.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    made = read(tmp_path / "out" / row["file"])
+    assert row["source"] == "P0/t1.nii.gz" and made.space == fine.space and np.allclose(made.affine, fine.affine)
+
+
 def trained(folder: Path, data: Prepared) -> Path:
     settings = resolve({"data": {"kind": "contrasts", "path": "x", "contrasts": ["t1=T1pre", "flair=FLAIR"]}},
                        overrides=["task.kind=translate", "train.images=64", "train.batch=8", "model.width=4",

@@ -124,7 +124,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         rejected.append(Rejected(path=lonely, reason="a mask without contrasts of its name", skipped=True))
     counts = Counter(name for parts in examinations.values() for name in parts if name != MASKS)
     channels = tuple(wanted) or tuple(sorted(name for name, n in counts.items() if 2 * n >= len(examinations)))
-    if len(channels) < 2:
+    if len(channels) < 2 and not wanted:
         there = ", ".join(sorted(counts)) or "none"
         raise DataError(f"{settings.path} holds no examinations with several contrasts; names found: {there}. Name "
                         "them with data.contrasts=[t1=REGULAR EXPRESSION,...], or use data.kind=folder.")

@@ -172,10 +172,12 @@ def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
     whole = {"plane": "whole", "unmasked": "keep", "modality": modality}
     more: dict[str, Any] = {**whole, "labels": "none"}
     names = tuple(trained["contrasts"]) if trained else ()
+    given = tuple(name for name in names if trained and name.partition("=")[0] in trained["inputs"])
+    told = len(given) > 1 or kind == "contrasts" or any("=" in name for name in given)
     examinations = len(names) > 1 and source.is_dir() and trained and (
-        trained["kind"] == "contrasts" or (trained["kind"] in embedded() and kind == "contrasts"))
-    if examinations:
-        kind, more = "contrasts", {**whole, "contrasts": names}
+        (trained["kind"] == "contrasts" and told) or (trained["kind"] in embedded() and kind == "contrasts"))
+    if examinations:  # what is to be made may lie there as well: neither its grid nor its name counts
+        kind, more = "contrasts", {**whole, "contrasts": given}
     elif len(names) > 1 and trained and trained["kind"] == "nnunet" and source.is_dir():
         kind, more = "nnunet", {**whole, "channels": names}
     elif trained and trained["kind"] == kind == "brats":
