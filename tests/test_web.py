@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radsynth.errors import DataError
+from radsynth.errors import DataError, FolderError
 from radsynth.settings import resolve
 from radsynth.verbs.train import train
 
@@ -164,6 +164,9 @@ def test_too_few_held_out_images(make_prepared: Callable[..., Path], tmp_path: P
     train(data, tmp_path / "run", settings=resolve(overrides=("model.kind=mlp", "train.batch=4", "train.images=8",
                                                               "train.previews=0")))
     with pytest.raises(DataError, match="at least 5 images of held-out patients; there are 4"):
+        make_study(tmp_path / "run", Settings())
+    (tmp_path / "run" / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(FolderError, match=r"is not there\. Put the prepared folder"):
         make_study(tmp_path / "run", Settings())
     assert not (tmp_path / "run" / "study").exists()
 

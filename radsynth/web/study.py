@@ -180,6 +180,9 @@ def make_study(run: Path, options: Settings) -> Study:
     folder = Path(run) / "study"
     if (folder / "study.json").exists():
         return Study(folder)
+    if not (Path(run) / "data").is_dir():
+        raise FolderError(f"A study shows real images that training never saw beside synthetic ones, and {run}/data, "
+                          "where they are, is not there. Put the prepared folder of the training back.")
     prepared = Prepared(Path(run) / "data")
     description = RunFolder(run).description()
     if prepared.manifest.data_hash != description["data_hash"]:
