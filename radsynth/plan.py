@@ -84,7 +84,8 @@ PASSES = 15
 EXPOSURE = ({"contrast": 0.2}, "Exposure makes radiographs brighter and more contrasted; twice as much was worse.")
 CHANGES: dict[str, tuple[dict[str, float], str]] = {
     "CT": ({"contrast": 0.2}, "Grey values of CT mean something, yet less change of contrast made less varied images."),
-    "MR": ({"contrast": 0.4, "bias": 0.3}, "MR has no scale of grey values, and its coils see one side brighter."),
+    "MR": ({"contrast": 0.2}, "MR has no scale of grey values; more change than this, and a coil's bias, made breasts "
+                              "nearer to real ones and virtual brains farther from them."),
     **dict.fromkeys(("CR", "DX", "RG", "MG", "XA", "RF"), EXPOSURE),
 }
 """How far augmentation goes by modality: what is physically right, unless trials (lab notebook) lost by it."""

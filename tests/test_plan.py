@@ -103,7 +103,7 @@ def test_many_images_that_are_shown_often_are_augmented(
 
 
 @pytest.mark.parametrize(("modality", "changes"), [
-    ("CT", {"contrast": 0.2}), ("MR", {"contrast": 0.4, "bias": 0.3}), ("DX", {"contrast": 0.2}),
+    ("CT", {"contrast": 0.2}), ("MR", {"contrast": 0.2}), ("DX", {"contrast": 0.2}),
     ("US", {}), ("OT", {}),
 ])
 def test_what_augmentation_changes_follows_from_the_modality(modality: str, changes: dict[str, float]) -> None:
