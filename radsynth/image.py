@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +73,8 @@ class Image:
         return dataclasses.replace(self, **changes)
 
     def grey(self) -> Image:
-        """The luminance of a colour image, in whole numbers, as its single channel; others as they are."""
-        if self.channels != RGB:
+        """The luminance of three channels, in whole numbers, as the single channel; others as they are."""
+        if len(self.pixels) != 3:
             return self
         luminance = np.einsum("i,i...->...", LUMINANCE, self.pixels.astype(np.float32))
         return self.replace(pixels=np.rint(luminance)[None].astype(self.pixels.dtype), channels=GREY)
@@ -81,6 +82,12 @@ class Image:
     def for_channels(self, channels: tuple[str, ...]) -> Image:
         """Grey where grey is wanted and it shows grey, though it is stored as colour; else as it is."""
         return self.grey() if channels == GREY and self.grey_in_colour else self
+
+
+def all_grey_in_colour(images: Iterable[Image]) -> bool:
+    """Whether some images are stored as colour, and all of these show grey."""
+    shown = [image.grey_in_colour for image in images if image.channels == RGB]
+    return bool(shown) and all(shown)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from radsynth.models import build as build_networks
 from radsynth.models import takes
 from radsynth.run_folder import RunFolder
 from radsynth.settings import kinds, resolve
+from radsynth.verbs._journal import Journal
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.generate import Sampler, generate, sample
 from radsynth.verbs.train import train
@@ -150,6 +151,19 @@ def test_a_killed_generation_is_gone_on_with(
     assert files["whole"] == files["out"] and whole.count == 24
     for file in files["whole"]:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "out" / file).read_bytes(), file
+
+
+def test_one_file_of_all_images_is_made_anew_after_a_kill(trained: Path, tmp_path: Path) -> None:
+    """Its journal is written when the file is there: its rows say nothing of what a process that goes on would draw."""
+    whole = generate(trained, tmp_path / "whole", count=9, seed=3, format="npz")
+    partial = tmp_path / ".out.part"
+    partial.mkdir()
+    request = json.loads((whole.folder / "generate.json").read_text())
+    Journal(partial, request, by="index").add([{"file": "synthetic.npz", "index": 0, "seed": 3, "label": "common"}])
+    made = generate(trained, tmp_path / "out", count=9, seed=3, format="npz")
+    assert len(rows(made.folder)) == 9
+    with np.load(whole.folder / "synthetic.npz") as first, np.load(made.folder / "synthetic.npz") as second:
+        np.testing.assert_array_equal(first["train_images"], second["train_images"])
 
 
 def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if _done(out, request):
         return Generated(folder=out, count=count, format=chosen)
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
-    with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial:
+    with whole_folder(out, keep=lambda partial: chosen != "npz" and begun(partial, request)) as partial:
         journal = Journal(partial, request, by="index")
         first = len(journal.rows)
         chunks = (filtered or sampler).drawn(first, count - first, seed=seed, label=label, truncation=truncation)

@@ -14,7 +14,7 @@ import numpy as np
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset, recognise
 from radsynth.errors import RejectedFile
 from radsynth.files import check_writable, write_atomically
-from radsynth.image import RGB, Image, ImageSpec
+from radsynth.image import Image, ImageSpec, all_grey_in_colour
 from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved, resolve
@@ -250,7 +250,7 @@ def _gather(
         modalities=dict(modalities.most_common()),
         sizes=_counts(" x ".join(map(str, header.size)) for header in headers),
         bits_found=_counts(str(header.bits) for header in headers),
-        grey_in_colour=_grey_in_colour(images),
+        grey_in_colour=all_grey_in_colour(images),
         masks=tuple(int(value) for value in values),
         unmasked=sum(_bare(records)),
         series=_counts(header.series for header in headers if header.series),
@@ -275,11 +275,6 @@ def _header_of(image: Image) -> Header:
         bits=image.bits,
         spacing=image.spacing,
     )
-
-
-def _grey_in_colour(images: list[Image]) -> bool:
-    coloured = [image for image in images if image.channels == RGB]
-    return bool(coloured) and all(image.grey_in_colour for image in coloured)
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:

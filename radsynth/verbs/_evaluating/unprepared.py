@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from radsynth.arrays import Prepared
-from radsynth.datasets import dataset, recognise
+from radsynth.datasets import Record, dataset, recognise
 from radsynth.errors import DataError, RejectedFile
+from radsynth.image import all_grey_in_colour
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve
 from radsynth.verbs._preparing.preparation import NOT_KEPT
@@ -44,8 +45,9 @@ def open_unprepared(real: Path, made: Path, size: tuple[int, ...], folder: Path,
     """
     run = next((RunFolder(place) for place in (made, made.resolve().parent) if RunFolder(place).begun), None)
     if run is None:
-        notes = _compared_sizes(real, made, size, shrink)
-        options = {"size": list(size), "channels": _channels(real, len(size)), **HALVES}
+        records = _records(real, len(size))
+        notes = _compared_sizes(records, real, made, size, shrink)
+        options = {"size": list(size), "channels": "grey" if _grey(records) else "keep", **HALVES}
         prepared = _prepared(real, {"prepare": options}, folder / "halves", len(size))
         return Opened(prepared=prepared, own=False, notes=(*notes, _halves(prepared)))
     known = read_yaml(run.path / "settings.yaml")
@@ -85,16 +87,19 @@ def _as_they_are(real: Path, dimensions: int) -> dict[str, Any]:
     return {"kind": kind, "path": str(real), **plane}
 
 
-def _channels(real: Path, dimensions: int) -> str:
-    """prepare.channels: grey where all colour images of a sample are grey in truth."""
+def _records(real: Path, dimensions: int) -> list[Record]:
     section = resolve({"data": _as_they_are(real, dimensions)}, sections=("data",)).section("data")
-    records = [record for record in dataset(section.kind).records(section, [])
-               if record.header is not None and record.header.channels == 3]
-    shown = []
-    for index in np.unique(np.linspace(0, len(records) - 1, min(SAMPLE, len(records)))).astype(int):
+    return list(dataset(section.kind).records(section, []))
+
+
+def _grey(records: list[Record]) -> bool:
+    """Whether the colour images are grey in truth, by a sample of them."""
+    coloured = [record for record in records if record.header is not None and record.header.channels == 3]
+    found = []
+    for index in np.unique(np.linspace(0, len(coloured) - 1, min(SAMPLE, len(coloured)))).astype(int):
         with suppress(RejectedFile):
-            shown.append(records[index].load().grey_in_colour)
-    return "grey" if shown and all(shown) else "keep"
+            found.append(coloured[index].load())
+    return all_grey_in_colour(found)
 
 
 def _halves(prepared: Prepared) -> str:
@@ -103,10 +108,9 @@ def _halves(prepared: Prepared) -> str:
             f"{counts['test']:,} were left to compare with.")
 
 
-def _compared_sizes(real: Path, made: Path, size: tuple[int, ...], shrink: bool) -> list[str]:
+def _compared_sizes(records: list[Record], real: Path, made: Path, size: tuple[int, ...], shrink: bool) -> list[str]:
     """What is said of larger images, by the headers. DataError where they may not be brought down, or are smaller."""
-    section = resolve({"data": _as_they_are(real, len(size))}, sections=("data",)).section("data")
-    headers = [record.header for record in dataset(section.kind).records(section, [])]
+    headers = [record.header for record in records]
     sizes = sorted({header.size for header in headers if header is not None and len(header.size) == len(size)})
     if not sizes or sizes == [size]:
         return []
