@@ -83,9 +83,9 @@ def enlarged(images: Array, size: tuple[int, ...]) -> Array:
 def numbers(real: Prepared, made: Array) -> dict[str, Any]:
     """The distance to validation images and others, each with that of training images in brackets."""
     validation, training = real.indices("validation"), real.indices("train")
-    patients = np.unique([row.patient for row in real.rows], return_inverse=True)[1]
     found = evaluate_arrays(real.images(validation), real.images(training), made, copies=False,
-                            held_out_patients=patients[validation], training_patients=patients[training],
+                            held_out_patients=real.patients(validation),
+                            training_patients=real.patients(training),
                             settings=EvaluateSettings(images=1000, training_images=2000, repetitions=20, pairs=0))
     measured = {one["name"]: one for one in found["measurements"]}
     return {"n": found["context"]["images"],

@@ -42,15 +42,15 @@ def augment(images: Tensor, batch: Batch, stream: str, settings: Settings) -> Te
     least = batch.augmenting()
     strength = least.clamp_min(settings.strength) if isinstance(least, Tensor) else max(settings.strength, least)
     dimensions = images.ndim - 2
-    draw = batch.uniform(f"augment/{stream}", 6 + 3 * dimensions)
+    draw = batch.uniform(f"augment/{stream}", 5 + 2 * dimensions)
     used = draw[:, :3] < strength
     images = _contrast(images, used[:, 0] * settings.contrast * (2 * draw[:, 3] - 1),
                        used[:, 0] * settings.contrast * (draw[:, 4] - 0.5))
-    more = draw[:, 5 + 2 * dimensions:]  # what not every modality has
     if settings.bias:
-        images = _bias(images, (more[:, :1] < strength) * settings.bias * (more[:, 1:] - 0.5))
+        slopes = batch.uniform(f"augment/{stream}/bias", 1 + dimensions)
+        images = _bias(images, (slopes[:, :1] < strength) * settings.bias * (slopes[:, 1:] - 0.5))
     images = _shift(images, used[:, 1:2] * settings.shift * (2 * draw[:, 5:5 + dimensions] - 1))
-    return _cutout(images, used[:, 2], draw[:, 5 + dimensions:5 + 2 * dimensions], settings.cutout)
+    return _cutout(images, used[:, 2], draw[:, 5 + dimensions:], settings.cutout)
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

@@ -81,14 +81,16 @@ MANY = 5000
 """Images from which training goes without augmentation, unless they are shown often."""
 PASSES = 15
 """Times that each image may be shown without augmentation: what `MANY` are in five minutes of one core."""
-EXPOSURE = ({"contrast": 0.2}, "Exposure makes radiographs brighter and more contrasted; twice as much was worse.")
-CHANGES: dict[str, tuple[dict[str, float], str]] = {
-    "CT": ({"contrast": 0.2}, "Grey values of CT mean something, yet less change of contrast made less varied images."),
-    "MR": ({"contrast": 0.2}, "MR has no scale of grey values; more change than this, and a coil's bias, made breasts "
-                              "nearer to real ones and virtual brains farther from them."),
-    **dict.fromkeys(("CR", "DX", "RG", "MG", "XA", "RF"), EXPOSURE),
+CONTRAST = 0.2
+"""How far augmentation changes contrast: what is physically right would differ by modality, and lost in trials."""
+WHY_CONTRAST = {
+    "CT": "Grey values of CT mean something, yet less change of contrast made less varied images.",
+    "MR": "MR has no scale of grey values; more change than this, and a coil's bias, made breasts nearer to real ones "
+          "and virtual brains farther from them.",
+    **dict.fromkeys(("CR", "DX", "RG", "MG", "XA", "RF"),
+                    "Exposure makes radiographs brighter and more contrasted; twice as much was worse."),
 }
-"""How far augmentation goes by modality: what is physically right, unless trials (lab notebook) lost by it."""
+"""Why, by modality (lab notebook); others were not tried."""
 SPEED = {"cpu": 250.0, "cuda": 5000.0}
 """Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core or one GPU."""
 TUNING: dict[str, Any] = {"train.freeze": 2}
@@ -281,8 +283,8 @@ def _augmentation(data: Fingerprint, passes: float) -> list[Choice]:
 
 def _changes(modality: str) -> list[Choice]:
     """What augmentation does, of which there may be none yet: the training doctor begins with it when it is needed."""
-    values, reason = CHANGES.get(modality, ({}, ""))
-    return [Choice(setting=f"augment.{name}", value=value, reason=reason) for name, value in values.items()]
+    why = WHY_CONTRAST.get(modality)
+    return [Choice(setting="augment.contrast", value=CONTRAST, reason=why)] if why else []
 
 
 def _passes(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> float:

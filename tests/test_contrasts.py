@@ -169,13 +169,17 @@ def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path) -> None
     assert 0 < there < len(rows) and evaluate_pairs(run, data)["pairs"]["images"] == there
 
 
-def test_a_run_of_virtual_patients_takes_examinations_and_one_file_is_not_enough(tmp_path: Path) -> None:
-    given = resolve(overrides=["data.kind=brain", "data.patients=6", "data.slices=2", "data.contrasts=[t1,t2,flair]",
+def translator_of_virtual_patients(folder: Path, contrasts: str, sides: str) -> None:
+    given = resolve(overrides=["data.kind=brain", "data.patients=6", "data.slices=2", f"data.contrasts=[{contrasts}]",
                                "prepare.size=[16,16]"], sections=("data", "prepare"))
-    data = prepare(given.section("data"), tmp_path / "data", settings=given, workers=1)
-    train(data.folder, tmp_path / "run", settings=resolve(overrides=[
-        "task.kind=translate", "task.outputs=[flair]", "train.images=8", "train.batch=8", "model.width=4",
+    data = prepare(given.section("data"), folder / "data", settings=given, workers=1)
+    train(data.folder, folder / "run", settings=resolve(overrides=[
+        "task.kind=translate", sides, "train.images=8", "train.batch=8", "model.width=4",
         "model.discriminator_width=4", "train.previews=0"]))
+
+
+def test_a_run_of_virtual_patients_takes_examinations_and_one_file_is_not_enough(tmp_path: Path) -> None:
+    translator_of_virtual_patients(tmp_path, "t1,t2,flair", "task.outputs=[flair]")
     for name in ("t1", "t2"):
         write(volume(0), tmp_path / "in" / "P0" / f"{name}.nii.gz", provenance=FROM)
     assert apply(tmp_path / "run", tmp_path / "in", tmp_path / "out", resample=True).count == 1
@@ -184,12 +188,7 @@ def test_a_run_of_virtual_patients_takes_examinations_and_one_file_is_not_enough
 
 
 def test_results_lie_on_the_grid_of_what_was_given_though_the_truth_lies_beside_it(tmp_path: Path) -> None:
-    given = resolve(overrides=["data.kind=brain", "data.patients=6", "data.slices=2", "data.contrasts=[flair,t1]",
-                               "prepare.size=[16,16]"], sections=("data", "prepare"))
-    data = prepare(given.section("data"), tmp_path / "data", settings=given, workers=1)
-    train(data.folder, tmp_path / "run", settings=resolve(overrides=[
-        "task.kind=translate", "task.inputs=[t1]", "train.images=8", "train.batch=8", "model.width=4",
-        "model.discriminator_width=4", "train.previews=0"]))
+    translator_of_virtual_patients(tmp_path, "flair,t1", "task.inputs=[t1]")
     fine = volume(0)
     write(fine, tmp_path / "in" / "P0" / "t1.nii.gz", provenance=FROM)
     coarse = np.diag([2.0, 2.0, 3.0, 1.0])

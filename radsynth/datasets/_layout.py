@@ -54,6 +54,15 @@ MOST_LABELS = 255
 MAX_VOLUMES_OF_A_PATIENT = 20
 
 
+PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
+"""Other names of contrasts."""
+
+
+def printable(name: str) -> str:
+    """A name that can be written anywhere: bytes that are no text become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def compiled(text: str, name: str) -> re.Pattern[str] | None:
     """The regular expression of the setting data.`name`, None for an empty one; SettingsError for none."""
     try:

@@ -23,7 +23,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import PATIENT, mask_names, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, printable, stem
 from radsynth.datasets._volumes import Source, cut_up, known_modality
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
@@ -33,7 +33,6 @@ from radsynth.settings import settings as section
 NAMES = ("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1pre", "t2", "t2w", "t2f", "t2star", "flair", "pd",
          "pdw", "dwi", "adc", "swi", "mr", "mri", "ct", "cbct", "pet", "low", "full", "noisy", "clean")
 """Endings of file names that are known to be contrasts."""
-PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
 KNOWN = re.compile(rf"(?i)(^|[_.-])(?P<name>{'|'.join(sorted(NAMES, key=len, reverse=True))})$")
 MASK = re.compile(r"(?i)(^|[_.-])(seg|segmentation|mask|label|labels)$")
 VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".npy")
@@ -186,12 +185,12 @@ def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator
                 continue
             header = format_module(kind).header(root / name)
         except RadsynthError as error:
-            rejected.append(Rejected(path=_printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
         own, folder = stem(PurePosixPath(name).name), str(PurePosixPath(name).parent)
         mask = MASK.search(own)
         match = mask or KNOWN.search(own)
-        yield Part(name=_printable(name), words=own, header=header, mask=mask is not None,
+        yield Part(name=printable(name), words=own, header=header, mask=mask is not None,
                    examination=f"{folder}/{own[:match.start()] if match else ''}",
                    source=Source(format=kind, files=(str(root / name),), modality=settings.modality))
     yield from _series(root, dicom, settings, rejected)
@@ -209,23 +208,19 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
         try:
             found += instances(Path(path))
         except RejectedFile as error:
-            rejected.append(Rejected(path=_printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
     series, copies = arrange(found)
     for path, reason in copies:
-        rejected.append(Rejected(path=_printable(names_of[path]), reason=reason, skipped=True))
+        rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
     folders = {member.files: PurePosixPath(names_of[member.files[0]]).parent for member in series}
     shared = len(set(folders.values())) < len(series)
     for member in series:
         folder = folders[member.files] if shared else folders[member.files].parent
         source = Source(format="dicom", files=member.files, modality=settings.modality,
                         frames=() if set(member.frames) == {None} else member.frames)
-        yield Part(name=_printable(min(names_of[file] for file in member.files)), words=member.header.series or "",
+        yield Part(name=printable(min(names_of[file] for file in member.files)), words=member.header.series or "",
                    examination=f"{member.header.patient or ''}/{folder}", source=source, header=member.header,
                    planar=member.planar, fault=member.fault)
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...], settings: Settings,

@@ -16,8 +16,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from radsynth.datasets import Record, Rejected, _layout, _tables
+from radsynth.datasets import Record, Rejected, _label_table, _layout
 from radsynth.datasets._archives import is_archive, unpack
+from radsynth.datasets._layout import printable
 from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.io import Header, NotAnImage, detect, format_module
@@ -113,11 +114,6 @@ def example(folder: Path) -> Settings:
         (folder / name).parent.mkdir(exist_ok=True)
         Pillow.fromarray((np.arange(24 * 20).reshape(24, 20) % (50 + number)).astype(np.uint8)).save(folder / name)
     return Settings(path=folder)
-
-
-def printable(name: str) -> str:
-    """A name that can be written anywhere: bytes that are no text become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _files(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
@@ -313,7 +309,7 @@ def _conditioned(found: Iterator[Record], item: Item, numbers: Mapping[str, floa
 def _idle_table(path: Path, name: str, settings: Settings) -> str | None:
     """What to say of a table in the root that nobody named."""
     idle = settings.labels == "auto" and name != TABLE and "/" not in name
-    return _tables.unused(path) if idle and name.lower().endswith(_tables.ENDINGS) else None
+    return _label_table.unused(path) if idle and name.lower().endswith(_label_table.ENDINGS) else None
 
 
 def _table_file(root: Path, settings: Settings) -> Path | None:
@@ -325,13 +321,13 @@ def _table_file(root: Path, settings: Settings) -> Path | None:
     return root / TABLE if (root / TABLE).is_file() else None
 
 
-def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> _tables.Table | None:
+def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> _label_table.Table | None:
     """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
     file = _table_file(root, settings)
     if file is None:
         return None
     try:
-        return _tables.read_table(file, columns=settings.columns, numbers=settings.conditions)
+        return _label_table.read_table(file, columns=settings.columns, numbers=settings.conditions)
     except DataError as error:  # whoever gave the table its name expects that labels and patients are taken from it
         if settings.labels != "auto":
             raise

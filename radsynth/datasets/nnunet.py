@@ -21,7 +21,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import listed, opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import PATIENT, compiled, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, compiled, printable, stem
 from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.image import Image
@@ -38,7 +38,6 @@ ALL = -1
 """The channel of a file that has all of them."""
 CODES = {"ct": "CT", "cbct": "CT", "pet": "PT", "us": "US", "xray": "DX"}
 MAGNETIC = re.compile(r"(?i)^(mri?|t1|t2|pd|flair|adc|dwi|swi|bssfp|lge|cine)")
-PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
 
 
 @section
@@ -194,7 +193,7 @@ def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: d
              ) -> Iterator[Record]:
     modality, pattern = _modality(channels, settings.modality), compiled(settings.patient_pattern, "patient_pattern")
     for (folder, name), files in track(sorted(cases.items()), len(cases), "reading headers", "cases"):
-        shown = min(files.values()).relative_to(root).as_posix()
+        shown = printable(min(files.values()).relative_to(root).as_posix())
         mask = masks.get(name) if folder != TEST else None
         if masks and mask is None and settings.unmasked == "reject":
             what = "a test image without a mask" if folder == TEST else "it has no mask"
@@ -234,7 +233,7 @@ def _case(root: Path, files: dict[int, Path], mask: Path | None, channels: tuple
         sources = tuple(Source(format=detect(files[number]), files=(str(files[number]),), modality=modality)
                         for number in range(len(channels)))
         headers = [format_module(source.format).header(Path(source.files[0])) for source in sources]
-        names = tuple(files[number].relative_to(root).as_posix() for number in range(len(channels)))
+        names = tuple(printable(files[number].relative_to(root).as_posix()) for number in range(len(channels)))
         case = Examination(sources=sources, names=names, channels=channels, modality=modality, first=0,
                            mask=masks[0] if masks else "")
         header = replace(headers[0], channels=len(channels), bits=max(one.bits for one in headers))
