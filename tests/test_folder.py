@@ -174,6 +174,61 @@ def test_a_table_of_patients_counts_for_all_their_files(tmp_path: Path) -> None:
     assert "no number for age" in reasons(rejected)["sub-02/a.png"] and "no line" in reasons(rejected)["sub-03/a.png"]
 
 
+def test_zeros_that_a_spreadsheet_drops_do_not_part_a_patient_from_their_line(tmp_path: Path) -> None:
+    for number, name in enumerate(("0012/a.png", "0007/a.png", "7/a.png", "07/b.png")):
+        picture(tmp_path / name, number)
+    pattern, columns = r"(?P<patient>\d+)/", ("patient=ID", "label=sex")
+    (tmp_path / "patients.csv").write_text("ID;sex\r\n12;F\r\n7;M\r\n07;F\r\n", encoding="utf-8-sig")
+    records, rejected = found(tmp_path, labels=str(tmp_path / "patients.csv"), columns=columns, patient_pattern=pattern)
+    assert {(one.patient, one.label) for one in records} == {("12", "F"), ("7", "M"), ("07", "F")}
+    assert list(reasons(rejected)) == ["0007/a.png"], "7 and 07 differ, so neither stands for 0007"
+    (tmp_path / "patients.xlsx").write_bytes(b"PK")
+    assert "CSV UTF-8" in reasons(found(tmp_path)[1])["patients.xlsx"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_lines_of_single_dicom_files_label_these_slices(tmp_path: Path, turned: bool) -> None:
+    files = ct_series(tmp_path / "CT", count=5)
+    if turned:  # rows run to the front, so that the sorted files run from head to feet
+        for path in files:
+            dataset = pydicom.dcmread(path)
+            dataset.ImageOrientationPatient = [1, 0, 0, 0, -1, 0]
+            dataset.save_as(path)
+    names = sorted(path.name for path in (tmp_path / "CT").iterdir())
+    table = tmp_path / "slices.csv"
+    table.write_text("file;label;dose\n" + "".join(f"{name};{'low' if k < 2 else 'high'};{k},5\n"
+                                                  for k, name in enumerate(names[:4])))
+    chosen: dict[str, object] = {"labels": str(table), "minimum_foreground": 0, "conditions": ("dose", "position")}
+    records, rejected = found(tmp_path / "CT", **chosen)
+    assert [line.reason for line in rejected] == ["it has no line in the table of labels"], "only one of five slices"
+    stored = {name: io.read(tmp_path / "CT" / name).pixels for name in names}
+    for record in records:
+        name = next(name for name in names if np.array_equal(stored[name][0], record.load().pixels[0, ::-1])
+                    or np.array_equal(stored[name], record.load().pixels))
+        place = names.index(name)
+        assert record.label == ("low" if place < 2 else "high") and record.conditions["dose"] == place + 0.5
+        assert record.conditions["position"] == place / 4, "among all slices"
+    for plane in ("coronal", "volume"):
+        records, rejected = found(tmp_path / "CT", labels=str(table), plane=plane)
+        assert not records and "different lines for the files of this series" in rejected[0].reason
+    table.write_text("file;label\n" + "".join(f"{name};same\n" for name in names))
+    assert len(found(tmp_path / "CT", labels=str(table), plane="volume")[0]) == 1
+
+
+def test_dicom_files_are_chosen_by_their_series_description(tmp_path: Path) -> None:
+    for number, words in enumerate(("Topogramm", "Schädel nativ", "Schädel KM")):
+        for path in ct_series(tmp_path / f"SE{number}", count=3, seed=number):
+            dataset = pydicom.dcmread(path)
+            dataset.SpecificCharacterSet, dataset.SeriesDescription = "ISO_IR 192", words
+            dataset.save_as(path)
+    records, rejected = found(tmp_path, series="(?i)NATIV")
+    assert not rejected and len(records) == 3 and all(record.source.startswith("SE1/") for record in records)
+    with pytest.raises(DataError, match=r"There are: .*Schädel nativ"):
+        found(tmp_path, series="venös")
+    with pytest.raises(SettingsError, match=r"data\.series is no regular expression"):
+        found(tmp_path, series="(")
+
+
 def test_several_masks_of_an_image_are_parts_of_one(tmp_path: Path) -> None:
     picture(tmp_path / "benign (1).png")
     picture(tmp_path / "benign (2).png", 1)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from radsynth.datasets import Rejected
 from radsynth.datasets._layout import stem
 from radsynth.errors import DataError, SettingsError
 from radsynth.settings import nearest
 
 MEANINGS = ("file", "label", "patient")
 """What columns can mean; others are numbers to learn images with."""
+TABLE = "labels.csv"
 ENDINGS = (".csv", ".tsv")
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +33,19 @@ class Line:
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """lines: by file, or by patient in small letters where the table names no files; tails: by each end of a path in
-    `lines` that only one has."""
+    `lines` that only one has; numerals: by patients without the zeros in front, which spreadsheets drop, likewise."""
 
     by: str
     lines: Mapping[str, Line]
     tails: Mapping[str, Line | None]
+    numerals: Mapping[str, Line | None] = field(default_factory=dict)
 
     def line(self, path: str, patient: str) -> Line | None:
         """A file's line: by its path below the data's root or an end of it (its name at last), by its name without
         endings, or where the table's path begins further up. By its patient where the table names no files."""
         if self.by == "patient":
-            return self.lines.get(patient.casefold())
+            key = patient.casefold()
+            return self.lines.get(key) or self.numerals.get(key.lstrip("0"))
         found = [*_tails(path), stem(PurePosixPath(path).name)]
         return next((self.lines[key] for key in found if key in self.lines), self.tails.get(path))
 
@@ -56,7 +61,7 @@ def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] =
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count))
+            reader = csv.DictReader(file, delimiter=(sign := max(",;\t", key=head.count)))
             names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
             where = {meaning: names.get(given.get(meaning, meaning).lower()) for meaning in MEANINGS}
             _check(path, names, where, given, numbers)
@@ -68,16 +73,48 @@ def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] =
                 key = (told[by] or "").replace("\\", "/").removeprefix("./")
                 key = key.casefold() if by == "patient" else key
                 line = Line(label=told["label"], patient=told["patient"] and told["patient"].casefold(),
-                            numbers=_numbers(row, names, numbers))
+                            numbers=_numbers(row, names, numbers, comma=sign != ","))
                 if lines.setdefault(key, line) != line:
                     raise DataError(f"{path} has two different lines for {key!r}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}") from None
-    return Table(by=by, lines=lines, tails=_all_tails(lines) if by == "file" else {})
+        raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}. Spreadsheets save such a table "
+                        "as 'CSV UTF-8'.") from None
+    if by == "file":
+        return Table(by=by, lines=lines, tails=_all_tails(lines))
+    return Table(by=by, lines=lines, tails={}, numerals=_unique((key.lstrip("0"), line) for key, line in lines.items()))
+
+
+def table_file(root: Path, labels: str) -> Path | None:
+    """Where the setting `labels` says they are to be read from: the table that it names, or labels.csv in the root."""
+    if labels in ("folders", "none"):
+        return None
+    if labels != "auto":
+        return Path(labels)
+    return root / TABLE if (root / TABLE).is_file() else None
+
+
+def table_of(root: Path, labels: str, columns: Sequence[str], numbers: Sequence[str],
+             rejected: list[Rejected]) -> Table | None:
+    """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
+    file = table_file(root, labels)
+    if file is None:
+        return None
+    try:
+        return read_table(file, columns=columns, numbers=numbers)
+    except DataError as error:  # whoever gave the table its name expects that labels and patients are taken from it
+        if labels != "auto":
+            raise
+        reason = str(error).replace(str(file), "it")
+        rejected.append(Rejected(path=TABLE, reason=f"it is not taken as the table of labels: {reason}"))
+        return None
 
 
 def unused(path: Path) -> str | None:
     """What to say of a table that lies in the data's root and is not asked; None for what is no table."""
+    if path.name.lower().endswith(SPREADSHEETS):
+        return "a spreadsheet: saved as 'CSV UTF-8' it can be the table of labels (data.labels=PATH)"
+    if not path.name.lower().endswith(ENDINGS):
+        return None
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline(10_000)
@@ -115,12 +152,13 @@ def _check(path: Path, names: Mapping[str, str], where: Mapping[str, str | None]
                         "'data.columns=[file=NAME,label=NAME]' names those that are called otherwise")
 
 
-def _numbers(row: dict[str, str], columns: Mapping[str, str], wanted: Sequence[str]) -> dict[str, float]:
-    """The finite numbers of a row, by name; a cell that holds none is left out."""
+def _numbers(row: dict[str, str], columns: Mapping[str, str], wanted: Sequence[str], comma: bool) -> dict[str, float]:
+    """The finite numbers of a row, by name; a cell that holds none is left out. comma: 63,5 is 63.5."""
     found = {}
     for name in wanted:
-        with suppress(ValueError, TypeError, KeyError):
-            value = float(row[columns[name.lower()]])
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            text = row[columns[name.lower()]]
+            value = float(text.replace(",", ".") if comma else text)
             if math.isfinite(value):
                 found[name] = value
     return found
@@ -133,8 +171,12 @@ def _tails(path: str) -> list[str]:
 
 
 def _all_tails(lines: Mapping[str, Line]) -> dict[str, Line | None]:
+    return _unique((tail, line) for key, line in lines.items() for tail in _tails(key)[1:])
+
+
+def _unique(pairs: Iterable[tuple[str, Line]]) -> dict[str, Line | None]:
+    """The line of each key; None where lines differ."""
     found: dict[str, Line | None] = {}
-    for key, line in lines.items():
-        for tail in _tails(key)[1:]:
-            found[tail] = line if found.setdefault(tail, line) == line else None
+    for key, line in pairs:
+        found[key] = line if found.setdefault(key, line) == line else None
     return found

@@ -5,11 +5,12 @@ How patients, labels and masks are found is told to users in docs/your-data.md.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,16 +18,18 @@ import numpy as np
 from pydantic import Field
 
 from radsynth.datasets import Record, Rejected, _label_table, _layout
-from radsynth.datasets._archives import is_archive, unpack
+from radsynth.datasets._archives import is_archive
+from radsynth.datasets._label_table import Line, Table
 from radsynth.datasets._layout import printable
-from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image
+from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image, slicing_axis
+from radsynth.datasets._walking import files_below
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
 from radsynth.settings import settings as section
 
-TABLE = "labels.csv"
 WHOLE = ("volume", "whole")
+NO_LINE = "it has no line in the table of labels"
 
 
 @section
@@ -54,6 +57,8 @@ class Settings:
     DICOM), spacing (mm between pixels), position (of a slice in its volume, 0 to 1)."""
     only: str = ""
     """Regular expression that a path below the root must contain; empty: every file."""
+    series: str = ""
+    """Regular expression that the series description of a DICOM file must contain; empty: every file."""
     incomplete: Literal["reject", "slices"] = "reject"
     """A DICOM series with missing, doubled or sheared slices: reject it, or use its slices one by one."""
     burned_in: Literal["keep", "exclude"] = "keep"
@@ -69,7 +74,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One image or volume before it becomes records. name: its path below the root; planar: as in `Series`."""
+    """One image or volume before it becomes records. name: its path below the root; planar, turned: as in `Series`."""
 
     name: str
     source: Source
@@ -77,6 +82,7 @@ class Item:
     slices: tuple[Header, ...] = ()
     fault: str | None = None
     planar: int | None = None
+    turned: bool = False
 
 
 def matches(path: Path) -> bool:
@@ -93,7 +99,7 @@ def matches(path: Path) -> bool:
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every image, slice or volume, sorted by path. DataError when there is none; SettingsError for a wrong pattern."""
     pattern, only = (_layout.compiled(getattr(settings, name), name) for name in ("patient_pattern", "only"))
-    root, names = _files(settings.path, rejected)
+    root, names = files_below(settings.path, rejected)
     if only and names:
         chosen = [name for name in names if only.search(name)]
         if not chosen:
@@ -116,60 +122,10 @@ def example(folder: Path) -> Settings:
     return Settings(path=folder)
 
 
-def _files(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
-    """(root, names of all files below it, sorted)."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Give a folder, an archive (zip, tar) or an image file.")
-    if path.is_file():
-        if _is_image(path) or not is_archive(path):
-            return path.parent, [path.name]
-        path = unpack(path)
-    names: list[str] = []
-    _walk(path, "", {_identity(path)}, names, rejected)
-    return path, sorted(names)
-
-
-def _is_image(path: Path) -> bool:
-    try:
-        return bool(detect(path))
-    except RejectedFile:
-        return False
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_dev, state.st_ino
-
-
-def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[str], rejected: list[Rejected]) -> None:
-    """All files below `folder`. Links to folders are followed unless they lead back up."""
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        rejected.append(
-            Rejected(path=printable(prefix) or ".", reason=f"the folder cannot be opened: {error.strerror}")
-        )
-        return
-    for entry in entries:
-        name = prefix + entry.name
-        try:
-            if not entry.is_dir():
-                names.append(name)
-                continue
-            own = _identity(Path(entry.path))
-        except OSError as error:
-            rejected.append(Rejected(path=printable(name), reason=f"it cannot be opened: {error.strerror}"))
-            continue
-        if own in above:
-            rejected.append(Rejected(path=printable(name), reason="it links back to a folder above it", skipped=True))
-        else:
-            _walk(Path(entry.path), name + "/", above | {own}, names, rejected)
-
-
 def _items(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
     """Images and volumes with their masks, DICOM files gathered into series."""
     formats: dict[str, str] = {}
-    table = _table_file(root, settings)
+    table = _label_table.table_file(root, settings.labels)
     for name in track(names, len(names), "looking at files", "files"):
         try:
             formats[name] = detect(root / name)
@@ -177,7 +133,8 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
             skipped = isinstance(error, NotAnImage)
             if skipped and table and table.is_file() and table.samefile(root / name):
                 continue  # it is used, though not as an image
-            reason = _idle_table(root / name, name, settings) if skipped else None
+            idle = skipped and settings.labels == "auto" and "/" not in name and name != _label_table.TABLE
+            reason = _label_table.unused(root / name) if idle else None
             rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
     pairs = _layout.pair((name for name, kind in formats.items() if kind != "dicom"), settings.unmasked == "keep")
     for name in pairs.lonely:
@@ -211,6 +168,7 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
     from radsynth.io._dicom_frames import instances
     from radsynth.io._dicom_series import arrange
 
+    wanted, others = _layout.compiled(settings.series, "series"), Counter[str]()
     found, names_of = [], {str(root / name): name for name in names}
     for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
         try:
@@ -218,11 +176,17 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        if settings.burned_in == "exclude" and members[0].header.burned_in:
+        if wanted and not wanted.search(members[0].header.series or ""):
+            others[members[0].header.series or "none"] += 1
+        elif settings.burned_in == "exclude" and members[0].header.burned_in:
             reason = "its pixels may show a patient's name (burned-in annotation), and data.burned_in=exclude is set"
             rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
         else:
             found += members
+    if others and not found:
+        listed = ", ".join(printable(text) for text, _ in others.most_common(10))
+        raise DataError(f"No DICOM file of {settings.path} has data.series={settings.series!r} in its series "
+                        f"description, which is a regular expression. There are: {listed}")
     series, copies = arrange(found)
     for path, reason in copies:
         rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
@@ -241,6 +205,7 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
                     frames=() if set(member.frames) == {None} else member.frames,
                 ),
                 planar=member.planar,
+                turned=member.turned,
             )
         )
     return items
@@ -256,47 +221,68 @@ def _records(
     )
     volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
     patients = _layout.patients(names, pattern, volumes=volumes)
-    table = _table(root, settings, rejected)
+    table = _label_table.table_of(root, settings.labels, settings.columns, settings.conditions, rejected)
     classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
         place = places[item.name]
-        label, patient = place.label, item.header.patient or place.patient or patients[item.name]
-        numbers: Mapping[str, float] = {}
+        patient = item.header.patient or place.patient or patients[item.name]
+        lines: Sequence[Line | None] = (Line(label=place.label, patient=None),)
+        reason = ""
         if table is not None:
-            line = table.line(item.name, patient)
-            if line is None:
-                rejected.append(Rejected(path=printable(item.name), reason="it has no line in the table of labels"))
-                continue
-            label, patient, numbers = line.label, line.patient or patient, line.numbers
-        elif classes and label is None:
-            rejected.append(
-                Rejected(path=printable(item.name), reason="it lies beside the class folders: it has no label")
-            )
+            lines = _lines(table, root, item, patient)
+            if lines.count(None) == len(lines):
+                reason = NO_LINE
+            elif len(lines) > 1 and not _in_slices(item, settings):
+                reason = ("the table of labels has different lines for the files of this series, so it can be used in "
+                          "slices as they were scanned only")
+        elif classes and place.label is None:
+            reason = "it lies beside the class folders: it has no label"
+        if reason:
+            rejected.append(Rejected(path=printable(item.name), reason=reason))
             continue
         shared = partial(
             Record,
             patient=patient,
-            label=label,
             split=place.split,
             files=tuple(dict.fromkeys(item.source.files)),
             masks=item.source.masks,
             mask_names=named,
             unmasked=settings.unmasked == "keep",
         )
-        yield from _conditioned(_cut(item, settings, shared, rejected), item, numbers, settings, rejected)
+        yield from _told(_cut(item, settings, shared, rejected), lines, item, settings, rejected)
 
 
-def _conditioned(found: Iterator[Record], item: Item, numbers: Mapping[str, float], settings: Settings,
-                 rejected: list[Rejected]) -> Iterator[Record]:
-    """The same records with the numbers that images are learned with; those that lack one are rejected."""
-    if not settings.conditions:
-        yield from found
-        return
+def _lines(table: Table, root: Path, item: Item, patient: str) -> Sequence[Line | None]:
+    """The table's line for an item; where it has different ones for the files of a series, that of each slice."""
+    files = item.source.files[::-1] if item.turned and not item.fault else item.source.files
+    if table.by == "patient" or len(set(files)) == 1:
+        return (table.line(item.name, patient),)
+    lines = [table.line(Path(file).relative_to(root).as_posix(), patient) for file in files]
+    return lines if any(line != lines[0] for line in lines) else lines[:1]
+
+
+def _in_slices(item: Item, settings: Settings) -> bool:
+    """Each record of the item is one of its files."""
+    scanned = settings.plane not in WHOLE and item.planar == slicing_axis(item.header, settings.plane, item.planar)
+    return item.fault is not None or scanned
+
+
+def _told(found: Iterable[Record], lines: Sequence[Line | None], item: Item, settings: Settings,
+          rejected: list[Rejected]) -> Iterator[Record]:
+    """Records with what one line, or a line for each, says of them, and with the numbers that images are learned with;
+    those that lack a line or a number are rejected."""
     records = list(found)
-    for index, record in enumerate(records):
+    for index, (unlabelled, line) in enumerate(zip(records, cycle(lines), strict=False)):
+        if line is None:
+            rejected.append(Rejected(path=unlabelled.source, reason=NO_LINE))
+            continue
+        record = replace(unlabelled, label=line.label, patient=line.patient or unlabelled.patient)
+        if not settings.conditions:
+            yield record
+            continue
         spacing = record.header.spacing if record.header else None
         place = index / (len(records) - 1) if len(records) > 1 else None
-        told = {"age": item.header.age, "spacing": spacing[-1] if spacing else None, "position": place, **numbers}
+        told = {"age": item.header.age, "spacing": spacing[-1] if spacing else None, "position": place, **line.numbers}
         known = {name: value for name in settings.conditions if (value := told.get(name)) is not None}
         lacking = [name for name in settings.conditions if name not in known]
         if lacking:
@@ -304,36 +290,6 @@ def _conditioned(found: Iterator[Record], item: Item, numbers: Mapping[str, floa
                                      "data.conditions asks for"))
         else:
             yield replace(record, conditions=known)
-
-
-def _idle_table(path: Path, name: str, settings: Settings) -> str | None:
-    """What to say of a table in the root that nobody named."""
-    idle = settings.labels == "auto" and name != TABLE and "/" not in name
-    return _label_table.unused(path) if idle and name.lower().endswith(_label_table.ENDINGS) else None
-
-
-def _table_file(root: Path, settings: Settings) -> Path | None:
-    """Where labels are to be read from: the table that was named, or labels.csv in the root."""
-    if settings.labels in ("folders", "none"):
-        return None
-    if settings.labels != "auto":
-        return Path(settings.labels)
-    return root / TABLE if (root / TABLE).is_file() else None
-
-
-def _table(root: Path, settings: Settings, rejected: list[Rejected]) -> _label_table.Table | None:
-    """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
-    file = _table_file(root, settings)
-    if file is None:
-        return None
-    try:
-        return _label_table.read_table(file, columns=settings.columns, numbers=settings.conditions)
-    except DataError as error:  # whoever gave the table its name expects that labels and patients are taken from it
-        if settings.labels != "auto":
-            raise
-        reason = str(error).replace(str(file), "it")
-        rejected.append(Rejected(path=TABLE, reason=f"it is not taken as the table of labels: {reason}"))
-        return None
 
 
 def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list[Rejected]) -> Iterator[Record]:

@@ -39,6 +39,7 @@ class Series:
     frames: the frame of each file that is the slice, None for a file that is one; files repeat where frames share one
     slices: the header of each slice; fault: why the slices are no whole volume, None when they are
     planar: index of the volume's axis (slices 0, rows 1, columns 2) across which the files were taken
+    turned: the volume's first slice along that axis is the last of `files`
     """
 
     files: tuple[str, ...]
@@ -47,6 +48,7 @@ class Series:
     slices: tuple[Header, ...]
     fault: str | None = None
     planar: int = 0
+    turned: bool = False
 
 
 def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str, str]]]:
@@ -83,7 +85,7 @@ def _series(group: list[Instance]) -> Series:
     )
     places = np.stack([np.asarray(found.position) for found in ordered])
     fault = _fault(places, normal)
-    header, planar = _volume_header(ordered, places, normal)
+    header, planar, turned = _volume_header(ordered, places, normal)
     try:
         check_size(header.size, channels=header.channels, itemsize=4)
     except RejectedFile as error:
@@ -95,6 +97,7 @@ def _series(group: list[Instance]) -> Series:
         slices=tuple(found.header for found in ordered),
         fault=fault,
         planar=planar,
+        turned=turned,
     )
 
 
@@ -127,9 +130,10 @@ def _grid(ordered: list[Instance], places: np.ndarray, normal: np.ndarray) -> np
     return affine
 
 
-def _volume_header(ordered: list[Instance], places: np.ndarray, normal: np.ndarray) -> tuple[Header, int]:
+def _volume_header(ordered: list[Instance], places: np.ndarray, normal: np.ndarray) -> tuple[Header, int, bool]:
+    """(header, planar, turned) as in `Series`."""
     affine = _grid(ordered, places, normal)
-    order = axes_towards_left_back_head(affine)[0][::-1]
+    order, flips = (found[::-1] for found in axes_towards_left_back_head(affine))
     shape = (*ordered[0].header.size[::-1], len(ordered))
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     notes = tuple(dict.fromkeys(note for found in ordered for note in found.header.notes))
@@ -141,7 +145,7 @@ def _volume_header(ordered: list[Instance], places: np.ndarray, normal: np.ndarr
         bits=max(found.header.bits for found in ordered),
         burned_in=any(found.header.burned_in for found in ordered),
     )
-    return header, order.index(2)
+    return header, order.index(2), bool(flips[order.index(2)])
 
 
 def read_series(files: tuple[str, ...], frames: tuple[int | None, ...] = ()) -> Image:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from radsynth.datasets import Rejected
+from radsynth.errors import DataError
 from radsynth.files import write_atomically
 
 PART = re.compile(r"#[a-z]*\d+$")
@@ -27,6 +28,13 @@ def by_file(rejected: Sequence[Rejected], tried: Iterable[str]) -> list[Rejected
         path = file if same[file, line.reason] == parts[file] else line.path
         lines.setdefault((path, line.reason), replace(line, path=path))
     return list(lines.values())
+
+
+def nothing_left(rejected: Sequence[Rejected]) -> DataError:
+    """The error where no image is left; the first reasons stand for all."""
+    wrong = [line for line in rejected if not line.skipped] or list(rejected)
+    lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:5])
+    return DataError(f"There is no image that can be used; {len(rejected):,} files were rejected or skipped.{lines}")
 
 
 def write_rejected(path: Path, lines: Iterable[Rejected]) -> None:

@@ -22,7 +22,7 @@ from radsynth.verbs._duplicates import equal_files
 from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, settings_file, thumbnail
 from radsynth.verbs._preparing.groups import groups_of, mixture
-from radsynth.verbs._rejected import by_file, write_rejected
+from radsynth.verbs._rejected import by_file, nothing_left, write_rejected
 
 if TYPE_CHECKING:
     from radsynth.plan import Fingerprint
@@ -221,6 +221,8 @@ def _gather(
     headers = [record.header for record in records if record.header is not None] or [
         _header_of(image) for image in images
     ]
+    if not headers:
+        raise nothing_left(rejected)
     known = [header.modality for header in headers if header.modality != "OT"]
     modalities = Counter(known or [image.modality for image in images] or ["OT"])
     modality = modalities.most_common(1)[0][0]

@@ -37,6 +37,7 @@ from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, 
 from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
 from radsynth.verbs._preparing.split import split_of
 from radsynth.verbs._preparing.stray import without_stray
+from radsynth.verbs._rejected import nothing_left
 
 __all__ = ["Settings", "automatic_size", "prepare", "size_of"]
 
@@ -274,9 +275,7 @@ def _check_rejected(rejected: Sequence[Rejected], strict: bool) -> None:
 def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: Sequence[Rejected]) -> Plan:
     """Decide what is done to every image."""
     if not known:
-        wrong = [line for line in rejected if not line.skipped] or list(rejected)
-        lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:5])
-        raise DataError(f"There is no image that can be used; {len(rejected)} files were rejected or skipped.{lines}")
+        raise nothing_left(rejected)
     groups = groups_of(options, known)
     if len(groups) > 1:
         raise DataError(mixture(groups))

@@ -1,0 +1,62 @@
+"""The files below a folder, in an archive, or a single one: broken links and loops are told, none is opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from radsynth.datasets import Rejected
+from radsynth.datasets._archives import is_archive, unpack
+from radsynth.datasets._layout import printable
+from radsynth.errors import DataError, RejectedFile
+from radsynth.io import detect
+
+
+def files_below(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
+    """(root, names of all files below it, sorted)."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give a folder, an archive (zip, tar) or an image file.")
+    if path.is_file():
+        if _is_image(path) or not is_archive(path):
+            return path.parent, [path.name]
+        path = unpack(path)
+    names: list[str] = []
+    _walk(path, "", {_identity(path)}, names, rejected)
+    return path, sorted(names)
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        return bool(detect(path))
+    except RejectedFile:
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_dev, state.st_ino
+
+
+def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[str], rejected: list[Rejected]) -> None:
+    """All files below `folder`. Links to folders are followed unless they lead back up."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        rejected.append(
+            Rejected(path=printable(prefix) or ".", reason=f"the folder cannot be opened: {error.strerror}")
+        )
+        return
+    for entry in entries:
+        name = prefix + entry.name
+        try:
+            if not entry.is_dir():
+                names.append(name)
+                continue
+            own = _identity(Path(entry.path))
+        except OSError as error:
+            rejected.append(Rejected(path=printable(name), reason=f"it cannot be opened: {error.strerror}"))
+            continue
+        if own in above:
+            rejected.append(Rejected(path=printable(name), reason="it links back to a folder above it", skipped=True))
+        else:
+            _walk(Path(entry.path), name + "/", above | {own}, names, rejected)
