@@ -340,6 +340,17 @@ def test_what_is_derived_of_an_image_promises_nothing_of_its_patient(tmp_path: P
         push(tmp_path, "https://pacs.example/dicom-web")
 
 
+def test_two_images_of_one_seed_and_number_are_two_patients(tmp_path: Path) -> None:
+    """Of two classes or truncations: a PACS that had the one would never be sent the other."""
+    image = one(shipped("CT_small.dcm"))
+    written = [pydicom.dcmread(io.write(some, tmp_path / name / "000000.dcm", provenance=PROVENANCE)[0])
+               for name, some in (("healthy", image), ("ill", image.replace(pixels=image.pixels + 1)),
+                                  ("again", image))]
+    for field in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        healthy, ill, again = (str(dataset[field].value) for dataset in written)
+        assert healthy == again != ill, field
+
+
 def test_the_mark_and_the_pixels_are_as_the_standard_wants_them(tmp_path: Path) -> None:
     files = series(tmp_path)
     sets = [pydicom.dcmread(path) for path in files]

@@ -1,11 +1,13 @@
 """Synthetic DICOM: CT, MR, DX, CR single-frame storage; Secondary Capture for unknown geometry and for colours.
 
 Every file says that it is synthetic (SyntheticData, Contributing Equipment, Image Type, texts). Nothing of a source
-(names, dates, identifiers) is copied: all identifiers follow from (weights, seed, index).
+(names, dates, identifiers) is copied: all identifiers follow from (weights, seed, index) and the pixels, since images of
+several classes or truncations have the same numbers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -47,20 +49,21 @@ def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
     if len(image.pixels) == 3 and stored.bits not in (8, 16):
         stored = Stored(values=stored.values, slope=stored.slope, intercept=stored.intercept, bits=16)
     if image.pixels.ndim == 3:
-        dataset = _dataset(image, stored, provenance, None)
+        dataset = _dataset(image, stored, provenance, _content(stored), None)
         return write_whole(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
     return _write_series(image, stored, path.with_suffix(""), provenance)
 
 
 def _write_series(image: Image, stored: Stored, folder: Path, provenance: Provenance) -> list[Path]:
     """All slices in a temporary folder, renamed when it is whole."""
+    content = _content(stored)
     temporary = folder.with_name(f".{os.getpid()}.part.{folder.name}")
     names = [f"{number:04d}.dcm" for number in range(1, image.space[0] + 1)]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for index, name in enumerate(names):
-            _dataset(image, stored, provenance, index).save_as(temporary / name, enforce_file_format=True)
+            _dataset(image, stored, provenance, content, index).save_as(temporary / name, enforce_file_format=True)
         if folder.exists():
             if any(file.name not in names for file in folder.iterdir()):
                 raise DataError(f"{folder} exists and holds other files; a series is not mixed with them")
@@ -73,20 +76,26 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
     return [folder / name for name in names]
 
 
-def _uid(provenance: Provenance, role: str) -> str:
-    """2.25 and a UUID of what the image is made from: the same image gets the same identifiers."""
+def _content(stored: Stored) -> str:
+    """A hash of all pixels: a PACS takes two images of one identifier for one, and keeps the first alone."""
+    return hashlib.sha256(np.ascontiguousarray(stored.values).data).hexdigest()
+
+
+def _uid(provenance: Provenance, content: str, role: str) -> str:
+    """2.25 and a UUID of what the image is made from and of what it shows: the same image gets the same identifiers."""
     parts = (
         provenance.model,
         provenance.weights,
         str(provenance.seed),
         str(provenance.index),
+        content,
         role,
         *([provenance.source] if provenance.source else []),
     )
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(parts)).int}"
 
 
-def _dataset(image: Image, stored: Stored, provenance: Provenance, index: int | None) -> Any:
+def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str, index: int | None) -> Any:
     """One whole data set: a 2-D image, or slice `index` of a volume."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
@@ -98,16 +107,19 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, index: int | 
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.preamble = b"\0" * 128
     dataset.SOPClassUID = CLASSES.get(kind, SECONDARY_CAPTURE)
-    dataset.SOPInstanceUID = _uid(provenance, f"slice {index or 0}")
+    dataset.SOPInstanceUID = _uid(provenance, content, f"slice {index or 0}")
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.Modality = image.modality
     dataset.InstanceNumber = 1 if index is None else index + 1
     _say_synthetic(dataset, provenance, kind)
-    _study(dataset, provenance)
+    _study(dataset, provenance, content)
     if kind != "DX":  # DX has its own
         dataset.Laterality = ""
-    _geometry(dataset, image, index, kind, provenance)
+    _geometry(dataset, image, index, kind)
+    if "ImagePositionPatient" in dataset:
+        dataset.FrameOfReferenceUID = _uid(provenance, content, "frame of reference")
+        dataset.PositionReferenceIndicator = ""
     _pixels(dataset, image, stored, index, kind, provenance)
     {"CT": _ct, "MR": _mr, "DX": _radiograph, "CR": _computed_radiograph, "SC": _secondary}[kind](dataset)
     return dataset
@@ -149,13 +161,13 @@ def _say_synthetic(dataset: Any, provenance: Provenance, kind: str) -> None:
     dataset.BurnedInAnnotation = "NO"
 
 
-def _study(dataset: Any, provenance: Provenance) -> None:
-    identity = f"SYNTHETIC-{provenance.weights[:8] or 'none'}-{provenance.seed}-{provenance.index}"
+def _study(dataset: Any, provenance: Provenance, content: str) -> None:
+    identity = f"SYNTHETIC-{provenance.weights[:8] or 'none'}-{provenance.seed}-{provenance.index}-{content[:8]}"
     dataset.PatientName = f"SYNTHETIC^{provenance.index}"
     dataset.PatientID = identity[:64]
     dataset.PatientBirthDate = dataset.PatientSex = ""
-    dataset.StudyInstanceUID = _uid(provenance, "study")
-    dataset.SeriesInstanceUID = _uid(provenance, "series")
+    dataset.StudyInstanceUID = _uid(provenance, content, "study")
+    dataset.SeriesInstanceUID = _uid(provenance, content, "series")
     dataset.StudyID = dataset.StudyDate = dataset.StudyTime = dataset.AccessionNumber = (
         dataset.ReferringPhysicianName
     ) = ""
@@ -166,7 +178,7 @@ def _study(dataset: Any, provenance: Provenance) -> None:
     dataset.SoftwareVersions = metadata.version("radsynth")
 
 
-def _geometry(dataset: Any, image: Image, index: int | None, kind: str, provenance: Provenance) -> None:
+def _geometry(dataset: Any, image: Image, index: int | None, kind: str) -> None:
     """Plane and spacing. CT and MR of unknown place are laid on an axial grid about the origin."""
     if image.spacing is None:
         return
@@ -185,8 +197,6 @@ def _geometry(dataset: Any, image: Image, index: int | None, kind: str, provenan
     dataset.SliceThickness = _decimal(thickness)
     if index is not None:
         dataset.SpacingBetweenSlices = _decimal(thickness)
-    dataset.FrameOfReferenceUID = _uid(provenance, "frame of reference")
-    dataset.PositionReferenceIndicator = ""
 
 
 def _decimal(value: float) -> Any:
