@@ -107,6 +107,28 @@ def test_claim_names_the_moment_whose_weights_were_chosen(run: Path) -> None:
     assert "Of 2 moments" in answer() and "20 validation images" in answer() and "after 300 images" in answer()
 
 
+def test_claim_says_what_was_left_out_and_where_weights_started(run: Path) -> None:
+    """A run's inspection.json names no rejected file, so that none is counted there."""
+    def answer(item: int) -> str:
+        return next(answer for number, _, answer in claim(RunFiles(run)) if number == item)
+
+    assert answer(24) == "Random, from seed 7." and "Left out" not in answer(35)
+    add(run, inspection={"n_images": 120, "n_patients": 60, "rejected": []})
+    (run / "data").mkdir()
+    (run / "data" / "manifest.json").write_text(json.dumps({"rejected": 1234, "duplicates": 2, "left_out": 0}))
+    (run / "settings.yaml").write_text("seed: 7\ntask: {kind: synthesis}\nmodel: {kind: sngan}\ntrain: {start: brain}\n")
+    assert answer(35) == ("120 images of 60 patients found. 100 images included. Left out: files that could not be used "
+                          "1,234, second copies of an image 2, slices of background 0.")
+    assert answer(24) == "The weights of brain; what these have not is random, from seed 7."
+
+
+def test_claim_does_not_say_that_patients_are_unknown_where_each_has_one_image(run: Path) -> None:
+    document = json.loads((run / "spec.json").read_text())
+    for patients, words in (({"train": 100}, "Patient; no patient has two images, or"), ({"train": 50}, "Patient.")):
+        add(run, spec=document | {"patients": patients})
+        assert next(answer for number, _, answer in claim(RunFiles(run)) if number == 20).startswith(words)
+
+
 def test_results_of_another_version_leave_cards_without_numbers(run: Path) -> None:
     add(run, results={"measurements": [{"name": "frechet_distance"}], "context": 3})
     write_dataset_card(run / "synthetic", run)

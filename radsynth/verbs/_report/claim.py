@@ -54,22 +54,30 @@ def _study(files: RunFiles) -> dict[int, str]:
 def _data(files: RunFiles) -> dict[int, str]:
     spec, source, found = files.get("spec.json"), files.get("inspection.json"), dict[int, str]()
     if source:
-        found[35] = (f"{count(source['n_images'], 'usable image')} of {count(source['n_patients'], 'patient')}; "
-                     f"{count(len(source.get('rejected', [])), 'file')} rejected at inspection.")
+        found[35] = f"{count(source['n_images'], 'image')} of {count(source['n_patients'], 'patient')} found."
     if not {"spec", "counts", "patients", "intensity"} <= spec.keys():
         return found
     images, patients = spec["counts"], spec["patients"]
     parts = [f"{name} {count(images[name], 'image')} of {count(patients.get(name, 0), 'patient')}" for name in images]
     by_image = all(images[name] == patients.get(name) for name in images)
+    found[35] = f"{found.get(35, '')} {count(sum(images.values()), 'image')} included.{_left_out(files)}".strip()
     return found | {
         7: "A virtual cohort, made from a public template." if files.virtual else "",
         9: f"Brought to {extent(spec['spec']['size'])} without stretching; intensities mapped "
            f"({spec['intensity']['method']}, {spec['intensity']['low']:g} to {spec['intensity']['high']:g}).",
         11: "Names, dates and identifiers of the sources are not carried beyond preparation.",
         19: f"{'; '.join(parts)}.",
-        20: "Image: each counted as a patient of its own, because the data tells no patients apart."
-            if by_image else "Patient.",
+        20: "Patient; no patient has two images, or the data does not tell which are of one patient." if by_image else "Patient.",
     }
+
+
+def _left_out(files: RunFiles) -> str:
+    """What `prepare` left out; nothing where the prepared data is not there to tell."""
+    made = files.get("data/manifest.json")
+    if not {"rejected", "duplicates", "left_out"} <= made.keys():
+        return ""
+    return (f" Left out: files that could not be used {made['rejected']:,}, second copies of an image "
+            f"{made['duplicates']:,}, slices of background {made['left_out']:,}.")
 
 
 def _model(files: RunFiles) -> dict[int, str]:
@@ -78,7 +86,9 @@ def _model(files: RunFiles) -> dict[int, str]:
     if settings:
         chosen = {name: settings.get(name, {}).get("kind") for name in ("task", "model")}
         found[22] = f"Network {chosen['model']}, task {chosen['task']}; every setting is in settings.yaml."
-        found[24] = f"Random, from seed {settings.get('seed', NOT_STATED)}."
+        start = train.get("start")
+        found[24] = (f"The weights of {start}; what these have not is random, from seed " if start else
+                     "Random, from seed ") + f"{settings.get('seed', NOT_STATED)}."
     if versions:
         found[23] = ", ".join(f"{name} {value}" for name, value in versions.items() if name not in NOT_SOFTWARE)
     if weights:
