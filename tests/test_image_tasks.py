@@ -104,7 +104,13 @@ def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: st
     data = make_prepared(n=120, size=(16, 16), labels=("other", "small", "large", "another"))
     train(data, tmp_path / "run", settings=resolve(overrides=(
         *SMALL, f"task.kind={kind}", "task.domains=[small,large]", "train.images=16")))
+    lines = (data / "records.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    for row in rows[1:]:
+        row[2] = f"patient of {row[0]}"
+    (data / "records.csv").write_text("\n".join(map(",".join, rows)) + "\n")
     document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
+    assert document["context"]["held_out_patients"] <= 2 < document["context"]["images"], "intervals are of patients"
     assert {"edges", "uncertainty"} <= set(document["limits"]) and "refused" in document
     assert ("inconsistency" in document["limits"]) == (kind == "cycle"), "only a way back can be checked by going back"
 

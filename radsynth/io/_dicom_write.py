@@ -1,7 +1,7 @@
 """Synthetic DICOM: CT, MR, DX, CR single-frame storage; Secondary Capture for unknown geometry and for colours.
 
 Every file says that it is synthetic (SyntheticData, Contributing Equipment, Image Type, texts). Nothing of a source
-(names, dates, identifiers) is copied: all identifiers follow from (weights, seed, index) and the pixels, since images of
+(names, dates, identifiers) is copied: identifiers follow from (weights, seed, index) and the pixels, since images of
 several classes or truncations have the same numbers.
 """
 

@@ -163,14 +163,15 @@ def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings
 def evaluate_arrays(
     held_out: Rows, training: Rows, synthetic: Rows, *, held_out_patients: Numbers | None = None,
     training_patients: Numbers | None = None, held_out_labels: Numbers | None = None,
-    training_labels: Numbers | None = None, labels: Numbers | None = None, label_names: tuple[str, ...] = (),
-    intensity: IntensityMap | None = None, units: str = "stored", virtual: bool = False, data_hash: str = "",
-    copies: bool = True, settings: Settings | None = None, out: Path | None = None,
-    classifier: Extractor | None = None,
+    training_labels: Numbers | None = None, patients: Numbers | None = None, labels: Numbers | None = None,
+    label_names: tuple[str, ...] = (), intensity: IntensityMap | None = None, units: str = "stored",
+    virtual: bool = False, data_hash: str = "", copies: bool = True, settings: Settings | None = None,
+    out: Path | None = None, classifier: Extractor | None = None,
 ) -> dict[str, Any]:
     """Compare synthetic images with real images that training never saw; all (n, c, *space) float32 in [-1, 1].
 
-    *_patients: the patient of every image, one patient an image without; intensity, units: give numbers their unit
+    *_patients, patients: the patient of every real image, and of that from which a synthetic one was made; one patient
+    an image without; intensity, units: give numbers their unit
     *_labels, labels: class indices of the real and of the synthetic images, -1 or None without; label_names: of these
     virtual, data_hash: told in the results; copies: as in `evaluate_prepared`; out: as in `evaluate`
     classifier: pixels to shares of classes (n, classes), for the Inception Score
@@ -178,8 +179,9 @@ def evaluate_arrays(
     facts = {"virtual": virtual, "data_hash": data_hash}
     return _evaluate(Source(images=held_out, patients=held_out_patients, labels=held_out_labels),
                      Source(images=training, patients=training_patients, labels=training_labels),
-                     Source(images=synthetic, labels=labels), _units(intensity, units, label_names), intensity, facts,
-                     copies, settings or Settings(), out, classifier)
+                     Source(images=synthetic, patients=patients, labels=labels),
+                     _units(intensity, units, label_names), intensity, facts, copies, settings or Settings(), out,
+                     classifier)
 
 
 def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scale, intensity: IntensityMap | None,

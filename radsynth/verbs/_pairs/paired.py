@@ -175,16 +175,18 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     source = next(label for label in map(prepared.spec.labels.index, domains) if label != target)
     given, real = (np.concatenate([prepared.indices(split, label) for split in ("validation", "test")])
                    for label in (source, target))
-    given = given[:images]
+    given = np.sort(np.random.default_rng(seed).permutation(given)[:images])
     if not len(given) or not len(real):
         name = prepared.spec.labels[target if len(given) else source]
         return _refused(f"{prepared.folder} has no image of the class {name} outside of training: prepare more.")
     start = prepared.images(given)
     made = applier.network_of(start, applier.target)
-    document = evaluate_arrays(prepared.images(real), prepared.images(prepared.indices("train", target)),
-                               np.clip(made, -1, 1), intensity=prepared.intensity, units=prepared.spec.units,
-                               virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
-                               settings=Settings(seed=seed), out=out)
+    training = prepared.indices("train", target)
+    document = evaluate_arrays(prepared.images(real), prepared.images(training), np.clip(made, -1, 1),
+                               held_out_patients=prepared.patients(real), training_patients=prepared.patients(training),
+                               patients=prepared.patients(given), intensity=prepared.intensity,
+                               units=prepared.spec.units, virtual=prepared.spec.virtual,
+                               data_hash=prepared.manifest.data_hash, settings=Settings(seed=seed), out=out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
     document["limits"] = usual = limits(doubtful)
     document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]

@@ -67,7 +67,8 @@ def _data(files: RunFiles) -> dict[int, str]:
            f"({spec['intensity']['method']}, {spec['intensity']['low']:g} to {spec['intensity']['high']:g}).",
         11: "Names, dates and identifiers of the sources are not carried beyond preparation.",
         19: f"{'; '.join(parts)}.",
-        20: "Patient; no patient has two images, or the data does not tell which are of one patient." if by_image else "Patient.",
+        20: "Patient; no patient has two images, or the data does not tell which are of one patient."
+            if by_image else "Patient.",
     }
 
 
