@@ -73,11 +73,13 @@ class Image:
         return dataclasses.replace(self, **changes)
 
     def grey(self) -> Image:
-        """The luminance of three channels, in whole numbers, as the single channel; others as they are."""
+        """The luminance of three channels as the single channel, whole numbers where these are; others as they are."""
         if len(self.pixels) != 3:
             return self
-        luminance = np.einsum("i,i...->...", LUMINANCE, self.pixels.astype(np.float32))
-        return self.replace(pixels=np.rint(luminance)[None].astype(self.pixels.dtype), channels=GREY)
+        luminance = np.einsum("i,i...->...", LUMINANCE, self.pixels.astype(np.float32))[None]
+        whole = self.pixels.dtype.kind != "f"  # floating point often spans 0 to 1 alone
+        return self.replace(pixels=(np.rint(luminance) if whole else luminance).astype(self.pixels.dtype),
+                            channels=GREY)
 
     def for_channels(self, channels: tuple[str, ...]) -> Image:
         """Grey where grey is wanted and it shows grey, though it is stored as colour; else as it is."""

@@ -123,6 +123,19 @@ def test_ms_ssim_of_small_images_and_volumes() -> None:
     assert diversity.applies((1, 11, 30)) and not diversity.applies((1, 10, 30))
 
 
+def test_pairs_are_of_two_patients() -> None:
+    """Real slices come several of a patient, synthetic ones do not: else real images would seem to vary less."""
+    images = smooth(8, 1)
+    few, nobody = np.repeat(images, 5, axis=0), np.zeros((40, 1), np.float32)
+    sides = [Sample(features=nobody, thumbnails=nobody, histograms=nobody[:, None], patients=patients, own=few)
+             for patients in (np.arange(40), np.repeat(np.arange(8), 5))]
+    comparison = Comparison(real=sides[0], synthetic=sides[0], floor=sides[1], features="")
+    [found] = diversity.measure(comparison, repetitions=10, seed=0)
+    first, second = np.triu_indices(8, 1)
+    assert found.floor == pytest.approx(_similarity.ms_ssim(images[first], images[second]).mean(), abs=0.02)
+    assert found.value > found.floor + 0.05
+
+
 def test_inception_score_has_its_closed_forms() -> None:
     sure = np.eye(5, dtype=np.float32)[np.arange(100) % 5]
     assert inception_score.inception_score(sure) == pytest.approx(5)

@@ -234,6 +234,8 @@ def test_colour_is_kept_or_made_grey(from_records: Prepare) -> None:
     assert from_records([record(0, colour)], "rgb", size=[8, 8]).spec.channels == ("red", "green", "blue")
     grey = from_records([record(0, colour), record(1, picture(1, (8, 8)))], "grey", size=[8, 8], channels="grey")
     assert grey.spec.channels == ("grey",) and everything(grey)[0, 0, 4, 4] == round(0.2126 * 250 + 0.7152 * 100)
+    shares = colour.replace(pixels=np.linspace(0, 1, 192, dtype=np.float32).reshape(3, 8, 8), bits=32)
+    assert len(np.unique(shares.grey().pixels)) == 64, "floating point is not rounded to black and white"
     named = from_records([record(0, colour.replace(channels=("a", "b", "c")))], "named", size=[8, 8], channels="grey")
     assert named.spec.channels == ("grey",), "three channels of any names, as groups of images are told apart"
 
