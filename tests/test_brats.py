@@ -82,6 +82,14 @@ def test_the_fourth_label_of_2024_stays(tmp_path: Path) -> None:
     assert mask is not None and list(mask[1, 3]) == [0, 0, 1, 2, 4, 0]
 
 
+def test_labels_of_another_year_are_told(tmp_path: Path) -> None:
+    """Copies of older data come with 1, 2, 3 in place of 1, 2, 4: the enhancing tumour would be background."""
+    write_case(tmp_path / "BraTS2021_00000", OLD, "_", "nii.gz", 3)
+    (record,), _ = found(Settings(path=tmp_path, what="volumes"))
+    with pytest.raises(RejectedFile, match="has the label value 3; this data set has 1, 2, 4"):
+        record.load()
+
+
 def test_visits_share_their_patient(tmp_path: Path) -> None:
     for visit in ("000", "001"):
         write_case(tmp_path / f"BraTS-GLI-00005-{visit}", NEW, "-", "nii.gz", 3)

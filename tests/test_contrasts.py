@@ -14,6 +14,7 @@ import pytest
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import Rejected, at, contrasts, lidc, recognise
+from radsynth.datasets._regrid import onto
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
@@ -206,6 +207,13 @@ def trained(folder: Path, data: Prepared) -> Path:
                                   "model.discriminator_width=4", "train.previews=0", "train.precision=32-true"])
     train(data.folder, folder / "run", settings=settings)
     return folder / "run"
+
+
+def test_labels_end_where_their_image_ends() -> None:
+    """Not with the lowest label, which may be one that fills the whole image."""
+    small = Image(pixels=np.ones((1, 4, 4, 4), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
+    large = Image(pixels=np.zeros((1, 6, 6, 6), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
+    assert onto(small, large, "mask", "image", labels=True).pixels.sum() == 4**3
 
 
 def test_a_dicom_study_becomes_channels_and_a_translated_series(shared_data: Path, tmp_path: Path) -> None:

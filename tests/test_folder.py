@@ -142,6 +142,16 @@ def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
         found(tmp_path, labels=str(tmp_path / "twice.csv"))
 
 
+def test_a_line_that_fits_files_of_two_folders_labels_none(tmp_path: Path) -> None:
+    for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/3.png", "d/3.png")):
+        picture(tmp_path / name, number)
+    (tmp_path / "labels.csv").write_text("file,label\n1.png,ill\n2.png,well\nc/3.png,ill\nd/3.png,well\n")
+    records, rejected = found(tmp_path)
+    assert [(record.source, record.label) for record in records] == [
+        ("b/2.png", "well"), ("c/3.png", "ill"), ("d/3.png", "well")]
+    assert list(reasons(rejected)) == ["a/1.png", "b/1.png"] and "no line of its own" in reasons(rejected)["a/1.png"]
+
+
 def test_tables_as_data_sets_have_them(tmp_path: Path) -> None:
     for number, name in enumerate(("train/p1/study1/view.png", "train/p1/study2/view.png", "train/p2/study1/view.png")):
         picture(tmp_path / name, number)

@@ -87,6 +87,9 @@ def test_plain_images_labels_masks_names(tmp_path: Path) -> None:
     records = found(tmp_path / "a.npz")
     assert [record.label for record in records] == ["Head", "Hand", "Head"]
     assert [record.patient for record in records] == ["patient003", "patient003", "patient004"]
+    names = np.array(["patient12slice3", "Patient12slice4"])
+    np.savez(tmp_path / "together.npz", images=stack(2, 8, 8), names=names)
+    assert {record.patient for record in found(tmp_path / "together.npz")} == {"patient12"}
     assert {record.split for record in records} == {None} and np.array_equal(records[1].load().mask, masks[1])
     np.savez(tmp_path / "b.npz", images=stack(3, 8, 8), masks=masks.astype(np.int16) * 300)
     with pytest.raises(RejectedFile, match="labels are 0 to 255"):

@@ -38,6 +38,15 @@ def test_numbered_files_are_channels_with_their_names_and_masks(tmp_path: Path) 
     np.testing.assert_array_equal(slices[7].load().pixels, volumes[1].load().pixels[:, 2])
 
 
+def test_what_lies_beside_the_numbered_files_costs_no_case(tmp_path: Path) -> None:
+    """With unmasked=keep every channel was a case of its own, without its mask."""
+    example(tmp_path)
+    (tmp_path / "imagesTr" / ".DS_Store").write_bytes(b"x")
+    volumes, rejected = found(tmp_path, plane="volume", unmasked="keep")
+    assert len(volumes) == 3 and all(volume.masks for volume in volumes)
+    assert [line.path for line in rejected] == ["imagesTr/.DS_Store"] and rejected[0].skipped
+
+
 def test_the_decathlons_fourth_dimension_holds_channels(tmp_path: Path) -> None:
     for name in ("imagesTr", "labelsTr", "imagesTs"):
         (tmp_path / name).mkdir()

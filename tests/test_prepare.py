@@ -277,6 +277,12 @@ def test_few_patients_still_reach_every_split(patients: int, wanted: tuple[int, 
     assert tuple(prepared.manifest.patients.values()) == wanted
 
 
+def test_shares_that_leave_nothing_leave_nobody(from_records: Prepare) -> None:
+    """1 - 0.7 - 0.3 is a little more than 0 in floating point."""
+    prepared = from_records([record(n) for n in range(10)], size=[8, 8], train=0.7, validation=0.3)
+    assert prepared.manifest.patients == {"train": 7, "validation": 3, "test": 0}
+
+
 def test_an_official_split_is_kept(from_records: Prepare) -> None:
     records = [record(n, split=("train", "test")[n % 2], patient=f"p{n % 6}") for n in range(12)]
     prepared = from_records(records, size=[8, 8])

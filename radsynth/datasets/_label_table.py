@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from radsynth.datasets import Rejected
@@ -33,12 +34,25 @@ class Line:
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """lines: by file, or by patient in small letters where the table names no files; tails: by each end of a path in
-    `lines` that only one has; numerals: by patients without the zeros in front, which spreadsheets drop, likewise."""
+    `lines` that only one has; numerals: by patients without the zeros in front, which spreadsheets drop, likewise;
+    shared: those of `lines` that fit files of several folders."""
 
     by: str
     lines: Mapping[str, Line]
     tails: Mapping[str, Line | None]
     numerals: Mapping[str, Line | None] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+
+    def among(self, paths: Iterable[str]) -> Table:
+        """The same table, which says nothing of those of these files that it does not tell apart."""
+        folders: dict[str, set[str]] = defaultdict(set)
+        for path in paths if self.by == "file" else ():
+            folders[self._key(path)].add(str(PurePosixPath(path).parent))
+        return replace(self, shared=frozenset(key for key, found in folders.items() if key and len(found) > 1))
+
+    def _key(self, path: str) -> str:
+        """Which of `lines` is a file's, "" for none."""
+        return next((key for key in (*_tails(path), stem(PurePosixPath(path).name)) if key in self.lines), "")
 
     def line(self, path: str, patient: str) -> Line | None:
         """A file's line: by its path below the data's root or an end of it (its name at last), by its name without
@@ -46,8 +60,10 @@ class Table:
         if self.by == "patient":
             key = patient.casefold()
             return self.lines.get(key) or self.numerals.get(key.lstrip("0"))
-        found = [*_tails(path), stem(PurePosixPath(path).name)]
-        return next((self.lines[key] for key in found if key in self.lines), self.tails.get(path))
+        key = self._key(path)
+        if key in self.shared and key != path:
+            return None
+        return self.lines.get(key) or self.tails.get(path)
 
 
 def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:

@@ -41,7 +41,7 @@ def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False
     for channel in image.pixels.astype(np.float32):
         smooth = gaussian_filter(channel, blur, mode="nearest") if any(blur) else channel
         moved.append(affine_transform(smooth, matrix, offset, fixed.space, order=0 if labels else 1,
-                                      cval=float(channel.min())))
+                                      cval=0.0 if labels else float(channel.min())))
     pixels = np.stack(moved)
     if image.pixels.dtype.kind != "f":
         pixels = np.rint(pixels)

@@ -47,7 +47,7 @@ class Source:
 
     frames: of enhanced multi-frame DICOM the frame of each file, else ()
     stacked: a NIfTI file's fourth dimension has channels, not time
-    mask_values: the masks' values that become 1, 2, ..., others are background; () keeps them as they are
+    mask_values: the masks' values that become 1, 2, ..., and there are no others; () keeps them as they are
     """
 
     format: str
@@ -123,6 +123,9 @@ def _mask(path: Path, source: Source, image: Image) -> NDArray[np.uint8]:
     values = np.asarray(mask.pixels[0], dtype=np.uint8)
     if not source.mask_values:
         return values
+    if unknown := set(np.unique(values).tolist()) - {0, *source.mask_values}:
+        raise RejectedFile(f"its mask {path.name} has the label value {min(unknown)}; this data set has "
+                           f"{', '.join(map(str, source.mask_values))}")
     table = np.zeros(256, dtype=np.uint8)
     table[list(source.mask_values)] = np.arange(1, len(source.mask_values) + 1)
     return np.asarray(table[values])

@@ -29,7 +29,7 @@ from radsynth.progress import track
 from radsynth.settings import settings as section
 
 WHOLE = ("volume", "whole")
-NO_LINE = "it has no line in the table of labels"
+NO_LINE = "it has no line of its own in the table of labels"
 
 
 @section
@@ -222,6 +222,8 @@ def _records(
     volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
     patients = _layout.patients(names, pattern, volumes=volumes)
     table = _label_table.table_of(root, settings.labels, settings.columns, settings.conditions, rejected)
+    if table is not None:
+        table = table.among(Path(file).relative_to(root).as_posix() for item in items for file in item.source.files)
     classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
         place = places[item.name]

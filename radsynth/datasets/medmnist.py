@@ -9,7 +9,6 @@ or (n, 1).
 from __future__ import annotations
 
 import functools
-import re
 import shutil
 import tempfile
 import zipfile
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.datasets import Record, Rejected
+from radsynth.datasets._layout import PATIENT, compiled
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
 from radsynth.image import GREY, RGB, Image
@@ -34,8 +34,6 @@ from radsynth.settings import settings as section
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 LIMIT = 200 * 2**30
 """Bytes of one array, which is unpacked to disk and never held whole."""
-
-PATIENT = re.compile(r"(?i)(?P<patient>(?:sub-|patient|subject|person|case)[-_ ]?[0-9a-z]*\d)")
 
 
 @section
@@ -152,6 +150,7 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
     names = settings.class_names
     if not names and "classes" in found and found["classes"].dtype.kind == "U":
         names = tuple(str(name) for name in _array(path, "classes"))
+    pattern = compiled(PATIENT, "patient_pattern")
     for part in parts:
         entry = found[part.images]
         labels = _labels(path, found, part, names)
@@ -168,7 +167,7 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
         for index in range(entry.shape[0]):
             source = f"{part.images}/{index:06d}"
             name = str(patients[index]) if patients is not None else ""
-            match = PATIENT.search(name)
+            match = pattern.search(name) if pattern else None
             yield Record(
                 source=f"{source} ({name})" if name else source,
                 patient=match["patient"].casefold() if match else source,

@@ -174,10 +174,12 @@ def _cases(files: list[Path], channels: int) -> dict[tuple[str, str], dict[int, 
     """(folder, case) -> channel -> file; `ALL` -> file where files have no numbers."""
     found: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
     matched = [(file, NUMBER.search(stem(file.name))) for file in files]
-    numbered = all(match and int(match["channel"]) < max(channels, 1) for _, match in matched)
-    for file, match in matched:
+    # Others may lie beside them (.DS_Store, a readme), and a case's own name may end like a channel's number.
+    fits = [match is not None and int(match["channel"]) < max(channels, 1) for _, match in matched]
+    numbered = 2 * sum(fits) > len(fits)
+    for (file, match), fit in zip(matched, fits, strict=True):
         name = stem(file.name)
-        case, number = (name[:match.start()], int(match["channel"])) if numbered and match else (name, ALL)
+        case, number = (name[:match.start()], int(match["channel"])) if numbered and match and fit else (name, ALL)
         found[file.parent.name, case].setdefault(number, file)
     return dict(found)
 

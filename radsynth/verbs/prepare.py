@@ -174,7 +174,7 @@ def _fill(
     _check_rejected(outcome.rejected, options.strict)
     masked = [outcome.masks and entry.mask_values is not None for entry in entries]
     split = split_of(records, outcome.usable, masked, options.official,
-                     (options.train, options.validation, 1 - options.train - options.validation), options.split_seed)
+                     (options.train, options.validation, _test_share(options)), options.split_seed)
     formats = Counter(facts.format for _, facts in known)
     made = Made(
         plan=plan,
@@ -190,6 +190,11 @@ def _fill(
         preparation=preparation,
     )
     finish(out, made)
+
+
+def _test_share(options: Settings) -> float:
+    """What is left for the test; 1 - 0.7 - 0.3 is no share, though not quite 0."""
+    return max(0.0, round(1 - options.train - options.validation, 9))
 
 
 def _absolute(data: Any) -> Any:
@@ -214,7 +219,7 @@ def _check_cluster(cluster: str, first: Record, plan: Plan) -> None:
 
 def _check(options: Settings) -> None:
     problems = []
-    if options.train + options.validation > 1:
+    if options.train + options.validation > 1 + 1e-9:
         problems.append(f"prepare.train + prepare.validation is {options.train + options.validation:g}; at most 1")
     for name in ("window", "percentiles"):
         low, high = getattr(options, name)
