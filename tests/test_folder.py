@@ -210,7 +210,8 @@ def test_lines_of_single_dicom_files_label_these_slices(tmp_path: Path, turned: 
                                                   for k, name in enumerate(names[:4])))
     chosen: dict[str, object] = {"labels": str(table), "minimum_foreground": 0, "conditions": ("dose", "position")}
     records, rejected = found(tmp_path / "CT", **chosen)
-    assert [line.reason for line in rejected] == ["it has no line of its own in the table of labels"], "only one of five slices"
+    reason = "it has no line of its own in the table of labels"
+    assert [line.reason for line in rejected] == [reason], "only one of five slices"
     stored = {name: io.read(tmp_path / "CT" / name).pixels for name in names}
     for record in records:
         name = next(name for name in names if np.array_equal(stored[name][0], record.load().pixels[0, ::-1])
