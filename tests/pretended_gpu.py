@@ -17,8 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("meta")
-ACROSS = ("aten::copy_", "aten::_to_copy", "aten::_foreach_copy_")
+ACROSS = ("aten::copy_", "aten::_to_copy", "aten::to", "aten::_foreach_copy_")
 """Operations that take tensors of two devices."""
+WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::equal")
+"""Operations for whose result the processor waits: none may be in a step that is recorded."""
 INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 """Operations whose indices may lie on the processor."""
 
@@ -46,13 +48,18 @@ class Remote(Tensor):
     def tolist(self) -> Any:
         return self.values.tolist()
 
+    def new_tensor(self, values: Any, **options: Any) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype, device=GPU)
+
     def __getitem__(self, where: Any) -> Tensor:
         # Indices in a list would become a tensor on "meta", without values.
-        chosen: Tensor = super().__getitem__(torch.tensor(where) if isinstance(where, list) else where)
+        parts = where if isinstance(where, tuple) else (where,)
+        chosen: Tensor = super().__getitem__(tuple(torch.tensor(one) if isinstance(one, list) else one
+                                                   for one in parts))
         return chosen
 
 
-def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], recording: bool = False) -> Any:
     given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     remote = [one for one in given if isinstance(one, Remote)]
     assert all(isinstance(one, Remote) or one.device != GPU for one in given), f"{operation}: a tensor without values"
@@ -64,14 +71,17 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if kwargs.get("device") is not None:
         stays = torch.device(kwargs["device"]) == GPU
         kwargs = {**kwargs, "device": torch.device("cpu")}
+    waits = name in WAITING or name in INDEXED and any(one.dtype == torch.bool for one in given[1:])
+    crosses = name in ACROSS and any(isinstance(one, Remote) != stays for one in given)
+    if recording and (remote and waits or crosses):
+        raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
     out = operation(*tree_map(_values, args), **tree_map(_values, kwargs))
     known = {id(one.values): one for one in remote}
-    kept = {id(_values(one)) for one in given}
 
     def wrapped(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not stays:
             return leaf
-        return known[id(leaf)] if id(leaf) in known else leaf if id(leaf) in kept else Remote(leaf)
+        return known[id(leaf)] if id(leaf) in known else Remote(leaf)
 
     return tree_map(wrapped, out)
 
@@ -81,10 +91,17 @@ def _values(leaf: Any) -> Any:
 
 
 class Pretending(TorchDispatchMode):
-    """While it is entered, tensors can be moved to the pretended GPU and made there."""
+    """While it is entered, tensors can be moved to the pretended GPU and made there.
+
+    recording: as while a CUDA graph is recorded; nothing may go from or to the GPU, or wait for it
+    """
+
+    def __init__(self, recording: bool = False) -> None:
+        super().__init__()
+        self.recording = recording
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _run(operation, args, kwargs or {})
+        return _run(operation, args, kwargs or {}, self.recording)
 
 
 class Fabric:

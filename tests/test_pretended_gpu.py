@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from radsynth.arrays import Care, Prepared
 from radsynth.plan import document, recipe
+from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
+from radsynth.tasks import build
+from radsynth.verbs._training.captured import Graphs, Recorded
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings as TrainSettings
 from radsynth.verbs.control import control
 from radsynth.verbs.explain import explain
 from radsynth.verbs.generate import draw
 from radsynth.verbs.train import train
 from radsynth.verbs.utility import Settings, utility
-from tests.pretended_gpu import GPU, pretended_gpu
+from tests.pretended_gpu import GPU, Pretending, pretended_gpu
 
 TINY = {"dcgan": {"width": 8}, "sngan": {"width": 8}, "r3gan": {"width": 8}, "style": {"width": 8}}
 
@@ -93,3 +100,46 @@ def test_images_with_masks(task: str, make_prepared: Callable[..., Path], tmp_pa
         study = utility(tmp_path / "run", data=data, out=tmp_path, settings=Settings(
             target="segmentation", shares=(1.0,), seeds=2, steps=4, batch=8, repetitions=100))
     assert study["kind"] == "segmentation" and study["steps"] == 4
+
+
+RECORDED: dict[str, tuple[str, ...]] = {
+    "mlp": (), "dcgan": ("model.width=8",), "r3gan": ("model.width=8", "task.loss=relativistic", "task.penalty=r1_r2"),
+    "sngan": ("model.width=8", "task.warm_start=0.2", "task.anchor=10", "train.clip=0.5"),
+    "style": ("model.width=8", "task.penalty=finite_r1"), "style with noise": ("model.width=8", "model.noise=true"),
+}
+
+
+class Recording(Graphs):
+    """Graphs of the pretended GPU: a step is recorded by taking it while nothing is allowed that a graph cannot hold."""
+
+    def _beside(self, recorded: Recorded) -> None:
+        self.work(recorded)
+
+    def _record(self, recorded: Recorded) -> Any:
+        def replay() -> None:
+            with Pretending(recording=True):
+                self.work(recorded)
+
+        return SimpleNamespace(replay=replay)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 16, 16)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_step_asks_for_nothing(name: str, size: tuple[int, ...], make_prepared: Callable[..., Path],
+                                          tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Prepared(make_prepared(48, size, labels=("small", "large")))
+    settings = resolve(overrides=(
+        f"model.kind={name.split()[0]}", "train.batch=4", "train.images=96", "augment.strength=0.5", "augment.bias=0.3",
+        *RECORDED[name]))
+    with pretended_gpu(monkeypatch):
+        task = build(*(settings.section(part) for part in ("task", "model", "augment")), data.spec)
+        loop = Loop(task, settings.section("train", TrainSettings), data, RunFolder(tmp_path), seed=0)
+        assert loop.doctor
+        loop.graphs = Recording(loop)
+        for step in range(24):
+            if step == 12:
+                loop.doctor.care = Care(augment=0.7, penalty=2.0, redraw=2.0)
+                task.get_redrawing_ready(data, 0)
+            loop.take_step()
+        recorded = [kind for kind in loop.graphs.kinds.values() if kind.graph is not None]
+    assert not loop.graphs.refused and len(recorded) >= 2

@@ -28,17 +28,20 @@ class Average:
     def __init__(self, network: nn.Module, width: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.power = exponent(width)
+        self.waiting = 0
+        """Images of the steps since the last update."""
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int, share: float) -> None:
+    def update(self, network: nn.Module, step: int, size: int, images: int) -> None:
         """Take in the network after `step` steps, counted from 1; later on only every `APART`th time.
 
-        share: the last step's images, as a share of those of all steps
+        size: images of the last step; images: those of all steps
         """
-        apart = APART if step > 16 * APART else 1
-        if step % apart:
+        self.waiting += size
+        if step > 16 * APART and step % APART:
             return
-        weight = 1 - (1 - apart * share) ** (self.power + 1)
+        weight = 1 - (1 - self.waiting / images) ** (self.power + 1)
+        self.waiting = 0
         mine: list[Tensor] = list(self.network.parameters())
         new: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(mine, new, weight)

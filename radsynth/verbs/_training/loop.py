@@ -22,7 +22,7 @@ from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draws_masks, needs_both_sides
 from radsynth.verbs._grid import save_grid
-from radsynth.verbs._training.average import Average, calibrate
+from radsynth.verbs._training.average import APART, Average, calibrate
 from radsynth.verbs._training.batches import Batches
 from radsynth.verbs._training.captured import Graphs
 from radsynth.verbs._training.doctor import Doctor
@@ -140,7 +140,7 @@ class Loop:
         self.step += 1
         before, size = self.images, self.size
         self.images += size
-        self.average.update(self.networks[self.task.keeps], self.step, size / self.images)
+        self.average.update(self.networks[self.task.keeps], self.step, size, self.images)
         if self.doctor:
             if self.doctor.due(self, before):
                 self.doctor.examine(self)
@@ -276,7 +276,7 @@ class Loop:
             "studied": self.task.studied() if isinstance(self.task, Recalling) else {},
             "random": torch.get_rng_state(),
             "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds,
-            "accumulate": self.accumulate,
+            "accumulate": self.accumulate, "waiting": self.average.waiting,
             "doctor": self.doctor.state() if self.doctor else None,
             "selection": self.selection.state() if self.selection else None,
             "private": self.private.state() if self.private else None,
@@ -291,6 +291,8 @@ class Loop:
         if self.graphs:
             self.graphs.forget()
         self.average.network.load_state_dict(state["average"])
+        # An older run did not write it down, and counted its steps as equally large.
+        self.average.waiting = state.get("waiting", state["step"] % APART * self.options.batch)
         torch.set_rng_state(state["random"])
         self.step, self.images, self.item = state["step"], state["images"], state["item"]
         self.seconds, self.accumulate = state["seconds"], max(self.accumulate, state["accumulate"])
