@@ -108,12 +108,16 @@ def join() -> Ranks:
     found = _environment()
     if found is None:
         return Ranks()
-    ranks = Ranks(rank=found.global_rank(), size=found.world_size(), local=found.local_rank())
+    # SLURM may show each process its own GPU alone, as the first one.
+    local = found.local_rank() % max(1, torch.cuda.device_count())
+    ranks = Ranks(rank=found.global_rank(), size=found.world_size(), local=local)
     if ranks.size > 1 and not distributed.is_initialized():
+        own = None
         if torch.cuda.is_available():
-            torch.cuda.set_device(ranks.local)
+            own = torch.device("cuda", ranks.local)
+            torch.cuda.set_device(own)
         distributed.init_process_group(
-            "nccl" if torch.cuda.is_available() else "gloo", rank=ranks.rank, world_size=ranks.size,
+            "gloo" if own is None else "nccl", rank=ranks.rank, world_size=ranks.size, device_id=own,
             init_method=f"tcp://{found.main_address}:{found.main_port}",
         )
     return ranks

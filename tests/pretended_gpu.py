@@ -71,9 +71,9 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], recordin
     if kwargs.get("device") is not None:
         stays = torch.device(kwargs["device"]) == GPU
         kwargs = {**kwargs, "device": torch.device("cpu")}
-    waits = name in WAITING or name in INDEXED and any(one.dtype == torch.bool for one in given[1:])
+    waits = name in WAITING or (name in INDEXED and any(one.dtype == torch.bool for one in given[1:]))
     crosses = name in ACROSS and any(isinstance(one, Remote) != stays for one in given)
-    if recording and (remote and waits or crosses):
+    if recording and ((remote and waits) or crosses):
         raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
     out = operation(*tree_map(_values, args), **tree_map(_values, kwargs))
     known = {id(one.values): one for one in remote}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,9 +134,46 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_usual_and_said(
     assert len([event for event in events if event.get("event") == "no graph"]) == 1
 
 
+def test_what_a_step_that_failed_held_is_free_when_it_is_taken_again(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def greedy(self: Graphs, recorded: Recorded) -> None:
+        images = torch.empty(8)
+        held.append(weakref.ref(images))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def watched(self: Loop, batches: list[list[Batch]]) -> dict[str, float]:
+        assert held and held[0]() is None
+        return {}
+
+    monkeypatch.setattr(Graphs, "_beside", greedy)
+    monkeypatch.setattr(Loop, "_take_turns", watched)
+    loop = make_loop(make_prepared(48), tmp_path / "run", ("train.graphs=false", "train.doctor=false"))
+    loop.graphs = Graphs(loop)
+    loop.take_step()
+    assert len(held) == 1
+
+
+@pytest.mark.usefixtures("played")
+def test_a_graph_that_is_not_used_any_more_is_dropped(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radsynth.verbs._training.captured.UNUSED", 8)
+    loop = make_loop(make_prepared(48), tmp_path / "run", ("task.penalty=finite_r1", "task.penalty_every=4"))
+    loop.graphs = Graphs(loop)
+    kept = []
+    for _ in range(STEPS):
+        loop.take_step()
+        kept.append(len(loop.graphs.kinds))
+    assert max(kept) == 4 and kept[-1] == 2  # with and without penalty; those of the warm start are gone
+
+
 def test_growing_networks_and_batches_in_parts_are_not_recorded(make_prepared: Make, tmp_path: Path) -> None:
     data = make_prepared(48, (16, 16))
-    for name, more in (("growing", ("model.kind=progressive",)), ("parts", ("train.accumulate=2",))):
+    for name, more in (("growing", ("model.kind=progressive",)), ("parts", ("train.accumulate=2",)),
+                       ("asking", ("model.kind=style", "model.noise=true"))):
         loop = make_loop(data, tmp_path / name, ("task.warm_start=0", "task.anchor=0", *more))
         assert isinstance(loop.task, Repeatable)
         assert Graphs(loop).kind(loop._batches()) is None

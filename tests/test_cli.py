@@ -193,6 +193,21 @@ def test_errors_are_one_text_and_a_code(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_memory_that_runs_out_is_no_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    monkeypatch.delenv("RADSYNTH_DEBUG", raising=False)
+    for error in (torch.OutOfMemoryError("CUDA out of memory."), MemoryError()):
+        def report(run: Path, error: Exception = error) -> None:
+            raise error
+
+        verb("report", report)
+        assert run_main(monkeypatch, "report", "somewhere") == 4
+        assert "Memory ran out." in capsys.readouterr().err
+
+
 def test_an_unexpected_error_names_the_file_with_the_details(
     monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -20,11 +20,14 @@ import torch
 from torch import nn
 
 from radsynth.arrays import Prepared
+from radsynth.device import Device
 from radsynth.errors import MissingExtra, SettingsError, TrainingError
 from radsynth.parallel import Ranks, join, launch, share_batch_norm, stop_signals
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
+from radsynth.verbs._training import checks
+from radsynth.verbs._training.checks import processes_of, tried
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs.train import train
@@ -194,6 +197,33 @@ def test_interrupted_processes_save_and_go_on(make_prepared: Make, tmp_path: Pat
     reached = next(line["images"] for line in lines if line.get("event") == "interrupted")
     subprocess.run([*command, f"train.images={reached + 16}"], check=True, capture_output=True)
     assert (run / "generator.safetensors").exists()
+
+
+@pytest.mark.parametrize(("more", "gpus", "expected"), [
+    ((), 8, 1), (("train.graphs=false",), 8, 8), (("train.graphs=false",), 3, 2),  # a batch of 8
+    (("train.graphs=false", "train.batch_end=12"), 8, 4), (("train.graphs=false", "train.accumulate=2"), 8, 4),
+    (("train.graphs=false", "train.processes=2"), 8, 2), (("task.kind=cut", "model.kind=unet"), 8, 4),
+    (("task.kind=restore", "model.kind=unet", "train.batch=7"), 8, 7),
+])
+def test_as_many_gpus_share_a_batch_as_divide_it(
+    more: tuple[str, ...], gpus: int, expected: int, make_prepared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Device(accelerator="cuda", name="pretended", cores=1, memory=1 << 33, bf16=True, count=gpus)
+    monkeypatch.setattr(checks, "here", lambda: machine)
+    settings, spec = resolve(overrides=(*SMALL[:2], *more)), Prepared(make_prepared(labels=("one", "two"))).spec
+    task = tried(settings, spec, 48, None)
+    assert processes_of(settings.section("train", Settings), task) == expected
+    with pytest.raises(SettingsError, match=f"this machine has {gpus}. Set train.processes={gpus}"):
+        tried(resolve(overrides=(*SMALL[:2], *more, "train.processes=16")), spec, 48, None)
+
+
+def test_a_process_that_sees_one_gpu_alone_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": 0, "LOCAL_RANK": 3, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "GROUP_RANK": 0,
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1, "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, str(value))
+    for visible, expected in ((4, 3), (1, 0)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda visible=visible: visible)
+        assert join().local == expected
 
 
 def test_one_process_is_alone() -> None:

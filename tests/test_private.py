@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors, save_tensors
-from radsynth.errors import FolderError, MissingExtra, SettingsError
+from radsynth.errors import FolderError, MissingExtra, OutOfMemory, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build as build_networks
 from radsynth.models.dcgan import Discriminator
@@ -371,6 +371,19 @@ def test_resume_goes_on_exactly_with_its_draws_and_its_account(make_prepared: Ma
         other.take_step()
     first, second = (next(loop.networks["discriminator"].parameters()) for loop in (whole, other))
     assert not torch.equal(first, second), "the seed, which is published, does not tell the noise"
+
+
+def test_memory_for_patients_is_not_saved_by_parts(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    loop = make_loop(make_prepared(), tmp_path, "task.warm_start=0")
+    monkeypatch.setattr("radsynth.tasks.private.clipped_sum", greedy)
+    with pytest.raises(OutOfMemory) as error:
+        loop.take_step()
+    assert "accumulate" not in str(error.value) and "model.width" in str(error.value) and loop.accumulate == 1
 
 
 def test_a_longer_budget_would_break_the_promise(make_prepared: Make, tmp_path: Path) -> None:

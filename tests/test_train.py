@@ -23,7 +23,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
-from radsynth.verbs._training.parts import more_parts
+from radsynth.verbs._training.parts import more_parts, out_of_memory
 from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
 from radsynth.verbs.train import train
@@ -314,6 +314,28 @@ def test_memory_that_never_suffices_is_an_error(
     assert re.search(r"Memory ran out \(.*\) with 1 images at a time. Set a smaller model.width or", str(error.value))
     assert "rate" not in str(error.value)
     assert events(tmp_path / "run") == ["less memory"] * 3 + ["stopped"]  # it is no illness that a lower rate cures
+
+
+@pytest.mark.parametrize("where", ["Doctor.examine", "Loop.preview", "Loop.calibrate"])
+def test_memory_that_runs_out_beside_the_steps_is_an_error(
+    where: str, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from radsynth.verbs._training import doctor, loop
+
+    def greedy(*_: Any) -> Any:
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    monkeypatch.setattr(doctor.Doctor, "due", lambda *_: where.startswith("Doctor"))
+    monkeypatch.setattr({"Doctor": doctor.Doctor, "Loop": loop.Loop}[where.split(".")[0]], where.split(".")[1], greedy)
+    with pytest.raises(OutOfMemory, match=r"Memory ran out .cuDNN.* with 8 images at a time"):
+        train(make_prepared(), tmp_path / "run", settings=options("train.previews=2"))
+
+
+def test_the_errors_of_memory_are_known() -> None:
+    for error in (torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError(
+            "CUDA error: out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublas")):
+        assert out_of_memory(error)
+    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_batches_are_cut_into_parts_that_all_of_them_can_have() -> None:

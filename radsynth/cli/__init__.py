@@ -33,6 +33,8 @@ COMMANDS = (
     run, pull, push, export, serve, show,
 )
 """In the order in which they are listed."""
+MEMORY = ("Memory ran out. Close what else uses it, and repeat the command. With CUDA_VISIBLE_DEVICES= in front of it "
+          "radsynth leaves the GPU alone and computes on the processor.")
 
 
 @app.callback(invoke_without_command=True)
@@ -70,8 +72,13 @@ def main() -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(f"{where}{error.strerror or error}", 3)
     except Exception as error:
-        code = _fail_unexpectedly(error)
+        code = _fail(MEMORY, 4) if _memory_ran_out(error) else _fail_unexpectedly(error)
     sys.exit(code)
+
+
+def _memory_ran_out(error: Exception) -> bool:
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch need not be loaded
+            or "DefaultCPUAllocator" in str(error))
 
 
 def _fail(text: str, code: int) -> int:

@@ -29,7 +29,8 @@ TAKES = "mask":  networks(settings, spec, source: ImageSpec, judges: int) -> dic
     The discriminator maps (n, `judges` channels, *space) to a list for each scale: what its layers find, and last the
     logits (n, 1, *grid) in fp32.
 
-A network that changes with training beyond its weights has `advance(progress)`, see `Growing`.
+A network that changes with training beyond its weights has `advance(progress)`, see `Growing`. One whose pass asks the
+device for values has `asks = True`: on a GPU its steps are not recorded.
 """
 
 from __future__ import annotations

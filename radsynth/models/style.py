@@ -112,6 +112,7 @@ class Generator(nn.Module):
             ModulatedConvolution(n, channels, 1, dimensions, latent, demodulate=False) for n in wide
         )
         self.noise = nn.Parameter(torch.zeros(len(shapes))) if noise else None
+        self.asks = noise  # for the latents, which the noise is drawn from
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         style = self.mapping(latent, labels)

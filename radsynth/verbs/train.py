@@ -29,6 +29,7 @@ from radsynth.verbs._training.checks import check_parts, processes_of, tried
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.memory import memory_guarded
 from radsynth.verbs._training.options import Settings
+from radsynth.verbs._training.parts import told_of_memory
 from radsynth.verbs._training.start import Start, read_start, started
 
 __all__ = ["Settings", "train"]
@@ -62,7 +63,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
     options = settings.section("train", Settings)
-    processes = processes_of(options)
+    processes = processes_of(options, task)
     if isinstance(task, Private):
         task.promise(data, options.batch, options.images, processes)  # or an error
     if processes > 1:
@@ -96,7 +97,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             tell(loop.promise)
         with _stop_requests() as stopping, Progress(1.0, "training") if ranks.first else nullcontext() as progress:
             try:
-                with memory_guarded(loop.memory_ran_out):
+                with memory_guarded(loop.memory_ran_out), told_of_memory(loop.memory_ran_out):
                     _drive(loop, folder, stopping, progress)
             except TrainingError as error:
                 folder.event("stopped", loop.images, str(error), silent=True)
@@ -106,7 +107,8 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                     f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate "
                     "or raise task.penalty_weight, and train into a new run folder."
                 ) from None
-        _deliver(loop, folder, settings)
+        with told_of_memory(loop.memory_ran_out):
+            _deliver(loop, folder, settings)
         ranks.wait()
 
 

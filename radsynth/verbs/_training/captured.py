@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 BEFORE = 3
 """Steps of a kind that are taken one kernel at a time before one is recorded: libraries choose their ways in them."""
+UNUSED = 1000
+"""Steps after which a kind that no longer comes is dropped: each graph keeps the memory of a whole step."""
 GRADIENT, WEIGHTS = "norm of the gradient", "norm of the weights"
 Found = dict[str, tuple[dict[str, float], tuple[float, float]]]
 """What a step came to: for every network its turn's terms, and the norms of its gradients and weights."""
@@ -81,12 +83,15 @@ class Fixed(Batch):
 
 
 class Recorded:
-    """Steps of one kind: their batches in memory that stays, and the graph once there is one."""
+    """Steps of one kind: their batches in memory that stays, and the graph once there is one.
+
+    taken: steps before the graph; last: the loop's step that was the last of this kind
+    """
 
     def __init__(self, batches: list[list[Batch]]) -> None:
         fixed: dict[int, Fixed] = {}
         self.batches = [[fixed.setdefault(id(batch), Fixed.of(batch)) for batch in turn] for turn in batches]
-        self.taken = 0
+        self.taken = self.last = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.names: list[tuple[str, str]] = []
         self.values = torch.empty(0)
@@ -125,7 +130,8 @@ class Graphs:
         self.loop = loop
         self.kinds: dict[Hashable, Recorded] = {}
         self.last: Values | None = None
-        self.refused = False
+        parts = [part for network in loop.networks.values() for part in network.modules()]
+        self.refused = any(getattr(part, "asks", False) for part in parts)
 
     def kind(self, batches: list[list[Batch]]) -> Hashable | None:
         """What tells this step from others that are not the same; None where it cannot be recorded."""
@@ -147,12 +153,16 @@ class Graphs:
     def step(self, kind: Hashable, batches: list[list[Batch]]) -> Found:
         """All turns of a step; what the step before came to, {} for the first one.
 
-        RuntimeError where it cannot be recorded, and nothing has been done then.
+        RuntimeError where it cannot be recorded: nothing has been done then. Where memory ran out in one of the first
+        steps, the turns before that one have been taken.
         """
         if kind not in self.kinds:
             self.kinds[kind] = Recorded(batches)
-        recorded = self.kinds[kind]
+        recorded, now = self.kinds[kind], self.loop.step
         recorded.fill(batches)
+        recorded.last = now
+        if now % UNUSED == 0:
+            self.kinds = {key: other for key, other in self.kinds.items() if now - other.last < UNUSED}
         if recorded.graph is None and recorded.taken < BEFORE:
             recorded.taken += 1
             self._beside(recorded)

@@ -7,14 +7,31 @@ from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.parallel import launched
 from radsynth.settings import Resolved, constant
-from radsynth.tasks import Private, Task, build
+from radsynth.tasks import Private, Repeatable, Task, build, needs_both_sides
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import Start
 
 
-def processes_of(options: Settings) -> int:
-    """Processes that this one is to start, all of which share a batch; 1 when it is one of several itself."""
-    return 1 if launched() else options.processes or here().count
+def processes_of(options: Settings, task: Task) -> int:
+    """Processes that this one is to start, all of which share a batch; 1 when it is one of several itself.
+
+    Where no number is asked for: the most GPUs that every batch can be shared among, but one where steps are recorded.
+    SettingsError for more than there are.
+    """
+    device = here()
+    if launched():
+        return 1
+    if options.processes > device.count and device.accelerator == "cuda":
+        raise SettingsError(f"train.processes={options.processes}: each process needs a GPU of its own, and this "
+                            f"machine has {device.count}. Set train.processes={device.count}, or leave it out.")
+    # A recorded step is several times as fast as one whose kernels are launched singly, into however many parts it is
+    # cut: see "On a GPU" in docs/benchmarks.md.
+    if options.processes or isinstance(task, Private) or (options.graphs and isinstance(task, Repeatable)):
+        return options.processes or 1
+    least = 2 if needs_both_sides(task) else 1
+    sizes = [size // options.accumulate for size in (options.batch, max(options.batch, options.batch_end))]
+    return next((count for count in range(device.count, 1, -1)
+                 if all(size % count == 0 and size >= least * count for size in sizes)), 1)
 
 
 def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | None) -> Task:
@@ -23,10 +40,10 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     patients: those to learn from, or the most that there can be
     """
     options = settings.section("train", Settings)
-    processes = processes_of(options)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    processes = processes_of(options, task)
     check_parts(options, processes)
     _check_both_sides(settings.kind("task"), options, processes)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
     if start:
         start.suit(task, spec.size)
     else:

@@ -24,7 +24,7 @@ from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draw
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._training.average import APART, Average, calibrate
 from radsynth.verbs._training.batches import Batches
-from radsynth.verbs._training.captured import Graphs
+from radsynth.verbs._training.captured import Found, Graphs
 from radsynth.verbs._training.doctor import Doctor
 from radsynth.verbs._training.optimisers import adam, clear, move, norms, restore, set_rate, state_of, weights_of
 from radsynth.verbs._training.options import Settings
@@ -185,12 +185,17 @@ class Loop:
         try:
             found = self.graphs.step(kind, batches)
         except RuntimeError as error:
-            self.graphs.refuse()
-            self.folder.event("no graph", self.images, (
-                f"This step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}). Steps are launched one "
-                "kernel at a time from here on: slower, the same otherwise. train.graphs=false does so from the start."
-            ))
-            return self._take_turns(batches)
+            reason = str(error).splitlines()[0]
+        else:
+            return self._looked_at(found)
+        # Outside of `except`, which keeps the tensors alive.
+        self.graphs.refuse()
+        self.folder.event("no graph", self.images, (
+            f"This step cannot be recorded as a CUDA graph ({reason}). Steps are launched one kernel at a time from "
+            "here on: slower, the same otherwise. train.graphs=false does so from the start."))
+        return self._take_turns(batches)
+
+    def _looked_at(self, found: Found) -> dict[str, float]:
         logged: dict[str, float] = {}
         for network, (totals, measured) in found.items():
             logged |= _by_name(network, totals | self._examined(network, totals, partial(tuple, measured)))
@@ -251,6 +256,8 @@ class Loop:
     def _more_parts(self) -> int | None:
         """The next number of parts that batches can be computed in, those of later steps too."""
         options = self.options
+        if self.private:  # its turn holds the gradients of so many patients at once, whatever the parts
+            return None
         sizes = [size // self.ranks.size for size in (options.batch, max(options.batch, options.batch_end))]
         return more_parts(self.accumulate, sizes, least=2 if needs_both_sides(self.task) else 1)
 

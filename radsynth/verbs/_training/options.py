@@ -27,7 +27,8 @@ class Settings:
     accumulate: PositiveInt = 1
     """Parts that a batch is computed in, to save memory; doubled by itself when memory runs out."""
     processes: NonNegativeInt = 0
-    """Processes on this machine that share a batch; 0: one a GPU, and one on a CPU."""
+    """Processes on this machine that share a batch; 0: one on a CPU and where steps are recorded (`graphs`), else one a
+    GPU, of as many as divide the batch."""
     balance: float = Field(0.0, ge=0, le=1)
     """How far classes are evened out when images are shown: 0 as often as they occur, 1 all equally often."""
     rate: PositiveFloat = 1e-3

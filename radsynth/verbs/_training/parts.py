@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from radsynth.arrays import Batch
+from radsynth.errors import OutOfMemory
 
 
 def parts_of(batch: Batch, count: int) -> Iterator[Batch]:
@@ -34,5 +36,17 @@ def more_parts(now: int, sizes: Sequence[int], least: int) -> int | None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out. On a CPU torch has no error class of its own for it."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+    """Whether an error says that memory ran out. On a CPU torch has no error class for it, nor for CUDA's libraries."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in (
+        "DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"))
+
+
+@contextmanager
+def told_of_memory(advice: Callable[[str], str]) -> Iterator[None]:
+    """Within it, memory that runs out anywhere ends in OutOfMemory with the advice, which is given the reason."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemory(advice(str(error).splitlines()[0] if str(error) else "")) from None
