@@ -111,7 +111,7 @@ RECORDED: dict[str, tuple[str, ...]] = {
 
 
 class Recording(Graphs):
-    """Graphs of the pretended GPU: a step is recorded by taking it while nothing is allowed that a graph cannot hold."""
+    """Graphs of the pretended GPU: a step is recorded by taking it while what a graph cannot hold is not allowed."""
 
     def _beside(self, recorded: Recorded) -> None:
         self.work(recorded)
