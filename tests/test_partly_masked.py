@@ -176,7 +176,7 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
     assert (used.examples.masks == 1).all() and used.patients == 6
     for row in every:
         data.rows[row] = data.rows[row].__class__(**{**vars(data.rows[row]), "masked": 0})
-    with pytest.raises(DataError, match="no patients with masks outside of training"):
+    with pytest.raises(DataError, match="fewer than two images with masks"):
         paired._rows(data, 100, 0, masked=True)
     assert paired._segmented(labels, data.masks(every), data) == []
 

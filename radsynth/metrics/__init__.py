@@ -197,12 +197,15 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
 
 
 def half_width(error: float, repetitions: int, tail: float = 0.025) -> float:
-    """Half the width of an interval from a standard error over `repetitions` half-samples (Student's t).
+    """Half the width of an interval from a standard error over `repetitions` half-samples (Student's t); infinite for
+    a single one.
 
     tail: share outside on either side; 0.025 is a 95 % interval
     """
     from scipy.stats import t
 
+    if repetitions < 2:
+        return math.inf
     return float(t.ppf(1 - tail, repetitions - 1)) * error
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Better, Estimate
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, halves, units
 
 Images = NDArray[np.float32]
 SSIM_WINDOW = 7
@@ -84,6 +84,7 @@ NUMBERS = (
 
 
 def over_patients(values: NDArray[np.float64], patients: NDArray[np.int64], repetitions: int, seed: int) -> Estimate:
-    """The mean of (n,) values with its 95 % interval over patients."""
-    means = [float(values[rows].mean()) for rows in halves(patients, repetitions, seed)]
-    return estimate(float(values.mean()), means)
+    """The mean of (n,) values with its 95 % interval over patients; it has no ends where there is one value."""
+    rows = halves(patients, repetitions, seed)
+    means = [float(values[half].mean()) for half in rows]
+    return estimate(float(values.mean()), means, units=units(patients, rows[0]))

@@ -46,13 +46,21 @@ def _halves(owner: NDArray[np.int64], repetitions: int, seed: int) -> list[NDArr
     return chosen
 
 
+def units(patients: NDArray[np.int64], rows: NDArray[np.int64]) -> int:
+    """How many patients a half was drawn from; images, where it divides those of a patient."""
+    owner = np.unique(patients, return_inverse=True)[1]
+    taken, all_of_them = (np.bincount(some, minlength=owner.max() + 1) for some in (owner[rows], owner))
+    return len(all_of_them) if ((taken == 0) | (taken == all_of_them)).all() else len(patients)
+
+
 def estimate(value: float, replicates: Sequence[float] | NDArray[np.float64], *, extra: float = 0.0,
-             low: float = -math.inf, high: float = math.inf) -> Estimate:
+             low: float = -math.inf, high: float = math.inf, units: int | None = None) -> Estimate:
     """The value with its 95 % interval from half-sample replicates (Student's t for their number).
 
     extra: a further standard error, independent of the first; low, high: bounds of the statistic
+    units: how many patients the halves are drawn from: a standard error of few is uncertain, however many the halves
     """
     spread = float(np.std(replicates, ddof=1))
-    width = half_width(math.hypot(spread, extra), len(replicates))
+    width = half_width(math.hypot(spread, extra), min(len(replicates), units or len(replicates)))
     return Estimate(value=value, low=max(low, value - width), high=min(high, value + width),
                     parts=tuple(float(part) for part in replicates))

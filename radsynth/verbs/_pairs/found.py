@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,20 +40,28 @@ class Found:
     label: str = ""
 
 
+def numbers_of(found: Sequence[Found], patients: NDArray[np.int64], repetitions: int, seed: int,
+               ) -> list[dict[str, Any]]:
+    """Every number that two images have at least: one alone has no interval."""
+    told = (number_of(one, patients, repetitions, seed) for one in found)
+    return [number for number in told if number["methods"]]
+
+
 def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed: int) -> dict[str, Any]:
-    """One number of all methods with intervals over patients, and by how much this run is better, pair by pair."""
+    """One number of all methods with intervals over patients, and pair by pair by how much this run is better ("gain"),
+    or worse than the true or the given images ("behind")."""
     sign, methods = 1 if found.better == "higher" else -1, []
     for name, values in found.values.items():
         usable = np.isfinite(values)
-        if not usable.any():
+        if usable.sum() < 2:
             continue
         own = over_patients(values[usable], patients[usable], repetitions, seed)
         low, high = (min(max(end, found.bounds[0]), found.bounds[1]) for end in (own.low, own.high))
         line: dict[str, Any] = {"method": name, "value": own.value, "low": low, "high": high}
-        if name not in (OWN, TRUE, GIVEN) and found.compared:
-            better = sign * (found.values[OWN] - values)[usable]
-            gain = over_patients(better, patients[usable], repetitions, seed)
-            line["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high}
+        if name in (TRUE, GIVEN) or (name != OWN and found.compared):
+            what, turn = ("behind", -sign) if name in (TRUE, GIVEN) else ("gain", sign)
+            apart = over_patients(turn * (found.values[OWN] - values)[usable], patients[usable], repetitions, seed)
+            line[what] = {"value": apart.value, "low": apart.low, "high": apart.high}
         methods.append(line)
     return {"name": found.name, "title": found.title, "unit": found.unit, "better": found.better,
             "meaning": found.meaning, "methods": methods, **({"label": found.label} if found.label else {})}

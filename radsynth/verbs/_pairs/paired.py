@@ -23,7 +23,7 @@ from radsynth.verbs._applying.doubts import doubts, limits
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
-from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, number_of
+from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
 
@@ -65,7 +65,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
         "columns": ["given", *methods, "truth"], "inputs": list(task.inputs), "outputs": list(task.outputs),
-        "numbers": [number_of(found, patients, repetitions, seed) for found in numbers],
+        "numbers": numbers_of(numbers, patients, repetitions, seed),
     }}
     if out is not None:
         given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0] for k in most_doubtful(measured.doubts, usual)]
@@ -132,10 +132,11 @@ def _rows(prepared: Prepared, images: int, seed: int, masked: bool = False) -> t
     for split in ("test", "validation"):
         rows = prepared.indices(split)
         rows = rows[prepared.masked(rows)] if masked else rows
-        if len(rows):
+        if len(rows) > 1:
             return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
-    whom = "patients with masks" if masked else "patients"
-    raise DataError(f"{prepared.folder} has no {whom} outside of training. Prepare more, or a larger held-out share.")
+    what = "images with masks" if masked else "images"
+    raise DataError(f"{prepared.folder} has fewer than two {what} of patients outside of training, so that no number "
+                    "could have an interval. Prepare more, or a larger held-out share.")
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -146,8 +147,8 @@ def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> 
     there = [(prepared.stored(part)[:, made].reshape(len(part), len(made), -1).max(2) > 0).all(1)
              for part in np.array_split(rows, -(-len(rows) // CHUNK))]
     complete: NDArray[np.int64] = rows[np.concatenate(there)]
-    if not len(complete):
-        raise DataError(f"{prepared.folder}: every image lacks one of {', '.join(task.outputs)}.")
+    if len(complete) < 2:
+        raise DataError(f"{prepared.folder}: all images but {len(complete)} lack one of {', '.join(task.outputs)}.")
     return complete
 
 
@@ -193,7 +194,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
         found = _segmented(labels, prepared.masks(given), prepared)
-        document["findings"] = [number_of(one, prepared.patients(given), 30, seed) for one in found]
+        document["findings"] = numbers_of(found, prepared.patients(given), 30, seed)
     if out is not None:
         worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)

@@ -20,7 +20,7 @@ from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import NOISE, Register
 from radsynth.verbs._pairs import itk_registration as itk
-from radsynth.verbs._pairs.found import OWN, Found, number_of
+from radsynth.verbs._pairs.found import OWN, Found, numbers_of
 from radsynth.verbs._pairs.paired import _rows, _write
 from radsynth.verbs.generate import Sampler
 
@@ -74,7 +74,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
         "columns": ["moving", "fixed", "warped by this run", "warped chequered with fixed",
                     *(f"difference, {name}" for name in fields)],
-        "numbers": [number_of(found, patients, repetitions, seed) for found in numbers]}}
+        "numbers": numbers_of(numbers, patients, repetitions, seed)}}
     if out is not None:
         _write(Path(out), document, _pictures(task, fields, moving, fixed))
     return document

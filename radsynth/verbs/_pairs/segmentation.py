@@ -13,7 +13,7 @@ from radsynth.errors import DataError
 from radsynth.progress import track
 from radsynth.verbs._applying.doubts import limits
 from radsynth.verbs._applying.segmenter import DOUBT, Segmenter, unsteadiness
-from radsynth.verbs._pairs.found import OWN, number_of
+from radsynth.verbs._pairs.found import OWN, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
 from radsynth.verbs._pairs.paired import CHUNK, FITTED, SHOWN, _rows, _write, spread
@@ -58,7 +58,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
             "task": segmenter.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
             "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
             "columns": ["given", *methods, "truth"],
-            "numbers": [number_of(found, patients, repetitions, seed) for found in numbers]}}
+            "numbers": numbers_of(numbers, patients, repetitions, seed)}}
     if out is not None:
         _write(Path(out), document, _pictures(prepared, rows, results, truths))
     return document

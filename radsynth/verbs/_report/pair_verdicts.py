@@ -58,10 +58,10 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
     overlaps = {name.removeprefix("dice_"): (lines[OWN], lines[best])
                 for name, lines in tables.items() if name.startswith("dice_")}
     judged = {label: pair for label, pair in overlaps.items() if pair[1]["value"] >= SEEN}
-    less = {label: (own, true) for label, (own, true) in judged.items() if own["high"] < true["low"]}
+    less = {label: (own, true) for label, (own, true) in judged.items() if _behind(true, true["low"] - own["high"])}
     lost = {label for label, (own, true) in less.items() if own["value"] < LOST * true["value"]}
     invented = {name.removeprefix("invented_"): (lines[OWN], lines[best]) for name, lines in tables.items()
-                if name.startswith("invented_") and lines[OWN]["low"] > lines[best]["high"]}
+                if name.startswith("invented_") and _behind(lines[best], lines[OWN]["low"] - lines[best]["high"])}
     told = [f"{_first(called[label])} is {'lost' if label in lost else 'found less well'}: a segmenter covers it with "
             f"an overlap of {figure(true['value'], '')} in {best}, of {figure(own['value'], '')} in the results."
             f"{_in_the_given(tables[f'dice_{label}'], best)}" for label, (own, true) in less.items()]
@@ -76,6 +76,12 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
                     else ("good", "Yes") if judged else ("open", "No verdict"))
     return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=" ".join(told),  # type: ignore[arg-type]  # a Sign
                    limit="What has no label of its own can be lost or made up without this showing it.")
+
+
+def _behind(best: dict[str, Any], gap: float) -> bool:
+    """Whether the results are worse than these images, pair by pair; gap: of the intervals, where results of another
+    version do not tell the pairs' difference."""
+    return bool(best.get("behind", {"low": gap})["low"] > 0)
 
 
 def _first(text: str) -> str:
