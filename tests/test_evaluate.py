@@ -93,6 +93,15 @@ def test_real_pictures_can_be_kept_out(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["synthetic.npy"]
 
 
+def test_what_images_were_made_from_is_measured_as_if_it_were_the_result() -> None:
+    held_out, training, before = discs(50, 1), discs(50, 2), discs(50, 4, noise=0.3)
+    alone = evaluate_arrays(held_out, training, before, settings=FAST, copies=False)["measurements"]
+    results = evaluate_arrays(held_out, training, discs(50, 3), settings=FAST, before=before)
+    assert results["before"] == alone
+    distance = {one["name"]: one["value"] for one in results["before"]}["frechet_distance"]
+    assert distance > values(results)["frechet_distance"]["value"]
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(DataError, match=r"held-out real images have \(1, 16, 16\), synthetic \(1, 16, 8\)"):
         evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3)[..., :8], settings=FAST)

@@ -10,7 +10,7 @@ import pytest
 from radsynth.metrics._paired import over_patients
 from radsynth.verbs._pairs.checked import checked, lost_or_made_up
 from radsynth.verbs._pairs.found import GIVEN, OWN, TRUE, Found, number_of, numbers_of
-from radsynth.verbs._report.pair_verdicts import pair_verdicts
+from radsynth.verbs._report.pair_verdicts import pair_verdicts, turned
 
 
 def line(method: str, value: float, width: float = 0.01) -> dict[str, Any]:
@@ -53,6 +53,20 @@ def test_what_the_given_images_show_stands_beside_what_is_lost(given: float, gue
     assert findings.sign == "warning", "lost is lost"
     assert f"A segmenter of the given images finds it there with {given:.3f}." in findings.text
     assert ("can only be guessed" in findings.text) == guessed
+
+
+@pytest.mark.parametrize(("own", "before", "sign", "answer"), [
+    (100, 300, "good", "Yes"), (300, 305, "note", "Not shown"), (400, 300, "warning", "No")])
+def test_results_without_pairs_are_held_against_what_was_given(own: float, before: float, sign: str, answer: str,
+                                                               ) -> None:
+    def distance(value: float) -> dict[str, Any]:
+        return {"name": "frechet_distance", "value": value, "low": value - 10, "high": value + 10, "floor": 20.0}
+
+    results = {"before": [distance(before)], "direction": ["t1", "flair"]}
+    found, = turned({"frechet_distance": distance(own)}, results)
+    assert (found.sign, found.answer) == (sign, answer)
+    assert f"of t1, unchanged, {before:.0f}" in found.text.replace("\u00a0", " ")
+    assert not turned({}, results) and not turned({"frechet_distance": distance(own)}, {}), "nothing was measured"
 
 
 def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:

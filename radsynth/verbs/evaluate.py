@@ -166,7 +166,7 @@ def evaluate_arrays(
     training_labels: Numbers | None = None, patients: Numbers | None = None, labels: Numbers | None = None,
     label_names: tuple[str, ...] = (), intensity: IntensityMap | None = None, units: str = "stored",
     virtual: bool = False, data_hash: str = "", copies: bool = True, settings: Settings | None = None,
-    out: Path | None = None, classifier: Extractor | None = None,
+    out: Path | None = None, classifier: Extractor | None = None, before: Rows | None = None,
 ) -> dict[str, Any]:
     """Compare synthetic images with real images that training never saw; all (n, c, *space) float32 in [-1, 1].
 
@@ -175,21 +175,27 @@ def evaluate_arrays(
     *_labels, labels: class indices of the real and of the synthetic images, -1 or None without; label_names: of these
     virtual, data_hash: told in the results; copies: as in `evaluate_prepared`; out: as in `evaluate`
     classifier: pixels to shares of classes (n, classes), for the Inception Score
+    before: what the synthetic images were made from; its own numbers are then in "before", as measurements
     """
     facts = {"virtual": virtual, "data_hash": data_hash}
     return _evaluate(Source(images=held_out, patients=held_out_patients, labels=held_out_labels),
                      Source(images=training, patients=training_patients, labels=training_labels),
                      Source(images=synthetic, patients=patients, labels=labels),
                      _units(intensity, units, label_names), intensity, facts, copies, settings or Settings(), out,
-                     classifier)
+                     classifier, before=None if before is None else Source(images=before, patients=patients))
 
 
 def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scale, intensity: IntensityMap | None,
               facts: dict[str, Any], copies: bool, options: Settings, out: Path | None,
-              classifier: Extractor | None, notes: Sequence[str] = ()) -> dict[str, Any]:
+              classifier: Extractor | None, notes: Sequence[str] = (), before: Source | None = None,
+              ) -> dict[str, Any]:
     start = time.monotonic()
-    measuring = _measuring(held_out, training, {"synthetic": synthetic}, scale, options, out, classifier)
+    sets = {"synthetic": synthetic} | ({} if before is None else {"before": before})
+    measuring = _measuring(held_out, training, sets, scale, options, out, classifier)
     document, _ = _document(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
+    if before is not None:
+        found, _ = measuring.measure("before", copies=False, repetitions=options.repetitions, seed=options.seed)
+        document["before"] = [one.to_json() for one in found]
     document["context"]["warnings"] += notes
     document["context"] |= facts | {"seconds": round(time.monotonic() - start, 1)}
     if out is not None:

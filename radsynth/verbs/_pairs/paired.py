@@ -180,10 +180,10 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     if not len(given) or not len(real):
         name = prepared.spec.labels[target if len(given) else source]
         return _refused(f"{prepared.folder} has no image of the class {name} outside of training: prepare more.")
+    training = prepared.indices("train", target)
     start = prepared.images(given)
     made = applier.network_of(start, applier.target)
-    training = prepared.indices("train", target)
-    document = evaluate_arrays(prepared.images(real), prepared.images(training), np.clip(made, -1, 1),
+    document = evaluate_arrays(prepared.images(real), prepared.images(training), np.clip(made, -1, 1), before=start,
                                held_out_patients=prepared.patients(real), training_patients=prepared.patients(training),
                                patients=prepared.patients(given), intensity=prepared.intensity,
                                units=prepared.spec.units, virtual=prepared.spec.virtual,

@@ -12,6 +12,7 @@ KEEPING = ("translate", "restore")
 """Tasks whose results show what was given, so that something can get lost on the way."""
 SEEN = 0.3
 """Overlap (Dice) of a label in the true images below which the segmenter is no judge of it."""
+DISTANCE = "frechet_distance"
 LOST = 0.5
 """A label whose overlap is less than this share of that in the true images counts as lost."""
 
@@ -42,6 +43,26 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     return Verdict(heading="Quality", question=question, sign=sign, answer=answer, text=(
         f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
         f"without a network. Not in: {left}."))
+
+
+def turned(found: dict[str, dict[str, Any]], results: dict[str, Any]) -> list[Verdict]:
+    """Whether results without pairs are nearer to the other class than the given images are, unchanged.
+
+    found: measurements by name; results: those with "before" and "direction" of results.json; nothing without them
+    """
+    before = {one["name"]: one for one in results.get("before", [])}
+    own, as_given = found.get(DISTANCE), before.get(DISTANCE)
+    if own is None or as_given is None:
+        return []
+    sign: Sign = "good" if own["high"] < as_given["low"] else "warning" if own["low"] > as_given["high"] else "note"
+    answer = {"good": "Yes", "warning": "No", "note": "Not shown"}[sign]
+    start, end = results["direction"]
+    return [Verdict(heading="Translation", question=f"Are the results more like {end} than what was given?", sign=sign,
+                    answer=answer, text=(
+        f"From unseen images of {end} the results have a Fr\u00e9chet distance of {figure(own['value'], '')}, the "
+        f"given images of {start}, unchanged, {figure(as_given['value'], '')} (real against real "
+        f"{figure(own['floor'], '')})."),
+        limit="As groups. Without pairs nobody knows how the same patient looks in the other class.")]
 
 
 def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._pairs.found import GIVEN
-from radsynth.verbs._report.pair_verdicts import keeping, pair_verdicts
+from radsynth.verbs._report.pair_verdicts import keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import count, extent, figure, verdict
@@ -36,7 +36,7 @@ def verdicts(files: RunFiles) -> list[Verdict]:
     found = {one["name"]: one for one in results.get("measurements", [])}
     why = _unmeasured(results)
     if files.get("generator.json").get("task") in UNPAIRED:
-        return [_realism(found, why), _variety(found, results.get("classes", {}), why),
+        return [*turned(found, results), _realism(found, why), _variety(found, results.get("classes", {}), why),
                 keeping(results.get("findings", []), GIVEN)]
     return [_realism(found, why), _variety(found, results.get("classes", {}), why), *_masks(found),
             _usefulness(files), _privacy(files, found)]
