@@ -194,7 +194,8 @@ def _geometry(dataset: Any, image: Image, index: int | None, kind: str) -> None:
     thickness = float(np.linalg.norm(affine[:3, 2]))
     dataset.ImagePositionPatient = [_decimal(value) for value in place]
     dataset.ImageOrientationPatient = [_decimal(value) for value in (*across, *down)]
-    dataset.SliceThickness = _decimal(thickness)
+    # Nobody knows how thick a slice drawn from noise would be; DICOM lets it be empty (type 2).
+    dataset.SliceThickness = _decimal(thickness) if index is not None or provenance.source else ""
     if index is not None:
         dataset.SpacingBetweenSlices = _decimal(thickness)
 
