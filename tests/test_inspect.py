@@ -82,6 +82,17 @@ def test_an_image_of_another_scale_is_told(tmp_path: Path) -> None:
         values = np.random.default_rng(number).integers(10, 400, (20, 16)) * (100 if number == 3 else 1)
         Pillow.fromarray(values.astype(np.uint16)).save(tmp_path / f"{number}.png")
     assert any("images differ in scale" in line for line in inspect(tmp_path).text().splitlines())
+
+
+def test_images_of_devices_with_other_bit_depths_are_told(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (8, 12, 12), dtype=np.uint16)
+    for number, one in enumerate(values):
+        Pillow.fromarray(one * (16 if number % 2 else 1)).save(tmp_path / f"{number}.png")
+    found = inspect(tmp_path)
+    assert any("prepare.intensity=percentiles" in line for line in found.text().splitlines())
+    told = inspect(tmp_path, settings=resolve({"data": {"kind": "folder", "path": str(tmp_path)}},
+                                              overrides=["prepare.intensity=percentiles"]))
+    assert "images differ in scale" not in told.text()
     (tmp_path / "3.png").unlink()
     assert "differ in scale" not in inspect(tmp_path).text()
 

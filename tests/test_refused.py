@@ -85,6 +85,21 @@ def test_what_was_begun_is_looked_at_by_what_was_found_then(data: Path, monkeypa
     assert {path.name for path in RUN.iterdir()} == {"plan.json", "inspection.json"}
 
 
+def test_what_inspect_would_warn_of_is_told_at_the_beginning(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    for n, path in enumerate(sorted(data.iterdir())):
+        (data / f"{n:05d}").mkdir()
+        path.rename(data / f"{n:05d}" / "view.png")
+    monkeypatch.setattr(module, "prepare", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, RUN)
+    assert "mind: 12 classes were found, and no patients" in capsys.readouterr().err
+
+
 def test_a_plan_is_made_anew_for_another_network_until_training_begins(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

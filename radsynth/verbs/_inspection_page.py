@@ -72,7 +72,7 @@ def page(found: Inspection) -> str:
         found=found,
         headline=headline(found),
         facts=facts(found),
-        problems=problems(found),
+        problems=told(found),
         pictures=pictures,
         bars=_bars(found),
         version=metadata.version("radsynth"),
@@ -100,7 +100,7 @@ def lines(found: Inspection) -> list[str]:
     """The text for a terminal: what there is, what is wrong, what would be done."""
     shown = [f"{found.data} ({found.kind}): {headline(found)}", ""]
     shown += [f"  {name:<11}{value}" for name, value in facts(found).items()]
-    shown += ["", *(f"  ! {problem}" for problem in problems(found))]
+    shown += ["", *(f"  ! {problem}" for problem in told(found))]
     shown += [f"      {line.path}: {line.reason}" for line in found.rejected[:SHOWN]]
     if len(found.rejected) > SHOWN:
         shown.append(f"      ... and {len(found.rejected) - SHOWN} more (--out writes them all to rejected.csv)")
@@ -167,6 +167,9 @@ def settings_file(found: Inspection) -> str:
 SCALES = 20
 """So many times the median image's range is another scale."""
 
+DEPTHS = 8
+"""So many times apart, images of more than 8 bits come from devices of other bit depths."""
+
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
 
@@ -174,8 +177,14 @@ MANY_LABELS = 40
 """Values in masks, from which on they look like numbers of things."""
 
 
+def told(found: Inspection) -> list[str]:
+    """What is wrong or odd, and how many files were rejected, in words."""
+    files = [f"{_many(len(found.rejected), 'file')} rejected:"] if found.rejected else []
+    return [*problems(found), *files] or ["nothing is wrong"]
+
+
 def problems(found: Inspection) -> list[str]:
-    """What is wrong or odd, in words."""
+    """What is wrong or odd with the images that can be used, in words."""
     lines = [f"{count:,} x {note}" for note, count in found.notes.items()]
     if found.mixed:
         lines.append("radsynth prepare and run will refuse this. " + found.mixed.replace("\n", "\n    "))
@@ -196,6 +205,12 @@ def problems(found: Inspection) -> list[str]:
         usual, highest = found.intensity.tops
         lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
                      f"{highest:g} in the brightest; volumes are mapped by their own percentiles, pictures and CT not")
+    elif found.intensity and found.mapping == "bits" and found.bits > 8 and (
+            found.intensity.usual_tops[1] > DEPTHS * found.intensity.usual_tops[0] > 0):
+        darkest, brightest = found.intensity.usual_tops
+        lines.append(f"images differ in scale, as devices of other bit depths make them: 99 % of the values lie below "
+                     f"{darkest:g} in some and below {brightest:g} in others, so some would be all but black. "
+                     "prepare.intensity=percentiles maps each image by its own")
     if len(found.labels) > MANY_CLASSES and found.n_patients == found.n_images:
         lines.append(f"{len(found.labels)} classes were found, and no patients: if the folders are patients, their "
                      "names would be written into every output, and a patient be in training and test. Then say "
@@ -210,9 +225,7 @@ def problems(found: Inspection) -> list[str]:
             f"{_many(len(found.skipped), 'file')} not used: "
             + "; ".join(f"{count} x {text}" for text, count in reasons)
         )
-    if found.rejected:
-        lines.append(f"{_many(len(found.rejected), 'file')} rejected:")
-    return lines or ["nothing is wrong"]
+    return lines
 
 
 def _many(number: int, thing: str) -> str:

@@ -40,7 +40,7 @@ FEWEST = 4
 class Intensity:
     """Values of the sampled pixels: extremes, the 1st, 50th and 99th percentile, and a histogram.
 
-    tops: the 99th percentile of the median image and of the brightest one
+    tops: the 99th percentile of the median image and of the brightest one; usual_tops: of the 5 % darkest and brightest
     """
 
     images: int
@@ -48,6 +48,7 @@ class Intensity:
     high: float
     percentiles: tuple[float, float, float]
     tops: tuple[float, float]
+    usual_tops: tuple[float, float]
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
@@ -62,6 +63,7 @@ class Inspection:
     formats, modalities, sizes, bits_found, series: how many images of each; notes: what is odd, with its number
     grey_in_colour: the colour images of the sample are grey in truth
     spec: what `prepare` would make of it, at the median size; None where that cannot be told
+    mapping: how it would map intensities ("window", "percentiles", "bits"), "" likewise
     masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
     duplicates: groups of equal files
     rejected: files that cannot be used; skipped: files that are no images
@@ -99,6 +101,7 @@ class Inspection:
     skipped: tuple[Rejected, ...]
     mixed: str = ""
     spec: ImageSpec | None = None
+    mapping: str = ""
     planned: tuple[dict[str, Any], ...] = ()
     pictures: tuple[Thumbnail, ...] = field(default=(), repr=False)
 
@@ -178,8 +181,9 @@ def look_at(source: Any, given: Resolved) -> Inspection:
     found = replace(found, mixed=mixture(groups))
     if not found.mixed:
         images = [image for _, image in samples if image is not None]
-        spec = expected(records, images, next(iter(groups)), options, found.median_size) if groups else None
-        found = replace(found, spec=spec)
+        group = next(iter(groups), None)
+        spec = expected(records, images, group, options, found.median_size) if group else None
+        found = replace(found, spec=spec, mapping=group.method if group else "")
     return found
 
 
@@ -300,6 +304,7 @@ def _intensity(images: list[Image]) -> Intensity | None:
         high=high,
         percentiles=(first, middle, last),
         tops=(float(np.median(tops)), max(tops)),
+        usual_tops=(float(np.percentile(tops, 5)), float(np.percentile(tops, 95))),
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
     )

@@ -16,6 +16,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.plan import Choice, document
+from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
 from radsynth.tasks import Private, paints, registers, segments, takes_images
@@ -24,6 +25,7 @@ from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._choosing import choices
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white
+from radsynth.verbs._inspection_page import problems
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
@@ -139,6 +141,9 @@ def _asked(given: Resolved) -> str:
 def _plan(given: Resolved, budget: dict[str, float]) -> tuple[dict[str, Any], list[Choice]]:
     """Look at the data and plan."""
     found = look_at(given.section("data"), given)
+    if not found.mixed:  # `prepare` refuses it with the same words
+        for problem in problems(found):
+            tell(f"mind: {problem}")
     return {"asked": _asked(given), **found.without_names().to_json()}, choices(given, found, budget)
 
 
