@@ -24,6 +24,10 @@ COLOURLESS = 0.02
 """Share of an image's highest value by which its colours may differ and still be grey: JPEG rounds them apart."""
 
 
+Layout = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
+"""Which axis of its file an image's columns, rows and slices run along, and whether they run the other way."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image:
     """One image or volume with its meaning.
@@ -37,6 +41,7 @@ class Image:
     mask: (*space) label values, 0 is background; None when there is none
     channels: a name for each channel
     window: (low, high) in `units` that the source asks a viewer to show first, None when it does not
+    laid: how the file's own axes lie, so that what is made of the image can lie likewise; None: unknown, or as ours
     """
 
     pixels: NDArray[Any]
@@ -48,6 +53,7 @@ class Image:
     mask: NDArray[np.uint8] | None = None
     channels: tuple[str, ...] = GREY
     window: tuple[float, float] | None = None
+    laid: Layout | None = None
 
     def __post_init__(self) -> None:
         assert self.pixels.ndim in (3, 4), f"pixels must be (c, *space), got shape {self.pixels.shape}"

@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -131,3 +132,39 @@ def test_several_contrasts_are_written_and_read_back(size: tuple[int, ...], chan
         write_table(tmp_path / format / "samples.csv", [row for image in written for row in image])
         back = read_synthetic(tmp_path / format, spec, intensity)
         assert back.shape == made.shape and np.abs(back - made).max() < 0.002
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 7), (5, 1, 7), (5, 6, 1)], ids=str)
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "PSL", "AIR", "SPR"])
+def test_what_is_made_of_a_nifti_file_lies_as_it_does(codes: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    affine = nibabel.orientations.inv_ornt_aff(
+        nibabel.orientations.ornt_transform(nibabel.io_orientation(np.eye(4)),
+                                            nibabel.orientations.axcodes2ornt(codes)), shape)
+    affine[:3] *= 1.5
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "given.nii.gz")
+    image = io.format_module("nifti").read(tmp_path / "given.nii.gz")
+    io.write(image, tmp_path / "made.nii.gz", provenance=ORIGIN)
+    made = nibabel.load(tmp_path / "made.nii.gz")
+    assert np.array_equal(np.asarray(made.dataobj), values) and np.allclose(made.affine, affine)
+    if 1 not in shape:
+        pytest.importorskip("SimpleITK")
+        [path] = io.write(image, tmp_path / "made.mha", provenance=ORIGIN)
+        again = io.format_module("metaimage").read(path)
+        assert again.laid == image.laid and np.allclose(again.affine, image.affine)
+        assert np.array_equal(again.pixels, image.pixels)
+
+
+def test_a_sagittal_series_stays_sagittal(tmp_path: Path) -> None:
+    image = source("MR").replace(pixels=np.arange(4 * 5 * 6, dtype=np.uint16).reshape(1, 4, 5, 6), mask=None,
+                                 spacing=(1.0, 1.0, 4.0), affine=np.diag([4.0, 1.0, 1.0, 1.0]),
+                                 laid=((2, 0, 1), (False, False, True)))
+    files = io.write(image, tmp_path / "made", provenance=ORIGIN, format="dicom")
+    sets = [pydicom.dcmread(path) for path in files]
+    assert len(sets) == 6 and {tuple(one.ImageOrientationPatient) for one in sets} == {(0, 1, 0, 0, 0, -1)}
+    assert [float(one.ImagePositionPatient[0]) for one in sets] == [0, 4, 8, 12, 16, 20]
+    for number, one in enumerate(sets):
+        assert list(one.PixelSpacing) == [1, 1] and one.SliceThickness == one.SpacingBetweenSlices == 4
+        assert np.array_equal(one.pixel_array * float(one.get("RescaleSlope", 1)), image.pixels[0, ::-1, :, number])
+    [back] = io.read(tmp_path / "made")
+    assert np.array_equal(back.pixels, image.pixels) and np.allclose(back.affine, image.affine)

@@ -142,6 +142,22 @@ def test_a_study_tells_nothing_and_loses_nothing(run: Path) -> None:
     assert {row[3] for row in rows if row[0] == "truth"} == {"0", "1"}
 
 
+def test_ct_is_shown_in_the_window_that_the_scans_ask_for(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_prepared(name="run/data", modality="CT", units="HU", window=(100.0, 150.0))
+    run = tmp_path / "run"
+    train(data, run, settings=resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=32",
+                                                 "train.previews=0")))
+    study = make_study(run, Settings(images=10))
+    organiser, drawn = client(run, KEYS[0], study), sample(run, 1, seed=5)[0][0, 0]
+    stored = np.clip((drawn + 1) * 127.5, 0, 255)
+    whole, shown = pixels(organiser.get("/image/0.png?seed=5").content), np.clip((stored - 100) * 5.1, 0, 255)
+    assert abs(whole.mean() - shown.mean()) < 8, "Lanczos' kernel hardly changes the mean"
+    real = [pixels(study.image(item)) for item, synthetic in study.items.items() if not synthetic]
+    assert all(image.min() == 0 and image.max() == 255 for image in real)
+    assert "from 100 (black) to 150 HU (white)" in client(run, KEYS[1], study).get("/study").text
+    assert Study(run / "study").results()["window"] == [100.0, 150.0]
+
+
 def test_readers_at_the_same_time(run: Path) -> None:
     study = make_study(run, Settings(images=10))
 

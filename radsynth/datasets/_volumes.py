@@ -215,4 +215,5 @@ def load_slice(source: Loads, axis: int, index: int, minimum: float) -> Image:
         spacing=spacing,
         affine=None if volume.affine is None else cut_affine(volume.affine, volume.space, axis, index),
         mask=None if volume.mask is None else np.ascontiguousarray(cut(volume.mask[None], axis, index)[0]),
+        laid=None,
     )

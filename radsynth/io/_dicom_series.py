@@ -17,7 +17,7 @@ from radsynth.io import _dicom_frames as enhanced
 from radsynth.io import _dicom_single as single
 from radsynth.io._dicom_header import Instance, parse
 from radsynth.io._dicom_pixels import stored_frame, to_image
-from radsynth.io._geometry import axes_towards_left_back_head, reorient
+from radsynth.io._geometry import axes_towards_left_back_head, layout, reorient
 from radsynth.io._limits import check_size
 
 TOUCHING = 0.01
@@ -183,6 +183,7 @@ def volume(ordered: list[tuple[Instance, Image]]) -> Image:
         spacing=turned[0][2],
         bits=max(image.bits for image in images),
         window=images[len(images) // 2].window,
+        laid=layout(affine),
     )
 
 

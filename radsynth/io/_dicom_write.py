@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.io import Provenance
-from radsynth.io._geometry import default_affine
+from radsynth.io._geometry import cut, cut_affine, default_affine
 from radsynth.io._synthetic import Stored, not_written, sentence, store, write_whole
 
 CLASSES = {
@@ -35,7 +35,8 @@ MANUFACTURER = "radsynth"
 
 
 def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
-    """One file for a 2-D image; for a volume the folder `path` (without its ending) of one file a slice, head last.
+    """One file for a 2-D image; for a volume the folder `path` (without its ending) of one file a slice, head last, or
+    back or left where the slices of the image's own file lie in another plane.
 
     DataError for a volume of unknown spacing, and for channels that are neither grey nor RGB.
     """
@@ -58,7 +59,7 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
     """All slices in a temporary folder, renamed when it is whole."""
     content = _content(stored)
     temporary = folder.with_name(f".{os.getpid()}.part.{folder.name}")
-    names = [f"{number:04d}.dcm" for number in range(1, image.space[0] + 1)]
+    names = [f"{number:04d}.dcm" for number in range(1, image.space[_through(image)] + 1)]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -74,6 +75,11 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [folder / name for name in names]
+
+
+def _through(image: Image) -> int:
+    """The axis of a volume (slices 0, rows 1, columns 2) across which its slices are written."""
+    return 0 if image.laid is None else 2 - image.laid[0].index(2)
 
 
 def _content(stored: Stored) -> str:
@@ -182,17 +188,19 @@ def _geometry(dataset: Any, image: Image, index: int | None, kind: str) -> None:
     """Plane and spacing. CT and MR of unknown place are laid on an axial grid about the origin."""
     if image.spacing is None:
         return
-    rows, columns = image.spacing[-2:]
+    steps = image.spacing if index is None else np.delete(image.spacing, _through(image)).tolist()
+    rows, columns = steps
     dataset.PixelSpacing = [_decimal(rows), _decimal(columns)]
     if kind in ("DX", "CR"):
         dataset.ImagerPixelSpacing = dataset.PixelSpacing
     if kind in ("DX", "CR") or (kind == "SC" and index is None and image.affine is None):
         return
     affine = default_affine(image.space, image.spacing) if image.affine is None else image.affine
+    if index is not None:
+        affine = cut_affine(affine, image.space, _through(image), index)
     across, down = affine[:3, 0] / columns, affine[:3, 1] / rows
-    place = affine[:3, 3] + (index or 0) * affine[:3, 2]
     thickness = float(np.linalg.norm(affine[:3, 2]))
-    dataset.ImagePositionPatient = [_decimal(value) for value in place]
+    dataset.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
     dataset.ImageOrientationPatient = [_decimal(value) for value in (*across, *down)]
     # Nobody knows how thick a slice drawn from noise would be; DICOM lets it be empty (type 2).
     dataset.SliceThickness = _decimal(thickness) if index is not None or provenance.source else ""
@@ -208,7 +216,7 @@ def _decimal(value: float) -> Any:
 
 
 def _pixels(dataset: Any, image: Image, stored: Stored, index: int | None, kind: str, provenance: Provenance) -> None:
-    values: NDArray[Any] = stored.values if index is None else stored.values[:, index]
+    values: NDArray[Any] = stored.values if index is None else cut(stored.values, _through(image), index)
     grey = len(values) == 1
     deep = not (stored.bits == 8 and (not grey or kind == "SC"))  # CT and MR allow 16 allocated bits only
     dataset.SamplesPerPixel = len(values)

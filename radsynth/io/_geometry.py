@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.image import Layout
+
 LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's millimetres (right, front, head) to DICOM's (left, back, head), and back."""
 
@@ -41,7 +43,30 @@ def reorient(
     return array.transpose(2, 1, 0), turned, (float(spacing[2]), float(spacing[1]), float(spacing[0]))
 
 
-def axes_towards_left_back_head(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+def layout(affine: NDArray[np.float64], thin: int | None = None) -> Layout:
+    """How a file's axes lie in the volume that `reorient` makes of it, or in its single slice across axis `thin`, which
+    `cut` makes of that."""
+    (columns, rows, slices), (left, back, head) = axes_towards_left_back_head(affine)
+    if thin == 1:
+        return (columns, slices, rows), (left, not head, back)
+    if thin == 2:
+        return (rows, slices, columns), (back, not head, left)
+    return (columns, rows, slices), (left, back, head)
+
+
+def as_laid(array: NDArray[Any], affine: NDArray[np.float64], laid: Layout) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """(column, row, slice, ...) and index -> LPS mm along the axes of the file that `layout` was found for."""
+    order, flips = laid
+    affine = affine.copy()
+    for axis in (axis for axis, flip in enumerate(flips) if flip):
+        array = np.flip(array, axis)
+        affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    back = np.argsort(order).tolist()
+    return array.transpose(*back, *range(3, array.ndim)), affine[:, [*back, 3]]
+
+
+def axes_towards_left_back_head(affine: NDArray[np.float64]) -> Layout:
     """Which of the array's axes runs closest to left, back and head, and whether it runs the other way."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     weights = np.abs(directions)

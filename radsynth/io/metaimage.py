@@ -16,7 +16,7 @@ from radsynth.errors import DataError, MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance
 from radsynth.io._decoding import decode
-from radsynth.io._geometry import axes_towards_left_back_head, modality_of, reorient
+from radsynth.io._geometry import as_laid, axes_towards_left_back_head, layout, modality_of, reorient
 from radsynth.io._metaimage_header import NRRD, Claim, affine_of, check_data, read_claim, spacing_of
 from radsynth.io._synthetic import KEY, Marked, mark, parse_mark, sentence, store, write_whole
 
@@ -84,13 +84,19 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
             np.int16 if stored.intercept < 0 and extent < 2**15 else np.int32 if stored.intercept < 0 else values.dtype
         )
         stored = type(stored)(values=values, slope=1.0, intercept=0.0, bits=stored.bits)
+    affine = image.affine if image.pixels.ndim == 4 else None
+    if affine is not None and image.laid is not None:
+        colours = range(3, values.ndim)
+        values, affine = as_laid(values.transpose(2, 1, 0, *colours), affine, image.laid)
+        values = values.transpose(2, 1, 0, *colours)
     made = itk.GetImageFromArray(np.ascontiguousarray(values), isVector=colour)
-    if image.spacing is not None:
+    if affine is not None:
+        steps = np.linalg.norm(affine[:3, :3], axis=0)
+        made.SetSpacing(steps.tolist())
+        made.SetDirection((affine[:3, :3] / steps).ravel().tolist())
+        made.SetOrigin(affine[:3, 3].tolist())
+    elif image.spacing is not None:
         made.SetSpacing([float(step) for step in image.spacing[::-1]])
-    if image.affine is not None and image.pixels.ndim == 4:
-        steps = np.linalg.norm(image.affine[:3, :3], axis=0)
-        made.SetDirection((image.affine[:3, :3] / steps).ravel().tolist())
-        made.SetOrigin(image.affine[:3, 3].tolist())
     made.SetMetaData("Comment", sentence(provenance))
     made.SetMetaData(KEY, mark(image, provenance, stored))
     return write_whole(path, lambda temporary: itk.WriteImage(made, str(temporary), useCompression=True))
@@ -134,13 +140,14 @@ def _image(stack: NDArray[Any], found: dict[str, Any], claim: Claim) -> Image:
     marked: Marked | None = parse_mark(claim.fields.get(KEY))
     spacing = spacing_of(claim)
     steps: tuple[float, ...] | None = None if spacing is None else spacing[::-1]
-    place = None
+    place, laid = None, None
     if len(claim.shape) == 3 and affine_of(claim) is not None:
         affine = np.eye(4)
         affine[:3, :3] = np.array(found["direction"]).reshape(3, 3) * found["spacing"]
         affine[:3, 3] = found["origin"]
         turned = [reorient(channel.transpose(2, 1, 0), affine) for channel in stack]
         stack, place, steps = np.stack([array for array, _, _ in turned]), turned[0][1], turned[0][2]
+        laid = layout(affine)
     modality, units = (
         (marked.modality, marked.units) if marked else modality_of(stack) if stack.ndim == 4 else ("OT", "stored")
     )
@@ -152,6 +159,7 @@ def _image(stack: NDArray[Any], found: dict[str, Any], claim: Claim) -> Image:
         affine=place,
         bits=marked.bits if marked else _bits(claim.dtype),
         channels=RGB if claim.channels == 3 else GREY,
+        laid=laid,
     )
 
 

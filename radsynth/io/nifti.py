@@ -21,9 +21,11 @@ from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance
 from radsynth.io._geometry import (
     LPS_OF_RAS,
+    as_laid,
     axes_towards_left_back_head,
     cut,
     cut_affine,
+    layout,
     modality_of,
     reorient,
     single_slice,
@@ -123,13 +125,15 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
         bits=marked.bits if marked else _bits(opened.get_data_dtype(), opened),
         channels=marked.channels if marked and len(marked.channels) == channels else names,
         window=_window(opened),
+        laid=None if place is None else layout(affine, thin),
     )
 
 
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     """One .nii.gz or .nii: description, auxiliary file name and a header extension say that it is synthetic.
 
-    Three channels of 8 bits become RGB voxels, other channels vectors in the fifth dimension.
+    Three channels of 8 bits become RGB voxels, other channels vectors in the fifth dimension. The axes are those of the
+    image's file where it knows them, so that arrays of both can be compared.
     """
     import nibabel
 
@@ -137,10 +141,12 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     if not path.name.lower().endswith(SUFFIXES):
         raise DataError(f"{path.name}: NIfTI files end in .nii.gz or .nii")
     stored = store(image, floats=True)
-    data = _packed(image, stored)
-    if image.affine is None:
+    data, affine = _packed(image, stored), image.affine
+    if affine is None:
         data = data[:, ::-1]  # without orientation rows are read as stepping to the front
-    nifti = nibabel.Nifti1Image(data, None if image.affine is None else LPS_OF_RAS @ image.affine)
+    elif image.laid is not None:
+        data, affine = as_laid(data, affine, image.laid)
+    nifti = nibabel.Nifti1Image(data, None if affine is None else LPS_OF_RAS @ affine)
     fields = nifti.header
     if image.affine is None and image.spacing is not None:
         steps = image.spacing[::-1]

@@ -213,7 +213,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
-             "flagged": flags(means, usual), "slices": flagged_slices(found, usual),
+             "flagged": flags(means, usual), "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
              "unchecked": applier.unchecked(image)}
             for file in _write(applier, image, result, folder / "images" / stem, chosen, index)])
         index += 1

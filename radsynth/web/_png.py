@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.verbs._grid import shades
 from radsynth.verbs._report.pictures import flat
 
 SIDE = 512
@@ -15,12 +16,11 @@ SIDE = 512
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
-def picture(image: NDArray[np.float32], side: int = SIDE) -> bytes:
-    """One image (c, *space) in [-1, 1] as PNG, enlarged by a whole factor with Lanczos' kernel."""
+def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, float] = (-1.0, 1.0)) -> bytes:
+    """One image (c, *space), black to white at `ends`, as PNG, enlarged by a whole factor with Lanczos' kernel."""
     from PIL import Image as Pillow
 
-    shown = flat(np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8))
-    found = Pillow.fromarray(shown)
+    found = Pillow.fromarray(flat(shades(image, ends)))
     factor = max(1, side // max(found.size))
     if factor > 1:
         found = found.resize((found.width * factor, found.height * factor), Pillow.Resampling.LANCZOS)

@@ -11,7 +11,7 @@ import numpy as np
 
 from radsynth.errors import SettingsError
 from radsynth.tasks import registers, takes_images
-from radsynth.verbs._grid import grid
+from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
 from radsynth.verbs._report.pictures import flat
 from radsynth.verbs._steering.steering import Direction, latent_space, walk
 from radsynth.verbs.generate import CHUNK, Sampler
@@ -29,6 +29,7 @@ class Explorer:
 
     def __init__(self, run: Path) -> None:
         self.run, self.sampler, self._lock = Path(run), Sampler(run), threading.Lock()
+        self.ends = black_and_white(shown_window(self.sampler.spec), self.sampler.intensity)
         self.draws = not (takes_images(self.sampler.task) or registers(self.sampler.task))
         self.labels = self.sampler.spec.labels if len(self.sampler.spec.labels) > 1 else ()
         self.directions = self._directions() if self.draws else {}
@@ -52,7 +53,7 @@ class Explorer:
     def image(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of image `item`: the same that `generate` writes. SettingsError for a class that does not exist."""
         images, _ = self._chunk(item - item % CHUNK, seed, label, truncation)
-        return picture(images[item % CHUNK], side)
+        return picture(images[item % CHUNK], side, self.ends)
 
     def label(self, item: int, seed: int, label: str | None, truncation: float) -> str:
         """The class of image `item`, "" without classes."""
@@ -70,6 +71,6 @@ class Explorer:
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
             codes = space.codes(space.latents(range(item, item + 1), seed), labels)
             images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
-        shown = [flat(np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)) for image in images]
+        shown = [flat(shades(image, self.ends)) for image in images]
         row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1
         return picture(row[None] if row.ndim == 2 else np.moveaxis(row, -1, 0), 1280)

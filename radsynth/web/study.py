@@ -32,6 +32,7 @@ from radsynth.files import write_atomically
 from radsynth.metrics._readers import LEVELS, Reading, Share, fleiss_kappa, pooled, read
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
+from radsynth.verbs._grid import black_and_white, shown_window
 from radsynth.verbs.generate import sample
 from radsynth.web._png import of_equal_length, picture
 
@@ -70,6 +71,7 @@ class Study:
             self.items: dict[str, bool] = {one["item"]: one["synthetic"] for one in document["items"]}
             self.seed: int = document["seed"]
             self.about: dict[str, Any] = {key: document[key] for key in ("weights", "real", "modality", "virtual")}
+            self.about["window"] = document.get("window")  # older studies show the whole range
         except (OSError, ValueError, KeyError, TypeError):
             raise FolderError(f"{self.folder} holds no complete reader study: remove it, then serve again.") from None
         with self._database() as database:
@@ -193,13 +195,15 @@ def make_study(run: Path, options: Settings) -> Study:
     partial = folder.with_name(".study.part")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "images").mkdir(parents=True)
-    files = of_equal_length([picture(image) for image in np.concatenate([real, made])])
+    window = shown_window(prepared.spec)
+    ends = black_and_white(window, prepared.intensity)
+    files = of_equal_length([picture(image, ends=ends) for image in np.concatenate([real, made])])
     items = [{"item": secrets.token_hex(8), "synthetic": k >= len(real)} for k in range(len(files))]
     for one, content in zip(items, files, strict=True):
         write_atomically(partial / "images" / f"{one['item']}.png", content)
     document = {"version": 1, "seed": options.seed, "weights": RunFolder(run).load_weights()[1]["sha256"],
                 "real": " and ".join(sorted({prepared.rows[k].split for k in chosen}, reverse=True)),
-                "modality": prepared.spec.modality, "virtual": prepared.spec.virtual,
+                "modality": prepared.spec.modality, "virtual": prepared.spec.virtual, "window": window,
                 "items": sorted(items, key=lambda one: str(one["item"]))}
     write_atomically(partial / "study.json", json.dumps(document, indent=1))
     shutil.rmtree(folder, ignore_errors=True)  # without study.json: what was left of an interrupted one

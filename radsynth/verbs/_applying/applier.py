@@ -163,6 +163,12 @@ class Applier:
             np.delete(steps, axis), want, rtol=SPACING_TOLERANCE, atol=0)]
         return fits[0] if fits else coarsest
 
+    def turned(self, image: Image, format: str) -> bool:
+        """Whether the slices in which a volume is done run the other way in the file that is written."""
+        if image.laid is None or format not in ("nifti", "metaimage") or len(image.space) == self.spec.dimensions:
+            return False
+        return image.laid[1][2 - self._axis(image)]
+
     def _expected(self) -> tuple[float, ...]:
         """mm along the axes of what the network is given; () where unknown."""
         if self.spec.spacing is None:

@@ -124,9 +124,13 @@ def flags(found: dict[str, float], usual: dict[str, float]) -> str:
     return " ".join(name for name, limit in usual.items() if found[name] > limit)
 
 
-def flagged_slices(found: Doubts, usual: dict[str, float]) -> str:
-    """The slices of a volume, from 0, in which a number is above its limit: "3-5 9"; empty for a single image."""
+def flagged_slices(found: Doubts, usual: dict[str, float], turned: bool = False) -> str:
+    """The slices of a volume, from 0, in which a number is above its limit: "3-5 9"; empty for a single image.
+
+    turned: the file counts them from the other end
+    """
     above = np.any([found[name] > limit for name, limit in usual.items()], axis=0) if usual else np.zeros(1, bool)
+    above = above[::-1] if turned else above
     if len(above) == 1:
         return ""
     places = np.flatnonzero(above)
