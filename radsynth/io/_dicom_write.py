@@ -122,7 +122,7 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str,
     _study(dataset, provenance, content)
     if kind != "DX":  # DX has its own
         dataset.Laterality = ""
-    _geometry(dataset, image, index, kind)
+    _geometry(dataset, image, index, kind, provenance)
     if "ImagePositionPatient" in dataset:
         dataset.FrameOfReferenceUID = _uid(provenance, content, "frame of reference")
         dataset.PositionReferenceIndicator = ""
@@ -184,7 +184,7 @@ def _study(dataset: Any, provenance: Provenance, content: str) -> None:
     dataset.SoftwareVersions = metadata.version("radsynth")
 
 
-def _geometry(dataset: Any, image: Image, index: int | None, kind: str) -> None:
+def _geometry(dataset: Any, image: Image, index: int | None, kind: str, provenance: Provenance) -> None:
     """Plane and spacing. CT and MR of unknown place are laid on an axial grid about the origin."""
     if image.spacing is None:
         return
