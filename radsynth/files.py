@@ -109,7 +109,8 @@ def _taken(handle: int) -> bool:
 def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False) -> Iterator[Path]:
     """A new folder to write into, which becomes `out` (missing or empty) in the end; after an error nothing is left.
 
-    keep: whether what a process has left that was killed or interrupted can be gone on with; else it is removed.
+    keep: whether what a process has left that was killed or interrupted, or that the disk refused, can be gone on with;
+    else it is removed.
     FolderError when writing fails (disk full, ...), or while another process writes `out`: it would not be whole.
     """
     partial = out.with_name(f".{out.name}.part")
@@ -129,14 +130,22 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
             yield partial
             partial.rename(out)
         except BaseException as error:
-            if not (isinstance(error, KeyboardInterrupt) and keep(partial)):
+            kept = (isinstance(error, KeyboardInterrupt) or _of_disk(error)) and keep(partial)
+            if not kept:
                 shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise FolderError(f"{out} could not be written: {error.strerror or error}. Nothing was left there; try "
-                                  "again.") from None
-            raise
+            if not _of_disk(error):
+                raise
+            what = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+            rest = ("What is finished is kept: put that right, and the same command goes on from there." if kept else
+                    "Nothing was left there; try again.")
+            raise FolderError(f"{out} could not be written: {what}. {rest}") from None
     finally:
         os.close(handle)
+
+
+def _of_disk(error: BaseException) -> bool:
+    """Whether an error comes from the operating system, be it in the words of whoever wrote the file."""
+    return isinstance(error, OSError) or isinstance(error.__context__, OSError)
 
 
 def _empty(folder: Path) -> None:

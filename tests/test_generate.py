@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,28 @@ def test_an_interrupted_generation_leaves_nothing(
     with pytest.raises(FolderError, match="No space left on device"):
         generate(trained, tmp_path / "out", count=3)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize("format", ["dicom", "png"])
+def test_a_full_disk_costs_no_image_that_is_whole(
+    format: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).stem == "000005":
+            raise OSError(28, "No space left on device")
+        replaced(source, target)
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(FolderError, match=r"No space left on device\. What is finished is kept"):
+        generate(trained, tmp_path / "out", count=9, format=format)
+    monkeypatch.undo()
+    before = {path.name: path.stat().st_ino for path in (tmp_path / ".out.part" / "images").rglob("*.*")}
+    assert len(before) == 5
+    made = {path.name: path.stat().st_ino for path in
+            (generate(trained, tmp_path / "out", count=9, format=format).folder / "images").rglob("*.*")}
+    assert len(made) == 9 and before.items() <= made.items(), "they were not made again"
 
 
 @pytest.mark.parametrize("made_before", [0, 5, 16, 20])

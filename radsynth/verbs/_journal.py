@@ -15,7 +15,7 @@ Row = dict[str, object]
 def begun(folder: Path, request: dict[str, object]) -> bool:
     """Whether an unfinished folder holds results of the same request."""
     lines = _lines(folder)
-    return bool(lines) and lines[0] == json.dumps(request, sort_keys=True)
+    return len(lines) > 1 and lines[0] == json.dumps(request, sort_keys=True)
 
 
 class Journal:
