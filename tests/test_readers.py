@@ -41,6 +41,14 @@ def test_a_reader_who_knows_and_readers_who_guess() -> None:
     assert accuracy.low < 0.5 < accuracy.high and ranked.low < 0.5 < ranked.high
 
 
+@pytest.mark.parametrize("readers", [1, 3])
+def test_readers_who_are_always_right_have_an_interval(readers: int) -> None:
+    truth = np.arange(20) < 8
+    accuracy, ranked = pooled(np.tile(np.where(truth, 6, 1), (readers, 1)), truth)
+    assert (accuracy.value, accuracy.high, accuracy.low) == (1, 1, wilson(20, 20).low)
+    assert (ranked.value, ranked.high, ranked.low, ranked.n) == (1, 1, wilson(8, 8).low, 20 * readers)
+
+
 def test_the_pooled_interval_covers_the_truth() -> None:
     """Readers of an accuracy of 0.7 on the average, each with an own skill, images each with an own difficulty."""
     truth, covered = np.arange(50) % 2 == 0, 0

@@ -7,7 +7,7 @@ are both samples of more readers and more images, so both are drawn again for th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,11 @@ def read(reader: str, ratings: NDArray[np.int64], synthetic: NDArray[np.bool_]) 
 
 
 def pooled(ratings: NDArray[np.int64], synthetic: NDArray[np.bool_], seed: int = 0) -> tuple[Share, Share]:
-    """Mean accuracy and mean area of (readers, images) ratings; intervals over readers and images drawn again."""
+    """Mean accuracy and mean area of (readers, images) ratings; intervals over readers and images drawn again.
+
+    Where nothing scatters (all right, or all wrong), Wilson's interval stands in: of the images, for the area of the
+    rarer kind of images.
+    """
     rng, readers = np.random.default_rng(seed), len(ratings)
     levels = (ratings[:, :, None] == np.arange(1, LEVELS + 1)).transpose(1, 0, 2).reshape(len(synthetic), -1)
     counts = []  # (1 + repetitions, readers, levels): as they are, then with images drawn again
@@ -103,9 +107,12 @@ def pooled(ratings: NDArray[np.int64], synthetic: NDArray[np.bool_], seed: int =
     who = np.vstack([np.ones((1, readers), np.int64),
                      rng.multinomial(readers, np.full(readers, 1 / readers), REPETITIONS)]) / readers
     accuracy, area = ((who * values).sum(1) for values in (right / len(synthetic), _area(real, made)))
-    return _share(accuracy, ratings.size), _share(area, ratings.size)
+    rarer = min(int(synthetic.sum()), int((~synthetic).sum()))
+    return _share(accuracy, ratings.size, len(synthetic)), _share(area, ratings.size, rarer)
 
 
-def _share(values: NDArray[np.float64], n: int) -> Share:
+def _share(values: NDArray[np.float64], n: int, images: int) -> Share:
     low, high = np.quantile(values[1:], (0.025, 0.975))
+    if low == high:
+        return replace(wilson(round(float(values[0]) * images), images), n=n)
     return Share(value=float(values[0]), low=float(low), high=float(high), n=n)
