@@ -136,5 +136,13 @@ def test_results_of_another_version_leave_cards_without_numbers(run: Path) -> No
     assert "Nothing was measured." in read(run / "README.md")[1] + read(run / "synthetic" / "README.md")[1]
 
 
+@pytest.mark.parametrize(("epsilon", "words"), [(1.0041, "epsilon 1.01 at"), (9.98, "epsilon 9.98 at"),
+                                                (10.0, "epsilon 10 at"), (0.3, "epsilon 0.3 at"), (None, "not used")])
+def test_a_bound_is_never_rounded_down(epsilon: float | None, words: str, run: Path) -> None:
+    add(run, generator=WEIGHTS | {"privacy": {"epsilon": epsilon, "delta": 1e-5}})
+    write_model_card(run)
+    assert words in read(run / "README.md")[1]
+
+
 def test_sizes_are_hugging_faces() -> None:
     assert [name for _, name in SIZES] == ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"]

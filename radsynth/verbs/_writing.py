@@ -20,6 +20,7 @@ from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io import Provenance, format_module, write
 from radsynth.io._geometry import placed
 from radsynth.progress import track
+from radsynth.verbs._report.words import privacy_bound
 
 Row = dict[str, object]
 PICTURES = {"png": ".png", "tiff": ".tiff"}
@@ -94,9 +95,8 @@ class Writing:
         virtual = " It was trained on a virtual cohort, not on patients." if self.spec.virtual else ""
         text = (f"Synthetic image {index}, made by a radsynth generator from {self.origin} (seed {self.seed}). Not a "
                 f"patient.{virtual}")
-        if (self.facts.get("privacy") or {}).get("epsilon"):
-            bound = self.facts["privacy"]
-            text += f" Trained with differential privacy: epsilon {bound['epsilon']:.2f}, delta {bound['delta']:g}."
+        if bound := privacy_bound(self.facts):
+            text += f" Trained with differential privacy: {bound}."
         low, high = self.spec.window or (self.intensity.low, self.intensity.high)
         return Provenance(model=self.facts["model"], weights=self.facts["sha256"], seed=self.seed, index=index,
                           description=text, window=(low, high))

@@ -19,7 +19,7 @@ from radsynth.verbs._report.claim import claim
 from radsynth.verbs._report.effort import effort
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdicts import facts, limits, use, verdicts
-from radsynth.verbs._report.words import duration, extent, figure, format_name, interval, sides
+from radsynth.verbs._report.words import duration, extent, figure, format_name, interval, privacy_bound, sides
 
 UNKNOWN = ("Licence", "Who made and who answers for it, contact", "Where the images learned from come from",
            "Consent, ethics approval and legal basis", "Age, sex and origin of the patients learned from",
@@ -150,11 +150,10 @@ def _contents(files: RunFiles, made: dict[str, Any], classes: dict[str, int]) ->
 def _making(files: RunFiles) -> list[tuple[str, str]]:
     weights, found = files.get("generator.json"), [pair for pair in facts(files) if pair[0] == "Learned from"]
     if weights:
-        bound = weights.get("privacy") or {}
         found += [("Network, task", f"{weights['model']}, {weights['task']}"),
                   ("Training", f"{weights['images']:,} images seen in {weights['steps']:,} steps"),
-                  ("Differential privacy", f"epsilon {bound['epsilon']:.3g} at delta {bound['delta']:g}"
-                   if bound.get("epsilon") else "not used"), ("Weights, SHA-256", weights["sha256"])]
+                  ("Differential privacy", privacy_bound(weights) or "not used"),
+                  ("Weights, SHA-256", weights["sha256"])]
     return found
 
 

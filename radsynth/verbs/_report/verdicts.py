@@ -8,7 +8,7 @@ from radsynth.verbs._pairs.found import GIVEN
 from radsynth.verbs._report.pair_verdicts import keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
-from radsynth.verbs._report.words import count, extent, figure, verdict
+from radsynth.verbs._report.words import count, extent, figure, privacy_bound, verdict
 from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
@@ -276,9 +276,8 @@ def _told(gain: dict[str, Any], metric: str) -> str:
 def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
     """The audit's verdict; without one, what the evaluation saw of copies."""
     heading, question = "Privacy", "Was anything found that gives patients away?"
-    bound = (files.get("generator.json").get("privacy") or {})
-    promise = (f" Trained with differential privacy: epsilon {bound['epsilon']:.3g} at delta {bound['delta']:g}."
-               if bound.get("epsilon") else "")
+    bound = privacy_bound(files.get("generator.json"))
+    promise = f" Trained with differential privacy: {bound}." if bound else ""
     if files.virtual:
         promise += " The patients of this run are virtual: the verdict shows the method only."
     audit = files.get("audit.json")

@@ -29,6 +29,14 @@ def interval(low: float, high: float, unit: str) -> str:
     return f"{figure(low, '')} to {figure(high, unit)}"
 
 
+def privacy_bound(found: dict[str, Any]) -> str:
+    """What differential privacy promises, from the facts of the weights; "" without a bound. Never rounded down."""
+    bound = found.get("privacy") or {}
+    if not bound.get("epsilon"):
+        return ""
+    return f"epsilon {math.ceil(100 * bound['epsilon'] - 1e-9) / 100:g} at delta {bound['delta']:g}"
+
+
 def verdict(one: dict[str, Any]) -> tuple[str, str]:
     """(tone, words): where a measurement lies relative to its floor, by their intervals."""
     if one["name"] == "copies" and one["value"] > 0:
