@@ -380,6 +380,37 @@ def test_the_same_command_goes_on_after_it_was_interrupted(
     assert len(calls) == 9
 
 
+def test_an_image_that_can_be_used_later_takes_no_others_name(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that is installed, or a disk that is mounted, between two calls."""
+    run, given = make_run("task.kind=restore", "task.what=rician", modality="MR"), tmp_path / "in"
+    given.mkdir()
+    for k in range(4):
+        image = Image(pixels=disc((16, 16), seed=k), modality="MR")
+        write(image, given / f"{k}.png", provenance=replace(FROM, index=k))
+    whole = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "whole").folder)}
+    convert, calls = Applier.convert, list[int]()
+
+    def interrupted(self: Applier, image: Image) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RejectedFile("it needs a decoder")
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return convert(self, image)
+
+    monkeypatch.setattr(Applier, "convert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(run, given, tmp_path / "out")
+    again = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "out").folder)}
+    assert len(set(again.values())) == 4 == len(whole)
+    for source, file in again.items():
+        ours, theirs = (read(tmp_path / name) for name in (f"out/{file}", f"whole/{whole[source]}"))
+        assert isinstance(ours, Image) and isinstance(theirs, Image)
+        assert np.array_equal(ours.pixels, theirs.pixels), source
+
+
 def test_a_line_that_was_cut_spoils_no_other(tmp_path: Path) -> None:
     first, second = ({"source": name, "index": k} for k, name in enumerate("ab"))
     Journal(tmp_path, {"seed": 1}).add([first])

@@ -24,7 +24,7 @@ class Journal:
     def __init__(self, folder: Path, request: dict[str, object], by: str = "source") -> None:
         """Take up that of the same request, without what was half written, or begin one. by: the column that tells
         images apart."""
-        self.path, self.rows = folder / NAME, dict[str, list[Row]]()
+        self.path, self.by, self.rows = folder / NAME, by, dict[str, list[Row]]()
         if not begun(folder, request):
             self.path.write_text(json.dumps(request, sort_keys=True) + "\n", encoding="utf-8")
             return
@@ -41,10 +41,16 @@ class Journal:
         """The rows of an image that is there already; empty for others."""
         return self.rows.get(source, [])
 
+    def free(self) -> int:
+        """The lowest number that no image has: one that was rejected before may be used now, and takes none's place."""
+        taken = {row[0]["index"] for row in self.rows.values()}
+        return next(index for index in range(len(taken) + 1) if index not in taken)
+
     def add(self, rows: list[Row]) -> list[Row]:
         """Note that the files of an image are all there; the same rows."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows) + "\n")
+        self.rows[str(rows[0][self.by])] = rows
         return rows
 
     def close(self) -> None:

@@ -193,11 +193,10 @@ def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
                journal: Journal) -> Iterator[dict[str, object]]:
     """Convert and write image by image; yields rows of samples.csv."""
-    index, usual = 0, read_limits(applier.run)
+    usual = read_limits(applier.run)
     for record in track(list(records), None, "applying", "images"):
         if made := journal.made(record.source):
             yield from made
-            index += 1
             continue
         try:
             image = record.load()
@@ -208,6 +207,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
         chosen = format or (record.header.format if record.header else applier.spec.format)
         if chosen == "dicom" and segments(applier.task):
             chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
+        index = journal.free()
         stem = f"{index:06d}{_ending(record, chosen)}"
         means = {name: float(values.mean()) for name, values in found.items()}
         yield from journal.add([
@@ -216,7 +216,6 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
              "flagged": flags(means, usual), "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
              "unchecked": applier.unchecked(image)}
             for file in _write(applier, image, result, folder / "images" / stem, chosen, index)])
-        index += 1
 
 
 def _ending(record: Record, format: str) -> str:

@@ -210,11 +210,9 @@ def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list
         registrar = Registrar(run, fixed.load(), fixed.source)
     except RejectedFile as error:
         raise DataError(f"{fixed.source}, which images are to be put onto, cannot be used: {error}.") from None
-    index = 0
     for record in track(list(records), None, "registering", "images"):
         if made := journal.made(record.source):
             yield from made
-            index += 1
             continue
         try:
             moving = record.load()
@@ -223,6 +221,7 @@ def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
         chosen = format or (fixed.header.format if fixed.header else registrar.spec.format)
+        index = journal.free()
         field = folder / "fields" / f"{index:06d}.nii.gz"
         write_field(field, warped.displacement, warped.placing, moving, registrar.image)
         more = {"field": field.relative_to(folder).as_posix(), "labels": ""}
@@ -235,7 +234,6 @@ def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in warped.found.items()},
              "flagged": _flags(warped.found)}
             for file in write(registrar, moving, warped.image, folder / "images", index, chosen)])
-        index += 1
 
 
 def _flags(found: dict[str, float]) -> str:

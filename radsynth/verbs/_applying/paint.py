@@ -146,12 +146,11 @@ def mask_records(source: Path, rejected: list[Rejected]) -> Iterator[Record]:
 def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
               write: Callable[[Image, Image, Path, int, str, Record], list[Path]], journal: Journal) -> Iterator[Row]:
     """Paint and write mask by mask; yields rows of samples.csv. write: mask, image, folder, index, format, record."""
-    index = 0
     for record in track(list(records), None, "painting", "masks"):
         if made := journal.made(record.source):
             yield from made
-            index += 1
             continue
+        index = journal.free()
         try:
             mask = record.load()
             image = painter.paint(mask, index)
@@ -162,4 +161,3 @@ def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Reject
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              "seed": painter.seed if painter.style is None else "", "flagged": "unknown"} for file in files])
-        index += 1
