@@ -353,6 +353,19 @@ def test_copies_are_a_warning_not_a_tick(run: Path) -> None:
     assert "Do not give these images away as they are" in bottom_line(verdicts(RunFiles(run)))
 
 
+def test_differential_privacy_says_whom_it_protects_and_how_well(run: Path) -> None:
+    def told(epsilon: float, patients: int) -> Any:
+        (run / "generator.json").write_text(json.dumps({"privacy": {"epsilon": epsilon, "delta": 1e-5}}))
+        (run / "spec.json").write_text(json.dumps(SPEC | {"patients": {"train": patients}}))
+        return next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
+
+    several, alone = told(9.99, 50), told(1.0, 100)
+    assert "epsilon 9.99 at delta 1e-05: but for that chance, whether one patient was" in several.text
+    assert several.text.endswith("by a factor of at most 22,000.") and "counted as a patient" not in several.limit
+    assert "whether one image was" in alone.text and alone.text.endswith("a factor of at most 2.8.")
+    assert "Every image was counted as a patient of its own" in alone.limit
+
+
 def test_the_scorecard_has_all_seven_and_invents_nothing(run: Path) -> None:
     (run / "results.json").unlink()
     cards = scorecard(RunFiles(run))

@@ -98,14 +98,14 @@ class PrivateSynthesis:
         everything = math.ceil(images / batch)
         self.warm = int(self.options.warm_start * everything) if self.options.start else 0
         steps = (everything - self.warm) * self.options.discriminator_steps
-        share = batch / patients
+        share, alone = batch / patients, patients == len(prepared.indices("train"))
         told = (MEANS * self.options.start, (1 - MEANS) * self.options.start) if self.options.start else ()
         self.account = account(self.options.epsilon, self.options.delta, share, steps, told)
         bound = f"epsilon {self.account.epsilon(steps):.2f} at delta {self.options.delta:g}"
         bound = bound if self.account.noise else "none, because task.epsilon is infinite"
         once = " and ".join(f"{noise:.3f}" for noise in self.account.start)
         return (
-            f"Differential privacy: {bound}, for one patient of {patients}, after "
+            f"Differential privacy: {bound}, for one {'image' if alone else 'patient'} of {patients}, after "
             f"{f'mean images and covariances told once (noise multipliers {once}) and ' if once else ''}{steps} turns "
             f"of the discriminator that draw each patient with a chance of {share:.4g}; noise multiplier "
             f"{self.account.noise:.3f}, clipping norm {self.options.clip:g}."

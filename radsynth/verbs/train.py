@@ -6,7 +6,6 @@ not. With a budget in seconds the schedule follows the clock.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -124,8 +123,10 @@ def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
     facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(loop.options),
              "model": settings.kind("model"), "task": settings.kind("task"), "keeps": loop.task.keeps, "chosen": chosen}
     if loop.private:
-        facts["privacy"] = loop.private.spent()
-        folder.event("privacy", loop.images, f"Spent: {json.dumps(facts['privacy'])}.", silent=True)
+        facts["privacy"] = spent = loop.private.spent()
+        bound = f"epsilon {spent['epsilon']:.4g} at delta {spent['delta']:g}" if spent["epsilon"] else "no bound"
+        folder.event("privacy", loop.images, f"Spent in {spent['turns']:,} turns of the discriminator: {bound}. The "
+                     "whole account is in generator.json.", silent=True)
     loop.calibrate()
     if loop.doctor:
         loop.doctor.warn(loop)

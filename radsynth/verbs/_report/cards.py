@@ -18,8 +18,8 @@ from radsynth.run_folder import version_of
 from radsynth.verbs._report.claim import claim
 from radsynth.verbs._report.effort import effort
 from radsynth.verbs._report.run_files import RunFiles
-from radsynth.verbs._report.verdicts import facts, limits, use, verdicts
-from radsynth.verbs._report.words import duration, extent, figure, format_name, interval, privacy_bound, sides
+from radsynth.verbs._report.verdicts import facts, limits, promised, use, verdicts
+from radsynth.verbs._report.words import duration, extent, figure, format_name, interval, sides
 
 UNKNOWN = ("Licence", "Who made and who answers for it, contact", "Where the images learned from come from",
            "Consent, ethics approval and legal basis", "Age, sex and origin of the patients learned from",
@@ -152,8 +152,7 @@ def _making(files: RunFiles) -> list[tuple[str, str]]:
     if weights:
         found += [("Network, task", f"{weights['model']}, {weights['task']}"),
                   ("Training", f"{weights['images']:,} images seen in {weights['steps']:,} steps"),
-                  ("Differential privacy", privacy_bound(weights) or "not used"),
-                  ("Weights, SHA-256", weights["sha256"])]
+                  ("Differential privacy", promised(files) or "not used"), ("Weights, SHA-256", weights["sha256"])]
     return found
 
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from radsynth.verbs._report.run_files import RunFiles
-from radsynth.verbs._report.words import count, extent, figure, format_name, privacy_bound, sides
+from radsynth.verbs._report.verdicts import promised
+from radsynth.verbs._report.words import count, extent, figure, format_name, sides
 
 QUESTIONS = {
     "Congruence": "Are the synthetic images, as a group, like those of patients?",
@@ -144,8 +145,7 @@ def _compliance(files: RunFiles) -> list[tuple[str, str]]:
     if made:
         facts.append(("Marked as synthetic", f"every file, by {MARKS.get(made['format'], 'its header')}"))
     facts.append(("From the sources' headers", "nothing: no name, date or identifier is copied"))
-    bound = privacy_bound(files.get("generator.json"))
-    facts.append(("Differential privacy", bound or "not used: there is no bound against every attack"))
+    facts.append(("Differential privacy", promised(files) or "not used: there is no bound against every attack"))
     audit = files.get("audit.json")
     if audit:
         facts.append(("Audit", audit["verdict"]))

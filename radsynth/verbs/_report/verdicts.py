@@ -8,7 +8,7 @@ from radsynth.verbs._pairs.found import GIVEN
 from radsynth.verbs._report.pair_verdicts import keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
-from radsynth.verbs._report.words import count, extent, figure, privacy_bound, verdict
+from radsynth.verbs._report.words import count, extent, figure, odds, privacy_bound, verdict
 from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
@@ -276,12 +276,15 @@ def _told(gain: dict[str, Any], metric: str) -> str:
 def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
     """The audit's verdict; without one, what the evaluation saw of copies."""
     heading, question = "Privacy", "Was anything found that gives patients away?"
-    bound = privacy_bound(files.get("generator.json"))
-    promise = f" Trained with differential privacy: {bound}." if bound else ""
+    promise = promised(files)
+    promise = f" Trained with differential privacy, {promise}." if promise else ""
     if files.virtual:
         promise += " The patients of this run are virtual: the verdict shows the method only."
     audit = files.get("audit.json")
     limit = "An attack that fails proves only that this attack failed."
+    if not files.virtual and alone(files):
+        limit += (" Every image was counted as a patient of its own. Where patients have several, those of one are on "
+                  "both sides of each comparison, which hides copies and attacks.")
     if audit:
         sign, answer = {True: ("good", "Nothing found in the images"), False: ("warning", "Yes")}.get(
             audit["passed"], ("open", "No verdict"))
@@ -298,6 +301,22 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
             "only: attacks have not been tried." if looked else "Neither copies were looked for nor attacks tried.")
     return Verdict(heading=heading, question=question, sign="open", answer="Not audited",
                    text=f"{text} 'radsynth audit' does it.{promise}", limit=limit)
+
+
+def alone(files: RunFiles) -> bool:
+    """Every training image was counted as a patient of its own."""
+    spec = files.get("spec.json")
+    patients = spec.get("patients", {}).get("train", 0)
+    return bool(patients and patients == spec["counts"].get("train"))
+
+
+def promised(files: RunFiles) -> str:
+    """What differential privacy promises, "" where it was not used."""
+    made = files.get("generator.json")
+    if not (bound := privacy_bound(made)):
+        return ""
+    return (f"{bound}: but for that chance, whether one {'image' if alone(files) else 'patient'} was learned from "
+            f"changes the odds of any conclusion by a factor of at most {odds(made['privacy']['epsilon'])}")
 
 
 def _copies(found: dict[str, dict[str, Any]]) -> str:

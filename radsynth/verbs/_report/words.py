@@ -37,6 +37,14 @@ def privacy_bound(found: dict[str, Any]) -> str:
     return f"epsilon {math.ceil(100 * bound['epsilon'] - 1e-9) / 100:g} at delta {bound['delta']:g}"
 
 
+def odds(epsilon: float) -> str:
+    """e to the power of epsilon, by which the odds of any conclusion change at most, in two digits, rounded up."""
+    factor = math.exp(epsilon)
+    step = 10.0 ** (math.floor(math.log10(factor)) - 1)
+    most = math.ceil(factor / step) * step
+    return f"{most:,.1f}" if most < 10 else f"{most:,.0f}" if most < 1e9 else f"{most:.1e}"
+
+
 def verdict(one: dict[str, Any]) -> tuple[str, str]:
     """(tone, words): where a measurement lies relative to its floor, by their intervals."""
     if one["name"] == "copies" and one["value"] > 0:
