@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("meta")
-ACROSS = ("aten::copy_", "aten::_to_copy", "aten::to", "aten::_foreach_copy_")
+ACROSS = ("aten::copy_", "aten::_to_copy", "aten::to", "aten::_foreach_copy_",
+          "aten::_has_compatible_shallow_copy_type")
 """Operations that take tensors of two devices."""
 WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::equal")
 """Operations for whose result the processor waits: none may be in a step that is recorded."""
@@ -120,7 +123,7 @@ class Fabric:
 
 
 @contextlib.contextmanager
-def pretended_gpu(monkeypatch: Any) -> Iterator[None]:
+def pretended_gpu() -> Iterator[None]:
     """Everything that asks for the device is told that there is this GPU."""
     import lightning_fabric
 
@@ -129,20 +132,22 @@ def pretended_gpu(monkeypatch: Any) -> Iterator[None]:
     autocast, adam, tensor = torch.autocast, torch.optim.Adam, torch.tensor
     found = device.Device(accelerator=GPU.type, name="pretended", cores=1, memory=1 << 33,  # type: ignore[arg-type]
                           bf16=False)
-    monkeypatch.setattr(lightning_fabric, "Fabric", Fabric)
-    monkeypatch.setattr(torch, "autocast", lambda kind, **options: (
-        contextlib.nullcontext() if kind == GPU.type else autocast(kind, **options)))
-    monkeypatch.setattr(torch.optim, "Adam", lambda weights, **options: adam(weights, **{**options, "fused": False}))
-    monkeypatch.setattr(torch, "tensor", lambda values, device="cpu", **options: tensor(values, **options).to(device))
     answers = [(device.here, lambda: found), (device.torch_device, lambda: GPU)]
-    for real, pretended in answers:
-        _replace_everywhere(real, pretended)
-    try:
-        with Pretending():
-            yield
-    finally:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lightning_fabric, "Fabric", Fabric)
+        patch.setattr(torch, "autocast", lambda kind, **options: (
+            contextlib.nullcontext() if kind == GPU.type else autocast(kind, **options)))
+        patch.setattr(torch.optim, "Adam", lambda weights, **options: adam(weights, **{**options, "fused": False}))
+        patch.setattr(torch, "tensor", lambda values, device="cpu", **options: tensor(values, **options).to(device))
         for real, pretended in answers:
-            _replace_everywhere(pretended, real)
+            _replace_everywhere(real, pretended)
+        try:
+            with warnings.catch_warnings(), Pretending():
+                warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")  # these hold values
+                yield
+        finally:
+            for real, pretended in answers:
+                _replace_everywhere(pretended, real)
 
 
 def _replace_everywhere(old: Callable[[], Any], new: Callable[[], Any]) -> None:

@@ -45,7 +45,7 @@ def _gradients(data: Path, run: Path, more: tuple[str, ...]) -> None:
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(run), settings.seed, ranks)
     loop.images = 32  # past the warm start
     loop.take_step()
-    found = {f"{part}.{name}": weight.grad for part in ("generator", "discriminator")
+    found = {f"{part}.{name}": weight.grad.cpu() for part in ("generator", "discriminator")
              for name, weight in loop.networks[part].named_parameters() if weight.grad is not None}
     torch.save(found, run.with_name(f"{ranks.size}.{ranks.rank}.pt"))
 
@@ -63,6 +63,14 @@ def test_two_processes_find_the_gradients_of_one(more: tuple[str, ...], make_pre
     for name, value in one.items():
         assert torch.equal(first[name], second[name]), name
         assert torch.allclose(value, first[name], rtol=1e-3, atol=1e-3 * float(value.abs().max()) + 1e-7), name
+
+
+@pytest.mark.gpu
+def test_two_gpus_find_the_gradients_of_one(make_prepared: Make, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("fewer than two GPUs here")
+    test_two_processes_find_the_gradients_of_one(("model.kind=sngan", "task.warm_start=0.2", "train.graphs=false"),
+                                                 make_prepared, tmp_path)
 
 
 def test_a_run_of_two_processes_is_whole(make_prepared: Make, tmp_path: Path) -> None:
