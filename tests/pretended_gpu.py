@@ -19,8 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("meta")
-ACROSS = ("aten::copy_", "aten::_to_copy", "aten::to", "aten::_foreach_copy_",
-          "aten::_has_compatible_shallow_copy_type")
+ACROSS = ("aten::copy_", "aten::_to_copy", "aten::to", "aten::_foreach_copy_")
 """Operations that take tensors of two devices."""
 WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::equal")
 """Operations for whose result the processor waits: none may be in a step that is recorded."""
@@ -67,6 +66,8 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], recordin
     remote = [one for one in given if isinstance(one, Remote)]
     assert all(isinstance(one, Remote) or one.device != GPU for one in given), f"{operation}: a tensor without values"
     name = operation._schema.name
+    if name == "aten::_has_compatible_shallow_copy_type":
+        return False  # weights of a network that is moved become new ones
     stays = isinstance(args[0], Remote) if name in (*INDEXED, "aten::copy_") else bool(remote)
     strangers = [tuple(one.shape) for one in given if not isinstance(one, Remote) and one.ndim]
     if remote and strangers and name not in ACROSS and not (name in INDEXED and stays):

@@ -29,7 +29,7 @@ Make = Callable[..., Path]
 STEPS = 24
 KINDS = {
     "default": (),
-    "short gradients": ("train.clip=0.5",),
+    "short gradients, a coil's bias": ("train.clip=0.5", "augment.bias=0.2"),
     "penalty that fades, every second step": (
         "model.kind=r3gan", "task.loss=relativistic", "task.penalty=r1_r2", "task.penalty_every=2"),
     "critic's steps": ("model.kind=dcgan", "model.discriminator_norm=none", "task.loss=wasserstein",
@@ -49,7 +49,7 @@ class Played:
 def make_loop(data: Path, run: Path, more: tuple[str, ...]) -> Loop:
     settings = resolve(overrides=(
         "train.batch=8", f"train.images={8 * STEPS}", "task.warm_start=0.25", "task.anchor=10", "augment.strength=0.5",
-        "augment.bias=0.2", "train.precision=32-true", *more))
+        "train.precision=32-true", *more))
     prepared = Prepared(data)
     task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
     run.mkdir()
