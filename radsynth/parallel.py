@@ -261,7 +261,7 @@ def share_batch_norm(network: nn.Module) -> nn.Module:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             shared = _SharedBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
             shared.load_state_dict(layer.state_dict())
-            setattr(network, name, shared)
+            setattr(network, name, shared.to(next(iter(layer.state_dict().values())).device))
         else:
             share_batch_norm(layer)
     return network

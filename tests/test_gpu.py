@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import distributed
 
 from radsynth.arrays import Care, Prepared
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.device import Device
+from radsynth.parallel import Ranks
 from radsynth.plan import document, recipe
 from radsynth.run_folder import RunFolder
 from radsynth.settings import kinds, resolve
@@ -160,6 +162,32 @@ def test_a_state_goes_from_device_to_device(kind: str, gpu: Machine, make_prepar
             assert all(np.isfinite(value) for value in loop.take_step().values())
             before = weights(loop)
             save_tensors(path, loop.state(), {})
+
+
+@pytest.mark.parametrize("kind", ["synthesis", "semantic"])
+def test_one_of_several_processes(kind: str, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                  ) -> None:
+    """Of which each has a GPU; the other one is not there, and says the same."""
+    def told(every: list[Any], value: Any) -> None:
+        every[:] = [value] * len(every)
+
+    monkeypatch.setattr(distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+    monkeypatch.setattr(distributed, "all_gather_object", told)
+    monkeypatch.setattr(distributed, "broadcast_object_list", lambda box: None)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "barrier", lambda: None)
+    data = everything(make_prepared, (16, 16))
+    settings = resolve(overrides=(f"task.kind={kind}", "train.batch=8", "train.images=24"))
+    with pretended_gpu():
+        task = build(*(settings.section(part) for part in ("task", "model", "augment")), data.spec)
+        loop = Loop(task, settings.section("train", TrainSettings), data, RunFolder(tmp_path), 0, Ranks(size=2))
+        layers = loop.networks[task.keeps].modules()
+        assert any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in layers)
+        assert all(np.isfinite(value) for value in loop.take_step().values())
+        assert loop.doctor
+        loop.doctor.examine(loop)
+        loop.calibrate()
+        loop.save()
 
 
 RECORDED: dict[str, tuple[str, ...]] = {
