@@ -184,6 +184,16 @@ def test_a_table_of_patients_counts_for_all_their_files(tmp_path: Path) -> None:
     assert "no number for age" in reasons(rejected)["sub-02/a.png"] and "no line" in reasons(rejected)["sub-03/a.png"]
 
 
+def test_an_image_without_a_label_where_others_have_one_is_rejected(tmp_path: Path) -> None:
+    for number in range(3):
+        picture(tmp_path / f"{number}.png", number)
+    (tmp_path / "labels.csv").write_text("file,label,dose\n0.png,ill,1\n1.png,,2\n2.png,well,3\n")
+    records, rejected = found(tmp_path)
+    assert [record.label for record in records] == ["ill", "well"] and "has no label" in reasons(rejected)["1.png"]
+    (tmp_path / "labels.csv").write_text("file,label,dose\n0.png,,1\n1.png,,2\n2.png,,3\n")
+    assert [record.label for record in found(tmp_path, conditions=("dose",))[0]] == [None] * 3
+
+
 def test_zeros_that_a_spreadsheet_drops_do_not_part_a_patient_from_their_line(tmp_path: Path) -> None:
     for number, name in enumerate(("0012/a.png", "0007/a.png", "7/a.png", "07/b.png")):
         picture(tmp_path / name, number)

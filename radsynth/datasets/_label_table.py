@@ -35,13 +35,21 @@ class Line:
 class Table:
     """lines: by file, or by patient in small letters where the table names no files; tails: by each end of a path in
     `lines` that only one has; numerals: by patients without the zeros in front, which spreadsheets drop, likewise;
-    shared: those of `lines` that fit files of several folders."""
+    shared: those of `lines` that fit files of several folders; labelled: some lines have a label."""
 
     by: str
     lines: Mapping[str, Line]
     tails: Mapping[str, Line | None]
     numerals: Mapping[str, Line | None] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
+    labelled: bool = True
+
+    def fault(self, line: Line | None) -> str:
+        """Why a file with this line cannot be used; "" where it can."""
+        if line is None:
+            return "it has no line of its own in the table of labels"
+        bare = self.labelled and not line.label
+        return "its line in the table of labels has no label, as others have" if bare else ""
 
     def among(self, paths: Iterable[str]) -> Table:
         """The same table, which says nothing of those of these files that it does not tell apart."""
@@ -95,9 +103,11 @@ def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] =
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}. Spreadsheets save such a table "
                         "as 'CSV UTF-8'.") from None
+    labelled = any(line.label for line in lines.values())
     if by == "file":
-        return Table(by=by, lines=lines, tails=_all_tails(lines))
-    return Table(by=by, lines=lines, tails={}, numerals=_unique((key.lstrip("0"), line) for key, line in lines.items()))
+        return Table(by=by, lines=lines, tails=_all_tails(lines), labelled=labelled)
+    numerals = _unique((key.lstrip("0"), line) for key, line in lines.items())
+    return Table(by=by, lines=lines, tails={}, numerals=numerals, labelled=labelled)
 
 
 def table_file(root: Path, labels: str) -> Path | None:

@@ -29,7 +29,6 @@ from radsynth.progress import track
 from radsynth.settings import settings as section
 
 WHOLE = ("volume", "whole")
-NO_LINE = "it has no line of its own in the table of labels"
 
 
 @section
@@ -232,8 +231,9 @@ def _records(
         reason = ""
         if table is not None:
             lines = _lines(table, root, item, patient)
-            if lines.count(None) == len(lines):
-                reason = NO_LINE
+            faults = {table.fault(line) for line in lines}
+            if "" not in faults:
+                reason = " or ".join(sorted(faults))
             elif len(lines) > 1 and not _in_slices(item, settings):
                 reason = ("the table of labels has different lines for the files of this series, so it can be used in "
                           "slices as they were scanned only")
@@ -251,7 +251,7 @@ def _records(
             mask_names=named,
             unmasked=settings.unmasked == "keep",
         )
-        yield from _told(_cut(item, settings, shared, rejected), lines, item, settings, rejected)
+        yield from _told(_cut(item, settings, shared, rejected), lines, table, item, settings, rejected)
 
 
 def _lines(table: Table, root: Path, item: Item, patient: str) -> Sequence[Line | None]:
@@ -269,14 +269,15 @@ def _in_slices(item: Item, settings: Settings) -> bool:
     return item.fault is not None or scanned
 
 
-def _told(found: Iterable[Record], lines: Sequence[Line | None], item: Item, settings: Settings,
+def _told(found: Iterable[Record], lines: Sequence[Line | None], table: Table | None, item: Item, settings: Settings,
           rejected: list[Rejected]) -> Iterator[Record]:
     """Records with what one line, or a line for each, says of them, and with the numbers that images are learned with;
     those that lack a line or a number are rejected."""
     records = list(found)
     for index, (unlabelled, line) in enumerate(zip(records, cycle(lines), strict=False)):
-        if line is None:
-            rejected.append(Rejected(path=unlabelled.source, reason=NO_LINE))
+        fault = table.fault(line) if table else ""
+        if line is None or fault:
+            rejected.append(Rejected(path=unlabelled.source, reason=fault))
             continue
         record = replace(unlabelled, label=line.label, patient=line.patient or unlabelled.patient)
         if not settings.conditions:
