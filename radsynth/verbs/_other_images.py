@@ -27,25 +27,22 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
     What radsynth wrote (a samples.csv lies beside it) is on the scale of `intensity` already; other images are mapped
     as the real ones were. The prepared folder lasts as long as the `with` statement. DataError for other shapes.
     """
-    ours = (path / "samples.csv").exists() and intensity.method == "percentiles"
+    ours = (path / "samples.csv").exists()
     options: dict[str, Any] = {"size": list(spec.size), "train": 1.0, "validation": 0.0, "official": False,
                                "masks": "auto" if masks else "off", "intensity": intensity.method,
                                "channels": "grey" if len(spec.channels) == 1 else "keep"}
-    if intensity.method == "window":
-        options["window"] = [intensity.low, intensity.high]
-    if ours:
-        options["percentiles"] = [0, 100]
+    if intensity.method == "window" or (ours and intensity.method == "percentiles"):
+        options |= {"intensity": "window", "window": [intensity.low, intensity.high]}
     data = {"kind": recognise(path), "path": str(path)}
     if data["kind"] == "folder" and spec.dimensions == 3:
         data["plane"] = "volume"
     settings = resolve({"data": data, "prepare": options}, sections=("data", "prepare"))
     with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
         made = prepare(settings.section("data"), Path(temporary) / "images", settings=settings)
-        images = made.images(np.arange(len(made.rows), dtype=np.int64))
-        if ours:
-            ends = np.asarray([(row.low, row.high) for row in made.rows], np.float32)
-            low, high = (end.reshape(-1, *[1] * (images.ndim - 1)) for end in ends.T)
-            images = intensity.to_network(intensity.encode((images + 1) / 2 * (high - low) + low))
+        rows = np.arange(len(made.rows), dtype=np.int64)
+        images = made.images(rows)
+        if intensity.method == "bits" and min(intensity.levels, made.intensity.levels) > 255:
+            images = intensity.to_network(intensity.encode(made.stored(rows)))  # not as many bits as these few take
         if images.shape[1:] != (len(spec.channels), *spec.size):
             raise DataError(f"The images in {path} have the shape {images.shape[1:]} (channels, *size), those of the "
                             f"run {(len(spec.channels), *spec.size)}.")

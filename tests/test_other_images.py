@@ -1,0 +1,36 @@
+"""Images from outside of a prepared folder, on the scale of a run's images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from radsynth.arrays import IntensityMap
+from radsynth.image import Image, ImageSpec
+from radsynth.io import Provenance, write
+from radsynth.verbs._other_images import other_images
+
+
+def test_channels_that_radsynth_wrote_keep_their_values(tmp_path: Path) -> None:
+    """Each in its own range, on the one scale of the run: MR of two contrasts."""
+    rng, intensity = np.random.default_rng(0), IntensityMap(method="percentiles", low=0, high=1000, levels=65535)
+    spec = ImageSpec(size=(16, 16), channels=("t1", "flair"), modality="MR", bits=16, format="nifti")
+    given = np.stack([rng.integers(0, 1000, (4, 16, 16)), rng.integers(0, 200, (4, 16, 16))], axis=1).astype(np.uint16)
+    for number, pixels in enumerate(given):
+        image = Image(pixels=pixels, modality="MR", bits=16, channels=spec.channels)
+        write(image, tmp_path / f"{number}.nii.gz", provenance=Provenance(model="m", weights="", seed=0, index=number))
+    (tmp_path / "samples.csv").write_text("file,index,seed,label\n")
+    with other_images(tmp_path, spec, intensity) as (_, found):
+        np.testing.assert_allclose(found, given / 500 - 1, atol=1e-3)
+
+
+def test_deep_images_are_on_the_runs_scale_however_dark_they_are(tmp_path: Path) -> None:
+    """A radiograph of 12 bits that reaches half of them is no brighter for that."""
+    intensity = IntensityMap(method="bits", low=0, high=4095, levels=4095)
+    given = np.random.default_rng(0).integers(0, 1900, (3, 16, 16)).astype(np.uint16)
+    for number, pixels in enumerate(given):
+        Pillow.fromarray(pixels).save(tmp_path / f"{number}.png")
+    with other_images(tmp_path, ImageSpec(size=(16, 16), bits=16), intensity) as (_, found):
+        np.testing.assert_allclose(found[:, 0], given / 4095 * 2 - 1, atol=1e-6)
