@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ pytest.importorskip("httpx2")
 from PIL import Image as Picture
 from starlette.testclient import TestClient
 
-from radsynth.verbs.generate import sample
+from radsynth.verbs.generate import Sampler, sample
 from radsynth.web.app import make_app
 from radsynth.web.explorer import Explorer
 from radsynth.web.serve import LOOPBACK
@@ -57,6 +58,19 @@ def client(run: Path, key: str | None = None, study: Study | None = None) -> Tes
 
 def pixels(content: bytes) -> np.ndarray:
     return np.asarray(Picture.open(io.BytesIO(content)))
+
+
+def test_no_two_images_of_a_study_come_from_one_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two classes of one number look like the same patient twice, which no real image does."""
+    drawn, images = list[int](), Sampler.images
+
+    def noted(self: Sampler, first: int, count: int, **how: Any) -> Any:
+        drawn.extend(range(first, first + count))
+        return images(self, first, count, **how)
+
+    monkeypatch.setattr(Sampler, "images", noted)
+    study = make_study(run, Settings(images=10))
+    assert len(drawn) == len(set(drawn)) == sum(study.items.values()) == 5
 
 
 def test_what_is_refused(run: Path) -> None:

@@ -33,7 +33,7 @@ from radsynth.metrics._readers import LEVELS, Reading, Share, fleiss_kappa, pool
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.verbs._grid import black_and_white, shown_window
-from radsynth.verbs.generate import sample
+from radsynth.verbs.generate import load
 from radsynth.web._png import of_equal_length, picture
 
 HELD_OUT = ("test", "validation")
@@ -230,8 +230,13 @@ def _held_out(prepared: Prepared, options: Settings) -> NDArray[np.int64]:
 
 
 def _as_many(run: Path, labels: NDArray[np.int64], names: tuple[str, ...], seed: int) -> NDArray[np.float32]:
-    """One synthetic image for each real one, of the same class where there are classes."""
-    if len(names) < 2:
-        return sample(run, len(labels), seed=seed)[0]
-    return np.concatenate([sample(run, int((labels == label).sum()), seed=seed, label=names[label])[0]
-                           for label in np.unique(labels)])
+    """One synthetic image for each real one, of the same class where there are classes.
+
+    Each has a number of its own: of one number images of two classes are alike, which would give them away.
+    """
+    sampler, first, made = load(run), 0, list[NDArray[np.float32]]()
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        wanted = names[label] if len(names) > 1 and label >= 0 else None
+        made += [images for images, _ in sampler.images(first, int(count), seed=seed, label=wanted)]
+        first += int(count)
+    return np.concatenate(made)
