@@ -209,6 +209,16 @@ def trained(folder: Path, data: Prepared) -> Path:
     return folder / "run"
 
 
+def test_visits_share_their_patient(tmp_path: Path) -> None:
+    contrasts.example(tmp_path)
+    for number, visit in enumerate(("visit1", "visit2")):
+        (tmp_path / "P9" / visit).mkdir(parents=True)
+        for file in (tmp_path / f"P{number}").iterdir():
+            shutil.copy(file, tmp_path / "P9" / visit)
+    records = list(contrasts.records(contrasts.Settings(path=tmp_path, plane="volume"), []))
+    assert [record.patient for record in records] == ["P0", "P1", "P2", "P9", "P9"]
+
+
 def test_labels_end_where_their_image_ends() -> None:
     """Not with the lowest label, which may be one that fills the whole image."""
     small = Image(pixels=np.ones((1, 4, 4, 4), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))

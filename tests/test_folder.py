@@ -476,6 +476,17 @@ def test_only_and_modality(tmp_path: Path) -> None:
     assert record.source == "T1/a.png" and record.load().modality == "MR"
 
 
+def test_visits_are_of_the_patient_whose_folder_they_lie_in(tmp_path: Path) -> None:
+    names = ("P1/visit1", "P1/visit2", "P2/2019-03-01", "P2/2020-03-01", "site/scan1", "site/scan2", "baseline")
+    for number, name in enumerate(names):
+        (tmp_path / name).mkdir(parents=True)
+        values = np.full((6, 6, 4), number, np.int16)
+        values[0] = 99
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / name / "t1.nii.gz")
+    records, _ = found(tmp_path, plane="volume")
+    assert [record.patient for record in records] == ["P1", "P1", "P2", "P2", "baseline", "site/scan1", "site/scan2"]
+
+
 def test_volumes_in_folders_of_few_belong_to_one_patient(tmp_path: Path) -> None:
     for name in ("x1/t1.nii.gz", "x1/t2.nii.gz", "x2/t1.nii.gz"):
         volume(tmp_path / name)

@@ -54,6 +54,10 @@ MOST_LABELS = 255
 MAX_VOLUMES_OF_A_PATIENT = 20
 
 
+SESSION = re.compile(r"(?i)(ses|session|visit|timepoint|tp|baseline|follow[-_ ]?up|fu|month|week|year|day|pre|post)"
+                     r"([-_ ]?\d*)|(19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}")
+"""Folders that are called like a visit or a date: of the patient whose folder they lie in."""
+
 PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
 """Other names of contrasts."""
 
@@ -195,12 +199,20 @@ def _strip_common(folders: dict[str, tuple[str, ...]]) -> None:
             folders[path] = parts[1:]
 
 
+def of_patient(folder: str) -> str:
+    """The folder of a patient above those of visits: P1 for P1/visit2; a visit at the top is no patient's."""
+    parts = PurePosixPath(folder).parts
+    while len(parts) > 1 and SESSION.fullmatch(parts[-1]):
+        parts = parts[:-1]
+    return "/".join(parts) or "."
+
+
 def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[str]) -> dict[str, str]:
     """The patient of each file: what `pattern` finds in its path; of `volumes` the folder of few; else the file."""
     found = {}
     holds: dict[str, int] = defaultdict(int)
     for path in volumes:
-        holds[str(PurePosixPath(path).parent)] += 1
+        holds[of_patient(str(PurePosixPath(path).parent))] += 1
     grouped = (
         len(holds) > 1
         and max(holds.values()) <= MAX_VOLUMES_OF_A_PATIENT
@@ -208,7 +220,7 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
     )
     for path in paths:
         match = pattern.search(path) if pattern else None
-        parent = str(PurePosixPath(path).parent)
+        parent = of_patient(str(PurePosixPath(path).parent))
         if match:
             found[path] = match["patient"].strip().casefold()
         else:

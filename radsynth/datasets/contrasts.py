@@ -23,7 +23,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, printable, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, printable, stem
 from radsynth.datasets._volumes import Source, cut_up, known_modality
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
@@ -241,10 +241,16 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
                            names=tuple(part.name if part else "" for part in there), channels=channels,
                            modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
         header = _header([part.header for part in there if part is not None], fixed.header, len(channels), settings)
-        shared = partial(Record, patient=patient or key.strip("/") or fixed.name,
+        shared = partial(Record, patient=patient or _patient(key) or fixed.name,
                          masks=(case.mask,) if mask else (), mask_names=named, unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part for file in part.source.files)))
         yield from cut_up(case, fixed.name, header, settings, fixed.planar, shared)
+
+
+def _patient(key: str) -> str:
+    """The folder of an examination without one of a visit, or the beginning of its files' names."""
+    folder, _, own = key.rpartition("/")
+    return key.strip("/") if own or folder in ("", ".") else of_patient(folder)
 
 
 def _header(headers: list[Header], fixed: Header, channels: int, settings: Settings) -> Header:
