@@ -6,7 +6,12 @@ so that `import radsynth` costs nothing.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":  # folders are locked, and the child that decodes files is watched, as POSIX has it
+    raise ImportError("radsynth runs on Linux and macOS. On Windows install it in WSL 2 ('wsl --install' in a terminal "
+                      "of an administrator), where your disks are under /mnt.")
 
 if TYPE_CHECKING:
     from radsynth.image import Image as Image

@@ -300,3 +300,10 @@ def test_show_kinds_and_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert batch["meaning"] and batch["default"] and "whole number" in batch["allowed"]
     assert run_main(monkeypatch, "show", "settings", "train") == 0
     assert "batch" in capsys.readouterr().out
+
+
+def test_where_it_cannot_run_it_says_where_it_can() -> None:
+    done = subprocess.run([sys.executable, "-c", "import sys; sys.platform = 'win32'; import radsynth"],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("ImportError: radsynth runs on")
+    assert "WSL 2" in done.stderr
