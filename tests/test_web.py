@@ -160,7 +160,9 @@ def test_ct_is_shown_in_the_window_that_the_scans_ask_for(make_prepared: Callabl
     data = make_prepared(name="run/data", modality="CT", units="HU", window=(100.0, 150.0))
     run = tmp_path / "run"
     train(data, run, settings=resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=32",
-                                                 "train.previews=0")))
+                                                 "train.previews=1")))
+    [preview] = (run / "previews").iterdir()
+    assert {0, 255} <= set(pixels(preview.read_bytes()).ravel().tolist()), "training is shown likewise"
     study = make_study(run, Settings(images=10))
     organiser, drawn = client(run, KEYS[0], study), sample(run, 1, seed=5)[0][0, 0]
     stored = np.clip((drawn + 1) * 127.5, 0, 255)

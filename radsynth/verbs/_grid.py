@@ -14,12 +14,12 @@ from radsynth.arrays import IntensityMap
 from radsynth.image import ImageSpec
 
 
-def display(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Network values (n, c, *space) in [-1, 1] as (n, rows, columns) or (n, rows, columns, 3) for a screen.
+def display(images: NDArray[np.float32], ends: tuple[float, float] = (-1.0, 1.0)) -> NDArray[np.uint8]:
+    """Network values (n, c, *space), black to white at `ends`, as (n, rows, columns) or (n, rows, columns, 3).
 
     Of a volume the middle slice is shown; of other than 1 or 3 channels the channels stand side by side.
     """
-    shown = shades(images)
+    shown = shades(images, ends)
     if shown.ndim == 5:
         shown = shown[:, :, shown.shape[2] // 2]
     if shown.shape[1] == 3:
@@ -60,11 +60,11 @@ def grid(pictures: NDArray[np.uint8], columns: int = 0) -> NDArray[np.uint8]:
     return sheet
 
 
-def save_grid(images: NDArray[Any], path: Path, columns: int = 0) -> None:
-    """Write network values as one PNG."""
+def save_grid(images: NDArray[Any], path: Path, columns: int = 0, ends: tuple[float, float] = (-1.0, 1.0)) -> None:
+    """Write network values, black to white at `ends`, as one PNG."""
     from PIL import Image as Picture
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    Picture.fromarray(grid(display(images), columns)).save(temporary, format="PNG")
+    Picture.fromarray(grid(display(images, ends), columns)).save(temporary, format="PNG")
     temporary.replace(path)

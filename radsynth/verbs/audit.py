@@ -166,7 +166,7 @@ def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[
         temporary = pictures / ".audit_pairs.npy"
         np.save(temporary, shades(both, ends), allow_pickle=False)
         temporary.replace(pictures / "audit_pairs.npy")
-        save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2)
+        save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2, ends)
     document: dict[str, Any] = {"version": 1, "verdict": result.verdict, "passed": result.passed,
                                 "copies": dataclasses.asdict(result.copies) if result.copies else None,
                 "attacks": [dataclasses.asdict(attack) for attack in result.attacks],

@@ -20,8 +20,19 @@ from radsynth.errors import OutOfMemory, TrainingError
 from radsynth.models import Networks, growing
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
-from radsynth.tasks import Private, Recalling, Studious, Task, Terms, Turn, draws_masks, needs_both_sides
-from radsynth.verbs._grid import save_grid
+from radsynth.tasks import (
+    Private,
+    Recalling,
+    Studious,
+    Task,
+    Terms,
+    Turn,
+    draws_masks,
+    needs_both_sides,
+    registers,
+    takes_images,
+)
+from radsynth.verbs._grid import black_and_white, save_grid, shown_window
 from radsynth.verbs._training.average import APART, Average, calibrate
 from radsynth.verbs._training.batches import Batches
 from radsynth.verbs._training.captured import Found, Graphs
@@ -338,7 +349,9 @@ class Loop:
         chosen = train[np.linspace(0, len(train) - 1, PREVIEW_IMAGES).astype(int)]
         samples = self.sample(self.average.network, chosen, range(PREVIEW_IMAGES), self.seed + 1)
         if self.ranks.first:
-            save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png")
+            window = None if takes_images(self.task) or registers(self.task) else shown_window(self.prepared.spec)
+            ends = black_and_white(window, self.prepared.intensity)
+            save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png", ends=ends)
 
     @torch.no_grad()
     def sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
