@@ -95,44 +95,52 @@ class Ranks:
     def wait(self) -> None:
         """Wait until every process is here: what the first one wrote is there for all."""
         if self.size > 1:
-            distributed.barrier()
+            distributed.barrier(device_ids=[self.local] if torch.cuda.is_available() else None)
 
 
 def launched() -> bool:
     """Whether something (torchrun, SLURM, `launch`) has started this process as one of several."""
-    return _environment() is not None
+    return bool(_told())
 
 
 def join() -> Ranks:
     """Take this process's place among those that were started together; alone if nothing started several."""
-    found = _environment()
-    if found is None:
+    told = _told()
+    if not told:
         return Ranks()
     # SLURM may show each process its own GPU alone, as the first one.
-    local = found.local_rank() % max(1, torch.cuda.device_count())
-    ranks = Ranks(rank=found.global_rank(), size=found.world_size(), local=local)
+    local = int(told["LOCAL_RANK"]) % max(1, torch.cuda.device_count())
+    ranks = Ranks(rank=int(told["RANK"]), size=int(told["WORLD_SIZE"]), local=local)
     if ranks.size > 1 and not distributed.is_initialized():
-        own = None
         if torch.cuda.is_available():
-            own = torch.device("cuda", ranks.local)
-            torch.cuda.set_device(own)
+            torch.cuda.set_device(ranks.local)
         distributed.init_process_group(
-            "gloo" if own is None else "nccl", rank=ranks.rank, world_size=ranks.size, device_id=own,
-            init_method=f"tcp://{found.main_address}:{found.main_port}",
+            "nccl" if torch.cuda.is_available() else "gloo", rank=ranks.rank, world_size=ranks.size,
+            init_method=f"tcp://{told['MASTER_ADDR']}:{told['MASTER_PORT']}",
         )
     return ranks
 
 
-def _environment() -> Any:
+def _told() -> dict[str, str]:
+    """What torchrun, or SLURM in other words, says of the processes that it has started together; {} if none did."""
+    given = os.environ
+    if distributed.is_torchelastic_launched():
+        return dict(given)
+    # A script of `sbatch` knows the number of tasks, too, but runs once: it is `srun` that starts them all, as a step.
+    # An interactive shell is one, in which nothing more is started.
+    several = "SLURM_STEP_ID" in given and int(given.get("SLURM_NTASKS", "1")) > 1
+    if not several or given.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return {}
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    if TorchElasticEnvironment.detect():
-        return TorchElasticEnvironment()
-    # An interactive SLURM shell has one task and starts nothing.
-    if SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        return SLURMEnvironment()
-    return None
+    return {
+        "RANK": given["SLURM_PROCID"], "LOCAL_RANK": given["SLURM_LOCALID"], "WORLD_SIZE": given["SLURM_NTASKS"],
+        "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(given.get("SLURM_NODELIST", "127.0.0.1")),
+        "MASTER_PORT": str(15000 + int(given.get("SLURM_JOB_ID", "0")[-4:])), **_chosen("MASTER_ADDR", "MASTER_PORT")}
+
+
+def _chosen(*names: str) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _device() -> str:

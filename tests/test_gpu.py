@@ -175,7 +175,7 @@ def test_one_of_several_processes(kind: str, make_prepared: Make, tmp_path: Path
     monkeypatch.setattr(distributed, "all_gather_object", told)
     monkeypatch.setattr(distributed, "broadcast_object_list", lambda box: None)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "barrier", lambda: None)
+    monkeypatch.setattr(distributed, "barrier", lambda **options: None)
     data = everything(make_prepared, (16, 16))
     settings = resolve(overrides=(f"task.kind={kind}", "train.batch=8", "train.images=24"))
     with pretended_gpu():

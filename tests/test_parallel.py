@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from radsynth.arrays import Prepared
 from radsynth.device import Device
 from radsynth.errors import MissingExtra, SettingsError, TrainingError
-from radsynth.parallel import Ranks, join, launch, share_batch_norm, stop_signals
+from radsynth.parallel import Ranks, join, launch, launched, share_batch_norm, stop_signals
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
@@ -232,6 +232,19 @@ def test_a_process_that_sees_one_gpu_alone_takes_it(monkeypatch: pytest.MonkeyPa
     for visible, expected in ((4, 3), (1, 0)):
         monkeypatch.setattr(torch.cuda, "device_count", lambda visible=visible: visible)
         assert join().local == expected
+
+
+def test_slurm_is_understood(make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NTASKS": 4, "JOB_NAME": "train", "JOB_ID": 20123, "PROCID": 0, "LOCALID": 0}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert join() == Ranks(), "a script of sbatch is one process, however many tasks it may start"
+    train(make_prepared(), tmp_path / "run", settings=resolve(overrides=(*SMALL, "model.kind=dcgan")))
+    met: dict[str, Any] = {}
+    monkeypatch.setattr(distributed, "init_process_group", lambda backend, **options: met.update(options))
+    for name, value in {"STEP_ID": 0, "PROCID": 3, "LOCALID": 1, "NODELIST": "gpu[07-08]"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert launched() and join().rank == 3
+    assert met == {"rank": 3, "world_size": 4, "init_method": "tcp://gpu07:15123"}
 
 
 def test_one_process_is_alone() -> None:

@@ -53,6 +53,7 @@ class Loop:
     def __init__(self, task: Task, options: Settings, prepared: Prepared, folder: RunFolder, seed: int,
                  ranks: Ranks | None = None, start: Start | None = None) -> None:
         from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
         prepared = PreparedWithMasks(prepared.folder) if draws_masks(task) else prepared
         self.task, self.options, self.prepared, self.folder, self.seed = task, options, prepared, folder, seed
@@ -64,7 +65,8 @@ class Loop:
         precision = device.precision if options.precision == "auto" else options.precision
         # Fabric sees one process, whatever started it: `parallel` joins them, see there.
         devices = [self.ranks.local] if device.accelerator == "cuda" else 1
-        self.fabric = Fabric(accelerator=device.accelerator, devices=devices, precision=precision)
+        self.fabric = Fabric(accelerator=device.accelerator, devices=devices, precision=precision,
+                             plugins=[LightningEnvironment()])
         torch.manual_seed(seed)
         self.private = task if isinstance(task, Private) else None
         self.promise = ""
