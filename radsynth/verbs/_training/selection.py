@@ -108,7 +108,7 @@ class Selection:
         if not hasattr(self, "real"):
             self.real = features(self.prepared.images(self.held_out))
         rows, network = np.resize(self.held_out, SAMPLES), loop.average.network
-        calibrate(network, lambda it: loop.sample(it, rows, range(SAMPLES), self.seed + 4), batches=2)
+        calibrate(network, lambda it: loop.sample(it, rows, range(SAMPLES), self.seed + 4), batches=1)
         made = loop.sample(network, rows, range(SAMPLES), self.seed + 3)
         return frechet_distance(self.real, features(made.float().cpu().numpy()))
 
