@@ -43,6 +43,7 @@ def test_it_counts_what_is_there(pictures: Path) -> None:
     assert (found.modality, found.channels, found.bits, found.units, found.dimensions) == ("OT", 1, 8, "stored", 2)
     assert found.median_size == (21, 16) and found.spacing is None and found.formats == {"picture": 5}
     assert found.sizes["20 x 16"] == 2 and found.masks == ()
+    assert found.masked_patients == 0
     assert [line.path for line in found.rejected] == ["ill/<script>.png"] and len(found.skipped) == 1
     assert found.duplicates == (("ill/patient1_a.png", "well/patient9_a.png"),)
     assert found.intensity is not None and (found.intensity.low, found.intensity.high) == (10, 199)
@@ -198,3 +199,4 @@ def test_real_data(shared_data: Path) -> None:
     assert len(found.series) == 4 and "several kinds of scan" in found.text()
     volumes = inspect(folder.Settings(path=shared_data / "hippocampus", plane="volume"))
     assert (volumes.n_images, volumes.dimensions, volumes.masks) == (260, 3, (0, 1, 2))
+    assert volumes.masked_patients == 260

@@ -117,6 +117,7 @@ def test_inspect_tells_how_many_have_none(tmp_path: Path) -> None:
     settings = resolve({"data": {"kind": "folder", "path": str(source), "unmasked": "keep"}})
     found = inspect(source, settings=settings)
     assert (found.n_images, found.unmasked, found.masks) == (150, 148, (0, 2))
+    assert found.masked_patients == found.fingerprint.masked == 2
     assert "148 of 150 images have none" in found.text()
     usual = inspect(source)
     assert (usual.n_images, usual.unmasked) == (2, 0) and "data.unmasked=keep" in usual.text()

@@ -147,6 +147,13 @@ def test_translation_without_pairs_gets_one_contrast_of_each_virtual_patient(tas
     assert "data.unpaired" not in {choice.setting for choice in plan(fingerprint(a=9, b=1), CPU, {}, task=task)}
 
 
+@pytest.mark.parametrize(("masked", "task", "warped"), [
+    (20, "segment", True), (261, "segment", False), (0, "segment", False), (20, "restore", False)])
+def test_masks_of_few_patients_are_warped(masked: int, task: str, warped: bool) -> None:
+    found = {choice.setting: choice.value for choice in plan(replace(fingerprint(), masked=masked), CPU, {}, task=task)}
+    assert found.get("task.deform") == (0.03 if warped else None)
+
+
 @pytest.mark.parametrize("task", kinds("tasks"))
 def test_what_the_plan_says_is_what_a_run_of_the_task_does(task: str) -> None:
     planned = plan(replace(fingerprint(a=9, b=1), virtual=True), CPU, {}, task=task)

@@ -65,6 +65,7 @@ class Inspection:
     spec: what `prepare` would make of it, at the median size; None where that cannot be told
     mapping: how it would map intensities ("window", "percentiles", "bits"), "" likewise
     masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
+    masked_patients: those of whom an image has a mask
     duplicates: groups of equal files
     rejected: files that cannot be used; skipped: files that are no images
     mixed: why `prepare` and `run` refuse the data as a whole, empty if they do not
@@ -93,6 +94,7 @@ class Inspection:
     grey_in_colour: bool
     masks: tuple[int, ...]
     unmasked: int
+    masked_patients: int
     empty_slices: int
     intensity: Intensity | None
     notes: dict[str, int]
@@ -117,6 +119,7 @@ class Inspection:
             channels=1 if self.grey_in_colour else self.channels,
             size=self.median_size,
             labels=self.labels,
+            masked=self.masked_patients,
             virtual=self.virtual,
         )
 
@@ -236,6 +239,7 @@ def _gather(
     spacings = [header.spacing for header in headers if header.spacing and len(header.spacing) == dimensions]
     masks = [image.mask for image in images if image.mask is not None]
     values = np.unique(np.concatenate([np.unique(mask) for mask in masks])) if masks else np.zeros(0, np.uint8)
+    with_masks = {record.patient for record, bare in zip(records, _bare(records), strict=True) if masks and not bare}
     notes = Counter(note for header in headers for note in header.notes)
     return Inspection(
         data=data,
@@ -259,6 +263,7 @@ def _gather(
         grey_in_colour=all_grey_in_colour(images),
         masks=tuple(int(value) for value in values),
         unmasked=sum(_bare(records)),
+        masked_patients=len(with_masks),
         series=_counts(header.series for header in headers if header.series),
         empty_slices=len(samples) - len(images),
         intensity=_intensity(images),
