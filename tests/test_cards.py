@@ -11,6 +11,7 @@ import yaml
 from radsynth.verbs._report.cards import SIZES, write_dataset_card, write_model_card
 from radsynth.verbs._report.claim import ITEMS, NOT_STATED, claim
 from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.scorecard import scorecard
 from tests.test_report import RESULTS, SPEC, add
 
 DATASET_KEYS = {"pretty_name", "license", "annotations_creators", "size_categories", "task_categories", "tags"}
@@ -142,6 +143,15 @@ def test_a_bound_is_never_rounded_down(epsilon: float | None, words: str, run: P
     add(run, generator=WEIGHTS | {"privacy": {"epsilon": epsilon, "delta": 1e-5}})
     write_model_card(run)
     assert words in read(run / "README.md")[1]
+
+
+def test_the_scorecard_knows_what_was_learned_with(run: Path) -> None:
+    document = json.loads((run / "spec.json").read_text())
+    for numbers, words in (([], ("beyond the classes: the", "nothing: no name")),
+                           (["age"], ("beyond the classes and the numbers asked for (age): the", "ages, which were"))):
+        add(run, spec=document | {"spec": document["spec"] | {"conditions": numbers}})
+        told = str([criterion.to_json() for criterion in scorecard(RunFiles(run))])
+        assert all(word in told for word in words), told
 
 
 def test_sizes_are_hugging_faces() -> None:

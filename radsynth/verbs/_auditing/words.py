@@ -19,6 +19,7 @@ LIMITS = (
     "that holds against every attack.",
     "Copies are found up to a shift of 4 pixels, a flip, a change of brightness or contrast, and slight noise. Turned, "
     "warped or partly copied images can be missed, and so can a copy of one region.",
+    "Masks beside the images are not looked at: those of a training patient, deformed, are still like that patient's.",
     "Who has images of a patient and asks about that patient is looked at here; what a reader may infer about a "
     "group of patients (a disease, a site) is not.",
     "The audit holds for the synthetic images that were looked at, not for others that the same generator would make.",

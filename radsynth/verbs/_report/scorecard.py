@@ -89,7 +89,8 @@ def _never(name: str, files: RunFiles) -> list[str]:
         "Constraint": ["Whether every organ and every lesion is possible in number, place and shape: the numbers above "
                        "are coarse statistics of brightness and outline.",
                        "The physics of the scanner: noise and artefacts are imitated, not simulated."],
-        "Completeness": ["Age, sex, diagnosis beyond the classes, scanner and site: the generator does not learn them."]
+        "Completeness": [f"Age, sex, diagnosis, scanner and site beyond {_learned(files)}: the generator does not "
+                         "learn them."]
         + ([] if tested else ["Whether they suffice for a task: 'radsynth utility' has not been run."]),
         "Compliance": ([] if audited else ["Attacks on privacy: 'radsynth audit' has not been run."])
         + ["Law, consent and ethics: for people to judge."],
@@ -99,6 +100,12 @@ def _never(name: str, files: RunFiles) -> list[str]:
                         "Sites, scanners, age and sex: not known here."],
     }
     return told[name]
+
+
+def _learned(files: RunFiles) -> str:
+    """What is told of each image in training."""
+    numbers = files.get("spec.json").get("spec", {}).get("conditions") or ()
+    return f"the classes and the numbers asked for ({', '.join(numbers)})" if numbers else "the classes"
 
 
 def _judged(files: RunFiles) -> list[tuple[str, str]]:
@@ -144,7 +151,9 @@ def _compliance(files: RunFiles) -> list[tuple[str, str]]:
     facts, made = [], files.get("synthetic/generate.json")
     if made:
         facts.append(("Marked as synthetic", f"every file, by {MARKS.get(made['format'], 'its header')}"))
-    facts.append(("From the sources' headers", "nothing: no name, date or identifier is copied"))
+    aged = "age" in (files.get("spec.json").get("spec", {}).get("conditions") or ())
+    taken = "ages, which were asked for" if aged else "nothing"
+    facts.append(("From the sources' headers", f"{taken}: no name, date or identifier is copied"))
     facts.append(("Differential privacy", promised(files) or "not used: there is no bound against every attack"))
     audit = files.get("audit.json")
     if audit:
