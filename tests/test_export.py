@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -119,6 +120,24 @@ def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
         drawn = next(Sampler(tmp_path / "run").drawn(0, 5, seed=0))
         with np.load(tmp_path / "bundle" / "made.npz", allow_pickle=False) as made:
             assert (made["masks"] == drawn.masks).mean() > 0.99
+
+
+@pytest.mark.slow
+def test_networks_that_are_told_numbers(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_prepared(conditions=("dose",))
+    table = data / "records.csv"
+    lines = list(csv.DictReader(table.open(encoding="utf-8")))
+    with table.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.DictWriter(file, lines[0])
+        rows.writeheader()
+        rows.writerows({**line, "conditions": str(number)} for number, line in enumerate(lines))
+    manifest = json.loads((data / "manifest.json").read_text())
+    (data / "manifest.json").write_text(json.dumps({**manifest, "conditions": {"dose": [0.0, 47.0]}}))
+    for name, more in (("growing", ("model.kind=progressive",)), ("noise", ("model.kind=style", "model.noise=true"))):
+        train(data, tmp_path / name, settings=resolve(overrides=(*SMALL, "model.width=4", *more)))
+    assert export(tmp_path / "growing", tmp_path / "bundle")["check"]["largest_difference"] < 1e-3
+    with pytest.raises(SettingsError, match=r"model\.noise=false"):
+        export(tmp_path / "noise", tmp_path / "none")
 
 
 def test_noise_that_the_network_draws_is_refused(trained: Trained, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ differences).
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,9 +29,9 @@ class Graph(nn.Module):
         super().__init__()
         self.task: Any = sampler.task
         network: Any = copy.deepcopy(sampler.network).cpu()
-        if isinstance(network, Growing):  # what it has grown to, as constants: a graph cannot look into a buffer
-            fades = network.fades()
-            network.fades = lambda: fades  # type: ignore[method-assign]
+        for part in network.modules():
+            if isinstance(part, Growing):  # what it has grown to, as constants: a graph cannot look into a buffer
+                part.fades = partial(list, part.fades())  # type: ignore[method-assign]
         self.network = network
         self.inputs: dict[str, Tensor] = {}
         self.outputs: tuple[str, ...] = ("images",)

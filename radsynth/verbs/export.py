@@ -48,7 +48,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     sampler = Sampler(run)
     if registers(sampler.task):
         raise SettingsError(f"{run} warps one image onto another, which is not exported. Use 'radsynth apply {run}'.")
-    if getattr(sampler.network, "noise", None) is not None:
+    if any(getattr(part, "asks", False) for part in sampler.network.modules()):
         raise SettingsError(f"{run}: its generator draws noise of its own in PyTorch, which a graph cannot repeat. "
                             "Train with model.noise=false to export it.")
     with whole_folder(out) as partial, Progress(None, "exporting"):
