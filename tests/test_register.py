@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -403,7 +404,7 @@ def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
     run = make_run("train.rate=0.01", images=160, size=(12, 16, 16), spacing=(2.0, 2.0, 2.0), format="nifti",
                    bits=16)
     fixed = Image(pixels=disc((14, 22, 18), (7, 11, 9), 6), spacing=(2.0, 2.0, 2.0),
-                  affine=affine_of((2.0, 2.0, 2.0), (5.0, -3.0, 8.0)))
+                  affine=affine_of((2.0, 2.0, 2.0), (5.0, -3.0, 8.0)), laid=((1, 2, 0), (True, False, True)))
     moving = Image(pixels=disc((20, 30, 26), (9, 14, 14), 6).astype(np.uint16) * 10, bits=16, spacing=(1.5, 1.5, 1.5),
                    affine=affine_of((1.5, 1.5, 1.5), (5.0, -3.0, 10.0)))
     labels = Image(pixels=(moving.pixels > 1000).astype(np.uint8) * 3, spacing=moving.spacing, affine=moving.affine)
@@ -421,6 +422,11 @@ def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
     assert warped.space == fixed.space and np.allclose(warped.affine, fixed.affine)
     assert set(np.unique(carried.pixels)) == {0, 3}
     assert warped.pixels.dtype == np.uint16 and warped.pixels.max() > 1900, "units are those of the moving image"
+    files = [nibabel.load(path) for path in (tmp_path / "fixed.nii.gz", out / row["file"], out / row["labels"],
+                                             out / row["field"])]
+    assert nibabel.aff2axcodes(files[0].affine) == ("I", "R", "P")
+    for file in files:
+        assert file.shape[:3] == files[0].shape and np.allclose(file.affine, files[0].affine), "one array on the other"
     # ITK: the field maps points of the fixed image to points of the moving one, in LPS mm.
     field = sitk.Cast(sitk.ReadImage(str(out / row["field"])), sitk.sitkVectorFloat64)
     one, other = (sitk.ReadImage(str(tmp_path / f"{name}.nii.gz"), sitk.sitkFloat32) for name in ("moving", "fixed"))
@@ -539,15 +545,11 @@ def test_places_in_parts_are_those_of_the_whole(space: tuple[int, ...], monkeypa
 
 
 def read_field(path: Path) -> np.ndarray[Any, Any]:
-    import nibabel
-
     opened: Any = nibabel.load(path)
     return np.asarray(opened.dataobj)
 
 
 def test_fields_of_slices_lie_in_space(tmp_path: Path) -> None:
-    import nibabel
-
     affine = np.array([[0.0, 0, 1, 4], [2.0, 0, 0, 5], [0, -3.0, 0, 6], [0, 0, 0, 1]])  # a sagittal slice, head up
     displacement = np.zeros((2, 5, 4), np.float32)
     displacement[0], displacement[1] = 1, 0.5  # a row down, half a column to the right

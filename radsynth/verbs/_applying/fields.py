@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.image import Image
+from radsynth.io._geometry import LPS_OF_RAS, as_laid
 from radsynth.verbs._applying.placing import Array, Placing, parts_of
 
 
@@ -56,8 +57,10 @@ def _write_nifti(path: Path, values: NDArray[Any], fixed: Image, description: st
     import nibabel
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lps_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
-    nifti = nibabel.Nifti1Image(values if vectors else values.transpose(2, 1, 0), lps_to_ras @ _affine(fixed))
+    values, affine = values if vectors else values.transpose(2, 1, 0), _affine(fixed)
+    if fixed.laid is not None:
+        values, affine = as_laid(values, affine, fixed.laid)
+    nifti = nibabel.Nifti1Image(values, LPS_OF_RAS @ affine)
     nifti.header["descrip"] = description.encode()
     nifti.header.set_xyzt_units("mm")
     if vectors:
