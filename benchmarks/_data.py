@@ -20,15 +20,18 @@ Array = NDArray[np.float32]
 
 def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], patients: Sequence[str] = (), *,
              validation: NDArray[np.uint8] | None = None, channels: tuple[str, ...] = GREY,
-             classes: Sequence[str] = (), labels: Sequence[int] = ()) -> Path:
+             classes: Sequence[str] = (), labels: Sequence[int] = (), masks: NDArray[np.uint8] | None = None) -> Path:
     """A prepared folder of 8-bit images (n, channels, *space), in the order training, test, validation.
 
-    patients: of all of them, else each is its own; classes: their names; labels: which of them each image is of
+    patients: of all of them, else each is its own; classes: their names; labels: which of them each image is of;
+    masks: of all of them, (n, *space) label values
     """
     parts = {"train": train, "test": test, "validation": train[:0] if validation is None else validation}
     images = np.concatenate(list(parts.values()))
     (folder / "shards").mkdir(parents=True)
     np.save(folder / "shards" / "00000.images.npy", images)
+    if masks is not None:
+        np.save(folder / "shards" / "00000.masks.npy", masks)
     splits = [split for split, part in parts.items() for _ in part]
     names = patients or [str(i) for i in range(len(images))]
     numbers = labels or [-1] * len(images)
@@ -37,7 +40,8 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], pa
     _write_rows(folder, rows)
     counts = {split: len(part) for split, part in parts.items()}
     people = {split: len({row.patient for row in rows if row.split == split}) for split in counts}
-    spec = ImageSpec(size=tuple(images.shape[2:]), channels=channels, labels=tuple(classes))
+    spec = ImageSpec(size=tuple(images.shape[2:]), channels=channels, labels=tuple(classes),
+                     mask_classes=0 if masks is None else int(masks.max()) + 1)
     manifest = Manifest(spec=spec, counts=counts, patients=people,
                         intensity=IntensityMap(method="bits", low=0, high=255, levels=255), shard_size=len(images),
                         source_hash="benchmark", data_hash="benchmark")

@@ -8,15 +8,16 @@
               beside the same image, histogram matching without pairs, and a regression that has pairs
   segment, segment_plain   with the adversary and without, against multi-Otsu and k-means
   segment_hippocampus, segment_hippocampus_plain   the same on slices of --hippocampus FOLDER (Decathlon, task 4)
-  segment_few, segment_few_plain, segment_hippocampus_few, segment_hippocampus_few_plain   the same where only so many
-              training patients have masks: 4 of the cohort, 6 of the hippocampus, others with each --seed
+  segment_hearts, segment_hearts_plain   the same on slices of --hearts FILE.npz (ACDC; 25 of 70 patients to measure on)
+  segment_few, segment_few_plain, segment_hippocampus_few, ..., segment_hearts_few, ...   the same where only --patients
+              training patients have masks (without it 4 of the cohort, 6 of the others), others with each --seed
   translate_brains   T1 to FLAIR of --brains FILE.npz (three patients: two to learn from, one to measure on)
   picture     no training: translations.png shows the newest runs of translate, cycle and cut side by side
 
 All others are of the embedded virtual cohort, 64 x 64. 95 % intervals over patients. Usage:
 python benchmarks/image_to_image.py [--minutes 5 | --images 50000] [--jobs translate,cycle,...] [--hippocampus FOLDER]
-[--brains FILE.npz] [--seed 0] [section.key=value ...]. Prints rows and adds them to build/image_to_image.json; pictures
-are in build/image_to_image/, as reports where the run itself has pairs.
+[--hearts FILE.npz] [--brains FILE.npz] [--patients 20] [--seed 0] [section.key=value ...]. Prints rows and adds them to
+build/image_to_image.json; pictures are in build/image_to_image/, as reports where the run itself has pairs.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ FOLDER = Path("build/image_to_image")
 SMALL_WARPS = "task.deform=0.03"
 SEGMENTER = 0.2
 """Share of the budget in which each segmenter learns, on top of it: the default of a whole run."""
-PATIENTS_WITH_MASKS = {"segment_few": 4, "segment_hippocampus_few": 6}
+PATIENTS_WITH_MASKS = {"segment_few": 4, "segment_hippocampus_few": 6, "segment_hearts_few": 6}
 COHORT = ("data.kind=brain", "prepare.size=[64,64]", "prepare.validation=0")
 JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "translate": (("data.contrasts=[t1,flair]",), ("task.kind=translate",)),
@@ -67,10 +68,14 @@ JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "segment_plain": ((), ("task.kind=segment", "task.adversarial=0")),
     "segment_hippocampus": ((), ("task.kind=segment", "task.adversarial=0.01")),
     "segment_hippocampus_plain": ((), ("task.kind=segment", "task.adversarial=0")),
+    "segment_hearts": ((), ("task.kind=segment", "task.adversarial=0.01")),
+    "segment_hearts_plain": ((), ("task.kind=segment", "task.adversarial=0")),
     "segment_few": ((), ("task.kind=segment", "task.adversarial=0.01", SMALL_WARPS)),
     "segment_few_plain": ((), ("task.kind=segment", "task.adversarial=0", SMALL_WARPS)),
     "segment_hippocampus_few": ((), ("task.kind=segment", "task.adversarial=0.01", SMALL_WARPS)),
     "segment_hippocampus_few_plain": ((), ("task.kind=segment", "task.adversarial=0", SMALL_WARPS)),
+    "segment_hearts_few": ((), ("task.kind=segment", "task.adversarial=0.01", SMALL_WARPS)),
+    "segment_hearts_few_plain": ((), ("task.kind=segment", "task.adversarial=0", SMALL_WARPS)),
     "translate_brains": ((), ("task.kind=translate", "task.inputs=[t1]", "task.outputs=[flair]")),
 }
 """For each job what is different about the data, and the task."""
@@ -83,9 +88,12 @@ def data_of(job: str, options: argparse.Namespace) -> Prepared:
         return _brains(options.brains)
     few = job.removesuffix("_plain")
     if few in PATIENTS_WITH_MASKS:
-        folder = FOLDER / f"{few}_{options.seed}"
+        patients = options.patients or PATIENTS_WITH_MASKS[few]
+        folder = FOLDER / f"{few}_{patients}_{options.seed}"
         return Prepared(folder if folder.exists() else with_few_masks(
-            data_of(few.removesuffix("_few"), options), folder, PATIENTS_WITH_MASKS[few], options.seed))
+            data_of(few.removesuffix("_few"), options), folder, patients, options.seed))
+    if job.startswith("segment_hearts"):
+        return _hearts(options.hearts)
     if job.startswith("segment_hippocampus"):
         return _prepared("hippocampus", "data.kind=folder", f"data.path={options.hippocampus}", "data.modality=MR",
                          "prepare.size=[48,64]", "prepare.validation=0")
@@ -116,6 +124,20 @@ def _brains(file: Path) -> Prepared:
     return Prepared(prepared_arrays(folder, np.concatenate(images[:2]), images[2], patients, channels=("t1", "flair")))
 
 
+def _hearts(file: Path) -> Prepared:
+    """Slices of the heart with masks, those of 25 of 70 patients to measure on."""
+    folder = FOLDER / "hearts"
+    if (folder / "manifest.json").exists():
+        return Prepared(folder)
+    with np.load(file) as data:
+        images, masks = data["images"][:, None], data["masks"]
+        patients = np.array([str(name).partition("_")[0] for name in data["names"]])
+    test = np.isin(patients, np.random.default_rng(5).permutation(np.unique(patients))[:25])
+    order = np.concatenate([np.flatnonzero(~test), np.flatnonzero(test)])
+    prepared_arrays(folder, images[~test], images[test], patients[order].tolist(), masks=masks[order])
+    return Prepared(folder)
+
+
 def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train one job; a row for each method."""
     data = data_of(job, options)
@@ -123,7 +145,8 @@ def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     task = JOBS[job][1][0].removeprefix("task.kind=")
     settings = resolve(document(recipe("unet", task)), {"seed": options.seed},
                        overrides=[*JOBS[job][1], budget, *options.overrides])
-    run = FOLDER / f"run_{job}_{options.images or f'{options.minutes:g}min'}_{options.seed}"
+    few = f"_{options.patients}" if options.patients else ""
+    run = FOLDER / f"run_{job}{few}_{options.images or f'{options.minutes:g}min'}_{options.seed}"
     train(data.folder, run, settings=settings)
     if job == "translate":
         learn_anatomy(run, data, Applier(run).task, settings, SEGMENTER)
@@ -212,7 +235,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=0)
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--hippocampus", type=Path)
+    parser.add_argument("--hearts", type=Path)
     parser.add_argument("--brains", type=Path)
+    parser.add_argument("--patients", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
@@ -226,7 +251,8 @@ def main() -> None:
             picture()
             continue
         if (job.startswith("segment_hippocampus") and not options.hippocampus) or (
-                job == "translate_brains" and not options.brains):
+                job == "translate_brains" and not options.brains) or (
+                job.startswith("segment_hearts") and not options.hearts):
             print(f"{job} is left out: say where its data is")
             continue
         for row in rows(job, options):
