@@ -18,8 +18,11 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.metrics._privacy_attacks import Scores, area, chance, hits_at, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
+from radsynth.metrics._resampling import share_of
+from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.verbs._auditing.copies import Copies, _binomial
+from radsynth.verbs._auditing.attacks import Side, _judged
+from radsynth.verbs._auditing.copies import Copies
 from radsynth.verbs._auditing.copy_filter import CopyFilter
 from radsynth.verbs._auditing.words import verdict
 from radsynth.verbs.audit import Settings, audit
@@ -155,7 +158,7 @@ def test_a_threshold_from_few_unseen_images_is_drawn_itself() -> None:
         limit = threshold(generator.random(133), 0.0075)
         count = int((generator.random(500) > limit).sum())
         truth.append(count)
-        copies = Copies(count=count, share=_binomial(count, 500), threshold=limit, expected=0.0, by="", nearness=[],
+        copies = Copies(count=count, share=share_of(count, 500), threshold=limit, expected=0.0, by="", nearness=[],
                         chance=chance(count, 500, 133, 0.0075), pairs=[])
         text, passed = verdict(copies, [], [])
         alarms += text.startswith("Do not release")
@@ -222,6 +225,23 @@ def test_without_checkpoint_or_data_it_is_said(run: Path, tmp_path: Path) -> Non
     (run / "data" / "manifest.json").rename(tmp_path / "away.json")
     with pytest.raises(FolderError, match="prepared data"):
         audit(run, made)
+
+
+@pytest.mark.parametrize("more", [("task.kind=semantic", "model.width=8"), ("task.masks=true", "model.kind=mlp")])
+def test_a_discriminator_of_images_with_masks_is_asked_about_both(
+    more: tuple[str, ...], make_prepared: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_prepared(n=24, mask_classes=2, mask_values=(0, 1))
+    images = np.load(data / "shards" / "00000.images.npy")
+    np.save(data / "shards" / "00000.masks.npy", (images[:, 0] > 100).astype(np.uint8))
+    train(data, tmp_path / "run", settings=resolve(overrides=(*more, "train.batch=8", "train.images=16",
+                                                              "train.previews=0")))
+    prepared, rows = Prepared(data), np.arange(24)
+    logits = _judged(RunFolder(tmp_path / "run"), Side(prepared=prepared, rows=rows, patients=rows))
+    assert logits.shape == (24,) and np.isfinite(logits).all() and logits.std() > 0
+    np.save(data / "shards" / "00000.masks.npy", np.zeros(images[:, 0].shape, np.uint8))
+    other = _judged(RunFolder(tmp_path / "run"), Side(prepared=Prepared(data), rows=rows, patients=rows))
+    assert not np.allclose(logits, other), "the masks count"
 
 
 def test_without_synthetic_images_it_is_said_what_makes_some(run: Path) -> None:

@@ -64,3 +64,12 @@ def estimate(value: float, replicates: Sequence[float] | NDArray[np.float64], *,
     width = half_width(math.hypot(spread, extra), min(len(replicates), units or len(replicates)))
     return Estimate(value=value, low=max(low, value - width), high=min(high, value + width),
                     parts=tuple(float(part) for part in replicates))
+
+
+def share_of(count: int, n: int) -> Estimate:
+    """A share with its exact interval (Clopper and Pearson 1934), which is honest at 0 of n too."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return Estimate(value=count / n, low=low, high=high)

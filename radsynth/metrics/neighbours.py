@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, measurement, require
 from radsynth.metrics._distances import nearest
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, halves, share_of
 
 _Floats = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def _copied(features: _Search, pixels: _Search) -> NDArray[np.bool_]:
 
 
 def _copied_estimate(features: _Search, pixels: _Search) -> Estimate:
-    return _binomial(int(_copied(features, pixels).sum()), len(features.synthetic))
+    return share_of(int(_copied(features, pixels).sum()), len(features.synthetic))
 
 
 def _copied_floor(features: _Search, pixels: _Search) -> Estimate:
@@ -129,16 +129,7 @@ def _copied_floor(features: _Search, pixels: _Search) -> Estimate:
     for real in (features.real, pixels.real):
         first, second = np.sort(real)[:2]
         copied |= (real == first) & bool(first <= COPIED * second)
-    return _binomial(int(copied.sum()), len(copied))
-
-
-def _binomial(count: int, n: int) -> Estimate:
-    """A share with its exact interval (Clopper and Pearson 1934), which is honest at 0 of n too."""
-    from scipy.stats import beta
-
-    low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
-    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
-    return Estimate(value=count / n, low=low, high=high)
+    return share_of(int(copied.sum()), len(copied))
 
 
 def _estimates(search: _Search, statistic: Callable[[_Floats, _Floats], float], expected: float, high: float,
@@ -163,7 +154,7 @@ def _exact_too(search: _Search, value: Estimate, floor: Estimate) -> tuple[Estim
     from scipy.stats import beta
 
     n, k = len(search.real), floor.value * (len(search.real) + 1)
-    count = _binomial(round(value.value * len(search.synthetic)), len(search.synthetic))
+    count = share_of(round(value.value * len(search.synthetic)), len(search.synthetic))
     below, above = (float(beta.ppf(tail, k, n + 1 - k)) for tail in (0.025, 0.975))
     return (Estimate(value=value.value, low=min(value.low, count.low), high=max(value.high, count.high)),
             Estimate(value=floor.value, low=min(floor.low, below), high=max(floor.high, above)))

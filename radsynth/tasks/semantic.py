@@ -154,6 +154,11 @@ class Semantic:
             terms["recovery"] = options.recovery * functional.l1_loss(found, styles[own:])
         return terms
 
+    def judgement(self, discriminator: nn.Module, images: Tensor, masks: Tensor, labels: Tensor | None) -> Tensor:
+        """The discriminator's logits (n,) of images (n, c, *space) with masks, the mean over places and scales."""
+        together = torch.cat([2 * self.given(masks, labels) - 1, images], dim=1)
+        return torch.stack([looks[-1].flatten(1).mean(1) for looks in discriminator(together)]).mean(0)
+
     def enlarge(self, images: Tensor) -> Tensor:
         """The same masks."""
         return images

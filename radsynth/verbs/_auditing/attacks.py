@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import Prepared, PreparedWithMasks
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import DataError
 from radsynth.metrics._distances import nearest
@@ -19,7 +20,8 @@ from radsynth.metrics._features import Rows, describe
 from radsynth.metrics._privacy_attacks import MINIMUM_PATIENTS, Scores, Strength, strength
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve
-from radsynth.tasks import build
+from radsynth.tasks import build, draws_masks, paints
+from radsynth.tasks.semantic import Semantic
 
 Values = NDArray[np.float64]
 BATCH = 64
@@ -173,16 +175,16 @@ def _per_patient(values: Values, patients: NDArray[np.int64]) -> tuple[NDArray[n
 @torch.no_grad()
 def _judged(folder: RunFolder, side: Side) -> Values:
     """The last checkpoint's discriminator's logits; DataError when the run has none."""
-    found = load_checkpoint(folder.checkpoints) if Path(folder.checkpoints).is_dir() else None
-    state = found[0]["networks"].get("discriminator") if found else None
+    kept = load_checkpoint(folder.checkpoints) if Path(folder.checkpoints).is_dir() else None
+    state = kept[0]["networks"].get("discriminator") if kept else None
     if state is None:
         raise DataError(f"{folder.checkpoints} holds no checkpoint with a discriminator, so this was not tried: "
                         "it was removed, or the task has none.")
     resolved = resolve(read_yaml(folder.path / "settings.yaml"), sections=("task", "model", "augment"))
     spec = side.prepared.spec
-    task, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
-    networks = build(task, model, augment, spec).networks()
-    discriminator = networks["discriminator"]
+    options, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
+    task = build(options, model, augment, spec)
+    discriminator = task.networks()["discriminator"]
     try:
         discriminator.load_state_dict(state)
     except RuntimeError:
@@ -190,9 +192,16 @@ def _judged(folder: RunFolder, side: Side) -> Values:
                         "tried. Train the run again.") from None
     discriminator.eval()
     logits = []
+    prepared = PreparedWithMasks(side.prepared.folder) if draws_masks(task) else side.prepared
     for start in range(0, len(side), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(side)))
-        labels = torch.from_numpy(side.prepared.labels(side.rows[rows])) if len(spec.labels) > 1 else None
-        numbers = [torch.from_numpy(side.prepared.conditions(side.rows[rows]))] if spec.conditions else []
-        logits.append(discriminator(torch.from_numpy(side[rows]), labels, *numbers).float().numpy())
+        rows = side.rows[start:start + BATCH]
+        images = torch.from_numpy(prepared.images(rows))
+        labels = torch.from_numpy(prepared.labels(rows)) if len(spec.labels) > 1 else None
+        if paints(task):
+            masks = torch.from_numpy(prepared.masks(rows))
+            found = cast(Semantic, task).judgement(discriminator, images, masks, labels)
+        else:
+            numbers = [torch.from_numpy(prepared.conditions(rows))] if spec.conditions else []
+            found = discriminator(images, labels, *numbers)
+        logits.append(found.float().numpy())
     return np.concatenate(logits).astype(np.float64)

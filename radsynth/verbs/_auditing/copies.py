@@ -12,7 +12,7 @@ from radsynth.metrics._distances import nearest, squared_distances
 from radsynth.metrics._features import NAME, Rows, describe
 from radsynth.metrics._privacy_attacks import chance, threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, halves, share_of
 from radsynth.verbs._auditing.attacks import Side
 
 FALSE_ALARMS = 0.0075
@@ -78,7 +78,7 @@ def find_copies(made: Rows, training: Side, held_out: Side, *, kept: int = 200) 
     pairs = [CopyPair(synthetic=int(k), training=int(where[k]), likeness=round(float(found[k]), 4),
                       rarity=float((real >= found[k]).mean()), copy=bool(copied[k]))
              for k in np.argsort(-found, kind="stable")[:kept]]
-    return Copies(count=int(copied.sum()), share=_binomial(int(copied.sum()), len(found)), threshold=limit,
+    return Copies(count=int(copied.sum()), share=share_of(int(copied.sum()), len(found)), threshold=limit,
                   expected=float((real > limit).mean()), by=LIKENESS, pairs=pairs,
                   chance=chance(int(copied.sum()), len(found), len(real), FALSE_ALARMS),
                   nearness=_nearness(made, training, held_out))
@@ -106,12 +106,3 @@ def _nearness(made: Rows, training: Side, held_out: Side) -> list[Nearness]:
 
 def _closer(near: NDArray[np.floating], far: NDArray[np.floating]) -> float:
     return float((near < far).mean() + 0.5 * (near == far).mean())
-
-
-def _binomial(count: int, n: int) -> Estimate:
-    """A share with its exact interval (Clopper and Pearson 1934)."""
-    from scipy.stats import beta
-
-    low = float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0
-    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
-    return Estimate(value=count / n, low=low, high=high)
