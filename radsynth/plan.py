@@ -192,12 +192,17 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
                     Choice(setting="data.unpaired", value=True, reason=reason),
                     Choice(setting="task.kind", value=task, reason="As asked for."),
                     Choice(setting="task.domains", value=["t1", "flair"], reason=reason)]
-    if task == "segment" and 0 < data.masked < FEW_MASKED:
-        choices.append(Choice(setting="task.deform", value=WARPS, reason=(
+    if task == "segment" and warps(data.masked):
+        choices.append(Choice(setting="task.deform", value=warps(data.masked), reason=(
             f"Masks of {data.masked} patients are few: warped at random, they are not learned by heart.")))
     if task == "semantic":
         choices += _augmentation(data, 0.0)
     return choices
+
+
+def warps(masked: int) -> float:
+    """Size of the random warps in which masks of so many patients are learned, as a share of the longest side."""
+    return WARPS if 0 < masked < FEW_MASKED else 0.0
 
 
 def recipe(model: str, task: str = "") -> list[Choice]:

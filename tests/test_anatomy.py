@@ -17,7 +17,7 @@ from scipy import ndimage
 from radsynth.arrays import Prepared
 from radsynth.image import Image
 from radsynth.io import Provenance, write
-from radsynth.settings import Resolved, resolve
+from radsynth.settings import Resolved, read_yaml, resolve
 from radsynth.tasks import build
 from radsynth.tasks._tissues import thresholds, tissues
 from radsynth.verbs._applying.anatomy import Anatomy, learn_anatomy, read_anatomy
@@ -168,6 +168,7 @@ def test_without_pairs_labels_are_sought_in_what_was_given_and_in_what_was_made(
     prepared = Prepared(data)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
     learn_anatomy(tmp_path / "run", prepared, task, settings, 100)
+    assert read_yaml(tmp_path / "run/anatomy/given/settings.yaml")["task"]["deform"] == 0.03, "they are few patients"
     document = evaluate_pairs(tmp_path / "run", prepared, out=tmp_path / "run")
     numbers = {one["name"]: {line["method"]: line for line in one["methods"]} for one in document["findings"]}
     assert set(numbers["segmented_dice_2"]) == {"this run", "the given images"}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
-from radsynth.plan import document, recipe
+from radsynth.plan import document, recipe, warps
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import ImageTask
 from radsynth.verbs.train import Settings as TrainSettings
@@ -71,13 +71,15 @@ def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Reso
     if not share or (task.targets and not masks):
         return
     labels = {} if masks else {"tissues": TISSUES, "tissues_of": task.outputs[0]}
+    rows = np.arange(len(prepared.rows))
+    patients = len(np.unique(prepared.patients(rows[prepared.masked(rows)]))) if masks else 0
     budget = settings.section("train", TrainSettings)
     given = {"seed": settings.seed, "train": {
         "images": int(np.ceil(share * budget.images)), "seconds": share * budget.seconds, "previews": 0}}
+    segment = {"kind": "segment", "adversarial": 0.0, "deform": warps(patients), **labels}
     for side, channels in _sides(task).items():
         train(prepared.folder, Path(run) / FOLDER / side, settings=resolve(
-            document(recipe("unet", "segment")), {**given, "task": {"kind": "segment", "adversarial": 0.0,
-                                                         "inputs": list(channels), **labels}}))
+            document(recipe("unet", "segment")), {**given, "task": {**segment, "inputs": list(channels)}}))
 
 
 def read_anatomy(run: Path, task: ImageTask, open: Callable[[Path], Sees]) -> Anatomy | None:
