@@ -6,6 +6,7 @@ Without it on a pretended one, which knows where tensors are and what a CUDA gra
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,6 +240,7 @@ def test_memory_that_ends_is_saved_by_parts(make_prepared: Make, tmp_path: Path)
     data = make_prepared(96, (64, 64))
     settings = learned("dcgan", model={"kind": "dcgan", "width": 64}, train={
         "images": 1024, "batch": 512, "previews": 0, "graphs": False, "doctor": False, "precision": "32-true"})
+    gc.collect()  # graphs of other tests
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     train(data, tmp_path / "whole", settings=settings)

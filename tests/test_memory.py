@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+import torch
+
+from radsynth.arrays import Care, Prepared
 from radsynth.errors import TrainingError
+from radsynth.run_folder import RunFolder
+from radsynth.settings import resolve
+from radsynth.tasks import build
+from radsynth.verbs._training import parts
+from radsynth.verbs._training.examination import Found
+from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.memory import shares
+from radsynth.verbs._training.options import Settings
 
 PROGRAM = """
 import sys, time
@@ -36,3 +49,34 @@ def test_what_others_take_and_what_is_left_end_nothing() -> None:
 def test_the_machine_tells_its_shares() -> None:
     left, ours = shares()
     assert 0 < left <= 1.01 and 0 <= ours < 1  # free memory and swap together may be a little more than the memory
+
+
+def test_large_images_are_looked_at_a_few_at_a_time(
+    make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = Prepared(make_prepared(labels=("small", "large")))
+    settings = resolve(overrides=("model.kind=sngan", "model.width=8", "train.batch=8", "train.images=64",
+                                  "train.precision=32-true"))
+    task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
+    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path), 0)
+    loop.take_step()
+    assert loop.doctor
+    together: list[int] = []
+    for network in (*loop.networks.values(), loop.average.network):
+        network.register_forward_pre_hook(lambda _, given: together.append(len(given[0])))
+    rows = prepared.indices("train")[:20]
+
+    def looked() -> tuple[Found, torch.Tensor]:
+        assert loop.doctor
+        return loop.doctor.examiner.look(loop, Care(), 1), loop.sample(loop.average.network, rows, range(20), 0)
+
+    whole, images = looked()
+    assert max(together) == 32 and len(whole.logits["generated"]) > 8
+    together.clear()
+    monkeypatch.setattr(parts, "AT_ONCE", 10 * 16 * 16)
+    few, same = looked()
+    loop.calibrate()
+    loop.preview()
+    assert max(together) == 8
+    assert torch.allclose(images, same, atol=1e-5) and few.distance == pytest.approx(whole.distance, abs=1e-4)
+    assert all(torch.allclose(few.logits[name], logits, atol=1e-4) for name, logits in whole.logits.items())

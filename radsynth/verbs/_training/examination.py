@@ -6,7 +6,8 @@ with limited data"), and samples are compared with real images, all together and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +19,7 @@ from radsynth.arrays import Batch, Care, Prepared
 from radsynth.device import channels_last
 from radsynth.models import Networks
 from radsynth.verbs._training.compare import compare
+from radsynth.verbs._training.parts import at_once, pieces_of
 
 if TYPE_CHECKING:
     from radsynth.verbs._training.loop import Loop
@@ -77,10 +79,10 @@ class Examiner:
         for network in networks.values():
             network.eval()  # batch statistics must not move
         with loop.fabric.autocast():
-            made = task.sample(networks[task.keeps], held_out)
-            logits = {"trained": task.judge(networks, seen, seen.images).float().cpu(),
-                      "held_out": task.judge(networks, held_out, held_out.images).float().cpu(),
-                      "generated": task.judge(networks, held_out, made).float().cpu()}
+            made = self._made(networks[task.keeps], held_out)
+            shown = {"trained": seen, "held_out": held_out, "generated": replace(held_out, images=made)}
+            logits = {name: _in_pieces(batch, lambda part: task.judge(networks, part, part.images)).float().cpu()
+                      for name, batch in shown.items()}
             members = self._members()
             names = [*members]
             if len(names) > CLASSES:
@@ -107,7 +109,10 @@ class Examiner:
     def _variety(self, draw: np.random.Generator, loop: Loop, network: nn.Module, members: NDArray[np.int64],
                  count: int = OF_CLASS) -> float:
         real = self._probe(draw, loop, members, Care(), count)
-        return compare(self.task.sample(network, real), real.images)[0]
+        return compare(self._made(network, real), real.images)[0]
+
+    def _made(self, network: nn.Module, batch: Batch) -> Tensor:
+        return _in_pieces(batch, lambda part: self.task.sample(network, part))
 
     def _probe(self, draw: np.random.Generator, loop: Loop, indices: NDArray[np.int64], care: Care,
                count: int = PROBE) -> Batch:
@@ -116,3 +121,9 @@ class Examiner:
                      labels=torch.from_numpy(self.prepared.labels(chosen)).to(device),
                      conditions=torch.from_numpy(self.prepared.conditions(chosen)).to(device),
                      seed=self.seed + 2, items=tuple(range(len(chosen))), care=care)
+
+
+def _in_pieces(batch: Batch, function: Callable[[Batch], Tensor]) -> Tensor:
+    """What a function makes of a batch, of as many images at once as memory is counted on for."""
+    found = [function(part) for part in pieces_of(batch, at_once(len(batch.items), batch.images.shape[1:]))]
+    return found[0] if len(found) == 1 else torch.cat(found)

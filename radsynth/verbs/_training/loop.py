@@ -39,7 +39,7 @@ from radsynth.verbs._training.captured import Found, Graphs
 from radsynth.verbs._training.doctor import Doctor
 from radsynth.verbs._training.optimisers import adam, clear, move, norms, restore, set_rate, state_of, weights_of
 from radsynth.verbs._training.options import Settings
-from radsynth.verbs._training.parts import more_parts, out_of_memory, parts_of
+from radsynth.verbs._training.parts import at_once, more_parts, out_of_memory, parts_of
 from radsynth.verbs._training.selection import Selection
 from radsynth.verbs._training.start import Start, lower_layers
 
@@ -334,15 +334,22 @@ class Loop:
 
     def calibrate(self) -> None:
         """Measure the averaged network's batch statistics anew, before it is sampled."""
-        first = iter(range(0, 10**9, CALIBRATION_IMAGES))
+        self.calibrate_on(np.resize(self.batches.train, 16 * CALIBRATION_IMAGES), CALIBRATION_IMAGES, self.seed + 2)
+
+    def calibrate_on(self, chosen: NDArray[np.int64], together: int, seed: int) -> None:
+        """The same with the conditions of the images `chosen`, so many in a batch at most."""
+        size = at_once(together, self._shape)
+        pieces = iter([range(first, min(first + size, len(chosen))) for first in range(0, len(chosen), size)])
 
         def sample(network: nn.Module) -> None:
-            items = range(start := next(first), start + CALIBRATION_IMAGES)
-            train = self.batches.train
-            chosen = train[[item % len(train) for item in items]]
-            self.sample(network, chosen, items, self.seed + 2)
+            items = next(pieces)
+            self._sampled(network, chosen[items.start:items.stop], items, seed)
 
-        calibrate(self.average.network, sample)
+        calibrate(self.average.network, sample, batches=-(-len(chosen) // size))
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return len(self.prepared.spec.channels), *self.prepared.spec.size
 
     def preview(self) -> None:
         """Write a grid of the same latents as always, made by the averaged network."""
@@ -358,6 +365,13 @@ class Loop:
     @torch.no_grad()
     def sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
         """What a network makes of the conditions of the images `chosen`, with the items' own random numbers."""
+        size = at_once(len(items), self._shape)
+        made = [self._sampled(network, chosen[first:first + size], items[first:first + size], seed)
+                for first in range(0, len(items), size)]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    @torch.no_grad()
+    def _sampled(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
         batch = self.batches.of(chosen, items, seed)
         with self.fabric.autocast():
             return self.task.sample(network, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,15 +12,29 @@ import torch
 from radsynth.arrays import Batch
 from radsynth.errors import OutOfMemory
 
+AT_ONCE = 2**25
+"""Numbers that are looked at at once beside the steps: 64 volumes of 80 voxels a side. Memory for that does not follow
+train.batch."""
+
+
+def at_once(count: int, shape: Sequence[int]) -> int:
+    """So many of `count` images (c, *space) are looked at at once; all, or a multiple of 4."""
+    most = AT_ONCE // math.prod(shape)
+    return count if count <= most else max(4, most // 4 * 4)
+
 
 def parts_of(batch: Batch, count: int) -> Iterator[Batch]:
     """A batch in equal parts; each item keeps its own random numbers."""
-    if count == 1:
+    return pieces_of(batch, len(batch.items) // count)
+
+
+def pieces_of(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch in pieces of so many items, the last one with what is left."""
+    if size >= len(batch.items):
         yield batch
         return
-    size = len(batch.items) // count
-    for k in range(count):
-        where = slice(k * size, (k + 1) * size)
+    for first in range(0, len(batch.items), size):
+        where = slice(first, first + size)
         yield dataclasses.replace(batch, images=batch.images[where], items=batch.items[where],
                                   labels=None if batch.labels is None else batch.labels[where],
                                   masks=None if batch.masks is None else batch.masks[where],

@@ -15,7 +15,6 @@ import numpy as np
 from torch import Tensor
 
 from radsynth.arrays import Prepared
-from radsynth.verbs._training.average import calibrate
 
 if TYPE_CHECKING:
     from radsynth.verbs._training.loop import Loop
@@ -107,9 +106,9 @@ class Selection:
 
         if not hasattr(self, "real"):
             self.real = features(self.prepared.images(self.held_out))
-        rows, network = np.resize(self.held_out, SAMPLES), loop.average.network
-        calibrate(network, lambda it: loop.sample(it, rows, range(SAMPLES), self.seed + 4), batches=1)
-        made = loop.sample(network, rows, range(SAMPLES), self.seed + 3)
+        rows = np.resize(self.held_out, SAMPLES)
+        loop.calibrate_on(rows, SAMPLES, self.seed + 4)
+        made = loop.sample(loop.average.network, rows, range(SAMPLES), self.seed + 3)
         return frechet_distance(self.real, features(made.float().cpu().numpy()))
 
     def choose(self, loop: Loop) -> dict[str, Any] | None:
