@@ -51,6 +51,7 @@ def test_the_machine_tells_its_shares() -> None:
     assert 0 < left <= 1.01 and 0 <= ours < 1  # free memory and swap together may be a little more than the memory
 
 
+@torch.no_grad()
 def test_large_images_are_looked_at_a_few_at_a_time(
     make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +60,8 @@ def test_large_images_are_looked_at_a_few_at_a_time(
                                   "train.precision=32-true"))
     task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path), 0)
-    loop.take_step()
+    with torch.enable_grad():
+        loop.take_step()
     assert loop.doctor
     together: list[int] = []
     for network in (*loop.networks.values(), loop.average.network):
