@@ -184,6 +184,18 @@ def test_a_table_of_patients_counts_for_all_their_files(tmp_path: Path) -> None:
     assert "no number for age" in reasons(rejected)["sub-02/a.png"] and "no line" in reasons(rejected)["sub-03/a.png"]
 
 
+def test_runs_that_lie_below_their_data_are_left_out(tmp_path: Path) -> None:
+    for number, name in enumerate(("a/0.png", "b/1.png", "runs/new/previews/0.png", "runs/old/synthetic/images/0.png",
+                                   "prepared/shards/0.png", "more/images/0.png")):
+        picture(tmp_path / name, number)
+    for name in ("runs/new/plan.json", "runs/new/inspection.json", "runs/old/spec.json", "runs/old/settings.yaml",
+                 "prepared/manifest.json"):
+        (tmp_path / name).write_text("{}")
+    records, rejected = found(tmp_path, labels="none")
+    assert [record.source for record in records] == ["a/0.png", "b/1.png", "more/images/0.png"]
+    assert list(reasons(rejected)) == ["prepared", "runs/new", "runs/old"] and all(line.skipped for line in rejected)
+
+
 def test_an_image_without_a_label_where_others_have_one_is_rejected(tmp_path: Path) -> None:
     for number in range(3):
         picture(tmp_path / f"{number}.png", number)

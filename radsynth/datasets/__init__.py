@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -129,12 +129,20 @@ def recognise(path: Path) -> str:
     )
 
 
+def own_folder(names: Container[str]) -> str:
+    """What radsynth made a folder for that holds these: "run", "prepared", or "" for any other folder."""
+    if ("spec.json" in names and "settings.yaml" in names) or ("plan.json" in names and "inspection.json" in names):
+        return "run"
+    return "prepared" if "manifest.json" in names and "shards" in names else ""
+
+
 def _refuse_own(path: Path) -> None:
     """DataError for a run or prepared folder: what lies in it would be taken for a collection of images."""
-    if (path / "spec.json").is_file() and (path / "settings.yaml").is_file():
+    own = own_folder({entry.name for entry in path.iterdir()}) if path.is_dir() else ""
+    if own == "run":
         raise DataError(f"{path} is a run folder, not a folder of images. A run goes on with the command that began it "
                         f"(DATA and --out {path}); images that it made are in {path / 'synthetic'}.")
-    if (path / "manifest.json").is_file() and (path / "shards").is_dir():
+    if own:
         raise DataError(f"{path} is a prepared folder, not a folder of images: 'radsynth train {path} RUN' learns from "
                         "it.")
 

@@ -1,11 +1,14 @@
-"""The files below a folder, in an archive, or a single one: broken links and loops are told, none is opened."""
+"""The files below a folder, in an archive, or a single one: broken links and loops are told, none is opened.
+
+Runs often lie below their data (`cd scans; radsynth run .`): their folders are left out.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from radsynth.datasets import Rejected
+from radsynth.datasets import Rejected, own_folder
 from radsynth.datasets._archives import is_archive, unpack
 from radsynth.datasets._layout import printable
 from radsynth.errors import DataError, RejectedFile
@@ -45,6 +48,11 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[st
         rejected.append(
             Rejected(path=printable(prefix) or ".", reason=f"the folder cannot be opened: {error.strerror}")
         )
+        return
+    kind = own_folder({entry.name for entry in entries}) if prefix else ""
+    if kind:
+        reason = f"a {kind} folder of radsynth's, whose images are not those of the data"
+        rejected.append(Rejected(path=printable(prefix.rstrip("/")), reason=reason, skipped=True))
         return
     for entry in entries:
         name = prefix + entry.name

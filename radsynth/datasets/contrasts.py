@@ -25,6 +25,7 @@ from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
 from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, printable, stem
 from radsynth.datasets._volumes import Source, cut_up, known_modality
+from radsynth.datasets._walking import files_below
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
@@ -175,7 +176,7 @@ def _contrast(part: Part, wanted: dict[str, re.Pattern[str] | None]) -> str | No
 
 def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:
     """Files and series below the root, sorted by path."""
-    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    names = files_below(root, rejected)[1]
     dicom = []
     for name in track(names, len(names), "reading headers", "files"):
         try:
