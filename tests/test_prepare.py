@@ -576,6 +576,21 @@ def test_a_full_disk_is_a_clear_error_and_no_half_shard(
     assert done.manifest.data_hash == from_records(records, "elsewhere", **options).manifest.data_hash
 
 
+def test_extra_images_are_of_the_datas_classes(from_records: Prepare, tmp_path: Path) -> None:
+    """`generate` writes a class as a folder, whose name may hold no slash: it would be a class of its own."""
+    for k, name in enumerate(("rare_one/0.png", "rare_one/1.png", "strange/2.png", "3.png")):
+        (tmp_path / "made" / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(picture(100 + k).pixels[0]).save(tmp_path / "made" / name)
+    real = [record(n, label=("common", "rare/one")[n % 2]) for n in range(10)]
+    prepared = from_records(real, "classes", size=[20, 20], extra=str(tmp_path / "made"))
+    assert prepared.spec.labels == ("common", "rare/one") and len(prepared.rows) == 12
+    assert prepared.labels(np.array([10, 11])).tolist() == [1, 1]
+    table = (prepared.folder / "rejected.csv").read_text()
+    assert "its class strange is none of the data's" in table and "3.png" in table
+    bare = from_records([record(n) for n in range(10)], "bare", size=[20, 20], extra=str(tmp_path / "made"))
+    assert bare.spec.labels == () and {row.label for row in bare.rows} == {-1}
+
+
 def test_the_manifest_is_plain_json_that_says_what_is_there(from_records: Prepare) -> None:
     prepared = from_records([record(n, label="x") for n in range(10)], size=[12, 16])
     document = json.loads((prepared.folder / "manifest.json").read_text())

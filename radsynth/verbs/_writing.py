@@ -64,7 +64,7 @@ class Writing:
         mask_suffix = _suffix(mask_format, dataclasses.replace(self.spec, bits=8))
         singles = track(_singles(chunks), count - first, "writing", "images")
         for index, (values, label, mask, more) in enumerate(singles, start=first):
-            within = _folder_name(names[label]) if label >= 0 else ""
+            within = folder_name(names[label]) if label >= 0 else ""
             provenance = self._provenance(index)
             files = _write(self._image(values), folder / "images" / within / f"{index:06d}{suffix}", provenance, format)
             if mask is not None:
@@ -152,7 +152,7 @@ def _suffix(format: str, spec: ImageSpec) -> str:
     return format_module(format).SUFFIXES[0]
 
 
-def _folder_name(label: str) -> str:
+def folder_name(label: str) -> str:
     """A class name as a folder: nothing that could leave the folder or that a file system refuses."""
     return "".join(c if c.isalnum() or c in "-_ ." else "_" for c in label).strip(". ") or "_"
 

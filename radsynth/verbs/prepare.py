@@ -115,9 +115,8 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
     with _old_objects_left_alone():
         records = list(dataset(data.kind).records(data, rejected))
     if options.extra:
-        modality = next((record.header.modality for record in records if record.header), "")
         unmasked = getattr(data, "unmasked", "reject") == "keep"
-        records += extra_records(options.extra.absolute(), modality, unmasked, rejected)
+        records += list(extra_records(options.extra.absolute(), records, unmasked, rejected))
     source = _source_hash(data, options, records)
     finished = open_finished(out, source)
     if finished is not None:
@@ -194,7 +193,8 @@ def _fill(
 
 def _test_share(options: Settings) -> float:
     """What is left for the test; 1 - 0.7 - 0.3 is no share, though not quite 0."""
-    return max(0.0, round(1 - options.train - options.validation, 9))
+    rest = 1 - options.train - options.validation
+    return rest if rest > 1e-9 else 0.0
 
 
 def _absolute(data: Any) -> Any:
