@@ -14,12 +14,14 @@ import torch
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors
 from radsynth.errors import FolderError, Interrupted, SettingsError
+from radsynth.image import ImageSpec
+from radsynth.models import build as build_networks
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
-from radsynth.verbs._training.start import read_start
+from radsynth.verbs._training.start import lower_layers, read_start
 from radsynth.verbs.train import train
 
 RECIPE = ("task.anchor=10", "task.warm_start=0.1", "train.batch=8", "train.previews=0", "train.precision=32-true")
@@ -111,4 +113,15 @@ def test_what_does_not_fit_is_refused(source: Path, make_prepared: Make, tmp_pat
         train(make_prepared(name="d"), tmp_path / "d", settings=wider)
     with pytest.raises(SettingsError, match="keeps layers"):
         train(make_prepared(name="c"), tmp_path / "c", settings=options("train.freeze=1"))
-    assert not any(RunFolder(tmp_path / name).begun for name in "abc")
+    with pytest.raises(SettingsError, match=r"train\.freeze=30 keeps all \d+ layers of the discriminator"):
+        train(make_prepared(name="e"), tmp_path / "e", settings=options(f"train.start={source}", "train.freeze=30"))
+    assert not any(RunFolder(tmp_path / name).begun for name in "abcde")
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "sngan", "style"])
+def test_the_lowest_layer_is_a_part_of_every_discriminator(kind: str) -> None:
+    model = resolve(overrides=(f"model.kind={kind}",)).section("model")
+    network = build_networks(model, ImageSpec(size=(16, 16), labels=("one", "two")))["discriminator"]
+    lowest = {id(weight) for weight in lower_layers(network, 1)}
+    names = [name for name, weight in network.named_parameters() if id(weight) in lowest]
+    assert 0 < len(names) <= 2, names  # a weight and a bias

@@ -45,7 +45,7 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     check_parts(options, processes)
     _check_both_sides(settings.kind("task"), options, processes)
     if start:
-        start.suit(task, spec.size)
+        start.suit(task, spec.size, options.freeze)
     else:
         task.networks()
     if isinstance(task, Private):

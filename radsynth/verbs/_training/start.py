@@ -33,16 +33,21 @@ class Start(Base):
     studied: what a `Recalling` task has taken from the source's data, {} if it took nothing
     """
 
-    def suit(self, task: Task, size: tuple[int, ...]) -> None:
-        """Try the weights on networks for images of `size`; SettingsError with what to change where they do not fit."""
+    def suit(self, task: Task, size: tuple[int, ...], freeze: int) -> None:
+        """Try the weights on networks for images of `size`; SettingsError with what to change where they do not fit, or
+        where so many frozen layers of a discriminator leave nothing to learn."""
+        networks = task.networks()
         try:
-            self.give(task, task.networks())
+            self.give(task, networks)
         except SettingsError:
             if size == self.spec.size:
                 raise
             have, make = ("x".join(map(str, one)) for one in (size, self.spec.size))
             raise SettingsError(f"train.start makes images of {make}, and these are {have}: prepare them with "
                                 f"prepare.size={list(self.spec.size)}.") from None
+        for name, network in networks.items():
+            if name.startswith("discriminator") and freeze >= (count := len(layers_of(network))):
+                raise SettingsError(f"train.freeze={freeze} keeps all {count} layers of the {name}: set less.")
 
     def give(self, task: Task, networks: Networks) -> None:
         """Put the weights into freshly made networks, and what was studied into the task. SettingsError: no fit."""
@@ -106,7 +111,15 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
 
 def lower_layers(network: nn.Module, count: int) -> list[nn.Parameter]:
     """The weights of a network's first `count` convolutions or linear layers, in the order of its definition."""
-    # Without asking for `layer.weight`: under spectral normalisation that would be a step of its power iteration.
-    layers = [layer for layer in network.modules() if not isinstance(layer, ParametrizationList) and (
-        is_parametrized(layer) or any(weight.ndim > 1 for weight in layer.parameters(recurse=False)))]
-    return [weight for layer in layers[:count] for weight in layer.parameters()]
+    return [weight for layer in layers_of(network)[:count] for weight in layer.parameters()]
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The convolutions and linear layers of a network, in the order of its definition."""
+    # Without asking for `layer.weight`: under spectral normalisation that would be a step of its power iteration. What
+    # has parts is no layer, though it may have a weight of its own, as r3gan's discriminator has.
+    def weighs(layer: nn.Module) -> bool:
+        return not list(layer.children()) and any(weight.ndim > 1 for weight in layer.parameters())
+
+    return [layer for layer in network.modules()
+            if is_parametrized(layer) or (weighs(layer) and not isinstance(layer, ParametrizationList))]
