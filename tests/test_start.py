@@ -21,7 +21,7 @@ from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
-from radsynth.verbs._training.start import lower_layers, read_start
+from radsynth.verbs._training.start import fit, lower_layers, read_start
 from radsynth.verbs.train import train
 
 RECIPE = ("task.anchor=10", "task.warm_start=0.1", "train.batch=8", "train.previews=0", "train.precision=32-true")
@@ -125,3 +125,16 @@ def test_the_lowest_layer_is_a_part_of_every_discriminator(kind: str) -> None:
     lowest = {id(weight) for weight in lower_layers(network, 1)}
     names = [name for name, weight in network.named_parameters() if id(weight) in lowest]
     assert 0 < len(names) <= 2, names  # a weight and a bias
+
+
+@pytest.mark.parametrize("conditions", [(), ("age",)], ids=["alone", "told numbers"])
+@pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "sngan", "style"])
+def test_every_network_starts_from_one_without_classes(kind: str, conditions: tuple[str, ...]) -> None:
+    model = resolve(overrides=(f"model.kind={kind}",)).section("model")
+    source, wanted = (build_networks(model, ImageSpec(size=(16, 16), labels=labels, conditions=conditions))
+                      for labels in ((), ("one", "two")))
+    for name, network in wanted.items():
+        fit(network, source[name].state_dict(), name)
+        plain = {key: value for key, value in source[name].state_dict().items() if network.state_dict()[key].shape
+                 == value.shape}
+        assert plain and all(torch.equal(network.state_dict()[key], value) for key, value in plain.items())

@@ -23,6 +23,8 @@ from radsynth.tasks import Recalling, Task
 
 PREFIXES = ("background.", "net.background.", "greys.", "net.greys.")
 """What older generators and discriminators do not have."""
+CLASSES = "embedding.weight"
+"""What the vectors that tell classes apart are called in every network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
             fitted[name] = given
         elif given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
             fitted[name] = given.float().mean(0, keepdim=True).expand_as(own)
-        elif not name.startswith(("condition.", *PREFIXES)):
+        elif not name.endswith(CLASSES) and not name.startswith(PREFIXES):
             strange.append(name)
     if strange:
         more = f" and {len(strange) - 1} more weights" if len(strange) > 1 else ""
