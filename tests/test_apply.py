@@ -157,7 +157,7 @@ def test_dicom_results_say_that_they_are_derived_and_carry_no_identity(
     run = make_run("task.kind=restore", "task.what=rician", modality="MR", format="dicom", bits=12)
     for number in (1, 2):
         image = Image(pixels=disc((24, 18), number).astype(np.uint16), modality="MR", bits=12, spacing=(1.0, 1.0))
-        write(image, tmp_path / "in" / f"{number}.dcm", provenance=replace(FROM, index=number))
+        write(image, tmp_path / "in" / f"{number}.dcm", provenance=replace(FROM, index=number, window=(20.0, 60.0)))
     apply(run, tmp_path / "in", tmp_path / "out")
     apply(run, tmp_path / "in" / "2.dcm", tmp_path / "alone")
     found = [pydicom.dcmread(tmp_path / "out" / row["file"]) for row in rows(tmp_path / "out")]
@@ -166,6 +166,7 @@ def test_dicom_results_say_that_they_are_derived_and_carry_no_identity(
     for instance in found:
         assert instance.SyntheticData == "YES" and instance.ImageType[0] == "DERIVED"
         assert "DERIVED image" in instance.ImageComments and "shows no patient" not in str(instance)
+        assert (instance.WindowCenter, instance.WindowWidth) == (40, 40), "it opens as the image that it was made of"
 
 
 def test_a_volume_through_a_network_of_volumes(make_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def _write(applier: Any, image: Image, result: Image, path: Path, format: str, i
     source = hashlib.sha256(np.ascontiguousarray(image.pixels).tobytes()).hexdigest()
     text = f"Task: {applier.facts['task']}. It is no acquisition: details may be wrong or made up."
     provenance = Provenance(model=applier.facts["model"], weights=applier.facts["sha256"], seed=0, index=index,
-                            description=text, window=None, source=source)
+                            description=text, window=result.window, source=source)
     if format == "npz" or len(result.channels) == 1 or result.channels == image.channels:
         return write(result, path, provenance=provenance, format=format)
     written = []

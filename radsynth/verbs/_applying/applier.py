@@ -212,19 +212,24 @@ class Applier:
             pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)
         affine = None if image.affine is None else finer_affine(image.affine, finer)
         steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
-        result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine)
+        result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine,
+                               window=image.window if self.restores else None)
         return result, {name: np.concatenate(values) for name, values in doubtful.items()}
+
+    @property
+    def restores(self) -> bool:
+        """What is made is what was given, so that its range and its window hold for the result."""
+        return self.task.inputs == self.task.outputs and not self.task.targets
 
     def _real(self, view: View, made: NDArray[np.float32], part: slice) -> NDArray[Any]:
         """A part of the result, (outputs, *space) in network values, as the image's own kind of number."""
-        same = self.task.inputs == self.task.outputs and not self.task.targets
         # Of another contrast no range is known: it is taken to be that of the first given channel.
-        low, high = (_by_channel(edge, made) for edge in (view.ranges if same else view.ranges[:1]).T)
+        low, high = (_by_channel(edge, made) for edge in (view.ranges if self.restores else view.ranges[:1]).T)
         result = np.clip(made, -1, 1)
         result += 1
         result *= (high - low) / 2
         result += low
-        if same:
+        if self.restores:
             values = view.present[(slice(None), *view.place(part))].astype(np.float32)
             values -= np.clip(values, low, high)
             if values.any():  # a restoration hands on what lies outside the intensity range instead of clipping it
