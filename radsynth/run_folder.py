@@ -50,6 +50,16 @@ class RunFolder:
         """Whether training has begun here."""
         return (self.path / "spec.json").exists()
 
+    def check_own(self, data: Path | None = None) -> None:
+        """FolderError where the folder is no place for a run: it holds the images to learn from, or other results."""
+        holds = {"manifest.json": "prepared data", "generate.json": "synthetic images"}
+        found = [what for name, what in holds.items() if (self.path / name).exists()]
+        if data is not None and self.path.exists() and Path(data).exists() and self.path.samefile(data):
+            found.append("the images to learn from")
+        if found and not self.begun:
+            raise FolderError(f"{self.path} holds {found[0]}: a run needs a folder of its own. Choose another output "
+                              "folder, such as runs/NAME.")
+
     @property
     def trained(self) -> bool:
         """Whether training has come to its end here."""

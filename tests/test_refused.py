@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from radsynth.errors import DataError, SettingsError
+from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.settings import Resolved, kinds, resolve
 from radsynth.verbs import run as module
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.run import run
+from radsynth.verbs.train import train
 
 RUN = Path("out")
 
@@ -37,6 +38,20 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(exist_ok=True)
         Pillow.fromarray(np.pad(np.full((10, 9), 2, np.uint8), ((7, 7), (6, 5)))).save(path)
     return tmp_path / "plain"
+
+
+@pytest.mark.parametrize("holds", ["the images to learn from", "prepared data", "synthetic images"])
+def test_a_run_takes_no_folder_of_something_else(holds: str, data: Path) -> None:
+    out = data if holds == "the images to learn from" else prepare(data, RUN).folder
+    if holds == "synthetic images":
+        (RUN / "manifest.json").rename(RUN / "generate.json")
+    before = sorted(out.rglob("*"))
+    with pytest.raises(FolderError, match=f"holds {holds}: a run needs a folder of its own. Choose another"):
+        run(data, out, budget="64img")
+    if holds == "prepared data":
+        with pytest.raises(FolderError, match="needs a folder of its own"):
+            train(out, out, budget="64img")
+    assert sorted(out.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -75,6 +75,7 @@ def run(
     given = resolve(*documents, overrides=overrides)  # every section that was given, so that all mistakes come at once
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     check_writable(out)
+    RunFolder(out).check_own(data)
     budgeted = read_budget(budget) if budget else {}
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     begun = _begun(out, given)

@@ -55,6 +55,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     """
     settings = settings or given(TRAINING, overrides, preset=preset, budget=budget, seed=seed, with_recipe=True)
     check_writable(Path(run))
+    RunFolder(run).check_own(prepared)
     data = Prepared(prepared)
     settings = _as_prepared(settings, data)
     settings, start = started(settings)
