@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -203,6 +204,10 @@ def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...],
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of gloo may still let go of tensors, and abort a process whose interpreter is being taken down meanwhile.
+    os._exit(0)
 
 
 def _free_port() -> int:

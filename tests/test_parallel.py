@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import pickle
@@ -63,6 +64,17 @@ def test_two_processes_find_the_gradients_of_one(more: tuple[str, ...], make_pre
     for name, value in one.items():
         assert torch.equal(first[name], second[name]), name
         assert torch.allclose(value, first[name], rtol=1e-3, atol=1e-3 * float(value.abs().max()) + 1e-7), name
+
+
+def _aborts_at_its_end() -> None:
+    join()
+    atexit.register(os.abort)
+    print("done", flush=False)
+
+
+def test_an_interpreter_that_ends_badly_costs_nothing_that_is_finished(capfd: pytest.CaptureFixture[str]) -> None:
+    launch(_aborts_at_its_end, 2, ())
+    assert capfd.readouterr().out.count("done") == 2
 
 
 @pytest.mark.gpu
