@@ -71,3 +71,10 @@ class Interrupted(RadsynthError):
     """Stopped on request; everything is saved and the same command resumes."""
 
     exit_code = 130
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out. On a CPU torch has no error class for it, nor for CUDA's libraries."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, which is not loaded
+    return named or any(text in str(error) for text in (
+        "DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"))

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,13 @@ SCRATCH = "radsynth-scratch-"
 
 PATIENCE = 2.0
 """Seconds that a lock is waited for: workers of a process that was killed live on for up to half a second."""
+
+
+def own_folder(names: Container[str]) -> str:
+    """What radsynth made a folder for that holds these: "run", "prepared", or "" for any other folder."""
+    if ("spec.json" in names and "settings.yaml" in names) or ("plan.json" in names and "inspection.json" in names):
+        return "run"
+    return "prepared" if "manifest.json" in names and "shards" in names else ""
 
 
 def check_writable(folder: Path) -> None:

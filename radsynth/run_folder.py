@@ -21,7 +21,7 @@ from radsynth.arrays import IntensityMap, Manifest
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.device import here
 from radsynth.errors import FolderError
-from radsynth.files import locked, write_atomically
+from radsynth.files import locked, own_folder, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.progress import tell
 
@@ -52,12 +52,16 @@ class RunFolder:
 
     def check_own(self, data: Path | None = None) -> None:
         """FolderError where the folder is no place for a run: it holds the images to learn from, or other results."""
-        holds = {"manifest.json": "prepared data", "generate.json": "synthetic images"}
-        found = [what for name, what in holds.items() if (self.path / name).exists()]
-        if data is not None and self.path.exists() and Path(data).exists() and self.path.samefile(data):
-            found.append("the images to learn from")
-        if found and not self.begun:
-            raise FolderError(f"{self.path} holds {found[0]}: a run needs a folder of its own. Choose another output "
+        names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set[str]()
+        own, holds = own_folder(names), ""
+        if own == "prepared":
+            holds = "prepared data"
+        elif "generate.json" in names:
+            holds = "synthetic images"
+        elif data is not None and names and Path(data).exists() and self.path.samefile(data):
+            holds = "the images to learn from"
+        if holds and own != "run":
+            raise FolderError(f"{self.path} holds {holds}: a run needs a folder of its own. Choose another output "
                               "folder, such as runs/NAME.")
 
     @property

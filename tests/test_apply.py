@@ -54,6 +54,20 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def failing(monkeypatch: pytest.MonkeyPatch, faults: dict[int, BaseException]) -> list[int]:
+    """Images end in these errors, by the number of the call; the calls until now."""
+    convert, calls = Applier.convert, list[int]()
+
+    def converted(self: Applier, image: Image) -> Any:
+        calls.append(1)
+        if len(calls) in faults:
+            raise faults[len(calls)]
+        return convert(self, image)
+
+    monkeypatch.setattr(Applier, "convert", converted)
+    return calls
+
+
 def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
     for name, space in (("large.png", (70, 45)), ("small.png", (9, 12)), ("sub/deep.tiff", (16, 16))):
@@ -352,15 +366,7 @@ def test_the_same_command_goes_on_after_it_was_interrupted(
         image = Image(pixels=disc(size, seed=k), modality="MR", spacing=None if ending == ".png" else (1.0, 1.0, 1.0))
         write(image, given / f"{k}{ending}", provenance=replace(FROM, index=k))
     whole = apply(run, given, tmp_path / "whole")
-    convert, calls = Applier.convert, list[int]()
-
-    def interrupted(self: Applier, image: Image) -> Any:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return convert(self, image)
-
-    monkeypatch.setattr(Applier, "convert", interrupted)
+    calls = failing(monkeypatch, {4: KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
         apply(run, given, tmp_path / "out")
     partial = tmp_path / ".out.part"
@@ -391,17 +397,7 @@ def test_an_image_that_can_be_used_later_takes_no_others_name(
         image = Image(pixels=disc((16, 16), seed=k), modality="MR")
         write(image, given / f"{k}.png", provenance=replace(FROM, index=k))
     whole = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "whole").folder)}
-    convert, calls = Applier.convert, list[int]()
-
-    def interrupted(self: Applier, image: Image) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
-            raise RejectedFile("it needs a decoder")
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return convert(self, image)
-
-    monkeypatch.setattr(Applier, "convert", interrupted)
+    failing(monkeypatch, {1: RejectedFile("it needs a decoder"), 4: KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
         apply(run, given, tmp_path / "out")
     again = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "out").folder)}

@@ -25,7 +25,7 @@ from radsynth.models.dcgan import Discriminator
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, read_preset, read_privacy, resolve
 from radsynth.tasks import _differential, build
-from radsynth.tasks._differential import Account, Draws, account, clipped_sum
+from radsynth.tasks._differential import Account, Draws, account, clipped_sum, never_less
 from radsynth.tasks._private_start import SPREAD, _covariance, _directions, _sums, _told, release
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings as TrainSettings
@@ -194,6 +194,11 @@ def test_the_start_costs_its_share_of_the_budget(epsilon: float) -> None:
 def test_the_noise_keeps_the_budget_and_wastes_little_of_it(epsilon: float) -> None:
     found = account(epsilon, 1e-5, 0.05, 500)
     assert 0.97 * epsilon < found.epsilon(500) <= epsilon
+
+
+@pytest.mark.parametrize(("epsilon", "words"), [(9.9901, "10.00"), (9.99, "9.99"), (0.0, "0.00"), (math.inf, "inf")])
+def test_a_bound_is_never_told_as_less(epsilon: float, words: str) -> None:
+    assert f"{never_less(epsilon):.2f}" == words
 
 
 def test_a_run_says_its_bound_before_during_and_after(

@@ -18,12 +18,12 @@ import torch
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors, save_checkpoint
-from radsynth.errors import FolderError, Interrupted, OutOfMemory, SettingsError, TrainingError
+from radsynth.errors import FolderError, Interrupted, OutOfMemory, SettingsError, TrainingError, out_of_memory
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
-from radsynth.verbs._training.parts import more_parts, out_of_memory
+from radsynth.verbs._training.parts import more_parts
 from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
 from radsynth.verbs.train import train

@@ -18,7 +18,7 @@ from radsynth.cli.looking import control, explain, serve, show
 from radsynth.cli.making import apply, export, generate
 from radsynth.cli.measuring import audit, evaluate, report, utility
 from radsynth.cli.moving import pull, push
-from radsynth.errors import RadsynthError
+from radsynth.errors import RadsynthError, out_of_memory
 
 app = typer.Typer(
     name="radsynth",
@@ -72,13 +72,8 @@ def main() -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(f"{where}{error.strerror or error}", 3)
     except Exception as error:
-        code = _fail(MEMORY, 4) if _memory_ran_out(error) else _fail_unexpectedly(error)
+        code = _fail(MEMORY, 4) if out_of_memory(error) else _fail_unexpectedly(error)
     sys.exit(code)
-
-
-def _memory_ran_out(error: Exception) -> bool:
-    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch need not be loaded
-            or "DefaultCPUAllocator" in str(error))
 
 
 def _fail(text: str, code: int) -> int:

@@ -19,12 +19,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.files import own_folder
 from radsynth.image import Image
 from radsynth.io import Header
 from radsynth.settings import resolve
@@ -127,13 +128,6 @@ def recognise(path: Path) -> str:
         f"{path} is nothing that radsynth reads. Give a folder, an image (DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, "
         "TIFF, npy, npz), an archive (zip, tar) or a MedMNIST npz file."
     )
-
-
-def own_folder(names: Container[str]) -> str:
-    """What radsynth made a folder for that holds these: "run", "prepared", or "" for any other folder."""
-    if ("spec.json" in names and "settings.yaml" in names) or ("plan.json" in names and "inspection.json" in names):
-        return "run"
-    return "prepared" if "manifest.json" in names and "shards" in names else ""
 
 
 def _refuse_own(path: Path) -> None:

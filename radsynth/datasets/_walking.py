@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from radsynth.datasets import Rejected, own_folder
+from radsynth.datasets import Rejected
 from radsynth.datasets._archives import is_archive, unpack
 from radsynth.datasets._layout import printable
 from radsynth.errors import DataError, RejectedFile
+from radsynth.files import own_folder
 from radsynth.io import detect
 
 

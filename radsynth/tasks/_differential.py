@@ -31,6 +31,11 @@ LARGEST_EPSILON = 100.0
 KEY_BYTES = 16
 
 
+def never_less(epsilon: float) -> float:
+    """A bound to two decimals as it is told to people: never less than it is."""
+    return math.ceil(100 * epsilon - 1e-9) / 100 if math.isfinite(epsilon) else epsilon
+
+
 @dataclass(frozen=True)
 class Account:
     """What `steps` releases with this noise cost. noise: standard deviation in clipping norms, 0 for none.

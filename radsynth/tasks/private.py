@@ -26,7 +26,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._differential import LARGEST_EPSILON, Account, Draws, account, clipped_sum
+from radsynth.tasks._differential import LARGEST_EPSILON, Account, Draws, account, clipped_sum, never_less
 from radsynth.tasks._private_start import Start, pooled, release
 from radsynth.tasks._warm_start import StartsFromMean
 
@@ -101,7 +101,7 @@ class PrivateSynthesis:
         share, alone = batch / patients, patients == len(prepared.indices("train"))
         told = (MEANS * self.options.start, (1 - MEANS) * self.options.start) if self.options.start else ()
         self.account = account(self.options.epsilon, self.options.delta, share, steps, told)
-        bound = f"epsilon {self.account.epsilon(steps):.2f} at delta {self.options.delta:g}"
+        bound = f"epsilon {never_less(self.account.epsilon(steps)):.2f} at delta {self.options.delta:g}"
         bound = bound if self.account.noise else "none, because task.epsilon is infinite"
         once = " and ".join(f"{noise:.3f}" for noise in self.account.start)
         return (

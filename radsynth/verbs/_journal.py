@@ -25,14 +25,14 @@ class Journal:
         """Take up that of the same request, without what was half written, or begin one. by: the column that tells
         images apart."""
         self.path, self.by, self.rows = folder / NAME, by, dict[str, list[Row]]()
+        self.taken, self.lowest = set[object](), 0
         if not begun(folder, request):
             self.path.write_text(json.dumps(request, sort_keys=True) + "\n", encoding="utf-8")
             return
         lines = _lines(folder)
         write_atomically(self.path, "".join(line + "\n" for line in lines))
         for line in lines[1:]:
-            rows: list[Row] = json.loads(line)
-            self.rows[str(rows[0][by])] = rows
+            self._note(json.loads(line))
         for path in sorted(folder.rglob(".*")):
             if ".part" in path.name:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -43,15 +43,20 @@ class Journal:
 
     def free(self) -> int:
         """The lowest number that no image has: one that was rejected before may be used now, and takes none's place."""
-        taken = {row[0]["index"] for row in self.rows.values()}
-        return next(index for index in range(len(taken) + 1) if index not in taken)
+        while self.lowest in self.taken:
+            self.lowest += 1
+        return self.lowest
 
     def add(self, rows: list[Row]) -> list[Row]:
         """Note that the files of an image are all there; the same rows."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows) + "\n")
-        self.rows[str(rows[0][self.by])] = rows
+        self._note(rows)
         return rows
+
+    def _note(self, rows: list[Row]) -> None:
+        self.rows[str(rows[0][self.by])] = rows
+        self.taken.add(rows[0]["index"])
 
     def close(self) -> None:
         """Everything is made."""

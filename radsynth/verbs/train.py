@@ -22,8 +22,10 @@ from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, read_yaml, resolve
 from radsynth.tasks import Private, build
+from radsynth.tasks._differential import never_less
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
+from radsynth.verbs._report.words import privacy_bound
 from radsynth.verbs._training.checks import check_parts, processes_of, tried
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.memory import memory_guarded
@@ -125,7 +127,7 @@ def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
              "model": settings.kind("model"), "task": settings.kind("task"), "keeps": loop.task.keeps, "chosen": chosen}
     if loop.private:
         facts["privacy"] = spent = loop.private.spent()
-        bound = f"epsilon {spent['epsilon']:.4g} at delta {spent['delta']:g}" if spent["epsilon"] else "no bound"
+        bound = privacy_bound(facts) or "no bound"
         folder.event("privacy", loop.images, f"Spent in {spent['turns']:,} turns of the discriminator: {bound}. The "
                      "whole account is in generator.json.", silent=True)
     loop.calibrate()
@@ -174,7 +176,7 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                         board.add_scalar(name, value, loop.images)
                 logged, logged_images = now, loop.images
             if progress:
-                spent = f", epsilon {terms[EPSILON]:.2f}" if EPSILON in terms else ""
+                spent = f", epsilon {never_less(terms[EPSILON]):.2f}" if EPSILON in terms else ""
                 progress.update(loop.progress, f"{loop.images} images, {loop.images / now:.0f}/s{spent}")
             if stop:
                 folder.event("interrupted", loop.images, "Stopped on request; the same command goes on from here.",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from radsynth.tasks._differential import never_less
+
 FAR = 4
 """A number that is this many times its floor, or this many times below it, is called far from it."""
 PERCENT = "\u00a0%"
@@ -34,7 +36,7 @@ def privacy_bound(found: dict[str, Any]) -> str:
     bound = found.get("privacy") or {}
     if not bound.get("epsilon"):
         return ""
-    return f"epsilon {math.ceil(100 * bound['epsilon'] - 1e-9) / 100:g} at delta {bound['delta']:g}"
+    return f"epsilon {never_less(bound['epsilon']):g} at delta {bound['delta']:g}"
 
 
 def odds(epsilon: float) -> str:

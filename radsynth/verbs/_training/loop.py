@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
 from radsynth.checkpoints import all_finite, save_checkpoint
 from radsynth.device import here, keep_freed_memory, module_channels_last
-from radsynth.errors import OutOfMemory, TrainingError
+from radsynth.errors import OutOfMemory, TrainingError, out_of_memory
 from radsynth.models import Networks, growing
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
@@ -39,7 +39,7 @@ from radsynth.verbs._training.captured import Found, Graphs
 from radsynth.verbs._training.doctor import Doctor
 from radsynth.verbs._training.optimisers import adam, clear, move, norms, restore, set_rate, state_of, weights_of
 from radsynth.verbs._training.options import Settings
-from radsynth.verbs._training.parts import at_once, more_parts, out_of_memory, parts_of
+from radsynth.verbs._training.parts import at_once, more_parts, parts_of
 from radsynth.verbs._training.selection import Selection
 from radsynth.verbs._training.start import Start, lower_layers
 

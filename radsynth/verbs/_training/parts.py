@@ -7,10 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
-
 from radsynth.arrays import Batch
-from radsynth.errors import OutOfMemory
+from radsynth.errors import OutOfMemory, out_of_memory
 
 AT_ONCE = 2**25
 """Numbers that are looked at at once beside the steps: 64 volumes of 80 voxels a side. Memory for that does not follow
@@ -48,12 +46,6 @@ def more_parts(now: int, sizes: Sequence[int], least: int) -> int | None:
     """
     return next((count for count in range(2 * now, min(sizes) // least + 1)
                  if all(size % count == 0 for size in sizes)), None)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out. On a CPU torch has no error class for it, nor for CUDA's libraries."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in (
-        "DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"))
 
 
 @contextmanager
