@@ -12,7 +12,7 @@ from radsynth.verbs._report.cards import SIZES, write_dataset_card, write_model_
 from radsynth.verbs._report.claim import ITEMS, NOT_STATED, claim
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import scorecard
-from tests.test_report import RESULTS, SPEC, add
+from tests.report.examples import RESULTS, SPEC, add
 
 DATASET_KEYS = {"pretty_name", "license", "annotations_creators", "size_categories", "task_categories", "tags"}
 MODEL_KEYS = {"library_name", "license", "tags", "pipeline_tag"}

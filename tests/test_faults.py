@@ -21,7 +21,6 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image as Pillow
-from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -33,95 +32,96 @@ from radsynth.image import Image
 from radsynth.io import _decoding
 from radsynth.settings import Resolved
 from radsynth.verbs.prepare import prepare
+from tests.io.dicom_files import shipped
 
 HERE = "test_faults.py"
 FAULTS: dict[str, str] = {
     "DICOM cut short, without file header, without transfer syntax, with a wrong VR: rejected with the reason":
-        "test_io_dicom.py::test_broken_files_are_rejected_with_the_reason",
+        "io/test_dicom_hostile.py::test_broken_files_are_rejected_with_the_reason",
     "DICOM without pictures (plan, report, ECG, dose, segmentation, DICOMDIR): skipped and counted":
-        "test_io_dicom.py::test_objects_without_pictures_are_told_from_broken_ones "
-        "test_folder.py::test_copies_of_an_instance_and_strange_objects_are_counted "
+        "io/test_dicom_hostile.py::test_objects_without_pictures_are_told_from_broken_ones "
+        "folder/test_volumes.py::test_copies_of_an_instance_and_strange_objects_are_counted "
         f"{HERE}::test_a_directory_of_a_medium_opens_nothing",
     "MR as RLE, JPEG 2000, JPEG-LS, big endian, implicit, deflated: the same pixels":
-        "test_io_dicom.py::test_every_way_to_store_the_same_mr_gives_the_same_pixels "
+        "io/test_dicom_pixels.py::test_every_way_to_store_the_same_mr_gives_the_same_pixels "
         f"{HERE}::test_a_deflated_mr_has_the_same_pixels",
     "JPEG Lossless and 12-bit JPEG: the message names the extra; with it, read":
-        "test_io_dicom.py::test_a_missing_decoder_is_named_and_with_it_the_file_is_read "
-        "test_folder.py::test_a_missing_extra_costs_the_file_not_the_run",
+        "io/test_dicom_pixels.py::test_a_missing_decoder_is_named_and_with_it_the_file_is_read "
+        "folder/test_unusable.py::test_a_missing_extra_costs_the_file_not_the_run",
     "CT in Hounsfield units; MONOCHROME1 inverted exactly once":
-        "test_io_dicom.py::test_ct_is_in_hounsfield_units "
-        "test_io_dicom.py::test_monochrome1_is_inverted_exactly_once",
+        "io/test_dicom_pixels.py::test_ct_is_in_hounsfield_units "
+        "io/test_dicom_pixels.py::test_monochrome1_is_inverted_exactly_once",
     "colour, palette and 30 frames: one policy, frames expanded":
-        "test_io_dicom.py::test_colour_has_one_policy_and_frames_are_expanded "
-        "test_folder.py::test_frames_are_images_of_one_patient",
+        "io/test_dicom_pixels.py::test_colour_has_one_policy_and_frames_are_expanded "
+        "folder/test_volumes.py::test_frames_are_images_of_one_patient",
     "a sequence nested 300 deep, 65535 x 65535 pixels, 100,000 frames, a deflated bomb: rejected, little memory":
-        "test_io_dicom.py::test_a_sequence_nested_300_deep_harms_nobody "
-        "test_io_dicom.py::test_headers_that_claim_too_much_are_refused_at_once "
-        "test_io_dicom.py::test_a_deflated_bomb_is_refused_before_it_is_kept",
+        "io/test_dicom_hostile.py::test_a_sequence_nested_300_deep_harms_nobody "
+        "io/test_dicom_hostile.py::test_headers_that_claim_too_much_are_refused_at_once "
+        "io/test_dicom_hostile.py::test_a_deflated_bomb_is_refused_before_it_is_kept",
     "decoders that crash, panic or hang: one file is lost, the process and the run live":
-        "test_io_dicom.py::test_mutated_pixels_cost_one_file_and_never_the_process "
-        "test_io_dicom.py::test_a_decoder_that_dies_or_hangs_is_replaced "
+        "io/test_dicom_hostile.py::test_mutated_pixels_cost_one_file_and_never_the_process "
+        "io/test_dicom_hostile.py::test_a_decoder_that_dies_or_hangs_is_replaced "
         f"{HERE}::test_a_decoder_that_dies_costs_one_file_of_any_format "
         f"{HERE}::test_a_decoder_has_little_memory_and_may_not_write",
     "a program in the preamble (MZ): flagged, never written on":
-        "test_io_dicom.py::test_a_program_in_the_preamble_is_flagged_and_never_written_on",
+        "io/test_dicom_hostile.py::test_a_program_in_the_preamble_is_flagged_and_never_written_on",
     "a series with a missing, doubled or shuffled slice, two orientations, a localizer, a tilted gantry":
-        "test_io_dicom.py::test_a_series_is_sorted_by_position_whatever_its_names_say "
-        "test_io_dicom.py::test_missing_doubled_and_sheared_slices_are_told "
-        "test_io_dicom.py::test_two_orientations_and_a_localizer_are_split "
-        "test_folder.py::test_an_incomplete_series_is_rejected_or_used_slice_by_slice "
-        "test_folder.py::test_mixed_orientations_are_split",
+        "io/test_dicom_series.py::test_a_series_is_sorted_by_position_whatever_its_names_say "
+        "io/test_dicom_series.py::test_missing_doubled_and_sheared_slices_are_told "
+        "io/test_dicom_series.py::test_two_orientations_and_a_localizer_are_split "
+        "folder/test_volumes.py::test_an_incomplete_series_is_rejected_or_used_slice_by_slice "
+        "folder/test_volumes.py::test_mixed_orientations_are_split",
     "the same instance twice, identical pixels under two patients, one patient written two ways or in two splits":
-        "test_io_dicom.py::test_the_same_instance_twice_is_used_once "
-        "test_io_dicom.py::test_patients_are_the_same_whatever_blanks_and_case "
-        "test_prepare.py::test_copies_are_found_within_and_between_patients "
-        "test_prepare.py::test_an_official_split_is_kept",
+        "io/test_dicom_series.py::test_the_same_instance_twice_is_used_once "
+        "io/test_dicom_series.py::test_patients_are_the_same_whatever_blanks_and_case "
+        "prepare/test_rejected.py::test_copies_are_found_within_and_between_patients "
+        "prepare/test_split.py::test_an_official_split_is_kept",
     "a header that points to /etc/passwd, ../x, a link, a missing or a short file: refused without opening":
-        "test_io_files.py::test_headers_that_point_elsewhere_are_refused_without_opening "
-        "test_io_files.py::test_a_link_as_data_file_is_refused "
-        "test_io_files.py::test_metaimage_faults",
+        "io/test_metaimage.py::test_headers_that_point_elsewhere_are_refused_without_opening "
+        "io/test_metaimage.py::test_a_link_as_data_file_is_refused "
+        "io/test_metaimage.py::test_metaimage_faults",
     "NIfTI cut short, 30000^3, scale or voxels NaN, 4-D, constant, without affine":
-        "test_io_files.py::test_nifti_faults "
-        "test_io_files.py::test_nifti_oddities_are_noted_and_read "
-        "test_folder.py::test_constant_images_are_rejected "
+        "io/test_nifti.py::test_nifti_faults "
+        "io/test_nifti.py::test_nifti_oddities_are_noted_and_read "
+        "folder/test_unusable.py::test_constant_images_are_rejected "
         f"{HERE}::test_whole_folders_lose_only_what_is_bad",
     "NumPy with objects, a header that claims 160 GB, a bomb: refused before allocation":
-        f"test_io_files.py::test_numpy_faults {HERE}::test_lies_about_sizes_cost_no_memory",
+        f"io/test_numpy.py::test_numpy_faults {HERE}::test_lies_about_sizes_cost_no_memory",
     "PNG bomb, 16 bits, cut short, zero bytes, GIF named .png, RGBA, palette":
-        "test_io_files.py::test_picture_faults "
-        "test_io_files.py::test_16_bits_are_kept "
-        "test_io_files.py::test_16_bit_colour_png_keeps_both_bytes",
+        "io/test_pictures.py::test_picture_faults "
+        "io/test_pictures.py::test_16_bits_are_kept "
+        "io/test_pictures.py::test_16_bit_colour_png_keeps_both_bytes",
     "archives with ../, links, absolute paths, a ratio of 1:1000: refused":
-        "test_folder.py::test_archives_that_climb_out_are_refused "
-        "test_folder.py::test_archives_with_links_are_refused "
-        "test_folder.py::test_archive_bombs_are_refused "
-        "test_folder.py::test_a_damaged_archive_is_one_clear_error "
+        "folder/test_archives.py::test_archives_that_climb_out_are_refused "
+        "folder/test_archives.py::test_archives_with_links_are_refused "
+        "folder/test_archives.py::test_archive_bombs_are_refused "
+        "folder/test_archives.py::test_a_damaged_archive_is_one_clear_error "
         "test_dataset_archives.py::test_an_archive_that_climbs_out_is_refused",
     "mixed sizes and spacings: resampled by the plan; mixed modalities: an error that names the groups":
         f"{HERE}::test_sizes_may_be_mixed_and_modalities_may_not "
-        "test_prepare.py::test_data_that_cannot_be_used_as_a_whole_is_one_clear_error",
+        "prepare/test_rejected.py::test_data_that_cannot_be_used_as_a_whole_is_one_clear_error",
     "unicode and newlines in names, broken links, loops, unreadable and empty folders":
-        "test_folder.py::test_strange_names_links_and_loops_survive "
+        "folder/test_unusable.py::test_strange_names_links_and_loops_survive "
         f"{HERE}::test_a_folder_that_may_not_be_opened_is_a_line "
-        "test_folder.py::test_nothing_usable_is_one_clear_error",
+        "folder/test_unusable.py::test_nothing_usable_is_one_clear_error",
     "any of them beside good files: exit code 0, a line each, the rest is used; 2 with --strict or when none is left":
         f"{HERE}::test_whole_folders_lose_only_what_is_bad",
     "an output folder is whole or plainly marked as unfinished; a full disk leaves no half file":
         f"{HERE}::test_whole_folders_lose_only_what_is_bad "
-        "test_io_files.py::test_a_full_disk_leaves_no_half_file "
-        "test_prepare.py::test_a_full_disk_is_a_clear_error_and_no_half_shard "
-        "test_prepare.py::test_kill_9_leaves_nothing_running_and_the_same_command_finishes "
+        "io/test_any_format.py::test_a_full_disk_leaves_no_half_file "
+        "prepare/test_restart.py::test_a_full_disk_is_a_clear_error_and_no_half_shard "
+        "prepare/test_restart.py::test_kill_9_leaves_nothing_running_and_the_same_command_finishes "
         "test_generate.py::test_an_interrupted_generation_leaves_nothing",
     "PACS down, 401, wrong AE title, one instance refused, dies in between, pushed twice":
-        "test_pacs.py::test_a_pacs_that_is_down_is_one_clear_error "
-        "test_pacs.py::test_dates_and_wrong_passwords "
-        "test_pacs.py::test_push_by_c_store_and_wrong_titles "
-        "test_pacs.py::test_a_busy_pacs_is_asked_again_and_one_refused_instance_costs_itself_alone "
-        "test_pacs.py::test_a_pacs_that_stops_in_between_is_gone_on_with "
-        "test_pacs.py::test_push_and_pull_twice_by_dicomweb",
+        "pacs/test_pull_push.py::test_a_pacs_that_is_down_is_one_clear_error "
+        "pacs/test_orthanc.py::test_dates_and_wrong_passwords "
+        "pacs/test_orthanc.py::test_push_by_c_store_and_wrong_titles "
+        "pacs/test_pull_push.py::test_a_busy_pacs_is_asked_again_and_one_refused_instance_costs_itself_alone "
+        "pacs/test_orthanc.py::test_a_pacs_that_stops_in_between_is_gone_on_with "
+        "pacs/test_orthanc.py::test_push_and_pull_twice_by_dicomweb",
     "push of what is not marked as synthetic: refused":
-        "test_pacs.py::test_push_refuses_what_is_not_marked "
-        "test_pacs.py::test_a_file_that_loses_its_mark_on_the_way_is_not_sent",
+        "pacs/test_pull_push.py::test_push_refuses_what_is_not_marked "
+        "pacs/test_pull_push.py::test_a_file_that_loses_its_mark_on_the_way_is_not_sent",
 }  # fmt: skip
 
 
@@ -133,12 +133,6 @@ def test_every_fault_has_its_test(fault: str) -> None:
         [function] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == wanted]
         marks = {ast.unparse(mark).partition("(")[0] for mark in function.decorator_list}
         assert not marks & {"pytest.mark.skip", "pytest.mark.xfail", "pytest.mark.slow"}, name
-
-
-def shipped(name: str) -> Path:
-    path = get_testdata_file(name)
-    assert path is not None, name
-    return Path(str(path))
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")

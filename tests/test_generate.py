@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from radsynth.verbs._journal import Journal
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.generate import Sampler, generate, sample
 from radsynth.verbs.train import train
+from tests.tables import rows
 
 LABELS = ("common", "rare/one")
 
@@ -35,11 +35,6 @@ def trained(make_prepared: Callable[..., Path], tmp_path: Path) -> Path:
                  "train.images=64", "train.previews=0")
     train(make_prepared(labels=LABELS), tmp_path / "run", settings=resolve(overrides=overrides))
     return tmp_path / "run"
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_image_k_depends_on_seed_and_k_alone(trained: Path) -> None:

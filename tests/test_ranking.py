@@ -17,8 +17,8 @@ from radsynth.verbs._evaluating.synthetic import Synthetic
 from radsynth.verbs._report.ranked import lead
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_prepared, rank_prepared
 from radsynth.verbs.report import report
+from tests.report.examples import RESULTS, Page
 from tests.test_evaluate import discs, write_pictures
-from tests.test_report import RESULTS, Page
 
 FAST = Settings(repetitions=12, pairs=2)
 

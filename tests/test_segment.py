@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 import signal
@@ -29,6 +28,7 @@ from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
+from tests.tables import rows
 
 Make = Callable[..., Path]
 Unmask = Callable[[Path, Iterable[int]], Prepared]
@@ -64,11 +64,6 @@ def task_of(*overrides: str, spec: ImageSpec) -> Any:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_tensors(run / "generator.safetensors")[0]
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_data_without_masks_and_a_loss_of_nothing_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from radsynth.verbs.generate import draw, generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.run import run
 from radsynth.verbs.train import train
+from tests.tables import rows
 
 Make = Callable[..., Path]
 SMALL = ("task.kind=semantic", "model.width=8", "model.widest=16", "model.hidden=8", "model.latent=4", "train.batch=8",
@@ -77,11 +77,6 @@ def trained_on(data: Path, run: Path, *overrides: str) -> Path:
 def task_of(*overrides: str, spec: ImageSpec) -> Any:
     settings = resolve(overrides=("task.kind=semantic", *overrides), sections=("task", "model"))
     return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def save_mask(path: Path, values: np.ndarray[Any, Any], **more: Any) -> Path:

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 from radsynth import io
 from radsynth.datasets import Rejected, folder
 from radsynth.errors import RejectedFile
-from radsynth.image import Image
+from tests.io.files import one
 
 ENHANCED = {"CT": "1.2.840.10008.5.1.4.1.1.2.1", "MR": "1.2.840.10008.5.1.4.1.1.4.1"}
 ROWS, COLUMNS = 12, 10
@@ -68,12 +68,6 @@ def enhanced(path: Path, places: list[dict[str, object]], modality: str = "CT", 
 
 def steps(*heights: float) -> list[dict[str, object]]:
     return [{"z": height} for height in heights]
-
-
-def one(path: Path) -> Image:
-    image = io.read(path)
-    assert isinstance(image, Image)
-    return image
 
 
 def test_frames_in_any_order_become_one_volume_with_its_geometry(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from radsynth.cli import app
 from radsynth.errors import DataError, PacsError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, write
-from radsynth.pacs import Trust, _account, _storage, _waiting
+from radsynth.pacs import Trust, _storage
 from radsynth.verbs.pull import pull
 from radsynth.verbs.push import push
 
@@ -30,15 +30,9 @@ CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (_account.USER, _account.PASSWORD, _account.TOKEN, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(_waiting, "PAUSES", (0.05,))
+def early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not understood is not waited for."""
     monkeypatch.setattr(_storage, "REFUSAL", 0.3)
-    monkeypatch.setattr(_account, "_from_keyring", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

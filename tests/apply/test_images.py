@@ -1,71 +1,25 @@
-"""Apply: formats and geometry come back, odd sizes, other data refused, bad files, repetition, units."""
+"""Apply: formats, geometry and values come back, whatever the size; volumes by slices and as a whole."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from radsynth.arrays import IntensityMap
-from radsynth.datasets import dataset, embedded, kinds
-from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
-from radsynth.image import Image, ImageSpec
-from radsynth.io import Provenance, read, write
+from radsynth.errors import DataError
+from radsynth.image import Image
+from radsynth.io import read, write
 from radsynth.settings import resolve
-from radsynth.verbs._applying.applier import Applier, check_values, cut, finer_affine, join, ranges_of
+from radsynth.verbs._applying.applier import Applier, cut, finer_affine, join, ranges_of
 from radsynth.verbs._applying.doubts import flagged_slices
-from radsynth.verbs._journal import Journal
-from radsynth.verbs.apply import _records, apply
-from radsynth.verbs.generate import generate
+from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
-
-Make = Callable[..., Path]
-SMALL = ("model.width=4", "model.discriminator_width=4", "model.halvings=1", "train.batch=8", "train.previews=0",
-         "train.precision=32-true", "train.images=16")
-FROM = Provenance(model="none", weights="", seed=0, index=0)
-AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
-
-
-@pytest.fixture
-def make_run(make_prepared: Make, tmp_path: Path) -> Callable[..., Path]:
-    def make(*overrides: str, size: tuple[int, ...] = (16, 16), **spec: Any) -> Path:
-        settings = resolve(overrides=(*SMALL, *overrides))
-        train(make_prepared(n=24, size=size, **spec), tmp_path / "run", settings=settings)
-        return tmp_path / "run"
-
-    return make
-
-
-def disc(space: tuple[int, ...], seed: int = 0) -> np.ndarray[Any, Any]:
-    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, side) for side in space], indexing="ij"))
-    noise = np.random.default_rng(seed).integers(0, 20, space)
-    return np.asarray(np.where((grid**2).sum(0) < 0.5, 200, 0) + noise, dtype=np.uint8)[None]
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def failing(monkeypatch: pytest.MonkeyPatch, faults: dict[int, BaseException]) -> list[int]:
-    """Images end in these errors, by the number of the call; the calls until now."""
-    convert, calls = Applier.convert, list[int]()
-
-    def converted(self: Applier, image: Image) -> Any:
-        calls.append(1)
-        if len(calls) in faults:
-            raise faults[len(calls)]
-        return convert(self, image)
-
-    monkeypatch.setattr(Applier, "convert", converted)
-    return calls
+from tests.apply.examples import AFFINE, FROM, SMALL, Make, disc
+from tests.tables import rows
 
 
 def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -100,34 +54,6 @@ def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., 
     assert made["colour"].count == 1
     grey, colour = (read(tmp_path / f"{name} out" / rows(tmp_path / f"{name} out")[0]["file"]) for name in made)
     np.testing.assert_array_equal(grey.pixels, colour.pixels)
-
-
-def test_folders_of_every_layout_are_read(tmp_path: Path) -> None:
-    for kind in sorted(set(kinds()) - set(embedded())):
-        (tmp_path / kind).mkdir()
-        given = dataset(kind).example(tmp_path / kind)
-        channels = given.modalities if kind == "brats" else ("t1", "flair")
-        found, _ = _records(given.path, "", {"kind": kind, "contrasts": channels, "inputs": channels})
-        image = next(found).load()
-        assert len(image.pixels) == (len(channels) if kind in ("brats", "contrasts", "nnunet") else 1), kind
-
-
-def test_the_same_call_again_changes_nothing_and_another_is_refused(
-    make_run: Callable[..., Path], tmp_path: Path
-) -> None:
-    run, given = make_run("task.kind=restore"), tmp_path / "in.png"
-    write(Image(pixels=disc((20, 20))), given, provenance=FROM)
-    first = apply(run, given, tmp_path / "out")
-    before = (tmp_path / "out" / "samples.csv").stat().st_mtime_ns
-    again = apply(run, given, tmp_path / "out")
-    assert again == first and (again.count, again.flagged, again.unchecked) == (1, None, ("modality",))
-    assert (tmp_path / "out" / "samples.csv").stat().st_mtime_ns == before
-    with pytest.raises(FolderError, match="holds something else"):
-        apply(run, given, tmp_path / "out", format="npz")
-    (tmp_path / "other").mkdir()
-    write(Image(pixels=disc((20, 20)) // 2), tmp_path / "other" / "in.png", provenance=FROM)
-    with pytest.raises(FolderError, match="holds something else"):  # another patient's file of the same name
-        apply(run, tmp_path / "other" / "in.png", tmp_path / "out")
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".dcm"])
@@ -233,65 +159,6 @@ def test_translation_takes_channels_by_name_and_writes_a_file_for_each(
         apply(run, tmp_path / "other.npz", tmp_path / "wrong")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"modality": "CT", "units": "HU"}, "its modality is CT; the run was trained on MR"),
-    ({"spacing": (0.5, 0.5)}, "its spacing is 0.5 x 0.5 mm; the run expects 1 x 1 mm"),
-])
-def test_other_data_than_in_training_is_refused(
-    change: dict[str, Any], message: str, make_run: Callable[..., Path], tmp_path: Path
-) -> None:
-    run = make_run("task.kind=restore", "task.what=rician", "data.kind=folder", "data.path=there", "data.modality=MR",
-                   modality="MR", spacing=(1.0, 1.0))
-    image = Image(pixels=disc((16, 16)).astype(np.int16), modality="MR", bits=12, spacing=(1.0, 1.0)).replace(**change)
-    write(image, tmp_path / "in.dcm", provenance=FROM)  # which says what it is, whatever was told of the training's
-    with pytest.raises(DataError, match=message):
-        apply(run, tmp_path / "in.dcm", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(("bits", "top", "units", "method", "levels", "message"), [
-    (16, 4000, "stored", "bits", 255, "go up to 4000; the run was trained on 8 bits"),
-    (16, 255, "stored", "bits", 255, ""),
-    (8, 255, "stored", "bits", 4095, "have 8 bits; the run was trained on values from 0 to 4095"),
-    (16, 4000, "stored", "bits", 4095, ""),
-    (8, 255, "stored", "percentiles", 255, ""),
-    (8, 255, "stored", "window", 65535, "cannot be Hounsfield units"),
-    (12, 3000, "HU", "window", 65535, ""),
-])
-def test_values_that_cannot_mean_what_those_of_the_training_meant_are_refused(
-    bits: int, top: int, units: str, method: str, levels: int, message: str
-) -> None:
-    image = Image(pixels=np.array([[[0, top]]], np.uint8 if bits == 8 else np.int16), bits=bits, units=units)
-    spec = ImageSpec(size=(16, 16), units="HU" if method == "window" else "stored", bits=8 if levels == 255 else 12)
-    intensity = IntensityMap(method=method, low=0.0, high=float(levels), levels=levels)
-    with pytest.raises(RejectedFile, match=message) if message else nullcontext():
-        check_values(image, spec, intensity)
-
-
-def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    run = make_run("task.kind=cycle", labels=("small", "large"))
-    write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
-    with pytest.raises(SettingsError, match="radsynth apply"):
-        generate(run, tmp_path / "drawn", count=1)
-    with pytest.raises(SettingsError, match="it can go to large, small"):
-        apply(run, tmp_path / "in.png", tmp_path / "out", target="huge")
-    for target in ("small", "large"):
-        made = apply(run, tmp_path / "in.png", tmp_path / target, target=target)
-        assert (made.count, made.target) == (1, target)
-    (run / "results.json").write_text('{"limits": {"edges": -1}}')
-    assert apply(run, tmp_path / "in.png", tmp_path / "flagged").flagged == 1
-    assert json.loads((tmp_path / "small" / "apply.json").read_text())["target"] == "small"
-
-
-def test_a_run_from_noise_takes_no_images(make_prepared: Make, tmp_path: Path) -> None:
-    settings = resolve(overrides=("model.kind=mlp", "train.images=8", "train.batch=4", "train.previews=0",
-                                  "train.precision=32-true"))
-    train(make_prepared(n=12), tmp_path / "run", settings=settings)
-    write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
-    with pytest.raises(SettingsError, match="takes none"):
-        apply(tmp_path / "run", tmp_path / "in.png", tmp_path / "out")
-
-
 def test_values_outside_of_the_range_survive_a_restoration(make_run: Callable[..., Path], tmp_path: Path) -> None:
     applier = Applier(make_run("task.kind=restore", "task.what=rician", bits=16))
     pixels = disc((16, 16)).astype(np.int32)
@@ -353,66 +220,3 @@ def test_the_doubtful_slices_of_a_volume_are_named() -> None:
     assert flagged_slices(found, {"edges": 5.0, "anatomy": 3.0}) == "1-3 5"
     assert flagged_slices(found, {"edges": 10.0}) == "" == flagged_slices(found, {})
     assert flagged_slices({"edges": np.array([9.0])}, {"edges": 5.0}) == "", "an image has no slices"
-
-
-@pytest.mark.parametrize("ending", [".png", ".dcm"])
-def test_the_same_command_goes_on_after_it_was_interrupted(
-    ending: str, make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    size = (16, 16) if ending == ".png" else (4, 16, 16)
-    run, given = make_run("task.kind=restore", "task.what=rician", size=size, modality="MR"), tmp_path / "in"
-    given.mkdir()
-    for k in range(5):
-        image = Image(pixels=disc(size, seed=k), modality="MR", spacing=None if ending == ".png" else (1.0, 1.0, 1.0))
-        write(image, given / f"{k}{ending}", provenance=replace(FROM, index=k))
-    whole = apply(run, given, tmp_path / "whole")
-    calls = failing(monkeypatch, {4: KeyboardInterrupt()})
-    with pytest.raises(KeyboardInterrupt):
-        apply(run, given, tmp_path / "out")
-    partial = tmp_path / ".out.part"
-    (half := partial / "images" / ".99.part.000003").mkdir()
-    (half / "0001.dcm").touch()
-    with (partial / ".journal.jsonl").open("a") as file:
-        file.write('[{"file": "images/cut')
-    again = apply(run, given, tmp_path / "out")
-    assert len(calls) == 6, "three are not made again"
-    assert replace(again, folder=whole.folder) == whole
-    files = [{path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*")
-              if path.is_file()} for name in ("out", "whole")]
-    assert files[0] == files[1]
-    calls.clear()
-    with pytest.raises(KeyboardInterrupt):
-        apply(run, given, tmp_path / "other")
-    assert apply(run, given, tmp_path / "other", format="npz").count == 5, "another request begins anew"
-    assert len(calls) == 9
-
-
-def test_an_image_that_can_be_used_later_takes_no_others_name(
-    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A decoder that is installed, or a disk that is mounted, between two calls."""
-    run, given = make_run("task.kind=restore", "task.what=rician", modality="MR"), tmp_path / "in"
-    given.mkdir()
-    for k in range(4):
-        image = Image(pixels=disc((16, 16), seed=k), modality="MR")
-        write(image, given / f"{k}.png", provenance=replace(FROM, index=k))
-    whole = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "whole").folder)}
-    failing(monkeypatch, {1: RejectedFile("it needs a decoder"), 4: KeyboardInterrupt()})
-    with pytest.raises(KeyboardInterrupt):
-        apply(run, given, tmp_path / "out")
-    again = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "out").folder)}
-    assert len(set(again.values())) == 4 == len(whole)
-    for source, file in again.items():
-        ours, theirs = (read(tmp_path / name) for name in (f"out/{file}", f"whole/{whole[source]}"))
-        assert isinstance(ours, Image) and isinstance(theirs, Image)
-        assert np.array_equal(ours.pixels, theirs.pixels), source
-
-
-def test_a_line_that_was_cut_spoils_no_other(tmp_path: Path) -> None:
-    first, second = ({"source": name, "index": k} for k, name in enumerate("ab"))
-    Journal(tmp_path, {"seed": 1}).add([first])
-    with (tmp_path / ".journal.jsonl").open("a") as file:
-        file.write('[{"sour')
-    Journal(tmp_path, {"seed": 1}).add([second])
-    assert Journal(tmp_path, {"seed": 1}).rows == {"a": [first], "b": [second]}
-    assert not Journal(tmp_path, {"seed": 2}).rows

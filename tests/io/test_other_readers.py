@@ -1,6 +1,6 @@
 """What radsynth writes, read by programs that know nothing of it: the same values at the same places.
 
-dcm2niix, dcentvfy, SimpleITK and nibabel are asked where they are installed (Orthanc in test_pacs.py). Each voxel is
+dcm2niix, dcentvfy, SimpleITK and nibabel are asked where they are installed (Orthanc in tests/pacs). Each voxel is
 compared through its patient coordinates, so that a reader's own order of axes does not matter.
 """
 

@@ -1,0 +1,82 @@
+"""Apply refuses other data, other runs and targets that do not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth.arrays import IntensityMap
+from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.image import Image, ImageSpec
+from radsynth.io import write
+from radsynth.settings import resolve
+from radsynth.verbs._applying.applier import check_values
+from radsynth.verbs.apply import apply
+from radsynth.verbs.generate import generate
+from radsynth.verbs.train import train
+from tests.apply.examples import FROM, Make, disc
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"modality": "CT", "units": "HU"}, "its modality is CT; the run was trained on MR"),
+    ({"spacing": (0.5, 0.5)}, "its spacing is 0.5 x 0.5 mm; the run expects 1 x 1 mm"),
+])
+def test_other_data_than_in_training_is_refused(
+    change: dict[str, Any], message: str, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("task.kind=restore", "task.what=rician", "data.kind=folder", "data.path=there", "data.modality=MR",
+                   modality="MR", spacing=(1.0, 1.0))
+    image = Image(pixels=disc((16, 16)).astype(np.int16), modality="MR", bits=12, spacing=(1.0, 1.0)).replace(**change)
+    write(image, tmp_path / "in.dcm", provenance=FROM)  # which says what it is, whatever was told of the training's
+    with pytest.raises(DataError, match=message):
+        apply(run, tmp_path / "in.dcm", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("bits", "top", "units", "method", "levels", "message"), [
+    (16, 4000, "stored", "bits", 255, "go up to 4000; the run was trained on 8 bits"),
+    (16, 255, "stored", "bits", 255, ""),
+    (8, 255, "stored", "bits", 4095, "have 8 bits; the run was trained on values from 0 to 4095"),
+    (16, 4000, "stored", "bits", 4095, ""),
+    (8, 255, "stored", "percentiles", 255, ""),
+    (8, 255, "stored", "window", 65535, "cannot be Hounsfield units"),
+    (12, 3000, "HU", "window", 65535, ""),
+])
+def test_values_that_cannot_mean_what_those_of_the_training_meant_are_refused(
+    bits: int, top: int, units: str, method: str, levels: int, message: str
+) -> None:
+    image = Image(pixels=np.array([[[0, top]]], np.uint8 if bits == 8 else np.int16), bits=bits, units=units)
+    spec = ImageSpec(size=(16, 16), units="HU" if method == "window" else "stored", bits=8 if levels == 255 else 12)
+    intensity = IntensityMap(method=method, low=0.0, high=float(levels), levels=levels)
+    with pytest.raises(RejectedFile, match=message) if message else nullcontext():
+        check_values(image, spec, intensity)
+
+
+def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("task.kind=cycle", labels=("small", "large"))
+    write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
+    with pytest.raises(SettingsError, match="radsynth apply"):
+        generate(run, tmp_path / "drawn", count=1)
+    with pytest.raises(SettingsError, match="it can go to large, small"):
+        apply(run, tmp_path / "in.png", tmp_path / "out", target="huge")
+    for target in ("small", "large"):
+        made = apply(run, tmp_path / "in.png", tmp_path / target, target=target)
+        assert (made.count, made.target) == (1, target)
+    (run / "results.json").write_text('{"limits": {"edges": -1}}')
+    assert apply(run, tmp_path / "in.png", tmp_path / "flagged").flagged == 1
+    assert json.loads((tmp_path / "small" / "apply.json").read_text())["target"] == "small"
+
+
+def test_a_run_from_noise_takes_no_images(make_prepared: Make, tmp_path: Path) -> None:
+    settings = resolve(overrides=("model.kind=mlp", "train.images=8", "train.batch=4", "train.previews=0",
+                                  "train.precision=32-true"))
+    train(make_prepared(n=12), tmp_path / "run", settings=settings)
+    write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
+    with pytest.raises(SettingsError, match="takes none"):
+        apply(tmp_path / "run", tmp_path / "in.png", tmp_path / "out")

@@ -1,0 +1,70 @@
+"""Masks beside images: found, put together, and refused where they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from radsynth.errors import RejectedFile, SettingsError
+from tests.folder.examples import found, picture, reasons, volume
+
+
+def test_several_masks_of_an_image_are_parts_of_one(tmp_path: Path) -> None:
+    picture(tmp_path / "benign (1).png")
+    picture(tmp_path / "benign (2).png", 1)
+    for name, rows in (("benign (1)_mask", slice(0, 2)), ("benign (1)_mask_1", slice(4, 6)),
+                       ("benign (2)_mask", slice(0, 3))):
+        values = np.zeros((12, 10), np.uint8)
+        values[rows] = 255
+        Pillow.fromarray(values).save(tmp_path / f"{name}.png")
+    records, rejected = found(tmp_path)
+    assert not rejected and [len(record.masks) for record in records] == [2, 1]
+    mask = records[0].load().mask
+    assert mask is not None and set(np.flatnonzero(mask.any(1))) == {0, 1, 4, 5} and mask.max() == 1
+    assert found(tmp_path, mask_names=("1=lesion", "2 = cyst"))[0][0].mask_names == {1: "lesion", 2: "cyst"}
+    for wrong in ("lesion", "x=lesion", "256=lesion", "1="):
+        with pytest.raises(SettingsError, match=r"data\.mask_names"):
+            found(tmp_path, mask_names=(wrong,))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/a.png", "masks/a.png"),
+        ("imagesTr/a_0000.png", "labelsTr/a.png"),
+        ("a.png", "a_mask.png"),
+        ("ill/images/a.png", "ill/masks/a_seg.png"),
+        ("images/ill/a.png", "labels/ill/a.png"),
+    ],
+)
+def test_masks_are_found_beside_images(image: str, mask: str, tmp_path: Path) -> None:
+    picture(tmp_path / image)
+    (tmp_path / mask).parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(np.eye(12, 10, dtype=np.uint8) * 255).save(tmp_path / mask)
+    [record], rejected = found(tmp_path)
+    assert record.source == image and not rejected and record.label is None
+    loaded = record.load()
+    assert loaded.mask is not None and np.array_equal(loaded.mask, np.eye(12, 10))
+
+
+def test_masks_without_images_and_images_without_masks_are_told(tmp_path: Path) -> None:
+    for name in ("images/a.png", "images/b.png", "imagesTs/t.png", "masks/a.png", "masks/c.png"):
+        picture(tmp_path / name)
+    records, rejected = found(tmp_path)
+    assert [record.source for record in records] == ["images/a.png"]
+    assert "no mask" in reasons(rejected)["images/b.png"] and "without an image" in reasons(rejected)["masks/c.png"]
+    assert {line.path for line in rejected if line.skipped} == {"masks/c.png", "imagesTs/t.png"}
+
+
+def test_a_mask_that_does_not_fit_rejects_its_image(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.png")
+    picture(tmp_path / "masks/a.png", size=(5, 5))
+    volume(tmp_path / "images/v.nii")
+    volume(tmp_path / "masks/v.nii", spacing=(1, 1, 2))
+    records, _ = found(tmp_path, plane="auto")
+    for record, reason in ((records[0], "has the size"), (records[-1], "mm off.*its spacing is 2 x 1 x 1 mm")):
+        with pytest.raises(RejectedFile, match=reason):
+            record.load()

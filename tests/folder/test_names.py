@@ -1,0 +1,126 @@
+"""What the names of folders and files say: classes, splits, patients, visits."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+
+from radsynth.errors import SettingsError
+from tests.folder.examples import found, picture, reasons, volume
+
+
+def test_sub_folders_of_pictures_are_classes_and_order_is_fixed(tmp_path: Path) -> None:
+    for number, name in enumerate(("b/2.png", "a/deep/1.png", "a/0.png")):
+        picture(tmp_path / name, number)
+    picture(tmp_path / "overview.png")
+    (tmp_path / "readme.txt").write_text("hello")
+    records, rejected = found(tmp_path)
+    assert [(record.source, record.label) for record in records] == [
+        ("a/0.png", "a"), ("a/deep/1.png", "a"), ("b/2.png", "b"),
+    ]  # fmt: skip
+    assert len({record.patient for record in records}) == 3
+    assert "no label" in reasons(rejected)["overview.png"]
+    assert [line.path for line in rejected if line.skipped] == ["readme.txt"]
+    assert records[0].load().space == (12, 10) and records[0].header is not None
+    assert [record.label for record in found(tmp_path, labels="none")[0]] == [None] * 4
+
+
+def test_records_travel_to_other_processes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    volume(tmp_path / "v.nii.gz")
+    for record in found(tmp_path)[0]:
+        assert np.array_equal(pickle.loads(pickle.dumps(record)).load().pixels, record.load().pixels)
+
+
+def test_one_folder_is_no_class_and_wrappers_are_looked_through(tmp_path: Path) -> None:
+    picture(tmp_path / "data/all/1.png")
+    picture(tmp_path / "data/all/2.png", 1)
+    assert {record.label for record in found(tmp_path)[0]} == {None}
+    picture(tmp_path / "data/other/3.png", 2)
+    assert {record.label for record in found(tmp_path)[0]} == {"all", "other"}
+
+
+def test_train_val_test_folders_are_an_official_split(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/ill/1.png", "train/well/2.png", "val/ill/3.png", "test/well/4.png")):
+        picture(tmp_path / name, number)
+    records, _ = found(tmp_path)
+    assert [(record.split, record.label) for record in records] == [
+        ("test", "well"), ("train", "ill"), ("train", "well"), ("validation", "ill"),
+    ]  # fmt: skip
+
+
+def test_folders_that_name_patients_are_no_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("patient001/1.png", "patient001/2.png", "Patient002/1.png")):
+        picture(tmp_path / name, number)
+    records, _ = found(tmp_path)
+    assert [(record.label, record.patient) for record in records] == [
+        (None, "patient002"), (None, "patient001"), (None, "patient001"),
+    ]  # fmt: skip
+
+
+def test_more_folders_than_there_can_be_classes_are_patients_and_portions_are_nothing(tmp_path: Path) -> None:
+    for number in range(101):
+        for part in range(2):
+            picture(tmp_path / "many" / f"TCGA_{number}" / f"{part}.png", 2 * number + part)
+    records, _ = found(tmp_path / "many")
+    assert len(records) == 202 and len({record.patient for record in records}) == 101
+    assert {record.label for record in records} == {None}
+    for number in range(4):
+        picture(tmp_path / "portions" / f"images_00{number % 2}" / "images" / f"{number}.png", number)
+    assert {record.label for record in found(tmp_path / "portions")[0]} == {None}
+
+
+def test_a_pattern_of_ones_own_finds_patients(tmp_path: Path) -> None:
+    for number, name in enumerate(("00000013_026.png", "00000013_027.png", "00000014_000.png")):
+        picture(tmp_path / name, number)
+    assert len({record.patient for record in found(tmp_path)[0]}) == 3
+    assert len({record.patient for record in found(tmp_path, patient_pattern=r"(?P<patient>\d{8})_")[0]}) == 2
+    for wrong in ("(", r"\d+"):
+        with pytest.raises(SettingsError, match="patient_pattern"):
+            found(tmp_path, patient_pattern=wrong)
+
+
+def test_a_modality_is_told_only_of_files_that_say_none(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    shutil.copy(str(pydicom.data.get_testdata_file("CT_small.dcm")), tmp_path / "b.dcm")
+    records, _ = found(tmp_path, modality="MR")
+    assert [record.load().modality for record in records] == ["MR", "CT"]
+    assert [record.header.modality for record in records if record.header] == ["MR", "CT"]
+
+
+def test_only_and_modality(tmp_path: Path) -> None:
+    picture(tmp_path / "T1/a.png")
+    picture(tmp_path / "T2/a.png", 1)
+    [record], _ = found(tmp_path, only="^T1/", modality="MR")
+    assert record.source == "T1/a.png" and record.load().modality == "MR"
+
+
+def test_visits_are_of_the_patient_whose_folder_they_lie_in(tmp_path: Path) -> None:
+    names = ("P1/visit1", "P1/visit2", "P2/2019-03-01", "P2/2020-03-01", "site/scan1", "site/scan2", "baseline")
+    for number, name in enumerate(names):
+        (tmp_path / name).mkdir(parents=True)
+        values = np.full((6, 6, 4), number, np.int16)
+        values[0] = 99
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / name / "t1.nii.gz")
+    records, _ = found(tmp_path, plane="volume")
+    assert [record.patient for record in records] == ["P1", "P1", "P2", "P2", "baseline", "site/scan1", "site/scan2"]
+
+
+def test_volumes_in_folders_of_few_belong_to_one_patient(tmp_path: Path) -> None:
+    for name in ("x1/t1.nii.gz", "x1/t2.nii.gz", "x2/t1.nii.gz"):
+        volume(tmp_path / name)
+    assert {record.patient for record in found(tmp_path)[0]} == {"x1", "x2"}
+
+
+def test_the_decathlon_layout(shared_data: Path) -> None:
+    records, rejected = found(shared_data / "hippocampus", plane="volume")
+    assert len(records) == 260 and len({record.patient for record in records}) == 260
+    assert reasons(rejected)["labels/hippocampus_010.nii.gz"] == "a mask without an image of its name"
+    mask = records[0].load().mask
+    assert mask is not None and set(np.unique(mask)) == {0, 1, 2}

@@ -1,0 +1,136 @@
+"""Tables of labels and patients as data sets have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from radsynth import io
+from radsynth.errors import DataError, SettingsError
+from tests.folder.examples import ct_series, found, picture, reasons
+
+
+def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / f"x/{number}.png", number)
+    (tmp_path / "labels.csv").write_text("file,label,patient\nx/0.png,ill,A1\n1.png,well, a1\n2,ill,B\n")
+    records, rejected = found(tmp_path)
+    assert [(record.label, record.patient) for record in records] == [("ill", "a1"), ("well", "a1"), ("ill", "b")]
+    assert list(reasons(rejected)) == ["x/3.png"] and "no line" in reasons(rejected)["x/3.png"], "the table is used"
+    (tmp_path / "wrong.csv").write_text("name,class\n")
+    with pytest.raises(DataError, match="needed are file, label"):
+        found(tmp_path, labels=str(tmp_path / "wrong.csv"))
+    (tmp_path / "twice.csv").write_text("file,label\n0.png,a\n0.png,b\n")
+    with pytest.raises(DataError, match="two different lines"):
+        found(tmp_path, labels=str(tmp_path / "twice.csv"))
+
+
+def test_a_line_that_fits_files_of_two_folders_labels_none(tmp_path: Path) -> None:
+    for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/3.png", "d/3.png")):
+        picture(tmp_path / name, number)
+    (tmp_path / "labels.csv").write_text("file,label\n1.png,ill\n2.png,well\nc/3.png,ill\nd/3.png,well\n")
+    records, rejected = found(tmp_path)
+    assert [(record.source, record.label) for record in records] == [
+        ("b/2.png", "well"), ("c/3.png", "ill"), ("d/3.png", "well")]
+    assert list(reasons(rejected)) == ["a/1.png", "b/1.png"] and "no line of its own" in reasons(rejected)["a/1.png"]
+
+
+def test_tables_as_data_sets_have_them(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/p1/study1/view.png", "train/p1/study2/view.png", "train/p2/study1/view.png")):
+        picture(tmp_path / name, number)
+    table = tmp_path / "entries.csv"
+    table.write_text("Path,Finding,Patient ID\n" + "".join(
+        f"CheXpert/train/{path},{finding},{patient}\n" for path, finding, patient in (
+            ("p1/study1/view.png", "none", 7), ("p1/study2/view.png", "Oedema", 7), ("p2/study1/view.png", "none", 8))))
+    columns = ("file=Path", "label = finding", "patient=Patient ID")
+    records, rejected = found(tmp_path, labels=str(table), columns=columns)
+    assert not rejected
+    assert [(one.label, one.patient) for one in records] == [("none", "7"), ("Oedema", "7"), ("none", "8")]
+    with pytest.raises(DataError, match="columns Path, Finding, Patient ID; needed are file, label"):
+        found(tmp_path, labels=str(table), columns=columns[:1])
+    reason = reasons(found(tmp_path)[1])["entries.csv"]
+    assert "not used" in reason and "Path, Finding, Patient ID" in reason and str(tmp_path) not in reason
+    with pytest.raises(DataError, match=r"no column 'Findings' \(did you mean Finding"):
+        found(tmp_path, labels=str(table), columns=("label=Findings",))
+    for wrong in ("Path", "path=Path", "file="):
+        with pytest.raises(SettingsError, match="file=NAME"):
+            found(tmp_path, labels=str(table), columns=(wrong,))
+
+
+def test_a_table_of_patients_counts_for_all_their_files(tmp_path: Path) -> None:
+    for number, name in enumerate(("sub-01/a.png", "sub-01/b.png", "sub-02/a.png", "sub-03/a.png")):
+        picture(tmp_path / name, number)
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t61\tF\nsub-02\tn/a\tM\n")
+    records, rejected = found(tmp_path, labels=str(tmp_path / "participants.tsv"), conditions=("age",),
+                              columns=("patient=participant_id", "label=sex"))
+    assert [(one.patient, one.label, dict(one.conditions)) for one in records] == [("sub-01", "F", {"age": 61.0})] * 2
+    assert "no number for age" in reasons(rejected)["sub-02/a.png"] and "no line" in reasons(rejected)["sub-03/a.png"]
+
+
+def test_an_image_without_a_label_where_others_have_one_is_rejected(tmp_path: Path) -> None:
+    for number in range(3):
+        picture(tmp_path / f"{number}.png", number)
+    (tmp_path / "labels.csv").write_text("file,label,dose\n0.png,ill,1\n1.png,,2\n2.png,well,3\n")
+    records, rejected = found(tmp_path)
+    assert [record.label for record in records] == ["ill", "well"] and "has no label" in reasons(rejected)["1.png"]
+    (tmp_path / "labels.csv").write_text("file,label,dose\n0.png,,1\n1.png,,2\n2.png,,3\n")
+    assert [record.label for record in found(tmp_path, conditions=("dose",))[0]] == [None] * 3
+
+
+def test_zeros_that_a_spreadsheet_drops_do_not_part_a_patient_from_their_line(tmp_path: Path) -> None:
+    for number, name in enumerate(("0012/a.png", "0007/a.png", "7/a.png", "07/b.png")):
+        picture(tmp_path / name, number)
+    pattern, columns = r"(?P<patient>\d+)/", ("patient=ID", "label=sex")
+    (tmp_path / "patients.csv").write_text("ID;sex\r\n12;F\r\n7;M\r\n07;F\r\n", encoding="utf-8-sig")
+    records, rejected = found(tmp_path, labels=str(tmp_path / "patients.csv"), columns=columns, patient_pattern=pattern)
+    assert {(one.patient, one.label) for one in records} == {("12", "F"), ("7", "M"), ("07", "F")}
+    assert list(reasons(rejected)) == ["0007/a.png"], "7 and 07 differ, so neither stands for 0007"
+    (tmp_path / "patients.xlsx").write_bytes(b"PK")
+    assert "CSV UTF-8" in reasons(found(tmp_path)[1])["patients.xlsx"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_lines_of_single_dicom_files_label_these_slices(tmp_path: Path, turned: bool) -> None:
+    files = ct_series(tmp_path / "CT", count=5)
+    if turned:  # rows run to the front, so that the sorted files run from head to feet
+        for path in files:
+            dataset = pydicom.dcmread(path)
+            dataset.ImageOrientationPatient = [1, 0, 0, 0, -1, 0]
+            dataset.save_as(path)
+    names = sorted(path.name for path in (tmp_path / "CT").iterdir())
+    table = tmp_path / "slices.csv"
+    table.write_text("file;label;dose\n" + "".join(f"{name};{'low' if k < 2 else 'high'};{k},5\n"
+                                                  for k, name in enumerate(names[:4])))
+    chosen: dict[str, object] = {"labels": str(table), "minimum_foreground": 0, "conditions": ("dose", "position")}
+    records, rejected = found(tmp_path / "CT", **chosen)
+    reason = "it has no line of its own in the table of labels"
+    assert [line.reason for line in rejected] == [reason], "only one of five slices"
+    stored = {name: io.read(tmp_path / "CT" / name).pixels for name in names}
+    for record in records:
+        name = next(name for name in names if np.array_equal(stored[name][0], record.load().pixels[0, ::-1])
+                    or np.array_equal(stored[name], record.load().pixels))
+        place = names.index(name)
+        assert record.label == ("low" if place < 2 else "high") and record.conditions["dose"] == place + 0.5
+        assert record.conditions["position"] == place / 4, "among all slices"
+    for plane in ("coronal", "volume"):
+        records, rejected = found(tmp_path / "CT", labels=str(table), plane=plane)
+        assert not records and "different lines for the files of this series" in rejected[0].reason
+    table.write_text("file;label\n" + "".join(f"{name};same\n" for name in names))
+    assert len(found(tmp_path / "CT", labels=str(table), plane="volume")[0]) == 1
+
+
+def test_a_table_of_another_language_is_read_and_never_passed_over_in_silence(tmp_path: Path) -> None:
+    for name in ("P1/0.png", "P2/1.png"):
+        picture(tmp_path / name, int(name[-5]))
+    table = "file,label,patient\nP1/0.png,krank,J\u00f6rg\nP2/1.png,gesund,Eva\n"
+    for sign in (";", "\t"):
+        (tmp_path / "labels.csv").write_text(table.replace(",", sign), encoding="utf-8-sig")
+        records, _ = found(tmp_path)
+        assert [(record.label, record.patient) for record in records] == [("krank", "j\u00f6rg"), ("gesund", "eva")]
+    (tmp_path / "labels.csv").write_text(table, encoding="latin-1")
+    line = found(tmp_path)[1][-1]
+    assert line.path == "labels.csv" and not line.skipped and str(tmp_path) not in line.reason
+    assert "not taken as the table of labels" in line.reason and "UTF-8" in line.reason

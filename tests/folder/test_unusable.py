@@ -1,0 +1,74 @@
+"""What lies in a folder and cannot be used: strange names, own runs, constant images, nothing at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image as Pillow
+
+from radsynth.errors import DataError, RejectedFile
+from tests.folder.examples import found, picture, reasons
+
+
+def test_runs_that_lie_below_their_data_are_left_out(tmp_path: Path) -> None:
+    for number, name in enumerate(("a/0.png", "b/1.png", "runs/new/previews/0.png", "runs/old/synthetic/images/0.png",
+                                   "prepared/shards/0.png", "more/images/0.png")):
+        picture(tmp_path / name, number)
+    for name in ("runs/new/plan.json", "runs/new/inspection.json", "runs/old/spec.json", "runs/old/settings.yaml",
+                 "prepared/manifest.json"):
+        (tmp_path / name).write_text("{}")
+    records, rejected = found(tmp_path, labels="none")
+    assert [record.source for record in records] == ["a/0.png", "b/1.png", "more/images/0.png"]
+    assert list(reasons(rejected)) == ["prepared", "runs/new", "runs/old"] and all(line.skipped for line in rejected)
+
+
+def test_constant_images_are_rejected(tmp_path: Path) -> None:
+    Pillow.fromarray(np.full((9, 9), 7, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(RejectedFile, match="all its pixels have the value 7"):
+        found(tmp_path)[0][0].load()
+
+
+def test_strange_names_links_and_loops_survive(tmp_path: Path) -> None:
+    picture(tmp_path / "ünï\ncode/bild 1.png")
+    picture(tmp_path / os.fsdecode(b"\xff\xfe.png"), 1)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.png")
+    records, rejected = found(tmp_path, labels="none")
+    assert len(records) == 2 and "ünï\ncode/bild 1.png" in {record.source for record in records}
+    for record in records:
+        assert record.load().space == (12, 10)
+        record.source.encode("utf-8")
+    assert "links back" in reasons(rejected)["loop"]
+    assert "not a regular file" in reasons(rejected)["gone.png"] == reasons(rejected)["pipe.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_folder_is_a_line(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "closed").mkdir(mode=0)
+    assert "cannot be opened" in reasons(found(tmp_path)[1])["closed/"]
+
+
+def test_nothing_usable_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        found(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="it is empty"):
+        found(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"GIF89a...")
+    with pytest.raises(DataError, match=r"a\.png: its name ends in \.png, but its content is a GIF"):
+        found(tmp_path)
+
+
+def test_a_missing_extra_costs_the_file_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from radsynth.io import _dicom_pixels
+
+    shutil.copy(str(pydicom.data.get_testdata_file("SC_rgb_jpeg_gdcm.dcm")), tmp_path / "a.dcm")
+    monkeypatch.setattr(_dicom_pixels, "has_gdcm", lambda: False)
+    with pytest.raises(RejectedFile, match=r"radsynth\[gdcm\]"):
+        found(tmp_path)[0][0].load()

@@ -1,0 +1,122 @@
+"""Volumes, DICOM series and frames: planes, empty slices, patients, incomplete and mixed series."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from radsynth.datasets import EmptySlice
+from radsynth.errors import DataError, SettingsError
+from tests.folder.examples import ct_series, found, reasons, volume
+
+
+def test_dicom_files_are_chosen_by_their_series_description(tmp_path: Path) -> None:
+    for number, words in enumerate(("Topogramm", "Schädel nativ", "Schädel KM")):
+        for path in ct_series(tmp_path / f"SE{number}", count=3, seed=number):
+            dataset = pydicom.dcmread(path)
+            dataset.SpecificCharacterSet, dataset.SeriesDescription = "ISO_IR 192", words
+            dataset.save_as(path)
+    records, rejected = found(tmp_path, series="(?i)NATIV")
+    assert not rejected and len(records) == 3 and all(record.source.startswith("SE1/") for record in records)
+    with pytest.raises(DataError, match=r"There are: .*Schädel nativ"):
+        found(tmp_path, series="venös")
+    with pytest.raises(SettingsError, match=r"data\.series is no regular expression"):
+        found(tmp_path, series="(")
+
+
+def test_volumes_become_slices_of_a_plane_or_stay_whole(tmp_path: Path) -> None:
+    data = np.asanyarray(nibabel.load(volume(tmp_path / "v.nii.gz", spacing=(1, 1, 1.2))).dataobj)
+    axial, coronal, sagittal = (found(tmp_path, plane=plane)[0] for plane in ("auto", "coronal", "sagittal"))
+    assert (len(axial), len(coronal), len(sagittal)) == (8, 7, 6)
+    assert len({record.patient for record in axial}) == 1 and axial[3].source == "v.nii.gz#axial0003"
+    assert np.array_equal(axial[3].load().pixels[0], data[:, :, 3].T)
+    assert np.array_equal(coronal[2].load().pixels[0], data[:, 2, ::-1].T), "head up"
+    assert np.array_equal(sagittal[1].load().pixels[0], data[1, :, ::-1].T), "head up, front left"
+    assert coronal[2].load().spacing == pytest.approx((1.2, 1)) and coronal[2].header is not None
+    assert coronal[2].header.size == coronal[2].load().space == (8, 6)
+    affine = sagittal[1].load().affine
+    assert affine is not None and affine @ [0, 0, 0, 1] == pytest.approx([1, 0, 7 * 1.2, 1])
+    [whole] = found(tmp_path, plane="volume")[0]
+    assert whole.load().space == (8, 7, 6)
+
+
+def test_auto_takes_the_coarsest_axis(tmp_path: Path) -> None:
+    volume(tmp_path / "v.nii.gz", spacing=(4, 1, 1))
+    assert "#sagittal" in found(tmp_path)[0][0].source
+
+
+def test_empty_slices_at_the_ends_are_left_out(tmp_path: Path) -> None:
+    data = np.zeros((20, 20, 9), np.uint8)
+    data[5:15, 5:15, 2:4] = data[5:15, 5:15, 6:8] = 200
+    data[0, 0] = 3
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "v.nii")
+
+    def kept(**settings: object) -> list[int]:
+        numbers = []
+        for number, record in enumerate(found(tmp_path, **settings)[0]):
+            try:
+                record.load()
+                numbers.append(number)
+            except EmptySlice:
+                continue
+        return numbers
+
+    assert kept() == [2, 3, 4, 5, 6, 7]
+    assert kept(minimum_foreground=0.0) == list(range(9))
+
+
+def test_dicom_series_are_volumes_of_their_patient(tmp_path: Path) -> None:
+    ct_series(tmp_path / "p1/s1")
+    ct_series(tmp_path / "p2/s1", count=4, seed=1)
+    records, rejected = found(tmp_path)
+    assert len(records) == 9 and not rejected
+    assert len({record.patient for record in records}) == 2 and {record.label for record in records} == {None}
+    image = records[0].load()
+    assert (image.space, image.units, image.modality) == ((9, 8), "HU", "CT")
+    assert [record.load().space for record in found(tmp_path, plane="volume")[0]] == [(5, 9, 8), (4, 9, 8)]
+
+
+def test_an_incomplete_series_is_rejected_or_used_slice_by_slice(tmp_path: Path) -> None:
+    files = ct_series(tmp_path / "s")
+    files[2].unlink()
+    ct_series(tmp_path / "t", seed=1)
+    records, rejected = found(tmp_path)
+    assert len(records) == 5
+    assert "missing" in rejected[0].reason and "data.incomplete=slices" in rejected[0].reason
+    records, rejected = found(tmp_path, incomplete="slices")
+    assert len(records) == 9 and not rejected and records[0].load().space == (9, 8)
+    assert len(found(tmp_path, incomplete="slices", plane="volume")[0]) == 1
+
+
+def test_copies_of_an_instance_and_strange_objects_are_counted(tmp_path: Path) -> None:
+    files = ct_series(tmp_path / "s")
+    shutil.copy(files[0], tmp_path / "s/again.dcm")
+    shutil.copy(str(pydicom.data.get_testdata_file("rtplan.dcm")), tmp_path / "plan.dcm")
+    records, rejected = found(tmp_path)
+    assert len(records) == 5 and all(line.skipped for line in rejected)
+    assert "second copy" in rejected[-1].reason and "without pictures" in reasons(rejected)["plan.dcm"]
+
+
+def test_mixed_orientations_are_split(tmp_path: Path) -> None:
+    for path in ct_series(tmp_path / "s", count=6)[3:]:
+        dataset = pydicom.dcmread(path)
+        x, y, z = (float(value) for value in dataset.ImagePositionPatient)
+        dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [0, 1, 0, 0, 0, -1], [z, y, x]
+        dataset.SOPInstanceUID = generate_uid()
+        dataset.save_as(path)
+    records, rejected = found(tmp_path)
+    assert len(records) == 6 and not rejected
+    assert {record.source.partition("#")[2][:5] for record in records} == {"axial", "sagit"}
+
+
+def test_frames_are_images_of_one_patient(tmp_path: Path) -> None:
+    shutil.copy(str(pydicom.data.get_testdata_file("examples_ybr_color.dcm")), tmp_path / "a.dcm")
+    records, _ = found(tmp_path)
+    assert len(records) == 30 and len({record.patient for record in records}) == 1
+    assert records[29].load().space == (240, 320)

@@ -1,0 +1,98 @@
+"""NIfTI: axes, units, faults, oddities."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from radsynth import io
+from tests.io.files import one, refused
+
+
+def nifti(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def patched(path: Path, place: int, form: str, *values: float) -> Path:
+    content = bytearray(path.read_bytes())
+    struct.pack_into(form, content, place, *values)
+    path.write_bytes(content)
+    return path
+
+
+def test_ras_becomes_head_back_left(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16)
+    affine = np.array([[2.0, 0, 0, -10], [0, 3, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1]])  # right, front, head
+    image = one(nifti(tmp_path / "a.nii.gz", data, affine))
+    assert image.space == (6, 5, 4) and image.spacing == pytest.approx((4, 3, 2))
+    assert image.pixels[0, 2, 1, 0] == data[3, 3, 2]  # the left-most, second from the front
+    assert image.affine is not None and image.affine @ [0, 0, 0, 1] == pytest.approx([-(-10 + 6), -(-20 + 12), 30, 1])
+
+
+def test_axes_in_any_order_end_in_the_same_volume(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.uint8)
+    affine = np.diag([2.0, 3, 4, 1])
+    first = nibabel.Nifti1Image(data, affine)
+    expected = one(nifti(tmp_path / "a.nii", data, affine))
+    for code in ("LPS", "SAR", "PIR", "ILA"):
+        turned = first.as_reoriented(
+            nibabel.orientations.ornt_transform(
+                nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(code)
+            )
+        )
+        nibabel.save(turned, tmp_path / "b.nii")
+        found = one(tmp_path / "b.nii")
+        assert np.array_equal(found.pixels, expected.pixels), code
+        assert found.affine == pytest.approx(expected.affine) and found.spacing == pytest.approx(expected.spacing)
+
+
+def test_nifti_faults(tmp_path: Path) -> None:
+    data = np.arange(10 * 11 * 12, dtype=np.int16).reshape(10, 11, 12)
+    path = nifti(tmp_path / "a.nii.gz", data, np.eye(4))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    refused(path, "cannot be read")
+    refused(patched(nifti(tmp_path / "b.nii", data, np.eye(4)), 42, "<3h", 30000, 30000, 30000), "limit")
+    refused(nifti(tmp_path / "c.nii", np.zeros((4, 4, 4, 5), np.int16), np.eye(4)), "4 dimensions")
+    broken = data.astype(np.float32)
+    broken[0, 0, :2] = np.nan
+    refused(nifti(tmp_path / "d.nii", broken, np.eye(4)), "2 of its 1,320 voxels are not finite")
+    refused(patched(nifti(tmp_path / "f.nii", data, np.eye(4)), 108, "<f", 1e30), "puts the pixels at byte")
+    flat = nifti(tmp_path / "g.nii", data, np.eye(4))  # the second row of its matrix is empty
+    refused(patched(flat, 296, "<4f", 0, 0, 0, 0), "orientation")
+
+
+def test_nifti_oddities_are_noted_and_read(tmp_path: Path) -> None:
+    data = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    for slope in (np.nan, np.inf):
+        path = patched(nifti(tmp_path / "a.nii", data, np.eye(4)), 112, "<f", slope)
+        assert "not a number" in io.header(path).notes[0] and one(path).pixels.max() == data.max()
+    unplaced = nifti(tmp_path / "b.nii", data)
+    assert "no orientation" in io.header(unplaced).notes[0]
+    assert one(unplaced).affine is None and one(unplaced).spacing is None
+    scaled = patched(patched(nifti(tmp_path / "c.nii", data, np.eye(4)), 112, "<f", 2), 116, "<f", -5)
+    assert one(scaled).pixels.max() == data.max() * 2 - 5 and one(scaled).pixels.dtype == np.int16
+
+
+def test_a_ct_is_recognised_by_its_values(tmp_path: Path) -> None:
+    body = np.full((20, 20, 20), -1000, np.int16)
+    body[5:15, 5:15, 5:15] = 40
+    assert one(nifti(tmp_path / "a.nii", body, np.eye(4))).modality == "CT"
+    assert one(nifti(tmp_path / "b.nii", body + 1000, np.eye(4))).modality == "OT"
+
+
+def test_nifti_lengths_are_in_the_unit_of_the_header(tmp_path: Path) -> None:
+    """As ITK reads them."""
+    for unit, spacing in (("mm", (3, 2, 1)), ("meter", (3000, 2000, 1000)), ("micron", (3e-3, 2e-3, 1e-3))):
+        for affine in (np.diag([1, 2, 3, 1.0]), None):
+            nifti = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine)
+            if affine is None:
+                nifti.header.set_zooms((1, 2, 3))
+            nifti.header.set_xyzt_units(unit)
+            nibabel.save(nifti, tmp_path / "a.nii")
+            assert one(tmp_path / "a.nii").spacing == pytest.approx(spacing)
+            assert io.header(tmp_path / "a.nii").spacing == pytest.approx(spacing)

@@ -1,0 +1,52 @@
+"""NumPy arrays: what an axis is, masks, headers that lie."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from radsynth import io
+from tests.io.files import RAMP, one, refused
+
+
+def npy_header(shape: str, kind: str = "<f8") -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def test_one_channel_at_the_end_of_a_numpy_array_is_no_axis_of_space(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", RAMP[..., None])
+    assert io.header(tmp_path / "a.npy").size == (20, 24) and np.array_equal(one(tmp_path / "a.npy").pixels[0], RAMP)
+
+
+def test_masks_beyond_8_bits_are_refused_not_wrapped(tmp_path: Path) -> None:
+    for wrong in (300, -1):
+        np.savez(tmp_path / "a.npz", image=RAMP, mask=np.full(RAMP.shape, wrong, np.int16))
+        refused(tmp_path / "a.npz", "labels are 0 to 255")
+
+
+def test_numpy_faults(tmp_path: Path) -> None:
+    objects = tmp_path / "objects.npz"
+    np.savez(objects, image=np.array([{"a": 1}], dtype=object))
+    refused(objects, "Python objects")
+    huge = tmp_path / "huge.npy"
+    huge.write_bytes(npy_header("(200000, 100000)") + bytes(1000))
+    refused(huge, r"claims 160,000,000,000 bytes")
+    bomb = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("image.npy", "w") as file:
+        file.write(npy_header("(120, 1000, 1000)", "<u2"))
+        for _ in range(240):
+            file.write(bytes(10**6))
+    assert bomb.stat().st_size < 10**6
+    refused(bomb, "grows .* bomb")
+    np.savez(tmp_path / "two.npz", a=RAMP, b=RAMP)
+    refused(tmp_path / "two.npz", "2 arrays")
+    np.save(tmp_path / "text.npy", np.array(["a", "b"]))
+    refused(tmp_path / "text.npy", "type")
+    np.save(tmp_path / "nan.npy", np.full((4, 4), np.nan))
+    refused(tmp_path / "nan.npy", "finite")
+    (tmp_path / "no.npz").write_bytes(b"PK\x03\x04 no archive")
+    refused(tmp_path / "no.npz", "NumPy")

@@ -1,0 +1,146 @@
+"""The same command goes on where it stopped: finished folders, kill -9, a full disk."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.arrays import Prepared
+from radsynth.datasets import Record
+from radsynth.errors import FolderError, RadsynthError
+from radsynth.image import Image
+from tests.prepare.records import Prepare, dies, everything, fails, picture, record, with_header
+
+
+def test_a_finished_folder_is_returned_at_once_and_others_are_refused(from_records: Prepare, tmp_path: Path) -> None:
+    records = [record(n) for n in range(4)]
+    first = from_records(records, size=[8, 8])
+    written = (first.folder / "manifest.json").stat().st_mtime_ns
+    again = from_records([Record(**{**vars(r), "load": dies}) for r in records], size=[8, 8])
+    assert again.manifest == first.manifest and (again.folder / "manifest.json").stat().st_mtime_ns == written
+    for options, others in (({"size": [10, 10]}, records), ({"size": [8, 8]}, records[:3])):
+        with pytest.raises(FolderError, match="other files or with other settings"):
+            from_records(others, **options)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    with pytest.raises(FolderError, match="not empty"):
+        from_records(records, "photos", size=[8, 8])
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match="cannot be used"):
+        from_records(records, "file", size=[8, 8])
+
+
+def test_an_unfinished_folder_goes_on_with_the_same_source_and_begins_anew_with_another(
+    from_records: Prepare, tmp_path: Path
+) -> None:
+    records = with_header([record(n) for n in range(12)])
+    whole = from_records(records, "whole", size=[8, 8], shard=4)
+    broken = [*records[:8], *with_header([record(n, partial(fails, KeyboardInterrupt())) for n in range(8, 12)])]
+    with pytest.raises(RadsynthError, match="goes on from there"):
+        from_records(broken, size=[8, 8], shard=4)
+    out = tmp_path / "out"
+    assert not (out / "manifest.json").exists()
+    with pytest.raises(FolderError, match="not a complete prepared folder"):
+        Prepared(out)
+    times = {path.name: path.stat().st_mtime_ns for path in (out / "shards").glob("*.npy")}
+    assert sorted(times) == ["00000.images.npy", "00001.images.npy"]
+    (out / "shards" / "00001.images.npy").write_bytes(b"damaged")
+    (out / "shards" / ".00002.images.npy.77.part").touch()
+    done = from_records(records, size=[8, 8], shard=4)
+    assert done.manifest == whole.manifest
+    assert (out / "shards" / "00000.images.npy").stat().st_mtime_ns == times["00000.images.npy"], "kept"
+    np.testing.assert_array_equal(everything(done), everything(whole))
+    assert not [path for path in out.rglob("*") if path.suffix in (".part",) or path.name == "begun.json"]
+
+    with pytest.raises(RadsynthError):
+        from_records(broken, "two", size=[8, 8], shard=4)
+    other = from_records(records[:6], "two", size=[10, 10], shard=4)
+    assert len(other.rows) == 6 and len(list((other.folder / "shards").iterdir())) == 2
+
+
+def slow(number: int) -> Image:
+    time.sleep(0.02)
+    return picture(number)
+
+
+def test_kill_9_leaves_nothing_running_and_the_same_command_finishes(from_records: Prepare, tmp_path: Path) -> None:
+    records = with_header([record(n, partial(slow, n)) for n in range(64)])
+    options = {"size": [16, 16], "shard": 8, "workers": 2}
+    out = tmp_path / "out"
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        try:
+            from_records(records, **options)
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("shards/*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not (out / "manifest.json").exists(), "it was killed too late to show anything"
+    while members(child):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.05)
+    finished = [path.with_suffix(".images.npy") for path in out.glob("shards/*.json")]
+    kept = {path: path.stat().st_mtime_ns for path in finished}
+    done = from_records(records, **options)
+    assert done.manifest == from_records(records, "whole", **options).manifest
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "finished shards are kept"
+
+
+def members(group: int) -> list[int]:
+    """Living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A folder in which little can be written, and a call that lifts the limit: a 1 MB tmpfs, else a limit on files."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        yield place, lambda: subprocess.run(["mount", "-o", "remount,size=16M", str(place)], check=True) and None
+        subprocess.run(["umount", str(place)], check=True)
+        return
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    yield place, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_a_clear_error_and_no_half_shard(
+    workers: int, small_disk: tuple[Path, Callable[[], None]], from_records: Prepare
+) -> None:
+    place, make_room = small_disk
+    records = [record(n, picture(n, (100, 100))) for n in range(200)]
+    options = {"size": [100, 100], "shard": 16}
+    with pytest.raises(FolderError, match="Free some space") as error:
+        from_records(records, str(place / "out"), workers=workers, **options)
+    assert str(place) in str(error.value)
+    for path in (place / "out" / "shards").glob("*.npy"):
+        assert np.load(path).shape == (16, 1, 100, 100), "what has its final name is whole"
+    make_room()
+    done = from_records(records, str(place / "out"), workers=workers, **options)
+    assert done.manifest.data_hash == from_records(records, "elsewhere", **options).manifest.data_hash

@@ -1,0 +1,67 @@
+"""Images are made larger or smaller without stretching, and their masks with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from radsynth.image import Image
+from radsynth.verbs.prepare import automatic_size
+from tests.prepare.records import Prepare, everything, picture, record
+
+
+@pytest.mark.parametrize(
+    "space, spacing", [((30, 90), (3.0, 1.0)), ((60, 30), (0.7, 1.4)), ((12, 60, 60), (5.0, 1.0, 1.0))]
+)
+def test_images_are_never_stretched(space: tuple[int, ...], spacing: tuple[float, ...], from_records: Prepare) -> None:
+    """A ball in mm is a ball in pixels, whatever the pixels were."""
+    axes = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * s for n, s in zip(space, spacing, strict=True)), indexing="ij")
+    radius = 0.4 * min(n * s for n, s in zip(space, spacing, strict=True))
+    ball = np.clip((radius - np.sqrt(sum(axis**2 for axis in axes))) + 0.5, 0, 1)
+    image = Image(pixels=(ball[None] * 255).astype(np.uint8), spacing=spacing, mask=(ball > 0.5).astype(np.uint8))
+    prepared = from_records([record(0, image)], size=[32] * len(space))
+    for kind in ("images", "masks"):
+        shown = prepared.stored(np.arange(1), kind).reshape((32,) * len(space))
+        inside = shown > shown.max() / 2
+        widths = [
+            int(inside.any(axis=tuple(a for a in range(len(space)) if a != axis)).sum()) for axis in range(len(space))
+        ]
+        assert max(widths) - min(widths) <= 1, (kind, widths)
+        diameter = 2 * radius / prepared.spec.spacing[0]
+        assert abs(widths[0] - diameter) <= 1.5 and len(set(prepared.spec.spacing)) == 1
+
+
+def test_background_is_added_and_borders_are_cut_evenly(from_records: Prepare) -> None:
+    image = Image(pixels=np.full((1, 10, 20), 200, np.uint8))
+    image.pixels[0, 0, 0] = 201
+    padded = everything(from_records([record(0, image)], "pad", size=[20, 20]))[0, 0]
+    assert (padded[:5] == 0).all() and (padded[15:] == 0).all() and (padded[5:15] >= 200).all()
+    image.pixels[0, :, 10] = 90
+    cropped = everything(from_records([record(0, image)], "crop", size=[10, 10], fit="crop"))[0, 0]
+    assert (cropped[:, 5] == 90).all() and cropped.min() == 90 and (cropped[:, 0] == 200).all()
+    small = everything(from_records([record(0, image)], "small", size=[40, 40]))[0, 0]
+    large = everything(from_records([record(0, image)], "large", size=[40, 40], enlarge=True))[0, 0]
+    assert (small > 0).sum() == 200 and (large > 0).sum() == 800
+
+
+def test_fine_patterns_do_not_alias(from_records: Prepare) -> None:
+    stripes = np.indices((64, 64)).sum(axis=0)[None] % 2 * 255
+    shown = everything(from_records([record(0, Image(pixels=stripes.astype(np.uint8)))], size=[24, 24]))
+    assert np.ptp(shown[..., 2:-2, 2:-2].astype(int)) < 40, "a checkerboard finer than the pixels becomes grey"
+
+
+def test_masks_follow_the_majority(from_records: Prepare) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:, 20:] = 3
+    mask[8:20, 4:16] = 1
+    mask[30, 30] = 2
+    prepared = from_records([record(0, picture(0, (40, 40)).replace(mask=mask))], size=[10, 10])
+    shown = prepared.stored(np.arange(1), "masks")[0]
+    np.testing.assert_array_equal(shown, mask[1::4, 1::4])
+    assert prepared.spec.mask_classes == 4
+
+
+def test_the_automatic_size_is_the_medians() -> None:
+    assert automatic_size([(28, 28)] * 3) == (32, 32)
+    assert automatic_size([(512, 400), (500, 390), (4000, 3000)]) == (512, 400)
+    assert automatic_size([(35, 50, 36)]) == (40, 64, 40)

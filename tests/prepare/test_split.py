@@ -1,0 +1,88 @@
+"""Patients are split once and whole; extra images are for training alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from radsynth.errors import DataError
+from tests.prepare.records import Prepare, picture, record
+
+
+def test_patients_are_split_whole_by_class_and_seed(from_records: Prepare) -> None:
+    records = [record(n, patient=f"p{n // 3}", label="rare" if n // 3 % 5 == 0 else "usual") for n in range(300)]
+    prepared = from_records(records, size=[8, 8])
+    assert prepared.manifest.patients == {"train": 70, "validation": 15, "test": 15}
+    splits: dict[str, set[str]] = {}
+    for row in prepared.rows:
+        splits.setdefault(row.patient, set()).add(row.split)
+    assert len(splits) == 100 and all(len(found) == 1 for found in splits.values())
+    rare = {
+        split: len({r.patient for r in prepared.rows if r.split == split and r.label == 0})
+        for split in ("train", "test")
+    }
+    assert rare == {"train": 14, "test": 3} and prepared.spec.labels == ("rare", "usual")
+    again, other = (
+        from_records(records, "again", size=[8, 8]),
+        from_records(records, "other", size=[8, 8], split_seed=1),
+    )
+    assert (
+        [row.split for row in again.rows] == [row.split for row in prepared.rows] != [row.split for row in other.rows]
+    )
+
+
+@pytest.mark.parametrize("patients, wanted", [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1))])
+def test_few_patients_still_reach_every_split(patients: int, wanted: tuple[int, ...], from_records: Prepare) -> None:
+    prepared = from_records([record(n) for n in range(patients)], size=[8, 8])
+    assert tuple(prepared.manifest.patients.values()) == wanted
+
+
+def test_shares_that_leave_nothing_leave_nobody(from_records: Prepare) -> None:
+    """1 - 0.7 - 0.3 is a little more than 0 in floating point."""
+    prepared = from_records([record(n) for n in range(10)], size=[8, 8], train=0.7, validation=0.3)
+    assert prepared.manifest.patients == {"train": 7, "validation": 3, "test": 0}
+
+
+def test_an_official_split_is_kept(from_records: Prepare) -> None:
+    records = [record(n, split=("train", "test")[n % 2], patient=f"p{n % 6}") for n in range(12)]
+    prepared = from_records(records, size=[8, 8])
+    assert [row.split for row in prepared.rows] == ["train", "test"] * 6
+    torn = [*records, record(12, split="test", patient="p0")]
+    with pytest.raises(DataError, match="two official splits"):
+        from_records(torn, "torn", size=[8, 8])
+    assert sum(from_records(torn, "anew", size=[8, 8], official=False).manifest.counts.values()) == 13
+
+
+def test_extra_images_are_of_the_datas_classes(from_records: Prepare, tmp_path: Path) -> None:
+    """`generate` writes a class as a folder, whose name may hold no slash: it would be a class of its own."""
+    for k, name in enumerate(("rare_one/0.png", "rare_one/1.png", "strange/2.png", "3.png")):
+        (tmp_path / "made" / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(picture(100 + k).pixels[0]).save(tmp_path / "made" / name)
+    real = [record(n, label=("common", "rare/one")[n % 2]) for n in range(10)]
+    prepared = from_records(real, "classes", size=[20, 20], extra=str(tmp_path / "made"))
+    assert prepared.spec.labels == ("common", "rare/one") and len(prepared.rows) == 12
+    assert prepared.labels(np.array([10, 11])).tolist() == [1, 1]
+    table = (prepared.folder / "rejected.csv").read_text()
+    assert "its class strange is none of the data's" in table and "3.png" in table
+    bare = from_records([record(n) for n in range(10)], "bare", size=[20, 20], extra=str(tmp_path / "made"))
+    assert bare.spec.labels == () and {row.label for row in bare.rows} == {-1}
+
+
+def test_extra_images_are_for_training_alone_whatever_the_split(from_records: Prepare, tmp_path: Path) -> None:
+    more = tmp_path / "made"
+    for kind in ("images", "masks"):
+        (more / kind).mkdir(parents=True)
+        for k in range(5):
+            values = picture(100 + k).pixels[0] if kind == "images" else np.full((20, 20), 2, np.uint8)
+            PIL.Image.fromarray(values).save(more / kind / f"{k}.png")
+    real = [record(n, picture(n).replace(mask=np.eye(20, dtype=np.uint8))) for n in range(10)]
+    for official in (True, False):
+        prepared = from_records(real, f"both{official}", size=[20, 20], extra=str(more), official=official)
+        made = (prepared.stored(np.arange(15), "masks") == 2).all((1, 2))
+        assert made.sum() == 5 and {prepared.rows[k].split for k in np.flatnonzero(made)} == {"train"}
+        assert prepared.manifest.counts["test"] > 0 and prepared.spec.mask_classes == 3
+    with pytest.raises(DataError, match="does not exist"):
+        from_records(real, "none", size=[20, 20], extra=str(tmp_path / "nothing"))

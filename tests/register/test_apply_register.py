@@ -1,0 +1,203 @@
+"""Apply with a fixed image: the grid, the field as other programs read it, slices, what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from radsynth.errors import DataError, SettingsError
+from radsynth.image import Image
+from radsynth.io import Provenance, read, write
+from radsynth.settings import resolve
+from radsynth.verbs._applying.fields import write_field
+from radsynth.verbs._applying.placing import Placing, placings, sampled
+from radsynth.verbs.apply import apply
+from radsynth.verbs.generate import generate
+from radsynth.verbs.train import train
+from tests.register.examples import SMALL, Make
+from tests.tables import rows
+
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+
+
+def disc(space: tuple[int, ...], at: tuple[float, ...], radius: float) -> np.ndarray[Any, Any]:
+    places = np.stack(np.meshgrid(*[np.arange(side) for side in space], indexing="ij"))
+    distance = np.sqrt(((places - np.asarray(at).reshape(-1, *[1] * len(space))) ** 2).sum(0))
+    return np.asarray(200 * np.clip(radius - distance + 0.5, 0, 1), np.uint8)[None]
+
+
+def affine_of(spacing: tuple[float, ...], corner: tuple[float, ...]) -> np.ndarray[Any, Any]:
+    affine = np.diag([*spacing[::-1], 1.0])
+    affine[:3, 3] = corner
+    return affine
+
+
+def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    run = make_run("train.rate=0.01", images=160, size=(12, 16, 16), spacing=(2.0, 2.0, 2.0), format="nifti",
+                   bits=16)
+    fixed = Image(pixels=disc((14, 22, 18), (7, 11, 9), 6), spacing=(2.0, 2.0, 2.0),
+                  affine=affine_of((2.0, 2.0, 2.0), (5.0, -3.0, 8.0)), laid=((1, 2, 0), (True, False, True)))
+    moving = Image(pixels=disc((20, 30, 26), (9, 14, 14), 6).astype(np.uint16) * 10, bits=16, spacing=(1.5, 1.5, 1.5),
+                   affine=affine_of((1.5, 1.5, 1.5), (5.0, -3.0, 10.0)))
+    labels = Image(pixels=(moving.pixels > 1000).astype(np.uint8) * 3, spacing=moving.spacing, affine=moving.affine)
+    for name, image in (("fixed", fixed), ("moving", moving), ("labels", labels)):
+        write(image, tmp_path / f"{name}.nii.gz", provenance=FROM)
+    out = tmp_path / "out"
+    result = apply(run, tmp_path / "moving.nii.gz", out, onto=tmp_path / "fixed.nii.gz",
+                   labels=tmp_path / "labels.nii.gz")
+    assert result.count == 1
+    (row,) = rows(out)
+    assert row["source"] == "moving.nii.gz" and float(row["folding"]) == 0
+    warped, carried = read(out / row["file"]), read(out / row["labels"])
+    assert isinstance(warped, Image) and isinstance(carried, Image)
+    assert warped.affine is not None and fixed.affine is not None
+    assert warped.space == fixed.space and np.allclose(warped.affine, fixed.affine)
+    assert set(np.unique(carried.pixels)) == {0, 3}
+    assert warped.pixels.dtype == np.uint16 and warped.pixels.max() > 1900, "units are those of the moving image"
+    files = [nibabel.load(path) for path in (tmp_path / "fixed.nii.gz", out / row["file"], out / row["labels"],
+                                             out / row["field"])]
+    assert nibabel.aff2axcodes(files[0].affine) == ("I", "R", "P")
+    for file in files:
+        assert file.shape[:3] == files[0].shape and np.allclose(file.affine, files[0].affine), "one array on the other"
+    # ITK: the field maps points of the fixed image to points of the moving one, in LPS mm.
+    field = sitk.Cast(sitk.ReadImage(str(out / row["field"])), sitk.sitkVectorFloat64)
+    one, other = (sitk.ReadImage(str(tmp_path / f"{name}.nii.gz"), sitk.sitkFloat32) for name in ("moving", "fixed"))
+    theirs = sitk.Resample(one, other, sitk.DisplacementFieldTransform(field), sitk.sitkLinear, 0.0)
+    difference = np.abs(sitk.GetArrayFromImage(theirs) - sitk.GetArrayFromImage(
+        sitk.ReadImage(str(out / row["file"]), sitk.sitkFloat32)))
+    assert np.quantile(difference, 0.99) < 20, "at the border of the moving image ITK stops a pixel earlier"
+    assert apply(run, tmp_path / "moving.nii.gz", out, onto=tmp_path / "fixed.nii.gz",
+                 labels=tmp_path / "labels.nii.gz").count == 1, "the same call again changes nothing"
+
+
+def test_pictures_and_dicom_in_folders(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    import pydicom
+
+    run = make_run("train.rate=0.01", images=80, size=(16, 16), modality="MR", spacing=(4.0, 4.0), format="dicom",
+                   bits=12)
+    for number in (1, 2, 3):
+        image = Image(pixels=disc((64, 60), (30 + number, 30), 14).astype(np.uint16) * 9, modality="MR", bits=12,
+                      spacing=(1.0, 1.0))
+        write(image, tmp_path / ("fixed" if number == 3 else "in") / f"{number}.dcm",
+                  provenance=replace(FROM, index=number))
+    (tmp_path / "in" / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM nothing")
+    result = apply(run, tmp_path / "in", tmp_path / "out", onto=tmp_path / "fixed")
+    assert result.count == 2 and [r.path for r in result.rejected if not r.skipped] == ["broken.dcm"]
+    for row in rows(tmp_path / "out"):
+        dataset = pydicom.dcmread(tmp_path / "out" / row["file"])
+        assert (dataset.Rows, dataset.Columns, dataset.SyntheticData) == (64, 60, "YES")
+        assert dataset.ImageType[0] == "DERIVED" and float(row["similarity"]) > 0
+
+
+def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("train.rate=0.01", "train.images=400", n=48, size=(16, 16), format="nifti")
+    fixed = np.stack([disc((16, 16), (8, 8), 5)[0]] * 4)[None]
+    moving = np.stack([disc((16, 16), (8, 8 + k % 2), 4)[0] for k in range(4)])[None]
+    for name, pixels in (("fixed", fixed), ("moving", moving)):
+        write(Image(pixels=pixels, spacing=(3.0, 1.0, 1.0)), tmp_path / f"{name}.nii.gz", provenance=FROM)
+    apply(run, tmp_path / "moving.nii.gz", tmp_path / "out", onto=tmp_path / "fixed.nii.gz")
+    (row,) = rows(tmp_path / "out")
+    warped = read(tmp_path / "out" / row["file"])
+    assert isinstance(warped, Image) and warped.space == (4, 16, 16)
+    field = read_field(tmp_path / "out" / row["field"])
+    assert field.shape == (16, 16, 4, 1, 3) and not field[..., 2].any() and np.abs(field[..., :2]).max() > 0.05
+    before, after = (np.abs(a.astype(float) - fixed).mean() for a in (moving, warped.pixels))
+    assert after < before
+    monkeypatch.setattr("radsynth.verbs._applying.onto.TOGETHER", 3)
+    apply(run, tmp_path / "moving.nii.gz", tmp_path / "parts", onto=tmp_path / "fixed.nii.gz")
+    assert np.allclose(read_field(tmp_path / "parts" / row["field"]), field, atol=1e-3)
+    (again,) = rows(tmp_path / "parts")
+    assert float(again["similarity"]) == pytest.approx(float(row["similarity"]), abs=1e-3)
+    monkeypatch.setattr("radsynth.verbs._applying.onto.LARGEST", 100)
+    write(Image(pixels=fixed[:, 0]), tmp_path / "slice.png", provenance=FROM)
+    with pytest.raises(DataError, match=r"million are registered at once: train on coarser ones \(prepare.size\)"):
+        apply(run, tmp_path / "slice.png", tmp_path / "no", onto=tmp_path / "slice.png")
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({}, "--onto FIXED"), ({"onto": "both"}, "holds 2 images"), ({"onto": "nothing"}, "nothing"),
+    ({"onto": "large.png"}, "small.png has 16 x 16 pixels and large.png 24 x 20"),
+    ({"onto": "small.png", "labels": "large.png"}, "its labels large.png have the size"),
+    ({"onto": "small.png", "labels": "nowhere"}, "nowhere, which holds labels to be warped, does not exist"),
+])
+def test_what_cannot_be_registered_is_refused(
+    given: dict[str, str], message: str, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run()
+    for name, space in (("small.png", (16, 16)), ("large.png", (24, 20)), ("both/1.png", (16, 16)),
+                        ("both/2.png", (16, 16))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(Image(pixels=disc(space, (8, 8), 5)), tmp_path / name, provenance=FROM)
+    onto, labels = (tmp_path / given[key] if key in given else None for key in ("onto", "labels"))
+    with pytest.raises((DataError, SettingsError), match=message):
+        apply(run, tmp_path / "small.png", tmp_path / "out", onto=onto, labels=labels)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SettingsError, match="radsynth apply"):
+        generate(run, tmp_path / "drawn", count=1)
+
+
+def test_other_runs_take_no_fixed_image(make_prepared: Make, tmp_path: Path) -> None:
+    settings = resolve(overrides=(*SMALL[1:5], "task.kind=restore", "train.images=8", "train.precision=32-true"))
+    train(make_prepared(n=12), tmp_path / "run", settings=settings)
+    with pytest.raises(SettingsError, match=r"task\.kind=register"):
+        apply(tmp_path / "run", tmp_path, tmp_path / "out", onto=tmp_path)
+
+
+def test_images_are_laid_on_each_other_by_position_and_by_their_middles() -> None:
+    fixed = Image(pixels=np.zeros((1, 6, 8)), spacing=(2.0, 2.0))
+    moving = Image(pixels=np.zeros((1, 11, 15)), spacing=(1.0, 1.0))
+    (middle,) = placings(moving, fixed, "a", "b")
+    assert np.allclose(middle.matrix @ [2.5, 3.5] + middle.offset, [5, 7])
+    moving = moving.replace(affine=affine_of((1.0, 1.0, 1.0), (1.0, 2.0, 0.0)))
+    header, _ = placings(moving, fixed.replace(affine=affine_of((2.0, 2.0, 2.0), (0.0, 0.0, 0.0))), "a", "b")
+    assert np.allclose(header.matrix @ [1, 1] + header.offset, [0, 1])  # 2 mm down, 2 mm right: at (2, 2) mm
+    values = np.arange(12.0).reshape(1, 3, 4)
+    shifted = sampled(values, Placing(matrix=np.eye(2), offset=np.array([0.0, 1.0])), (3, 3))
+    assert np.allclose(shifted, values[:, :, 1:])
+
+
+@pytest.mark.parametrize("space", [(7, 6), (5, 6, 4)])
+def test_places_in_parts_are_those_of_the_whole(space: tuple[int, ...], monkeypatch: pytest.MonkeyPatch,
+                                                tmp_path: Path) -> None:
+    rng, d = np.random.default_rng(0), len(space)
+    pixels, displacement = rng.normal(size=(2, *space)), rng.normal(size=(d, *space)).astype(np.float32)
+    placing = Placing(matrix=np.eye(d) + 0.1 * rng.normal(size=(d, d)), offset=rng.normal(size=d))
+    image = Image(pixels=pixels[:1].astype(np.float32), spacing=(2.0,) * d)
+    found = []
+    for part in (10**6, 1, 2 * math.prod(space[1:])):
+        monkeypatch.setattr("radsynth.verbs._applying.placing.TOGETHER", part)
+        write_field(tmp_path / f"{part}.nii.gz", displacement, placing, image, image)
+        found.append((sampled(pixels, placing, space, displacement),
+                      read_field(tmp_path / f"{part}.nii.gz")))
+    whole, *others = found
+    assert whole[0].std() > 0 and whole[1].std() > 0
+    assert all(np.allclose(a, b, atol=1e-6) for other in others for a, b in zip(other, whole, strict=True))
+
+
+def read_field(path: Path) -> np.ndarray[Any, Any]:
+    opened: Any = nibabel.load(path)
+    return np.asarray(opened.dataobj)
+
+
+def test_fields_of_slices_lie_in_space(tmp_path: Path) -> None:
+    affine = np.array([[0.0, 0, 1, 4], [2.0, 0, 0, 5], [0, -3.0, 0, 6], [0, 0, 0, 1]])  # a sagittal slice, head up
+    displacement = np.zeros((2, 5, 4), np.float32)
+    displacement[0], displacement[1] = 1, 0.5  # a row down, half a column to the right
+    slice_ = Image(pixels=np.zeros((1, 5, 4)), affine=affine)
+    stays = Placing(matrix=np.eye(2), offset=np.zeros(2))
+    for moving in (slice_, slice_.replace(affine=None)):
+        write_field(tmp_path / "field.nii.gz", displacement, stays, moving, slice_)
+        found: Any = nibabel.load(tmp_path / "field.nii.gz")
+        assert found.shape == (4, 5, 1, 1, 3) and np.allclose(found.dataobj[0, 0, 0, 0], [0, 1, -3])

@@ -1,0 +1,182 @@
+"""The page: whole, escaped, with words for every picture, and what is missing told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.arrays import IntensityMap
+from radsynth.errors import FolderError
+from radsynth.image import ImageSpec
+from radsynth.verbs._evaluating.pictures import write_unmeasured
+from radsynth.verbs._grid import black_and_white, shades, shown_window
+from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.verdicts import verdicts
+from radsynth.verbs.report import report
+from tests.report.examples import AUDIT, SPEC, add, page, utility
+
+CHROMIUM = "/usr/bin/chromium"
+SECTIONS = 11
+"""Headings of the second level, without those of tasks from image to image and of control."""
+
+
+def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
+    found = page(run)
+    assert found.outside == [] and found.silent == []
+    assert found.headings[0] == "h1" and found.headings.count("h1") == 1 and found.headings.count("h2") == SECTIONS
+    for text in ("100 MR images of 50 patients", "6.0 times as far", "80 synthetic images", "30 patients",
+                 "Only 3 held-out",
+                 "left lung", "30 images of each kind", "2 (class left lung) to 4 (class right lung)",
+                 "black is 0, white 255 grey levels",
+                 "train.seconds", "The default.", "abc123", "2.13.0", "after 400 images", "Training went on after 200",
+                 "0.40 of the usual distance by pixels", "real against real", "No more synthetic images lie close"):
+        assert text in found.text, text
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_the_page_says_which_generator_it_is_about(run: Path) -> None:
+    (run / "generator.json").write_text(json.dumps({"sha256": "5f" * 32}))
+    assert "report on the network with the weights 5f5f5f5f5f5f5f5f \n" in page(run).text
+
+
+def test_texts_from_files_are_escaped(run: Path) -> None:
+    text = report(run).read_text(encoding="utf-8")
+    assert "<script>" not in text and "images. &lt;script&gt;" in text
+
+
+def test_rejected_files_are_counted_and_not_named(run: Path) -> None:
+    assert "This page shows real images" in page(run).text
+    (run / "pictures" / "real.npy").unlink()
+    text = page(run).text
+    assert "1 could not be used. data/rejected.csv" in text and "This page shows real" in text
+    (run / "pictures" / "neighbours.npy").unlink()  # the last picture of a real image
+    text = page(run).text
+    assert "This page shows real" not in text
+    assert not any(name in text for name in ("ward 3", "the file is empty", run.name))
+
+
+@pytest.mark.parametrize("missing", [
+    "results.json", "spec.json", "plan.json", "log.jsonl", "inspection.json", "data/rejected.csv", "versions.json",
+    "settings.yaml", "pictures/synthetic.npy", "pictures/neighbours.npy",
+])
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_what_is_missing_or_damaged_is_left_out_with_a_sentence(run: Path, missing: str, fault: str) -> None:
+    (run / missing).unlink()
+    if fault == "damaged":
+        (run / missing).write_bytes(b'{"spec": 3, "measurements": [1, "context": \xff')
+    found = page(run)
+    assert found.headings.count("h2") == SECTIONS
+    assert "Undefined" not in found.text and "Traceback" not in found.text
+
+
+def test_a_setting_that_was_given_is_told_in_place_of_what_the_plan_had(run: Path) -> None:
+    (run / "settings.yaml").write_text("train:\n  seconds: 60\n")
+    assert "60 As asked for. The plan had 300: The default." in " ".join(page(run).text.split())
+
+
+def test_a_table_of_the_wrong_kind_is_left_out(run: Path) -> None:
+    (run / "plan.json").write_text("[1, 2]")
+    (run / "spec.json").write_text('{"spec": []}')
+    assert "could not be read" in page(run).text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="not a run folder"):
+        report(tmp_path)
+
+
+def test_a_virtual_cohort_is_called_so(run: Path) -> None:
+    (run / "spec.json").write_text(json.dumps(SPEC | {"spec": SPEC["spec"] | {"virtual": True}}))
+    text = page(run).text
+    assert "Virtual cohort." in text and "50 virtual patients" in text and "Treat it like the data" not in text
+    assert "Real: patients" not in text
+
+
+def test_volumes_and_colours_are_shown(run: Path) -> None:
+    for shape in ((4, 1, 6, 8, 10), (4, 3, 12, 12), (4, 2, 12, 12)):
+        for name in ("real", "synthetic"):
+            np.save(run / "pictures" / f"{name}.npy", np.zeros(shape, np.uint8))
+        assert "Taken evenly over both sets" in page(run).text
+
+
+def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
+    add(run, audit=AUDIT, utility=utility(0.01, 0.05))
+    np.save(run / "pictures" / "audit_pairs.npy", np.zeros((2, 2, 1, 16, 16), np.uint8))
+    found = page(run)
+    for text in ("Nothing found", "0.510", "A limit.", "likeness 0.90", "+3.0 points (+1.0 to +5.0): helps",
+                 "A sentence of the study.", "No leak was found", "60 s", "0.167 Wh"):
+        assert text in found.text, text
+    assert found.text.count("Copy.") == 1
+    assert found.silent == []
+
+
+def test_what_readers_said_is_in_the_report(run: Path) -> None:
+    assert "No reader has judged" in report(run).read_text(encoding="utf-8")
+    share = {"value": 0.55, "low": 0.4, "high": 0.7, "n": 40}
+    one = {"reader": "r-1", "accuracy": share, "area": 0.58, "taken_for_real": share, "called_synthetic": share}
+    found = {"images": 40, "synthetic": 20, "real": "test", "readers": [one], "accuracy": share, "area": share,
+             "kappa": None, "words": "One reader called 55% of the images rightly."}
+    (run / "study").mkdir()
+    (run / "study" / "results.json").write_text(json.dumps(found), encoding="utf-8")
+    page = report(run).read_text(encoding="utf-8")
+    assert page.count("One reader called 55% of the images rightly.") == 2, "in its section and in the scorecard"
+    assert "r-1" in page and "nobody has finished a reader study" not in page
+
+
+def test_pictures_of_control_are_shown_with_words(run: Path) -> None:
+    from PIL import Image as Pillow
+
+    (run / "control").mkdir()
+    Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(run / "control" / "truncation.png")
+    (run / "control" / "control.json").write_text(json.dumps({"words": ["It can be steered."],
+                                                               "pictures": ["truncation.png", "gone.png"]}))
+    found = page(run)
+    assert found.headings.count("h2") == SECTIONS + 1 and "It can be steered." in found.text
+
+
+def test_a_run_that_could_not_be_measured_says_so(run: Path) -> None:
+    add(run, results={"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": "Too few."}]})
+    found = page(run)
+    assert "Every number: Too few." in found.text and "Not measured" in found.text
+    assert [one.text for one in verdicts(RunFiles(run))][:2] == ["Too few."] * 2, "not 'nobody has measured'"
+
+
+def test_what_could_not_be_measured_is_shown(run: Path) -> None:
+    write_unmeasured(run, np.zeros((6, 1, 16, 16), np.uint8), "Too few.")
+    assert not (run / "pictures" / "real.npy").exists(), "pictures of an earlier evaluation are gone"
+    html = report(run).read_text(encoding="utf-8")
+    assert "6 synthetic images in rows of" in html and "Too few." in html and "has not been run" not in html.partition(
+        "Usefulness")[0]
+
+
+def test_ct_is_shown_in_its_window() -> None:
+    spec = ImageSpec(size=(16, 16), units="HU", modality="CT", window=(-160.0, 240.0))
+    intensity = IntensityMap(method="window", low=-1024.0, high=1500.0, levels=65535)
+    values = np.asarray([-1000.0, -160.0, 40.0, 240.0, 1000.0], np.float32)
+    network = (2 * (values + 1024) / 2524 - 1).astype(np.float32)
+    shown = shades(network, black_and_white(shown_window(spec), intensity))
+    assert shown.tolist() == [0, 0, 127, 255, 255] or shown.tolist() == [0, 0, 128, 255, 255]
+    assert shown_window(ImageSpec(size=(16, 16), units="stored", window=(0.0, 1.0))) is None
+    assert black_and_white(None, intensity) == (-1.0, 1.0)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, scheme: str) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    add(run, audit=AUDIT, utility=utility(0.01, 0.05))
+    asked: list[str] = []
+    with api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for width in (390, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(report(run).as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

@@ -1,0 +1,123 @@
+"""Verdicts and the bottom line follow from the numbers and their intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.verdicts import bottom_line, facts, limits, verdicts
+from radsynth.verbs._report.words import verdict
+from tests.report.examples import AUDIT, MEASURED, RESULTS, SHARE, SPEC, add, page, utility
+
+
+@pytest.mark.parametrize(("value", "sign"), [(0.9, "good"), (0.78, "good"), (0.6, "note"), (0.3, "warning")])
+def test_images_with_masks_have_a_verdict_on_these(run: Path, value: float, sign: str) -> None:
+    one = {"name": "mask_agreement", "title": "Agreement", "better": "higher", "meaning": "", "n": 60, "value": value,
+           "low": value - 0.03, "high": value + 0.03, "floor": 0.8, "floor_low": 0.78, "floor_high": 0.82}
+    (run / "results.json").write_text(json.dumps(RESULTS | {"measurements": [*RESULTS["measurements"], one]}))
+    found, = (one for one in verdicts(RunFiles(run)) if one.heading == "Masks")
+    assert found.sign == sign and "0.800" in found.text
+    assert "Masks" not in [one.heading for one in verdicts(RunFiles(run, without=("results.json",)))]
+
+
+def test_pairs_that_are_no_copies_are_not_called_so(run: Path) -> None:
+    assert "Copy." not in page(run).text
+
+
+def answers(run: Path) -> dict[str, tuple[str, str]]:
+    return {one.heading: (one.sign, one.answer) for one in verdicts(RunFiles(run))}
+
+
+def test_verdicts_follow_from_what_was_found(run: Path) -> None:
+    assert answers(run) == {"Realism": ("warning", "No"), "Variety": ("note", "Partly"),
+                            "Usefulness": ("open", "Not tested"), "Privacy": ("open", "Not audited")}
+    for study, expected in ((utility(0.01, 0.05), ("good", "Yes")), (utility(-0.05, 0.05), ("note", "Not shown")),
+                            (utility(-0.05, -0.01), ("warning", "No, they harm")),
+                            (utility(-0.01, 0.01, 0.99), ("note", "Nothing to gain")),
+                            (utility(0.01, 0.05, 0.55), ("open", "No verdict"))):
+        add(run, utility=study)
+        assert answers(run)["Usefulness"] == expected
+    for passed, sign in ((True, "good"), (False, "warning"), (None, "open")):
+        add(run, audit=AUDIT | {"passed": passed})
+        assert answers(run)["Privacy"][0] == sign
+    add(run, utility=utility(0.01, 0.05) | {"generator_saw": "unknown"}, audit=AUDIT | {"context": {"of_run": False}})
+    assert answers(run)["Usefulness"] == answers(run)["Privacy"] == ("open", "Other images")
+    assert "Do not give these images away before" in bottom_line(verdicts(RunFiles(run)))
+
+
+def test_few_volumes_are_judged_by_their_slices(run: Path) -> None:
+    distance = next(one for one in RESULTS["measurements"] if one["name"] == "frechet_distance")
+    reason = "At least 50 held-out real and 50 synthetic images are needed, there are 24 of each."
+    slices = [distance | {"name": f"frechet_distance_{axis}_axis"} for axis in ("first", "second", "third")]
+    add(run, results=RESULTS | {"measurements": slices, "refused": [
+        {"name": "frechet_distance", "title": "Fr\u00e9chet distance", "reason": reason}]})
+    found = verdicts(RunFiles(run))
+    assert answers(run)["Realism"] == ("warning", "No") and "their slices were" in found[0].text
+    assert answers(run)["Variety"] == ("open", "Not measured") and found[1].text == reason
+    assert bottom_line(found).startswith("The images are far from real ones")
+    at_floor = [one | {"value": one["floor"], "low": one["floor_low"], "high": one["floor_high"]} for one in slices]
+    add(run, results=RESULTS | {"measurements": at_floor, "refused": []})
+    assert answers(run)["Realism"] == ("good", "Yes")
+    assert bottom_line(verdicts(RunFiles(run))).startswith("Whether all kinds of images are there")
+
+
+def test_what_nobody_can_use_is_said_at_the_top(run: Path) -> None:
+    text = "Samples of class x are all alike."
+    with (run / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n" + json.dumps({"event": "not usable", "images": 9, "text": text}) + "\n")
+    assert ("Mind", text) in facts(RunFiles(run))
+
+
+def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path) -> None:
+    near = [one | {"value": one["floor"], "low": one["floor_low"], "high": one["floor_high"]}
+            for one in RESULTS["measurements"]]
+    study = utility(-0.05, 0.05)
+    study["differences"].append({"share": 1.0, "arm": "both", "against": "augmented", "verdict": "harms"})
+    add(run, results=RESULTS | {"measurements": near}, utility=study)
+    found = verdicts(RunFiles(run))
+    assert bottom_line(found).startswith("A test on real patients did not show that these images help")
+    assert "Classical augmentation of the real images alone does better." in found[2].text
+    helps = utility(0.01, 0.05)
+    helps["differences"].append({"share": 1.0, "arm": "both", "against": "augmented", "verdict": "harms"})
+    add(run, utility=helps)
+    assert answers(run)["Usefulness"] == ("note", "Less than augmentation")
+    assert "but classical augmentation of real ones does more" in bottom_line(verdicts(RunFiles(run)))
+    assert limits(RunFiles(run))[0] == "No doctor has judged the images."
+    (run / "study").mkdir()
+    (run / "study" / "results.json").write_text(json.dumps({"readers": [{}, {}]}))
+    assert limits(RunFiles(run))[0] == "2 readers judged a sample of the images, blinded: see Readers."
+
+
+def test_copies_are_a_warning_not_a_tick(run: Path) -> None:
+    copied = [one | {"value": 0.05} if one["name"] == "copies" else one for one in RESULTS["measurements"]]
+    add(run, results=RESULTS | {"measurements": copied})
+    privacy = next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
+    assert privacy.sign == "warning" and privacy.text.startswith("3 synthetic images of 60 look copied")
+    assert "Do not give these images away as they are" in bottom_line(verdicts(RunFiles(run)))
+
+
+def test_differential_privacy_says_whom_it_protects_and_how_well(run: Path) -> None:
+    def told(epsilon: float, patients: int) -> Any:
+        (run / "generator.json").write_text(json.dumps({"privacy": {"epsilon": epsilon, "delta": 1e-5}}))
+        (run / "spec.json").write_text(json.dumps(SPEC | {"patients": {"train": patients}}))
+        return next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
+
+    several, alone = told(9.99, 50), told(1.0, 100)
+    assert "epsilon 9.99 at delta 1e-05: but for that chance, whether one patient was" in several.text
+    assert several.text.endswith("by a factor of at most 22,000.") and "counted as a patient" not in several.limit
+    assert "whether one image was" in alone.text and alone.text.endswith("a factor of at most 2.8.")
+    assert "Every image was counted as a patient of its own" in alone.limit
+
+
+def test_verdicts_follow_the_intervals() -> None:
+    assert verdict(MEASURED | {"name": "frechet_distance"}) == ("warning", "far above real images")
+    assert verdict(MEASURED | {"name": "frechet_distance", "low": 21.0, "value": 30.0}) == ("good", "as real images")
+    touching = SHARE | {"name": "recall", "high": 0.9, "excess": -0.4, "excess_low": -0.5, "excess_high": -0.1}
+    assert verdict(touching)[0] == "note"
+    below = MEASURED | {"better": "down to floor", "value": 10.0, "low": 9.0, "high": 11.0, "name": "kernel_distance"}
+    assert verdict(below) == ("good", "as real images")
+    assert verdict(SHARE | {"name": "recall"}) == ("note", "below real images")
