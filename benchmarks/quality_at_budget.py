@@ -137,7 +137,7 @@ def radsynth(images: Stored, marks: list[float], seed: int, count: int) -> Itera
         Watched.kept.append(Watched.clock.keep(loop.images, loop.average.network))
         for facts, state in Watched.kept:
             loop.average.network.load_state_dict(state)
-            loop.calibrate()
+            loop.samples.calibrate()
             yield facts, _drawn(loop, count)
 
 

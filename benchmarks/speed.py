@@ -29,6 +29,7 @@ from _data import prepared_noise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import radsynth.verbs._training.gradients as gradients_module
 import radsynth.verbs._training.loop as loop_module
 from radsynth.arrays import Prepared
 from radsynth.device import here, torch_device
@@ -142,7 +143,7 @@ def work(kind: str, size: int, batch: int, steps: int) -> dict[str, Any]:
         loop = make_loop(data, Path(scratch) / "run", batch, graphs)
         if not plainly:
             rows = loop.batches.train[:64]
-            step, sample = loop.take_step, lambda: loop.sample(loop.average.network, rows, range(64), 1)
+            step, sample = loop.take_step, lambda: loop.samples.make(loop.average.network, rows, range(64), 1)
         else:
             step, sample = plain(loop, usual=kind == "plain")  # type: ignore[assignment]
         rates(step, 10, 1)
@@ -176,8 +177,8 @@ def outside(loop: Loop, steps: int) -> dict[str, float]:
 
     loop.batch = timed("loader", loop.batch)  # type: ignore[method-assign]
     loop.average.update = timed("averaging", loop.average.update)  # type: ignore[method-assign]
-    for name in ("move", "clear"):
-        setattr(loop_module, name, timed("optimisers", getattr(loop_module, name)))
+    for module, name in ((loop_module, "move"), (gradients_module, "clear")):
+        setattr(module, name, timed("optimisers", getattr(module, name)))
     if loop.doctor:
         loop.doctor.feel = timed("doctor", loop.doctor.feel)  # type: ignore[method-assign]
     start = time.perf_counter()

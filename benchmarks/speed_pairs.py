@@ -98,7 +98,7 @@ def work(kind: str, task: str, batch: int, size: int, images: int) -> dict[str, 
             "step": step,
             "generator": forth_and_back(loop, loop.networks[loop.task.keeps], made_of(loop)),
             **({"discriminator": judging(loop, size)} if len(loop.networks) > 1 else {}),
-            "convert": lambda: loop.sample(kept.eval(), rows[:batch], range(batch), 1),
+            "convert": lambda: loop.samples.make(kept.eval(), rows[:batch], range(batch), 1),
         }.items():
             rates(action, 3, batch)
             found[name], found[f"{name}_cpu"] = rates(action, max(2, images // batch), batch)

@@ -187,7 +187,7 @@ def test_one_of_several_processes(kind: str, make_prepared: Make, tmp_path: Path
         assert all(np.isfinite(value) for value in loop.take_step().values())
         assert loop.doctor
         loop.doctor.examine(loop)
-        loop.calibrate()
+        loop.samples.calibrate()
         loop.save()
 
 

@@ -70,15 +70,15 @@ def test_large_images_are_looked_at_a_few_at_a_time(
 
     def looked() -> tuple[Found, torch.Tensor]:
         assert loop.doctor
-        return loop.doctor.examiner.look(loop, Care(), 1), loop.sample(loop.average.network, rows, range(20), 0)
+        return loop.doctor.examiner.look(loop, Care(), 1), loop.samples.make(loop.average.network, rows, range(20), 0)
 
     whole, images = looked()
     assert max(together) == 32 and len(whole.logits["generated"]) > 8
     together.clear()
     monkeypatch.setattr(parts, "AT_ONCE", 10 * 16 * 16)
     few, same = looked()
-    loop.calibrate()
-    loop.preview()
+    loop.samples.calibrate()
+    loop.samples.preview()
     assert max(together) == 8
     assert torch.allclose(images, same, atol=1e-5) and few.distance == pytest.approx(whole.distance, abs=1e-4)
     assert all(torch.allclose(few.logits[name], logits, atol=1e-4) for name, logits in whole.logits.items())

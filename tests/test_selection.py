@@ -22,6 +22,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.verbs._training import selection as _selection
 from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.samples import Samples
 from radsynth.verbs.train import train
 
 TINY = ("model.kind=dcgan", "model.width=8", "model.latent=8", "train.batch=16", "train.previews=0",
@@ -115,10 +116,10 @@ def test_with_too_few_validation_images_the_last_weights_are_delivered_and_it_is
 ) -> None:
     data, last = split(make_prepared(96), validation, monkeypatch), {}
 
-    def calibrate(loop: Loop) -> None:
-        last.update({name: weight.clone() for name, weight in loop.average.network.named_parameters()})
+    def calibrate(samples: Samples) -> None:
+        last.update({name: weight.clone() for name, weight in samples.loop.average.network.named_parameters()})
 
-    monkeypatch.setattr(Loop, "calibrate", calibrate)
+    monkeypatch.setattr(Samples, "calibrate", calibrate)
     train(data, tmp_path / "run", settings=resolve(overrides=TINY))
     delivered, facts = weights(tmp_path / "run")
     assert facts["chosen"] is None and all(torch.equal(delivered[name], weight) for name, weight in last.items())

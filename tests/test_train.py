@@ -316,17 +316,18 @@ def test_memory_that_never_suffices_is_an_error(
     assert events(tmp_path / "run") == ["less memory"] * 3 + ["stopped"]  # it is no illness that a lower rate cures
 
 
-@pytest.mark.parametrize("where", ["Doctor.examine", "Loop.preview", "Loop.calibrate"])
+@pytest.mark.parametrize("where", ["Doctor.examine", "Samples.preview", "Samples.calibrate"])
 def test_memory_that_runs_out_beside_the_steps_is_an_error(
     where: str, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from radsynth.verbs._training import doctor, loop
+    from radsynth.verbs._training.doctor import Doctor
+    from radsynth.verbs._training.samples import Samples
 
     def greedy(*_: Any) -> Any:
         raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
 
-    monkeypatch.setattr(doctor.Doctor, "due", lambda *_: where.startswith("Doctor"))
-    monkeypatch.setattr({"Doctor": doctor.Doctor, "Loop": loop.Loop}[where.split(".")[0]], where.split(".")[1], greedy)
+    monkeypatch.setattr(Doctor, "due", lambda *_: where.startswith("Doctor"))
+    monkeypatch.setattr({"Doctor": Doctor, "Samples": Samples}[where.split(".")[0]], where.split(".")[1], greedy)
     with pytest.raises(OutOfMemory, match=r"Memory ran out .cuDNN.* with 8 images at a time"):
         train(make_prepared(), tmp_path / "run", settings=options("train.previews=2"))
 

@@ -99,7 +99,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             tell(loop.promise)
         with _stop_requests() as stopping, Progress(1.0, "training") if ranks.first else nullcontext() as progress:
             try:
-                with memory_guarded(loop.memory_ran_out), told_of_memory(loop.memory_ran_out):
+                with memory_guarded(loop.gradients.memory_ran_out), told_of_memory(loop.gradients.memory_ran_out):
                     _drive(loop, folder, stopping, progress)
             except TrainingError as error:
                 folder.event("stopped", loop.images, str(error), silent=True)
@@ -109,7 +109,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                     f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate "
                     "or raise task.penalty_weight, and train into a new run folder."
                 ) from None
-        with told_of_memory(loop.memory_ran_out):
+        with told_of_memory(loop.gradients.memory_ran_out):
             _deliver(loop, folder, settings)
         ranks.wait()
 
@@ -130,7 +130,7 @@ def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
         bound = privacy_bound(facts) or "no bound"
         folder.event("privacy", loop.images, f"Spent in {spent['turns']:,} turns of the discriminator: {bound}. The "
                      "whole account is in generator.json.", silent=True)
-    loop.calibrate()
+    loop.samples.calibrate()
     if loop.doctor:
         loop.doctor.warn(loop)
     if loop.ranks.first:
@@ -184,7 +184,7 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 raise Interrupted(f"Stopped on request after {loop.images} images. Repeat the command to go on.")
             if int(loop.progress * loop.options.previews) > previews:
                 previews = int(loop.progress * loop.options.previews)
-                loop.preview()
+                loop.samples.preview()
 
 
 def _as_prepared(settings: Resolved, data: Prepared) -> Resolved:

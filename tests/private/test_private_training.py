@@ -57,8 +57,8 @@ def test_nothing_but_the_task_looks_at_training_images(
     monkeypatch.setattr(Prepared, "stored", forbidden)
     monkeypatch.setattr(Prepared, "labels", forbidden)
     assert not loop.batch().images.numel() and loop.batch().labels is None
-    loop.calibrate()
-    loop.preview()
+    loop.samples.calibrate()
+    loop.samples.preview()
     with pytest.raises(AssertionError, match="was read"):
         for _ in range(20):  # a turn may draw nobody
             loop.take_step()
@@ -122,7 +122,7 @@ def test_memory_for_patients_is_not_saved_by_parts(
     monkeypatch.setattr("radsynth.tasks.private.clipped_sum", greedy)
     with pytest.raises(OutOfMemory) as error:
         loop.take_step()
-    assert "accumulate" not in str(error.value) and "model.width" in str(error.value) and loop.accumulate == 1
+    assert "accumulate" not in str(error.value) and "model.width" in str(error.value) and loop.gradients.parts == 1
 
 
 def test_a_longer_budget_would_break_the_promise(make_prepared: Make, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class Graphs:
     def kind(self, batches: list[list[Batch]]) -> Hashable | None:
         """What tells this step from others that are not the same; None where it cannot be recorded."""
         loop = self.loop
-        if self.refused or loop.accumulate > 1 or loop.growing or not isinstance(loop.task, Repeatable):
+        if self.refused or loop.gradients.parts > 1 or loop.growing or not isinstance(loop.task, Repeatable):
             return None
         return tuple(loop.task.constant(batch) for turn in batches for batch in turn)
 
@@ -194,7 +194,7 @@ class Graphs:
         loop, values = self.loop, dict[tuple[str, str], Tensor]()
         for turn, optimiser, batches in zip(loop.turns, loop.optimisers, recorded.batches, strict=True):
             for batch in batches:
-                terms = loop.in_parts(turn, optimiser, batch)
+                terms = loop.gradients.in_parts(turn, optimiser, batch)
                 if not terms:
                     break
                 gradient, weights = norms(optimiser)

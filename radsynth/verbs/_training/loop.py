@@ -8,15 +8,12 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
 from radsynth.checkpoints import all_finite, save_checkpoint
 from radsynth.device import here, keep_freed_memory, module_channels_last
-from radsynth.errors import OutOfMemory, TrainingError, out_of_memory
+from radsynth.errors import TrainingError
 from radsynth.models import Networks, growing
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
@@ -25,26 +22,19 @@ from radsynth.tasks import (
     Recalling,
     Studious,
     Task,
-    Terms,
     Turn,
     draws_masks,
-    needs_both_sides,
-    registers,
-    takes_images,
 )
-from radsynth.verbs._grid import black_and_white, save_grid, shown_window
-from radsynth.verbs._training.average import APART, Average, calibrate
+from radsynth.verbs._training.average import APART, Average
 from radsynth.verbs._training.batches import Batches
 from radsynth.verbs._training.captured import Found, Graphs
 from radsynth.verbs._training.doctor import Doctor
-from radsynth.verbs._training.optimisers import adam, clear, move, norms, restore, set_rate, state_of, weights_of
+from radsynth.verbs._training.gradients import Gradients
+from radsynth.verbs._training.optimisers import adam, move, norms, restore, set_rate, state_of, weights_of
 from radsynth.verbs._training.options import Settings
-from radsynth.verbs._training.parts import at_once, more_parts, parts_of
+from radsynth.verbs._training.samples import Samples
 from radsynth.verbs._training.selection import Selection
 from radsynth.verbs._training.start import Start, lower_layers
-
-PREVIEW_IMAGES = 36
-CALIBRATION_IMAGES = 64
 
 
 class Loop:
@@ -99,7 +89,8 @@ class Loop:
         draws = hasattr(self.average.network, "latent") and not self.private
         self.selection = Selection(prepared, seed) if options.select and draws else None
         self.step = self.images = self.item = 0
-        self.seconds, self.accumulate = 0.0, options.accumulate
+        self.seconds = 0.0
+        self.gradients, self.samples = Gradients(self, options.accumulate), Samples(self)
 
     def _optimiser(self, turn: Turn) -> torch.optim.Optimizer:
         still = {id(weight) for weight in self.frozen}
@@ -182,7 +173,7 @@ class Loop:
         return logged
 
     def _turn(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
-        terms = self._gradients(turn, optimiser, batch)
+        terms = self.gradients.compute(turn, optimiser, batch)
         totals = self.ranks.average(weights_of(optimiser), {name: float(term) for name, term in terms.items()})
         if not totals:
             return {}
@@ -222,71 +213,6 @@ class Loop:
                 raise TrainingError(f"{network}/{name} is not finite after {self.images} images.")
         return self.doctor.feel(network, totals, self.step, norms) if self.doctor else {}
 
-    def _gradients(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> Terms:
-        """The turn's gradients and terms, of a batch in as many parts as memory asks for; {} when it is left out."""
-        while True:
-            try:
-                return self.in_parts(turn, optimiser, batch)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                clear(optimiser)
-                reason = str(error).splitlines()[0]
-            self._use_less_memory(len(batch.items), reason)  # outside of `except`, which keeps the tensors alive
-
-    def in_parts(self, turn: Turn, optimiser: torch.optim.Optimizer, batch: Batch) -> Terms:
-        """The turn's gradients, and its terms without their graphs; {} when it is left out."""
-        for name, weights in self.weights.items():
-            # Weights that do not move in this turn need no gradients: a third of the generator's turn.
-            wanted = name in turn.nets or (name in turn.makes and self.accumulate == 1)
-            for weight in weights:
-                weight.requires_grad_(wanted)
-        for weight in self.frozen:
-            weight.requires_grad_(False)
-        clear(optimiser)
-        if turn.gradients:
-            return turn.gradients(self.networks, batch)
-        totals: Terms = {}
-        for part in parts_of(batch, self.accumulate):
-            with self.fabric.autocast():
-                terms: Terms = turn.loss(self.networks, part)
-            if not terms:
-                continue
-            loss = torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum()
-            self.fabric.backward(loss / self.accumulate)
-            for name, term in terms.items():
-                part_of = term.detach() / self.accumulate
-                totals[name] = totals[name] + part_of if name in totals else part_of
-        return totals
-
-    def memory_ran_out(self, reason: str = "") -> str:
-        """What to tell when memory ends in the middle of a step."""
-        more, at_once = self._more_parts(), self.size // self.ranks.size // self.accumulate
-        advice = f"train.accumulate={more}, a smaller train.batch," if more else "a smaller model.width"
-        return (f"Memory ran out{reason and f' ({reason})'} with {at_once} images at a time. Set {advice} or a smaller "
-                f"prepare.size. What was saved before is kept in {self.folder.checkpoints}.")
-
-    def _more_parts(self) -> int | None:
-        """The next number of parts that batches can be computed in, those of later steps too."""
-        options = self.options
-        if self.private:  # its turn holds the gradients of so many patients at once, whatever the parts
-            return None
-        sizes = [size // self.ranks.size for size in (options.batch, max(options.batch, options.batch_end))]
-        return more_parts(self.accumulate, sizes, least=2 if needs_both_sides(self.task) else 1)
-
-    def _use_less_memory(self, items: int, reason: str) -> None:
-        """Compute batches in more parts; OutOfMemory where that cannot be done."""
-        parts = self._more_parts()
-        if parts is None or self.ranks.size > 1:  # several processes must stay in step
-            raise OutOfMemory(self.memory_ran_out(reason))
-        self.accumulate = parts
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.folder.event("less memory", self.images, (
-            f"Memory ran out ({reason}). From now on a batch of {items} is computed in {parts} parts of "
-            f"{items // parts}; train.accumulate={parts} does so from the start."
-        ))
-
     def state(self) -> dict[str, Any]:
         """Everything that training depends on."""
         return {
@@ -296,7 +222,7 @@ class Loop:
             "studied": self.task.studied() if isinstance(self.task, Recalling) else {},
             "random": torch.get_rng_state(),
             "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds,
-            "accumulate": self.accumulate, "waiting": self.average.waiting,
+            "accumulate": self.gradients.parts, "waiting": self.average.waiting,
             "doctor": self.doctor.state() if self.doctor else None,
             "selection": self.selection.state() if self.selection else None,
             "private": self.private.state() if self.private else None,
@@ -315,7 +241,7 @@ class Loop:
         self.average.waiting = state.get("waiting", state["step"] % APART * self.options.batch)
         torch.set_rng_state(state["random"])
         self.step, self.images, self.item = state["step"], state["images"], state["item"]
-        self.seconds, self.accumulate = state["seconds"], max(self.accumulate, state["accumulate"])
+        self.seconds, self.gradients.parts = state["seconds"], max(self.gradients.parts, state["accumulate"])
         if self.doctor:
             self.doctor.restore(state["doctor"])
         if self.selection and state["selection"]:  # an older run has none where validation images were few
@@ -332,49 +258,6 @@ class Loop:
             save_checkpoint(self.folder.checkpoints, self.images, state, {"step": self.step, "seconds": self.seconds})
         self.ranks.wait()
 
-    def calibrate(self) -> None:
-        """Measure the averaged network's batch statistics anew, before it is sampled."""
-        self.calibrate_on(np.resize(self.batches.train, 16 * CALIBRATION_IMAGES), CALIBRATION_IMAGES, self.seed + 2)
-
-    def calibrate_on(self, chosen: NDArray[np.int64], together: int, seed: int) -> None:
-        """The same with the conditions of the images `chosen`, so many in a batch at most."""
-        size = at_once(together, self._shape)
-        pieces = iter([range(first, min(first + size, len(chosen))) for first in range(0, len(chosen), size)])
-
-        def sample(network: nn.Module) -> None:
-            items = next(pieces)
-            self._sampled(network, chosen[items.start:items.stop], items, seed)
-
-        calibrate(self.average.network, sample, batches=-(-len(chosen) // size))
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return len(self.prepared.spec.channels), *self.prepared.spec.size
-
-    def preview(self) -> None:
-        """Write a grid of the same latents as always, made by the averaged network."""
-        self.calibrate()
-        train = self.batches.train
-        chosen = train[np.linspace(0, len(train) - 1, PREVIEW_IMAGES).astype(int)]
-        samples = self.sample(self.average.network, chosen, range(PREVIEW_IMAGES), self.seed + 1)
-        if self.ranks.first:
-            window = None if takes_images(self.task) or registers(self.task) else shown_window(self.prepared.spec)
-            ends = black_and_white(window, self.prepared.intensity)
-            save_grid(samples.float().cpu().numpy(), self.folder.previews / f"{self.images:09d}.png", ends=ends)
-
-    @torch.no_grad()
-    def sample(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
-        """What a network makes of the conditions of the images `chosen`, with the items' own random numbers."""
-        size = at_once(len(items), self._shape)
-        made = [self._sampled(network, chosen[first:first + size], items[first:first + size], seed)
-                for first in range(0, len(items), size)]
-        return made[0] if len(made) == 1 else torch.cat(made)
-
-    @torch.no_grad()
-    def _sampled(self, network: nn.Module, chosen: NDArray[np.int64], items: range, seed: int) -> Tensor:
-        batch = self.batches.of(chosen, items, seed)
-        with self.fabric.autocast():
-            return self.task.sample(network, batch)
 
 
 def _by_name(network: str, terms: dict[str, float]) -> dict[str, float]:

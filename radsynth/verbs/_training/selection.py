@@ -107,8 +107,8 @@ class Selection:
         if not hasattr(self, "real"):
             self.real = features(self.prepared.images(self.held_out))
         rows = np.resize(self.held_out, SAMPLES)
-        loop.calibrate_on(rows, SAMPLES, self.seed + 4)
-        made = loop.sample(loop.average.network, rows, range(SAMPLES), self.seed + 3)
+        loop.samples.calibrate_on(rows, SAMPLES, self.seed + 4)
+        made = loop.samples.make(loop.average.network, rows, range(SAMPLES), self.seed + 3)
         return frechet_distance(self.real, features(made.float().cpu().numpy()))
 
     def choose(self, loop: Loop) -> dict[str, Any] | None:
