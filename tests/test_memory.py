@@ -1,11 +1,14 @@
-"""The guard of the machine's memory: a clear end before the kernel's, and only where this process is the cause."""
+"""Memory: a clear end before the kernel's, images looked at a few at a time, nothing held when training has ended."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +23,9 @@ from radsynth.verbs._training.examination import Found
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.memory import shares
 from radsynth.verbs._training.options import Settings
+from radsynth.verbs.train import train
 
+SMALL = ("model.kind=sngan", "model.width=8", "train.batch=8", "train.images=64", "train.precision=32-true")
 PROGRAM = """
 import sys, time
 from radsynth.verbs._training import memory
@@ -56,8 +61,7 @@ def test_large_images_are_looked_at_a_few_at_a_time(
     make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = Prepared(make_prepared(labels=("small", "large")))
-    settings = resolve(overrides=("model.kind=sngan", "model.width=8", "train.batch=8", "train.images=64",
-                                  "train.precision=32-true"))
+    settings = resolve(overrides=SMALL)
     task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path), 0)
     with torch.enable_grad():
@@ -82,3 +86,21 @@ def test_large_images_are_looked_at_a_few_at_a_time(
     assert max(together) == 8
     assert torch.allclose(images, same, atol=1e-5) and few.distance == pytest.approx(whole.distance, abs=1e-4)
     assert all(torch.allclose(few.logits[name], logits, atol=1e-4) for name, logits in whole.logits.items())
+
+
+def test_a_training_that_has_ended_holds_no_memory(
+    make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, build = [], Loop.__init__
+
+    def noted(loop: Loop, *given: Any, **more: Any) -> None:
+        made.append(weakref.ref(loop))
+        build(loop, *given, **more)
+
+    monkeypatch.setattr(Loop, "__init__", noted)
+    gc.disable()  # it would come by at some time
+    try:
+        train(make_prepared(), tmp_path / "run", settings=resolve(overrides=SMALL))
+        assert [loop() for loop in made] == [None]
+    finally:
+        gc.enable()

@@ -6,6 +6,7 @@ not. With a budget in seconds the schedule follows the clock.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -72,6 +73,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
         launch(_train, processes, (data.folder, Path(run), settings.document()))
     else:
         _train(data.folder, Path(run), settings.document())
+    gc.collect()  # a loop and its parts know each other; what comes next may need their memory
     return RunFolder(run)
 
 
