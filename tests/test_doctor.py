@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from radsynth.arrays import Batch, Care, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
 from radsynth.checkpoints import all_finite, load_tensors
-from radsynth.errors import Interrupted, TrainingError
+from radsynth.errors import TrainingError
 from radsynth.models import dcgan
 from radsynth.settings import resolve
 from radsynth.verbs._training import doctor as _doctor
@@ -28,6 +26,7 @@ from radsynth.verbs._training.compare import compare
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.generate import sample
 from radsynth.verbs.train import train
+from tests.trained import same, stopped
 
 TINY = (
     "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=16",
@@ -283,20 +282,12 @@ def test_the_doctor_resumes_bit_exactly(
     monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
     monkeypatch.setattr(illnesses, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
     monkeypatch.setattr(illnesses, "ALIKE", 9.0)  # always too much alike: training images are redrawn
-    data, settings, step = discs(40), resolve(overrides=(*TINY, "train.images=640")), Loop.take_step
+    data, settings = discs(40), resolve(overrides=(*TINY, "train.images=640"))
     train(data, tmp_path / "whole", settings=settings)
-
-    def step_then_stop(loop: Loop) -> dict[str, float]:
-        if loop.step == 22:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop)
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(Loop, "take_step", step_then_stop)
+    with stopped(22):
         train(data, tmp_path / "cut", settings=settings)
     train(data, tmp_path / "cut", settings=settings)
-    whole, cut = (load_tensors(tmp_path / name / "generator.safetensors")[0] for name in ("whole", "cut"))
-    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    assert same(tmp_path / "whole", tmp_path / "cut")
     strengths = [measured(tmp_path / name)["doctor/augmentation"] for name in ("whole", "cut")]
     assert strengths[0] == strengths[1] > 0.5
     assert measured(tmp_path / "cut")["doctor/redraw"] == _doctor.REDRAW_MOST

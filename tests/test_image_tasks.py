@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,7 @@ import torch
 
 from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
-from radsynth.checkpoints import load_tensors
-from radsynth.errors import DataError, Interrupted, OutOfMemory, SettingsError
+from radsynth.errors import DataError, OutOfMemory, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
@@ -27,8 +24,8 @@ from radsynth.tasks.cut import Cut
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import doubts, limits
 from radsynth.verbs._pairs.paired import evaluate_pairs
-from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
+from tests.trained import same, stopped, weights
 
 Make = Callable[..., Path]
 SMALL = ("model.width=4", "model.discriminator_width=4", "model.halvings=1", "train.batch=8", "train.previews=1",
@@ -54,35 +51,22 @@ def batch_of(images: torch.Tensor, labels: torch.Tensor | None = None) -> Batch:
     return Batch(images=images, labels=labels, seed=3, items=tuple(range(len(images))))
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(run / "generator.safetensors")[0]
-
-
 @pytest.mark.parametrize("size", [(16, 16), (8, 12, 10)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_training_resumes_to_the_same_weights(
-    variant: str, size: tuple[int, ...], make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: str, size: tuple[int, ...], make_prepared: Make, tmp_path: Path
 ) -> None:
     data = make_prepared(n=24, size=size, labels=("small", "large"), channels=("t1", "t2"))
     settings = resolve(overrides=(*SMALL, *VARIANTS[variant], "train.images=48"))
     assert settings.kind("model") == "unet", "the task brings its own network"
     train(data, tmp_path / "whole", settings=settings)
     assert list((tmp_path / "whole" / "previews").glob("*.png"))
-    step = Loop.take_step
-
-    def step_then_stop(loop: Loop) -> dict[str, float]:
-        if loop.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop)
-
-    monkeypatch.setattr(Loop, "take_step", step_then_stop)
-    with pytest.raises(Interrupted):
+    with stopped(2):
         train(data, tmp_path / "cut", settings=settings)
-    monkeypatch.undo()
     train(data, tmp_path / "cut", settings=settings)
-    one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert any(weight.abs().sum() > 0 for key, weight in one.items() if "leave.weight" in key), "nothing was learned"
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    learned = [weight for key, weight in weights(tmp_path / "cut").items() if "leave.weight" in key]
+    assert any(weight.abs().sum() > 0 for weight in learned), "nothing was learned"
 
 
 def test_translation_learns_the_negative(make_prepared: Make, tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,7 @@ import torch
 
 from radsynth.arrays import NO_MASK, Batch, Prepared
 from radsynth.augment import Settings as Augmentation
-from radsynth.checkpoints import load_tensors
-from radsynth.errors import Interrupted, SettingsError
+from radsynth.errors import SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, read_mask, write
 from radsynth.settings import resolve
@@ -24,11 +21,11 @@ from radsynth.tasks import build, segments, takes_images
 from radsynth.tasks._again import images_to_draw_again
 from radsynth.verbs._pairs.label_baselines import label_baselines
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
-from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 from tests.tables import rows
+from tests.trained import same, stopped, weights
 
 Make = Callable[..., Path]
 Unmask = Callable[[Path, Iterable[int]], Prepared]
@@ -60,10 +57,6 @@ def make_masked(make_prepared: Make) -> Make:
 def task_of(*overrides: str, spec: ImageSpec) -> Any:
     settings = resolve(overrides=("task.kind=segment", *overrides), sections=("task", "model"))
     return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(run / "generator.safetensors")[0]
 
 
 def test_data_without_masks_and_a_loss_of_nothing_are_refused() -> None:
@@ -187,8 +180,7 @@ def test_softened_truth_is_luc_et_al_and_sums_to_one() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (8, 12, 10)])
 @pytest.mark.parametrize(("adversarial", "masked"), [(0, 24), (0.05, 24), (0, 5), (0.05, 5)])
 def test_training_resumes_to_the_same_weights(
-    adversarial: float, masked: int, size: tuple[int, ...], make_masked: Make, without_masks: Unmask, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch
+    adversarial: float, masked: int, size: tuple[int, ...], make_masked: Make, without_masks: Unmask, tmp_path: Path
 ) -> None:
     data = make_masked(n=24, size=size)
     if masked < 24:
@@ -196,21 +188,12 @@ def test_training_resumes_to_the_same_weights(
     settings = resolve(overrides=(*SMALL, f"task.adversarial={adversarial}", "train.images=48", "augment.strength=1"))
     train(data, tmp_path / "whole", settings=settings)
     assert list((tmp_path / "whole" / "previews").glob("*.png"))
-    step = Loop.take_step
-
-    def step_then_stop(loop: Loop) -> dict[str, float]:
-        if loop.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop)
-
-    monkeypatch.setattr(Loop, "take_step", step_then_stop)
-    with pytest.raises(Interrupted):
+    with stopped(2):
         train(data, tmp_path / "cut", settings=settings)
-    monkeypatch.undo()
     train(data, tmp_path / "cut", settings=settings)
-    one, two = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert any(weight.abs().sum() > 0 for key, weight in one.items() if "leave.weight" in key), "nothing was learned"
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    learned = [weight for key, weight in weights(tmp_path / "cut").items() if "leave.weight" in key]
+    assert any(weight.abs().sum() > 0 for weight in learned), "nothing was learned"
     logged = (tmp_path / "whole" / "log.jsonl").read_text()
     assert ("discriminator/loss" in logged) == ("generator/adversarial" in logged) == bool(adversarial)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import torch
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_tensors
-from radsynth.errors import Interrupted
 from radsynth.metrics import _features
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
@@ -24,6 +21,7 @@ from radsynth.verbs._training import selection as _selection
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.samples import Samples
 from radsynth.verbs.train import train
+from tests.trained import stopped
 
 TINY = ("model.kind=dcgan", "model.width=8", "model.latent=8", "train.batch=16", "train.previews=0",
         "train.precision=32-true", "train.images=640")
@@ -147,19 +145,10 @@ def test_few_images_that_only_get_worse_end_the_training(data: Path, tmp_path: P
     assert ended == [False] * 8 + [True] and loop.finished and "by heart" in events(tmp_path)["stopped early"]
 
 
-def test_measuring_changes_no_weight_and_goes_on_bit_exactly(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings, step = resolve(overrides=TINY), Loop.take_step
+def test_measuring_changes_no_weight_and_goes_on_bit_exactly(data: Path, tmp_path: Path) -> None:
+    settings = resolve(overrides=TINY)
     train(data, tmp_path / "whole", settings=settings)
-
-    def step_then_stop(loop: Loop) -> dict[str, float]:
-        if loop.step == 22:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop)
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(Loop, "take_step", step_then_stop)
+    with stopped(22):
         train(data, tmp_path / "cut", settings=settings)
     train(data, tmp_path / "cut", settings=settings)
     (whole, facts), (cut, cut_facts) = weights(tmp_path / "whole"), weights(tmp_path / "cut")

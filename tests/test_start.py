@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import torch
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors
-from radsynth.errors import FolderError, Interrupted, SettingsError
+from radsynth.errors import FolderError, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build as build_networks
 from radsynth.run_folder import RunFolder
@@ -23,6 +21,7 @@ from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import fit, lower_layers, read_start
 from radsynth.verbs.train import train
+from tests.trained import same, stopped
 
 RECIPE = ("task.anchor=10", "task.warm_start=0.1", "train.batch=8", "train.previews=0", "train.precision=32-true")
 TINY = ("model.latent=8", "model.width=8", *RECIPE)
@@ -80,23 +79,14 @@ def test_frozen_layers_stay_and_the_others_move(source: Path, make_prepared: Mak
 
 
 def test_the_run_says_where_it_started_without_a_path_and_resumes_bit_exactly(
-    source: Path, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, make_prepared: Make, tmp_path: Path
 ) -> None:
     data, settings = make_prepared(), options(f"train.start={source}", "train.freeze=1")
     train(data, tmp_path / "whole", settings=settings)
-    step = Loop.take_step
-
-    def step_then_stop(loop: Loop) -> dict[str, float]:
-        if loop.step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop)
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(Loop, "take_step", step_then_stop)
+    with stopped(7):
         train(data, tmp_path / "cut", settings=settings)
     train(data, tmp_path / "cut", settings=settings)
-    whole, cut = (load_tensors(tmp_path / name / "generator.safetensors")[0] for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert same(tmp_path / "whole", tmp_path / "cut")
     written = (tmp_path / "whole" / "settings.yaml").read_text()
     assert str(source) not in written and "start: run " in written and "width: 8" in written
     said = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]

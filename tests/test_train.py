@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +16,7 @@ import torch
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors, save_checkpoint
-from radsynth.errors import FolderError, Interrupted, OutOfMemory, SettingsError, TrainingError, out_of_memory
+from radsynth.errors import FolderError, OutOfMemory, SettingsError, TrainingError, out_of_memory
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
@@ -27,6 +25,7 @@ from radsynth.verbs._training.parts import more_parts
 from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
 from radsynth.verbs.train import train
+from tests.trained import same, stopped, weights
 
 SMALL = (
     "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=8",
@@ -45,15 +44,6 @@ Make = Callable[..., Path]
 
 def options(*more: str) -> Resolved:
     return resolve(overrides=(*SMALL, "train.images=160", *more))
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(run / "generator.safetensors")[0]
-
-
-def same(first: Path, second: Path) -> bool:
-    one, two = weights(first), weights(second)
-    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
 def events(run: Path) -> list[str]:
@@ -87,23 +77,12 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(make_pr
     ("task.warm_start=0.45", "task.penalty=r1_r2"), ("task.discriminator_steps=2", "task.penalty=wgan_gp"),
 ])
 def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
-    more: tuple[str, ...], make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    more: tuple[str, ...], make_prepared: Make, tmp_path: Path
 ) -> None:
     data = make_prepared(labels=("small", "large"))
     train(data, tmp_path / "whole", settings=options(*more))
-    from radsynth.verbs._training.loop import Loop
-
-    step = Loop.take_step
-
-    def step_then_stop(loop: Loop) -> dict[str, float]:
-        if loop.step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop)
-
-    monkeypatch.setattr(Loop, "take_step", step_then_stop)
-    with pytest.raises(Interrupted):
+    with stopped(7):
         train(data, tmp_path / "cut", settings=options(*more))
-    monkeypatch.undo()
     assert not RunFolder(tmp_path / "cut").trained
     train(data, tmp_path / "cut", settings=options(*more))
     assert events(tmp_path / "cut") == ["interrupted", "resumed", "trained"]

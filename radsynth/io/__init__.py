@@ -61,6 +61,12 @@ class Header:
     burned_in: bool = False
     age: float | None = None
 
+    @classmethod
+    def of(cls, image: Image, format: str) -> Header:
+        """What a file of the image would say, for an image that no file tells of; format: what it counts as."""
+        return cls(format=format, size=image.space, channels=len(image.channels), modality=image.modality,
+                   units=image.units, bits=image.bits, spacing=image.spacing)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import DataError
 from radsynth.image import GREY, Image
-from radsynth.io import Provenance
+from radsynth.io import Header, Provenance
 
 KEY = "radsynth"
 """The name under which formats with free text keep the mark."""
@@ -119,6 +119,19 @@ class Marked:
     def real(self, values: NDArray[Any]) -> NDArray[Any]:
         """Stored numbers to real values, whole numbers where they are whole."""
         return rescale(values, self.slope, self.intercept)
+
+    def header(self, format: str, size: tuple[int, ...], channels: int) -> Header:
+        """The header of a marked file whose pixels have this size."""
+        return Header(
+            format=format,
+            size=size,
+            channels=channels,
+            bits=self.bits,
+            modality=self.modality,
+            units=self.units,
+            spacing=self.spacing if len(self.spacing or ()) == len(size) else None,
+            notes=("synthetic, made by radsynth",),
+        )
 
 
 def parse_mark(text: object) -> Marked | None:

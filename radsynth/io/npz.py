@@ -102,16 +102,7 @@ def header(path: Path) -> Header:
     size, channels, _ = _layout(entry, marked is not None)
     if marked is None:
         return Header(format="npz", size=size, channels=channels, bits=_bits(entry.dtype))
-    return Header(
-        format="npz",
-        size=size,
-        channels=channels,
-        bits=marked.bits,
-        modality=marked.modality,
-        units=marked.units,
-        spacing=marked.spacing if len(marked.spacing or ()) == len(size) else None,
-        notes=("synthetic, made by radsynth",),
-    )
+    return marked.header("npz", size, channels)
 
 
 def read(path: Path, frame: int = 0) -> Image:

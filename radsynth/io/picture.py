@@ -51,16 +51,7 @@ def header(path: Path) -> Header:
 def _header(size: tuple[int, ...], channels: int, bits: int, marked: Marked | None) -> Header:
     if marked is None:
         return Header(format="picture", size=size, channels=channels, bits=bits)
-    return Header(
-        format="picture",
-        size=size,
-        channels=channels,
-        bits=marked.bits,
-        modality=marked.modality,
-        units=marked.units,
-        spacing=marked.spacing if len(marked.spacing or ()) == len(size) else None,
-        notes=("synthetic, made by radsynth",),
-    )
+    return marked.header("picture", size, channels)
 
 
 def read(path: Path, frame: int = 0) -> Image:

@@ -226,7 +226,7 @@ def _gather(
 ) -> Inspection:
     images = [image for _, image in samples if image is not None]
     headers = [record.header for record in records if record.header is not None] or [
-        _header_of(image) for image in images
+        Header.of(image, "none") for image in images
     ]
     if not headers:
         raise nothing_left(rejected)
@@ -272,19 +272,6 @@ def _gather(
         rejected=tuple(line for line in rejected if not line.skipped),
         skipped=tuple(line for line in rejected if line.skipped),
         pictures=tuple(thumbnail(record, image) for record, image in samples if image is not None),
-    )
-
-
-def _header_of(image: Image) -> Header:
-    """A header for data that comes from no file."""
-    return Header(
-        format="none",
-        size=image.space,
-        channels=len(image.channels),
-        modality=image.modality,
-        units=image.units,
-        bits=image.bits,
-        spacing=image.spacing,
     )
 
 

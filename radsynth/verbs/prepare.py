@@ -259,15 +259,7 @@ def _facts(record: Record, rejected: list[Rejected]) -> Header | None:
     except RejectedFile as error:
         rejected.append(Rejected(path=record.source, reason=str(error)))
         return None
-    return Header(
-        format="picture",
-        size=image.space,
-        channels=len(image.pixels),
-        modality=image.modality,
-        units=image.units,
-        bits=image.bits,
-        spacing=image.spacing,
-    )
+    return Header.of(image, "picture")
 
 
 def _check_rejected(rejected: Sequence[Rejected], strict: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from radsynth.arrays import Batch, Prepared
-from radsynth.checkpoints import load_tensors
-from radsynth.errors import Interrupted, SettingsError
+from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.metrics._registration import folding, target_registration_error
 from radsynth.settings import resolve
@@ -27,10 +24,10 @@ from radsynth.tasks.register import Register
 from radsynth.verbs._pairs import itk_registration as itk
 from radsynth.verbs._pairs.paired import OWN
 from radsynth.verbs._pairs.registration import NOTHING, evaluate_registration
-from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 from tests.register.examples import SIZES, SMALL, Make, inner, task_of, velocity_of
+from tests.trained import same, stopped, weights
 
 
 class Stretch(nn.Module):
@@ -103,27 +100,18 @@ VARIANTS = {"plain": (), "adversarial": ("task.adversarial=0.1", "task.loss=rela
 @pytest.mark.parametrize("size", [(16, 16), (8, 12, 10)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_training_resumes_to_the_same_weights(
-    variant: str, size: tuple[int, ...], make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: str, size: tuple[int, ...], make_prepared: Make, tmp_path: Path
 ) -> None:
     data = make_prepared(n=24, size=size, channels=("t1", "t2"))
     settings = resolve(overrides=(*SMALL, *VARIANTS[variant], "train.images=48"))
     assert settings.kind("model") == "unet", "the task brings its own network"
     train(data, tmp_path / "whole", settings=settings)
-    step = Loop.take_step
-
-    def step_then_stop(loop: Loop) -> dict[str, float]:
-        if loop.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop)
-
-    monkeypatch.setattr(Loop, "take_step", step_then_stop)
-    with pytest.raises(Interrupted):
+    with stopped(2):
         train(data, tmp_path / "cut", settings=settings)
-    monkeypatch.undo()
     train(data, tmp_path / "cut", settings=settings)
-    one, two = (load_tensors(tmp_path / name / "generator.safetensors")[0] for name in ("whole", "cut"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert any(weight.abs().sum() > 0 for key, weight in one.items() if "leave.weight" in key), "nothing was learned"
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    learned = [weight for key, weight in weights(tmp_path / "cut").items() if "leave.weight" in key]
+    assert any(weight.abs().sum() > 0 for weight in learned), "nothing was learned"
 
 
 def test_learning_brings_discs_together_and_the_measurement_says_so(

@@ -1,0 +1,41 @@
+"""What tests of trained runs share: their weights, and a training that is stopped on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from radsynth.checkpoints import load_tensors
+from radsynth.errors import Interrupted
+from radsynth.verbs._training.loop import Loop
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(run / "generator.safetensors")[0]
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two runs came to the same weights, bit for bit."""
+    one, two = weights(first), weights(second)
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@contextmanager
+def stopped(step: int) -> Iterator[None]:
+    """Within it a training must end as one that is asked to stop in this step."""
+    take_step = Loop.take_step
+
+    def step_then_stop(loop: Loop) -> dict[str, float]:
+        if loop.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(loop)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Loop, "take_step", step_then_stop)
+        yield
