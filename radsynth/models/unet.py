@@ -82,13 +82,14 @@ def from_patches(features: Tensor, patch: int) -> Tensor:
 class UNet(nn.Module):
     """Images (n, inputs, *space) to (n, outputs, *space), linear. The last layer begins at zero.
 
-    A task that corrects its input adds the result to it. reach, stride, widths: see `radsynth.models`.
+    A task that corrects its input adds the result to it. size: sides of the training's images; others may come.
+    reach, stride, widths: see `radsynth.models`.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, dimensions: int, width: int, patch: int, halvings: int, blocks: int
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, ...], width: int, patch: int, halvings: int,
+                 blocks: int) -> None:
         super().__init__()
+        dimensions, self.size = len(size), size
         convolution, widths = CONVOLUTION[dimensions], [width * 2**level for level in range(halvings + 1)]
         self.patch, self.stride, self.widths = patch, patch * 2**halvings, tuple(widths)
         self.reach = _reach(patch, halvings, blocks)
@@ -105,7 +106,7 @@ class UNet(nn.Module):
     def forward(self, images: Tensor, encode: bool = False) -> Tensor | list[Tensor]:
         space = images.shape[2:]
         # With the background at 0 instead of -1, the zeros that convolutions pad with are background.
-        features = self.enter(to_patches(pad_to(images + 1, self.stride), self.patch))
+        features = self.enter(to_patches(pad_to(images + 1, self.stride, self.size), self.patch))
         kept = []
         for level, blocks in enumerate(self.down):
             features = blocks(features)
@@ -122,9 +123,14 @@ class UNet(nn.Module):
         return made[(slice(None), slice(None), *(slice(side) for side in space))]
 
 
-def pad_to(images: Tensor, stride: int) -> Tensor:
-    """(n, c, *space) with the last pixels repeated at the ends until every side is a multiple of `stride`."""
-    missing = [-side % stride for side in images.shape[2:]]
+def pad_to(images: Tensor, stride: int, trained: tuple[int, ...]) -> Tensor:
+    """(n, c, *space) with the last pixels repeated at the ends until every side is a multiple of `stride`.
+
+    trained: sides of the training's images. Never fewer pixels than these had are added: a network that never met
+    the zeros of its convolutions so near to an end draws a false edge there.
+    """
+    least = [-side % stride for side in trained]
+    missing = [few + (-side - few) % stride for side, few in zip(images.shape[2:], least, strict=True)]
     if not any(missing):
         return images
     ends = [amount for lack in reversed(missing) for amount in (0, lack)]
@@ -144,8 +150,7 @@ def _reach(patch: int, halvings: int, blocks: int) -> int:
 
 def networks(settings: Settings, spec: ImageSpec, source: ImageSpec, judges: int) -> Networks:
     """Generator from `source` to `spec`, and a discriminator of `judges` channels."""
-    dimensions = spec.dimensions
-    generator = UNet(len(source.channels), len(spec.channels), dimensions, settings.width, settings.patch,
+    generator = UNet(len(source.channels), len(spec.channels), spec.size, settings.width, settings.patch,
                      settings.halvings, settings.blocks)
     discriminator = PatchDiscriminator(judges, settings.discriminator_width, settings.discriminator_halvings, spec.size)
     return {"generator": generator, "discriminator": discriminator}

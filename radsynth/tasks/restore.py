@@ -5,6 +5,7 @@ The network learns the correction of its interpolated or noisy input. Worse imag
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 from pydantic import Field
@@ -77,7 +78,9 @@ class Restore:
 
     def networks(self) -> Networks:
         """Freshly initialised generator and, if there is an adversarial weight, discriminator."""
-        return paired_networks(self.model, self.spec, self.inputs, self.outputs, bool(self.options.adversarial))
+        sides = (side - side % finer for side, finer in zip(self.spec.size, self.finer, strict=True))
+        seen = dataclasses.replace(self.spec, size=tuple(sides))  # what `pair` leaves of the images
+        return paired_networks(self.model, seen, self.inputs, self.outputs, bool(self.options.adversarial))
 
     def turns(self) -> list[Turn]:
         """The generator's turn, after the discriminator's if there is one."""
