@@ -72,12 +72,13 @@ class Generator(nn.Module):
             layers += [Doubling(coarse, fine, dimensions), norm(fine), nn.ReLU()]
         self.layers = nn.Sequential(*layers, Doubling(widths[-1], channels, dimensions, gain=0.25))
         self.mean = nn.Parameter(torch.zeros(max(classes, 1), channels, *size))
-        self.background, self.greys = Background(channels), Greys(channels)
+        self.background, self.greys = Background(classes, channels), Greys(classes, channels)
 
     @torch.no_grad()
     def set_mean(self, images: Tensor) -> None:
         """Start from these mean images (classes or 1, c, *space): backgrounds are right from the first step."""
-        self.mean.copy_(torch.atanh(self.greys(images).clamp(-0.97, 0.97)))
+        greys = self.greys(images, torch.arange(len(images), device=images.device))
+        self.mean.copy_(torch.atanh(greys.clamp(-0.97, 0.97)))
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         # On the sphere, so that no image is larger than the others only because its latent is.
@@ -85,7 +86,7 @@ class Generator(nn.Module):
         grid = self.project(latent).unflatten(1, (-1, *self.grid))
         images = crop(self.layers(channels_last(grid)), self.size)
         mean = self.mean if len(self.mean) == 1 else self.mean[labels]
-        return self.greys.back(torch.tanh(self.background(images.float() + mean)))
+        return self.greys.back(torch.tanh(self.background(images.float() + mean, labels)), labels)
 
 
 class Discriminator(nn.Module):
@@ -103,14 +104,14 @@ class Discriminator(nn.Module):
             nn.init.zeros_(down.bias)
             layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
-        self.greys = Greys(channels)
+        self.greys = Greys(classes, channels)
         # One output a class, of which the image's own counts: bounded like every layer, where the embedding of a class
         # projection is not, and then lets the classes collapse (docs/lab-notebook.md).
         grid = math.prod(side // 2**levels for side in self.size)
         self.linear = spectral_norm(nn.Linear(widths[-1] * grid, max(classes, 1)))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        images = self.greys(images)
+        images = self.greys(images, labels)
         gaps = [want - have for have, want in zip(images.shape[2:], self.size, strict=True)]
         pad = [part for gap in reversed(gaps) for part in (gap // 2, gap - gap // 2)]
         features = self.layers(channels_last(functional.pad(images, pad, mode="replicate") if any(pad) else images))

@@ -35,9 +35,11 @@ class Redrawing:
         training = prepared.indices("train")
         chosen = np.sort(np.random.default_rng(seed).permutation(training)[:STUDIED])
         device = codes.mean.device
-        coarse = torch.cat([_coarse(codes.greys(torch.from_numpy(prepared.images(chosen[part])).to(device)))
-                            for part in in_parts(prepared, len(chosen))])
         labels = torch.from_numpy(prepared.labels(chosen)).to(device)
+        coarse = torch.cat([
+            _coarse(codes.greys(torch.from_numpy(prepared.images(chosen[part])).to(device), labels[part]))
+            for part in in_parts(prepared, len(chosen))
+        ])
         members = [coarse[labels == label] for label in range(len(prepared.spec.labels))] or [coarse]
         spreads = torch.stack([(some if len(some) > 1 else coarse).var(0).mean() for some in members])
         return cls(codes, spreads.clamp_min(1e-6))
@@ -50,13 +52,15 @@ class Redrawing:
         if not len(real):
             return batch.images.new_zeros(())
         codes = self.codes.on(real.device)
-        redrawn = generator(codes(real), *[None if part is None else part[few] for part in given])
-        errors = functional.mse_loss(_coarse(codes.greys(redrawn)), _coarse(codes.greys(real)), reduction="none")
+        given = tuple(None if part is None else part[few] for part in given)
+        labels, greys = given[0], codes.greys
+        redrawn = generator(codes(real, labels), *given)
+        errors = functional.mse_loss(_coarse(greys(redrawn, labels)), _coarse(greys(real, labels)), reduction="none")
         if relative:
             assert self.spreads is not None, "made by `relative`"
             if self.spreads.device != real.device:  # once: nothing may be copied while a step is recorded
                 self.spreads = self.spreads.to(real.device)
-            unit = self.spreads if given[0] is None else self.spreads[given[0][few]]
+            unit = self.spreads if labels is None else self.spreads[labels]
             errors = errors.flatten(1).mean(1) / unit
         return errors.mean() * (len(real) * EVERY / len(batch.items))
 

@@ -8,6 +8,7 @@ varied and in the right place, which is most of what short trainings lack.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from radsynth.arrays import Prepared
-from radsynth.models._greys import Greys
+from radsynth.models._greys import Greys, as_many
 
 STUDIED = 2000
 """Training images that the principal directions are taken from."""
@@ -52,16 +53,19 @@ def backgrounds(images: Tensor) -> Tensor:
     return torch.where((share > FLAT) & (value.abs() < BLACK), value, torch.nan)
 
 
-def greys_of(images: Tensor, flat: Tensor) -> Greys:
-    """The unit in which training images (n, c, *space) are learned: the identity unless close to a flat grey.
+def greys_of(images: Sequence[Tensor], flat: Tensor) -> Greys:
+    """The unit in which training images (n, c, *space) of each class are learned: the identity where not close to a
+    flat grey.
 
-    flat: their `backgrounds`.
+    flat: their `backgrounds` (classes, c)
     """
-    greys = Greys(images.shape[1])
-    few = images[::max(1, len(images) // 200)].transpose(0, 1).flatten(1).numpy()
-    low, high = torch.from_numpy(np.quantile(few, RANGE, axis=1)).float()
-    narrow = images.transpose(0, 1).flatten(1).std(1) < NARROW
-    greys.set(torch.where(narrow, flat, torch.nan), low, high)
+    greys, ends, narrow = Greys(*flat.shape), [], []
+    for of in images:
+        few = of[::max(1, len(of) // 200)].transpose(0, 1).flatten(1).numpy()
+        ends.append(torch.from_numpy(np.quantile(few, RANGE, axis=1)).float())
+        narrow.append(of.transpose(0, 1).flatten(1).std(1) < NARROW)
+    low, high = torch.stack(ends, 1)
+    greys.set(torch.where(torch.stack(narrow), flat, torch.nan), low, high)
     return greys
 
 
@@ -102,21 +106,23 @@ class PrincipalCodes:
 
     def _look(self, prepared: Prepared, chosen: NDArray[np.int64]) -> Tensor:
         """The chosen images (n, pixels), shrunken; on the way their backgrounds, unit and mean images are found."""
-        parts = in_parts(prepared, len(chosen))
+        parts, labels = in_parts(prepared, len(chosen)), prepared.labels(chosen)
+        members = _members(labels, len(prepared.spec.labels))
         some = torch.from_numpy(prepared.images(chosen[::len(parts)]))
-        flat = backgrounds(some)
-        self.greys = greys_of(some, flat)
-        del some  # one part is in memory at a time
+        each = [some[of[::len(parts)]] for of in members]
+        flat = torch.stack([backgrounds(images if len(images) else some) for images in each])
+        self.greys = greys_of([images if len(images) else some for images in each], flat)
+        del some, each  # one part is in memory at a time
         # A square keeps it flat by itself.
         self.backgrounds = torch.where(self.greys.reach > 0, torch.nan, flat)
-        members = _members(prepared.labels(chosen), len(prepared.spec.labels))
         sums, pixels = torch.zeros(1), []
         for part in parts:
-            images = self.greys(torch.from_numpy(prepared.images(chosen[part])))
+            images = self.greys(torch.from_numpy(prepared.images(chosen[part])), torch.from_numpy(labels[part]))
             pixels.append(_shrunken(images))
             sums = sums + torch.stack([images[of[part]].sum(0) for of in members])
         counts = torch.tensor([int(of.sum()) for of in members])
-        self.mean_images = self.greys.back(sums / counts.view(-1, *[1] * (sums.ndim - 1)))
+        means = sums / counts.view(-1, *[1] * (sums.ndim - 1))
+        self.mean_images = self.greys.back(means, torch.arange(len(means)))
         return torch.cat(pixels)
 
     def state(self) -> dict[str, Tensor]:
@@ -125,13 +131,14 @@ class PrincipalCodes:
                 **{f"greys.{name}": value for name, value in self.greys.state_dict().items()}}
 
     @classmethod
-    def restored(cls, state: dict[str, Tensor]) -> PrincipalCodes:
-        """The same coordinates, without the mean images of their data."""
+    def restored(cls, state: dict[str, Tensor], classes: int) -> PrincipalCodes:
+        """The same coordinates, without the mean images of their data, for images of so many classes."""
         codes = cls.__new__(cls)
         codes.mean, codes.directions = state["mean"].float(), state["directions"].float()
         greys = {name.removeprefix("greys."): value for name, value in state.items() if name.startswith("greys.")}
-        codes.greys = Greys(len(greys["reach"]) if greys else 1)
-        codes.greys.load_state_dict(greys)  # an older run has none
+        codes.greys = Greys(classes, greys["reach"].shape[-1] if greys else 1)  # an older run has none
+        codes.greys.load_state_dict({name: as_many(value, codes.greys.get_buffer(name))
+                                     for name, value in greys.items()})
         return codes
 
     def on(self, device: torch.device) -> PrincipalCodes:
@@ -141,9 +148,9 @@ class PrincipalCodes:
             self.greys.to(device)
         return self
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Codes (n, latent) of images (n, c, *space) on the same device."""
-        return (_shrunken(self.greys(images.float())) - self.mean) @ self.directions
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Codes (n, latent) of images (n, c, *space) of classes (n,), None where there is one, on the same device."""
+        return (_shrunken(self.greys(images.float(), labels)) - self.mean) @ self.directions
 
 
 def _shrunken(images: Tensor) -> Tensor:

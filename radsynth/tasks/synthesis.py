@@ -24,6 +24,7 @@ from radsynth.losses.penalties import PENALTIES, around_real, finite_difference,
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.models._background import Background
+from radsynth.models._blocks import classes_of
 from radsynth.models._equalised import GROUP
 from radsynth.models._greys import Greys
 from radsynth.settings import settings
@@ -86,7 +87,7 @@ class Synthesis:
         self.joint, self.channels = options.masks, len(spec.channels)
         self.spec = spec.with_masks() if self.joint else spec
         self.loss, self.penalty = LOSSES[options.loss], PENALTIES[options.penalty]
-        self.conditional = len(spec.labels) > 1
+        self.conditional = classes_of(spec) > 0
         self.saturates, self.penalised = options.loss == "minimax", options.penalty != "none"
         self.batch_norm = _normalises_batches(model)
         self.codes: PrincipalCodes | None = None
@@ -109,7 +110,7 @@ class Synthesis:
         if self.options.anchor:
             if not studied:
                 raise SettingsError("train.start was trained without task.anchor: set task.anchor=0.")
-            self.codes = PrincipalCodes.restored(studied)
+            self.codes = PrincipalCodes.restored(studied, classes_of(self.spec))
 
     def get_redrawing_ready(self, prepared: Prepared, seed: int) -> None:
         """What `Care.redraw` needs, in the unit of what the images of each class vary."""
@@ -160,8 +161,9 @@ class Synthesis:
             return {}
         assert self.codes is not None, "study comes before training"
         codes = self.codes.on(batch.images.device)
-        redrawn = nets["generator"](codes(batch.images), *self._given(batch))
-        return {"redrawing": functional.mse_loss(codes.greys(redrawn), codes.greys(batch.images))}
+        given = self._given(batch)
+        redrawn, true = nets["generator"](codes(batch.images, given[0]), *given), batch.images
+        return {"redrawing": functional.mse_loss(codes.greys(redrawn, given[0]), codes.greys(true, given[0]))}
 
     def _given(self, batch: Batch) -> tuple[Tensor | None, ...]:
         """What networks are told of a batch's images beside them: classes, and numbers where there are some."""
@@ -193,8 +195,8 @@ class Synthesis:
         """Images as the discriminator is shown them: changed in the unit that it sees them in."""
         if self.codes is None:
             return augment(images, batch, stream, self.augmentation)
-        greys = self.codes.on(images.device).greys
-        return greys.back(augment(greys(images), batch, stream, self.augmentation))
+        greys, labels = self.codes.on(images.device).greys, self._given(batch)[0]
+        return greys.back(augment(greys(images, labels), batch, stream, self.augmentation), labels)
 
     def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, given: tuple[Tensor | None, ...],
                ) -> tuple[Tensor, Tensor]:

@@ -17,12 +17,13 @@ from radsynth.bases import Base, names, read_base
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError, SettingsError
 from radsynth.models import Networks
+from radsynth.models._greys import as_many
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, nearest, resolve
 from radsynth.tasks import Recalling, Task
 
-PREFIXES = ("background.", "net.background.", "greys.", "net.greys.")
-"""What older generators and discriminators do not have."""
+UNITS = ("background.", "net.background.", "greys.", "net.greys.")
+"""The grey values of each class, which older generators and discriminators do not have."""
 CLASSES = "embedding.weight"
 """What the vectors that tell classes apart are called in every network."""
 
@@ -96,11 +97,13 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
     strange, fitted = [], {}
     for name, own in network.state_dict().items():
         given = state.get(name)
-        if given is not None and given.shape == own.shape:
+        if name.startswith(UNITS):
+            fitted[name] = own if given is None else as_many(given, own)
+        elif given is not None and given.shape == own.shape:
             fitted[name] = given
         elif given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
             fitted[name] = given.float().mean(0, keepdim=True).expand_as(own)
-        elif not name.endswith(CLASSES) and not name.startswith(PREFIXES):
+        elif not name.endswith(CLASSES):
             strange.append(name)
     if strange:
         more = f" and {len(strange) - 1} more weights" if len(strange) > 1 else ""
