@@ -113,8 +113,11 @@ def _taken(handle: int) -> bool:
 
 
 @contextmanager
-def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False) -> Iterator[Path]:
+def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False, last: str = "") -> Iterator[Path]:
     """A new folder to write into, which becomes `out` (missing or empty) in the end; after an error nothing is left.
+
+    last: the file that says of what `out` is the whole, where it holds a part already: what was written is moved into
+    it, over files of the same names, and that file at the end
 
     keep: whether what a process has left that was killed or interrupted, or that the disk refused, can be gone on with;
     else it is removed.
@@ -135,7 +138,10 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
             if not keep(partial):
                 _empty(partial)
             yield partial
-            partial.rename(out)
+            if last:
+                _move_into(out, partial, last)
+            else:
+                partial.rename(out)
         except BaseException as error:
             kept = (isinstance(error, KeyboardInterrupt) or _of_disk(error)) and keep(partial)
             if not kept:
@@ -148,6 +154,16 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
             raise FolderError(f"{out} could not be written: {what}. {rest}") from None
     finally:
         os.close(handle)
+
+
+def _move_into(out: Path, partial: Path, last: str) -> None:
+    """Every file of a folder into `out`: first those of its sub-folders, then its own, then the one named `last`."""
+    files = (path for path in partial.rglob("*") if path.is_file())
+    for path in sorted(files, key=lambda path: (path.parent == partial, path.name == last, path)):
+        target = out / path.relative_to(partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(partial)
 
 
 def _of_disk(error: BaseException) -> bool:

@@ -82,8 +82,10 @@ def test_the_same_request_is_left_as_it_is_and_another_is_refused(trained: Path,
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     generate(trained, tmp_path / "out", count=3)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    with pytest.raises(FolderError, match=r"other images of a generator \(count 3 there, 4 now\)"):
-        generate(trained, tmp_path / "out", count=4)
+    with pytest.raises(FolderError, match=r"other images of a generator \(count 3 there, 2 now\)"):
+        generate(trained, tmp_path / "out", count=2)
+    with pytest.raises(FolderError, match=r"other images of a generator \(count 3 there, 4 now; seed 0 there, 1 now\)"):
+        generate(trained, tmp_path / "out", count=4, seed=1)
     (tmp_path / "out" / "generate.json").unlink()
     with pytest.raises(FolderError, match="something else"):
         generate(trained, tmp_path / "out", count=3)
@@ -169,6 +171,39 @@ def test_a_killed_generation_is_gone_on_with(
     assert files["whole"] == files["out"] and whole.count == 24
     for file in files["whole"]:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "out" / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("format", ["png", "dicom", "npz"])
+def test_more_of_the_same_images_join_those_that_are_there(format: str, trained: Path, tmp_path: Path) -> None:
+    whole = generate(trained, tmp_path / "whole", count=19, seed=3, format=format).folder
+    out = generate(trained, tmp_path / "out", count=5, seed=3, format=format).folder
+    before = {path: path.stat().st_ino for path in (out / "images").rglob("*") if path.is_file()}
+    lost = next(path for path in sorted(before) if path.stem == "000003") if before else None
+    if lost:
+        lost.unlink()
+    assert generate(trained, out, count=19, seed=3, format=format).count == 19
+    for path in filter(Path.is_file, whole.rglob("*")):
+        assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes(), path
+    kept = [path for path in before if path.stat().st_ino == before[path]]
+    assert {path.stem for path in kept} == ({"000000", "000001", "000002"} if lost else set()), "the others as they were"
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_failure_among_more_images_leaves_those_that_are_there(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = generate(trained, tmp_path / "out", count=5).folder
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def broken(image: Any, path: Path, **how: Any) -> list[Path]:
+        if path.stem == "000008":
+            raise ValueError
+        return write(image, path, **how)
+
+    monkeypatch.setattr("radsynth.verbs._writing.write", broken)
+    with pytest.raises(ValueError):
+        generate(trained, out, count=12)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_one_file_of_all_images_is_made_anew_after_a_kill(trained: Path, tmp_path: Path) -> None:

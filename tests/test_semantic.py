@@ -140,6 +140,7 @@ def test_pairs_are_written_and_read_back_as_images_with_masks(trained: Path, tmp
             with np.load(out / "synthetic.npz", allow_pickle=False) as content:
                 assert content["train_masks"].shape == (5, 16, 16)
                 assert set(np.unique(content["train_masks"])) <= set(VALUES)
+            assert "in train_masks of the same file" in (out / "README.md").read_text(encoding="utf-8")
             continue
         masks = [read_mask(out / row["mask"]) for row in table]
         assert all(set(np.unique(mask.pixels)) <= set(VALUES) for mask in masks)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from radsynth.arrays import Batch, scaled
 from radsynth.device import module_channels_last, torch_device
-from radsynth.errors import FolderError, SettingsError
+from radsynth.errors import SettingsError
 from radsynth.files import whole_folder, write_atomically
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
@@ -26,6 +26,7 @@ from radsynth.tasks import build, draws_masks, paints, registers, takes_images
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._journal import Journal, begun
+from radsynth.verbs._made_before import REQUEST, count_made, rows_made
 from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
@@ -248,9 +249,9 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
 
     README.md (a data-set card) and CLAIM.md are written beside the images, and a model card into the run folder.
 
-    A folder that holds the same request already is left as it is, and one that was being made when its command was
-    killed is gone on with (not npz, which is one file). Raises FolderError when `out` holds something else,
-    SettingsError for a class that does not exist.
+    A folder that holds the same request already is left as it is, one with fewer of the same images gets the others,
+    and one that was being made when its command was killed is gone on with (not npz, which is one file). Raises
+    FolderError when `out` holds something else, SettingsError for a class that does not exist.
     """
     if count < 1:
         raise SettingsError(f"count={count}: ask for at least one image.")
@@ -264,23 +265,27 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
                "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),
                **({"at": dict(at)} if at else {}),
                **({"masks": sampler.drawing.weights} if sampler.drawing else {})}
-    if _done(out, request):
+    held = count_made(out, request)
+    if held == count:
         return Generated(folder=out, count=count, format=chosen)
+    before = rows_made(out, held) if held and chosen != "npz" else []
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
-    with whole_folder(out, keep=lambda partial: chosen != "npz" and begun(partial, request)) as partial:
+    with whole_folder(out, keep=lambda partial: chosen != "npz" and begun(partial, request),
+                      last=REQUEST if held else "") as partial:
         journal = Journal(partial, request, by="index")
-        first = len(journal.rows)
+        before += journal.rows.values()
+        first = len(before)
         chunks = (filtered or sampler).drawn(first, count - first, seed=seed, label=label, truncation=truncation)
         writing = Writing(spec=sampler.spec, intensity=sampler.intensity, facts=sampler.facts, seed=seed,
                           origin=_origin(sampler))
-        made = [*journal.rows.values(), *map(journal.add, writing.all(chunks, partial, chosen, first, count))]
+        made = [*before, *map(journal.add, writing.all(chunks, partial, chosen, first, count))]
         rows = sampler.numbers.told([row for image in made for row in image], seed)
         if filtered:
             rejected = sum(int(str(image[0]["redrawn"])) for image in made)
             record = {**filtered.filter.rule(), "rejected": rejected, "kept": count}
             write_atomically(partial / "copy_filter.json", json.dumps(record, indent=1))
         write_table(partial / "samples.csv", rows)
-        write_atomically(partial / "generate.json", json.dumps(request, indent=1))
+        write_atomically(partial / REQUEST, json.dumps(request, indent=1))
         write_dataset_card(partial, Path(run))
         journal.close()
     if os.access(run, os.W_OK):  # a run that is shared for reading can be sampled too
@@ -292,24 +297,3 @@ def _origin(sampler: Sampler) -> str:
     if not paints(sampler.task):
         return "noise"
     return "a training patient's mask, deformed," if sampler.drawing is None else "a drawn mask"
-
-
-def _done(out: Path, request: dict[str, object]) -> bool:
-    """Whether `out` holds the same request; FolderError when it holds anything else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    try:
-        held = dict(json.loads((out / "generate.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.",
-                          ) from None
-    if held == request:
-        return True
-    differ = [f"{name} {_told(held.get(name))} there, {_told(request.get(name))} now"
-              for name in dict.fromkeys([*held, *request]) if held.get(name) != request.get(name)]
-    raise FolderError(f"{out} holds other images of a generator ({'; '.join(differ)}). Choose another output folder, "
-                      "or remove it first.")
-
-
-def _told(value: object) -> str:
-    return "none" if value is None else str(value)[:16]

@@ -55,9 +55,10 @@ def write_model_card(run: Path) -> None:
 def _write_dataset_card(folder: Path, files: RunFiles) -> None:
     made = json.loads((folder / "generate.json").read_text(encoding="utf-8"))
     with (folder / "samples.csv").open(encoding="utf-8", newline="") as table:
-        labels = {row["index"]: row["label"] for row in csv.DictReader(table)}
+        rows = list(csv.DictReader(table))
+    labels = {row["index"]: row["label"] for row in rows}
     classes = dict(sorted(Counter(label for label in labels.values() if label).items()))
-    what, masks = _modality(files), (folder / "masks").is_dir()
+    what, masks = _modality(files), rows[0].get("mask")
     front = {"pretty_name": f"Synthetic {what}images", "license": "unknown",
              "annotations_creators": ["machine-generated"], "size_categories": [_size(made["count"])],
              "task_categories": ["unconditional-image-generation",
@@ -66,17 +67,18 @@ def _write_dataset_card(folder: Path, files: RunFiles) -> None:
              "tags": _tags(files)}
     _write(folder / "README.md", front, "dataset", {
         **_shared(files), "title": f"Synthetic {what}images",
-        "contents": [*_contents(files, made, classes), ("Masks", _masks(files) if masks else "none")],
+        "contents": [*_contents(files, made, classes), ("Masks", _masks(files, masks) if masks else "none")],
         "making": _making(files), "measured_on": _measured_on(files, made)})
     _write(folder / "CLAIM.md", {}, "claim", {"items": claim(files)})
 
 
-def _masks(files: RunFiles) -> str:
-    """Where masks lie, and what their values mean where that is known."""
+def _masks(files: RunFiles, first: str) -> str:
+    """Where masks lie, of which the first one is named, and what their values mean where that is known."""
     spec = files.get("spec.json").get("spec", {})
     names = [f"{value} {name}" for value, name in zip(spec.get("mask_values", ()), spec.get("mask_names", ()),
                                                       strict=False)]
-    return "one for each image, in masks/" + (f": {', '.join(names)}" if names else "")
+    where = "train_masks of the same file" if first.endswith(".npz") else "masks/"
+    return f"one for each image, in {where}" + (f": {', '.join(names)}" if names else "")
 
 
 def _write_model_card(files: RunFiles) -> None:

@@ -1,0 +1,51 @@
+"""What the output folder of `generate` holds already: the images that are asked for, some of them, or something else."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from pathlib import Path
+
+from radsynth.errors import FolderError
+from radsynth.verbs._writing import Row
+
+REQUEST = "generate.json"
+"""What was asked for; written last, so that a folder that has it is whole."""
+
+
+def count_made(out: Path, request: dict[str, object]) -> int:
+    """How many images of the request `out` holds: 0 to all of them. FolderError when it holds anything else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return 0
+    try:
+        held = dict(json.loads((out / REQUEST).read_text(encoding="utf-8")))
+        count = int(held["count"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.",
+                          ) from None
+    if {**request, "count": count} == held and count <= int(str(request["count"])):
+        return count
+    differ = [f"{name} {_told(held.get(name))} there, {_told(request.get(name))} now"
+              for name in dict.fromkeys([*held, *request]) if held.get(name) != request.get(name)]
+    raise FolderError(f"{out} holds other images of a generator ({'; '.join(differ)}). Choose another output folder, "
+                      "or remove it first.")
+
+
+def rows_made(out: Path, count: int) -> list[list[Row]]:
+    """The rows of samples.csv of the first images, `count` at most, up to the first one of which a file is missing."""
+    try:
+        with (out / "samples.csv").open(encoding="utf-8", newline="") as table:
+            images = [list[Row](rows) for _, rows in itertools.groupby(csv.DictReader(table), lambda row: row["index"])]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
+    whole = itertools.takewhile(lambda image: all(_there(out, row) for row in image), images[:count])
+    return list(whole)
+
+
+def _there(out: Path, row: Row) -> bool:
+    return all((out / str(row[name])).is_file() for name in ("file", "mask") if name in row)
+
+
+def _told(value: object) -> str:
+    return "none" if value is None else str(value)[:16]
