@@ -15,7 +15,9 @@ from radsynth.errors import SettingsError
 def generate(
     run: Annotated[Path, argument("RUN", "A run folder.")],
     out: Annotated[Path, argument("OUT", "The folder of images to write.")],
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many images. Those of them that OUT holds stay.")] = 100,
+    count: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many images. Those of them that OUT holds stay.")
+    ] = 100,
     file_format: Annotated[
         str | None,
         typer.Option(

@@ -1,4 +1,4 @@
-"""What the output folder of `generate` holds already: the images that are asked for, some of them, or something else."""
+"""What the output folder of `generate` holds already: what is asked for, some of it, or something else."""
 
 from __future__ import annotations
 
