@@ -41,7 +41,7 @@ def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
-        return ", ".join(str(value) for value in schema["enum"])
+        return ", ".join(str(value) or "empty" for value in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(_allowed(option, root) for option in schema["anyOf"])
     if schema.get("type") == "array":

@@ -58,7 +58,7 @@ SECTIONS = {
     "task": Section("radsynth.tasks", "synthesis"),
     "model": Section("radsynth.models", "sngan", follows="task"),
     "augment": Section("radsynth.augment"),
-    "train": Section("radsynth.verbs.train"),
+    "train": Section("radsynth.verbs._training.options"),
     "generate": Section("radsynth.verbs.generate"),
     "evaluate": Section("radsynth.verbs.evaluate"),
     "audit": Section("radsynth.verbs.audit"),

@@ -68,6 +68,14 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert loaded.stdout.strip() == "set()"
 
 
+def test_a_mistaken_setting_is_told_before_the_networks_are_loaded(tmp_path: Path) -> None:
+    for mistake in ("trian.batch=3", "train.bacth=3"):
+        code = (f"import sys; sys.argv = ['radsynth', 'run', {mistake!r}]\nfrom radsynth.cli import main\n"
+                "try:\n    main()\nexcept SystemExit as ended:\n    print(ended.code, 'torch' in sys.modules)")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+        assert done.stdout.split() == ["2", "False"] and "did you mean train" in done.stderr
+
+
 def test_every_verb_is_a_function_whatever_was_imported_before() -> None:
     names = "[name for name in radsynth.__all__[2:] if not callable(getattr(radsynth, name))]"
     code = f"import radsynth.verbs.run, radsynth; print({names})"
@@ -137,6 +145,8 @@ def test_run_passes_everything_on(
         return Result(tmp_path, tmp_path / "synthetic", tmp_path / "report.html", RESULTS)
 
     verb("run", run)
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path)
     arguments = ["run", "scans", "--out", "here", "model.kind=mlp", "--budget", "5min", "--seed", "7", "--json"]
     assert run_main(monkeypatch, *arguments) == 0
     (data, out, options), shown = calls[0], capsys.readouterr()

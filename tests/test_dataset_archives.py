@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import Prepared
-from radsynth.datasets import Record, Rejected, brats, lidc, luna16, recognise
+from radsynth.datasets import Record, Rejected, brats, lidc, luna16, nnunet, recognise
 from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.errors import DataError
 from radsynth.settings import resolve
@@ -133,6 +133,18 @@ def test_brats_archives_beside_each_other(plain: Path, tmp_path: Path) -> None:
         zipped(plain / grade, packed / f"Part{number}.zip", inside="MICCAI_BraTS_2018_Data_Training/")
     assert recognise(packed) == "brats"
     same(contents(brats, plain)[0], contents(brats, packed)[0])
+
+
+def test_the_names_in_a_compressed_archive_are_read_once(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every kind of data set asks for them, and reading gigabytes takes minutes."""
+    nnunet.example(plain)
+    tarred(plain, tmp_path / "all.tar.gz")
+    opening, times = tarfile.open, list[Path]()
+    monkeypatch.setattr("tarfile.open", lambda path, *how: [times.append(path), opening(path, *how)][1])
+    assert recognise(tmp_path / "all.tar.gz") == "nnunet"
+    assert len(times) == 1 and "looking into all.tar.gz" in capsys.readouterr().err
 
 
 def test_an_archive_beside_its_own_folder_was_unpacked_before(plain: Path) -> None:

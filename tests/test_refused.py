@@ -69,11 +69,48 @@ def test_a_run_takes_no_folder_of_something_else(holds: str, data: Path) -> None
     (("train.start=brain_64", "prepare.size=[32, 32]"), "makes images of 64x64, and these are 32x32"),
     (("task.kind=private", "augment.strength=0.2"), "takes no augmentation"),
     (("task.kind=private", "augment.strength=0"), "needs a budget in images"),
+    (("generate.format=dixom",), "generate.format: given \"dixom\", allowed: empty, dicom,"),
+    (("generate.truncation=0",), "generate.truncation: given 0, allowed: a number, above 0"),
+    (("prepare.extra=nowhere",), "prepare.extra=nowhere does not exist: name a folder of images"),
+    (("prepare.extra=masked", "task.kind=segment"), "learns from masks, and this data has none"),
+    (("prepare.train=0.9", "prepare.validation=0.3"), "is 1.2; at most 1"),
 ])
 def test_it_is_refused_before_anything_is_written(words: tuple[str, ...], message: str, data: Path) -> None:
     with pytest.raises(SettingsError, match=message):
         run(data, RUN, overrides=words)
     assert not RUN.exists()
+
+
+def test_what_settings_name_and_cannot_be_used_is_told_before_the_data_is_looked_at(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "look_at", lambda *_: pytest.fail("it was looked at"))
+    for word in ("evaluate.inception=nowhere.pth", "train.start=nowhere"):
+        with pytest.raises(FolderError, match="nowhere"):
+            run(data, RUN, overrides=[word])
+
+
+@pytest.mark.parametrize(("format", "message"), [
+    ("dicom", "generate.format=dicom: .*one or three channels, not 2. Choose NIfTI or NPZ"), ("npz", None),
+])
+def test_a_format_that_cannot_hold_the_images_is_told_before_they_are_learned(
+    format: str, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "prepare", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    words = ["data.patients=4", "data.slices=2", "data.contrasts=[t1, flair]", f"generate.format={format}"]
+    with pytest.raises(SettingsError if message else KeyboardInterrupt, match=message):
+        run(out=RUN, overrides=words)
+
+
+def test_extra_images_are_looked_at_before_anything_is_prepared(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    Pillow.fromarray(np.arange(480, dtype=np.uint16).reshape(24, 20)).save(tmp_path / "more" / "grey.png")
+    with pytest.raises(DataError, match="mixes 2 groups"):
+        prepare(data, tmp_path / "prepared", overrides=["prepare.extra=more"])
+    assert "mixes 2 groups" in inspect(data, settings=given(data, "prepare.extra=more")).mixed
+    (tmp_path / "more" / "grey.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"prepare.extra=.*more .*no image that can be used.*no picture file"):
+        run(data, RUN, overrides=["prepare.extra=more"])
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -32,8 +32,8 @@ def split_words(words: list[str], *names: str) -> tuple[list[str], list[str]]:
     return paths, overrides
 
 
-def resolved(sections: Sequence[str], *words: Any, **options: Any) -> Resolved:
-    """The settings that the words of a command ask for."""
+def resolved(sections: Sequence[str] | None, *words: Any, **options: Any) -> Resolved:
+    """The settings that the words of a command ask for. sections: those validated now; None: all that are given."""
     from radsynth.verbs._given import given
 
     return given(sections, *words, **options)

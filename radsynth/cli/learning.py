@@ -108,10 +108,13 @@ def run(
     """
     paths, overrides = split_words([*([data] if data else []), *(overrides or [])], "[DATA]")
     overrides += ["prepare.strict=true"] if strict else []
+    source = Path(paths[0]) if paths else None
+    # Most mistakes are found before the networks' library is loaded, which takes seconds.
+    resolved(None, overrides, settings_file, preset, budget=budget, seed=seed, data=source, privacy=privacy)
     from radsynth.verbs.run import run as verb
 
     result = verb(
-        Path(paths[0]) if paths else None,
+        source,
         out,
         overrides=overrides,
         settings_file=settings_file,

@@ -46,6 +46,7 @@ class Record:
     unmasked: it is wanted even if it has no mask where others have one
     conditions: numbers to learn the image with, by name; the same names for every record
     corner: the first pixel of the patch of what `load` gives that is meant, None for the whole; set by `prepare`
+    added: it is none of the data set's but was added to its training images; set by `prepare`
     """
 
     source: str
@@ -60,6 +61,7 @@ class Record:
     unmasked: bool = False
     conditions: Mapping[str, float] = field(default_factory=dict)
     corner: tuple[int, ...] | None = None
+    added: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

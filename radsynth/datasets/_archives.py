@@ -16,6 +16,7 @@ from typing import IO
 
 from radsynth.errors import DataError
 from radsynth.files import scratch_folder
+from radsynth.progress import track
 
 MAX_FILES = 2_000_000
 MAX_RATIO = 300
@@ -42,15 +43,22 @@ def unpack(path: Path) -> Path:
 def listed(path: Path) -> Iterator[str]:
     """Names of the first files in an archive, or in each archive directly in a folder. Nothing is unpacked."""
     for archive in _packed_in(path) if path.is_dir() else [path] if is_archive(path) else []:
-        try:
-            if zipfile.is_zipfile(archive):
-                with zipfile.ZipFile(archive) as opened_zip:
-                    yield from opened_zip.namelist()[:GLANCE]
-            else:
-                with tarfile.open(archive, mode="r|*") as opened_tar:
-                    yield from (entry.name for entry in itertools.islice(opened_tar, GLANCE))
-        except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, ValueError):
-            continue  # unpacking says what is wrong
+        state = archive.stat()
+        yield from _names(archive.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _names(archive: Path, size: int, modified: int) -> tuple[str, ...]:
+    """Read once, because every kind of data set asks, and a compressed tar takes minutes. () for what is damaged."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened_zip:
+                return tuple(opened_zip.namelist()[:GLANCE])
+        with tarfile.open(archive) as opened_tar:  # seeks past the files' content where it is not compressed
+            entries = itertools.islice(opened_tar, GLANCE)
+            return tuple(entry.name for entry in track(entries, label=f"looking into {archive.name}", unit="files"))
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, ValueError):
+        return ()  # unpacking says what is wrong
 
 
 def opened(path: Path) -> Path:
@@ -170,7 +178,7 @@ def _unpack_zip(path: Path, folder: Path) -> None:
                     path, entry.filename, f"grows {ratio} times when unpacked: it may be a decompression bomb"
                 )
         _check_space(path, folder, sum(entry.file_size for entry in entries))
-        for entry in entries:
+        for entry in track(entries, label=f"unpacking {path.name}", unit="files"):
             if not entry.is_dir():
                 with archive.open(entry) as source:
                     _copy(path, entry.filename, source, _target(path, folder, entry.filename), entry.file_size)
@@ -179,7 +187,7 @@ def _unpack_zip(path: Path, folder: Path) -> None:
 def _unpack_tar(path: Path, folder: Path, size: int) -> None:
     total = files = 0
     with tarfile.open(path, mode="r|*") as archive:
-        for entry in archive:
+        for entry in track(archive, label=f"unpacking {path.name}", unit="files"):
             if entry.isdir():
                 continue
             target = _target(path, folder, entry.name)

@@ -42,7 +42,7 @@ def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
     """
     if len(image.pixels) not in (1, 3):
         raise DataError(
-            f"{path.name}: DICOM is written with one or three channels, not {len(image.pixels)}. Choose NPZ"
+            f"{path.name}: DICOM is written with one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ"
         )
     if image.pixels.ndim == 4 and image.spacing is None:
         raise DataError(f"{path.name}: a volume of unknown spacing cannot be a DICOM series. Choose NIfTI, TIFF or NPZ")

@@ -110,7 +110,8 @@ def write(image: Image, path: Path, provenance: Provenance) -> list[Path]:
     import tifffile
 
     if len(image.pixels) not in (1, 3):
-        raise DataError(f"{path.name}: TIFF is written with one or three channels, not {len(image.pixels)}. Choose NPZ")
+        raise DataError(f"{path.name}: TIFF is written with one or three channels, not {len(image.pixels)}. Choose "
+                        "NIfTI or NPZ")
     stored = store(image, floats=True)
     values = stored.values[0] if len(stored.values) == 1 else np.moveaxis(stored.values, 0, -1)
     colours = "minisblack" if len(stored.values) == 1 else "rgb"

@@ -74,7 +74,7 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     if path.suffix.lower() not in (".mha", ".nrrd"):
         raise DataError(f"{path.name}: write .mha or .nrrd, which keep header and pixels in one file")
     if len(image.pixels) not in (1, 3):
-        raise DataError(f"{path.name}: written are one or three channels, not {len(image.pixels)}. Choose NPZ")
+        raise DataError(f"{path.name}: written are one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
     stored = store(image, floats=True)
     colour = len(stored.values) == 3
     values = np.moveaxis(stored.values, 0, -1) if colour else stored.values[0]

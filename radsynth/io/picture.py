@@ -117,7 +117,7 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     if image.pixels.ndim != 3:
         raise DataError(f"{path.name}: PNG holds single images. Choose TIFF, NIfTI, DICOM or NPZ")
     if len(image.pixels) not in (1, 3):
-        raise DataError(f"{path.name}: PNG holds one or three channels, not {len(image.pixels)}. Choose NPZ")
+        raise DataError(f"{path.name}: PNG holds one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
     stored = store(image, span=provenance.window)
     text = PngInfo()
     for key, value in (

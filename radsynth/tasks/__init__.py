@@ -160,6 +160,11 @@ def paints(task: Task) -> bool:
     return getattr(task, "inputs", ()) == ("mask",)
 
 
+def draws(task: Task) -> bool:
+    """Whether images come out of a trained run by themselves, from noise or masks; if not, `apply` makes them."""
+    return paints(task) or not (takes_images(task) or registers(task))
+
+
 def draws_masks(task: Task) -> TypeGuard[MaskedTask]:
     """Whether a task draws images together with their masks, as further channels of one image."""
     return bool(getattr(task, "joint", False))

@@ -18,13 +18,14 @@ def expected(records: Sequence[Record], images: Sequence[Image], group: Group, o
              size: tuple[int, ...]) -> ImageSpec | None:
     """The specification at a size, by the settings of `prepare`; None where nobody can tell.
 
-    images: a sample of the records; group: what all of them have in common. What no network or task asks for is left
-    out, and of the values that -1 and 1 stand for it is known alone that there are some.
+    records: also what is added to the training split; images: a sample of them; group: what all of them have in common.
+    What no network or task asks for is left out, and of the values that -1 and 1 stand for it is known alone that there
+    are some.
     """
     grey = options.channels == "grey"
     names = Counter(GREY if grey and len(image.channels) == 3 else image.channels for image in images)
     names = Counter({name: count for name, count in names.items() if len(name) == group.channels})
-    if not names or options.extra:  # which nobody has looked at
+    if not names:
         return None
     values, partly = _labels(records, images, options)
     return ImageSpec(
@@ -46,8 +47,9 @@ def _labels(records: Sequence[Record], images: Sequence[Image], options: Setting
     """The label values of the masks that are kept, () where none are, and whether some of the images have none."""
     masks = [image.mask for image in images if image.mask is not None]
     files, some = sum(bool(record.masks) for record in records), any(record.unmasked for record in records)
+    own = [record for record in records if not record.added]
     # Masks of their own files are counted; others lie in the images' files, of which the sample has equal shares.
-    most = 2 * files >= len(records) if files else 2 * len(masks) >= len(images)
+    most = 2 * sum(bool(one.masks) for one in own) >= len(own) if files else 2 * len(masks) >= len(images)
     if not masks or options.masks == "off" or not (some or most):
         return (), False
     values = (0, 1, 2) if options.masks == "instances" else sorted({0}.union(*(np.unique(m).tolist() for m in masks)))

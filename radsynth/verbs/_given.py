@@ -13,7 +13,7 @@ TRAINING = ("task", "model", "augment", "train")
 
 
 def given(
-    sections: Sequence[str],
+    sections: Sequence[str] | None,
     overrides: Sequence[str] = (),
     settings_file: Path | None = None,
     preset: str | None = None,
@@ -24,7 +24,7 @@ def given(
     with_recipe: bool = False,
     privacy: str | None = None,
 ) -> Resolved:
-    """Merge the network's recipe, preset, file, options and overrides, later wins; validate `sections`.
+    """Merge the network's recipe, preset, file, options and overrides, later wins; validate `sections` (None: given).
 
     data: a path, whose kind is recognised; with_recipe: begin with the losses and rates that go with the network.
     SettingsError for all problems at once.

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io as text_io
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
+from radsynth.errors import DataError, MissingExtra, SettingsError
 from radsynth.files import write_atomically
 from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io import Provenance, format_module, write
@@ -114,6 +116,18 @@ class Writing:
         spec = self.spec
         known = spec.spacing is not None and spec.directions is not None
         return placed(spec.size, spec.spacing or (), spec.directions or ()) if known else None
+
+
+def check_format(spec: ImageSpec, format: str) -> None:
+    """SettingsError where a format cannot hold images as `spec` says: a blank one is written into a scratch folder."""
+    blank = Image(pixels=np.zeros((len(spec.channels), *spec.size), np.uint8), modality=spec.modality,
+                  spacing=spec.spacing, channels=spec.channels)
+    mark = Provenance(model="", weights="", seed=0, index=0, description="")
+    with tempfile.TemporaryDirectory(prefix="radsynth-") as folder:
+        try:
+            _write(blank, Path(folder) / f"blank{_suffix(format, spec)}", mark, format)
+        except (DataError, MissingExtra) as error:
+            raise SettingsError(f"generate.format={format}: {error}") from None
 
 
 def usual_format(spec: ImageSpec, masks: bool = False) -> str:

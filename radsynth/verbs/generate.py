@@ -22,7 +22,7 @@ from radsynth.errors import SettingsError
 from radsynth.files import whole_folder, write_atomically
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
-from radsynth.tasks import build, draws_masks, paints, registers, takes_images
+from radsynth.tasks import build, draws, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._journal import Journal, begun
@@ -258,7 +258,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if not 0 < truncation <= 1:
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
     sampler, out = Sampler(run, data, at, masks), Path(out)
-    if (takes_images(sampler.task) and not paints(sampler.task)) or registers(sampler.task):
+    if not draws(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
     chosen = format or usual_format(sampler.spec, masks=paints(sampler.task) or draws_masks(sampler.task))
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,

@@ -21,8 +21,11 @@ from radsynth.settings import Resolved, resolve
 from radsynth.verbs._duplicates import equal_files
 from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, settings_file, thumbnail
+from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._rejected import by_file, nothing_left, write_rejected
+from radsynth.verbs.prepare import Settings as PrepareSettings
+from radsynth.verbs.prepare import check
 
 if TYPE_CHECKING:
     from radsynth.plan import Fingerprint
@@ -170,13 +173,18 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
 
 def look_at(source: Any, given: Resolved) -> Inspection:
     """What is in a data set, described by its settings, under the settings that were given for it; without a plan."""
+    options = given.section("prepare", PrepareSettings)
+    check(options)
     module = dataset(source.kind)
     rejected: list[Rejected] = []
     records = list(module.records(source, rejected))
+    extra = extra_records(options.extra.absolute(), records, source, rejected) if options.extra else []
     samples, broken = _sample(records)
-    found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples, [*rejected, *broken])
+    more, unusable = _sample(extra) if extra else ([], [])
+    found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples,
+                    [*rejected, *broken, *unusable])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
-    options = given.section("prepare")
+    records, samples = records + extra, samples + more
     if found.grey_in_colour and "channels" not in given.given("prepare"):
         options = replace(options, channels="grey")
     known = [(record, record.header) for record in records if record.header is not None]

@@ -39,7 +39,7 @@ from radsynth.verbs._preparing.split import split_of
 from radsynth.verbs._preparing.stray import without_stray
 from radsynth.verbs._rejected import nothing_left
 
-__all__ = ["Settings", "automatic_size", "prepare", "size_of"]
+__all__ = ["Settings", "automatic_size", "check", "prepare", "size_of"]
 
 FORMAT = 1
 """Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
@@ -108,15 +108,14 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
     settings = settings or given(("data", "prepare"), overrides, data=path)
     data = data if path is None else settings.section("data")
     options = settings.section("prepare", Settings)
-    _check(options)
+    check(options)
     out, rejected = Path(out), list[Rejected]()
     if cluster:
         data, out = _absolute(data), out.absolute()
     with _old_objects_left_alone():
         records = list(dataset(data.kind).records(data, rejected))
     if options.extra:
-        unmasked = getattr(data, "unmasked", "reject") == "keep"
-        records += list(extra_records(options.extra.absolute(), records, unmasked, rejected))
+        records += extra_records(options.extra.absolute(), records, data, rejected)
     source = _source_hash(data, options, records)
     finished = open_finished(out, source)
     if finished is not None:
@@ -217,7 +216,8 @@ def _check_cluster(cluster: str, first: Record, plan: Plan) -> None:
             )
 
 
-def _check(options: Settings) -> None:
+def check(options: Settings) -> None:
+    """SettingsError for what cannot work whatever the data is."""
     problems = []
     if options.train + options.validation > 1 + 1e-9:
         problems.append(f"prepare.train + prepare.validation is {options.train + options.validation:g}; at most 1")
@@ -225,6 +225,9 @@ def _check(options: Settings) -> None:
         low, high = getattr(options, name)
         if low >= high:
             problems.append(f"prepare.{name}: {low:g} must be below {high:g}")
+    if options.extra is not None and not options.extra.exists():
+        problems.append(f"prepare.extra={options.extra} does not exist: name a folder of images, such as what "
+                        "'radsynth generate' or 'radsynth apply' wrote")
     if options.extra is not None and options.masks == "instances":
         problems.append("prepare.extra brings masks of classes, prepare.masks=instances takes things with numbers of "
                         "their own: turn one of them off")

@@ -15,11 +15,12 @@ from radsynth.datasets import at
 from radsynth.errors import DataError, FolderError
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
+from radsynth.metrics._inception import InceptionFeatures
 from radsynth.plan import Choice, document
 from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
-from radsynth.tasks import Private, paints, registers, segments, takes_images
+from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._choosing import choices
@@ -31,14 +32,15 @@ from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._training.checks import tried
-from radsynth.verbs._training.start import started
+from radsynth.verbs._training.start import read_start, started
+from radsynth.verbs._writing import check_format
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import Generated, Sampler, check_filter, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
 from radsynth.verbs.prepare import Settings as PrepareSettings
-from radsynth.verbs.prepare import prepare, size_of
+from radsynth.verbs.prepare import check, prepare, size_of
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 
@@ -76,6 +78,7 @@ def run(
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     check_writable(out)
     RunFolder(out).check_own(data)
+    _refuse_missing(given)
     budgeted = read_budget(budget) if budget else {}
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     begun = _begun(out, given)
@@ -88,7 +91,7 @@ def run(
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
     task = Sampler(out).task
-    if (takes_images(task) and not paints(task)) or registers(task):
+    if not draws(task):
         options = settings.section("evaluate", EvaluateSettings)
         if takes_images(task) and not segments(task):
             learn_anatomy(out, prepared, task, settings, options.anatomy)
@@ -154,6 +157,15 @@ def _write_plan(out: Path, found: dict[str, Any], planned: list[Choice]) -> None
     write_atomically(out / "plan.json", json.dumps([asdict(choice) for choice in planned], indent=1))
 
 
+def _refuse_missing(given: Resolved) -> None:
+    """An error for files that settings name and that cannot be used, which would be opened minutes or hours later."""
+    check(given.section("prepare", PrepareSettings))
+    if start := given.given("train").get("start"):
+        read_start(start)
+    if inception := given.section("evaluate", EvaluateSettings).inception:
+        InceptionFeatures(inception)
+
+
 def _refuse_impossible(settings: Resolved, found: dict[str, Any]) -> None:
     """SettingsError for what `train` or `generate` would refuse after `prepare`, which may take hours.
 
@@ -165,8 +177,13 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any]) -> None:
     spec = replace(spec, size=size_of(settings.section("prepare", PrepareSettings), [spec.size]))
     settings, start = started(settings)
     task = tried(settings, spec, found["n_patients"], start)
-    if settings.section("generate", GenerateSettings).copy_filter:
+    if not draws(task):
+        return
+    options = settings.section("generate", GenerateSettings)
+    if options.copy_filter:
         check_filter(private=isinstance(task, Private))
+    if options.format:
+        check_format(replace(spec, spacing=found["spacing"]), options.format)
 
 
 def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:

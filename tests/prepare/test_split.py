@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from radsynth.errors import DataError
+from radsynth.errors import DataError, SettingsError
+from radsynth.verbs.prepare import prepare
 from tests.prepare.records import Prepare, picture, record
 
 
@@ -84,5 +85,17 @@ def test_extra_images_are_for_training_alone_whatever_the_split(from_records: Pr
         made = (prepared.stored(np.arange(15), "masks") == 2).all((1, 2))
         assert made.sum() == 5 and {prepared.rows[k].split for k in np.flatnonzero(made)} == {"train"}
         assert prepared.manifest.counts["test"] > 0 and prepared.spec.mask_classes == 3
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(SettingsError, match="does not exist"):
         from_records(real, "none", size=[20, 20], extra=str(tmp_path / "nothing"))
+
+
+def test_a_folder_named_extra_holds_images_like_any_other(tmp_path: Path) -> None:
+    """Most images have masks; those of the folder were taken for added ones, which do not count."""
+    for k in range(12):
+        path = tmp_path / "scans" / ("extra" if k < 8 else "usual") / f"patient{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(picture(k).pixels[0]).save(path)
+        if k < 8:
+            PIL.Image.fromarray(np.eye(20, dtype=np.uint8)).save(path.with_name(f"patient{k}_mask.png"))
+    made = prepare(tmp_path / "scans", tmp_path / "out", overrides=["data.labels=none"])
+    assert made.spec.mask_classes == 2 and len(made.rows) == 8

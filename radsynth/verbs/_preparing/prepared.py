@@ -25,7 +25,6 @@ from radsynth.errors import DataError, FolderError
 from radsynth.files import LOCK, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.io._geometry import common_directions
-from radsynth.verbs._preparing.extra import EXTRA
 from radsynth.verbs._preparing.shards import Entry, Plan, Shard
 from radsynth.verbs._preparing.split import find_copies
 from radsynth.verbs._rejected import by_file, write_rejected
@@ -124,7 +123,7 @@ def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[
     good = [i for i, entry in enumerate(entries) if not entry.reason and i not in copies]
     masked = [i for i in good if entries[i].mask_values is not None]
     some = any(record.unmasked for record in records)
-    own = [i for i in good if not records[i].source.startswith(EXTRA)]  # what is added does not outvote the data
+    own = [i for i in good if not records[i].added]  # what is added does not outvote the data
     most = 2 * sum(entries[i].mask_values is not None for i in own) >= len(own)
     keep = masks and bool(masked) and (some or most)
     usable = [i for i in good if entries[i].mask_values is not None or records[i].unmasked] if keep else good

@@ -21,7 +21,7 @@ def split_of(records: Sequence[Record], usable: Sequence[int], masked: Sequence[
     labels: dict[str, set[str]] = defaultdict(set)
     for position in usable:
         labels[records[position].patient].add(records[position].label or "")
-    given = official_splits(records[i] for i in usable if official or records[i].source.startswith("extra/"))
+    given = official_splits(records[i] for i in usable if official or records[i].added)
     rest = {name: frozenset(found) for name, found in labels.items() if name not in given}
     with_masks = {records[i].patient for i in usable if masked[i]}
     return {**given, **split_patients({name: rest[name] for name in rest if name in with_masks}, fractions, seed),
