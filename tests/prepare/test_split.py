@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,6 @@ import PIL.Image
 import pytest
 
 from radsynth.errors import DataError, SettingsError
-from radsynth.verbs.prepare import prepare
 from tests.prepare.records import Prepare, picture, record
 
 
@@ -68,6 +69,9 @@ def test_extra_images_are_of_the_datas_classes(from_records: Prepare, tmp_path: 
     assert prepared.labels(np.array([10, 11])).tolist() == [1, 1]
     table = (prepared.folder / "rejected.csv").read_text()
     assert "its class strange is none of the data's" in table and "3.png" in table
+    shutil.rmtree(tmp_path / "made" / "rare_one")
+    with pytest.raises(DataError, match="no image that can be used; extra/3.png: it has no class"):
+        from_records(real, "none", size=[20, 20], extra=str(tmp_path / "made"))
     bare = from_records([record(n) for n in range(10)], "bare", size=[20, 20], extra=str(tmp_path / "made"))
     assert bare.spec.labels == () and {row.label for row in bare.rows} == {-1}
 
@@ -89,13 +93,6 @@ def test_extra_images_are_for_training_alone_whatever_the_split(from_records: Pr
         from_records(real, "none", size=[20, 20], extra=str(tmp_path / "nothing"))
 
 
-def test_a_folder_named_extra_holds_images_like_any_other(tmp_path: Path) -> None:
-    """Most images have masks; those of the folder were taken for added ones, which do not count."""
-    for k in range(12):
-        path = tmp_path / "scans" / ("extra" if k < 8 else "usual") / f"patient{k}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        PIL.Image.fromarray(picture(k).pixels[0]).save(path)
-        if k < 8:
-            PIL.Image.fromarray(np.eye(20, dtype=np.uint8)).save(path.with_name(f"patient{k}_mask.png"))
-    made = prepare(tmp_path / "scans", tmp_path / "out", overrides=["data.labels=none"])
-    assert made.spec.mask_classes == 2 and len(made.rows) == 8
+def test_a_folder_named_extra_holds_images_like_any_other(from_records: Prepare) -> None:
+    own = [replace(record(n, split="test"), source=f"extra/{n}.png") for n in range(20)]
+    assert from_records(own, size=[20, 20], official=False).manifest.counts["train"] == 14
