@@ -70,7 +70,7 @@ def test_extra_images_are_of_the_datas_classes(from_records: Prepare, tmp_path: 
     table = (prepared.folder / "rejected.csv").read_text()
     assert "its class strange is none of the data's" in table and "3.png" in table
     shutil.rmtree(tmp_path / "made" / "rare_one")
-    with pytest.raises(DataError, match="no image that can be used; extra/3.png: it has no class"):
+    with pytest.raises(DataError, match=r"no image that can be used; extra/3\.png: it has no class"):
         from_records(real, "none", size=[20, 20], extra=str(tmp_path / "made"))
     bare = from_records([record(n) for n in range(10)], "bare", size=[20, 20], extra=str(tmp_path / "made"))
     assert bare.spec.labels == () and {row.label for row in bare.rows} == {-1}
