@@ -83,8 +83,8 @@ def mednist(path: Path, name: str) -> tuple[Array, NDArray[np.int64]]:
     return (stored.astype(np.float32) / 127.5 - 1)[:, None], np.arange(len(stored))
 
 
-def hippocampus(folder: Path) -> tuple[Array, NDArray[np.int64]]:
-    """Seven middle slices of each volume, 48x48, and whose they are."""
+def hippocampus(folder: Path, offsets: Sequence[int] = range(-9, 10, 3)) -> tuple[Array, NDArray[np.int64]]:
+    """Slices of each volume so far from its middle one, 48x64, and whose they are."""
     import nibabel
 
     images, patients = [], []
@@ -94,8 +94,8 @@ def hippocampus(folder: Path) -> tuple[Array, NDArray[np.int64]]:
         if len(np.unique(volume)) < 20:
             continue  # a label map
         low, high = np.percentile(volume, (0.5, 99.5))
-        for k in range(-3, 4):
-            picture = np.clip((volume[:, :, volume.shape[2] // 2 + 3 * k] - low) / (high - low), 0, 1) * 2 - 1
+        for offset in offsets:
+            picture = np.clip((volume[:, :, volume.shape[2] // 2 + offset] - low) / (high - low), 0, 1) * 2 - 1
             canvas = np.full((48, 64), -1, np.float32)
             canvas[: picture.shape[0], : picture.shape[1]] = picture[:48, :64]
             images.append(canvas)

@@ -20,6 +20,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,26 @@ def hippocampi(folder: Path, without: list[str]) -> tuple[dict[str, Samples], Dr
     return {"all": kept(pixels, patients, without), "blurred": kept(blurred, patients, without)}, draw
 
 
+def few_patients(folder: Path, count: int, without: list[str]) -> tuple[dict[str, Samples], Draw]:
+    """Up to 19 neighbouring slices of each of `count` held-out patients, against one of each of as many other patients
+    in place of the synthetic images, which have no patients; the floor is drawn from all slices of the rest.
+    """
+    pixels, patients = hippocampus(folder, range(-9, 10))
+    blurred = np.asarray(gaussian_filter(pixels, (0, 0, 0.6, 0.6)), dtype=np.float32)
+    where = np.flatnonzero(np.diff(patients, prepend=-1))  # each patient's first
+
+    def draw(generator: np.random.Generator) -> tuple[Rows, Rows, Rows, Rows, tuple[str, Rows]]:
+        first = generator.permutation(where)
+        half = (len(first) - count) // 2
+        each = min(19, half // count)
+        held_out = (first[:count, None] + np.linspace(0, 18, each).round().astype(np.int64)).ravel()
+        training = (first[count:count + half, None] + np.arange(19)).ravel()
+        other = first[count + half:][:len(held_out)] + generator.integers(19, size=len(held_out))
+        return held_out, generator.permutation(training)[:len(held_out)], training, other, ("blurred", other)
+
+    return {"all": kept(pixels, patients, without), "blurred": kept(blurred, patients, without)}, draw
+
+
 def coverage(pools: dict[str, Samples], draw: Draw, seeds: range) -> Iterator[list[dict[str, Any]]]:
     """The table so far, after every ten repetitions."""
     generator = np.random.default_rng(seeds[0])
@@ -134,6 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--hippocampus", type=Path)
+    parser.add_argument("--few", type=lambda text: [int(part) for part in text.split(",")], default=[],
+                        help="numbers of held-out patients with many slices each, with commas (hippocampus)")
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--pool", type=int, default=6000)
@@ -141,6 +164,8 @@ def main() -> None:
     parser.add_argument("--without", default="", help="metrics to leave out, with commas: diversity takes long")
     parser.add_argument("--only", default="", help="metrics to take, with commas")
     options = parser.parse_args()
+    if options.few and not options.hippocampus:
+        parser.error("--few draws patients of --hippocampus DIR")
     only = options.only.split(",") if options.only else list(modules())
     without = [*options.without.split(","), *(modules().keys() - set(only))]
     seeds = range(options.first_seed, options.first_seed + options.repetitions)
@@ -148,6 +173,9 @@ def main() -> None:
     sets = {"mednist": lambda: mednist(options.data, options.pool, options.images, without)}
     if options.hippocampus:
         sets["hippocampus"] = lambda: hippocampi(options.hippocampus, without)
+    if options.few:
+        sets = {f"{count} held-out patients": partial(few_patients, options.hippocampus, count, without)
+                for count in options.few}
     found: dict[str, Any] = {}
     Path("build").mkdir(exist_ok=True)
     for name, load in sets.items():

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
-from radsynth.metrics._privacy_attacks import Scores, area, chance, hits_at, strength, threshold
+from radsynth.metrics._privacy_attacks import Scores, Threshold, area, hits_at, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
 from radsynth.metrics._resampling import share_of
 from radsynth.run_folder import RunFolder
@@ -65,7 +65,7 @@ def test_planted_copies_are_found_at_under_one_percent_false_alarms(size: tuple[
     training, held_out, clean = phantoms(300, 1, size), phantoms(300, 2, size), phantoms(300, 3, size)
     whitening = Whitening.of(training)
     known = prints(training, whitening)
-    limit = threshold(likeness(prints(held_out, whitening), known)[0], 0.0075)
+    limit = threshold(likeness(prints(held_out, whitening), known)[0], np.arange(300), 0.0075).likeness
     found, where = likeness(prints(planted(training[:60], 4), whitening), known)
     assert (found > limit).mean() >= 0.95
     assert (where == np.arange(60)).mean() >= 0.95
@@ -146,8 +146,10 @@ def test_too_few_are_refused_with_the_number_needed() -> None:
     with pytest.raises(DataError, match="at least 20"):
         strength(few, few)
     with pytest.raises(DataError, match="at least 133 held-out"):
-        threshold(np.arange(132.0), 0.0075)
-    assert threshold(np.arange(133.0), 0.0075) == 132
+        threshold(np.arange(132.0), np.arange(132), 0.0075)
+    with pytest.raises(DataError, match="of one patient"):
+        threshold(np.arange(133.0), np.zeros(133, dtype=np.int64), 0.0075)
+    assert threshold(np.arange(133.0), np.arange(133), 0.0075).likeness == 132
 
 
 def test_a_threshold_from_few_unseen_images_is_drawn_itself() -> None:
@@ -155,18 +157,49 @@ def test_a_threshold_from_few_unseen_images_is_drawn_itself() -> None:
     generator = np.random.default_rng(0)
     alarms, refusals, truth = 0, 0, []
     for _ in range(2000):
-        limit = threshold(generator.random(133), 0.0075)
-        count = int((generator.random(500) > limit).sum())
+        limit = threshold(generator.random(133), np.arange(133), 0.0075)
+        count = int((generator.random(500) > limit.likeness).sum())
         truth.append(count)
-        copies = Copies(count=count, share=share_of(count, 500), threshold=limit, expected=0.0, by="", nearness=[],
-                        chance=chance(count, 500, 133, 0.0075), pairs=[])
-        text, passed = verdict(copies, [], [])
+        text, passed = told(limit, count, 500)
         alarms += text.startswith("Do not release")
         refusals += text.startswith("No verdict on copies") and passed is None
     assert alarms <= 0.04 * 2000 and refusals > 0
     for count in (1, 5, 12):
-        assert chance(count, 500, 133, 0.0075) == pytest.approx(np.mean(np.asarray(truth) >= count), abs=0.04)
-    assert chance(0, 500, 133, 0.0075) == 1 and chance(400, 500, 133, 0.0075) < 1e-9
+        assert limit.chance(count, 500) == pytest.approx(np.mean(np.asarray(truth) >= count), abs=0.04)
+    assert limit.chance(0, 500) == 1 and limit.chance(400, 500) < 1e-9
+
+
+def told(limit: Threshold, count: int, of: int) -> tuple[str, bool | None]:
+    return verdict(Copies(count=count, share=share_of(count, of), threshold=limit.likeness, expected=limit.expected,
+                          by="", nearness=[], chance=limit.chance(count, of), pairs=[]), [], [])
+
+
+def test_a_threshold_without_clusters_is_the_order_statistic() -> None:
+    values = np.random.default_rng(1).random(400)
+    limit = threshold(values, np.arange(400), 0.0075)
+    assert limit.likeness == np.sort(values)[-3]  # 0.0075 of 401 places
+    assert (limit.expected, limit.independent) == (pytest.approx(3 / 401), 400)
+
+
+def test_a_threshold_from_few_patients_with_many_images_knows_how_rough_it_is() -> None:
+    """Slices of one patient are alike: the largest likenesses are of one, and another's exceed them more often."""
+    generator = np.random.default_rng(2)
+
+    def slices(patients: int) -> NDArray[np.float64]:
+        return np.asarray(generator.normal(size=(patients, 1)) + generator.normal(size=(patients, 20))).ravel()
+
+    true, expected, alarms, caught = [], [], 0, 0
+    for _ in range(300):
+        limit = threshold(slices(20), np.repeat(np.arange(20), 20), 0.0075)
+        made = slices(2000)
+        count = int((made > limit.likeness).sum() * 2000 / len(made))  # of 2,000 images of as many patients
+        true.append(count / 2000)
+        expected.append(limit.expected)
+        alarms += told(limit, count, 2000)[1] is False
+        caught += told(limit, count + 200, 2000)[1] is False
+    assert np.mean(expected) == pytest.approx(np.mean(true), abs=0.002)
+    assert alarms <= 0.05 * 300, "counted by images it is 13 %"
+    assert caught >= 0.95 * 300
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -158,9 +160,11 @@ def test_the_classifier_agrees_with_scikit_learn() -> None:
 
 def test_differences_are_paired_where_they_can_be() -> None:
     noise = np.random.default_rng(0).normal(size=30)
-    one, other = (Estimate(value=v, low=v - 2, high=v + 2, parts=tuple(v + noise)) for v in (5.0, 4.0))
+    one, other = (Estimate(value=v, low=v - 2, high=v + 2, parts=tuple(v + noise), units=30) for v in (5.0, 4.0))
     paired = difference(one, other)
     assert paired.value == 1 and paired.low == pytest.approx(1) and paired.high == pytest.approx(1)
+    few = difference(replace(one, units=4), replace(other, parts=(4.0,) * 30))
+    assert few.high - 1 == pytest.approx(3.1824463 * noise.std(ddof=1))  # Student's t of 4 patients
     alone = difference(Estimate(value=5, low=3, high=7), Estimate(value=4, low=2.5, high=5.5))
     assert (alone.low, alone.high) == (pytest.approx(1 - 2.5), pytest.approx(1 + 2.5))
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Measurement, Sample, neighbours
@@ -105,5 +106,19 @@ def test_intervals_of_the_excess_hold_zero_when_nothing_is_copied() -> None:
 def test_the_threshold_lies_between_images_where_one_percent_is_no_whole_number() -> None:
     distances = np.arange(1.0, 151.0)
     assert neighbours._threshold(distances) == pytest.approx(1.5)
-    assert neighbours._expected_share(distances) == pytest.approx(1.5 / 151)
+    assert neighbours._expected_share(distances, np.arange(150)) == pytest.approx(1.5 / 151)
     assert neighbours._threshold(distances[:50]) == 1
+
+
+def test_what_chance_gives_is_measured_on_other_patients_where_slices_are_alike() -> None:
+    """The nearest 1 % of few patients' images are of one patient: more of another's are as near."""
+    generator = np.random.default_rng(0)
+
+    def distances(patients: int) -> NDArray[np.float64]:
+        return np.asarray(3 + generator.normal(size=(patients, 1)) + generator.normal(size=(patients, 20))).ravel()
+
+    real, owner = [distances(10) for _ in range(300)], np.repeat(np.arange(10), 20)
+    chance = np.mean([neighbours._share_closer(distances(1000), one) for one in real])
+    told = np.mean([neighbours._expected_share(one, owner) for one in real])
+    assert chance > 0.0135, "with 1 % the nearness of slices would look like copying"
+    assert told == pytest.approx(chance, abs=0.002)

@@ -28,7 +28,7 @@ def measured(value: float, parts: NDArray[np.float64], floor: float = 1.0, name:
     floor_parts = np.full(len(parts), floor)
     return Measurement(name=name, title="T", value=value, low=value - 1, high=value + 1, n=50, meaning="M",
                        better=better, floor=floor, floor_low=floor, floor_high=floor,  # type: ignore[arg-type]  # plain text
-                       parts=tuple(parts), floor_parts=tuple(floor_parts))
+                       parts=tuple(parts), floor_parts=tuple(floor_parts), units=len(parts))
 
 
 def test_paired_half_samples_tell_sets_apart_whose_intervals_overlap() -> None:

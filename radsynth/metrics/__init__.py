@@ -60,7 +60,8 @@ class Measurement:
     floor: the same metric, same n, of real images against other real images, with its interval
     excess: value less floor, with the 95 % interval of this difference (the same held-out half-samples on both sides);
     ratio: value over floor, None where the floor is not above 0
-    parts, floor_parts: the value and the floor of each half-sample, for differences between sets; not for readers
+    parts, floor_parts: the value and the floor of each half-sample; units: how many patients (or halves) the interval
+    counts; for differences between sets, not for readers
     """
 
     name: str
@@ -82,10 +83,11 @@ class Measurement:
     ratio: float | None = None
     parts: tuple[float, ...] = field(default=(), repr=False)
     floor_parts: tuple[float, ...] = field(default=(), repr=False)
+    units: int = field(default=0, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Everything that a reader needs: all but the half-samples."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("parts", "floor_parts")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("parts", "floor_parts", "units")}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,12 +156,17 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value and its 95 % interval. parts: the value of each half-sample that the interval comes from, if any."""
+    """A value and its 95 % interval.
+
+    parts: the value of each half-sample that the interval comes from, if any
+    units: the number that its Student's t counts: patients, or halves where they are fewer; 0 without parts
+    """
 
     value: float
     low: float
     high: float
     parts: tuple[float, ...] = field(default=(), repr=False)
+    units: int = field(default=0, repr=False)
 
 
 def measurement(number: Number, comparison: Comparison, value: Estimate, floor: Estimate, *,
@@ -177,7 +184,7 @@ def measurement(number: Number, comparison: Comparison, value: Estimate, floor: 
         floor=floor.value, floor_low=floor.low, floor_high=floor.high,
         excess=excess.value, excess_low=excess.low, excess_high=excess.high,
         ratio=value.value / floor.value if floor.value > 0 else None,
-        parts=value.parts, floor_parts=floor.parts,
+        parts=value.parts, floor_parts=floor.parts, units=excess.units or value.units,
     )
 
 
@@ -189,24 +196,24 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
     value = one.value - other.value
     if len(one.parts) == len(other.parts) and len(one.parts) > 1:
         parts = np.asarray(one.parts) - np.asarray(other.parts)
-        width = half_width(float(np.std(parts, ddof=1)), len(parts))
-        return Estimate(value=value, low=value - width, high=value + width, parts=tuple(parts.tolist()))
+        units = min(one.units, other.units)
+        width = half_width(float(np.std(parts, ddof=1)), units)
+        return Estimate(value=value, low=value - width, high=value + width, parts=tuple(parts.tolist()), units=units)
     down = math.hypot(one.value - one.low, other.high - other.value)
     up = math.hypot(one.high - one.value, other.value - other.low)
     return Estimate(value=value, low=value - down, high=value + up)
 
 
-def half_width(error: float, repetitions: int, tail: float = 0.025) -> float:
-    """Half the width of an interval from a standard error over `repetitions` half-samples (Student's t); infinite for
-    a single one.
+def half_width(error: float, units: int, tail: float = 0.025) -> float:
+    """Half the width of an interval from a standard error that so many units tell (Student's t); infinite for one.
 
     tail: share outside on either side; 0.025 is a 95 % interval
     """
     from scipy.stats import t
 
-    if repetitions < 2:
+    if units < 2:
         return math.inf
-    return float(t.ppf(1 - tail, repetitions - 1)) * error
+    return float(t.ppf(1 - tail, units - 1)) * error
 
 
 def require(comparison: Comparison, minimum: int) -> None:

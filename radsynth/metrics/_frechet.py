@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Estimate, Sample
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, paired_halves
 
 Pairs = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
@@ -60,10 +60,9 @@ def frechet_of_parts(a: NDArray[np.float32], b: NDArray[np.float32], pairs: Pair
 def frechet_estimate(real: Sample, other: Sample, repetitions: int, seed: int) -> Estimate:
     """The distance of what both samples keep of their own, with its interval."""
     assert real.own is not None and other.own is not None
-    pairs = list(zip(halves(real.patients, repetitions, seed), halves(other.patients, repetitions, seed + 1),
-                     strict=True))
+    pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
     parts = frechet_of_parts(real.own, other.own, pairs)
-    return estimate(frechet_distance(real.own, other.own), parts, low=0.0)
+    return estimate(frechet_distance(real.own, other.own), parts, units, low=0.0)
 
 
 def moments(features: NDArray[np.float32], chunk: int = 2048) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -87,4 +87,4 @@ def over_patients(values: NDArray[np.float64], patients: NDArray[np.int64], repe
     """The mean of (n,) values with its 95 % interval over patients; it has no ends where there is one value."""
     rows = halves(patients, repetitions, seed)
     means = [float(values[half].mean()) for half in rows]
-    return estimate(float(values.mean()), means, units=units(patients, rows[0]))
+    return estimate(float(values.mean()), means, units(patients, rows[0]))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import DataError
 from radsynth.metrics import Estimate
+from radsynth.metrics._resampling import independent
 
 FALSE_ALARMS = 0.01
 """Share of false alarms at which the hits of an attack are counted (Carlini et al. 2022)."""
@@ -91,10 +92,34 @@ def _of_patients(scores: Scores) -> list[_Floats]:
     return np.split(scores.values[order], borders) if len(order) else []
 
 
-def threshold(held_out: _Floats, false_alarms: float) -> float:
-    """The likeness that at most this share of the held-out images' exceeds, in expectation (conformal: n + 1 places).
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """A likeness that few images of unseen patients exceed.
 
-    DataError when there are too few held-out images to know it.
+    expected: the share of a further patient's images that exceeds it, in expectation
+    independent: how many independent images it rests on
+    """
+
+    likeness: float
+    expected: float
+    independent: float
+
+    def chance(self, count: int, of: int) -> float:
+        """The probability that `count` or more `of` further images of unseen patients exceed it: it is an order
+        statistic of few images, drawn itself (beta-binomial).
+        """
+        from scipy.stats import betabinom
+
+        places = self.independent + 1
+        return float(betabinom.sf(count - 1, of, self.expected * places, (1 - self.expected) * places))
+
+
+def threshold(held_out: _Floats, patients: NDArray[np.int64], false_alarms: float) -> Threshold:
+    """The lowest of the held-out images' likenesses (n,) that at most this share of a further patient's images exceeds,
+    in expectation (conformal: n + 1 places), or the largest of them.
+
+    Images of one patient are alike, so that the largest likenesses may all be of one: each image is placed among those
+    of the other patients. DataError when there are too few held-out images, or one patient's alone.
     """
     needed = int(np.ceil(1 / false_alarms)) - 1
     if len(held_out) < needed:
@@ -102,15 +127,22 @@ def threshold(held_out: _Floats, false_alarms: float) -> float:
             f"To find copies at {false_alarms:.1%} false alarms at least {needed} held-out images are needed, there "
             f"are {len(held_out)}. Hold out a larger share (prepare.train), or prepare more patients."
         )
-    allowed = int(false_alarms * (len(held_out) + 1))
-    return float(np.sort(held_out)[len(held_out) - allowed])
+    if len(np.unique(patients)) < 2:
+        raise DataError(f"All {len(held_out)} held-out images are of one patient: they do not tell how like training "
+                        "images another's are. Hold out a larger share (prepare.train), or prepare more patients.")
+    places, beyond = len(held_out) + 1, np.sort(_others_beyond(held_out, patients))
+    # Were the k-th largest likeness of the others the threshold, so many of a patient's own would exceed it.
+    exceeding = np.searchsorted(beyond, np.arange(1, places))
+    rank = max(1, int((exceeding <= false_alarms * places).sum()))
+    return Threshold(likeness=float(np.sort(held_out)[-rank]), expected=float(exceeding[rank - 1] / places),
+                     independent=independent(held_out, patients))
 
 
-def chance(count: int, of: int, held_out: int, false_alarms: float) -> float:
-    """The probability that `count` or more `of` further images of unseen patients lie beyond `threshold`, which so many
-    held-out ones set: an order statistic that is drawn itself (beta-binomial).
-    """
-    from scipy.stats import betabinom
-
-    allowed = int(false_alarms * (held_out + 1))
-    return float(betabinom.sf(count - 1, of, allowed, held_out - allowed + 1))
+def _others_beyond(values: _Floats, patients: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) how many values of other patients are at least as large as each."""
+    beyond = len(values) - np.searchsorted(np.sort(values), values)
+    order = np.argsort(patients, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(patients[order])) + 1):
+        own = values[rows]
+        beyond[rows] -= len(own) - np.searchsorted(np.sort(own), own)
+    return np.asarray(beyond)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
 from radsynth.metrics._features import shrink
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, paired_halves
 
 OWN = "anatomy, three tissues, version 1"
 MINIMUM = 20
@@ -118,12 +118,12 @@ def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list
         columns = wasserstein(a[i] / deviation, b[j] / deviation)
         return [float(columns[group].mean()) for group in groups]
 
-    parts = np.asarray([distances(i, j) for i, j in zip(halves(real.patients, repetitions, seed),
-                                                        halves(other.patients, repetitions, seed + 1), strict=True)])
+    pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
+    parts = np.asarray([distances(i, j) for i, j in pairs])
     value = distances(np.arange(len(a)), np.arange(len(b)))
     # A distance that is small by chance scatters little, too: like |x| near 0. Then its halves lie above it, and their
     # scatter about the value itself, not about their own mean, is the honest error.
-    return [estimate(v, column, extra=float(column.mean()) - v, low=0.0)
+    return [estimate(v, column, units, extra=float(column.mean()) - v, low=0.0)
             for v, column in zip(value, parts.T, strict=True)]
 
 

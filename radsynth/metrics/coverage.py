@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
 from radsynth.metrics._distances import distances_by_chunk
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, paired_halves
 
 MINIMUM = 50
 NEIGHBOURS = 5
@@ -79,14 +79,14 @@ def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list
     a, b = real.features, other.features
     within_a, within_b, between = (_all_distances(x, y) for x, y in ((a, a), (b, b), (a, b)))
     value = _four(within_a, within_b, between)
-    real_halves, other_halves = halves(real.patients, repetitions, seed), halves(other.patients, repetitions, seed + 1)
+    pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
     parts = [
         _four(within_a[np.ix_(i, i)], within_b[np.ix_(j, j)], between[np.ix_(i, j)], DENSITY_OF_HALF)
-        for i, j in zip(real_halves, other_halves, strict=True)
+        for i, j in pairs
     ]
     columns = np.asarray(parts).T
     bounds = [np.inf if number.unit == "" else 1.0 for number in NUMBERS]
-    return [estimate(v, c, low=0.0, high=high) for v, c, high in zip(value, columns, bounds, strict=True)]
+    return [estimate(v, c, units, low=0.0, high=high) for v, c, high in zip(value, columns, bounds, strict=True)]
 
 
 def _all_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
 from radsynth.metrics._features import shrink
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, halves, units
 from radsynth.metrics._similarity import WINDOW, ms_ssim
 
 OWN = "MS-SSIM, version 1"
@@ -55,10 +55,10 @@ def _estimate(sample: Sample, repetitions: int, seed: int) -> Estimate:
     chunks = [ms_ssim(sample.own[part[:, 0]], sample.own[part[:, 1]])
               for part in np.array_split(pairs, -(-len(pairs) // 50))]
     likeness = np.concatenate(chunks)
-    parts = []
-    for rows in halves(sample.patients, repetitions, seed + 1):
+    parts, drawn = [], halves(sample.patients, repetitions, seed + 1)
+    for rows in drawn:
         inside = np.zeros(n, dtype=bool)
         inside[rows] = True
         both = inside[pairs].all(1)
         parts.append(float(likeness[both].mean()) if both.any() else float(likeness.mean()))
-    return estimate(float(likeness.mean()), parts, low=0.0, high=1.0)
+    return estimate(float(likeness.mean()), parts, units(sample.patients, drawn[0]), low=0.0, high=1.0)

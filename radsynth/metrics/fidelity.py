@@ -13,7 +13,7 @@ from radsynth.metrics._frechet import frechet_distance as frechet_distance
 from radsynth.metrics._frechet import frechet_of_parts
 from radsynth.metrics._kernel import indicators, kernel_distances
 from radsynth.metrics._kernel import kernel_distance as kernel_distance
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, paired_halves
 
 MINIMUM = 50
 NUMBERS = (
@@ -44,8 +44,7 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
 
 
 def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list[Estimate]:
-    pairs = list(zip(halves(real.patients, repetitions, seed), halves(other.patients, repetitions, seed + 1),
-                     strict=True))
+    pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
     a, b = real.features, other.features
     full, parts = frechet_distance(a, b), frechet_of_parts(a, b, pairs)
     # The bias goes as 1/n (Chong and Forsyth 2020): a straight line through n/2 and n, read off at 1/n = 0.
@@ -55,7 +54,7 @@ def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list
                       for i, s in enumerate((real, other)))
     kernel, *kernel_parts = 1000 * kernel_distances(a, b, rows_a, rows_b)
     return [
-        estimate(full, parts, low=0.0),
-        estimate(2 * full - float(np.mean(parts)), parts, extra=part_error),
-        estimate(float(kernel), kernel_parts),
+        estimate(full, parts, units, low=0.0),
+        estimate(2 * full - float(np.mean(parts)), parts, units, extra=part_error),
+        estimate(float(kernel), kernel_parts, units),
     ]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, paired_halves
 
 MINIMUM = 20
 NUMBERS = (
@@ -36,6 +36,6 @@ def _estimate(real: Sample, other: Sample, scale: float, repetitions: int, seed:
         mean_a = real.histograms[i].mean(0, dtype=np.float64)
         return scale * wasserstein(mean_a, other.histograms[j].mean(0, dtype=np.float64))
 
-    parts = [distance(i, j) for i, j in zip(halves(real.patients, repetitions, seed),
-                                            halves(other.patients, repetitions, seed + 1), strict=True)]
-    return estimate(distance(np.arange(len(real)), np.arange(len(other))), parts, low=0.0)
+    pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
+    parts = [distance(i, j) for i, j in pairs]
+    return estimate(distance(np.arange(len(real)), np.arange(len(other))), parts, units, low=0.0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, halves, units
 
 OWN = "probabilities of a classifier"
 MINIMUM = 50
@@ -38,5 +38,7 @@ def inception_score(probabilities: NDArray[np.float32]) -> float:
 
 def _estimate(sample: Sample, repetitions: int, seed: int) -> Estimate:
     assert sample.own is not None
-    parts = [inception_score(sample.own[rows]) for rows in halves(sample.patients, repetitions, seed)]
-    return estimate(inception_score(sample.own), parts, low=1.0, high=float(sample.own.shape[1]))
+    drawn = halves(sample.patients, repetitions, seed)
+    parts = [inception_score(sample.own[rows]) for rows in drawn]
+    return estimate(inception_score(sample.own), parts, units(sample.patients, drawn[0]), low=1.0,
+                    high=float(sample.own.shape[1]))

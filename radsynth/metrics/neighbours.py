@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, measurement, require
 from radsynth.metrics._distances import nearest
-from radsynth.metrics._resampling import estimate, halves, share_of
+from radsynth.metrics._resampling import estimate, independent, paired_halves, share_of
 
 _Floats = NDArray[np.float64]
 
@@ -76,12 +76,12 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
     """Shares of near copies by features and by pixels, and the relative distance to the training images."""
     require(comparison, MINIMUM)
     features, pixels = _search(comparison, "features"), _search(comparison, "thumbnails")
-    real_halves = halves(comparison.real.patients, repetitions, seed)
-    synthetic_halves = halves(comparison.synthetic.patients, repetitions, seed + 1)
-    shares = [_exact_too(search, *_estimates(search, _share_closer, _expected_share(search.real), 1.0, real_halves,
-                                             synthetic_halves)) for search in (features, pixels)]
+    real, synthetic = comparison.real.patients, comparison.synthetic.patients
+    drawn = paired_halves(real, synthetic, repetitions, seed)
+    shares = [_exact_too(search, real, *_estimates(search, _share_closer, _expected_share(search.real, real), 1.0,
+                                                   *drawn)) for search in (features, pixels)]
     found = [(_copied_estimate(features, pixels), _copied_floor(features, pixels)), *shares,
-             _estimates(features, _median_ratio, 1.0, np.inf, real_halves, synthetic_halves)]
+             _estimates(features, _median_ratio, 1.0, np.inf, *drawn)]
     return [measurement(number, comparison, value, floor, pixels=number.name == "near_copies_pixels")
             for number, (value, floor) in zip(NUMBERS, found, strict=True)]
 
@@ -133,27 +133,26 @@ def _copied_floor(features: _Search, pixels: _Search) -> Estimate:
 
 
 def _estimates(search: _Search, statistic: Callable[[_Floats, _Floats], float], expected: float, high: float,
-               real_halves: list[NDArray[np.int64]],
-               synthetic_halves: list[NDArray[np.int64]]) -> tuple[Estimate, Estimate]:
+               pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+               units: int) -> tuple[Estimate, Estimate]:
     """The value, and the floor: what unseen patients' images would give in place of the synthetic ones."""
-    parts = [statistic(search.synthetic[j], search.real[i])
-             for i, j in zip(real_halves, synthetic_halves, strict=True)]
-    rest = [np.setdiff1d(np.arange(len(search.real)), i) for i in real_halves]
+    parts = [statistic(search.synthetic[j], search.real[i]) for i, j in pairs]
     # Two halves of the same images scatter with twice the variance of two full samples.
-    floor_parts = [statistic(search.real[j], search.real[i]) / math.sqrt(2)
-                   for i, j in zip(real_halves, rest, strict=True)]
+    floor_parts = [statistic(np.delete(search.real, i), search.real[i]) / math.sqrt(2) for i, _ in pairs]
     value = statistic(search.synthetic, search.real)
-    floor = estimate(expected, floor_parts, low=0.0, high=high)
+    floor = estimate(expected, floor_parts, units, low=0.0, high=high)
     # What is expected is known and does not scatter: the excess over it is as uncertain as the value.
-    return estimate(value, parts, low=0.0, high=high), replace(floor, parts=(expected,) * len(parts))
+    return estimate(value, parts, units, low=0.0, high=high), replace(floor, parts=(expected,) * len(parts))
 
 
-def _exact_too(search: _Search, value: Estimate, floor: Estimate) -> tuple[Estimate, Estimate]:
+def _exact_too(search: _Search, patients: NDArray[np.int64], value: Estimate,
+               floor: Estimate) -> tuple[Estimate, Estimate]:
     """Both widened to the exact intervals of a count and of the share below an order statistic: few images are as near
     as the nearest 1 %, and half-samples of few scatter too little. Without parts: these intervals have none."""
     from scipy.stats import beta
 
-    n, k = len(search.real), floor.value * (len(search.real) + 1)
+    n = independent(search.real, patients)
+    k = floor.value * (n + 1)
     count = share_of(round(value.value * len(search.synthetic)), len(search.synthetic))
     below, above = (float(beta.ppf(tail, k, n + 1 - k)) for tail in (0.025, 0.975))
     return (Estimate(value=value.value, low=min(value.low, count.low), high=max(value.high, count.high)),
@@ -165,11 +164,17 @@ def _share_closer(candidates: _Floats, real: _Floats) -> float:
     return float((candidates <= _threshold(real)).mean())
 
 
-def _expected_share(real: _Floats) -> float:
+def _expected_share(real: _Floats, patients: NDArray[np.int64]) -> float:
     """What `_share_closer` is on average when candidates and real images are drawn alike: k / (n + 1).
 
-    Real images that are as near as the k-th count too: where the source has duplicates, many have distance 0.
+    Real images that are as near as the k-th count too: where the source has duplicates, many have distance 0. Where
+    patients have several images the nearest may all be of one: then it is measured on each patient's images against
+    those of the others.
     """
+    names = np.unique(patients)
+    if 1 < len(names) < len(real):
+        nearer = sum(int((real[patients == name] <= _threshold(real[patients != name])).sum()) for name in names)
+        return max(1, nearer) / (len(real) + 1)
     return max(_order(real), int((real <= _threshold(real)).sum())) / (len(real) + 1)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
 from radsynth.metrics._features import shrink
 from radsynth.metrics._frechet import frechet_distance
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, paired_halves
 from radsynth.metrics._texture import cooccurrence, run_lengths, zone_sizes
 
 OWN = "native radiomics, 32 levels, version 1"
@@ -92,10 +92,10 @@ def _scored(real: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDAr
 def _estimate(real: Sample, other: Sample, repetitions: int, seed: int) -> Estimate:
     assert real.own is not None and other.own is not None
     a, b = real.own, other.own
-    pairs = zip(halves(real.patients, repetitions, seed), halves(other.patients, repetitions, seed + 1), strict=True)
+    pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
     # Scored anew by each half of the real images: the unit is drawn too, and belongs to the interval.
     parts = np.asarray([frechet_distance(*_scored(a[i], b[j])) for i, j in pairs])
     value = frechet_distance(*_scored(a, b))
     # Half-samples inflate the distance, so their logarithms scatter less than the full sample's: d log x = dx / x.
     logarithm = math.log(max(value, np.finfo(float).tiny))
-    return estimate(logarithm, logarithm + (parts - parts.mean()) / max(value, np.finfo(float).tiny))
+    return estimate(logarithm, logarithm + (parts - parts.mean()) / max(value, np.finfo(float).tiny), units)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
-from radsynth.metrics._resampling import estimate, halves
+from radsynth.metrics._resampling import estimate, paired_halves
 
 OWN = "power spectrum, 24 bands, version 1"
 MINIMUM = 20
@@ -63,6 +63,6 @@ def _estimate(real: Sample, other: Sample, repetitions: int, seed: int) -> Estim
     def distance(i: NDArray[np.int64], j: NDArray[np.int64]) -> float:
         return float(np.sqrt(np.square(a[i].mean(0) - b[j].mean(0))[used].mean()))
 
-    parts = [distance(i, j) for i, j in zip(halves(real.patients, repetitions, seed),
-                                            halves(other.patients, repetitions, seed + 1), strict=True)]
-    return estimate(distance(np.arange(len(a)), np.arange(len(b))), parts, low=0.0)
+    pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
+    parts = [distance(i, j) for i, j in pairs]
+    return estimate(distance(np.arange(len(a)), np.arange(len(b))), parts, units, low=0.0)

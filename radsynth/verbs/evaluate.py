@@ -259,14 +259,14 @@ def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, optio
         warnings.append(f"{most:,} of {len(sides.held_out):,} held-out images are of one patient: the intervals hardly "
                         "tell what other patients' images would give.")
     elif patients < 20:
-        warnings.append(f"Only {patients} held-out patients: the intervals are rough, and the numbers may not "
+        warnings.append(f"Only {patients} held-out patients: the intervals are wide for that, and the numbers may not "
                         "carry over to other patients.")
     if len(sides.training) < counts["training_images"]:
         warnings.append(f"Copies were looked for among {len(sides.training):,} of {counts['training_images']:,} "
                         "training images.")
     return {
         "images": len(comparison), **counts, "held_out_patients": patients, "training_searched": len(sides.training),
-        "features": comparison.features, "interval": "95 %, half-samples of patients",
+        "features": comparison.features, "interval": "95 %, half-samples of patients, Student's t for their number",
         "repetitions": options.repetitions, "real_pictures": options.real_pictures, "seed": options.seed,
         "warnings": warnings,
     }

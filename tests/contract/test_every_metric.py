@@ -86,6 +86,14 @@ class TestEveryMetric:
             assert math.isfinite(one.high - one.low) and one.low <= one.value <= one.high
             assert math.isfinite(one.floor_high - one.floor_low) and one.floor_high > one.floor_low
 
+    @pytest.mark.parametrize("side", ["real", "synthetic"])
+    def test_intervals_count_the_patients_of_the_side_with_fewer(self, side: str, module: ModuleType) -> None:
+        pair = comparison(max(module.MINIMUM, 60), module)
+        few = dataclasses.replace(getattr(pair, side), patients=np.arange(len(pair)) % 5)
+        for one in module.measure(dataclasses.replace(pair, **{side: few}), repetitions=12, seed=0):
+            alone = module.__name__.endswith(("diversity", "inception_score"))  # look at one side at a time
+            assert one.units in ((0, 5) if not alone else (5, 12)), "counts neither patients nor images"
+
     def test_explains_itself(self, module: ModuleType) -> None:
         for number in module.NUMBERS:
             assert number.better in ("lower", "higher", "closer to floor", "down to floor")

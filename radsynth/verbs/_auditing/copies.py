@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from radsynth.metrics import Estimate
 from radsynth.metrics._distances import nearest, squared_distances
 from radsynth.metrics._features import NAME, Rows, describe
-from radsynth.metrics._privacy_attacks import chance, threshold
+from radsynth.metrics._privacy_attacks import threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
-from radsynth.metrics._resampling import estimate, halves, share_of
+from radsynth.metrics._resampling import estimate, paired_halves, share_of
 from radsynth.verbs._auditing.attacks import Side
 
 FALSE_ALARMS = 0.0075
@@ -51,7 +51,7 @@ class Nearness:
 class Copies:
     """How many synthetic images are copies. share: of the synthetic images, with its exact interval.
 
-    expected: share of unseen patients' images that the same threshold calls copies; by: what is compared
+    expected: share of an unseen patient's images that the same threshold calls copies; by: what is compared
     chance: how probable as many are among images of unseen patients, for a threshold from so few
     """
 
@@ -68,20 +68,19 @@ class Copies:
 def find_copies(made: Rows, training: Side, held_out: Side, *, kept: int = 200) -> Copies:
     """Of synthetic images (n, c, *space); `kept` pairs most alike are returned. DataError for few held-out images."""
     if not len(held_out):
-        threshold(np.empty(0), FALSE_ALARMS)  # says how many are needed
+        threshold(np.empty(0), held_out.patients, FALSE_ALARMS)  # says how many are needed
     whitening = Whitening.of(training)
     known = prints(training, whitening)
     real, _ = likeness(prints(held_out, whitening), known)
-    limit = threshold(real, FALSE_ALARMS)
+    limit = threshold(real, held_out.patients, FALSE_ALARMS)
     found, where = likeness(prints(made, whitening), known)
-    copied = found > limit
+    copied = found > limit.likeness
     pairs = [CopyPair(synthetic=int(k), training=int(where[k]), likeness=round(float(found[k]), 4),
                       rarity=float((real >= found[k]).mean()), copy=bool(copied[k]))
              for k in np.argsort(-found, kind="stable")[:kept]]
-    return Copies(count=int(copied.sum()), share=share_of(int(copied.sum()), len(found)), threshold=limit,
-                  expected=float((real > limit).mean()), by=LIKENESS, pairs=pairs,
-                  chance=chance(int(copied.sum()), len(found), len(real), FALSE_ALARMS),
-                  nearness=_nearness(made, training, held_out))
+    return Copies(count=int(copied.sum()), share=share_of(int(copied.sum()), len(found)),
+                  threshold=limit.likeness, expected=limit.expected, by=LIKENESS, pairs=pairs,
+                  chance=limit.chance(int(copied.sum()), len(found)), nearness=_nearness(made, training, held_out))
 
 
 def _nearness(made: Rows, training: Side, held_out: Side) -> list[Nearness]:
@@ -97,10 +96,11 @@ def _nearness(made: Rows, training: Side, held_out: Side) -> list[Nearness]:
         far, _ = nearest(images, getattr(unseen, space))
         to_seen = squared_distances(images, getattr(seen, space))
         to_unseen = squared_distances(images, getattr(unseen, space))
-        parts = [_closer(to_seen[:, i].min(1), to_unseen[:, j].min(1))
-                 for i, j in zip(halves(seen.patients, 30, 0), halves(unseen.patients, 30, 1), strict=True)]
+        pairs, units = paired_halves(seen.patients, unseen.patients, 30, 0)
+        parts = [_closer(to_seen[:, i].min(1), to_unseen[:, j].min(1)) for i, j in pairs]
         ratio = float(np.median(near) / max(float(np.median(far)), np.finfo(float).tiny))
-        found.append(Nearness(by=name, ratio=ratio, closer=estimate(_closer(near, far), parts, low=0.0, high=1.0)))
+        closer = estimate(_closer(near, far), parts, units, low=0.0, high=1.0)
+        found.append(Nearness(by=name, ratio=ratio, closer=closer))
     return found
 
 

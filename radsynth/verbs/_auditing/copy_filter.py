@@ -36,8 +36,9 @@ class CopyFilter:
         training = _side(prepared, ("train",))
         self._whitening = Whitening.of(training)
         self._known = prints(training, self._whitening)
-        real, _ = likeness(prints(_side(prepared, ("validation", "test")), self._whitening), self._known)
-        self.threshold = threshold(real, FALSE_ALARMS)
+        held_out = _side(prepared, ("validation", "test"))
+        real, _ = likeness(prints(held_out, self._whitening), self._known)
+        self.threshold = threshold(real, held_out.patients, FALSE_ALARMS).likeness
         self.held_out = len(real)
 
     def copies(self, images: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -60,4 +61,4 @@ def given_up(index: int) -> DataError:
 
 def _side(prepared: Prepared, splits: tuple[str, ...]) -> Side:
     rows = np.concatenate([prepared.indices(split) for split in splits])
-    return Side(prepared=prepared, rows=rows, patients=np.arange(len(rows)))
+    return Side(prepared=prepared, rows=rows, patients=prepared.patients(rows))

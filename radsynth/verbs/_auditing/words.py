@@ -63,7 +63,7 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
 
 def _many(copies: Copies) -> str:
     """The copies in words where there are more than the threshold promises, else nothing."""
-    if copies.share.low <= max(copies.expected, FALSE_ALARMS):
+    if copies.share.low <= FALSE_ALARMS:
         return ""
     return (f"{copies.count} of the synthetic images ({100 * copies.share.value:.1f} %, 95 % interval "
             f"{100 * copies.share.low:.1f} to {100 * copies.share.high:.1f} %) are as like a training image as "

@@ -87,13 +87,14 @@ def _distance(one: Measurement) -> Estimate:
     low, high = sorted((sign * (one.low - base), sign * (one.high - base)))
     paired = len(base_parts) == len(one.parts)
     parts = tuple((sign * (np.asarray(one.parts) - base_parts)).tolist()) if paired else ()
-    return Estimate(value=sign * (one.value - base), low=low, high=high, parts=parts)
+    return Estimate(value=sign * (one.value - base), low=low, high=high, parts=parts, units=one.units)
 
 
 def _widened(gap: Estimate, pairs: int) -> Estimate:
     """The interval of one difference so that those of all pairs hold together."""
     if pairs == 1 or len(gap.parts) < 2:
         return gap
-    width = half_width(float(np.std(gap.parts, ddof=1)), len(gap.parts), 0.025 / pairs)
+    width = half_width(float(np.std(gap.parts, ddof=1)), gap.units, 0.025 / pairs)
     assert math.isfinite(width)
-    return Estimate(value=gap.value, low=gap.value - width, high=gap.value + width, parts=gap.parts)
+    return Estimate(value=gap.value, low=gap.value - width, high=gap.value + width, parts=gap.parts,
+                    units=gap.units)
