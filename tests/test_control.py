@@ -243,6 +243,22 @@ def test_a_whole_study_writes_pictures_and_numbers(run: Path, monkeypatch: pytes
         assert len(arrays["names"]) == len(arrays["steps"]) == len(found["directions"])
 
 
+def test_ct_is_shown_in_its_window(make_prepared: Callable[..., Path], tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radsynth.verbs._steering.steering.SAMPLED", 64)
+    monkeypatch.setattr("radsynth.verbs._steering.steering.MEASURED", 8)
+    data = make_prepared(units="HU", modality="CT", window=(64.0, 128.0))  # of 0 to 255
+    run = untrained_run(data, tmp_path / "run", "model.width=8")
+    sheets: list[tuple[tuple[float, float], str]] = []
+    monkeypatch.setattr("radsynth.verbs._steering.control_pictures.save_sheet",
+                        lambda rows, path, ends, caption, **_: sheets.append((ends, caption)))
+    control(run)
+    assert len(sheets) > 2
+    for ends, caption in sheets:
+        assert ends == pytest.approx((2 * 64 / 255 - 1, 2 * 128 / 255 - 1))
+        assert "Black: 64 HU, white: 128 HU" in caption
+
+
 def test_a_walk_begins_at_its_image(run: Path) -> None:
     space = LatentSpace.of_run(Sampler(run), run)
     of = study(space, count=64)
@@ -270,8 +286,8 @@ def test_a_sheet_carries_its_caption_and_its_mark_below(tmp_path: Path) -> None:
     images = np.zeros((2, 1, 8, 8), np.float32)
     strips = []
     for caption in ("one", "two"):
-        save_sheet([images], tmp_path / "a.png", title="t", row_names=["r"], column_names=["a", "b"], caption=caption,
-                   notes=[["1", "2"]])
+        save_sheet([images], tmp_path / "a.png", (-1.0, 1.0), title="t", row_names=["r"], column_names=["a", "b"],
+                   caption=caption, notes=[["1", "2"]])
         with Picture.open(tmp_path / "a.png") as picture:
             assert picture.mode == "RGB"
             strips.append(np.asarray(picture)[-40:])

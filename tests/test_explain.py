@@ -21,6 +21,7 @@ from radsynth.image import ImageSpec
 from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
+from radsynth.verbs._steering import explain_pictures
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
 from radsynth.verbs._steering.inversion import invert, layer_features
 from radsynth.verbs._steering.judge import Judge, separation
@@ -172,6 +173,22 @@ def test_held_out_images_are_explained(run: Path, data: Path) -> None:
         own = arrays["counterfactuals"][0][LABELS.index(found["images"][0]["label"])]
         assert np.allclose(own, arrays["redrawn"][0], atol=1e-4), "of its own class, an image stays as it is"
         assert len(arrays["codes"]) == 10
+
+
+def test_ct_is_shown_in_its_window(make_prepared: Callable[..., Path], tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences are coloured on the same scale, or they would be faint."""
+    data = make_prepared(60, units="HU", modality="CT", window=(64.0, 128.0))  # of 0 to 255
+    run: Path = CONTROL.untrained_run(data, tmp_path / "ct", "model.width=8")
+    seen: list[tuple[float, float]] = []
+    limits: list[float] = []
+    real, coloured = explain_pictures.display, explain_pictures.signed
+    monkeypatch.setattr(explain_pictures, "display", lambda images, ends: seen.append(ends) or real(images, ends))
+    monkeypatch.setattr(explain_pictures, "signed",
+                        lambda values, limit: limits.append(limit) or coloured(values, limit))
+    fast(run, data=data)
+    assert seen and all(ends == pytest.approx((2 * 64 / 255 - 1, 2 * 128 / 255 - 1)) for ends in seen)
+    assert limits and all(limit == pytest.approx(64 / 255) for limit in limits)
 
 
 def test_given_files_are_explained_and_their_class_is_guessed(run: Path, tmp_path: Path, data: Path) -> None:

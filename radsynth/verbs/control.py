@@ -18,6 +18,7 @@ import numpy as np
 from radsynth.errors import SettingsError
 from radsynth.files import check_writable, write_atomically
 from radsynth.progress import Progress
+from radsynth.verbs._steering.contact_sheets import Shown
 from radsynth.verbs._steering.control_pictures import save_sheets
 from radsynth.verbs._steering.control_words import sentences
 from radsynth.verbs._steering.latents import LatentSpace
@@ -78,7 +79,8 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     }
     document["words"] = sentences(document)
     place.mkdir(parents=True, exist_ok=True)
-    document["pictures"] = save_sheets(place, of, found, swept, variety, sampler.spec, seed, chosen)
+    document["pictures"] = save_sheets(place, of, found, swept, variety, sampler.spec,
+                                        Shown.of(sampler.spec, sampler.intensity), seed, chosen)
     _save_vectors(place / "directions.npz", found)
     write_atomically(place / "control.json", json.dumps(document, indent=1))
     return document

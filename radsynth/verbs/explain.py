@@ -23,6 +23,7 @@ from radsynth.progress import Progress, track
 from radsynth.tasks import draws_masks
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
+from radsynth.verbs._steering.contact_sheets import Shown
 from radsynth.verbs._steering.explain_pictures import save_pictures_of
 from radsynth.verbs._steering.explain_sources import given_images, guess_classes, made_images, prepared_data
 from radsynth.verbs._steering.explain_words import sentences
@@ -81,7 +82,8 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
     }
     document["words"] = sentences(document)
     place.mkdir(parents=True, exist_ok=True)
-    document["pictures"] = save_pictures_of(place, explained, sampler.spec)
+    document["pictures"] = save_pictures_of(place, explained, sampler.spec,
+                                            Shown.of(sampler.spec, sampler.intensity))
     _save_arrays(place / "explain.npz", explained)
     write_atomically(place / "explain.json", json.dumps(document, indent=1))
     return document

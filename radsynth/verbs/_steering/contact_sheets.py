@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.arrays import IntensityMap
 from radsynth.files import write_atomically
 from radsynth.image import ImageSpec
-from radsynth.verbs._grid import display
+from radsynth.verbs._grid import black_and_white, display, shown_window
 
 CELL = 96
 """Pixels that an image has on the sheet at least: it is enlarged by a whole factor."""
@@ -25,10 +27,22 @@ NARROWEST = 480
 MARK = "Synthetic images made by radsynth. They show no patient."
 
 
-def pixels_in_words(spec: ImageSpec) -> str:
-    """Size and spacing for a caption."""
-    size = " x ".join(map(str, spec.size))
-    return f"{size} pixels" + (f" of {spec.spacing[-1]:.3g} mm" if spec.spacing else "")
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How the images of a run are shown. words: size, spacing and grey scale for a caption; ends: network values of
+    black and white.
+    """
+
+    words: str
+    ends: tuple[float, float]
+
+    @classmethod
+    def of(cls, spec: ImageSpec, intensity: IntensityMap) -> Shown:
+        """CT in its window, others over their whole range."""
+        size, window = " x ".join(map(str, spec.size)), shown_window(spec)
+        pixels = f"{size} pixels" + (f" of {spec.spacing[-1]:.3g} mm" if spec.spacing else "")
+        scale = "Grey scale: the whole range" if window is None else f"Black: {window[0]:g} HU, white: {window[1]:g} HU"
+        return cls(words=f"{pixels}. {scale}", ends=black_and_white(window, intensity))
 
 
 def enlarge(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -40,15 +54,15 @@ def enlarge(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([np.asarray(Picture.fromarray(one).resize(size, Picture.Resampling.BICUBIC)) for one in pictures])
 
 
-def save_sheet(rows: Sequence[NDArray[np.float32]], path: Path, *, title: str, row_names: Sequence[str],
-               column_names: Sequence[str], caption: str, notes: Sequence[Sequence[str]] | None = None,
-               mark: str = MARK) -> None:
-    """Write rows of images, each (columns, c, *space) in [-1, 1], as one PNG.
+def save_sheet(rows: Sequence[NDArray[np.float32]], path: Path, ends: tuple[float, float], *, title: str,
+               row_names: Sequence[str], column_names: Sequence[str], caption: str,
+               notes: Sequence[Sequence[str]] | None = None, mark: str = MARK) -> None:
+    """Write rows of images, each (columns, c, *space) in [-1, 1], black to white at `ends`, as one PNG.
 
     notes: a short text below each image, row by row
     """
-    save_pictures([display(row) for row in rows], path, title=title, row_names=row_names, column_names=column_names,
-                  caption=caption, notes=notes, mark=mark)
+    save_pictures([display(row, ends) for row in rows], path, title=title, row_names=row_names,
+                  column_names=column_names, caption=caption, notes=notes, mark=mark)
 
 
 def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, row_names: Sequence[str],

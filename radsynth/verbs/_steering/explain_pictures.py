@@ -10,24 +10,23 @@ from numpy.typing import NDArray
 
 from radsynth.image import ImageSpec
 from radsynth.verbs._grid import display
-from radsynth.verbs._steering.contact_sheets import pixels_in_words, save_pictures
+from radsynth.verbs._steering.contact_sheets import Shown, save_pictures
 from radsynth.verbs._steering.explained import Explained
 
 MARK = "Rows named synthetic show no patient. Other rows begin with a real image; what is redrawn from it is synthetic."
 MOST_CHANGES = 6
 
 
-def save_pictures_of(place: Path, explained: Sequence[Explained], spec: ImageSpec) -> list[str]:
+def save_pictures_of(place: Path, explained: Sequence[Explained], spec: ImageSpec, shown: Shown) -> list[str]:
     """Write all pictures; returns the file names."""
-    size = pixels_in_words(spec)
     names = [_name(one, spec, k) for one in explained for k in range(len(one.given.names))]
-    _save_redrawn(place / "inversion.png", explained, names, size)
+    _save_redrawn(place / "inversion.png", explained, names, shown)
     written = ["inversion.png"]
     if explained[0].changes:
-        _save_changes(place / "counterfactuals.png", explained, names, size)
+        _save_changes(place / "counterfactuals.png", explained, names, shown)
         written.append("counterfactuals.png")
     if explained[0].gradients is not None:
-        _save_maps(place / "attribution.png", explained, names, size)
+        _save_maps(place / "attribution.png", explained, names, shown)
         written.append("attribution.png")
     return written
 
@@ -38,10 +37,15 @@ def _name(one: Explained, spec: ImageSpec, row: int) -> str:
     return f"{one.given.names[row][:24]}{told}{' (guessed)' if one.given.assumed else ''}"
 
 
-def _grey(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _grey(images: NDArray[np.float32], shown: Shown) -> NDArray[np.uint8]:
     """(n, c, *space) as (n, rows, columns, 3)."""
-    shown = display(images)
-    return np.asarray(np.repeat(shown[..., None], 3, -1) if shown.ndim == 3 else shown, dtype=np.uint8)
+    pictures = display(images, shown.ends)
+    return np.asarray(np.repeat(pictures[..., None], 3, -1) if pictures.ndim == 3 else pictures, dtype=np.uint8)
+
+
+def _half(shown: Shown) -> float:
+    """Half of the way from black to white, which is full colour in a difference."""
+    return (shown.ends[1] - shown.ends[0]) / 2
 
 
 def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,24 +73,24 @@ def over(picture: NDArray[np.uint8], values: NDArray[np.float32], limit: float) 
     return np.asarray(np.rint(picture * (1 - 0.85 * share) + colour * 0.85 * share), dtype=np.uint8)
 
 
-def _save_redrawn(path: Path, explained: Sequence[Explained], names: list[str], size: str) -> None:
+def _save_redrawn(path: Path, explained: Sequence[Explained], names: list[str], shown: Shown) -> None:
     rows, notes = [], []
     for one in explained:
         redrawn = one.inversion.images.detach().float().clamp(-1, 1).cpu().numpy()
         nearest = one.inversion.nearest.detach().float().clamp(-1, 1).cpu().numpy()
-        difference = signed(_flat(redrawn - one.given.images), 1.0)
-        columns = [_grey(one.given.images), _grey(redrawn), difference, _grey(nearest)]
+        difference = signed(_flat(redrawn - one.given.images), _half(shown))
+        columns = [_grey(one.given.images, shown), _grey(redrawn, shown), difference, _grey(nearest, shown)]
         for k, line in enumerate(one.quality):
             rows.append(np.stack([column[k] for column in columns]))
             notes.append(["", f"{100 * line['absolute_error']:.1f} %, SSIM {line['ssim']:.2f}", "",
                           f"{100 * line['nearest_absolute_error']:.1f} %, SSIM {line['nearest_ssim']:.2f}"])
     save_pictures(rows, path, title="Inversion: what the generator can redraw", row_names=names,
                   column_names=["image", "redrawn", "difference", "nearest\nof 512 drawn"], notes=notes,
-                  caption=f"{size}. Below: mean absolute difference as a share of the grey range. Red: redrawn is "
-                  "brighter, blue: darker; full colour is half of the range.", mark=MARK)
+                  caption=f"{shown.words}. Below: mean absolute difference as a share of the whole range. Red: redrawn "
+                  "is brighter, blue: darker; full colour is half of the way from black to white.", mark=MARK)
 
 
-def _save_changes(path: Path, explained: Sequence[Explained], names: list[str], size: str) -> None:
+def _save_changes(path: Path, explained: Sequence[Explained], names: list[str], shown: Shown) -> None:
     """The redrawn image, each change, and below it the difference."""
     changes = explained[0].changes[:MOST_CHANGES]
     rows, row_names = [], []
@@ -94,23 +98,25 @@ def _save_changes(path: Path, explained: Sequence[Explained], names: list[str], 
         redrawn = one.inversion.images.detach().float().clamp(-1, 1).cpu().numpy()
         for k in range(min(3, len(redrawn))):
             changed = one.counterfactuals[k][:MOST_CHANGES]
-            rows.append(np.concatenate([_grey(redrawn[k:k + 1]), _grey(changed)]))
-            gap = signed(_flat(changed - redrawn[k:k + 1]), 1.0)
+            rows.append(np.concatenate([_grey(redrawn[k:k + 1], shown), _grey(changed, shown)]))
+            gap = signed(_flat(changed - redrawn[k:k + 1]), _half(shown))
             rows.append(np.concatenate([np.full_like(gap[:1], 255), gap]))
             row_names += [names[len(explained[0].given.names) * (one is not explained[0]) + k], "difference"]
     save_pictures(rows, path, title="Counterfactual pairs: the same image, otherwise", row_names=row_names,
                   column_names=["redrawn", *changes],
-                  caption=f"{size}. Each column changes one thing: the class, or two steps along an attribute's "
-                  "direction, the others kept. Red: brighter, blue: darker; full colour is half of the range. They "
-                  "show what the generator has learned to go together, not what would happen to a patient.", mark=MARK)
+                  caption=f"{shown.words}. Each column changes one thing: the class, or two steps along an attribute's "
+                  "direction, the others kept. Red: brighter, blue: darker; full colour is half of the way from black "
+                  "to white. They show what the generator has learned to go together, not what would happen to a "
+                  "patient.",
+                  mark=MARK)
 
 
-def _save_maps(path: Path, explained: Sequence[Explained], names: list[str], size: str) -> None:
+def _save_maps(path: Path, explained: Sequence[Explained], names: list[str], shown: Shown) -> None:
     gradients = [_smooth(_flat(one.gradients)) for one in explained if one.gradients is not None]
     occlusions = [_flat(one.occlusions[:, None]) for one in explained if one.occlusions is not None]
     rows, notes = [], []
     for one, slopes, falls in zip(explained, gradients, occlusions, strict=True):
-        plain = _grey(one.given.images)
+        plain = _grey(one.given.images, shown)
         falls = np.concatenate([falls] * (plain.shape[2] // falls.shape[2]), axis=-1)
         for k in range(len(plain)):
             # Of each image its own scale: a strong image must not blank the others; the score below tells the size.
@@ -120,8 +126,9 @@ def _save_maps(path: Path, explained: Sequence[Explained], names: list[str], siz
             notes.append([f"score {one.scores[k]:+.2f}" if one.scores else "", "", ""])
     save_pictures(rows, path, title="Where the discriminator looks", row_names=names, notes=notes,
                   column_names=["image", "integrated\ngradients", "occlusion"],
-                  caption=f"{size}. Red: speaks for real, blue: speaks for synthetic, against the mean synthetic image "
-                  "of the class; colours are scaled for each picture. The score's zero has no meaning of its own.",
+                  caption=f"{shown.words}. Red: speaks for real, blue: speaks for synthetic, against the mean "
+                  "synthetic image of the class; colours are scaled for each picture. The score's zero has no meaning "
+                  "of its own.",
                   mark=MARK)
 
 
