@@ -123,7 +123,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     start: what training is to start from; alike: whether the images look like those of a base generator, which may
     then be chosen for that where images are few; None: no base may be
     """
-    asked, size = size, size or _size(data, device, budget.get("seconds") or DEFAULT_SECONDS, task)
+    asked, size = size, size or _size(data, device, _seconds(budget, device), task)
     if start:
         return _started(data, device, budget, start, task)
     few = alike is not None and task == "synthesis" and data.images < FEW
@@ -232,6 +232,13 @@ def document(choices: list[Choice]) -> dict[str, Any]:
         section, key = choice.setting.split(".")
         sections.setdefault(section, {})[key] = choice.value
     return sections
+
+
+def _seconds(budget: dict[str, float], device: Device) -> float:
+    """Seconds of a budget; of one in images about as many as these take at 64 x 64 pixels."""
+    images = budget.get("images", 0.0) / SPEED[device.accelerator]
+    limits = [limit for limit in (budget.get("seconds"), images) if limit]
+    return min(limits, default=DEFAULT_SECONDS)
 
 
 def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from radsynth.io._dicom_header import age_in_years
 from radsynth.models import build, takes
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build as build_task
+from radsynth.verbs._numbers import Numbers
 from radsynth.verbs.generate import Sampler, generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
@@ -46,6 +47,13 @@ def made(folder: Path, out: Path) -> Prepared:
     settings = resolve(overrides=("data.kind=folder", f"data.path={folder}", "data.conditions=[dose]",
                                   "prepare.train=0.9", "prepare.validation=0.05"))
     return prepare(settings.section("data"), out, settings=settings, workers=1)
+
+
+def test_a_finding_is_there_or_not() -> None:
+    """No image is drawn with a third of an effusion."""
+    line = [0.0] * 22 + [0.4] + [1.0] * 10
+    drawn = Numbers({"effusion": line, "share": np.linspace(0, 1, 33).tolist()}, {}).of(range(500), seed=0)
+    assert set(drawn[:, 0]) == {0, 1} and 0.2 < drawn[:, 0].mean() < 0.4 and len(set(drawn[:, 1])) > 400
 
 
 def test_a_column_of_the_table_reaches_the_arrays_and_a_missing_number_is_said(folder: Path, tmp_path: Path) -> None:

@@ -51,6 +51,40 @@ def test_it_counts_what_is_there(pictures: Path) -> None:
     assert found.fingerprint.size == (21, 16) and found.planned[0]["setting"] == "prepare.size"
 
 
+def masked(folder: Path, masks: dict[str, list[int]]) -> str:
+    """What is said of 12 pictures with masks of stripes that have these values in turn, by the ends of their names."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        path = folder / f"patient{number}.png"
+        folder.mkdir(exist_ok=True)
+        Pillow.fromarray(rng.integers(0, 255, (20, 20), np.uint8)).save(path)
+        for end, highest in masks.items():
+            values = np.arange(20) % (highest[number % len(highest)] + 1)
+            Pillow.fromarray(np.tile(values, (20, 1)).astype(np.uint8)).save(folder / f"patient{number}{end}.png")
+    return inspect(folder).text()
+
+
+def test_masks_that_can_be_meant_in_two_ways_are_said_with_the_other_way(tmp_path: Path) -> None:
+    together, numbered = "12 x several masks of one image", "12 x a mask whose values are 1 to n"
+    assert together in masked(tmp_path / "together", {"_mask_1": [1], "_mask_2": [1]})
+    assert together not in masked(tmp_path / "parts", {"_mask_1": [1], "_mask_2": [2]})
+    assert numbered in masked(tmp_path / "cells", {"_mask": [3, 7, 9, 5]})
+    for name, highest in (("classes", [3]), ("brats", [1, 2, 3]), ("two", [2, 5])):
+        assert numbered not in masked(tmp_path / name, {"_mask": highest}), name
+    settings = resolve(overrides=["data.kind=folder", f"data.path={tmp_path / 'cells'}", "prepare.masks=instances"])
+    assert numbered not in inspect(tmp_path / "cells", settings=settings).text()
+
+
+def test_labels_of_several_findings_are_said_with_what_to_do(pictures: Path) -> None:
+    files = [path.name for path in sorted(pictures.rglob("patient*.png"))]
+    names = ("Mass|Effusion", "Mass", "Effusion", "Mass|Effusion|Hernia", "Mass|Hernia")
+    lines = ["file,label", *(f"{file},{name}" for file, name in zip(files, names, strict=True))]
+    (pictures / "labels.csv").write_text("\n".join(lines))
+    said = inspect(pictures).text()
+    assert "each of the 5 combinations would be a class" in said and "3 findings are Mass (4), Effusion (3)," in said
+    assert "data.conditions=[Mass, Effusion]" in said
+
+
 def test_what_prepare_refuses_is_said_before(pictures: Path) -> None:
     shutil.copy(str(get_testdata_file("CT_small.dcm")), pictures / "ct.dcm")
     words = ["data.kind=folder", f"data.path={pictures}", "data.labels=none"]

@@ -96,6 +96,18 @@ def test_plain_images_labels_masks_names(tmp_path: Path) -> None:
         found(tmp_path / "b.npz")[0].load()
 
 
+def test_images_of_nobody_knows_which_patient_are_noted_where_patients_are_divided(tmp_path: Path) -> None:
+    names = np.array(["A17_03", "A17_04", "patient5"])
+    np.savez(tmp_path / "named.npz", images=stack(3, 8, 8), names=names)
+    np.savez(tmp_path / "bare.npz", images=stack(3, 8, 8))
+    assert [len(record.header.notes) for record in found(tmp_path / "named.npz") if record.header] == [1, 1, 0]
+    assert [len(record.header.notes) for record in found(tmp_path / "bare.npz") if record.header] == [1, 1, 1]
+    own = found(tmp_path / "named.npz", patient_pattern="(?P<patient>[A-Z][0-9]+)_|patient5")
+    assert own[0].patient == own[1].patient == "a17"
+    assert not any(record.header.notes for record in found(official(tmp_path / "m.npz")) if record.header)
+    assert not any(one.header.notes for one in found(tmp_path / "bare.npz", patient_pattern="") if one.header)
+
+
 def test_what_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, images=stack(3, 8, 8), labels=np.arange(2))

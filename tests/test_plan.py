@@ -51,6 +51,13 @@ def test_twenty_minutes_are_enough_for_larger_images_where_it_was_measured(image
     assert max(next(choice.value for choice in choices if choice.setting == "prepare.size")) == side
 
 
+def test_a_budget_in_images_is_planned_as_the_time_that_they_take() -> None:
+    data = fingerprint(size=(512, 512))
+    for images, longest in ((5000, 64), (2_000_000, 128), (20_000_000, 256)):
+        assert chosen(data, images=images)["prepare.size"] == [longest, longest]
+    assert chosen(data, images=20_000_000, seconds=60)["prepare.size"] == [64, 64], "the first that is reached"
+
+
 def test_budget_is_passed_on_and_has_a_default() -> None:
     assert chosen(fingerprint())["train.seconds"] == 300
     choices = chosen(fingerprint(), images=5000, seconds=0)

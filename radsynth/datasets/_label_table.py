@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ MEANINGS = ("file", "label", "patient")
 """What columns can mean; others are numbers to learn images with."""
 TABLE = "labels.csv"
 ENDINGS = (".csv", ".tsv")
+FINDINGS = re.compile(r"[|;]")
+"""What parts several findings in one label, as in Effusion|Mass."""
 SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
@@ -77,8 +80,9 @@ class Table:
 def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
     """A CSV with the columns file (or patient alone), label and, if wanted, patient and `numbers`.
 
-    columns: "file=Image Index" for columns of other names. They are parted by commas, or by semicolons or tabs, as
-    spreadsheets of other languages write them. DataError: it is no such table.
+    columns: "file=Image Index" for columns of other names; numbers may also be findings that labels name. Cells are
+    parted by commas, or by semicolons or tabs, as spreadsheets of other languages write them. DataError: it is no such
+    table.
     """
     given = _named(columns)
     try:
@@ -103,6 +107,7 @@ def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] =
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}. Spreadsheets save such a table "
                         "as 'CSV UTF-8'.") from None
+    lines = _with_findings(lines, [name for name in numbers if name.lower() not in names])
     labelled = any(line.label for line in lines.values())
     if by == "file":
         return Table(by=by, lines=lines, tails=_all_tails(lines), labelled=labelled)
@@ -188,6 +193,20 @@ def _numbers(row: dict[str, str], columns: Mapping[str, str], wanted: Sequence[s
             if math.isfinite(value):
                 found[name] = value
     return found
+
+
+def findings(label: str) -> list[str]:
+    """Effusion and Mass of Effusion|Mass."""
+    return [part.strip() for part in FINDINGS.split(label)]
+
+
+def _with_findings(lines: dict[str, Line], wanted: Sequence[str]) -> dict[str, Line]:
+    """Lines with findings that labels name as numbers, 1 or 0, instead of labels; the same lines if none is wanted."""
+    there = {finding for line in lines.values() for finding in findings(line.label or "")}
+    if not (names := [name for name in wanted if name in there]):
+        return lines
+    return {key: Line(label=None, patient=line.patient, numbers={**line.numbers, **{
+        name: float(name in findings(line.label)) for name in names if line.label}}) for key, line in lines.items()}
 
 
 def _tails(path: str) -> list[str]:

@@ -78,6 +78,12 @@ def compiled(text: str, name: str) -> re.Pattern[str] | None:
     return pattern
 
 
+def patient_in(text: str, pattern: re.Pattern[str] | None) -> str:
+    """The patient that a name tells, in small letters; "" where it tells none."""
+    match = pattern.search(text) if pattern else None
+    return (match.groupdict().get("patient") or "").strip().casefold() if match else ""
+
+
 def mask_names(given: Sequence[str]) -> dict[int, str]:
     """Label value -> what it means, of the setting data.mask_names; SettingsError for what is no such pair."""
     pairs = [text.partition("=") for text in given]
@@ -219,10 +225,9 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
         and not any(part.lower() in IMAGE_FOLDERS for folder in holds for part in PurePosixPath(folder).parts)
     )
     for path in paths:
-        match = pattern.search(path) if pattern else None
         parent = of_patient(str(PurePosixPath(path).parent))
-        if match:
-            found[path] = match["patient"].strip().casefold()
+        if told := patient_in(path, pattern):
+            found[path] = told
         else:
             found[path] = parent if grouped and path in volumes and parent != "." else path
     return found

@@ -23,7 +23,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, printable, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, patient_in, printable, stem
 from radsynth.datasets._volumes import Source, cut_up, known_modality
 from radsynth.datasets._walking import files_below
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
@@ -236,8 +236,7 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
             rejected.append(Rejected(path=some, reason=f"its examination lacks {', '.join(lacking)}"))
             continue
         fixed, mask = parts[channels[first]], parts.get(MASKS)
-        match = pattern.search(fixed.name) if pattern else None
-        patient = match["patient"].casefold() if match and "patient" in match.groupdict() else fixed.header.patient
+        patient = patient_in(fixed.name, pattern) or fixed.header.patient
         case = Examination(sources=tuple(part.source if part else None for part in there),
                            names=tuple(part.name if part else "" for part in there), channels=channels,
                            modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")

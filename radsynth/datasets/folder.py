@@ -52,8 +52,9 @@ class Settings:
     modality: str = ""
     """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes the values Hounsfield units."""
     conditions: tuple[str, ...] = ()
-    """Numbers to learn images with, so that they can be asked for: columns of the CSV file of labels, or age (years, of
-    DICOM), spacing (mm between pixels), position (of a slice in its volume, 0 to 1)."""
+    """Numbers to learn images with, so that they can be asked for: columns of the CSV file of labels, findings that its
+    labels name (1 or 0; Effusion|Mass names two), or age (years, of DICOM), spacing (mm between pixels), position (of a
+    slice in its volume, 0 to 1)."""
     only: str = ""
     """Regular expression that a path below the root must contain; empty: every file."""
     series: str = ""

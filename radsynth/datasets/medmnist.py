@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.datasets import Record, Rejected
-from radsynth.datasets._layout import PATIENT, compiled
+from radsynth.datasets._layout import PATIENT, compiled, patient_in
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
 from radsynth.image import GREY, RGB, Image
@@ -45,8 +45,17 @@ class Settings:
     """The npz file."""
     modality: str = ""
     """DICOM's code (CT, MR, DX, ...), which the file does not say."""
+    patient_pattern: str = PATIENT
+    """Regular expression with a group (?P<patient>...), sought in each text of the array `names`; empty: a patient an
+    image."""
     class_names: tuple[str, ...] = ()
     """A name for each label number; empty: the file's own `classes`, else the numbers."""
+
+
+ALONE = ("a patient of its own, because no text in an array `names` of the file says which it is of (as patient12, "
+         "sub-3 or case_4 do; data.patient_pattern says how others read): images of one patient may be in training and "
+         "test")
+"""What is said of images of which only the user knows whether they are of one patient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +159,7 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
     names = settings.class_names
     if not names and "classes" in found and found["classes"].dtype.kind == "U":
         names = tuple(str(name) for name in _array(path, "classes"))
-    pattern = compiled(PATIENT, "patient_pattern")
+    pattern = compiled(settings.patient_pattern, "patient_pattern")
     for part in parts:
         entry = found[part.images]
         labels = _labels(path, found, part, names)
@@ -167,13 +176,14 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
         for index in range(entry.shape[0]):
             source = f"{part.images}/{index:06d}"
             name = str(patients[index]) if patients is not None else ""
-            match = pattern.search(name) if pattern else None
+            told = patient_in(name, pattern)
+            alone = pattern and not told and not part.split
             yield Record(
                 source=f"{source} ({name})" if name else source,
-                patient=match["patient"].casefold() if match else source,
+                patient=told or source,
                 label=labels[index] if labels else None,
                 split=part.split,
-                header=header,
+                header=replace(header, notes=(ALONE,)) if alone else header,
                 files=(str(path),),
                 load=partial(load_row, images, masks, index, header.modality),
             )

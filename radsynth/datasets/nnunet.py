@@ -21,7 +21,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import listed, opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import PATIENT, PLAIN, compiled, printable, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, compiled, patient_in, printable, stem
 from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.image import Image
@@ -207,8 +207,7 @@ def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: d
         except RadsynthError as error:
             rejected.append(Rejected(path=shown, reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        match = pattern.search(name) if pattern else None
-        shared = partial(Record, patient=(match["patient"] if match else name).casefold(),
+        shared = partial(Record, patient=patient_in(name, pattern) or name.casefold(),
                          files=tuple(str(file) for _, file in sorted(files.items())),
                          masks=(str(mask),) if mask else (), mask_names=labels,
                          unmasked=settings.unmasked == "keep")

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.datasets import Record
+from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
+from radsynth.verbs._mask_notes import MANY
 
 if TYPE_CHECKING:
     from radsynth.verbs.inspect import Inspection
@@ -173,10 +175,6 @@ DEPTHS = 8
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
 
-MANY_LABELS = 40
-"""Values in masks, from which on they look like numbers of things."""
-
-
 def told(found: Inspection) -> list[str]:
     """What is wrong or odd, and how many files were rejected, in words."""
     files = [f"{_many(len(found.rejected), 'file')} rejected:"] if found.rejected else []
@@ -199,8 +197,13 @@ def problems(found: Inspection) -> list[str]:
                      "data.only files by their path")
     if found.n_patients < 10:
         lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation")
-    if len(found.masks) > MANY_LABELS:
+    if len(found.masks) > MANY:
         lines.append(f"masks have {len(found.masks)} values: if each thing has its own number, prepare.masks=instances")
+    if len(findings := _findings(found.labels)) < len(found.labels):
+        named = ", ".join(list(findings)[:2])
+        lines.append(f"labels name several findings, and each of the {len(found.labels)} combinations would be a class "
+                     f"of its own. The {len(findings)} findings are {_listed(findings)}: data.conditions=[{named}] "
+                     "learns the named ones instead, each 1 or 0, so that they can be asked for (--at)")
     if found.intensity and found.intensity.tops[1] > SCALES * max(found.intensity.tops[0], 0) > 0:
         usual, highest = found.intensity.tops
         lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
@@ -226,6 +229,12 @@ def problems(found: Inspection) -> list[str]:
             + "; ".join(f"{count} x {text}" for text, count in reasons)
         )
     return lines
+
+
+def _findings(labels: dict[str, int]) -> dict[str, int]:
+    """Images of each finding, commonest first, where labels may name several."""
+    found = Counter(one for label, count in labels.items() for one in findings_of(label) * count)
+    return dict(found.most_common())
 
 
 def _many(number: int, thing: str) -> str:

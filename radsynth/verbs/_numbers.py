@@ -34,8 +34,7 @@ class Numbers:
         """(n, k): each number is drawn by itself, not jointly with the others or the class, by (seed, item) alone."""
         draw = Batch(images=torch.empty(len(items), 0), seed=seed, items=tuple(items)).uniform(
             "condition", len(self.quantiles)).numpy()
-        columns = [np.full(len(items), self.at[name]) if name in self.at
-                   else np.interp(draw[:, k], np.linspace(0, 1, len(line)), line)
+        columns = [np.full(len(items), self.at[name]) if name in self.at else _drawn(draw[:, k], line)
                    for k, (name, line) in enumerate(self.quantiles.items())]
         return np.stack(columns, axis=1) if columns else np.empty((len(items), 0))
 
@@ -44,3 +43,10 @@ class Numbers:
         drawn = self.of([int(str(row["index"])) for row in rows], seed).round(6).tolist()
         return [{**row, **dict(zip(self.quantiles, numbers, strict=True))}
                 for row, numbers in zip(rows, drawn, strict=True)]
+
+
+def _drawn(shares: NDArray[np.float32], quantiles: list[float]) -> NDArray[np.float64]:
+    """Numbers below which such shares of the training images lie; of findings, which are 1 or 0, one of these."""
+    found = np.interp(shares, np.linspace(0, 1, len(quantiles)), quantiles)
+    between = len(set(quantiles) - {0.0, 1.0})
+    return found.round() if (quantiles[0], quantiles[-1]) == (0, 1) and between <= 1 else found

@@ -21,6 +21,7 @@ from radsynth.settings import Resolved, resolve
 from radsynth.verbs._duplicates import equal_files
 from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection_page import Thumbnail, lines, page, settings_file, thumbnail
+from radsynth.verbs._mask_notes import mask_notes
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._rejected import by_file, nothing_left, write_rejected
@@ -184,6 +185,9 @@ def look_at(source: Any, given: Resolved) -> Inspection:
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples,
                     [*rejected, *broken, *unusable])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)))
+    if options.masks in ("auto", "all"):
+        masks = [image.mask for _, image in samples if image is not None and image.mask is not None]
+        found = replace(found, notes={**found.notes, **mask_notes(records, masks)})
     records, samples = records + extra, samples + more
     if found.grey_in_colour and "channels" not in given.given("prepare"):
         options = replace(options, channels="grey")

@@ -28,6 +28,20 @@ def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
         found(tmp_path, labels=str(tmp_path / "twice.csv"))
 
 
+def test_findings_that_labels_name_are_numbers_on_request(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / f"{number}.png", number)
+    (tmp_path / "labels.csv").write_text("file,label,age\n0.png,Mass|Effusion,3\n1.png,Mass,4\n2.png,No Finding,5\n"
+                                         "3.png,,6\n")
+    records, rejected = found(tmp_path, conditions=("Effusion", "Mass", "age"))
+    assert [(record.label, dict(record.conditions)) for record in records] == [
+        (None, {"Effusion": 1.0, "Mass": 1.0, "age": 3.0}), (None, {"Effusion": 0.0, "Mass": 1.0, "age": 4.0}),
+        (None, {"Effusion": 0.0, "Mass": 0.0, "age": 5.0})]
+    assert "no number for Effusion, Mass" in reasons(rejected)["3.png"]
+    records, _ = found(tmp_path, conditions=("age",))
+    assert [record.label for record in records] == ["Mass|Effusion", "Mass", "No Finding"]
+
+
 def test_a_line_that_fits_files_of_two_folders_labels_none(tmp_path: Path) -> None:
     for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/3.png", "d/3.png")):
         picture(tmp_path / name, number)
