@@ -199,8 +199,9 @@ def problems(found: Inspection) -> list[str]:
         lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation")
     if len(found.masks) > MANY:
         lines.append(f"masks have {len(found.masks)} values: if each thing has its own number, prepare.masks=instances")
-    if len(findings := _findings(found.labels)) < len(found.labels):
-        named = ", ".join(list(findings)[:2])
+    if together := {one for label in found.labels if len(some := findings_of(label)) > 1 for one in some}:
+        findings = _findings(found.labels)
+        named = ", ".join([one for one in findings if one in together][:2])  # no "No Finding"
         lines.append(f"labels name several findings, and each of the {len(found.labels)} combinations would be a class "
                      f"of its own. The {len(findings)} findings are {_listed(findings)}: data.conditions=[{named}] "
                      "learns the named ones instead, each 1 or 0, so that they can be asked for (--at)")
