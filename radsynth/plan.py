@@ -103,6 +103,8 @@ TUNING: dict[str, Any] = {"train.freeze": 2}
 """What goes with a start from other weights when images are few. Smaller steps did not help (lab notebook)."""
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
+GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 37_500}
+"""How batches of the default network grow, where time is the limit: at first steps count, then images."""
 PATCHED = ("restore", "translate")
 """Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
 PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
@@ -117,11 +119,12 @@ LARGE = 96 * 96
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
          model: str = "", size: tuple[int, ...] = (), start: Facts | None = None,
-         alike: Callable[[Facts], bool] | None = None) -> list[Choice]:
+         alike: Callable[[Facts], bool] | None = None, grows: bool = True) -> list[Choice]:
     """Settings for this data on this device within this budget; for another task, network or size if one is named.
 
     start: what training is to start from; alike: whether the images look like those of a base generator, which may
     then be chosen for that where images are few; None: no base may be
+    grows: whether batches and augmentation are the plan's, so that batches may grow
     """
     asked, size = size, size or _size(data, device, _seconds(budget, device), task)
     if start:
@@ -150,7 +153,10 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     choices += recipe(chosen)
     if chosen == DEFAULT_MODEL:
         choices += _width(size, device)
-    return choices + _augmentation(data, _passes(data, device, budget, size, chosen)) + _changes(data.modality)
+    augmentation = _augmentation(data, _passes(data, device, budget, size, chosen))
+    if chosen == DEFAULT_MODEL and augmentation and grows:
+        choices += _growth(data, budget, size)
+    return choices + augmentation + _changes(data.modality)
 
 
 def _started(data: Fingerprint, device: Device, budget: dict[str, float], start: Facts, task: str) -> list[Choice]:
@@ -264,6 +270,15 @@ def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
         return []
     return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
                    "many of them in the same time, which is worth more.")]
+
+
+def _growth(data: Fingerprint, budget: dict[str, float], size: tuple[int, ...]) -> list[Choice]:
+    """Larger batches later in a run, where that was measured: enough images, of up to 64 px, and time as the limit."""
+    if budget.get("images") or data.images < FEW or len(size) != 2 or math.prod(size) >= LARGE:
+        return []
+    return [Choice(setting=name, value=value, reason=(
+        "Larger batches learn more images in the same time, and augmentation keeps their variety."))
+        for name, value in GROWTH.items()]
 
 
 def _large(size: tuple[int, ...], device: Device) -> bool:

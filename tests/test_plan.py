@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,30 @@ def test_many_images_that_are_shown_often_are_augmented(
     found = [choice for choice in choices if choice.setting == "augment.strength"]
     assert [choice.value for choice in found] == [0.3] * augmented
     assert all("times each" in choice.reason for choice in found)
+
+
+@pytest.mark.parametrize(("data", "budget", "asked", "grows"), [
+    ({}, {}, {}, True), ({}, {"seconds": 60}, {}, True), ({"size": (28, 28)}, {}, {}, True),
+    ({}, {"images": 100_000}, {}, False),  # steps count where time does not
+    ({"images": 6000}, {}, {}, False), ({"images": 6000}, {"seconds": 3600}, {}, True),  # as it is augmented
+    ({"images": 300}, {}, {}, False), ({"size": (128, 128)}, {}, {"size": (128, 128)}, False),
+    ({"size": (32, 32, 32)}, {}, {}, False), ({}, {}, {"model": "dcgan"}, False), ({}, {}, {"grows": False}, False),
+])
+def test_batches_grow_where_it_was_measured(
+    data: dict[str, Any], budget: dict[str, float], asked: dict[str, Any], grows: bool
+) -> None:
+    planned = document(plan(fingerprint(**data), CPU, budget, **asked))
+    assert ("batch_end" in planned["train"]) == ("augment_end" in planned["train"]) == grows
+    training = resolve(planned, sections=("train",)).section("train")
+    assert training.batch <= (training.batch_end if grows else training.batch)
+
+
+@pytest.mark.parametrize("asked", ["train.batch=32", "train.accumulate=3", "train.processes=3", "augment.strength=0"])
+def test_batches_do_not_grow_beside_sizes_that_were_asked_for(asked: str) -> None:
+    found = SimpleNamespace(fingerprint=fingerprint(), pictures=None, grey_in_colour=False)
+    planned = [{choice.setting for choice in choices(resolve(overrides=more), found, {})}  # type: ignore[arg-type]
+               for more in ([], [asked])]
+    assert ["train.batch_end" in one for one in planned] == [True, False]
 
 
 @pytest.mark.parametrize(("modality", "changes"), [

@@ -21,6 +21,8 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.parts import more_parts
 from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
@@ -90,9 +92,6 @@ def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
 
 
 def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path: Path) -> None:
-    from radsynth.verbs._training.loop import Loop
-    from radsynth.verbs._training.options import Settings
-
     settings, prepared = options("train.batch_end=32", "train.grow_at=0.2"), Prepared(make_prepared())
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
@@ -101,6 +100,23 @@ def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path
         loop.take_step()
         seen.append(loop.images)
     assert seen == [0, 8, 16, 24, 32, 64, 96, 128, 160] and loop.item == 160, "each image once in its place"
+
+
+def test_batches_wait_for_their_images_and_are_augmented_when_grown(make_prepared: Make, tmp_path: Path) -> None:
+    settings = options("train.batch_end=32", "train.grow_at=0.2", "train.grow_images=48", "train.augment_end=0.5")
+    prepared = Prepared(make_prepared())
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
+    sizes, strengths = [], []
+    while loop.images < 96:
+        before = loop.images
+        strengths.append(loop.batch().care.augment)
+        loop.take_step()
+        sizes.append(loop.images - before)
+    assert sizes == [8] * 6 + [32] * 2 and strengths == [0] * 6 + [0.5] * 2
+    assert loop.doctor is not None
+    loop.doctor._prescribe(augment=0.7)
+    assert loop.care.augment == 0.7, "what the doctor prescribes is not lowered"
 
 
 def test_sigkill_while_saving_keeps_the_last_good_checkpoint(make_prepared: Make, tmp_path: Path) -> None:

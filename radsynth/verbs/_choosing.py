@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from radsynth.verbs.inspect import Inspection
 
 
+BATCHES = {"batch", "accumulate", "processes"}
+"""Settings after which batches stay of the size that was asked for, or of one that can be parted so."""
+
+
 def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> list[Choice]:
     """The plan for the task and the network that were asked for. budget: train.seconds or train.images, {} for none."""
     from radsynth.device import here
@@ -19,6 +23,7 @@ def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> lis
     model = given.kind("model") if given.given("model").get("kind") else ""
     size = tuple(given.section("prepare").size or ()) if given.given("prepare").get("size") else ()
     planned = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, size=size,
+                   grows=not (given.given("train").keys() & BATCHES or "strength" in given.given("augment")),
                    **_beginning(given, found))
     if found.grey_in_colour:
         reason = "The images are stored as colour and show grey: red, green and blue are equal at every pixel."

@@ -61,14 +61,12 @@ class Doctor:
         return {"signs": vars(self.signs), "care": vars(self.care), "pulses": self.pulse.norms,
                 "losses": self.pulse.losses, "best": self.best}
 
-    def restore(self, state: dict[str, Any], progress: float) -> None:
-        """Go on from a saved state. progress: of the run as it goes on, whose budget may have become larger."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
         # A run that is older counted for all classes together, and counted collapses.
         signs = {name: value for name, value in state["signs"].items() if name != "collapses"
                  and (name not in ("varied", "alike") or isinstance(value, dict))}
         self.signs, self.care = Signs(**signs), Care(**state["care"])
-        self.signs.progress = min(self.signs.progress, progress)  # else it would wait until so much is spent again
-        self.signs.worse_since = min(self.signs.worse_since, progress)
         self.pulse, self.best = Pulse(norms=state["pulses"], losses=state["losses"]), state["best"]
         if self.care.redraw:
             self.task.get_redrawing_ready(self.prepared, self.seed)
@@ -117,7 +115,7 @@ class Doctor:
         if not isinstance(self.task, Judging):
             return
         # Rounding may differ between processes, and what is done about it must not.
-        found = loop.ranks.told(self.examiner.look(loop, self.care, signs.examined))
+        found = loop.ranks.told(self.examiner.look(loop, loop.care, signs.examined))
         signs.take(found)
         sign, aim = illnesses.overfit(signs, self.examiner.held_out is not None)
         self._augment(loop, sign, aim, passed)

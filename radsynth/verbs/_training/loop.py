@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Hashable, Iterable
@@ -109,8 +110,19 @@ class Loop:
     @property
     def size(self) -> int:
         """Images a turn now, over all processes."""
-        options = self.options
-        return max(options.batch, options.batch_end) if self.progress >= options.grow_at else options.batch
+        return max(self.options.batch, self.options.batch_end) if self.grown else self.options.batch
+
+    @property
+    def grown(self) -> bool:
+        """Whether batches have grown."""
+        return self.progress >= self.options.grow_at and self.images >= self.options.grow_images
+
+    @property
+    def care(self) -> Care:
+        """What batches carry: what the doctor prescribes, and the augmentation that larger batches need."""
+        care = self.doctor.care if self.doctor else Care()
+        least = self.options.augment_end if self.grown else 0.0
+        return dataclasses.replace(care, augment=least) if care.augment < least else care
 
     @property
     def finished(self) -> bool:
@@ -123,8 +135,7 @@ class Loop:
         size = self.size
         items = range(self.item, self.item + size)[self.ranks.part(size)]
         self.item += size
-        return self.batches.next(items, step=self.step, progress=self.progress,
-                                 care=self.doctor.care if self.doctor else Care())
+        return self.batches.next(items, step=self.step, progress=self.progress, care=self.care)
 
     def rate(self) -> float:
         """The learning rate now, as a share of its highest: a short rise, a plateau, a fall; all linear."""
@@ -243,7 +254,7 @@ class Loop:
         self.step, self.images, self.item = state["step"], state["images"], state["item"]
         self.seconds, self.gradients.parts = state["seconds"], max(self.gradients.parts, state["accumulate"])
         if self.doctor:
-            self.doctor.restore(state["doctor"], self.progress)
+            self.doctor.restore(state["doctor"])
         if self.selection and state["selection"]:  # an older run has none where validation images were few
             self.selection.restore(state["selection"])
         if self.private:
