@@ -1,7 +1,8 @@
 """Prepared data: what `prepare` writes once and everything after it reads: a manifest and shards of integer arrays.
 
 DIR/manifest.json   spec, intensity map, counts, hashes; written last, so that its presence means "complete"
-DIR/records.csv     one line an image: split, label, patient (salted hash), shard, row, low, high, conditions, masked
+DIR/records.csv     one line an image: split, label, patient (salted hash), shard, row, low, high, conditions, masked,
+                    spacing
 DIR/shards/NNNNN.images.npy   (n, c, *space) uint8 or uint16;  NNNNN.masks.npy   (n, *space) uint8, where a mask is
 """
 
@@ -69,6 +70,7 @@ class Row:
 
     conditions: the numbers that spec.conditions names, in their order, between semicolons
     masked: 0 where other images have a mask and this one has none: what is stored as its mask says nothing
+    spacing: mm of its pixels along each axis of space, between semicolons, "" where the source does not tell
     """
 
     split: str
@@ -80,6 +82,7 @@ class Row:
     high: float
     conditions: str = ""
     masked: int = 1
+    spacing: str = ""
 
 
 ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
@@ -160,6 +163,14 @@ class Prepared:
     def masked(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(n,) whether each image has a mask, in data that has masks."""
         return np.asarray([bool(self.rows[int(i)].masked) for i in indices], dtype=bool)
+
+    def spacings(self, indices: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """(n, dimensions) mm of each image's pixels, the common one where its own is not kept; None without."""
+        if self.spec.spacing is None:
+            return None
+        own = [self.rows[int(i)].spacing for i in indices]
+        return np.asarray([[float(step) for step in one.split(";")] if one else self.spec.spacing for one in own]
+                          ).reshape(len(own), -1)
 
     def _shard(self, name: str) -> NDArray[Any]:
         if name not in self._shards:

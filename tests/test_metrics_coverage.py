@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -92,3 +94,19 @@ def test_intervals_of_the_excess_hold_zero_when_nothing_differs() -> None:
             assert one.excess_low is not None and one.excess_high is not None
             held[one.name] += one.excess_low <= 0 <= one.excess_high
     assert min(held.values()) >= 54, held
+
+
+def test_none_or_all_of_the_images_have_the_exact_interval_of_a_count() -> None:
+    """Halves do not scatter there: 0 of 100 must not be told as 0 to 0."""
+    nothing = np.zeros((100, 1), np.float32)
+
+    def sample(seed: int, mean: float, patients: int = 100) -> Sample:
+        return Sample(features=points(100, seed, mean), thumbnails=nothing, histograms=nothing[:, None],
+                      patients=np.arange(100) % patients)
+
+    pair = Comparison(real=sample(1, 0), synthetic=sample(2, 50), floor=sample(3, 0), features="test")
+    precision, recall, _, covered = coverage.measure(pair, repetitions=20, seed=0)
+    for one in (precision, recall, covered):
+        assert (one.value, one.low) == (0, 0) and one.high == pytest.approx(1 - 0.025 ** (1 / 100))
+    few = coverage.measure(dataclasses.replace(pair, real=sample(1, 0, 5)), repetitions=20, seed=0)[0]
+    assert few.high == pytest.approx(1 - 0.025 ** (1 / 5)), "five patients"

@@ -23,6 +23,12 @@ def test_the_distance_of_shifted_lines_is_the_shift_in_mm(spacing: tuple[float, 
     assert hausdorff_95(result, truth, (1,), spacing)[0, 0] == pytest.approx(expected)
 
 
+def test_each_image_has_its_own_mm() -> None:
+    truth, result = np.zeros((2, 12, 12), np.uint8), np.zeros((2, 12, 12), np.uint8)
+    truth[:, :, 2], result[:, :, 5] = 1, 1
+    assert hausdorff_95(result, truth, (1,), np.array([[1.0, 0.5], [1.0, 2.0]]))[:, 0].tolist() == [1.5, 6.0]
+
+
 def test_a_missed_label_is_the_diagonal_and_an_absent_one_is_no_number() -> None:
     truth = np.zeros((1, 4, 5, 3), np.uint8)
     truth[0, 1, 1, 1] = 1

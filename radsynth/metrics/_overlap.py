@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Labels = NDArray[np.integer[Any]]
 
@@ -27,17 +27,18 @@ def dice(results: Labels, truths: Labels, values: Sequence[int]) -> NDArray[np.f
     return np.asarray(np.stack(scores, axis=1), np.float64)
 
 
-def hausdorff_95(results: Labels, truths: Labels, values: Sequence[int], spacing: Sequence[float] | None = None,
+def hausdorff_95(results: Labels, truths: Labels, values: Sequence[int], spacing: ArrayLike | None = None,
                  ) -> NDArray[np.float64]:
     """(n, values) 95th percentile of distances between the borders of label maps (n, *space), the larger of both ways.
 
-    spacing: mm along each axis of space, or None for pixels. A label that only one map has counts as the diagonal of
-    the image, the worst there can be; NaN where neither map has it.
+    spacing: mm along each axis of space, of all images or (n, axes) of each, or None for pixels. A label that only one
+    map has counts as the diagonal of the image, the worst there can be; NaN where neither map has it.
     """
-    steps = np.ones(truths.ndim - 1) if spacing is None else np.asarray(spacing, np.float64)
+    steps = np.broadcast_to(1.0 if spacing is None else np.asarray(spacing, np.float64),
+                            (len(truths), truths.ndim - 1))
     return np.array([
-        [_hausdorff(result == value, true == value, steps) for value in values]
-        for result, true in zip(results, truths, strict=True)
+        [_hausdorff(result == value, true == value, mm) for value in values]
+        for result, true, mm in zip(results, truths, steps, strict=True)
     ]).reshape(len(truths), len(values))
 
 

@@ -6,10 +6,9 @@ Displacements are (n, d, *space) in pixels, as `radsynth.tasks._warp` has them. 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from radsynth.metrics._overlap import Labels, dice
 
@@ -44,13 +43,14 @@ def folding(displacements: Field) -> NDArray[np.float64]:
 
 
 def target_registration_error(displacements: Field, truths: Field, inside: NDArray[np.bool_],
-                              spacing: Sequence[float] | None = None) -> NDArray[np.float64]:
+                              spacing: ArrayLike | None = None) -> NDArray[np.float64]:
     """(n,) mean distances between the found and the true places of the pixels `inside` (n, *space).
 
-    spacing: mm along each axis of space, or None for pixels; NaN for an image with no pixel inside
+    spacing: mm along each axis of space, of all images or (n, axes) of each, or None for pixels; NaN for an image with
+    no pixel inside
     """
-    steps = np.ones(truths.shape[1]) if spacing is None else np.asarray(spacing, np.float64)
-    off = (displacements - truths) * steps.reshape(1, -1, *[1] * (truths.ndim - 2))
+    steps = np.broadcast_to(1.0 if spacing is None else np.asarray(spacing, np.float64), truths.shape[:2])
+    off = (displacements - truths) * steps.reshape(*truths.shape[:2], *[1] * (truths.ndim - 2))
     distances = np.linalg.norm(off, axis=1)
     return np.asarray([far[where].mean() if where.any() else np.nan
                        for far, where in zip(distances, inside, strict=True)], np.float64)

@@ -4,12 +4,14 @@ recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020), wit
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
 from radsynth.metrics._distances import distances_by_chunk
-from radsynth.metrics._resampling import estimate, paired_halves
+from radsynth.metrics._resampling import estimate, paired_halves, share_of
 
 MINIMUM = 50
 NEIGHBOURS = 5
@@ -86,7 +88,16 @@ def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list
     ]
     columns = np.asarray(parts).T
     bounds = [np.inf if number.unit == "" else 1.0 for number in NUMBERS]
-    return [estimate(v, c, units, low=0.0, high=high) for v, c, high in zip(value, columns, bounds, strict=True)]
+    found = [estimate(v, c, units, low=0.0, high=high) for v, c, high in zip(value, columns, bounds, strict=True)]
+    return [_widened(one, units) if number.unit == "share" else one for one, number in zip(found, NUMBERS, strict=True)]
+
+
+def _widened(one: Estimate, units: int) -> Estimate:
+    """None or all of the images: halves do not scatter then, and the exact interval of a count is the honest one."""
+    if one.value not in (0, 1):
+        return one
+    exact = share_of(round(one.value * units), units)
+    return replace(one, low=min(one.low, exact.low), high=max(one.high, exact.high))
 
 
 def _all_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

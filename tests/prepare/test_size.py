@@ -31,6 +31,15 @@ def test_images_are_never_stretched(space: tuple[int, ...], spacing: tuple[float
         assert abs(widths[0] - diameter) <= 1.5 and len(set(prepared.spec.spacing)) == 1
 
 
+def test_each_image_keeps_the_mm_of_its_pixels(from_records: Prepare) -> None:
+    records = [record(n, picture(n, (20, 20), spacing=(step, step))) for n, step in enumerate((0.5, 0.8, 2.0))]
+    prepared = from_records(records, size=[10, 10])
+    found = prepared.spacings(np.arange(3))
+    assert found is not None and sorted(found[:, 0].tolist()) == [1.0, 1.6, 4.0] and prepared.spec.spacing == (1.6, 1.6)
+    untold = from_records([record(n, picture(n, (20, 20))) for n in range(3)], "untold", size=[10, 10])
+    assert untold.spacings(np.arange(3)) is None
+
+
 def test_background_is_added_and_borders_are_cut_evenly(from_records: Prepare) -> None:
     image = Image(pixels=np.full((1, 10, 20), 200, np.uint8))
     image.pixels[0, 0, 0] = 201

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
     found = page(run)
     assert found.outside == [] and found.silent == []
     assert found.headings[0] == "h1" and found.headings.count("h1") == 1 and found.headings.count("h2") == SECTIONS
-    for text in ("100 MR images of 50 patients", "6.0 times as far", "80 synthetic images", "30 patients",
+    for text in ("100 MR images of 50 patients", "6.0 times that of other real images", "80 synthetic images",
+                 "30 patients", "60 real (of 30 patients) against",
                  "Only 3 held-out",
                  "left lung", "30 images of each kind", "2 (class left lung) to 4 (class right lung)",
                  "black is 0, white 255 grey levels",
@@ -56,6 +58,21 @@ def test_rejected_files_are_counted_and_not_named(run: Path) -> None:
     text = page(run).text
     assert "This page shows real" not in text
     assert not any(name in text for name in ("ward 3", "the file is empty", run.name))
+
+
+def test_what_was_left_out_without_being_rejected_is_told(run: Path) -> None:
+    assert "second copies" not in page(run).text
+    (run / "data" / "manifest.json").write_text(json.dumps({"rejected": 1, "duplicates": 1200, "left_out": 3}))
+    assert "second copies of an image 1,200, slices of background 3." in page(run).text
+
+
+def test_classes_that_are_equally_far_are_not_told_apart(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    for one in results["classes"].values():
+        one["measurements"][0]["value"] = 60
+    (run / "results.json").write_text(json.dumps(results))
+    text = page(run).text
+    assert "2 (class left lung)" not in text and re.search(r"[0-9.]+, in all", text)
 
 
 @pytest.mark.parametrize("missing", [

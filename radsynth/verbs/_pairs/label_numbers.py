@@ -13,9 +13,13 @@ from radsynth.verbs._pairs.found import Found
 from radsynth.verbs._pairs.label_baselines import Labels
 
 
-def label_numbers(results: dict[str, Labels], truths: Labels, spec: ImageSpec) -> list[Found]:
-    """Every number of every label that the truth has anywhere, an image each, NaN where it does not count."""
-    values, spacing = [value for value in range(1, spec.mask_classes) if (truths == value).any()], spec.spacing
+def label_numbers(results: dict[str, Labels], truths: Labels, spec: ImageSpec,
+                  spacing: NDArray[np.float64] | None) -> list[Found]:
+    """Every number of every label that the truth has anywhere, an image each, NaN where it does not count.
+
+    spacing: (n, axes) mm of each image's pixels, None where the data does not tell
+    """
+    values = [value for value in range(1, spec.mask_classes) if (truths == value).any()]
     there = np.stack([_has(truths, value) for value in values], axis=1) if values else np.zeros((len(truths), 0), bool)
     overlaps = {name: np.where(there, dice(made, truths, values), np.nan) for name, made in results.items()}
     far = {name: np.where(there, hausdorff_95(made, truths, values, spacing), np.nan)
@@ -30,7 +34,7 @@ def label_numbers(results: dict[str, Labels], truths: Labels, spec: ImageSpec) -
             meaning="How well the label covers the true one, in the images that have it; 1 is the same place."))
         found.append(Found(
             name=f"hausdorff_95_{value}", title=f"Distance of borders of {label} (Hausdorff, 95 %)",
-            label=label, unit="mm" if spacing else "pixels", better="lower", bounds=(0, math.inf),
+            label=label, unit="pixels" if spacing is None else "mm", better="lower", bounds=(0, math.inf),
             values={name: table[:, k] for name, table in far.items()},
             meaning="How far apart the borders are where they are far apart; a label that is not found counts as the "
                     "image's diagonal."))

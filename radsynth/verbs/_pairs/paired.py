@@ -60,7 +60,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     usual = limits(measured.doubts)
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
-        numbers += _segmented(measured.labels, prepared.masks(rows), prepared)
+        numbers += _segmented(measured.labels, rows, prepared)
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
         "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
         "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
@@ -193,7 +193,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
-        found = _segmented(labels, prepared.masks(given), prepared)
+        found = _segmented(labels, given, prepared)
         document["findings"] = numbers_of(found, prepared.patients(given), 30, seed)
     if out is not None:
         worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
@@ -220,15 +220,15 @@ def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Fo
     return found
 
 
-def _segmented(labels: dict[str, Labels], truths: NDArray[np.int64], prepared: Prepared) -> list[Found]:
+def _segmented(labels: dict[str, Labels], rows: NDArray[np.int64], prepared: Prepared) -> list[Found]:
     """How well a segmenter finds the true labels in the results, and in the true images, of those that have a mask."""
     # As of the images, what does not fill a coarse pixel is cut off (`PairedTask.pair`).
-    truths = truths[(slice(None), *map(slice, labels[OWN].shape[1:]))]
+    truths = prepared.masks(rows)[(slice(None), *map(slice, labels[OWN].shape[1:]))]
     masked = truths.reshape(len(truths), -1)[:, 0] != NO_MASK
     if not masked.any():
         return []
     found = label_numbers({name: maps[masked] for name, maps in labels.items()}, truths[masked].astype(np.uint8),
-                          prepared.spec)
+                          prepared.spec, prepared.spacings(rows[masked]))
 
     def of_all(values: NDArray[np.float64]) -> NDArray[np.float64]:
         every = np.full(len(masked), np.nan)

@@ -66,8 +66,8 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     if prepared.spec.mask_classes:
         masks = prepared.masks(moving_rows), prepared.masks(rows)
     numbers = _overlap(fields, masks, prepared.spec.mask_classes)
-    numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared), _similarity(fields, moving, fixed),
-                _folding(fields), _seconds(seconds)]
+    numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared.spacings(rows)),
+                _similarity(fields, moving, fixed), _folding(fields), _seconds(seconds)]
     patients = prepared.patients(rows)
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _refused(methods), "pairs": {
         "task": sampler.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
@@ -143,14 +143,13 @@ def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int) -> lis
         "How well labels carried over from another patient cover the same labels; 1 is the same place."))]
 
 
-def _target_error(known: dict[str, Array], truths: Array, fixed: Array, masks: Masks | None, prepared: Prepared,
-                  ) -> Found:
+def _target_error(known: dict[str, Array], truths: Array, fixed: Array, masks: Masks | None,
+                  spacing: NDArray[np.float64] | None) -> Found:
     inside = fixed[:, 0] > FOREGROUND
     if masks is not None:
         inside = np.where(masks[1] == NO_MASK, inside, masks[1] > 0)
-    spacing = prepared.spec.spacing
     values = {name: target_registration_error(field, truths, inside, spacing) for name, field in known.items()}
-    return Found(name="target_error", title="Target registration error", unit="mm" if spacing else "pixels",
+    return Found(name="target_error", title="Target registration error", unit="pixels" if spacing is None else "mm",
                  better="lower", values=values, meaning="How far from its true place a point ends up on average, "
                  "for images under a known warp with noise of their own.")
 

@@ -51,7 +51,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     results = {name: np.concatenate(parts) for name, parts in made.items()}
     truths = prepared.stored(rows, "masks")
     patients = prepared.patients(rows)
-    numbers = label_numbers(results, truths, prepared.spec)
+    numbers = label_numbers(results, truths, prepared.spec, prepared.spacings(rows))
     document: dict[str, Any] = {
         "version": 1, "measurements": [], "refused": [], "limits": limits({DOUBT: np.concatenate(unsteady)}),
         "pairs": {

@@ -221,6 +221,7 @@ def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
                 high=entry.high,
                 conditions=";".join(f"{number:.7g}" for number in record.conditions.values()),
                 masked=int(not made.outcome.masks or entry.mask_values is not None),
+                spacing=";".join(f"{step:.7g}" for step in entry.spacing or ()),
             )
         )
     return rows

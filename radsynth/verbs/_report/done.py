@@ -57,13 +57,18 @@ def versions(files: RunFiles) -> list[tuple[str, str]]:
 
 
 def rejected(files: RunFiles) -> dict[str, Any]:
-    """How many files were rejected, and where they are named: not here, for names and reasons may name patients."""
+    """How many files were rejected, and where they are named: not here, for names and reasons may name patients.
+
+    duplicates, left_out: second copies of an image, and slices of background, which were not used either
+    """
     path = files.run / "data" / "rejected.csv"
     if not path.is_file():
         raise Missing("The run folder holds no table of rejected files.")
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
         count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
-    return {"count": count, "file": path.relative_to(files.run).as_posix()}
+    made = files.get("data/manifest.json")
+    return {"count": count, "file": path.relative_to(files.run).as_posix(),
+            "duplicates": made.get("duplicates", 0), "left_out": made.get("left_out", 0)}
 
 
 def effort(files: RunFiles) -> dict[str, Any]:

@@ -184,6 +184,7 @@ def _consistency(files: RunFiles) -> list[tuple[str, str]]:
                 ratios[label] = number["value"] / number["floor"]
         if len(ratios) > 1:
             low, high = min(ratios, key=lambda k: ratios[k]), max(ratios, key=lambda k: ratios[k])
-            facts.append((f"{title} over its floor, by class",
-                          f"{ratios[low]:.2g} (class {low}) to {ratios[high]:.2g} (class {high})"))
+            told = (f"{ratios[low]:.2g}, in all" if ratios[low] == ratios[high] else
+                    f"{ratios[low]:.2g} (class {low}) to {ratios[high]:.2g} (class {high})")
+            facts.append((f"{title} over its floor, by class", told))
     return [*facts, ("Repeated", "the same seed and number give the same image again")]

@@ -34,11 +34,11 @@ def verdicts(files: RunFiles) -> list[Verdict]:
     if "pairs" in results:
         return pair_verdicts(results["pairs"])
     found = {one["name"]: one for one in results.get("measurements", [])}
-    why = _unmeasured(results)
+    why, context = _unmeasured(results), results.get("context", {})
     if files.get("generator.json").get("task") in UNPAIRED:
-        return [*turned(found, results), _realism(found, why), _variety(found, results.get("classes", {}), why),
-                keeping(results.get("findings", []), GIVEN)]
-    return [_realism(found, why), _variety(found, results.get("classes", {}), why), *_masks(found),
+        return [*turned(found, results), _realism(found, why, context),
+                _variety(found, results.get("classes", {}), why), keeping(results.get("findings", []), GIVEN)]
+    return [_realism(found, why, context), _variety(found, results.get("classes", {}), why), *_masks(found),
             _usefulness(files), _privacy(files, found)]
 
 
@@ -152,7 +152,7 @@ def _worst(numbers: list[dict[str, Any]]) -> Sign:
     return "warning" if "warning" in found else "note" if "note" in found else "good"
 
 
-def _realism(found: dict[str, dict[str, Any]], why: str) -> Verdict:
+def _realism(found: dict[str, dict[str, Any]], why: str, context: dict[str, Any]) -> Verdict:
     heading, question = "Realism", "Do they look like real images?"
     distance, precision = found.get("frechet_distance"), found.get("precision")
     if distance is None or precision is None:
@@ -160,10 +160,12 @@ def _realism(found: dict[str, dict[str, Any]], why: str) -> Verdict:
         return _slices_realism(slices) if slices else _open(heading, question, why)
     sign = _worst([distance, precision])
     if verdict(distance)[0] == "good":
-        first = "As a group they cannot be told from unseen real images at this number of images"
+        few = context.get("held_out_patients", context.get("images")) != context.get("images")
+        first = ("As a group they cannot be told from unseen real images at this number of "
+                 f"{'patients' if few else 'images'}")
     else:
         times = distance["value"] / max(distance["floor"], 1e-9)
-        first = f"As a group they lie {times:,.1f} times as far from unseen real images as other real images do"
+        first = f"As a group their distance from unseen real images is {times:,.1f} times that of other real images"
     return Verdict(heading=heading, question=question, sign=sign, answer=ANSWERS[sign], text=(
         f"{first} (Fr\u00e9chet distance {figure(distance['value'], '')}, real against real "
         f"{figure(distance['floor'], '')}). One by one, {figure(precision['value'], 'share')} lie where real images "
