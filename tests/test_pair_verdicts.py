@@ -95,7 +95,10 @@ def test_flagged_images_stand_beside_the_others() -> None:
     doubts = {"edges": np.array([9.0, 1, 1, 1]), "anatomy": np.array([0.0, 0, 0, 5])}
     assert checked(doubts, {"edges": 2.0, "anatomy": 4.0}, error, {OWN: found, TRUE: truth}) == {
         "images": 4, "flagged": 2, "error": "Error", "unit": "HU", "of_flagged": 6.0, "of_others": 2.5,
+        "order": {"edges": pytest.approx(3 / 15**0.5), "anatomy": pytest.approx(1 / 15**0.5)},
         "wrong": 2, "wrong_flagged": 1}
+    same = checked({"edges": np.ones(4)}, {"edges": 2.0}, error, {})
+    assert same["order"] == {"edges": 0.0} and same["of_flagged"] is None
 
 
 def test_few_patients_have_wide_intervals_and_one_image_has_none() -> None:

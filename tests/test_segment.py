@@ -19,6 +19,7 @@ from radsynth.io import Provenance, read, read_mask, write
 from radsynth.settings import resolve
 from radsynth.tasks import build, segments, takes_images
 from radsynth.tasks._again import images_to_draw_again
+from radsynth.verbs._applying.segmenter import LEAST, expected_mismatch
 from radsynth.verbs._pairs.label_baselines import label_baselines
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs.apply import apply
@@ -243,7 +244,7 @@ def test_it_tells_by_size_what_intensity_cannot(make_masked: Make, tmp_path: Pat
     document = evaluate_segmentation(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     numbers = {number["name"]: number for number in document["pairs"]["numbers"]}
     assert set(numbers) == {f"{name}_{label}" for name in ("dice", "hausdorff_95", "invented") for label in (3, 117)}
-    assert numbers["hausdorff_95_3"]["unit"] == "mm" and set(document["limits"]) == {"uncertainty"}
+    assert numbers["hausdorff_95_3"]["unit"] == "mm" and set(document["limits"]) == {"mismatch"}
     overlap = [{line["method"]: line for line in numbers[name]["methods"]} for name in ("dice_3", "dice_117")]
     for found in overlap:
         assert set(found) == {"this run", "multi-Otsu", "k-means"}
@@ -266,6 +267,35 @@ def test_baselines_find_labels_that_intensity_tells(size: tuple[int, ...]) -> No
     assert (label_baselines(images[:4], masks[:4])["multi-Otsu"](np.zeros((1, 1, *size), np.float32)) >= 0).all()
 
 
+def test_what_a_label_map_is_expected_to_miss_is_that_of_its_worst_label() -> None:
+    labels = np.zeros((4, 16, 16), np.int64)
+    labels[:3, :8], labels[:3, 8:12, :4] = 1, 2
+    share = np.ones(labels.shape, np.float32)
+    second, less = np.zeros_like(labels), np.zeros_like(share)
+    share[1:3, 8:12, :4] = less[1:3, 8:12, :4] = 0.5  # label 2, of 16 pixels, could as well be background,
+    second[2, 8:12, :4] = 1  # or label 1,
+    second[3, :2, :2], less[3, :2, :2], share[3, :2, :2] = 2, 0.4, 0.6  # or be there where none was drawn
+    sure, unsure, other, missed = expected_mismatch(labels, second, share, less)
+    assert sure == 0 and unsure == pytest.approx(100 * 8 / (24 + LEAST)) == other
+    assert missed == pytest.approx(100 * 1.6 / (1.6 + LEAST))
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 3, 117)])
+def test_labels_with_their_shares_are_those_that_the_network_gives(values: tuple[int, ...]) -> None:
+    task = task_of(spec=ImageSpec(size=(16, 16), mask_classes=values[-1] + 1, mask_values=values))
+    scores = torch.randn(2, len(values), 16, 16)
+    first, second, share, less = task.likeliest(torch.nn.Identity(), scores).unbind(1)
+    assert torch.equal(first, task.convert(torch.nn.Identity(), scores)[:, 0]) and (first != second).all()
+    assert {*first.unique().tolist(), *second.unique().tolist()} == set(values)
+    shares = scores.softmax(1)
+    assert torch.allclose(share, shares.amax(1)) and ((share + less <= 1 + 1e-6) & (less <= share)).all()
+    if len(values) == 2:  # with two labels nothing is left out: the overlap of shares with labels, of all pixels
+        drawn = (first == values[1]).float()
+        wrong, all_ = (shares[:, 1] - drawn).abs().sum((1, 2)), (shares[:, 1] + drawn).sum((1, 2))
+        found = expected_mismatch(*(part.numpy() for part in (first, second, share, less)))
+        assert np.allclose(found, 100 * wrong / (all_ + LEAST), rtol=1e-5)
+
+
 def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Path) -> None:
     data = make_masked(values=(1,), modality="MR", bits=12, format="nifti", spacing=(2.0, 2.0))
     train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=800")))  # intensity alone tells
@@ -277,7 +307,7 @@ def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Pat
         source, out = tmp_path / ("scan" if ending == ".dcm" else f"scan{ending}"), tmp_path / f"out{ending}"
         apply(tmp_path / "run", source, out)
         line, = rows(out)
-        assert line["file"].endswith(expected) and float(line["uncertainty"]) >= 0
+        assert line["file"].endswith(expected) and float(line["mismatch"]) >= 0
         made, original = read(out / line["file"]), read(source)
         made, original = (one[0] if isinstance(one, list) else one for one in (made, original))
         assert isinstance(made, Image) and isinstance(original, Image) and made.space == original.space

@@ -201,6 +201,11 @@ class Segment:
         """The label value of every pixel, as (n, 1, *space) float."""
         return masks_of(network(images), self.values)[:, None].float()
 
+    def likeliest(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Of every pixel the two likeliest label values, then their shares: (n, 4, *space) float."""
+        shares, places = network(images).float().softmax(dim=1).topk(2, dim=1)
+        return torch.cat([torch.tensor(self.values, device=places.device)[places].float(), shares], dim=1)
+
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Labels of the batch's images as shades, unsure ones between: (n, 1, *space), -1 label 0, 1 the last one."""
         shares = network(channels_last(batch.images[:, self._seen])).float().softmax(dim=1)

@@ -193,7 +193,7 @@ def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
                journal: Journal) -> Iterator[dict[str, object]]:
     """Convert and write image by image; yields rows of samples.csv."""
-    usual = read_limits(applier.run)
+    usual = read_limits(applier.run, applier.checks)
     for record in track(list(records), None, "applying", "images"):
         if made := journal.made(record.source):
             yield from made

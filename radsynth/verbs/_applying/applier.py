@@ -5,7 +5,7 @@ A volume that is done slice by slice goes through a few slices at a time, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
@@ -21,7 +22,7 @@ from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
 from radsynth.verbs._applying.anatomy import read_anatomy
-from radsynth.verbs._applying.doubts import Doubts, doubts
+from radsynth.verbs._applying.doubts import NAMES, Doubts, doubts
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs._preparing.ranges import ranges as channel_ranges
@@ -77,6 +78,9 @@ class View:
 
 class Applier:
     """A trained run that takes images: what it expects, and what it makes of one image."""
+
+    checks: tuple[str, ...] = NAMES
+    """The numbers that speak against a result."""
 
     def __init__(self, run: Path, target: str | None = None, resample: bool = False) -> None:
         """SettingsError for a run that draws from noise, or a target that it does not know.
@@ -263,10 +267,13 @@ class Applier:
 
     def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         """(n, inputs, *space) to (n, outputs, *space * finer), a few at a time."""
+        return self.tiled(stack, lambda images: self.task.convert(self.network, images, target))
+
+    def tiled(self, stack: NDArray[np.float32], convert: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+        """As `network_of`, for any `convert` that uses the network and otherwise treats pixels alone."""
         made = []
         for one in torch.split(torch.from_numpy(np.ascontiguousarray(stack)), TOGETHER):
-            fine = self.task.enlarge(one.to(self.device))
-            made.append(convert_tiled(lambda x: self.task.convert(self.network, x, target), self.network, fine))
+            made.append(convert_tiled(convert, self.network, self.task.enlarge(one.to(self.device))))
         return made[0] if len(made) == 1 else np.concatenate(made)
 
 
@@ -284,9 +291,9 @@ def cut(volume: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
     return slices if axis == 0 else slices[:, :, ::-1]
 
 
-def join(stack: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
+def join(stack: NDArray[Any], axis: int | None) -> NDArray[Any]:
     """The inverse of `cut`."""
-    whole: NDArray[np.float32] = stack[0] if axis is None else np.moveaxis(
+    whole: NDArray[Any] = stack[0] if axis is None else np.moveaxis(
         stack if axis == 0 else stack[:, :, ::-1], 0, axis + 1)
     return whole
 

@@ -25,6 +25,8 @@ Images = NDArray[np.float32]
 Doubts = dict[str, NDArray[np.float64]]
 """Numbers (n,) of n images, or of the n slices of one, by the check's name."""
 NAMES = ("inconsistency", "edges", "uncertainty", "anatomy")
+MISMATCH = "mismatch"
+"""The one number of label maps (`segmenter.expected_mismatch`)."""
 NOISE = 0.04
 """Standard deviation of the test-time noise: 2 % of the range from -1 to 1."""
 
@@ -108,11 +110,11 @@ def limits(found: Doubts) -> dict[str, float]:
     return {name: float(np.percentile(values, USUAL)) for name, values in found.items() if np.isfinite(values).all()}
 
 
-def read_limits(run: Path) -> dict[str, float]:
-    """The limits that were measured after training; none when they were not."""
+def read_limits(run: Path, names: tuple[str, ...] = NAMES) -> dict[str, float]:
+    """The limits of these numbers that were measured after training; none when they were not."""
     try:
         document = json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))
-        return {name: float(document["limits"][name]) for name in NAMES if name in document["limits"]}
+        return {name: float(document["limits"][name]) for name in names if name in document["limits"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

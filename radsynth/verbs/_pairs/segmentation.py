@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.progress import track
-from radsynth.verbs._applying.doubts import limits
-from radsynth.verbs._applying.segmenter import DOUBT, Segmenter, unsteadiness
+from radsynth.verbs._applying.doubts import MISMATCH, limits
+from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._pairs.found import OWN, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
@@ -38,26 +38,27 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
         return {"version": 1, "measurements": [], "refused": refused}
     training = prepared.indices("train")
     fitted = spread(training[prepared.masked(training)], FITTED)
-    methods: dict[str, Method] = {OWN: lambda given: segmenter.network_of(given, "")[:, 0].astype(np.uint8)}
     seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
-    methods |= label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
-    made: dict[str, list[Labels]] = {name: [] for name in methods}
-    unsteady: list[NDArray[np.float64]] = []
+    methods: dict[str, Method] = label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
+    made: dict[str, list[Labels]] = {name: [] for name in (OWN, *methods)}
+    mismatches: list[NDArray[np.float64]] = []
     for first in track(range(0, len(rows), CHUNK), None, "measuring segmentations"):
         given = prepared.images(rows[first:first + CHUNK])[:, seen]
+        labels, mismatch = segmenter.labels_of(given)
+        made[OWN].append(labels)
+        mismatches.append(mismatch)
         for name, method in methods.items():
             made[name].append(method(given))
-        unsteady.append(unsteadiness(lambda near: segmenter.network_of(near, ""), given, made[OWN][-1][:, None]))
     results = {name: np.concatenate(parts) for name, parts in made.items()}
     truths = prepared.stored(rows, "masks")
     patients = prepared.patients(rows)
     numbers = label_numbers(results, truths, prepared.spec, prepared.spacings(rows))
     document: dict[str, Any] = {
-        "version": 1, "measurements": [], "refused": [], "limits": limits({DOUBT: np.concatenate(unsteady)}),
+        "version": 1, "measurements": [], "refused": [], "limits": limits({MISMATCH: np.concatenate(mismatches)}),
         "pairs": {
             "task": segmenter.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
             "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
-            "columns": ["given", *methods, "truth"],
+            "columns": ["given", *results, "truth"],
             "numbers": numbers_of(numbers, patients, repetitions, seed)}}
     if out is not None:
         _write(Path(out), document, _pictures(prepared, rows, results, truths))

@@ -92,6 +92,10 @@ def _worth(found: dict[str, Any]) -> str:
     if found["of_flagged"] is not None and found["of_others"] is not None:
         text += (f" {found['error']}: {figure(found['of_flagged'], found['unit'])} of these, "
                  f"{figure(found['of_others'], found['unit'])} of the others.")
+    if found.get("order"):
+        ranks = ", ".join(f"{name} {value:.2f}" for name, value in found["order"].items())
+        text += (f" Rank correlation of each check with that error (1: it puts images in the order "
+                 f"of their errors; 0: it says nothing about them): {ranks}.")
     if found.get("wrong"):
         text += (f" In {count(found['wrong'], 'image')} the segmenter misses a whole label that it finds in the truth, "
                  f"or finds one that is not there; of these {caught}.")
