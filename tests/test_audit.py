@@ -16,12 +16,13 @@ from scipy.ndimage import gaussian_filter
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
-from radsynth.metrics._privacy_attacks import Scores, Threshold, area, hits_at, strength, threshold
+from radsynth.metrics import Estimate
+from radsynth.metrics._privacy_attacks import Scores, Strength, Threshold, area, hits_at, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
 from radsynth.metrics._resampling import share_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.verbs._auditing.attacks import Side, _judged
+from radsynth.verbs._auditing.attacks import TITLES, Attack, Side, _judged
 from radsynth.verbs._auditing.copies import Copies
 from radsynth.verbs._auditing.copy_filter import CopyFilter
 from radsynth.verbs._auditing.words import verdict
@@ -172,6 +173,21 @@ def test_a_threshold_from_few_unseen_images_is_drawn_itself() -> None:
 def told(limit: Threshold, count: int, of: int) -> tuple[str, bool | None]:
     return verdict(Copies(count=count, share=share_of(count, of), threshold=limit.likeness, expected=limit.expected,
                           by="", nearness=[], chance=limit.chance(count, of), pairs=[]), [], [])
+
+
+def test_an_attack_with_the_discriminator_is_none_with_the_images() -> None:
+    """It was counted among those, and alone it made the images pass."""
+    guessing = Estimate(value=0.5, low=0.45, high=0.55)
+    strength = Strength(auc=guessing, hits=Estimate(value=0.01, low=0, high=0.03), members=50, others=50)
+    inside, outside = (Attack(name=name, title=TITLES[name], meaning="", main=strength, control=strength,
+                              baseline=strength, found=False)
+                       for name in ("membership_discriminator", "membership_nearness"))
+    copies = Copies(count=0, share=share_of(0, 500), threshold=0.9, expected=0.005, by="", nearness=[], chance=1.0,
+                    pairs=[])
+    text, passed = verdict(copies, [inside], [])
+    assert passed is None and "no attack with the images could be tried" in text
+    text, passed = verdict(copies, [inside, outside], [])
+    assert passed is True and "no attack with the images (Membership by nearness) did better" in text
 
 
 def test_a_threshold_without_clusters_is_the_order_statistic() -> None:

@@ -55,9 +55,11 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
         few = (f" {copies.count} images are beyond the threshold, no more than chance gives: look at these pairs "
                "before a release.")
     copies_words = "No more copies were found than among unseen patients' images"
-    if not attacks:
-        return f"{copies_words}; no attack could be tried, so this is no verdict on membership.{few}{rest}", None
-    return (f"{copies_words}, and no attack with the images ({len(attacks)} tried) did better than its "
+    outside = [attack.title for attack in attacks if attack.name != INSIDE]
+    if not outside:
+        return (f"{copies_words}; no attack with the images could be tried, so this is no verdict on membership."
+                f"{few}{rest}"), None
+    return (f"{copies_words}, and no attack with the images ({', '.join(outside)}) did better than its "
             f"control and its baseline.{few}{rest}"), True
 
 
