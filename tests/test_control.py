@@ -259,6 +259,17 @@ def test_ct_is_shown_in_its_window(make_prepared: Callable[..., Path], tmp_path:
         assert "Black: 64 HU, white: 128 HU" in caption
 
 
+def test_masks_that_are_drawn_with_images_are_no_part_of_them(
+    make_prepared: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Attributes are those of the image: the labels' channels, -1 or 1, would be taken for grey values."""
+    run = untrained_run(make_prepared(mask_classes=3), tmp_path / "run", "task.masks=true", "model.width=8")
+    sampler = Sampler(run)
+    of = study(LatentSpace.of_run(sampler, run), count=64)
+    drawn = np.concatenate([images for images, _ in sampler.images(0, 64, seed=0)])
+    assert of.images.shape == drawn.shape == (64, 1, 16, 16) and np.allclose(of.images, drawn, atol=1e-5)
+
+
 def test_a_walk_begins_at_its_image(run: Path) -> None:
     space = LatentSpace.of_run(Sampler(run), run)
     of = study(space, count=64)

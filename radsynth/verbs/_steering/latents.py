@@ -32,9 +32,12 @@ STUDIED = 256
 class LatentSpace:
     """Codes (n, length) of a network that draws images from noise. Nothing here is random but by (seed, item)."""
 
-    def __init__(self, network: nn.Module, classes: int = 0) -> None:
-        """SettingsError for a network without a first linear layer on its noise."""
-        self.network, self.classes = network.eval().requires_grad_(False), classes
+    def __init__(self, network: nn.Module, classes: int = 0, channels: int | None = None) -> None:
+        """SettingsError for a network without a first linear layer on its noise.
+
+        channels: those of an image, the first of a network that draws masks, too; default all
+        """
+        self.network, self.classes, self.channels = network.eval().requires_grad_(False), classes, channels
         self.latent = int(cast(int, getattr(network, "latent", 0)))
         self.mapped = isinstance(getattr(network, "mapping", None), nn.Module)
         self.layers = self._first_layers()
@@ -51,7 +54,7 @@ class LatentSpace:
             raise SettingsError(f"{run} does not draw images from noise alone, so it has no latent directions. "
                                 "Give a run of task.kind synthesis or autoencode.")
         names = sampler.spec.labels
-        return cls(sampler.network, len(names) if len(names) > 1 else 0)
+        return cls(sampler.network, len(names) if len(names) > 1 else 0, len(sampler.spec.channels))
 
     def _first_layers(self) -> list[nn.Module]:
         """The linear layers that see the code: every style layer of a style network, else the first of all."""

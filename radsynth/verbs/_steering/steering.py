@@ -83,8 +83,9 @@ def latent_space(run: Path) -> LatentSpace:
 
 @torch.no_grad()
 def render(space: LatentSpace, codes: Tensor, labels: Tensor | None) -> NDArray[np.float32]:
-    """Images (n, c, *space) in [-1, 1] of codes (n, length)."""
-    return np.asarray(space.images(codes, labels).float().clamp(-1, 1).cpu().numpy(), dtype=np.float32)
+    """Images (n, c, *space) in [-1, 1] of codes (n, length), without the masks that some networks draw with them."""
+    images = space.images(codes, labels)[:, :space.channels]
+    return np.asarray(images.float().clamp(-1, 1).cpu().numpy(), dtype=np.float32)
 
 
 def study(space: LatentSpace, *, label: int | None = None, seed: int = 0, count: int = SAMPLED,
