@@ -11,6 +11,7 @@ import functools
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def _in_utf8(text: str) -> bool:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a whole file (text as UTF-8). FolderError when that fails (disk full, ...); nothing is left then."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")  # nobody else's
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -254,7 +254,7 @@ def test_a_collapse_of_one_class_is_seen_while_all_together_vary(
 def test_what_was_remembered_before_classes_were_counted_can_be_taken_up() -> None:
     doctor = object.__new__(_doctor.Doctor)
     older = {"rate": 0.5, "varied": True, "alike": 2, "collapses": 1}
-    doctor.restore({"signs": older, "care": {"augment": 0.1}, "pulses": {}, "losses": {}, "best": {}})
+    doctor.restore({"signs": older, "care": {"augment": 0.1}, "pulses": {}, "losses": {}, "best": {}}, progress=1.0)
     assert (doctor.signs.rate, doctor.signs.varied, doctor.signs.alike) == (0.5, {}, {})
 
 
@@ -291,6 +291,28 @@ def test_the_doctor_resumes_bit_exactly(
     strengths = [measured(tmp_path / name)["doctor/augmentation"] for name in ("whole", "cut")]
     assert strengths[0] == strengths[1] > 0.5
     assert measured(tmp_path / "cut")["doctor/redraw"] == _doctor.REDRAW_MOST
+
+
+def test_a_longer_budget_is_watched_from_its_first_step(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
+    looked, examine = [], _doctor.Doctor.examine
+
+    def noted(doctor: _doctor.Doctor, loop: Loop) -> None:
+        looked.append(loop.images)
+        examine(doctor, loop)
+
+    monkeypatch.setattr(_doctor.Doctor, "examine", noted)
+    data = discs(40)
+    for images in (320, 640):
+        train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, f"train.images={images}")))
+    assert looked == [*range(64, 641, 64)]
+
+
+def test_a_loss_that_lets_nothing_through_is_no_error() -> None:
+    assert illnesses.gradient_left(illnesses.Signs(generated=-2000.0, certainty=1.0)) < 1e-300
+    assert illnesses.gradient_left(illnesses.Signs(generated=-2.0, certainty=1.0)) == pytest.approx(0.1192, rel=1e-3)
 
 
 def test_a_healthy_run_is_left_alone(discs: Callable[[int], Path], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from radsynth.errors import FolderError, SettingsError
 from radsynth.models._blocks import _widening
 from radsynth.settings import resolve
-from radsynth.verbs.export import export
+from radsynth.verbs.export import TOLERANCE, _difference, export
 from radsynth.verbs.generate import Sampler, generate, sample
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
@@ -120,6 +120,16 @@ def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
         drawn = next(Sampler(tmp_path / "run").drawn(0, 5, seed=0))
         with np.load(tmp_path / "bundle" / "made.npz", allow_pickle=False) as made:
             assert (made["masks"] == drawn.masks).mean() > 0.99
+
+
+def test_labels_that_the_last_digit_decides_are_no_difference() -> None:
+    masks = np.zeros((8, 40, 40), np.int64)
+    other = masks.copy()
+    other[3, 5, 7] = 2
+    assert _difference(masks, other, 1.0) < TOLERANCE < _difference(masks, 2 - masks, 1.0)
+    assert _difference(masks[:1], other[3:4], 1.0) < TOLERANCE
+    images = np.zeros((8, 40, 40), np.float32)
+    assert _difference(images, other.astype(np.float32), 255.0) > TOLERANCE
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,16 @@ def test_unpacked_files_end_with_their_process_and_those_of_a_killed_one_with_th
     finally:
         other.terminate()
         other.communicate()
+
+
+def test_threads_that_write_the_same_file_do_not_take_each_others_away(tmp_path: Path) -> None:
+    texts = [str(k) * 20_000 for k in range(4)]
+
+    def write_often(text: str) -> None:
+        for _ in range(50):
+            write_atomically(tmp_path / "a.json", text)
+            assert (tmp_path / "a.json").read_text() in texts
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        list(pool.map(write_often, texts))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from PIL import Image as Picture
 from starlette.testclient import TestClient
 
 from radsynth.verbs.generate import Sampler, sample
+from radsynth.web import explorer
 from radsynth.web.app import make_app
 from radsynth.web.explorer import Explorer
 from radsynth.web.serve import LOOPBACK
@@ -109,6 +112,33 @@ def test_the_explorer_shows_what_generate_writes(run: Path) -> None:
     one = organiser.get("/one/3?seed=5&label=rare")
     assert "--count 4 --seed 5" in one.text and "radsynth control" in one.text
     assert organiser.get("/report").status_code == 404
+
+
+def test_runs_that_are_served_side_by_side_keep_their_visitors(run: Path) -> None:
+    first, second = client(run, KEYS[0]), TestClient(
+        make_app(Explorer(run), None, "none was made", ("another-key", "another"), LOOPBACK), base_url=ADDRESS)
+    assert second.get("/?key=another-key").status_code == 200
+    first.cookies.update(second.cookies)  # one browser, which sends cookies to every port of a machine
+    assert first.get("/").status_code == second.get("/").status_code == 200
+
+
+def test_a_page_full_of_images_is_drawn_once_and_little_is_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, images = list[int](), Sampler.images
+
+    def slow(self: Sampler, first: int, count: int, **how: Any) -> Any:
+        drawn.append(first)
+        time.sleep(0.1)
+        return images(self, first, count, **how)
+
+    monkeypatch.setattr(Sampler, "images", slow)
+    monkeypatch.setattr(explorer, "KEPT", 2 * 16 * 16 * 16 * 4)  # two chunks
+    shown = Explorer(run)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda item: shown.image(item, 0, None, 1.0, 64), range(12)))
+    assert drawn == [0]
+    for first in (16, 32, 16, 0):
+        shown.image(first, 0, None, 1.0, 64)
+    assert drawn == [0, 16, 32, 0]
 
 
 def test_walks_along_directions_that_control_found(run: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.errors import RejectedFile
-from radsynth.io._dicom_header import TAGS, Instance, describe, parse, quietly
+from radsynth.io._dicom_header import Instance, describe
+from radsynth.io._dicom_parsing import TAGS, parse, quietly
 from radsynth.io._limits import unusable
 
 SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"

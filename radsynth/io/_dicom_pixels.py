@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io._decoding import decode
-from radsynth.io._dicom_header import Instance, quietly, slice_affine
+from radsynth.io._dicom_header import Instance, slice_affine
+from radsynth.io._dicom_parsing import quietly
 from radsynth.io._dicom_values import padding_of, scale, stored_range, window_of
 from radsynth.io._limits import check_size, unusable
 from radsynth.io._synthetic import rescale

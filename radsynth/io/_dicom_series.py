@@ -15,7 +15,8 @@ from radsynth.image import Image
 from radsynth.io import Header, NotAnImage, detect
 from radsynth.io import _dicom_frames as enhanced
 from radsynth.io import _dicom_single as single
-from radsynth.io._dicom_header import Instance, parse
+from radsynth.io._dicom_header import Instance
+from radsynth.io._dicom_parsing import parse
 from radsynth.io._dicom_pixels import stored_frame, to_image
 from radsynth.io._geometry import axes_towards_left_back_head, layout, reorient
 from radsynth.io._limits import check_size

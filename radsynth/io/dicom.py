@@ -14,7 +14,8 @@ from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, Provenance
 from radsynth.io._dicom_frames import frames, is_enhanced
-from radsynth.io._dicom_header import describe, parse
+from radsynth.io._dicom_header import describe
+from radsynth.io._dicom_parsing import parse
 from radsynth.io._dicom_pixels import stored_frame, to_image
 from radsynth.io._dicom_series import Series, arrange, frames_of, volume
 from radsynth.io._dicom_write import write_image

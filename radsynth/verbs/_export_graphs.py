@@ -1,7 +1,7 @@
 """What is exported of each kind of run: a module from plain inputs to images in the units of the training images.
 
-Each has `inputs` (name -> an example), `outputs` (names) and `ranges` (the largest value of each, as a measure of
-differences).
+Each has `inputs` (name -> an example), `outputs` (names) and `ranges` (the width of each, as a measure of
+differences; label values have none).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FromNoise(Graph):
         if quantiles:
             self.inputs["numbers"] = torch.linspace(0, 1, EXAMPLES)[:, None] * self.widths + self.lowest
         if self.masked:
-            self.outputs, self.ranges = ("images", "masks"), (self.range, float(max(sampler.spec.label_values)))
+            self.outputs, self.ranges = ("images", "masks"), (self.range, 1.0)
 
     def forward(self, latent: Tensor, label: Tensor | None = None, numbers: Tensor | None = None) -> Any:
         """Compute the images, with their masks where the run draws some."""

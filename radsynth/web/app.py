@@ -7,6 +7,7 @@ from elsewhere or runs a script.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,7 +26,6 @@ from radsynth.errors import RadsynthError
 from radsynth.web.explorer import Explorer
 from radsynth.web.study import READER, SCALE, Study
 
-COOKIE, READER_COOKIE = "radsynth_key", "radsynth_reader"
 LARGEST_BODY = 10_000
 """Bytes of a form; ours have a few dozen."""
 POLICY = ("default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -73,6 +73,9 @@ class Pages:
                  hosts: tuple[str, ...]) -> None:
         self.explorer, self.study, self.why_no_study = explorer, study, why_no_study
         self.keys, self.hosts = keys, hosts
+        # Cookies know no port: two runs that are served side by side must not take each other's.
+        run = hashlib.sha256(keys[0].encode()).hexdigest()[:8]
+        self.cookie, self.reader_cookie = f"radsynth_key_{run}", f"radsynth_reader_{run}"
         loader = PackageLoader("radsynth", "templates/web")
         self.templates = Environment(loader=loader, autoescape=select_autoescape())
 
@@ -109,7 +112,7 @@ class Pages:
             raise Refused(403, "Readers see the study alone, so that nothing gives the answers away.")
 
     def _role(self, request: Request) -> str:
-        given = request.query_params.get("key") or request.cookies.get(COOKIE, "")
+        given = request.query_params.get("key") or request.cookies.get(self.cookie, "")
         names = [name for name, key in zip(("organiser", "reader"), self.keys, strict=True)
                  if secrets.compare_digest(given.encode(), key.encode())]
         return names[0] if names else ""
@@ -120,7 +123,7 @@ class Pages:
         if key is None:
             return None
         response = RedirectResponse(request.url.path, 303)
-        response.set_cookie(COOKIE, key, httponly=True, samesite="strict")
+        response.set_cookie(self.cookie, key, httponly=True, samesite="strict")
         return response
 
     def _page(self, template: str, **values: Any) -> HTMLResponse:
@@ -209,7 +212,7 @@ class Pages:
         if not READER.fullmatch(reader):
             raise Refused(400, "A reader's code has 2 to 20 letters, digits, - or _, no name, and is not 'truth'.")
         response = RedirectResponse("/study/read", 303)
-        response.set_cookie(READER_COOKIE, reader, httponly=True, samesite="strict")
+        response.set_cookie(self.reader_cookie, reader, httponly=True, samesite="strict")
         return response
 
     async def read(self, request: Request) -> Response:
@@ -228,7 +231,7 @@ class Pages:
         return RedirectResponse("/study/read", 303)
 
     def _reader(self, request: Request) -> str:
-        reader = request.cookies.get(READER_COOKIE, "")
+        reader = request.cookies.get(self.reader_cookie, "")
         if not READER.fullmatch(reader):
             raise Refused(400, "Begin at the first page of the study, with your code.")
         return reader

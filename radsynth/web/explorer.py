@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from radsynth.errors import SettingsError
 from radsynth.tasks import registers, takes_images
 from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
 from radsynth.verbs._report.pictures import flat
-from radsynth.verbs._steering.steering import Direction, latent_space, walk
+from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._steering.steering import Direction, walk
 from radsynth.verbs.generate import CHUNK, Sampler
 from radsynth.web._png import picture
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Steps of a walk, in standard deviations of the codes; for a class, `CLASS_STEPS` shares of the way to it."""
 CLASS_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
-KEPT = 256
-"""Chunks of images that are kept in memory."""
+KEPT = 2**28
+"""Bytes of images that are kept in memory, about."""
 
 
 class Explorer:
@@ -33,7 +35,9 @@ class Explorer:
         self.draws = not (takes_images(self.sampler.task) or registers(self.sampler.task))
         self.labels = self.sampler.spec.labels if len(self.sampler.spec.labels) > 1 else ()
         self.directions = self._directions() if self.draws else {}
-        self._chunk = lru_cache(KEPT)(self._draw)
+        spec = self.sampler.spec
+        chunk = 4 * CHUNK * len(spec.channels) * math.prod(spec.size)  # bytes, of 32-bit numbers
+        self._drawn = lru_cache(max(1, KEPT // chunk))(self._draw)
 
     def _directions(self) -> dict[str, Direction]:
         """What RUN/control holds, if `control` has been there."""
@@ -46,19 +50,27 @@ class Explorer:
                     for name, kind, vector, step in rows}
 
     def _draw(self, start: int, seed: int, label: str | None, truncation: float) -> Any:
-        with self._lock:
-            (found,) = self.sampler.images(start, CHUNK, seed=seed, label=label, truncation=truncation)
+        (found,) = self.sampler.images(start, CHUNK, seed=seed, label=label, truncation=truncation)
         return found
+
+    def _chunk(self, item: int, seed: int, label: str | None, truncation: float) -> Any:
+        """Images and classes of the chunk that an item is in. A page asks for many at once: one draws, others wait."""
+        with self._lock:
+            return self._drawn(item - item % CHUNK, seed, label, truncation)
 
     def image(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of image `item`: the same that `generate` writes. SettingsError for a class that does not exist."""
-        images, _ = self._chunk(item - item % CHUNK, seed, label, truncation)
+        images, _ = self._chunk(item, seed, label, truncation)
         return picture(images[item % CHUNK], side, self.ends)
 
     def label(self, item: int, seed: int, label: str | None, truncation: float) -> str:
         """The class of image `item`, "" without classes."""
-        _, labels = self._chunk(item - item % CHUNK, seed, label, truncation)
+        _, labels = self._chunk(item, seed, label, truncation)
         return self.labels[int(labels[item % CHUNK])] if self.labels else ""
+
+    @cached_property
+    def _latent_space(self) -> LatentSpace:
+        return LatentSpace.of_run(self.sampler, self.run)
 
     def walk(self, name: str, item: int, seed: int, label: str | None) -> bytes:
         """PNG of image `item` moved along a direction. SettingsError for a direction that `control` has not found."""
@@ -67,7 +79,7 @@ class Explorer:
         direction = self.directions[name]
         chosen = self.label(item, seed, label, 1.0)
         with self._lock:
-            space = latent_space(self.run)
+            space = self._latent_space
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
             codes = space.codes(space.latents(range(item, item + 1), seed), labels)
             images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]

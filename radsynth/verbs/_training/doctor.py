@@ -61,12 +61,14 @@ class Doctor:
         return {"signs": vars(self.signs), "care": vars(self.care), "pulses": self.pulse.norms,
                 "losses": self.pulse.losses, "best": self.best}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+    def restore(self, state: dict[str, Any], progress: float) -> None:
+        """Go on from a saved state. progress: of the run as it goes on, whose budget may have become larger."""
         # A run that is older counted for all classes together, and counted collapses.
         signs = {name: value for name, value in state["signs"].items() if name != "collapses"
                  and (name not in ("varied", "alike") or isinstance(value, dict))}
         self.signs, self.care = Signs(**signs), Care(**state["care"])
+        self.signs.progress = min(self.signs.progress, progress)  # else it would wait until so much is spent again
+        self.signs.worse_since = min(self.signs.worse_since, progress)
         self.pulse, self.best = Pulse(norms=state["pulses"], losses=state["losses"]), state["best"]
         if self.care.redraw:
             self.task.get_redrawing_ready(self.prepared, self.seed)

@@ -118,7 +118,7 @@ def gradient_left(signs: Signs) -> float:
 
     d softplus(f) / df = s(f) at the logits f of generated images.
     """
-    return 1 / (1 + math.exp(-signs.generated)) if signs.certainty > FOUND_OUT else 1.0
+    return 1 / (1 + math.exp(min(-signs.generated, 700.0))) if signs.certainty > FOUND_OUT else 1.0
 
 
 def too_strong(signs: Signs, progress: float) -> bool:

@@ -254,7 +254,7 @@ class Loop:
         self.step, self.images, self.item = state["step"], state["images"], state["item"]
         self.seconds, self.gradients.parts = state["seconds"], max(self.gradients.parts, state["accumulate"])
         if self.doctor:
-            self.doctor.restore(state["doctor"])
+            self.doctor.restore(state["doctor"], self.progress)
         if self.selection and state["selection"]:  # an older run has none where validation images were few
             self.selection.restore(state["selection"])
         if self.private:
