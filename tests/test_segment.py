@@ -63,6 +63,8 @@ def task_of(*overrides: str, spec: ImageSpec) -> Any:
 def test_data_without_masks_and_a_loss_of_nothing_are_refused() -> None:
     with pytest.raises(SettingsError, match="learns from masks"):
         task_of(spec=ImageSpec(size=(16, 16)))
+    with pytest.raises(SettingsError, match="those of this data are empty: they hold 0 everywhere"):
+        task_of(spec=ImageSpec(size=(16, 16), mask_classes=1, mask_values=(0,)))
     with pytest.raises(SettingsError, match=r"129 different values.*prepare\.masks=instances"):
         task_of(spec=ImageSpec(size=(16, 16), mask_classes=129))
     with pytest.raises(SettingsError, match="which labels are right"):

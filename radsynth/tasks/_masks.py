@@ -28,11 +28,19 @@ def check_labels(spec: ImageSpec) -> None:
                             "smoothed or compressed, save them anew with one value for each label.")
 
 
+def none_there(spec: ImageSpec) -> str:
+    """What is told of data without masks, or whose masks are empty."""
+    if spec.mask_classes:
+        return ("those of this data are empty: they hold 0 everywhere. Look whether they are those of these images "
+                "and were saved as they should be.")
+    return ("this data has none. docs/masks.md says how masks must lie beside the images; prepare.masks=off must not "
+            "be set.")
+
+
 def need_masks(spec: ImageSpec, why: str) -> None:
     """SettingsError, which begins with `why`, unless every image has a mask."""
     if spec.mask_classes < 2:
-        raise SettingsError(f"{why}, and this data has none. docs/masks.md says how masks must lie beside the images; "
-                            "prepare.masks=off must not be set.")
+        raise SettingsError(f"{why}, and {none_there(spec)}")
     if spec.partly_masked:
         raise SettingsError(f"{why}, and some images of this data have none. Prepare it without data.unmasked=keep: "
                             "then they are left out.")

@@ -27,7 +27,7 @@ from radsynth.models import Networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._again import Again, images_to_draw_again, masked_to_draw_again
-from radsynth.tasks._masks import check_labels, masks_of, places_of
+from radsynth.tasks._masks import check_labels, masks_of, none_there, places_of
 from radsynth.tasks._moved import moved
 from radsynth.tasks._paired import paired_networks
 from radsynth.tasks._tissues import thresholds, tissues
@@ -241,8 +241,7 @@ def _known(batch: Batch) -> Tensor:
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for data without masks or stand-ins, and for no loss that says what is right."""
     if spec.mask_classes < 2 and not options.tissues:
-        raise SettingsError("task.kind=segment learns from masks, and this data has none. docs/masks.md says how masks "
-                            "must lie beside the images; prepare.masks=off must not be set. task.tissues=4 learns "
+        raise SettingsError(f"task.kind=segment learns from masks, and {none_there(spec)} task.tissues=4 learns "
                             "classes of intensity instead.")
     if options.tissues and spec.mask_classes >= 2:
         raise SettingsError(f"task.tissues={options.tissues} stands in for masks, and this data has some: leave it "

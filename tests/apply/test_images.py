@@ -54,6 +54,8 @@ def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., 
     assert made["colour"].count == 1
     grey, colour = (read(tmp_path / f"{name} out" / rows(tmp_path / f"{name} out")[0]["file"]) for name in made)
     np.testing.assert_array_equal(grey.pixels, colour.pixels)
+    with pytest.raises(DataError, match=r"its channels are red, green, blue; the run expects grey\. Save it in grey"):
+        apply(run, tmp_path / "colour" / "b.png", tmp_path / "no")
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".dcm"])

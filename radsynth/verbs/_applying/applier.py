@@ -17,7 +17,7 @@ from torch import Tensor
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
-from radsynth.image import Image, ImageSpec
+from radsynth.image import GREY, RGB, Image, ImageSpec
 from radsynth.progress import track
 from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
@@ -190,8 +190,9 @@ class Applier:
         spare = getattr(self.task, "may_lack", False) and len(lacking) < len(inputs)
         if lacking and not spare:
             there = ", ".join(name for name in have if name not in blank)
-            several = ". Give a folder that holds a file of each for every patient" if len(have) == 1 else ""
-            raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}{several}")
+            hint = ". Give a folder that holds a file of each for every patient" if len(have) == 1 else (
+                ". Save it in grey values" if have == RGB and inputs == GREY else "")
+            raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}{hint}")
         return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
 
     def convert(self, image: Image) -> tuple[Image, Doubts]:
