@@ -165,7 +165,8 @@ class Study:
 
 def _words(readings: list[Reading], accuracy: Share) -> str:
     who = "One reader" if len(readings) == 1 else f"{len(readings)} readers"
-    said = f"{who} called {accuracy.value:.0%} of the images rightly ({accuracy.low:.0%} to {accuracy.high:.0%}); "
+    low, value, high = (f"{100 * share:.0f}" for share in (accuracy.low, accuracy.value, accuracy.high))
+    said = f"{who} called {value} % of the images rightly ({low} to {high}); "
     if accuracy.low <= 0.5 <= accuracy.high:
         return said + ("that is not clearly different from guessing (50 %). It is no proof that the images cannot be "
                        "told apart: more readers or more images may still do it.")

@@ -42,6 +42,15 @@ def test_findings_that_labels_name_are_numbers_on_request(tmp_path: Path) -> Non
     assert [record.label for record in records] == ["Mass|Effusion", "Mass", "No Finding"]
 
 
+def test_the_table_of_a_pull_is_no_table_of_labels(tmp_path: Path) -> None:
+    picture(tmp_path / "0.png", 0)
+    for name in ("pull.csv", "mine.csv"):
+        (tmp_path / name).write_text("where,study,file,result\n")
+    _, rejected = found(tmp_path)
+    assert reasons(rejected)["pull.csv"] == "radsynth's own table of what was transferred"
+    assert "data.labels=PATH/mine.csv" in reasons(rejected)["mine.csv"]
+
+
 def test_a_line_that_fits_files_of_two_folders_labels_none(tmp_path: Path) -> None:
     for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/3.png", "d/3.png")):
         picture(tmp_path / name, number)
