@@ -315,6 +315,25 @@ def test_a_loss_that_lets_nothing_through_is_no_error() -> None:
     assert illnesses.gradient_left(illnesses.Signs(generated=-2.0, certainty=1.0)) == pytest.approx(0.1192, rel=1e-3)
 
 
+@pytest.mark.parametrize(("given", "first"), [
+    (("augment.strength=0.3",), 0.4), (("augment.strength=0.3", "train.augment_end=0.6", "train.grow_at=0"), 0.7),
+    (("augment.strength=0.9",), 0.9),
+])
+def test_augmentation_rises_from_what_the_settings_have(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], first: float
+) -> None:
+    """It rose from 0, which changed nothing before it came to what was set, and the log told of less than there was."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
+    monkeypatch.setattr(illnesses, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
+    run = train(discs(40), tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=640", *given)))
+    told = [line["text"] for line in lines(run.path) if line.get("event") == "augmentation raised"]
+    if first == 0.9:
+        assert not told
+    else:
+        assert f"now at {first:.2f}" in told[0] and "now at 0.80" in told[-1]
+    assert measured(run.path)["doctor/augmentation"] == max(first, 0.8)
+
+
 def test_a_healthy_run_is_left_alone(discs: Callable[[int], Path], tmp_path: Path) -> None:
     """The doctor's measurements draw on no random number of training and leave every weight as it was."""
     data, settings = discs(64), (*TINY, "train.images=320")

@@ -131,13 +131,15 @@ class Doctor:
             "doctor/pace": signs.pace}
 
     def _augment(self, loop: Loop, sign: float, aim: float, passed: float) -> None:
-        """Adaptive augmentation: its strength moves up or down with the sign of what is left to the aim."""
-        signs = self.signs
+        """Adaptive augmentation: its strength moves up or down with the sign of what is left to the aim, from what the
+        settings have, and never below."""
+        signs, least = self.signs, max(self.task.augmentation.strength, loop.augmented)
         change = math.copysign(min(0.1, passed / RAMP), sign - aim)
-        strength = min(STRONGEST, max(0.0, self.care.augment + change))
+        strength = max(least, min(STRONGEST, max(least, self.care.augment) + change))
         self._prescribe(augment=strength)
-        if abs(strength - signs.told) >= 0.1:
-            rose, signs.told = strength > signs.told, strength
+        told = max(signs.told, least)
+        if round(abs(strength - told), 6) >= 0.1:
+            rose, signs.told = strength > told, strength
             if self.examiner.held_out is None:  # which leaves open whether it has learned the training images by heart
                 where = "there are no validation images to compare with, and it is certain"
                 finding = f"tells real from generated images {'too' if rose else 'less'} surely"
@@ -147,7 +149,7 @@ class Doctor:
             self._event(loop, "augmentation raised" if rose else "augmentation lowered", (
                 f"The discriminator {finding}: {where} by {sign:.2f} of the way (aim {aim}). Adaptive augmentation "
                 f"is now at {strength:.2f}."))
-        if illnesses.overfits_still(signs, sign, aim, strength == STRONGEST):
+        if illnesses.overfits_still(signs, sign, aim, strength >= STRONGEST):
             self._steepen(loop, "discriminator overfits",
                           f"Augmentation is at its limit and the overfit sign still at {sign:.2f} (aim {aim}).")
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from radsynth.arrays import Batch, Care, Prepared
+from radsynth.augment import Settings as Augmentation
 from radsynth.device import channels_last
 from radsynth.models import Networks
 from radsynth.verbs._training.compare import compare
@@ -34,10 +35,12 @@ OF_CLASS, CLASSES = 16, 8
 class Judging(Protocol):
     """A task with a discriminator: without it only losses, gradients and weights can be watched.
 
+    augmentation: what its discriminator is shown in place of the images
     saturates: whether the generator's loss loses its gradient where the discriminator wins
     penalised: whether there is a penalty whose weight can be changed
     """
 
+    augmentation: Augmentation
     saturates: bool
     penalised: bool
 

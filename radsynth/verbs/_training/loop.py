@@ -120,9 +120,13 @@ class Loop:
     @property
     def care(self) -> Care:
         """What batches carry: what the doctor prescribes, and the augmentation that larger batches need."""
-        care = self.doctor.care if self.doctor else Care()
-        least = self.options.augment_end if self.grown else 0.0
+        care, least = self.doctor.care if self.doctor else Care(), self.augmented
         return dataclasses.replace(care, augment=least) if care.augment < least else care
+
+    @property
+    def augmented(self) -> float:
+        """The least strength of augmentation now."""
+        return self.options.augment_end if self.grown else 0.0
 
     @property
     def finished(self) -> bool:
