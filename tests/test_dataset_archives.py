@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import Prepared
-from radsynth.datasets import Record, Rejected, brats, lidc, luna16, nnunet, recognise
+from radsynth.datasets import Record, Rejected, _archives, brats, lidc, luna16, nnunet, recognise
 from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.errors import DataError
 from radsynth.settings import resolve
@@ -141,10 +141,11 @@ def test_the_names_in_a_compressed_archive_are_read_once(
     """Every kind of data set asks for them, and reading gigabytes takes minutes."""
     nnunet.example(plain)
     tarred(plain, tmp_path / "all.tar.gz")
-    opening, times = tarfile.open, list[Path]()
-    monkeypatch.setattr("tarfile.open", lambda path, *how: [times.append(path), opening(path, *how)][1])
+    reading, times = _archives.track, list[str]()
+    monkeypatch.setattr(_archives, "track", lambda *of, label, **more: [
+        times.append(label), reading(*of, label=label, **more)][1])
     assert recognise(tmp_path / "all.tar.gz") == "nnunet"
-    assert len(times) == 1 and "looking into all.tar.gz" in capsys.readouterr().err
+    assert times == ["looking into all.tar.gz"] and times[0] in capsys.readouterr().err
 
 
 def test_an_archive_beside_its_own_folder_was_unpacked_before(plain: Path) -> None:

@@ -147,7 +147,7 @@ def test_registration_compares_labels_where_both_have_a_mask(make_prepared: Make
         assert images[:, 1:].flatten(1).any(1).tolist() == known.tolist()
 
 
-def test_labels_of_registered_pairs_count_where_both_have_some(make_prepared: Make) -> None:
+def test_labels_of_registered_pairs_count_where_both_have_some() -> None:
     moving, fixed = np.ones((3, 8, 8), np.int64), np.ones((3, 8, 8), np.int64)
     moving[0], fixed[1] = NO_MASK, NO_MASK
     fields = {"this run": np.zeros((3, 2, 8, 8), np.float32)}
@@ -155,10 +155,9 @@ def test_labels_of_registered_pairs_count_where_both_have_some(make_prepared: Ma
     assert np.isnan(overlap.values["this run"]).tolist() == [True, True, False]
     images = np.full((3, 1, 8, 8), -1, np.float32)
     images[:, :, :2] = 1
-    prepared = Prepared(make_prepared(6, (8, 8)))
     truths = np.zeros((3, 2, 8, 8), np.float32)
     truths[:, 0, 2:] = 3  # an error of 3 pixels where the image is dark
-    error = registration._target_error(fields, truths, images, (moving, fixed), prepared).values["this run"]
+    error = registration._target_error(fields, truths, images, (moving, fixed), None).values["this run"]
     assert error.tolist() == pytest.approx([2.25, 0, 2.25]), "without a mask bright pixels are landmarks"
 
 
@@ -170,7 +169,7 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
     assert split == "test" and rows.tolist() == [6, 9, 12, 15, 18, 21]
     every = data.indices("test")
     labels = {name: np.ones((len(every), 16, 16), np.uint8) for name in ("this run", "the true images")}
-    found = {one.name: one.values["this run"] for one in paired._segmented(labels, data.masks(every), data)}
+    found = {one.name: one.values["this run"] for one in paired._segmented(labels, every, data)}
     assert set(found) == {"segmented_dice_1", "segmented_hausdorff_95_1"}, "label 2 is stored without a meaning"
     assert np.isnan(found["segmented_dice_1"]).tolist() == [True, True] + [False] * 6
     used = real(data, "test", "segmentation")
@@ -179,7 +178,7 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
         data.rows[row] = data.rows[row].__class__(**{**vars(data.rows[row]), "masked": 0})
     with pytest.raises(DataError, match="fewer than two images with masks"):
         paired._rows(data, 100, 0, masked=True)
-    assert paired._segmented(labels, data.masks(every), data) == []
+    assert paired._segmented(labels, every, data) == []
 
 
 def test_half_of_what_training_sees_has_a_mask(make_prepared: Make, without_masks: Unmask) -> None:
