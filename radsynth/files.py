@@ -60,12 +60,15 @@ def _in_utf8(text: str) -> bool:
     return True
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file (text as UTF-8). FolderError when that fails (disk full, ...); nothing is left then."""
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Write a whole file (text as UTF-8). FolderError when that fails (disk full, ...); nothing is left then.
+
+    mode: who may read and write it from its first moment on, less what the umask forbids
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")  # nobody else's
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=functools.partial(os.open, mode=mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

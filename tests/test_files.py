@@ -24,6 +24,15 @@ def test_a_folder_is_there_when_it_is_whole_and_takes_the_place_of_an_empty_one(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_secret_is_nobody_elses_from_its_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: [seen.append(os.fstat(file).st_mode & 0o777), sync(file)][1])
+    write_atomically(tmp_path / "secret", "key", mode=0o600)
+    write_atomically(tmp_path / "open", "text")
+    assert seen[0] == 0o600 and seen[1] & 0o444 == (tmp_path / "open").stat().st_mode & 0o444 != 0
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(("error", "raised"), [(OSError(28, "No space left on device"), FolderError),
                                                (KeyboardInterrupt(), KeyboardInterrupt)])
 def test_an_error_leaves_nothing(error: BaseException, raised: type[BaseException], tmp_path: Path) -> None:

@@ -68,8 +68,7 @@ def _keys(run: Path) -> tuple[str, str]:
         return str(organiser), str(readers)
     except (OSError, ValueError):
         keys = (secrets.token_urlsafe(16), secrets.token_urlsafe(16))
-        write_atomically(path, json.dumps(keys))
-        path.chmod(0o600)
+        write_atomically(path, json.dumps(keys), mode=0o600)
         return keys
 
 
