@@ -122,7 +122,6 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
 
     last: the file that says of what `out` is the whole, where it holds a part already: what was written is moved into
     it, over files of the same names, and that file at the end
-
     keep: whether what a process has left that was killed or interrupted, or that the disk refused, can be gone on with;
     else it is removed.
     FolderError when writing fails (disk full, ...), or while another process writes `out`: it would not be whole.

@@ -26,7 +26,7 @@ from radsynth.verbs._training.compare import compare
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.generate import sample
 from radsynth.verbs.train import train
-from tests.trained import same, stopped
+from tests.trained import resumes
 
 TINY = (
     "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=16",
@@ -283,11 +283,7 @@ def test_the_doctor_resumes_bit_exactly(
     monkeypatch.setattr(illnesses, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
     monkeypatch.setattr(illnesses, "ALIKE", 9.0)  # always too much alike: training images are redrawn
     data, settings = discs(40), resolve(overrides=(*TINY, "train.images=640"))
-    train(data, tmp_path / "whole", settings=settings)
-    with stopped(22):
-        train(data, tmp_path / "cut", settings=settings)
-    train(data, tmp_path / "cut", settings=settings)
-    assert same(tmp_path / "whole", tmp_path / "cut")
+    assert resumes(data, tmp_path, settings, step=22)
     strengths = [measured(tmp_path / name)["doctor/augmentation"] for name in ("whole", "cut")]
     assert strengths[0] == strengths[1] > 0.5
     assert measured(tmp_path / "cut")["doctor/redraw"] == _doctor.REDRAW_MOST

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from radsynth.arrays import Batch, Prepared
+from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import Networks, build
 from radsynth.models._greys import SOFT, Greys, as_many
@@ -174,6 +175,13 @@ def test_older_weights_with_one_background_for_all_classes_are_read() -> None:
         given(greys_in(generator), 0.0, low=-1, high=1)
         load(older)
         assert torch.equal(greys_in(generator).reach, torch.full((2, 1), 0.5)) and greys_in(generator).used
+
+
+def test_a_start_of_other_channels_is_refused_in_words() -> None:
+    """Not with what torch says of backgrounds that do not fit: for a run of colours and one class, and grey classes."""
+    source = networks(channels=("red", "green", "blue"))["generator"].state_dict()
+    with pytest.raises(SettingsError, match="channels"):
+        fit(networks(labels=("a", "b"))["generator"], source, "the generator of train.start")
 
 
 def test_augmentation_acts_on_roots(make_prepared: Callable[..., Path]) -> None:

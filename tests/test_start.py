@@ -21,7 +21,7 @@ from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import fit, lower_layers, read_start
 from radsynth.verbs.train import train
-from tests.trained import same, stopped
+from tests.trained import resumes
 
 RECIPE = ("task.anchor=10", "task.warm_start=0.1", "train.batch=8", "train.previews=0", "train.precision=32-true")
 TINY = ("model.latent=8", "model.width=8", *RECIPE)
@@ -82,11 +82,7 @@ def test_the_run_says_where_it_started_without_a_path_and_resumes_bit_exactly(
     source: Path, make_prepared: Make, tmp_path: Path
 ) -> None:
     data, settings = make_prepared(), options(f"train.start={source}", "train.freeze=1")
-    train(data, tmp_path / "whole", settings=settings)
-    with stopped(7):
-        train(data, tmp_path / "cut", settings=settings)
-    train(data, tmp_path / "cut", settings=settings)
-    assert same(tmp_path / "whole", tmp_path / "cut")
+    assert resumes(data, tmp_path, settings, step=7)
     written = (tmp_path / "whole" / "settings.yaml").read_text()
     assert str(source) not in written and "start: run " in written and "width: 8" in written
     said = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]

@@ -13,7 +13,9 @@ import torch
 
 from radsynth.checkpoints import load_tensors
 from radsynth.errors import Interrupted
+from radsynth.settings import Resolved
 from radsynth.verbs._training.loop import Loop
+from radsynth.verbs.train import train
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -39,3 +41,12 @@ def stopped(step: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(Loop, "take_step", step_then_stop)
         yield
+
+
+def resumes(data: Path, folder: Path, settings: Resolved, step: int = 2) -> bool:
+    """Whether `folder`/cut, stopped in this step and gone on with, comes to the same weights as `folder`/whole."""
+    train(data, folder / "whole", settings=settings)
+    with stopped(step):
+        train(data, folder / "cut", settings=settings)
+    train(data, folder / "cut", settings=settings)
+    return same(folder / "whole", folder / "cut")

@@ -95,14 +95,14 @@ def as_many(values: Tensor, own: Tensor) -> Tensor:
     values = values.view(-1, values.shape[-1])
     if len(values) == len(own):
         return values
-    return values[:1].expand_as(own) if torch.equal(values, values[:1].expand_as(values)) else own
+    return values[:1].expand(len(own), -1) if torch.equal(values, values[:1].expand_as(values)) else own
 
 
 def older_stored(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Complete older weights: from before there were any, or when there was one for all classes (c,)."""
     for name, own in module.state_dict().items():
         stored = state.get(prefix + name, torch.zeros_like(own))
-        state[prefix + name] = stored.expand_as(own) if stored.ndim == 1 else stored
+        state[prefix + name] = as_many(stored, own) if stored.ndim == 1 else stored
 
 
 def _used_where_one_is_stored(greys: Any, _: Any) -> None:

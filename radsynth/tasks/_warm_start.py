@@ -8,7 +8,7 @@ varied and in the right place, which is most of what short trainings lack.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -53,7 +53,7 @@ def backgrounds(images: Tensor) -> Tensor:
     return torch.where((share > FLAT) & (value.abs() < BLACK), value, torch.nan)
 
 
-def greys_of(images: Sequence[Tensor], flat: Tensor) -> Greys:
+def greys_of(images: Iterable[Tensor], flat: Tensor) -> Greys:
     """The unit in which training images (n, c, *space) of each class are learned: the identity where not close to a
     flat grey.
 
@@ -82,6 +82,11 @@ def _members(labels: NDArray[np.int64], classes: int) -> list[NDArray[np.bool_]]
     return [of if of.any() else everyone for of in members]
 
 
+def _each(images: Tensor, members: Sequence[NDArray[np.bool_]]) -> Iterator[Tensor]:
+    """The images of each class; themselves where all are of it, so that nothing is copied."""
+    return (images if of.all() else images[of] for of in members)
+
+
 class PrincipalCodes:
     """Whitened principal coordinates of images, turned at random so that every latent number has an equal share."""
 
@@ -107,12 +112,11 @@ class PrincipalCodes:
     def _look(self, prepared: Prepared, chosen: NDArray[np.int64]) -> Tensor:
         """The chosen images (n, pixels), shrunken; on the way their backgrounds, unit and mean images are found."""
         parts, labels = in_parts(prepared, len(chosen)), prepared.labels(chosen)
-        members = _members(labels, len(prepared.spec.labels))
+        members, few = (_members(some, len(prepared.spec.labels)) for some in (labels, labels[::len(parts)]))
         some = torch.from_numpy(prepared.images(chosen[::len(parts)]))
-        each = [some[of[::len(parts)]] for of in members]
-        flat = torch.stack([backgrounds(images if len(images) else some) for images in each])
-        self.greys = greys_of([images if len(images) else some for images in each], flat)
-        del some, each  # one part is in memory at a time
+        flat = torch.stack([backgrounds(images) for images in _each(some, few)])
+        self.greys = greys_of(_each(some, few), flat)
+        del some  # one part is in memory at a time
         # A square keeps it flat by itself.
         self.backgrounds = torch.where(self.greys.reach > 0, torch.nan, flat)
         sums, pixels = torch.zeros(1), []

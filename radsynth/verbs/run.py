@@ -40,7 +40,7 @@ from radsynth.verbs.generate import Generated, Sampler, check_filter, draw, gene
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
 from radsynth.verbs.prepare import Settings as PrepareSettings
-from radsynth.verbs.prepare import check, prepare, size_of
+from radsynth.verbs.prepare import prepare, size_of
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 
@@ -159,7 +159,6 @@ def _write_plan(out: Path, found: dict[str, Any], planned: list[Choice]) -> None
 
 def _refuse_missing(given: Resolved) -> None:
     """An error for files that settings name and that cannot be used, which would be opened minutes or hours later."""
-    check(given.section("prepare", PrepareSettings))
     if start := given.given("train").get("start"):
         read_start(start)
     if inception := given.section("evaluate", EvaluateSettings).inception:

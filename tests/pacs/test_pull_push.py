@@ -23,7 +23,7 @@ from radsynth.pacs import (
 from radsynth.verbs._transfers import Table, Transfer
 from radsynth.verbs.pull import pull
 from radsynth.verbs.push import push
-from tests.pacs.examples import series
+from tests.pacs.examples import DicomWeb, series
 from tests.tables import lines
 
 pytest.importorskip("dicomweb_client")
@@ -150,14 +150,11 @@ def test_a_pacs_that_is_down_is_one_clear_error(tmp_path: Path) -> None:
     assert isinstance(result.exception, PacsError) and result.exception.exit_code == 5
 
 
-class Answers(http.server.BaseHTTPRequestHandler):
+class Answers(DicomWeb):
     """A DICOMweb service that holds nothing, is busy at first, and refuses the second instance that it is sent."""
 
     uids: ClassVar[list[str]] = []
     calls: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.answer(200, b"[]")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -167,16 +164,6 @@ class Answers(http.server.BaseHTTPRequestHandler):
             self.answer(503)
         else:
             self.answer(400 if uid == self.uids[1] else 200, b"{}")
-
-    def answer(self, status: int, body: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/dicom+json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def test_a_busy_pacs_is_asked_again_and_one_refused_instance_costs_itself_alone(tmp_path: Path) -> None:

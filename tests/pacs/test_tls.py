@@ -21,6 +21,7 @@ from radsynth.io import Provenance, write
 from radsynth.pacs import Trust, _storage
 from radsynth.verbs.pull import pull
 from radsynth.verbs.push import push
+from tests.pacs.examples import DicomWeb
 
 pytest.importorskip("dicomweb_client")
 pynetdicom = pytest.importorskip("pynetdicom")
@@ -93,22 +94,10 @@ def archive(authority: Any) -> Iterator[Callable[..., tuple[str, list[Any]]]]:
 def web(authority: Any) -> Iterator[Callable[..., str]]:
     """Starts a DICOMweb service over https that has nothing: its address."""
 
-    class Empty(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = b"[]"
-            self.send_response(200)
-            self.send_header("Content-Type", "application/dicom+json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
     running = []
 
     def start(host: str = "127.0.0.1", *, asks: bool = False) -> str:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), DicomWeb)
         server.socket = context(authority, host, asks=asks).wrap_socket(server.socket, server_side=True)
         server.handle_error = lambda *_: None  # type: ignore[method-assign]  # refused handshakes are what is tested
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

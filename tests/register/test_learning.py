@@ -25,9 +25,8 @@ from radsynth.verbs._pairs import itk_registration as itk
 from radsynth.verbs._pairs.paired import OWN
 from radsynth.verbs._pairs.registration import NOTHING, evaluate_registration
 from radsynth.verbs.report import report
-from radsynth.verbs.train import train
 from tests.register.examples import SIZES, SMALL, Make, inner, task_of, velocity_of
-from tests.trained import same, stopped, weights
+from tests.trained import resumes, weights
 
 
 class Stretch(nn.Module):
@@ -105,11 +104,7 @@ def test_training_resumes_to_the_same_weights(
     data = make_prepared(n=24, size=size, channels=("t1", "t2"))
     settings = resolve(overrides=(*SMALL, *VARIANTS[variant], "train.images=48"))
     assert settings.kind("model") == "unet", "the task brings its own network"
-    train(data, tmp_path / "whole", settings=settings)
-    with stopped(2):
-        train(data, tmp_path / "cut", settings=settings)
-    train(data, tmp_path / "cut", settings=settings)
-    assert same(tmp_path / "whole", tmp_path / "cut")
+    assert resumes(data, tmp_path, settings)
     learned = [weight for key, weight in weights(tmp_path / "cut").items() if "leave.weight" in key]
     assert any(weight.abs().sum() > 0 for weight in learned), "nothing was learned"
 
