@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radsynth.datasets import Record, folder, medmnist, recognise
-from radsynth.errors import DataError, RejectedFile
+from radsynth.datasets import Record, Rejected, folder, medmnist, recognise
+from radsynth.errors import DataError, RejectedFile, SettingsError
 
 RNG = np.random.default_rng(0)
 
@@ -74,8 +74,41 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path: Path) -> None:
     assert {record.label for record in found(tmp_path / "b.npz")} == {None}
 
 
-def test_several_labels_an_image_are_no_classes(tmp_path: Path) -> None:
-    assert {record.label for record in found(official(tmp_path / "chestmnist.npz", labels=14))} == {None}
+def test_several_labels_an_image_are_no_classes_and_that_is_said(tmp_path: Path) -> None:
+    path = official(tmp_path / "chestmnist.npz", labels=14)
+    records = found(path)
+    assert {record.label for record in records} == {None} and not any(record.conditions for record in records)
+    assert all("its 14 labels" in note and "label0 to label13" in note for record in records if record.header
+               for note in record.header.notes)
+    assert all(record.header and len(record.header.notes) == 1 for record in records)
+
+
+def test_labels_are_learned_as_numbers_where_asked_for(tmp_path: Path) -> None:
+    path = official(tmp_path / "chestmnist.npz", labels=3)
+    records = found(path, conditions=("label2", "label0"))
+    assert [record.conditions for record in records[:3]] == [
+        {"label2": 0, "label0": 0}, {"label2": 1, "label0": 1}, {"label2": 0, "label0": 0}]
+    assert not any(record.label or record.header is None or record.header.notes for record in records)
+    named = found(path, class_names=("Mass", "Effusion", "Hernia"), conditions=("Effusion",))
+    assert [record.conditions["Effusion"] for record in named[:3]] == [1, 0, 1]
+    with pytest.raises(SettingsError, match=r"no 'Efusion' \(did you mean Effusion"):
+        found(path, class_names=("Mass", "Effusion", "Hernia"), conditions=("Efusion",))
+    with pytest.raises(DataError, match="3 labels an image, but there are 2 class names"):
+        found(path, class_names=("Mass", "Effusion"))
+
+
+def test_a_measured_value_and_findings_in_texts_are_numbers(tmp_path: Path) -> None:
+    path, rejected = tmp_path / "a.npz", list[Rejected]()
+    np.savez(path, images=stack(3, 8, 8), labels=np.array([63.5, np.nan, 20]))
+    records = list(medmnist.records(medmnist.Settings(path=path, conditions=("label",)), rejected))
+    assert [record.conditions for record in records] == [{"label": 63.5}, {"label": 20}]
+    assert [line.path for line in rejected] == ["images/000001"] and "no number for label" in rejected[0].reason
+    assert all(record.header and "data.conditions=[label]" in record.header.notes[-1] for record in found(path))
+    texts = np.array([["Mass|Effusion"], ["No Finding"], ["Mass"]])
+    np.savez(path, train_images=stack(3, 8, 8), train_labels=texts, test_images=stack(1, 8, 8), test_labels=texts[1:2])
+    records = found(path, conditions=("Effusion", "Mass"))
+    assert [tuple(record.conditions.values()) for record in records] == [(1, 1), (0, 0), (0, 1), (0, 0)]
+    assert [record.label for record in found(path)][:2] == ["Mass|Effusion", "No Finding"]
 
 
 def test_plain_images_labels_masks_names(tmp_path: Path) -> None:

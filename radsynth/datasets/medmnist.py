@@ -3,7 +3,7 @@
 train_images, train_labels, val_images, ..., test_labels: the official split is kept
 images[, labels[, classes]][, masks][, names]: no official split; `names` may hold the patient
 Images are (n, rows, columns[, 1 or 3]), (n, 1, rows, columns) or (n, slices, rows, columns[, 1 or 3]); labels (n,)
-or (n, 1).
+or (n, 1), classes or numbers, or (n, findings), as in ChestMNIST.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._layout import PATIENT, compiled, patient_in
+from radsynth.datasets._stack_labels import Labels, check, read_labels
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
 from radsynth.image import GREY, RGB, Image
@@ -49,7 +50,11 @@ class Settings:
     """Regular expression with a group (?P<patient>...), sought in each text of the array `names`; empty: a patient an
     image."""
     class_names: tuple[str, ...] = ()
-    """A name for each label number; empty: the file's own `classes`, else the numbers."""
+    """A name for each label number, or for each of several labels an image; empty: the file's own `classes`, else the
+    numbers, or label0, label1, ..."""
+    conditions: tuple[str, ...] = ()
+    """Labels to learn as numbers in place of classes, so that they can be asked for: `label` where there is one an
+    image, class_names where there are several (ChestMNIST's findings, 1 or 0)."""
 
 
 ALONE = ("a patient of its own, because no text in an array `names` of the file says which it is of (as patient12, "
@@ -92,7 +97,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     except RejectedFile as error:
         raise DataError(f"{path} cannot be used: {error}") from None
     parts = _parts(path, found)
-    return _records(path, settings, parts, found)
+    return _records(path, settings, parts, found, rejected)
 
 
 def example(folder: Path) -> Settings:
@@ -155,61 +160,55 @@ def _space(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[2:] if len(shape) == 4 and shape[1] == 1 else shape[1:]
 
 
-def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str, Entry]) -> Iterator[Record]:
+def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str, Entry],
+             rejected: list[Rejected]) -> Iterator[Record]:
     names = settings.class_names
     if not names and "classes" in found and found["classes"].dtype.kind == "U":
         names = tuple(str(name) for name in _array(path, "classes"))
     pattern = compiled(settings.patient_pattern, "patient_pattern")
-    for part in parts:
+    labels_of = {part: _labels(path, part, names) for part in parts}
+    check(settings.conditions, labels_of.values())
+    for part, labels in labels_of.items():
         entry = found[part.images]
-        labels = _labels(path, found, part, names)
         patients = _array(path, part.names) if part.names and found[part.names].dtype.kind == "U" else None
-        header = Header(
-            format="npz",
-            size=_space(entry.shape),
-            channels=3 if _is_colour(entry.shape) else 1,
-            bits=_bits(entry.dtype),
-            modality=settings.modality or "OT",
-            units="HU" if settings.modality == "CT" else "stored",
-        )
+        header = _header(entry, settings)
         images, masks = _unpacked(path, part.images), _unpacked(path, part.masks) if part.masks else ""
         for index in range(entry.shape[0]):
             source = f"{part.images}/{index:06d}"
             name = str(patients[index]) if patients is not None else ""
             told = patient_in(name, pattern)
-            alone = pattern and not told and not part.split
+            notes = [ALONE] if pattern and not told and not part.split else []
+            notes += [labels.note] if labels.note and not settings.conditions else []
+            numbers = labels.at(index, settings.conditions)
+            if lacking := [one for one in settings.conditions if one not in numbers]:
+                rejected.append(Rejected(path=source, reason=f"it has no number for {', '.join(lacking)}, which "
+                                         "data.conditions asks for"))
+                continue
             yield Record(
                 source=f"{source} ({name})" if name else source,
                 patient=told or source,
-                label=labels[index] if labels else None,
+                label=labels.classes[index] if labels.classes and not settings.conditions else None,
                 split=part.split,
-                header=replace(header, notes=(ALONE,)) if alone else header,
+                conditions=numbers,
+                header=replace(header, notes=tuple(notes)),
                 files=(str(path),),
                 load=partial(load_row, images, masks, index, header.modality),
             )
 
 
-def _labels(path: Path, found: dict[str, Entry], part: Part, names: tuple[str, ...]) -> list[str] | None:
-    """A name for each image; None without labels or with several labels an image (ChestMNIST), which are no classes."""
-    if not part.labels:
-        return None
-    entry = found[part.labels]
-    if (
-        len(entry.shape) not in (1, 2)
-        or (len(entry.shape) == 2 and entry.shape[1] != 1)
-        or entry.dtype.kind not in "uibfU"
-    ):
-        return None
-    values = _array(path, part.labels).reshape(-1)
-    if entry.dtype.kind == "U":
-        return [str(value) for value in values]
-    if entry.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-        return None  # numbers to predict, not classes
-    if names and not (int(values.min()) >= 0 and int(values.max()) < len(names)):
-        raise DataError(
-            f"{path}: labels run from {values.min()} to {values.max()}, but there are {len(names)} class names"
-        )
-    return [names[int(value)] if names else str(int(value)) for value in values]
+def _labels(path: Path, part: Part, names: tuple[str, ...]) -> Labels:
+    return read_labels(_array(path, part.labels), names, f"{path}: {part.labels}") if part.labels else Labels()
+
+
+def _header(entry: Entry, settings: Settings) -> Header:
+    return Header(
+        format="npz",
+        size=_space(entry.shape),
+        channels=3 if _is_colour(entry.shape) else 1,
+        bits=_bits(entry.dtype),
+        modality=settings.modality or "OT",
+        units="HU" if settings.modality == "CT" else "stored",
+    )
 
 
 def _bits(dtype: np.dtype[Any]) -> int:
