@@ -36,7 +36,7 @@ Document = Mapping[str, Any]
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(pydantic.Field,))
 def settings(cls: type[T]) -> type[T]:
     """Make a class of annotated fields a settings section: frozen, no unknown names, a docstring below each field."""
-    config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
     make = cast(Callable[[type[T]], type[T]], dataclass(frozen=True, kw_only=True, config=config))
     return make(cls)
 
@@ -249,7 +249,7 @@ def _parse_overrides(overrides: Sequence[str], problems: list[str]) -> dict[str,
             problems.append(f"{name}: {value!r} is not valid YAML: {' '.join(str(error).split())}")
             continue
         if not dot:
-            document[section] = parsed
+            document[section] = {} if parsed is None else parsed
         elif isinstance(document.setdefault(section, {}), dict):
             document[section][key] = parsed
     return document
@@ -341,7 +341,7 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-_BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
+_BUDGET = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([a-z]*)")
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 _IMAGES = {"img": 1, "kimg": 1000}
 

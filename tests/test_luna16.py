@@ -112,7 +112,12 @@ def test_one_bad_scan_costs_itself_alone(tmp_path: Path) -> None:
     assert not found(Settings(path=tmp_path, lungs=False))[1][:-1]
 
 
-def test_a_table_that_is_missing_or_broken_ends_in_one_clear_error(tmp_path: Path) -> None:
+def test_a_table_that_is_missing_or_broken_ends_in_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
     settings = example(tmp_path)
     table = tmp_path / "annotations.csv"
     for text, words in (
@@ -122,6 +127,10 @@ def test_a_table_that_is_missing_or_broken_ends_in_one_clear_error(tmp_path: Pat
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=words):
+            found(settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(DataError, match="cannot be read"):
             found(settings)
     table.unlink()
     with pytest.raises(DataError, match="no annotations"):

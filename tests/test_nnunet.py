@@ -45,6 +45,7 @@ def test_what_lies_beside_the_numbered_files_costs_no_case(tmp_path: Path) -> No
     volumes, rejected = found(tmp_path, plane="volume", unmasked="keep")
     assert len(volumes) == 3 and all(volume.masks for volume in volumes)
     assert [line.path for line in rejected] == ["imagesTr/.DS_Store"] and rejected[0].skipped
+    assert [line.skipped for line in found(tmp_path)[1]] == [True], "what is no image lacks no mask"
 
 
 def test_the_decathlons_fourth_dimension_holds_channels(tmp_path: Path) -> None:

@@ -91,8 +91,11 @@ def test_what_is_refused(run: Path) -> None:
     assert reader.post("/study", data={"reader": "<b>me</b>"}).status_code == 400
     assert reader.get("/study/read").status_code == 400, "no code yet"
     assert reader.get("/study/image/..%2f..%2fstudy.json.png").status_code == 404
-    for bad in ("/?seed=-1", "/?seed=1e9", "/?truncation=nan", "/?label=none", "/one/99999999999", "/?first=x",
-                "/walk/0.png?direction=none"):
+    for broken in ({"host": "[evil"}, {"origin": "http://[evil"}, {"content-length": "\u00b2".encode("latin-1")}):
+        assert reader.post("/study", data={"reader": "r1"}, headers=broken).status_code in (400, 413), broken
+    long = 5000 * "9"
+    for bad in ("/?seed=-1", "/?seed=1e9", f"/?seed={long}", "/?truncation=nan", "/?label=none", "/?first=x",
+                "/one/99999999999", f"/one/{long}", "/walk/0.png?direction=none"):
         assert organiser.get(bad).status_code == 400, bad
     page = organiser.get("/?label=<script>alert(1)</script>")
     assert page.status_code == 400 and "<script>" not in page.text

@@ -176,9 +176,11 @@ def _read_table(root: Path, what: str) -> dict[str, list[Finding]]:
                 nodule = not with_class or int(line["class"]) == 1
                 entry = Finding(centre=(x, y, z), diameter=diameter, nodule=nodule, row=number)
                 table[line["seriesuid"].strip()].append(entry)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
+    except OSError as error:
+        raise DataError(f"{found[0]} cannot be read: {error.strerror}") from None
+    except DataError:
+        raise
+    except (csv.Error, ValueError, TypeError) as error:
         raise DataError(f"{found[0]} cannot be read, near line {reader.line_num}: {error}") from None
     return table
 
@@ -291,10 +293,10 @@ def load_patch(source: Source, centre: tuple[float, float, float], side: float, 
     if volume.affine is None or volume.pixels.ndim != 4:
         raise RejectedFile("it is no volume with a place in the patient")
     column, row, depth = (np.linalg.inv(volume.affine) @ np.array([*centre, 1.0]))[:3]
-    index = int(np.rint(depth))
-    inside = 0 <= index < volume.space[0] and -0.5 <= row < volume.space[1] and -0.5 <= column < volume.space[2]
-    if not inside:
+    place = zip((depth, row, column), volume.space, strict=True)
+    if not all(-0.5 <= where < side - 0.5 for where, side in place):
         raise RejectedFile(f"its candidate at {centre} mm lies outside of the scan")
+    index = int(np.rint(depth))
     steps = np.linalg.norm(volume.affine[:3, :2], axis=0)  # mm a column, mm a row
     offsets = (np.arange(pixels) - (pixels - 1) / 2) * (side / pixels)
     grid = np.meshgrid(row + offsets / steps[1], column + offsets / steps[0], indexing="ij")

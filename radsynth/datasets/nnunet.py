@@ -197,12 +197,12 @@ def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: d
     for (folder, name), files in track(sorted(cases.items()), len(cases), "reading headers", "cases"):
         shown = printable(min(files.values()).relative_to(root).as_posix())
         mask = masks.get(name) if folder != TEST else None
-        if masks and mask is None and settings.unmasked == "reject":
-            what = "a test image without a mask" if folder == TEST else "it has no mask"
-            rejected.append(Rejected(path=shown, reason=f"{what}, as others have; data.unmasked=keep uses it",
-                                     skipped=folder == TEST))
-            continue
         try:
+            if masks and mask is None and settings.unmasked == "reject":
+                detect(min(files.values()))  # what is no image lacks no mask
+                fault, what = ((NotAnImage, "a test image without a mask") if folder == TEST
+                               else (RejectedFile, "it has no mask"))
+                raise fault(f"{what}, as others have; data.unmasked=keep uses it")
             case, header = _case(root, files, mask, channels, modality)
         except RadsynthError as error:
             rejected.append(Rejected(path=shown, reason=str(error), skipped=isinstance(error, NotAnImage)))

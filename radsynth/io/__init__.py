@@ -141,6 +141,8 @@ FOREIGN = {
     b"<html": "a web page",
     b"\x00\x00\x00\x0cjP": "a bare JPEG 2000",
 }
+APPLE_DOUBLE = b"\x00\x05\x16\x07"
+"""How the files begin that macOS puts beside others on foreign disks and in zip files: ._scan.png beside scan.png."""
 
 
 def detect(path: Path) -> str:
@@ -156,6 +158,8 @@ def detect(path: Path) -> str:
             head = file.read(512)
     except OSError as error:
         raise RejectedFile(f"it cannot be opened: {error.strerror}") from None
+    if path.name.startswith("._") and head.startswith(APPLE_DOUBLE):
+        raise NotAnImage("it is what macOS keeps about another file (AppleDouble)")
     for name in formats():
         if format_module(name).sniff(path, head):
             return name

@@ -45,7 +45,7 @@ class Settings:
     """Images from noise, with a proven bound on what they can say about any one patient (`--privacy dp`)."""
 
     kind: Literal["private"] = "private"
-    epsilon: float = Field(10.0, gt=0)
+    epsilon: float = Field(10.0, gt=0, allow_inf_nan=True)
     """The bound after the whole budget; .inf clips gradients and adds no noise, which protects nobody."""
     delta: float = Field(1e-5, gt=0, lt=1)
     """The chance that the bound leaves out; below 1 / patients."""

@@ -119,6 +119,9 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
     source = _source_hash(data, options, records)
     finished = open_finished(out, source)
     if finished is not None:
+        if options.strict and finished.manifest.rejected:
+            raise DataError(f"prepare.strict is set and {_files(finished.manifest.rejected)} cannot be used: "
+                            f"{out}/rejected.csv says why.")
         return finished
     _check_rejected(rejected, options.strict)
     known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
@@ -236,9 +239,10 @@ def check(options: Settings) -> None:
 
 
 def _source_hash(data: Any, options: Settings, records: Sequence[Record]) -> str:
-    """A hash of the settings, the records and the size and time of their files; where they lie does not matter."""
+    """A hash of the settings, the records and the size and time of their files; where they lie does not matter, nor
+    does how strict one is."""
     digest = hashlib.sha256(f"{FORMAT} {data.kind}".encode())
-    for section in (data, options):
+    for section in (data, replace(options, strict=False)):
         left_out = {"path", "extra", *(name for name, usual in LATER.items() if getattr(section, name, "") == usual)}
         plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude=left_out)
         digest.update(json.dumps(plain, sort_keys=True).encode())
@@ -269,7 +273,11 @@ def _check_rejected(rejected: Sequence[Rejected], strict: bool) -> None:
     wrong = [line for line in rejected if not line.skipped]
     if strict and wrong:
         lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:10])
-        raise DataError(f"prepare.strict is set and {len(wrong)} files cannot be used:{lines}")
+        raise DataError(f"prepare.strict is set and {_files(len(wrong))} cannot be used:{lines}")
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'s' if count > 1 else ''}"
 
 
 def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: Sequence[Rejected]) -> Plan:

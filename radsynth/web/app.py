@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.applications import Starlette
@@ -54,8 +54,8 @@ def make_app(explorer: Explorer, study: Study | None, why_no_study: str, keys: t
     """The web application. keys: the organiser's and the readers'; hosts: names it answers to, () for any."""
     pages = Pages(explorer, study, why_no_study, keys, hosts)
     routes = [
-        Route("/", pages.explore), Route("/image/{item:int}.png", pages.image), Route("/one/{item:int}", pages.one),
-        Route("/walk/{item:int}.png", pages.walk), Route("/report", pages.report),
+        Route("/", pages.explore), Route("/image/{item}.png", pages.image), Route("/one/{item}", pages.one),
+        Route("/walk/{item}.png", pages.walk), Route("/report", pages.report),
         Route("/study", pages.welcome), Route("/study", pages.begin, methods=["POST"]),
         Route("/study/read", pages.read), Route("/study/read", pages.answer, methods=["POST"]),
         Route("/study/image/{item}.png", pages.study_image), Route("/results", pages.results),
@@ -94,15 +94,15 @@ class Pages:
         return response
 
     def _admit(self, request: Request) -> None:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-        if self.hosts and host not in self.hosts:
+        host = request.headers.get("host", "")
+        if _parts(f"//{host}").hostname not in self.hosts and self.hosts:
             raise Refused(421, "This server does not answer to that name. Use the address that it printed.")
         if request.method == "POST":
             origin = request.headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            if origin is not None and _parts(origin).netloc != host:
                 raise Refused(403, "Forms are accepted from this server's own pages only.")
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > LARGEST_BODY or "transfer-encoding" in request.headers:
+        length = _whole(request.headers.get("content-length", "0"), LARGEST_BODY)
+        if length is None or "transfer-encoding" in request.headers:
             raise Refused(413, f"A request may carry {LARGEST_BODY} bytes at most.")
         if request.url.path in ("/style.css", "/favicon.ico"):
             return
@@ -258,16 +258,29 @@ async def _form(request: Request) -> dict[str, str]:
     return dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
 
 
+def _parts(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:
+        raise Refused(400, "A header of the request holds no address.") from None
+
+
+def _whole(text: str, most: int) -> int | None:
+    """The whole number from 0 to `most` that a text is; None for any other text."""
+    written = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    return int(text) if written and int(text) <= most else None
+
+
 def _number(request: Request, name: str, otherwise: int = 0) -> int:
-    text = request.query_params.get(name) or str(otherwise)
-    if not (text.isascii() and text.isdigit() and int(text) <= MOST):
+    number = _whole(request.query_params.get(name) or str(otherwise), MOST)
+    if number is None:
         raise Refused(400, f"{name} must be a whole number from 0 to {MOST}.")
-    return int(text)
+    return number
 
 
 def _item(request: Request) -> int:
-    item: int = request.path_params["item"]
-    if item > MOST:
+    item = _whole(request.path_params["item"], MOST)
+    if item is None:
         raise Refused(400, f"Images are numbered from 0 to {MOST}.")
     return item
 

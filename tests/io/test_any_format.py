@@ -25,6 +25,9 @@ def test_formats_are_found_by_content(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(io.NotAnImage):
         io.detect(tmp_path / "notes.txt")
+    (tmp_path / "._scan.png").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+    with pytest.raises(io.NotAnImage, match="macOS"):
+        io.detect(tmp_path / "._scan.png")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     with pytest.raises(RejectedFile, match="broken link"):
         io.detect(tmp_path / "gone")

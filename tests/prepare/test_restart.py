@@ -30,6 +30,7 @@ def test_a_finished_folder_is_returned_at_once_and_others_are_refused(from_recor
     for options, others in (({"size": [10, 10]}, records), ({"size": [8, 8]}, records[:3])):
         with pytest.raises(FolderError, match="other files or with other settings"):
             from_records(others, **options)
+    assert from_records(records, size=[8, 8], strict=True).manifest == first.manifest, "to be strict changes no array"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").touch()
     with pytest.raises(FolderError, match="not empty"):
