@@ -189,6 +189,19 @@ def test_more_of_the_same_images_join_those_that_are_there(format: str, trained:
     assert not list(tmp_path.glob(".out*"))
 
 
+@pytest.mark.parametrize("format", ["png", "npz"])
+def test_the_same_command_makes_deleted_images_again(format: str, trained: Path, tmp_path: Path) -> None:
+    out = generate(trained, tmp_path / "out", count=5, seed=3, format=format).folder
+    files = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
+    generate(trained, out, count=5, seed=3, format=format)
+    assert files == {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}, "all is there"
+    lost = next(path for path in sorted(files) if path.stem == ("synthetic" if format == "npz" else "000003"))
+    content = lost.read_bytes()
+    lost.unlink()
+    assert generate(trained, out, count=5, seed=3, format=format).count == 5
+    assert lost.read_bytes() == content and files.keys() == {path for path in out.rglob("*") if path.is_file()}
+
+
 def test_a_failure_among_more_images_leaves_those_that_are_there(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +230,22 @@ def test_one_file_of_all_images_is_made_anew_after_a_kill(trained: Path, tmp_pat
     assert len(rows(made.folder)) == 9
     with np.load(whole.folder / "synthetic.npz") as first, np.load(made.folder / "synthetic.npz") as second:
         np.testing.assert_array_equal(first["train_images"], second["train_images"])
+
+
+def test_a_class_of_held_out_patients_alone_was_not_learned_and_is_refused(make_prepared: Callable[..., Path],
+                                                                           tmp_path: Path) -> None:
+    """A run that paints masks looked among no training image for one, which ended in a traceback."""
+    data = make_prepared(labels=("common", "rare", "unseen"), mask_classes=2, mask_values=(0, 1))
+    table = (data / "records.csv").read_text().splitlines()
+    (data / "records.csv").write_text("\n".join(line.replace("train,2,", "train,0,") for line in table) + "\n")
+    masks = np.ones((48, 16, 16), np.uint8)
+    np.save(data / "shards" / "00000.masks.npy", masks)
+    overrides = ("task.kind=semantic", "model.width=8", "model.widest=8", "model.hidden=8", "model.latent=4",
+                 "model.discriminator_width=8", "train.batch=8", "train.images=8", "train.previews=0")
+    train(data, tmp_path / "run", settings=resolve(overrides=overrides))
+    with pytest.raises(SettingsError, match=r"'unseen' has no training image, so it was not learned; there are: co"):
+        generate(tmp_path / "run", tmp_path / "out", count=3, label="unseen", data=data)
+    assert len(rows(generate(tmp_path / "run", tmp_path / "out", count=3, label="rare", data=data).folder)) == 3
 
 
 def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -117,6 +117,15 @@ def test_the_explorer_shows_what_generate_writes(run: Path) -> None:
     assert organiser.get("/report").status_code == 404
 
 
+def test_a_class_that_was_not_learned_is_not_offered(run: Path) -> None:
+    """Held-out patients may have one that no training patient has."""
+    spec = json.loads((run / "spec.json").read_text())
+    (run / "spec.json").write_text(json.dumps({**spec, "labels": {"common": 32, "rare": 0}}))
+    organiser = client(run, KEYS[0])
+    assert "rare" not in organiser.get("/").text and organiser.get("/?label=rare").status_code == 400
+    assert len(make_study(run, Settings(images=12)).items) == 12
+
+
 def test_runs_that_are_served_side_by_side_keep_their_visitors(run: Path) -> None:
     first, second = client(run, KEYS[0]), TestClient(
         make_app(Explorer(run), None, "none was made", ("another-key", "another"), LOOPBACK), base_url=ADDRESS)

@@ -82,6 +82,8 @@ class Sampler:
         self.spec, self.intensity = folder.spec()
         description = folder.description()
         self.label_counts: dict[str, int] = description["labels"]
+        self.learned = tuple(name for name in self.spec.labels if self.label_counts[name])
+        """Classes that training images have; others are of held-out patients alone."""
         self.data_hash: str = description["data_hash"]
         self.numbers = Numbers(description.get("conditions", {}), at or {})
         resolved = resolve(read_yaml(folder.path / "settings.yaml"), sections=("task", "model", "augment"))
@@ -101,9 +103,10 @@ class Sampler:
         """Class indices: the one asked for, or drawn as often as in the training data, by (seed, item) alone."""
         names = self.spec.labels
         if label is not None:
-            if label not in names:
-                allowed = ", ".join(names) if names else "none, the run has no classes"
-                raise SettingsError(f"label={label!r} is no class of this run; there are: {allowed}.")
+            if label not in self.learned:
+                allowed = ", ".join(self.learned) if names else "none, the run has no classes"
+                why = "has no training image, so it was not learned" if label in names else "is no class of this run"
+                raise SettingsError(f"label={label!r} {why}; there are: {allowed}.")
             return np.full(len(items), names.index(label), np.int64)
         if len(names) < 2:
             return np.full(len(items), len(names) - 1, np.int64)
@@ -249,9 +252,10 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
 
     README.md (a data-set card) and CLAIM.md are written beside the images, and a model card into the run folder.
 
-    A folder that holds the same request already is left as it is, one with fewer of the same images gets the others,
-    and one that was being made when its command was killed is gone on with (not npz, which is one file). Raises
-    FolderError when `out` holds something else, SettingsError for a class that does not exist.
+    A folder that holds the same request already is left as it is, one where images are missing (it was asked for fewer,
+    or they were deleted) gets these, and one that was being made when its command was killed is gone on with (not npz,
+    which is one file). Raises FolderError when `out` holds something else, SettingsError for a class that the run has
+    not learned.
     """
     if count < 1:
         raise SettingsError(f"count={count}: ask for at least one image.")
@@ -266,9 +270,10 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
                **({"at": dict(at)} if at else {}),
                **({"masks": sampler.drawing.weights} if sampler.drawing else {})}
     held = count_made(out, request)
-    if held == count:
+    before = rows_made(out, held) if held else []
+    if len(before) == count:
         return Generated(folder=out, count=count, format=chosen)
-    before = rows_made(out, held) if held and chosen != "npz" else []
+    before = [] if chosen == "npz" else before
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
     with whole_folder(out, keep=lambda partial: chosen != "npz" and begun(partial, request),
                       last=REQUEST if held else "") as partial:

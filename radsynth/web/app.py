@@ -140,7 +140,7 @@ class Pages:
     def _asked(self, request: Request) -> dict[str, Any]:
         """Seed, class and truncation of an address, checked."""
         label = request.query_params.get("label") or None
-        if label is not None and label not in self.explorer.labels:
+        if label is not None and label not in self.explorer.learned:
             raise Refused(400, f"There is no class {label!r} in this run.")
         try:
             truncation = round(float(request.query_params.get("truncation", "1")), 2)
@@ -155,7 +155,7 @@ class Pages:
         run = self.explorer.run
         values = {"name": run.resolve().name, "spec": self.explorer.sampler.spec, "facts": self.explorer.sampler.facts,
                   "study": self.study, "why_no_study": self.why_no_study, "report": (run / "report.html").exists(),
-                  "draws": self.explorer.draws, "labels": self.explorer.labels}
+                  "draws": self.explorer.draws, "labels": self.explorer.learned}
         if not self.explorer.draws:
             return self._page("explore.html", **values)
         asked, first = self._asked(request), _number(request, "first")

@@ -34,6 +34,7 @@ class Explorer:
         self.ends = black_and_white(shown_window(self.sampler.spec), self.sampler.intensity)
         self.draws = not (takes_images(self.sampler.task) or registers(self.sampler.task))
         self.labels = self.sampler.spec.labels if len(self.sampler.spec.labels) > 1 else ()
+        self.learned = self.sampler.learned if self.labels else ()
         self.directions = self._directions() if self.draws else {}
         spec = self.sampler.spec
         chunk = 4 * CHUNK * len(spec.channels) * math.prod(spec.size)  # bytes, of 32-bit numbers

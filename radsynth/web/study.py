@@ -231,13 +231,13 @@ def _held_out(prepared: Prepared, options: Settings) -> NDArray[np.int64]:
 
 
 def _as_many(run: Path, labels: NDArray[np.int64], names: tuple[str, ...], seed: int) -> NDArray[np.float32]:
-    """One synthetic image for each real one, of the same class where there are classes.
+    """One synthetic image for each real one, of the same class where there are classes and it was learned.
 
     Each has a number of its own: of one number images of two classes are alike, which would give them away.
     """
     sampler, first, made = load(run), 0, list[NDArray[np.float32]]()
     for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-        wanted = names[label] if len(names) > 1 and label >= 0 else None
+        wanted = names[label] if len(names) > 1 and label >= 0 and names[label] in sampler.learned else None
         made += [images for images, _ in sampler.images(first, int(count), seed=seed, label=wanted)]
         first += int(count)
     return np.concatenate(made)
