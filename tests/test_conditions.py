@@ -21,9 +21,12 @@ from radsynth.models import build, takes
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build as build_task
 from radsynth.verbs._numbers import Numbers
+from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._steering.steering import Direction
 from radsynth.verbs.generate import Sampler, generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
+from radsynth.web.explorer import Explorer
 
 NOISE = [kind for kind in kinds("models") if takes(settings_class("model", kind)()) == "noise"]
 
@@ -84,6 +87,26 @@ def test_the_number_acts_on_what_is_made(folder: Path, tmp_path: Path) -> None:
     bright = [Sampler(run, at={"dose": value}) for value in (15.0, 45.0)]
     low, high = (next(sampler.images(0, 16, seed=1))[0].reshape(16, -1).max(1).mean() for sampler in bright)
     assert high > low + 0.5, (low, high)  # 5 * 15 and 5 * 45 of 255 grey values are 1.2 apart
+
+
+def test_a_walk_in_the_browser_begins_at_the_image_with_its_numbers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(folder, tmp_path / "data")
+    settings = resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=8", "train.previews=0"))
+    shown = Explorer(train(tmp_path / "data", tmp_path / "run", settings=settings).path)
+    shown.directions = {"up": Direction(name="up", kind="attribute", vector=np.zeros(1), step=1.0)}
+    started = []
+
+    def walk(space: LatentSpace, codes: torch.Tensor, labels: None, *_: object) -> np.ndarray:
+        started.append(space.images(codes, labels).detach().numpy())
+        return np.zeros((1, 5, 1, 16, 16), np.float32)
+
+    monkeypatch.setattr("radsynth.web.explorer.walk", walk)
+    for item in (0, 3):
+        shown.walk("up", item, 0, None)
+        ((images, _),) = shown.sampler.images(item, 1, seed=0)
+        np.testing.assert_allclose(started[-1], images, atol=1e-5)
 
 
 def test_impossible_numbers_are_refused(folder: Path, tmp_path: Path) -> None:

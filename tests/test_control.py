@@ -141,20 +141,25 @@ def test_classes_lie_where_their_embeddings_are() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sngan", "dcgan", "mlp", "r3gan", "progressive", "style", "vae"])
-@pytest.mark.parametrize("labels", [(), ("a", "b", "c")])
-def test_codes_give_the_images_of_every_network(kind: str, labels: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("labels", "conditions"), [((), ()), (("a", "b", "c"), ()), ((), ("age", "dose"))])
+def test_codes_give_the_images_of_every_network(kind: str, labels: tuple[str, ...], conditions: tuple[str, ...],
+                                                ) -> None:
+    if conditions and kind == "vae":
+        pytest.skip("autoencode learns no numbers")
     torch.manual_seed(0)
-    spec = ImageSpec(size=(16, 16), labels=labels)
+    spec = ImageSpec(size=(16, 16), labels=labels, conditions=conditions)
     network = build(settings_class("model", kind)(), spec, codes=kind == "vae")["generator"]
     for layer in network.modules():  # as after training: batch normalisation with statistics of its own
         if isinstance(layer, nn.BatchNorm2d):
             torch.nn.init.uniform_(layer.running_var, 0.5, 2)
     space = LatentSpace(network, len(labels))
     latents, classes = space.latents(range(5), 3), space.classes_of(5)
+    numbers = (torch.rand(5, len(conditions)),) if conditions else ()
     with torch.no_grad():
-        direct = space.network(latents, classes)
-    made = space.images(space.codes(latents, classes), classes)
+        direct = space.network(latents, classes, *numbers)
+    made = space.images(space.codes(latents, classes, *numbers), classes)
     assert torch.allclose(made, direct, atol=1e-5)
+    assert space.mapped == (kind == "style")
     assert space.weight.shape[1] == space.length == space.latent
     assert (space.radius is not None) == (kind in ("sngan", "r3gan", "progressive"))
     codes = space.codes(latents, classes).requires_grad_()

@@ -141,7 +141,7 @@ class Sampler:
         """What the network makes of items, of the given classes and masks: (n, c, *space)."""
         batch = Batch(images=torch.empty(len(items), 0, device=self.device), seed=seed, items=tuple(items), masks=masks,
                       labels=torch.from_numpy(labels).to(self.device), truncation=truncation,
-                      conditions=self._conditions(items, seed))
+                      conditions=self.conditions(items, seed))
         if truncation == 1 or paints(self.task):
             return self.task.sample(self.network, batch)
         space, classes = self.latent_space, batch.labels if len(self.spec.labels) > 1 else None
@@ -155,7 +155,8 @@ class Sampler:
 
         return LatentSpace(self.network, len(self.spec.labels) if len(self.spec.labels) > 1 else 0)
 
-    def _conditions(self, items: range, seed: int) -> Tensor | None:
+    def conditions(self, items: range, seed: int) -> Tensor | None:
+        """The numbers (n, k) that items are made with, as networks take them; None for a run that learned none."""
         if not self.numbers.quantiles:
             return None
         drawn = self.numbers.of([item % REDRAWN for item in items], seed)  # an image drawn again keeps its numbers

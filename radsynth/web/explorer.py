@@ -82,7 +82,9 @@ class Explorer:
         with self._lock:
             space = self._latent_space
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
-            codes = space.codes(space.latents(range(item, item + 1), seed), labels)
+            one = range(item, item + 1)
+            numbers = self.sampler.conditions(one, seed)
+            codes = space.codes(space.latents(one, seed), labels, *(() if numbers is None else (numbers,)))
             images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
         shown = [flat(shades(image, self.ends)) for image in images]
         row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1

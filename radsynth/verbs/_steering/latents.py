@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from radsynth.arrays import Batch
 from radsynth.errors import SettingsError
+from radsynth.models._conditions import ConditionedGenerator
 from radsynth.models._equalised import EqualisedLinear
 from radsynth.tasks import takes_images
 from radsynth.verbs.generate import CHUNK, Sampler
@@ -39,7 +40,8 @@ class LatentSpace:
         """
         self.network, self.classes, self.channels = network.eval().requires_grad_(False), classes, channels
         self.latent = int(cast(int, getattr(network, "latent", 0)))
-        self.mapped = isinstance(getattr(network, "mapping", None), nn.Module)
+        self.inner = network.net if isinstance(network, ConditionedGenerator) else network  # numbers change noise alone
+        self.mapped = isinstance(getattr(self.inner, "mapping", None), nn.Module)
         self.layers = self._first_layers()
         self.device = next(network.parameters()).device
         codes = self.codes(self.latents(range(STUDIED), 0), self.classes_of(STUDIED))
@@ -58,7 +60,7 @@ class LatentSpace:
 
     def _first_layers(self) -> list[nn.Module]:
         """The linear layers that see the code: every style layer of a style network, else the first of all."""
-        linear = [(name, module) for name, module in self.network.named_modules()
+        linear = [(name, module) for name, module in self.inner.named_modules()
                   if isinstance(module, nn.Linear | EqualisedLinear) and not name.startswith("mapping.")]
         fitting: list[nn.Module] = [module for _, module in linear if module.weight.shape[1] == self.latent]
         if not fitting:
