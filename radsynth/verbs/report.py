@@ -15,7 +15,7 @@ from typing import Any
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
 from radsynth.run_folder import version_of
-from radsynth.verbs._report import done, evidence, images, numbers, training
+from radsynth.verbs._report import done, evidence, facts, images, numbers, training
 from radsynth.verbs._report import verdicts as words
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
 from radsynth.verbs._report.ranked import ranked
@@ -24,7 +24,7 @@ from radsynth.verbs._report.scorecard import scorecard
 
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
     "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files)),
-    "facts": words.facts, "use": words.use, "limits": words.limits,
+    "facts": facts.facts, "use": facts.use, "limits": facts.limits,
     "pairs": images.pairs, "doubts": images.doubts, "findings": images.findings, "sheets": images.sheets,
     "masks": images.masked, "walks": images.walks,
     "criteria": numbers.criteria, "context": numbers.context, "classes": numbers.classes,
@@ -123,7 +123,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
             # Files of another version, or edited by hand: the rest of the page is worth having.
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
     left_out = set(ONLY_SYNTHESIS) if document["pairs"] else {"pairs"}
-    left_out |= {"usefulness", "readers", "privacy"} if network.get("task") in words.UNPAIRED else set()
+    left_out |= {"usefulness", "readers", "privacy"} if network.get("task") in facts.UNPAIRED else set()
     left_out |= {name for name in ("findings", "doubts") if not document[name]}
     left_out |= set() if document["walks"] else {"control"}
     document["sections"] = {name: title for name, title in SECTIONS.items() if name not in left_out}

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from radsynth.verbs._report.facts import facts, limits
 from radsynth.verbs._report.run_files import RunFiles
-from radsynth.verbs._report.verdicts import bottom_line, facts, limits, verdicts
+from radsynth.verbs._report.verdicts import bottom_line, verdicts
 from radsynth.verbs._report.words import verdict
 from tests.report.examples import AUDIT, MEASURED, RESULTS, SHARE, SPEC, add, page, utility
 

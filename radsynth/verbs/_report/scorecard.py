@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from radsynth.verbs._report.facts import promised
 from radsynth.verbs._report.run_files import RunFiles
-from radsynth.verbs._report.verdicts import promised
 from radsynth.verbs._report.words import count, extent, figure, format_name, sides
 
 QUESTIONS = {

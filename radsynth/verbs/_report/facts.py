@@ -1,0 +1,100 @@
+"""What a report says beside its verdicts: what was learned from, what was made, what it is meant for, what is open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.words import count, extent, odds, privacy_bound
+
+UNPAIRED = ("cycle", "cut")
+"""Tasks whose results are compared with images of another class, because there is no truth."""
+USE = (
+    "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
+    "tested on real patients. Not for diagnosis, and no replacement for real data in a clinical validation."
+)
+USE_IMAGES = (
+    "Meant for developing and testing methods. A network of this kind can invent or remove findings: its results are "
+    "no acquisition and not for diagnosis."
+)
+
+
+def facts(files: RunFiles) -> list[tuple[str, str]]:
+    """What was learned from, what was made, what to mind, what could not be measured."""
+    spec, results = files.get("spec.json"), files.get("results.json")
+    lines = [("Learned from", _learned(spec))] if spec else []
+    if "pairs" in results:
+        return lines
+    context = results.get("context")
+    if context:
+        lines.append(("Made", (
+            f"{count(context['synthetic_images'], 'synthetic image')}; {context['images']:,} of them were compared "
+            f"with as many real images{_of_patients(context)} that training never saw.")))
+        lines += [("Mind", text) for text in context["warnings"]]
+    lines += [("Mind", line["text"]) for line in files.log() if line.get("event") == "not usable"]
+    if results.get("direction"):
+        lines.append(("Direction", "From {} to {}; only this way was measured.".format(*results["direction"])))
+    if results.get("refused"):
+        names = ", ".join(dict.fromkeys(one["title"] for one in results["refused"]))
+        reasons = " ".join(dict.fromkeys(one["reason"] for one in results["refused"]))
+        lines.append(("Not measured", f"{names}. {reasons}"))
+    return lines
+
+
+def use(files: RunFiles) -> str:
+    """What the images, or the results of a task from image to image, are meant for."""
+    unpaired = files.get("generator.json").get("task") in UNPAIRED
+    return USE_IMAGES if unpaired or "pairs" in files.get("results.json") else USE
+
+
+def limits(files: RunFiles) -> list[str]:
+    """What no part of this run speaks of, whatever its numbers say."""
+    context = files.get("results.json").get("context", {})
+    readers = len(files.get("study/results.json").get("readers") or ())
+    found = [f"{count(readers, 'reader')} judged a sample of the images, blinded: see Readers." if readers else
+             "No doctor has judged the images."]
+    if files.virtual:
+        found.append("The patients are virtual, made from a public template: nothing here carries over to patients.")
+    if "held_out_patients" in context:
+        whose = _of_patients(context).removeprefix(" of ") or count(context["images"], "image")
+        found.append(f"The numbers hold for {whose} of the same source that training never saw, not for another "
+                     "hospital, scanner or time.")
+    return [*found, "All this is of one training: another seed gives other images and other numbers."]
+
+
+def _learned(spec: dict[str, Any]) -> str:
+    size = f"{extent(spec['spec']['size'])}"
+    images, patients = spec["counts"].get("train", 0), spec["patients"].get("train", 0)
+    what = {"MR": "MR ", "CT": "CT "}.get(spec["spec"]["modality"], "")
+    if spec["spec"]["virtual"]:
+        source = (f"{images:,} {what}images of {count(patients, 'virtual patient')}: made from a public template, "
+                  "not from anybody")
+    else:
+        source = f"{images:,} {what}images" + (f" of {count(patients, 'patient')}" if 0 < patients < images else "")
+        if patients == images:
+            size += "; each counted as a patient of its own"
+    return f"{source} ({size})."
+
+
+def _of_patients(context: dict[str, Any]) -> str:
+    """Nothing where every image counts as a patient: the source may not have told them apart."""
+    patients = context["held_out_patients"]
+    if patients == context["images"]:
+        return ""
+    return f" of {count(patients, 'virtual patient' if context['virtual'] else 'patient')}"
+
+
+def alone(files: RunFiles) -> bool:
+    """Every training image was counted as a patient of its own."""
+    spec = files.get("spec.json")
+    patients = spec.get("patients", {}).get("train", 0)
+    return bool(patients and patients == spec["counts"].get("train"))
+
+
+def promised(files: RunFiles) -> str:
+    """What differential privacy promises, "" where it was not used."""
+    made = files.get("generator.json")
+    if not (bound := privacy_bound(made)):
+        return ""
+    return (f"{bound}: but for that chance, whether one {'image' if alone(files) else 'patient'} was learned from "
+            f"changes the odds of any conclusion by a factor of at most {odds(made['privacy']['epsilon'])}")
