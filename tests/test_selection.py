@@ -145,6 +145,22 @@ def test_few_images_that_only_get_worse_end_the_training(data: Path, tmp_path: P
     assert ended == [False] * 8 + [True] and loop.finished and "by heart" in events(tmp_path)["stopped early"]
 
 
+def test_a_training_that_was_ended_early_says_why_it_does_not_go_on_and_how_it_would(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    distances = iter([5.0, *[6.0] * 99])
+    monkeypatch.setattr(_selection.Selection, "_distance", lambda self, loop: next(distances))
+    for images in (2048, 3200):
+        train(data, tmp_path, settings=resolve(overrides=(*TINY, f"train.images={images}")))
+    before, facts = weights(tmp_path)
+    assert facts["images"] == 640 and "resumed" not in events(tmp_path)
+    assert "ended after 640 images" in (said := capfd.readouterr().err) and "train.select=false in this run" in said
+    train(data, tmp_path, settings=resolve(overrides=(*TINY, "train.images=3200", "train.select=false")))
+    after, facts = weights(tmp_path)
+    assert (facts["images"], facts["chosen"]) == (3200, None) and "resumed" in events(tmp_path)
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_measuring_changes_no_weight_and_goes_on_bit_exactly(data: Path, tmp_path: Path) -> None:
     settings = resolve(overrides=TINY)
     train(data, tmp_path / "whole", settings=settings)

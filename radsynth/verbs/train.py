@@ -42,7 +42,7 @@ EPSILON = "discriminator/epsilon"
 """The term of a task with differential privacy that says how much is spent."""
 BUDGET = ("images", "seconds")
 """The settings of `train` that say how long."""
-CHANGEABLE = (*BUDGET, "accumulate", "checkpoint_minutes", "previews", "graphs")
+CHANGEABLE = (*BUDGET, "accumulate", "checkpoint_minutes", "previews", "graphs", "select")
 """The settings of `train` that may change when a run is continued: what is learned does not depend on them."""
 
 
@@ -89,7 +89,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
         if ranks.first:
             _begin(folder, _named(settings, start), data)
         ranks.wait()
-        if folder.trained and folder.load_weights()[1]["budget"] == _budget(options):
+        if folder.trained and _done(folder.load_weights()[1], options):
             return
         loop = Loop(task, options, data, folder, settings.seed, ranks, start)
         if start and not folder.checkpoints.exists():
@@ -126,7 +126,8 @@ def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
     if loop.selection and not kept:
         loop.selection.say_why_not(loop)
     facts = {"images": loop.images, "steps": loop.step, "seconds": loop.seconds, "budget": _budget(loop.options),
-             "model": settings.kind("model"), "task": settings.kind("task"), "keeps": loop.task.keeps, "chosen": chosen}
+             "select": loop.options.select, "model": settings.kind("model"), "task": settings.kind("task"),
+             "keeps": loop.task.keeps, "chosen": chosen}
     if loop.private:
         facts["privacy"] = spent = loop.private.spent()
         bound = privacy_bound(facts) or "no bound"
@@ -213,6 +214,11 @@ def _budget(options: Settings) -> dict[str, float]:
     return {name: getattr(options, name) for name in BUDGET}
 
 
+def _done(facts: dict[str, Any], options: Settings) -> bool:
+    """Whether these weights are what is asked for. Older ones do not say whether they were selected."""
+    return bool(facts["budget"] == _budget(options)) and facts.get("select", options.select) == options.select
+
+
 def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     """Write down what the run is, or check that a run which has begun is the same."""
     for name in TRAINING:
@@ -272,6 +278,12 @@ def _resume(loop: Loop, folder: RunFolder) -> None:
         folder.event("damaged checkpoint", state["images"], text)
     loop.restore(state)
     folder.rewind_log(loop.images)
+    if loop.progress < 1 and (setting := loop.ended_by):
+        where = "in this run folder" if setting in CHANGEABLE else "in a new run folder"
+        folder.event("stays ended", loop.images, (
+            f"Training was ended after {loop.images} images, as samples only became worse, and does not go on with a "
+            f"larger budget. train.{setting}=false {where} trains on; more images or augmentation may do better."))
+        return
     folder.event("resumed", loop.images, f"Training went on after {loop.images} images.")
 
 

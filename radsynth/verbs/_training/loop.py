@@ -130,9 +130,15 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent, or the doctor or the selection has ended the training."""
-        ended = (self.doctor and self.doctor.signs.finished) or (self.selection and self.selection.finished)
-        return self.progress >= 1 or bool(ended)
+        """Whether the budget is spent, or the training was ended before."""
+        return self.progress >= 1 or bool(self.ended_by)
+
+    @property
+    def ended_by(self) -> str:
+        """The setting of `train` that has ended the training, as samples only became worse; "" where none has."""
+        if self.doctor and self.doctor.signs.finished:
+            return "doctor"
+        return "select" if self.selection and self.selection.finished else ""
 
     def batch(self) -> Batch:
         """This process's part of the next items: real images in their epoch's order, with their own random numbers."""
