@@ -58,7 +58,8 @@ class Settings:
     """Rows and columns, or slices, rows and columns; null: the median size of the data, in multiples of 16 (of 8 for
     small images)."""
     fit: Literal["pad", "crop", "patches"] = "pad"
-    """Images of other proportions: pad them with background, or fill the size and crop the rest. Never stretched.
+    """Images of other sizes: pad shrinks larger ones as a whole until they fit and puts background around; crop shrinks
+    them until they fill the size and cuts off the rest. Smaller ones are padded. Never stretched: all axes alike.
     patches: cut crops of the size at the images' own resolution, for tasks from image to image."""
     patches: Annotated[int, Field(ge=0)] = 0
     """With fit=patches: patches of an image, at most; 0: as many as make 20,000 of all images."""
