@@ -79,9 +79,25 @@ def test_intervals_of_paired_differences_cover_zero() -> None:
         chosen = scores.draws(patients, seeds, 200, trial)
         means = [scores.over_seeds(np.stack([scores.mean_of_patients(row[:, None], chosen.patients) for row in one]),
                                    chosen) for one in (arm(), arm())]
-        found = scores.estimate((means[0] - means[1])[:, 0])
+        found = scores.estimate((means[0] - means[1])[:, 0], patients, -1.0)
         covered += found.low <= 0 <= found.high
     assert 180 <= covered <= 199, covered
+
+
+def test_where_all_patients_are_alike_the_interval_is_that_of_a_count() -> None:
+    """100 % of 40 patients, or the same ones right twice: no draw differs, and yet others may be wrong."""
+    labels = np.tile([0, 1], 40)
+    right = np.eye(2)[labels]
+    chosen = scores.draws(40, 2, 200, 0)
+    found = scores.sensitivities(right, labels, np.repeat(np.arange(40), 2), chosen.patients)
+    replicates = scores.over_seeds(np.stack([found, found]), chosen)[:, 0]
+    limit = 0.025 ** (1 / 40)  # Clopper and Pearson's lower limit of 40 of 40
+    all_right = scores.estimate(replicates, 40)
+    assert (all_right.value, all_right.high) == (1, 1) and all_right.low == pytest.approx(limit)
+    none_right = scores.estimate(1 - replicates, 40)
+    assert (none_right.value, none_right.low) == (0, 0) and none_right.high == pytest.approx(1 - limit)
+    same = scores.estimate(replicates - replicates, 40, -1.0)
+    assert (same.low, same.high) == pytest.approx((limit - 1, 1 - limit))
 
 
 def test_shares_of_patients_are_nested_and_keep_every_class() -> None:
@@ -170,6 +186,7 @@ def test_a_whole_study_says_plainly_when_synthetic_images_do_not_help(
     real_all = next(arm for arm in good["arms"] if arm["share"] == 1.0 and arm["arm"] == "real")
     assert real_all["images"] == 60 and {one["class"] for one in real_all["auc"]["classes"]} == set(LABELS)
     assert real_all["low"] <= real_all["value"] <= real_all["high"]
+    assert all(one["low"] < one["high"] for one in (*good["arms"], *good["differences"])), "30 patients tell no more"
 
 
 def test_masks_are_segmented_from_a_folder_of_pairs(make_prepared: Callable[..., Path], tmp_path: Path) -> None:

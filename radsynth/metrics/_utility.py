@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Estimate
+from radsynth.metrics._resampling import share_of
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -106,7 +107,16 @@ def over_classes(replicates: Array) -> Array:
         return np.asarray(np.nanmean(replicates, axis=1))
 
 
-def estimate(replicates: Array) -> Estimate:
-    """Value (row 0) and 95 % percentile interval of (1 + repetitions,) replicates."""
-    low, high = np.nanpercentile(replicates[1:], (2.5, 97.5))
-    return Estimate(value=float(replicates[0]), low=float(low), high=float(high))
+def estimate(replicates: Array, patients: int, least: float = 0.0) -> Estimate:
+    """Value (row 0) and 95 % percentile interval of (1 + repetitions,) replicates.
+
+    Where all patients are alike (all right, or two trainings right and wrong on the same ones) no draw differs. Then so
+    many of them tell that others are alike up to the exact upper limit of a share of which 0 of `patients` were found,
+    and the others can move a mean of numbers from `least` to 1 by no more than that.
+    """
+    value = float(replicates[0])
+    low, high = (float(limit) for limit in np.nanpercentile(replicates[1:], (2.5, 97.5)))
+    if low == high == value:
+        margin = share_of(0, patients).high
+        low, high = max(least, value - margin), min(1.0, value + margin)
+    return Estimate(value=value, low=low, high=high)

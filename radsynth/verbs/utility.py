@@ -21,7 +21,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from radsynth.errors import DataError, SettingsError
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
-from radsynth.metrics import Estimate
 from radsynth.metrics import _utility as scores
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
@@ -94,7 +93,7 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     train = real(prepared, "train", kind)
     test = real(prepared, "test" if len(prepared.indices("test")) else "validation", kind)
     names = _names(prepared.spec, kind)
-    _check(test, names, kind)
+    of_classes = _patients(test, names, kind)
     made = synthetic(run, synthetic_folder, prepared, kind, options.synthetic or len(train.examples), options.seed)
     refuse_real("synthetic", all_of(made.images), all_of(test.examples.images))
     classes = len(prepared.spec.label_values) if kind == "segmentation" else len(names)
@@ -122,7 +121,7 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
         "interval": "95 %, bootstrap over test patients and seeds (pigeonhole), paired differences",
         "virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,
     }
-    document |= _results(found, counts, test, names, kind, options)
+    document |= _results(found, counts, test, of_classes, kind, options)
     document |= {"seconds_estimated": round(estimate, 1), "seconds": round(time.monotonic() - start, 1)}
     document["words"] = sentences(document)
     place.mkdir(parents=True, exist_ok=True)
@@ -135,18 +134,20 @@ def _names(spec: ImageSpec, kind: str) -> tuple[str, ...]:
     return spec.labels if kind == "classification" else tuple(map(spec.label_name, spec.label_values[1:]))
 
 
-def _check(test: Real, names: tuple[str, ...], kind: str) -> None:
-    """DataError for classes with fewer test patients than an interval needs."""
+def _patients(test: Real, names: tuple[str, ...], kind: str) -> dict[str, int]:
+    """Test patients with each class; DataError where they are fewer than an interval needs."""
+    found = {}
     for index, name in enumerate(names):
         if kind == "classification":
             rows = test.examples.labels == index
         else:
             assert test.examples.masks is not None
             rows = (test.examples.masks == index + 1).any(axis=tuple(range(1, test.examples.masks.ndim)))
-        patients = len(np.unique(test.owners[rows]))
+        found[name] = patients = len(np.unique(test.owners[rows]))
         if patients < LEAST_PATIENTS:
             raise DataError(f"Usefulness needs at least {LEAST_PATIENTS} test patients with {name}, there are "
                             f"{patients}. Prepare more patients, or a larger test share (prepare.train below 0.7).")
+    return found
 
 
 def _shares(options: Settings) -> list[float]:
@@ -208,8 +209,9 @@ Replicates = dict[tuple[float, str], dict[str, NDArray[np.float64]]]
 
 
 def _results(found: dict[_Training, NDArray[Any]], counts: dict[tuple[float, str], dict[str, int]], test: Real,
-             names: tuple[str, ...], kind: str, options: Settings) -> dict[str, Any]:
-    """Arms and differences with their intervals, all from the same draws."""
+             of_classes: dict[str, int], kind: str, options: Settings) -> dict[str, Any]:
+    """Arms and differences with their intervals, all from the same draws. of_classes: test patients with each class."""
+    numbers_of = partial(_numbers, of_classes=of_classes, patients=test.patients)
     chosen = scores.draws(test.patients, options.seeds, options.repetitions, options.seed)
     replicates: Replicates = {}
     for share in _shares(options):
@@ -220,14 +222,14 @@ def _results(found: dict[_Training, NDArray[Any]], counts: dict[tuple[float, str
             replicates[share, arm] = {name: scores.over_seeds(np.stack([one[name] for one in each]), chosen)
                                       for name in each[0]}
     arms = [{"share": share, "arm": arm, **counts[(1.0 if arm == "synthetic" else share), arm],
-             **_numbers(values, names)} for (share, arm), values in replicates.items()]
+             **numbers_of(values)} for (share, arm), values in replicates.items()]
     differences = []
     for share in _shares(options):
         pairs = [("augmented", "real"), ("synthetic", "real"), ("both", "real"), ("both", "augmented")]
         for arm, against in pairs:
             gaps = {name: replicates[share, arm][name] - replicates[share, against][name]
                     for name in replicates[share, arm]}
-            numbers = _numbers(gaps, names)
+            numbers = numbers_of(gaps, least=-1.0)
             differences.append({"share": share, "arm": arm, "against": against, **numbers,
                                 "verdict": verdict(numbers["low"], numbers["high"])})
     return {"arms": arms, "differences": differences}
@@ -245,14 +247,19 @@ def _score(predicted: NDArray[Any], test: Real, kind: str, weights: NDArray[np.f
     return {"dice": scores.mean_of_patients(of_patients, weights)}
 
 
-def _numbers(values: dict[str, NDArray[np.float64]], names: tuple[str, ...]) -> dict[str, Any]:
-    """The mean over classes of the first score as the headline; every score by class, and its mean."""
-    head, *_ = values
-    document: dict[str, Any] = dataclasses.asdict(scores.estimate(scores.over_classes(values[head])))
+def _numbers(values: dict[str, NDArray[np.float64]], of_classes: dict[str, int], patients: int,
+             least: float = 0.0) -> dict[str, Any]:
+    """The mean over classes of the first score as the headline; every score by class, and its mean.
+
+    of_classes, patients: test patients with each class, and all; least: the lowest value that is possible
+    """
+    # A mean over classes is as uncertain as if each had no more patients than the rarest.
+    counted = min(patients, len(of_classes) * min(of_classes.values()))
+    document: dict[str, Any] = {}
     for name, replicates in values.items():
-        each: list[Estimate] = [scores.estimate(replicates[:, index]) for index in range(len(names))]
-        document[name] = {
-            "mean": dataclasses.asdict(scores.estimate(scores.over_classes(replicates))),
-            "classes": [{"class": label, **dataclasses.asdict(one)} for label, one in zip(names, each, strict=True)],
-        }
+        mean = dataclasses.asdict(scores.estimate(scores.over_classes(replicates), counted, least))
+        document = document or dict(mean)
+        document[name] = {"mean": mean, "classes": [
+            {"class": label, **dataclasses.asdict(scores.estimate(replicates[:, index], count, least))}
+            for index, (label, count) in enumerate(of_classes.items())]}
     return document
