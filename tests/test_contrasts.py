@@ -155,7 +155,7 @@ def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:
         found(tmp_path, contrasts=("t1=(", "t2"))
 
 
-def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path) -> None:
+def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(9):
         write(volume(n), tmp_path / "in" / f"P{n}" / "t1.nii.gz", provenance=FROM)
         if n % 3:
@@ -168,6 +168,10 @@ def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path) -> None
     there = int((data.images(rows)[:, 1].reshape(len(rows), -1).max(1) > -1).sum())
     run = trained(tmp_path, data)
     assert 0 < there < len(rows) and evaluate_pairs(run, data)["pairs"]["images"] == there
+    indices = Prepared.indices
+    monkeypatch.setattr(Prepared, "indices", lambda self, split: indices(self, split)[:1 if split == "train" else None])
+    (refused,) = evaluate_pairs(run, data)["refused"]
+    assert "lack one of t2" in refused["reason"], "nothing to fit the other methods on"
 
 
 def translator_of_virtual_patients(folder: Path, contrasts: str, sides: str) -> None:

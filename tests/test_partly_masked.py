@@ -20,7 +20,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.tasks._again import masked_to_draw_again
 from radsynth.tasks._partners import Partners
-from radsynth.verbs._pairs import paired, registration
+from radsynth.verbs._pairs import document, paired, registration
 from radsynth.verbs._usefulness.sources import real
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
@@ -165,7 +165,7 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
     folder = make_prepared(24, (16, 16), mask_classes=3)
     np.save(folder / "shards" / "00000.masks.npy", np.ones((24, 16, 16), np.uint8))
     data = without_masks(folder, [0, 1, 3])
-    rows, split = paired._rows(data, 100, 0, masked=True)
+    rows, split = document.held_out(data, 100, 0, masked=True)
     assert split == "test" and rows.tolist() == [6, 9, 12, 15, 18, 21]
     every = data.indices("test")
     labels = {name: np.ones((len(every), 16, 16), np.uint8) for name in ("this run", "the true images")}
@@ -177,7 +177,7 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
     for row in every:
         data.rows[row] = data.rows[row].__class__(**{**vars(data.rows[row]), "masked": 0})
     with pytest.raises(DataError, match="fewer than two images with masks"):
-        paired._rows(data, 100, 0, masked=True)
+        document.held_out(data, 100, 0, masked=True)
     assert paired._segmented(labels, every, data) == []
 
 

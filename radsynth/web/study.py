@@ -33,6 +33,7 @@ from radsynth.metrics._readers import LEVELS, Reading, Share, fleiss_kappa, pool
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.verbs._grid import black_and_white, shown_window
+from radsynth.verbs._turns import in_turns
 from radsynth.verbs.generate import load
 from radsynth.web._png import of_equal_length, picture
 
@@ -217,13 +218,7 @@ def _held_out(prepared: Prepared, options: Settings) -> NDArray[np.int64]:
     rng, chosen, wanted = np.random.default_rng(options.seed), [], options.images // 2
     for split in HELD_OUT:
         rows = rng.permutation(prepared.indices(split))
-        seen: dict[str, int] = {}
-        rank = []
-        for row in rows:  # the first image of every patient, then the second of every patient, ...
-            patient = prepared.rows[row].patient
-            seen[patient] = seen.get(patient, 0) + 1
-            rank.append(seen[patient])
-        chosen += rows[np.argsort(rank, kind="stable")].tolist()
+        chosen += rows[in_turns(prepared.patients(rows))].tolist()
     if len(chosen) < FEWEST:
         raise DataError(f"A reader study needs at least {FEWEST} images of held-out patients; there are {len(chosen)}. "
                         "Prepare more patients, or raise the shares of test and validation.")

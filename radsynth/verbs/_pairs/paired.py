@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,16 +22,10 @@ from radsynth.verbs._applying.doubts import doubts, limits
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
+from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, save, spread, write
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
-
-CHUNK = 16
-FITTED = 200
-"""Training images that baselines are fitted on."""
-
-SHOWN = 12
-"""Results that are shown."""
 
 
 def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
@@ -48,30 +41,26 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         return _evaluate_unpaired(applier, prepared, out, images, seed)
     task = cast(PairedTask, applier.task)
     try:
-        rows, split = _rows(prepared, images, seed)
+        rows, split = held_out(prepared, images, seed)
         rows = _complete(task, prepared, rows)
+        fitted = spread(_complete(task, prepared, prepared.indices("train")), FITTED)
     except DataError as error:
-        return _refused(str(error))
-    fitted = spread(_complete(task, prepared, prepared.indices("train")), FITTED)
+        return refused(str(error))
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
-    patients = prepared.patients(rows)
     usual = limits(measured.doubts)
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
         numbers += _segmented(measured.labels, rows, prepared)
-    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": {
-        "task": applier.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
-        "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
-        "columns": ["given", *methods, "truth"], "inputs": list(task.inputs), "outputs": list(task.outputs),
-        "numbers": numbers_of(numbers, patients, repetitions, seed),
-    }}
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": compared(
+        prepared, rows, numbers, repetitions, seed, task=applier.facts["task"], split=split,
+        columns=["given", *methods, "truth"], inputs=list(task.inputs), outputs=list(task.outputs))}
     if out is not None:
         given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0] for k in most_doubtful(measured.doubts, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, given, usual)
         document["doubts"] |= checked(measured.doubts, usual, numbers[0], measured.labels)
-        _write(Path(out), document, measured.pictures)
+        write(Path(out), document, measured.pictures)
     return document
 
 
@@ -123,20 +112,8 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
 def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dict[str, float]) -> dict[str, Any]:
     """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them."""
     found = [overlays(applier, one, usual) for one in given]
-    _save(out / "pictures" / "doubts.npy", np.stack([picture for picture, _ in found]))
+    save(out / "pictures" / "doubts.npy", np.stack([picture for picture, _ in found]))
     return {"columns": columns(usual), "flags": [flagged for _, flagged in found]}
-
-
-def _rows(prepared: Prepared, images: int, seed: int, masked: bool = False) -> tuple[NDArray[np.int64], str]:
-    """Images of the test split, or of the validation split where there is no test split; masked: only with a mask."""
-    for split in ("test", "validation"):
-        rows = prepared.indices(split)
-        rows = rows[prepared.masked(rows)] if masked else rows
-        if len(rows) > 1:
-            return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
-    what = "images with masks" if masked else "images"
-    raise DataError(f"{prepared.folder} has fewer than two {what} of patients outside of training, so that no number "
-                    "could have an interval. Prepare more, or a larger held-out share.")
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -150,12 +127,6 @@ def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> 
     if len(complete) < 2:
         raise DataError(f"{prepared.folder}: all images but {len(complete)} lack one of {', '.join(task.outputs)}.")
     return complete
-
-
-def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the rows, evenly: neighbours are of one patient."""
-    chosen: NDArray[np.int64] = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
-    return chosen
 
 
 def _pairs(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64], seed: int, first: int = 0,
@@ -179,7 +150,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     given = np.sort(np.random.default_rng(seed).permutation(given)[:images])
     if not len(given) or not len(real):
         name = prepared.spec.labels[target if len(given) else source]
-        return _refused(f"{prepared.folder} has no image of the class {name} outside of training: prepare more.")
+        return refused(f"{prepared.folder} has no image of the class {name} outside of training: prepare more.")
     training = prepared.indices("train", target)
     start = prepared.images(given)
     made = applier.network_of(start, applier.target)
@@ -200,11 +171,6 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
         document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)
         write_atomically(out / "results.json", json.dumps(document, indent=1))
     return document
-
-
-def _refused(reason: str) -> dict[str, Any]:
-    return {"version": 1, "measurements": [],
-            "refused": [{"name": "pairs", "title": "Results against the truth", "reason": reason}]}
 
 
 def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Found]:
@@ -252,16 +218,3 @@ def _picture(columns: list[Images]) -> NDArray[np.float32]:
     """(n, columns, *space): the first channel of each; of volumes the middle slice."""
     first = [images[:, 0] if images.ndim == 4 else images[:, 0, images.shape[2] // 2] for images in columns]
     return np.stack(first, axis=1)
-
-
-def _write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
-    """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
-    _save(out / "pictures" / "pairs.npy", np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8))
-    write_atomically(out / "results.json", json.dumps(document, indent=1))
-
-
-def _save(path: Path, pictures: NDArray[np.uint8]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, pictures, allow_pickle=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())

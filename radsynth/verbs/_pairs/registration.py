@@ -20,8 +20,9 @@ from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import NOISE, Register
 from radsynth.verbs._pairs import itk_registration as itk
-from radsynth.verbs._pairs.found import OWN, Found, numbers_of
-from radsynth.verbs._pairs.paired import _rows, _write
+from radsynth.verbs._pairs.document import compared, held_out, refused, write
+from radsynth.verbs._pairs.found import OWN, Found
+from radsynth.verbs._turns import in_turns
 from radsynth.verbs.generate import Sampler
 
 Array = NDArray[np.float32]
@@ -46,11 +47,12 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     sampler = Sampler(run)
     task = cast(Register, sampler.task)
     try:
-        chosen, split = _rows(prepared, images, seed)
+        chosen, split = held_out(prepared, images, seed)
     except DataError as error:
-        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
-        return {"version": 1, "measurements": [], "refused": refused}
-    rows = _one_a_patient(prepared, chosen, min(images, pairs or PAIRS[prepared.spec.dimensions]))
+        return refused(str(error))
+    chosen = np.random.default_rng(0).permutation(chosen)
+    count = min(images, pairs or PAIRS[prepared.spec.dimensions])
+    rows = np.sort(chosen[in_turns(prepared.patients(chosen))][:count])
     methods = _methods(sampler, task)
     batch = Batch(images=torch.from_numpy(prepared.images(rows)), seed=seed, items=tuple(range(len(rows))))
     partners = Partners(prepared, prepared.indices(split), task.candidates)
@@ -68,27 +70,13 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     numbers = _overlap(fields, masks, prepared.spec.mask_classes)
     numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared.spacings(rows)),
                 _similarity(fields, moving, fixed), _folding(fields), _seconds(seconds)]
-    patients = prepared.patients(rows)
-    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _refused(methods), "pairs": {
-        "task": sampler.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
-        "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
-        "columns": ["moving", "fixed", "warped by this run", "warped chequered with fixed",
-                    *(f"difference, {name}" for name in fields)],
-        "numbers": numbers_of(numbers, patients, repetitions, seed)}}
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _lacking(methods), "pairs": compared(
+        prepared, rows, numbers, repetitions, seed, task=sampler.facts["task"], split=split,
+        columns=["moving", "fixed", "warped by this run", "warped chequered with fixed",
+                 *(f"difference, {name}" for name in fields)])}
     if out is not None:
-        _write(Path(out), document, _pictures(task, fields, moving, fixed))
+        write(Path(out), document, _pictures(task, fields, moving, fixed))
     return document
-
-
-def _one_a_patient(prepared: Prepared, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` rows: one of each patient first, then a second of each, and so on."""
-    seen: dict[str, int] = {}
-    turns = []
-    for row in np.random.default_rng(0).permutation(rows):
-        patient = prepared.rows[int(row)].patient
-        seen[patient] = seen.get(patient, 0) + 1
-        turns.append((seen[patient], int(row)))
-    return np.sort(np.asarray([row for _, row in sorted(turns, key=lambda turn: turn[0])[:count]], np.int64))
 
 
 def _methods(sampler: Sampler, task: Register) -> dict[str, Method]:
@@ -176,7 +164,7 @@ def _seconds(seconds: dict[str, NDArray[np.float64]]) -> Found:
                  meaning="How long one registration takes on this machine, without reading and writing files.")
 
 
-def _refused(methods: dict[str, Method]) -> list[dict[str, str]]:
+def _lacking(methods: dict[str, Method]) -> list[dict[str, str]]:
     """Why there are no other methods, if there are none."""
     if len(methods) > 2:
         return []

@@ -13,10 +13,10 @@ from radsynth.errors import DataError
 from radsynth.progress import track
 from radsynth.verbs._applying.doubts import MISMATCH, limits
 from radsynth.verbs._applying.segmenter import Segmenter
-from radsynth.verbs._pairs.found import OWN, numbers_of
+from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
+from radsynth.verbs._pairs.found import OWN
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
-from radsynth.verbs._pairs.paired import CHUNK, FITTED, SHOWN, _rows, _write, spread
 
 Images = NDArray[np.float32]
 
@@ -32,10 +32,9 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     try:
         if prepared.spec.mask_classes < 2:
             raise DataError("The data has no masks, so there is nothing to measure the label maps against.")
-        rows, split = _rows(prepared, images, seed, masked=True)
+        rows, split = held_out(prepared, images, seed, masked=True)
     except DataError as error:
-        refused = [{"name": "pairs", "title": "Results against the truth", "reason": str(error)}]
-        return {"version": 1, "measurements": [], "refused": refused}
+        return refused(str(error))
     training = prepared.indices("train")
     fitted = spread(training[prepared.masked(training)], FITTED)
     seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
@@ -51,17 +50,13 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
             made[name].append(method(given))
     results = {name: np.concatenate(parts) for name, parts in made.items()}
     truths = prepared.stored(rows, "masks")
-    patients = prepared.patients(rows)
     numbers = label_numbers(results, truths, prepared.spec, prepared.spacings(rows))
     document: dict[str, Any] = {
         "version": 1, "measurements": [], "refused": [], "limits": limits({MISMATCH: np.concatenate(mismatches)}),
-        "pairs": {
-            "task": segmenter.facts["task"], "split": split, "images": len(rows), "patients": len(np.unique(patients)),
-            "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
-            "columns": ["given", *results, "truth"],
-            "numbers": numbers_of(numbers, patients, repetitions, seed)}}
+        "pairs": compared(prepared, rows, numbers, repetitions, seed, task=segmenter.facts["task"], split=split,
+                       columns=["given", *results, "truth"])}
     if out is not None:
-        _write(Path(out), document, _pictures(prepared, rows, results, truths))
+        write(Path(out), document, _pictures(prepared, rows, results, truths))
     return document
 
 

@@ -1,0 +1,70 @@
+"""What the measurements of results against the truth share: the images that are measured, and what is written."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import Prepared
+from radsynth.errors import DataError
+from radsynth.files import write_atomically
+from radsynth.verbs._pairs.found import Found, numbers_of
+
+CHUNK = 16
+FITTED = 200
+"""Training images that baselines are fitted on."""
+
+SHOWN = 12
+"""Results that are shown."""
+
+
+def held_out(prepared: Prepared, images: int, seed: int, masked: bool = False) -> tuple[NDArray[np.int64], str]:
+    """Images of the test split, or of the validation split where there is no test split; masked: only with a mask."""
+    for split in ("test", "validation"):
+        rows = prepared.indices(split)
+        rows = rows[prepared.masked(rows)] if masked else rows
+        if len(rows) > 1:
+            return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
+    what = "images with masks" if masked else "images"
+    raise DataError(f"{prepared.folder} has fewer than two {what} of patients outside of training, so that no number "
+                    "could have an interval. Prepare more, or a larger held-out share.")
+
+
+def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of the rows, evenly: neighbours are of one patient."""
+    chosen: NDArray[np.int64] = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
+    return chosen
+
+
+def compared(prepared: Prepared, rows: NDArray[np.int64], numbers: list[Found], repetitions: int, seed: int,
+             **facts: Any) -> dict[str, Any]:
+    """What results.json holds below "pairs": every number of every method on the images `rows`, and facts of them."""
+    patients = prepared.patients(rows)
+    return {**facts, "images": len(rows), "patients": len(np.unique(patients)),
+            "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
+            "numbers": numbers_of(numbers, patients, repetitions, seed)}
+
+
+def refused(reason: str) -> dict[str, Any]:
+    """What results.json holds where nothing could be measured."""
+    return {"version": 1, "measurements": [],
+            "refused": [{"name": "pairs", "title": "Results against the truth", "reason": reason}]}
+
+
+def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
+    """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
+    save(out / "pictures" / "pairs.npy", np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8))
+    write_atomically(out / "results.json", json.dumps(document, indent=1))
+
+
+def save(path: Path, pictures: NDArray[np.uint8]) -> None:
+    """An array of pictures, without pickle."""
+    buffer = io.BytesIO()
+    np.save(buffer, pictures, allow_pickle=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
