@@ -199,8 +199,10 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
                     Choice(setting="task.kind", value=task, reason="As asked for."),
                     Choice(setting="task.domains", value=["t1", "flair"], reason=reason)]
     if task == "segment" and warps(data.masked):
-        choices.append(Choice(setting="task.deform", value=warps(data.masked), reason=(
-            f"Masks of {data.masked} patients are few: warped at random, they are not learned by heart.")))
+        # Without its kind the section would be another task's, and that which the user names would replace it.
+        choices += [Choice(setting="task.kind", value=task, reason="As asked for."),
+                    Choice(setting="task.deform", value=warps(data.masked), reason=(
+                        f"Masks of {data.masked} patients are few: warped at random, they are not learned by heart."))]
     if task == "semantic":
         choices += _augmentation(data, 0.0)
     return choices

@@ -188,7 +188,7 @@ def test_masks_of_few_patients_are_warped(masked: int, task: str, warped: bool) 
 
 @pytest.mark.parametrize("task", kinds("tasks"))
 def test_what_the_plan_says_is_what_a_run_of_the_task_does(task: str) -> None:
-    planned = plan(replace(fingerprint(a=9, b=1), virtual=True), CPU, {}, task=task)
+    planned = plan(replace(fingerprint(a=9, b=1), virtual=True, masked=20), CPU, {}, task=task)
     settings = resolve(document(planned), {"task": {"kind": task}}, sections=("data", "prepare", "train", "task"))
     done = settings.document()
     for choice in planned:
