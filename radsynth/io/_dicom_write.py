@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from importlib import metadata
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import DataError
-from radsynth.image import Image
+from radsynth.image import GREY, Image
 from radsynth.io import Provenance
 from radsynth.io._geometry import cut, cut_affine, default_affine
 from radsynth.io._synthetic import Stored, not_written, sentence, store, write_whole
@@ -32,6 +33,8 @@ CLASSES = {
 }
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MANUFACTURER = "radsynth"
+NO_TEXT = r"[^ -\[\]-~]"
+"""What a text in DICOM's default characters cannot hold, and the backslash, which parts values."""
 
 
 def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
@@ -113,18 +116,22 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str,
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.preamble = b"\0" * 128
     dataset.SOPClassUID = CLASSES.get(kind, SECONDARY_CAPTURE)
-    dataset.SOPInstanceUID = _uid(provenance, content, f"slice {index or 0}")
+    named = "" if image.channels == GREY else "/".join(image.channels)
+    dataset.SOPInstanceUID = _uid(provenance, content, f"slice {index or 0} {named}".strip())
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.Modality = image.modality
     dataset.InstanceNumber = 1 if index is None else index + 1
-    _say_synthetic(dataset, provenance, kind)
-    _study(dataset, provenance, content)
+    _say_synthetic(dataset, provenance, kind, named if grey else "")
+    dataset.SeriesInstanceUID = _uid(provenance, content, f"series {named}".strip())
+    # What is made of one image is one patient's, in one study and one place, however many contrasts it is.
+    owner = provenance.source or content
+    _study(dataset, provenance, owner)
     if kind != "DX":  # DX has its own
         dataset.Laterality = ""
     _geometry(dataset, image, index, kind, provenance)
     if "ImagePositionPatient" in dataset:
-        dataset.FrameOfReferenceUID = _uid(provenance, content, "frame of reference")
+        dataset.FrameOfReferenceUID = _uid(provenance, owner, "frame of reference")
         dataset.PositionReferenceIndicator = ""
     _pixels(dataset, image, stored, index, kind, provenance)
     {"CT": _ct, "MR": _mr, "DX": _radiograph, "CR": _computed_radiograph, "SC": _secondary}[kind](dataset)
@@ -139,7 +146,8 @@ def _code(value: str, scheme: str, meaning: str) -> Any:
     return code
 
 
-def _say_synthetic(dataset: Any, provenance: Provenance, kind: str) -> None:
+def _say_synthetic(dataset: Any, provenance: Provenance, kind: str, contrast: str) -> None:
+    """contrast: the name of what is shown, "" for grey values without one."""
     from pydicom.dataset import Dataset
 
     version = metadata.version("radsynth")
@@ -150,7 +158,8 @@ def _say_synthetic(dataset: Any, provenance: Provenance, kind: str) -> None:
         f"{how} by radsynth {version}, network {provenance.model}, weights SHA-256 "
         f"{provenance.weights or 'none'}, seed {provenance.seed}, image {provenance.index}"
     )[:1024]
-    dataset.SeriesDescription = f"SYNTHETIC{' IN PART' if provenance.source else ''}, made by radsynth"
+    shown = f": {re.sub(NO_TEXT, ' ', contrast)[:26]}" if contrast else ""
+    dataset.SeriesDescription = f"SYNTHETIC{' IN PART' if provenance.source else ''}{shown}, made by radsynth"
     dataset.ImageComments = sentence(provenance)[:10240]
     equipment = Dataset()
     equipment.Manufacturer = MANUFACTURER
@@ -167,13 +176,13 @@ def _say_synthetic(dataset: Any, provenance: Provenance, kind: str) -> None:
     dataset.BurnedInAnnotation = "NO"
 
 
-def _study(dataset: Any, provenance: Provenance, content: str) -> None:
-    identity = f"SYNTHETIC-{provenance.weights[:8] or 'none'}-{provenance.seed}-{provenance.index}-{content[:8]}"
+def _study(dataset: Any, provenance: Provenance, owner: str) -> None:
+    """owner: a hash of whom the image shows: of the image that it was derived from, else of its own pixels."""
+    identity = f"SYNTHETIC-{provenance.weights[:8] or 'none'}-{provenance.seed}-{provenance.index}-{owner[:8]}"
     dataset.PatientName = f"SYNTHETIC^{provenance.index}"
     dataset.PatientID = identity[:64]
     dataset.PatientBirthDate = dataset.PatientSex = ""
-    dataset.StudyInstanceUID = _uid(provenance, content, "study")
-    dataset.SeriesInstanceUID = _uid(provenance, content, "series")
+    dataset.StudyInstanceUID = _uid(provenance, owner, "study")
     dataset.StudyID = dataset.StudyDate = dataset.StudyTime = dataset.AccessionNumber = (
         dataset.ReferringPhysicianName
     ) = ""

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -240,7 +240,7 @@ def _write(applier: Any, image: Image, result: Image, path: Path, format: str, i
     for channel, name in enumerate(result.channels):
         single = result.replace(pixels=result.pixels[channel:channel + 1], channels=(name,))
         alone = path.with_name(path.name.replace(f"{index:06d}", f"{index:06d}_{name}", 1))
-        written += write(single, alone, provenance=replace(provenance, source=f"{source}/{name}"), format=format)
+        written += write(single, alone, provenance=provenance, format=format)
     return written
 
 

@@ -41,6 +41,21 @@ def test_what_is_derived_of_an_image_promises_nothing_of_its_patient(tmp_path: P
         push(tmp_path, "https://pacs.example/dicom-web")
 
 
+def test_contrasts_made_of_one_image_are_two_series_of_one_patient(tmp_path: Path) -> None:
+    """A viewer lays them side by side and on each other, and its list of series says which is which."""
+    derived, image = replace(PROVENANCE, source="ef" * 32), one(shipped("MR_small.dcm"))
+    written = [pydicom.dcmread(io.write(image.replace(pixels=image.pixels // step, channels=(name,)),
+                                        tmp_path / f"{step}.dcm", provenance=derived)[0])
+               for name, step in (("flair", 1), ("t2", 1), ("t1\\\xe4" + 90 * "x", 2))]
+    for field in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert len({str(dataset[field].value) for dataset in written}) == 1, field
+    for field in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert len({str(dataset[field].value) for dataset in written}) == 3, field
+    told = [dataset.SeriesDescription for dataset in written]
+    assert told[:2] == [f"SYNTHETIC IN PART: {name}, made by radsynth" for name in ("flair", "t2")]
+    assert told[2] == f"SYNTHETIC IN PART: t1  {22 * 'x'}, made by radsynth" and len(told[2]) <= 64
+
+
 def test_two_images_of_one_seed_and_number_are_two_patients(tmp_path: Path) -> None:
     """Of two classes or truncations: a PACS that had the one would never be sent the other."""
     image = one(shipped("CT_small.dcm"))
