@@ -9,7 +9,7 @@ import pytest
 
 from radsynth.metrics._paired import over_patients
 from radsynth.verbs._pairs.checked import checked, lost_or_made_up
-from radsynth.verbs._pairs.found import GIVEN, OWN, TRUE, Found, number_of, numbers_of
+from radsynth.verbs._pairs.found import GIVEN, OF_IMAGES, OWN, TRUE, Found, number_of, numbers_of
 from radsynth.verbs._report.pair_verdicts import pair_verdicts, turned
 
 
@@ -81,6 +81,22 @@ def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:
     assert (found.sign, found.answer) == ("warning", "No") and "PSNR (Lanczos); SSIM (Lanczos)" in found.text
 
 
+def test_neither_speed_nor_likeness_is_nearness_to_the_truth() -> None:
+    """Of a registration: a faster one that makes images more alike may be farther from the true warp."""
+    others = [{**psnr(2), "name": name, "title": name} for name in ("similarity", "time")]
+    found, = pair_verdicts({"task": "register", "numbers": [psnr(-2), *others]})
+    assert (found.sign, found.answer) == ("warning", "No") and "time" not in found.text
+
+
+def test_one_test_patient_shows_nothing_good_of_patients() -> None:
+    found, = pair_verdicts({"task": "segment", "patients": 1, "numbers": [psnr(2)]})
+    assert (found.sign, found.answer) == ("note", "Yes") and "of one patient: of others" in found.limit
+    found, = pair_verdicts({"task": "segment", "patients": 1, "numbers": [psnr(-2)]})
+    assert found.sign == "warning"
+    found, = pair_verdicts({"task": "segment", "patients": 2, "numbers": [psnr(2)]})
+    assert found.sign == "good" and not found.limit
+
+
 def test_flagged_images_stand_beside_the_others() -> None:
     truth = np.zeros((4, 8, 8), np.uint8)
     truth[:2, :4, :4] = 1
@@ -128,3 +144,12 @@ def test_intervals_end_where_the_number_does() -> None:
     found = Found(name="dice", title="", unit="", better="higher", meaning="", values={OWN: values}, bounds=(0, 1))
     own, = number_of(found, np.arange(4), 30, 0)["methods"]
     assert own["value"] == 0.75 and own["high"] == 1 and 0 <= own["low"] < 0.75
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(0.0, 0.0, 41.0), (100.0, 59.0, 100.0)])
+def test_none_of_seven_patients_is_not_none_of_all(value: float, low: float, high: float) -> None:
+    """1 - 0.025^(1/7) = 0.41 of patients may have what none of seven has."""
+    found = Found(name="invented_1", title="", unit=OF_IMAGES, better="lower", meaning="", bounds=(0, 100),
+                  values={OWN: np.full(21, value)})
+    own, = number_of(found, np.repeat(np.arange(7), 3), 30, 0)["methods"]
+    assert (own["low"], own["high"]) == (pytest.approx(low, abs=0.1), pytest.approx(high, abs=0.1))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.metrics import Better
+from radsynth.metrics import Better, Estimate
 from radsynth.metrics._paired import over_patients
+from radsynth.metrics._resampling import share_of
 
 OWN = "this run"
 TRUE = "the true images"
@@ -19,6 +20,8 @@ TRUE = "the true images"
 GIVEN = "the given images"
 """No method either: what a segmenter of the given images finds there, before anything is made of them: what is not seen
 there cannot be kept, only guessed."""
+OF_IMAGES = "% of the images"
+"""The unit of a number that is a yes (100) or no (0) of each image."""
 SEGMENTED = "segmented_"
 """What the names of numbers begin with that a segmenter gives of results: they inform, and judge nothing."""
 
@@ -56,7 +59,7 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
         if usable.sum() < 2:
             continue
         own = over_patients(values[usable], patients[usable], repetitions, seed)
-        low, high = (min(max(end, found.bounds[0]), found.bounds[1]) for end in (own.low, own.high))
+        low, high = _ends(found, own, values[usable])
         line: dict[str, Any] = {"method": name, "value": own.value, "low": low, "high": high}
         if name in (TRUE, GIVEN) or (name != OWN and found.compared):
             what, turn = ("behind", -sign) if name in (TRUE, GIVEN) else ("gain", sign)
@@ -65,3 +68,13 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
         methods.append(line)
     return {"name": found.name, "title": found.title, "unit": found.unit, "better": found.better,
             "meaning": found.meaning, "methods": methods, **({"label": found.label} if found.label else {})}
+
+
+def _ends(found: Found, own: Estimate, values: NDArray[np.float64]) -> tuple[float, float]:
+    """The interval inside of the number's bounds, exact where the (n,) values are a yes or no of each image and all the
+    same: none of so many patients is not none of all."""
+    least, most = found.bounds
+    if found.unit == OF_IMAGES and own.units and (values == values[0]).all():
+        exact = share_of(own.units if values[0] == most else 0, own.units)
+        return most * exact.low, most * exact.high
+    return min(max(own.low, least), most), min(max(own.high, least), most)

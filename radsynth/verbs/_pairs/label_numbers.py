@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from radsynth.image import ImageSpec
 from radsynth.metrics._overlap import dice, hausdorff_95
-from radsynth.verbs._pairs.found import Found
+from radsynth.verbs._pairs.found import OF_IMAGES, Found
 from radsynth.verbs._pairs.label_baselines import Labels
 
 
@@ -43,7 +43,7 @@ def label_numbers(results: dict[str, Labels], truths: Labels, spec: ImageSpec,
                         for name, made in results.items()}
             found.append(Found(
                 name=f"invented_{value}", title=f"{label[0].upper()}{label[1:]} where there is none",
-                label=label, unit="% of the images", better="lower", bounds=(0, 100), values=invented,
+                label=label, unit=OF_IMAGES, better="lower", bounds=(0, 100), values=invented,
                 meaning="How often images without the label are given some of it."))
     return found
 

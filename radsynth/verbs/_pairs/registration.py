@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +128,8 @@ def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int) -> lis
     moving, fixed = (np.maximum(one, 0).astype(np.uint8) for one in masks)  # without labels, a pair does not count
     values = {name: label_overlap(warped_labels(moving, field), fixed, moving, classes)
               for name, field in fields.items()}
-    return [Found(name="dice", title="Overlap of labels (Dice)", unit="", better="higher", values=values, meaning=(
+    return [Found(name="dice", title="Overlap of labels (Dice)", unit="", better="higher", values=values,
+                  bounds=(0, 1), meaning=(
         "How well labels carried over from another patient cover the same labels; 1 is the same place."))]
 
 
@@ -138,7 +140,8 @@ def _target_error(known: dict[str, Array], truths: Array, fixed: Array, masks: M
         inside = np.where(masks[1] == NO_MASK, inside, masks[1] > 0)
     values = {name: target_registration_error(field, truths, inside, spacing) for name, field in known.items()}
     return Found(name="target_error", title="Target registration error", unit="pixels" if spacing is None else "mm",
-                 better="lower", values=values, meaning="How far from its true place a point ends up on average, "
+                 better="lower", values=values, bounds=(0, math.inf),
+                 meaning="How far from its true place a point ends up on average, "
                  "for images under a known warp with noise of their own.")
 
 
@@ -147,7 +150,7 @@ def _similarity(fields: dict[str, Array], moving: Array, fixed: Array) -> Found:
     values = {name: local_correlation(warp(torch.from_numpy(moving), torch.from_numpy(field)), goal).double().numpy()
               for name, field in fields.items()}
     return Found(name="similarity", title="Similarity of images", unit="", better="higher", values=values,
-                 meaning="Squared local correlation of the warped and the fixed image; 1 is the same picture. More is "
+                 bounds=(0, 1), meaning="Squared local correlation of the warped and the fixed image; 1 is the same picture. More is "
                  "not always truer.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE
@@ -12,6 +13,8 @@ KEEPING = ("translate", "restore")
 """Tasks whose results show what was given, so that something can get lost on the way."""
 SEEN = 0.3
 """Overlap (Dice) of a label in the true images below which the segmenter is no judge of it."""
+NO_TRUTH = ("similarity", "time")
+"""Numbers of registrations that are compared and do not tell how near to the truth one is."""
 DISTANCE = "frechet_distance"
 LOST = 0.5
 """A label whose overlap is less than this share of that in the true images counts as lost."""
@@ -19,13 +22,20 @@ LOST = 0.5
 
 def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     """The answers for a task from image to image, from the part "pairs" of results.json."""
-    return [_quality(pairs["numbers"]), *([keeping(pairs["numbers"])] if pairs["task"] in KEEPING else [])]
+    found = [_quality(pairs["numbers"]), *([keeping(pairs["numbers"])] if pairs["task"] in KEEPING else [])]
+    return [_of_one_patient(one) for one in found] if pairs.get("patients") == 1 else found
+
+
+def _of_one_patient(verdict: Verdict) -> Verdict:
+    """Images of a single patient are no sample of patients, however many they are: nothing good is shown by them."""
+    return replace(verdict, sign="note" if verdict.sign == "good" else verdict.sign, limit=" ".join(
+        text for text in (verdict.limit, "All test images are of one patient: of others this says nothing.") if text))
 
 
 def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     """Whether the run beats every method without a network, in every number."""
     gains = {number["title"]: {line["method"]: line["gain"] for line in number["methods"] if "gain" in line}
-             for number in numbers if not number["name"].startswith(SEGMENTED)}
+             for number in numbers if not number["name"].startswith((SEGMENTED, *NO_TRUTH))}
     gains = {title: methods for title, methods in gains.items() if methods}
     rivals = {title: [method for method, gain in methods.items() if gain["low"] <= 0]
               for title, methods in gains.items()}
