@@ -198,6 +198,18 @@ def test_apply_gives_geometry_back_and_larger_masks_are_painted_in_tiles_as_whol
     assert np.abs(painter.paint(mask, 0).pixels.astype(int) - whole).max() <= 1
 
 
+def test_a_smaller_mask_is_painted_as_the_middle_of_one_of_the_training_size(trained: Path, tmp_path: Path) -> None:
+    """As `prepare` lays smaller images: styles say what is where, background around the image above all."""
+    painter, small = Painter(trained, None, 4, None), np.zeros((1, 9, 14), np.uint8)
+    small[:, 3:8, 4:9] = 2
+    whole = np.pad(small, [(0, 0), (3, 4), (1, 1)])
+    assert painter.spec.size == (16, 16)
+    made, of_whole = (painter.paint(Image(pixels=one), 0).pixels for one in (small, whole))
+    assert np.array_equal(made, of_whole[:, 3:12, 1:15])
+    mask = save_mask(tmp_path / "mask.png", small[0])
+    assert apply(trained, mask, tmp_path / "out").unchecked == ("spacing",), "pictures do not say it"
+
+
 def test_an_example_lends_its_style_and_a_mask_of_black_and_white_is_taken(make_masked: Make, tmp_path: Path) -> None:
     data = make_masked(n=24)
     masks = np.load(data / "shards" / "00000.masks.npy")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from radsynth.arrays import Batch
 from radsynth.datasets import Record, Rejected
@@ -67,6 +68,10 @@ class Painter(Applier):
         mean: Tensor = codes[:, 0]
         return mean
 
+    def unchecked(self, image: Image) -> str:
+        """As of `Applier`, of a mask: it has no modality."""
+        return super().unchecked(image.replace(modality=self.spec.modality)).replace("modality", "").strip()
+
     def paint(self, mask: Image, index: int) -> Image:
         """The image of a mask (1, *space), in the style of (seed, index) or of the example.
 
@@ -98,17 +103,24 @@ class Painter(Applier):
         return pixels
 
     def _painted(self, stack: Tensor, index: int) -> NDArray[np.float32]:
-        """(n, 1, *space) label values to images (n, c, *space), all in one style, in tiles where they are large."""
-        network, task = self.network, self.semantic
+        """(n, 1, *space) label values to images (n, c, *space), all in one style, in tiles where they are large.
+
+        What is smaller than in training lies in the middle of such a mask, as `prepare` lays it, because a style says
+        what is where: a field of view that ends at other places would be painted into the image.
+        """
+        network, task, space = self.network, self.semantic, stack.shape[2:]
+        gaps = [max(0, want - have) for want, have in zip(self.spec.size, space, strict=True)]
+        stack = functional.pad(stack, [part for gap in reversed(gaps) for part in (gap // 2, gap - gap // 2)])
+        inside = tuple(slice(gap // 2, gap // 2 + have) for gap, have in zip(gaps, space, strict=True))
         styles = self.style
         if styles is None:
             batch = Batch(images=torch.empty(1, 0, device=self.device), seed=self.seed, items=(index,))
             styles = batch.normal("latent", cast(int, network.latent))
-        stride, space = cast(int, network.stride), stack.shape[2:]
+        stride, sides = cast(int, network.stride), stack.shape[2:]
         middle = [(have - -(-side // stride)) // 2
-                  for have, side in zip(cast(tuple[int, ...], network.grid), space, strict=True)]
+                  for have, side in zip(cast(tuple[int, ...], network.grid), sides, strict=True)]
         # Beside its labels a tile brings where it lies, so that its style is that of its place.
-        places = torch.stack(torch.meshgrid(*[torch.arange(side) for side in space], indexing="ij")).float()
+        places = torch.stack(torch.meshgrid(*[torch.arange(side) for side in sides], indexing="ij")).float()
         labels = torch.full((len(stack),), task.targets.index(self.target) if task.targets else 0, device=self.device)
 
         def convert(tile: Tensor) -> Tensor:
@@ -119,7 +131,7 @@ class Painter(Applier):
             return made
 
         together = torch.cat([stack, places.expand(len(stack), *places.shape)], dim=1).to(self.device)
-        return convert_tiled(convert, network, together)
+        return np.ascontiguousarray(convert_tiled(convert, network, together)[(slice(None), slice(None), *inside)])
 
 
 def _listed(values: tuple[int, ...] | list[int]) -> str:
@@ -160,4 +172,5 @@ def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Reject
         files = write(mask, image, folder / "images", index, format or usual_format(painter.spec), record)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
-             "seed": painter.seed if painter.style is None else "", "flagged": "unknown"} for file in files])
+             "seed": painter.seed if painter.style is None else "", "flagged": "unknown",
+             "unchecked": painter.unchecked(mask)} for file in files])

@@ -150,8 +150,8 @@ def _similarity(fields: dict[str, Array], moving: Array, fixed: Array) -> Found:
     values = {name: local_correlation(warp(torch.from_numpy(moving), torch.from_numpy(field)), goal).double().numpy()
               for name, field in fields.items()}
     return Found(name="similarity", title="Similarity of images", unit="", better="higher", values=values,
-                 bounds=(0, 1), meaning="Squared local correlation of the warped and the fixed image; 1 is the same picture. More is "
-                 "not always truer.")
+                 bounds=(0, 1), meaning="Squared local correlation of the warped and the fixed image; 1 is the same "
+                 "picture. More is not always truer.")
 
 
 def _folding(fields: dict[str, Array]) -> Found:
