@@ -23,6 +23,7 @@ build/image_to_image.json; pictures are in build/image_to_image/, as reports whe
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -146,7 +147,8 @@ def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     settings = resolve(document(recipe("unet", task)), {"seed": options.seed},
                        overrides=[*JOBS[job][1], budget, *options.overrides])
     few = f"_{options.patients}" if options.patients else ""
-    run = FOLDER / f"run_{job}{few}_{options.images or f'{options.minutes:g}min'}_{options.seed}"
+    told = "_" + hashlib.sha256(" ".join(options.overrides).encode()).hexdigest()[:6] if options.overrides else ""
+    run = FOLDER / f"run_{job}{few}_{options.images or f'{options.minutes:g}min'}_{options.seed}{told}"
     train(data.folder, run, settings=settings)
     if job == "translate":
         learn_anatomy(run, data, Applier(run).task, settings, SEGMENTER)

@@ -23,7 +23,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
 from radsynth.verbs._steering import explain_pictures
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
-from radsynth.verbs._steering.inversion import invert, layer_features
+from radsynth.verbs._steering.inversion import invert, layer_features, starting_codes
 from radsynth.verbs._steering.judge import Judge, separation
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.explain import explain, is_output
@@ -102,6 +102,18 @@ def test_a_known_code_is_found_again() -> None:
     assert (found.nearest - targets).square().mean() > 10 * (found.images - targets).square().mean()
     again = invert(space, targets, candidates=64, starts=2, steps=300, rate=0.2)
     assert torch.equal(found.codes, again.codes)
+
+
+def test_the_nearest_of_many_images_is_found_without_keeping_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """512 volumes of 128 voxels a side are 4 GB, and every class of the images has as many."""
+    space = LatentSpace(CONTROL.Linear())
+    images, sizes = space.images, list[int]()
+    monkeypatch.setattr(space, "images", lambda codes, *given: [sizes.append(len(codes)), images(codes, *given)][1])
+    drawn = images(space.codes(space.latents(range(300), 5)))
+    codes, nearest = starting_codes(space, drawn[[7, 299]] + 1e-3, None, 300, 3, 5)
+    assert torch.allclose(nearest, drawn[[7, 299]], atol=1e-5) and codes.shape == (2, 3, space.length)
+    assert torch.allclose(codes[:, 0], space.codes(space.latents(range(300), 5))[[7, 299]])
+    assert max(sizes) <= 64
 
 
 def test_what_the_generator_cannot_make_stays_an_error() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from radsynth.models._equalised import EqualisedConvolution
-from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._steering.latents import LatentSpace, chunks
 
 FEATURE_WEIGHT = 0.05
 """Weight of the features' relative error beside the pixels' mean squared error in [-1, 1]."""
@@ -73,13 +73,19 @@ def starting_codes(space: LatentSpace, targets: Tensor, labels: Tensor | None, c
         if label not in drawn:
             classes = None if label < 0 else space.classes_of(candidates, label)
             some = space.codes(space.latents(range(candidates), seed), classes)
-            drawn[label] = some, space.images(some, classes)
-        some, images = drawn[label]
-        distance = (_small(images) - _small(target[None])).square().flatten(1).mean(1)
+            drawn[label] = some, _drawn_small(space, some, classes)
+        some, small = drawn[label]
+        distance = (small - _small(target[None])).square().flatten(1).mean(1)
         order = distance.argsort()[:starts]
         codes.append(some[order])
-        nearest.append(images[order[0]])
+        nearest.append(space.images(some[order[:1]], None if label < 0 else space.classes_of(1, label))[0])
     return torch.stack(codes), torch.stack(nearest)
+
+
+def _drawn_small(space: LatentSpace, codes: Tensor, classes: Tensor | None) -> Tensor:
+    """Images of codes, averaged down as they are made: so many large ones, or volumes, may not fit into memory."""
+    return torch.cat([_small(space.images(codes[rows], None if classes is None else classes[rows]))
+                      for rows in chunks(len(codes))])
 
 
 def invert(space: LatentSpace, targets: Tensor, labels: Tensor | None = None, *, features: Features | None = None,

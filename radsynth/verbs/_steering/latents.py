@@ -96,7 +96,7 @@ class LatentSpace:
 
         handle = self.layers[0].register_forward_pre_hook(keep)
         try:
-            for rows in _chunks(len(latents)):
+            for rows in chunks(len(latents)):
                 with suppress(_Seen):  # what comes after the first layer is not asked for
                     self.network(latents[rows], *_of(given, rows))
         finally:
@@ -106,7 +106,7 @@ class LatentSpace:
     def images(self, codes: Tensor, *given: Tensor | None) -> Tensor:
         """Codes (n, length), and what the network was given, to images (n, c, *space); gradients flow to the codes."""
         parts = []
-        for rows in _chunks(len(codes)):
+        for rows in chunks(len(codes)):
             with self._put_in(codes[rows]):
                 blank = torch.ones(len(codes[rows]), self.latent, device=self.device)
                 parts.append(self.network(blank, *_of(given, rows)))
@@ -174,5 +174,6 @@ def _of(given: tuple[Tensor | None, ...], rows: slice) -> list[Tensor | None]:
     return [None if part is None else part[rows] for part in given]
 
 
-def _chunks(n: int, size: int = 4 * CHUNK) -> list[slice]:
+def chunks(n: int, size: int = 4 * CHUNK) -> list[slice]:
+    """Of n rows, so many that are computed at once."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
