@@ -6,18 +6,14 @@ The same command again goes on where it stopped, or returns the finished folder 
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset
@@ -30,22 +26,18 @@ from radsynth.verbs._given import given
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
-from radsynth.verbs._preparing.patches import LARGEST, cut_into
+from radsynth.verbs._preparing.patches import cut_into
 from radsynth.verbs._preparing.pool import ask_everywhere, cores, run_all
 from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs._preparing.prepared import Made, begin, check_free, decide, finish, open_finished
 from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
+from radsynth.verbs._preparing.size import size_of
+from radsynth.verbs._preparing.source import source_hash
 from radsynth.verbs._preparing.split import split_of
 from radsynth.verbs._preparing.stray import without_stray
 from radsynth.verbs._rejected import nothing_left
 
-__all__ = ["Settings", "automatic_size", "check", "prepare", "size_of"]
-
-FORMAT = 1
-"""Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
-
-LATER = {"unmasked": "reject"}
-"""Settings that came later, with what they are by default: folders from before stay what they are."""
+__all__ = ["Settings", "check", "prepare"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -117,7 +109,7 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
         records = list(dataset(data.kind).records(data, rejected))
     if options.extra:
         records += extra_records(options.extra.absolute(), records, data, rejected)
-    source = _source_hash(data, options, records)
+    source = source_hash(data, options, records)
     finished = open_finished(out, source)
     if finished is not None:
         if options.strict and finished.manifest.rejected:
@@ -239,23 +231,6 @@ def check(options: Settings) -> None:
         raise SettingsError("; ".join(problems) + ".")
 
 
-def _source_hash(data: Any, options: Settings, records: Sequence[Record]) -> str:
-    """A hash of the settings, the records and the size and time of their files; where they lie does not matter, nor
-    does how strict one is."""
-    digest = hashlib.sha256(f"{FORMAT} {data.kind}".encode())
-    for section in (data, replace(options, strict=False)):
-        left_out = {"path", "extra", *(name for name, usual in LATER.items() if getattr(section, name, "") == usual)}
-        plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude=left_out)
-        digest.update(json.dumps(plain, sort_keys=True).encode())
-    for record in records:
-        known = (record.source, record.patient, record.label, record.split, *sorted(record.conditions.items()))
-        digest.update(repr(known).encode("utf-8", "replace"))
-    for name in sorted({name for record in records for name in (*record.files, *record.masks)}):
-        state = Path(name).stat()
-        digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-    return digest.hexdigest()
-
-
 def _facts(record: Record, rejected: list[Rejected]) -> Header | None:
     """The record's header; without one the image is loaded for it. None, with a line in `rejected`, if that fails."""
     if record.header is not None:
@@ -289,7 +264,7 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
     if len(groups) > 1:
         raise DataError(mixture(groups))
     group = next(iter(groups))
-    size = size_of(options, [facts.size for _, facts in known])
+    size = size_of(options.size, options.fit, [facts.size for _, facts in known])
     levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255
     low, high = options.window if group.method == "window" else (0.0, float(levels))
     return Plan(
@@ -304,23 +279,6 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         crop=options.fit == "crop",
         enlarge=options.enlarge,
     )
-
-
-def size_of(options: Settings, sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The size that images of these sizes get; SettingsError for one of another number of dimensions."""
-    size, dimensions = options.size or automatic_size(sizes), len(sizes[0])
-    if options.fit == "patches" and options.size is None:
-        size = tuple(min(side, LARGEST[len(size)]) for side in size)
-    if len(size) != dimensions:
-        raise SettingsError(f"prepare.size={list(size)} has {len(size)} numbers, but the data is {dimensions}-D"
-                            f"{' (data.plane=volume keeps volumes whole)' if len(size) == 3 else ''}.")
-    return size
-
-
-def automatic_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The median of each side, rounded up to a multiple of 16 (up to 48: of 8): the median image is only padded."""
-    sides = [median(side) for side in zip(*sizes, strict=True)]
-    return tuple(max(8, (step := 16 if side > 48 else 8) * math.ceil(side / step)) for side in sides)
 
 
 def _make(

@@ -31,6 +31,7 @@ from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs._preparing.preparation import without_source
+from radsynth.verbs._preparing.size import size_of
 from radsynth.verbs._training.checks import tried
 from radsynth.verbs._training.start import read_start, started
 from radsynth.verbs._writing import check_format
@@ -40,7 +41,7 @@ from radsynth.verbs.generate import Generated, Sampler, check_filter, draw, gene
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
 from radsynth.verbs.prepare import Settings as PrepareSettings
-from radsynth.verbs.prepare import prepare, size_of
+from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 
@@ -173,7 +174,8 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any]) -> None:
     if not found.get("spec"):
         return
     spec = ImageSpec.from_json(found["spec"])
-    spec = replace(spec, size=size_of(settings.section("prepare", PrepareSettings), [spec.size]))
+    preparing = settings.section("prepare", PrepareSettings)
+    spec = replace(spec, size=size_of(preparing.size, preparing.fit, [spec.size]))
     settings, start = started(settings)
     task = tried(settings, spec, found["n_patients"], start)
     if not draws(task):

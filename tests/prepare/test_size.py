@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from radsynth.image import Image
-from radsynth.verbs.prepare import automatic_size
+from radsynth.verbs._preparing.size import automatic_size
 from tests.prepare.records import Prepare, everything, picture, record
 
 

@@ -7,25 +7,18 @@ import logging
 import math
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
 from radsynth.checkpoints import all_finite, save_checkpoint
-from radsynth.device import here, keep_freed_memory, module_channels_last
+from radsynth.device import Precision, here, keep_freed_memory, module_channels_last
 from radsynth.errors import TrainingError
 from radsynth.models import Networks, growing
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
-from radsynth.tasks import (
-    Private,
-    Recalling,
-    Studious,
-    Task,
-    Turn,
-    draws_masks,
-)
+from radsynth.tasks import Private, Recalling, Studious, Task, Turn, draws_masks
 from radsynth.verbs._training.average import APART, Average
 from radsynth.verbs._training.batches import Batches
 from radsynth.verbs._training.captured import Found, Graphs
@@ -37,27 +30,19 @@ from radsynth.verbs._training.samples import Samples
 from radsynth.verbs._training.selection import Selection
 from radsynth.verbs._training.start import Start, lower_layers
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 
 class Loop:
     """One training: networks, optimisers, average, counters; `state` and `restore` save it."""
 
     def __init__(self, task: Task, options: Settings, prepared: Prepared, folder: RunFolder, seed: int,
                  ranks: Ranks | None = None, start: Start | None = None) -> None:
-        from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-
         prepared = PreparedWithMasks(prepared.folder) if draws_masks(task) else prepared
         self.task, self.options, self.prepared, self.folder, self.seed = task, options, prepared, folder, seed
         self.ranks = ranks or Ranks()
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the numeric format
-        keep_freed_memory()
-        device = here()
-        torch.backends.cudnn.benchmark = True  # sizes never change
-        precision = device.precision if options.precision == "auto" else options.precision
-        # Fabric sees one process, whatever started it: `parallel` joins them, see there.
-        devices = [self.ranks.local] if device.accelerator == "cuda" else 1
-        self.fabric = Fabric(accelerator=device.accelerator, devices=devices, precision=precision,
-                             plugins=[LightningEnvironment()])
+        self.fabric = _fabric(options.precision, self.ranks.local)
         torch.manual_seed(seed)
         self.private = task if isinstance(task, Private) else None
         self.promise = ""
@@ -279,6 +264,20 @@ class Loop:
             save_checkpoint(self.folder.checkpoints, self.images, state, {"step": self.step, "seconds": self.seconds})
         self.ranks.wait()
 
+
+def _fabric(precision: Precision | Literal["auto"], local: int) -> Fabric:
+    """This machine's device and numeric format; of several GPUs that with the number `local`."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the numeric format
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # sizes never change
+    device = here()
+    # Fabric sees one process, whatever started it: `parallel` joins them, see there.
+    return Fabric(accelerator=device.accelerator, devices=[local] if device.accelerator == "cuda" else 1,
+                  precision=device.precision if precision == "auto" else precision,
+                  plugins=[LightningEnvironment()])
 
 
 def _by_name(network: str, terms: dict[str, float]) -> dict[str, float]:
