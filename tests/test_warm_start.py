@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Batch, Care, Prepared
 from radsynth.models._blocks import Doubling
 from radsynth.settings import resolve
 from radsynth.tasks import Studious, _warm_start, build
@@ -82,6 +84,32 @@ def test_the_warm_start_comes_first_and_then_never_again(make_prepared: Make) ->
     for progress, expected in ((0.0, [True, False, False]), (0.5, [False, True, True])):
         batch = Batch(images=images[:4], labels=labels[:4], seed=0, items=(0, 1, 2, 3), progress=progress)
         assert [bool(turn.loss(networks, batch)) for turn in task.turns()] == expected
+
+
+def test_the_anchor_and_the_doctor_ask_for_the_same_redrawn_images_once(make_prepared: Make) -> None:
+    data = Prepared(make_prepared(labels=("a", "b")))
+    batch = Batch(images=torch.from_numpy(data.images(np.arange(16))), seed=0, items=tuple(range(16)), progress=0.5,
+                  labels=torch.from_numpy(data.labels(np.arange(16))))
+
+    def terms(anchor: int, redraw: float) -> tuple[dict[str, float], int]:
+        settings = resolve(overrides=("model.kind=dcgan", "model.width=8", f"task.anchor={anchor}"),
+                           sections=("task", "model", "augment"))
+        task: Any = build(*(settings.section(name) for name in ("task", "model", "augment")), data.spec)
+        torch.manual_seed(0)
+        task.study(data, 0)
+        task.get_redrawing_ready(data, 0)
+        networks = task.networks()
+        for network in networks.values():
+            network.eval()  # or every call would change what batches are normalised by
+        drawn: list[int] = []
+        networks["generator"].register_forward_hook(lambda module, given, made: drawn.append(len(made)))
+        found = task.generator_loss(networks, dataclasses.replace(batch, care=Care(redraw=redraw)))
+        return {name: float(value) for name, value in found.items()}, sum(drawn)
+
+    (both, drawn), (anchor, once), (redraw, _) = terms(10, 2.0), terms(10, 0.0), terms(0, 2.0)
+    assert drawn == once == 16 + 16 // 4
+    assert both["anchor"] == pytest.approx(anchor["anchor"]) and both["anchor"] > 0 and "redrawing" not in anchor
+    assert both["redrawing"] == pytest.approx(redraw["redrawing"]) and both["redrawing"] > 0 and "anchor" not in redraw
 
 
 def test_doubling_is_nearest_neighbours_and_a_convolution() -> None:

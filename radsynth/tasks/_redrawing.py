@@ -44,25 +44,27 @@ class Redrawing:
         spreads = torch.stack([(some if len(some) > 1 else coarse).var(0).mean() for some in members])
         return cls(codes, spreads.clamp_min(1e-6))
 
-    def error(self, generator: nn.Module, batch: Batch, given: tuple[Tensor | None, ...], relative: bool) -> Tensor:
-        """Mean over a quarter of the batch's images, weighted so that parts of a batch add up to the whole."""
+    def errors(self, generator: nn.Module, batch: Batch, given: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
+        """The error as it is, and as a share of what images vary (0 where that is not known): means over a quarter of
+        the batch's images, weighted so that parts of a batch add up to the whole."""
         # By their numbers, which follow each other, so that they are the same ones however a batch is divided.
         few = slice(-batch.items[0] % EVERY, None, EVERY)
         real = batch.images[few]
+        nothing = batch.images.new_zeros(())
         if not len(real):
-            return batch.images.new_zeros(())
+            return nothing, nothing
         codes = self.codes.on(real.device)
         given = tuple(None if part is None else part[few] for part in given)
         labels, greys = given[0], codes.greys
         redrawn = generator(codes(real, labels), *given)
         errors = functional.mse_loss(_coarse(greys(redrawn, labels)), _coarse(greys(real, labels)), reduction="none")
-        if relative:
-            assert self.spreads is not None, "made by `relative`"
-            if self.spreads.device != real.device:  # once: nothing may be copied while a step is recorded
-                self.spreads = self.spreads.to(real.device)
-            unit = self.spreads if labels is None else self.spreads[labels]
-            errors = errors.flatten(1).mean(1) / unit
-        return errors.mean() * (len(real) * EVERY / len(batch.items))
+        share = len(real) * EVERY / len(batch.items)
+        if self.spreads is None:
+            return errors.mean() * share, nothing
+        if self.spreads.device != real.device:  # once: nothing may be copied while a step is recorded
+            self.spreads = self.spreads.to(real.device)
+        unit = self.spreads if labels is None else self.spreads[labels]
+        return errors.mean() * share, (errors.flatten(1).mean(1) / unit).mean() * share
 
 
 def _coarse(images: Tensor) -> Tensor:

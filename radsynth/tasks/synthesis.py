@@ -252,14 +252,12 @@ class Synthesis:
             real = fake.detach()
         loss = LOSSES["non_saturating"] if self.saturates and batch.care.unsaturated else self.loss
         terms = {"loss": loss.generator(real, fake)}
-        if self.options.anchor:
-            assert self.codes is not None, "study comes before training"
-            error = Redrawing(self.codes).error(nets["generator"], batch, given, relative=False)
-            terms["anchor"] = self.options.anchor * error
-        if batch.care.redraw:
-            assert self.redrawing is not None, "the doctor gets it ready"
-            error = self.redrawing.error(nets["generator"], batch, given, relative=True)
-            terms["redrawing"] = batch.care.redraw * error
+        if self.options.anchor or batch.care.redraw:
+            redrawing = self.redrawing if batch.care.redraw else Redrawing(cast(PrincipalCodes, self.codes))
+            assert redrawing is not None, "the doctor gets it ready"
+            error, relative = redrawing.errors(nets["generator"], batch, given)  # both of the same images, drawn once
+            terms |= {"anchor": self.options.anchor * error} if self.options.anchor else {}
+            terms |= {"redrawing": batch.care.redraw * relative} if batch.care.redraw else {}
         return terms
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
