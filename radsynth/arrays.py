@@ -92,7 +92,8 @@ ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
 class Manifest:
     """What the folder holds. `source_hash` identifies the input files and the preparation settings.
 
-    counts, patients: images and patients of each split; rejected: files that could not be used; duplicates: images
+    counts, patients: images and patients of each split; added: how many of those in training `prepare.extra` brought,
+    {} for none; rejected: files that could not be used; duplicates: images
     whose pixels came before; left_out: slices of background at the edges of volumes
     conditions: of each of spec.conditions the quantiles over training images at equal steps, lowest to highest
     preparation: the settings sections `data` and `prepare`, without sources
@@ -108,6 +109,7 @@ class Manifest:
     rejected: int = 0
     duplicates: int = 0
     left_out: int = 0
+    added: dict[str, int] = dataclasses.field(default_factory=dict)
     conditions: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     preparation: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -79,8 +79,8 @@ class RunFolder:
         write_atomically(self.path / "versions.json", json.dumps(versions(), indent=1))
         document = {
             "spec": manifest.spec.to_json(), "intensity": vars(manifest.intensity), "data_hash": manifest.data_hash,
-            "counts": manifest.counts, "patients": manifest.patients, "labels": labels,
-            "conditions": manifest.conditions,
+            "counts": manifest.counts, "patients": manifest.patients, "added": manifest.added,
+            "labels": labels, "conditions": manifest.conditions,
         }
         write_atomically(self.path / "spec.json", json.dumps(document, indent=1))
 

@@ -63,9 +63,10 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     is. Raises SettingsError for a run that takes no images, DataError when no image can be used (with the first reason:
     other modality, channels or spacing than the run was trained on), FolderError when `out` holds something else.
     """
-    if _registers(run, onto, labels):
+    paints = _paints(run, style, seed)
+    if _registers(run, onto, labels, target):
         return _apply_onto(run, Path(input), Path(out), format, cast(Path, onto), labels)
-    if _paints(run, style, seed):
+    if paints:
         return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
     records, rejected = _records(source, applier.modality, applier.data)
@@ -105,11 +106,13 @@ def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
             "unchecked": tuple(sorted(unchecked))}
 
 
-def _registers(run: Path, onto: Path | None, labels: Path | None) -> bool:
+def _registers(run: Path, onto: Path | None, labels: Path | None, target: str | None) -> bool:
     """Whether the run is a registration; SettingsError when it is none and is given what only one needs, or none is."""
     wanted = RunFolder(run).load_weights()[1].get("task") == "register"
     if wanted and onto is None:
         raise SettingsError(f"{run} registers images: name the one that they are put onto, with --onto FIXED.")
+    if wanted and target is not None:
+        raise SettingsError(f"target={target!r}: {run} registers images and has no choice of targets.")
     if not wanted and (onto is not None or labels is not None):
         raise SettingsError(f"{run} registers no images: --onto and --labels are for runs with task.kind=register.")
     return wanted

@@ -89,6 +89,8 @@ def test_extra_images_are_for_training_alone_whatever_the_split(from_records: Pr
         made = (prepared.stored(np.arange(15), "masks") == 2).all((1, 2))
         assert made.sum() == 5 and {prepared.rows[k].split for k in np.flatnonzero(made)} == {"train"}
         assert prepared.manifest.counts["test"] > 0 and prepared.spec.mask_classes == 3
+        assert prepared.manifest.added == {"images": 5, "patients": 5}
+    assert from_records(real, "alone", size=[20, 20]).manifest.added == {}
     with pytest.raises(SettingsError, match="does not exist"):
         from_records(real, "none", size=[20, 20], extra=str(tmp_path / "nothing"))
 

@@ -130,6 +130,8 @@ def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(
     ({}, "--onto FIXED"), ({"onto": "both"}, "holds 2 images"), ({"onto": "nothing"}, "nothing"),
     ({"onto": "large.png"}, "small.png has 16 x 16 pixels and large.png 24 x 20"),
     ({"onto": "small.png", "labels": "large.png"}, "its labels large.png have the size"),
+    ({"onto": "small.png", "labels": "small.png", "input": "both"}, "small.png is one file, and there are 2 images"),
+    ({"onto": "small.png", "target": "ct"}, "has no choice of targets"),
     ({"onto": "small.png", "labels": "nowhere"}, "nowhere, which holds labels to be warped, does not exist"),
 ])
 def test_what_cannot_be_registered_is_refused(
@@ -142,7 +144,8 @@ def test_what_cannot_be_registered_is_refused(
         write(Image(pixels=disc(space, (8, 8), 5)), tmp_path / name, provenance=FROM)
     onto, labels = (tmp_path / given[key] if key in given else None for key in ("onto", "labels"))
     with pytest.raises((DataError, SettingsError), match=message):
-        apply(run, tmp_path / "small.png", tmp_path / "out", onto=onto, labels=labels)
+        apply(run, tmp_path / given.get("input", "small.png"), tmp_path / "out", onto=onto, labels=labels,
+              target=given.get("target"))
     assert not (tmp_path / "out").exists()
     with pytest.raises(SettingsError, match="radsynth apply"):
         generate(run, tmp_path / "drawn", count=1)
@@ -201,3 +204,17 @@ def test_fields_of_slices_lie_in_space(tmp_path: Path) -> None:
         write_field(tmp_path / "field.nii.gz", displacement, stays, moving, slice_)
         found: Any = nibabel.load(tmp_path / "field.nii.gz")
         assert found.shape == (4, 5, 1, 1, 3) and np.allclose(found.dataobj[0, 0, 0, 0], [0, 1, -3])
+
+
+def test_labels_lie_in_folders_as_their_images_do(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Visits call their files alike: each has its own labels, and those at the top are of files of one name alone."""
+    run = make_run()
+    for place, value in (("in/a/x.png", 0), ("in/b/x.png", 0), ("in/y.png", 0), ("labels/a/x.png", 1),
+                         ("labels/b/x.png", 2), ("labels/y.png", 3)):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((1, 16, 16), value, np.uint8) if value else disc((16, 16), (8, 8), 5)
+        write(Image(pixels=pixels), tmp_path / place, provenance=FROM)
+    apply(run, tmp_path / "in", tmp_path / "out", onto=tmp_path / "in" / "y.png", labels=tmp_path / "labels")
+    carried = {row["source"]: nibabel.load(tmp_path / "out" / row["labels"]) for row in rows(tmp_path / "out")}
+    assert {source: int(np.asarray(labels.dataobj).max()) for source, labels in carried.items()} == {
+        "a/x.png": 1, "b/x.png": 2, "y.png": 3}

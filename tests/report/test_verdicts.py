@@ -50,6 +50,14 @@ def test_verdicts_follow_from_what_was_found(run: Path) -> None:
     assert "Do not give these images away before" in bottom_line(verdicts(RunFiles(run)))
 
 
+def test_what_was_added_to_training_is_not_called_images_of_patients(run: Path) -> None:
+    spec = SPEC | {"counts": {"train": 900}, "patients": {"train": 720}, "added": {"images": 700, "patients": 700}}
+    (run / "spec.json").write_text(json.dumps(spec))
+    told = dict(facts(RunFiles(run)))["Learned from"]
+    assert told.startswith("200 ") and "images of 20 patients" in told
+    assert told.endswith(", and 700 images that prepare.extra added.")
+
+
 def test_few_volumes_are_judged_by_their_slices(run: Path) -> None:
     distance = next(one for one in RESULTS["measurements"] if one["name"] == "frechet_distance")
     reason = "At least 50 held-out real and 50 synthetic images are needed, there are 24 of each."

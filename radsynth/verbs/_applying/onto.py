@@ -210,7 +210,11 @@ def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list
         registrar = Registrar(run, fixed.load(), fixed.source)
     except RejectedFile as error:
         raise DataError(f"{fixed.source}, which images are to be put onto, cannot be used: {error}.") from None
-    for record in track(list(records), None, "registering", "images"):
+    images = list(records)
+    if len(images) > 1 and labels is not None and labels.is_file():
+        raise SettingsError(f"--labels {labels} is one file, and there are {len(images)} images: name a folder that "
+                            "holds the labels of each in a file of its name.")
+    for record in track(images, None, "registering", "images"):
         if made := journal.made(record.source):
             yield from made
             continue
@@ -243,10 +247,13 @@ def _flags(found: dict[str, float]) -> str:
 
 
 def _labels(path: Path | None, record: Record, moving: Image) -> NDArray[np.uint8] | None:
-    """Label values (*space) of a moving image: beside it, or the file `path`, or in the folder `path` by its name."""
+    """Label values (*space) of a moving image: beside it, or the file `path`, or in the folder `path` by its name, in
+    the same folder as the image lies in or at the top."""
     if path is None:
         return moving.mask
     file = path / Path(record.files[0]).name if path.is_dir() and record.files else path
+    if path.is_dir() and (path / record.source).is_file():
+        file = path / record.source
     if not file.is_file():
         raise RejectedFile(f"its labels are not in {path}: there is no file {file.name}")
     try:

@@ -164,6 +164,12 @@ class Made:
     preparation: dict[str, Any]
 
 
+def _added(made: Made) -> dict[str, int]:
+    """How many images and patients `prepare.extra` brought; {} for none."""
+    patients = [made.records[i].patient for i in made.outcome.usable if made.records[i].added]
+    return {"images": len(patients), "patients": len(set(patients))} if patients else {}
+
+
 def finish(out: Path, made: Made) -> None:
     """Write records.csv, rejected.csv and, last, manifest.json, then remove what only an unfinished folder needs."""
     labels = sorted_labels({made.records[i].label for i in made.outcome.usable} - {None})
@@ -189,6 +195,7 @@ def finish(out: Path, made: Made) -> None:
         rejected=sum(not line.skipped for line in made.outcome.rejected),
         duplicates=made.outcome.duplicates,
         left_out=made.outcome.left_out,
+        added=_added(made),
         conditions=_quantiles(made),
         preparation=made.preparation,
     )

@@ -66,10 +66,15 @@ def _data(files: RunFiles) -> dict[int, str]:
         9: f"Brought to {extent(spec['spec']['size'])} without stretching; intensities mapped "
            f"({spec['intensity']['method']}, {spec['intensity']['low']:g} to {spec['intensity']['high']:g}).",
         11: "Names, dates and identifiers of the sources are not carried beyond preparation.",
-        19: f"{'; '.join(parts)}.",
+        19: f"{'; '.join(parts)}.{_added(spec)}",
         20: "Patient; no patient has two images, or the data does not tell which are of one patient."
             if by_image else "Patient.",
     }
+
+
+def _added(spec: dict[str, Any]) -> str:
+    added = spec.get("added")
+    return f" Of the training images {added['images']:,} were added from elsewhere (prepare.extra)." if added else ""
 
 
 def _left_out(files: RunFiles) -> str:

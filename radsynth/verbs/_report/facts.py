@@ -64,7 +64,7 @@ def limits(files: RunFiles) -> list[str]:
 
 def _learned(spec: dict[str, Any]) -> str:
     size = f"{extent(spec['spec']['size'])}"
-    images, patients = spec["counts"].get("train", 0), spec["patients"].get("train", 0)
+    images, patients = own(spec)
     what = {"MR": "MR ", "CT": "CT "}.get(spec["spec"]["modality"], "")
     if spec["spec"]["virtual"]:
         source = (f"{images:,} {what}images of {count(patients, 'virtual patient')}: made from a public template, "
@@ -73,7 +73,16 @@ def _learned(spec: dict[str, Any]) -> str:
         source = f"{images:,} {what}images" + (f" of {count(patients, 'patient')}" if 0 < patients < images else "")
         if patients == images:
             size += "; each counted as a patient of its own"
-    return f"{source} ({size})."
+    added = spec.get("added", {}).get("images", 0)
+    more = f", and {count(added, 'image')} that prepare.extra added" if added else ""
+    return f"{source} ({size}){more}."
+
+
+def own(spec: dict[str, Any]) -> tuple[int, int]:
+    """Images and patients of the training split without those that prepare.extra added, which show nobody or others."""
+    added = spec.get("added", {})
+    images, patients = spec["counts"].get("train", 0), spec.get("patients", {}).get("train", 0)
+    return images - added.get("images", 0), patients - added.get("patients", 0)
 
 
 def _of_patients(context: dict[str, Any]) -> str:
@@ -87,8 +96,8 @@ def _of_patients(context: dict[str, Any]) -> str:
 def alone(files: RunFiles) -> bool:
     """Every training image was counted as a patient of its own."""
     spec = files.get("spec.json")
-    patients = spec.get("patients", {}).get("train", 0)
-    return bool(patients and patients == spec["counts"].get("train"))
+    images, patients = own(spec) if "counts" in spec else (0, 0)
+    return bool(patients and patients == images)
 
 
 def promised(files: RunFiles) -> str:
