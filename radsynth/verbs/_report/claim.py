@@ -5,6 +5,8 @@ An item that the run folder does not know is "not stated"; nothing is guessed.
 
 from __future__ import annotations
 
+from typing import Any
+
 from radsynth.verbs._report.facts import limits, use
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent

@@ -28,6 +28,8 @@ def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
 
 def _of_one_patient(verdict: Verdict) -> Verdict:
     """Images of a single patient are no sample of patients, however many they are: nothing good is shown by them."""
+    if verdict.sign == "open":
+        return verdict
     return replace(verdict, sign="note" if verdict.sign == "good" else verdict.sign, limit=" ".join(
         text for text in (verdict.limit, "All test images are of one patient: of others this says nothing.") if text))
 
