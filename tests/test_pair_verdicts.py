@@ -93,7 +93,7 @@ def test_one_test_patient_shows_nothing_good_of_patients() -> None:
     assert (found.sign, found.answer) == ("note", "Yes") and "of one patient: of others" in found.limit
     found, = pair_verdicts({"task": "segment", "patients": 1, "numbers": [psnr(-2)]})
     assert found.sign == "warning"
-    assert not pair_verdicts({"task": "translate", "patients": 1, "numbers": [psnr(2)]})[1].limit, "nothing was measured"
+    assert not pair_verdicts({"task": "translate", "patients": 1, "numbers": [psnr(2)]})[1].limit, "unmeasured"
     found, = pair_verdicts({"task": "segment", "patients": 2, "numbers": [psnr(2)]})
     assert found.sign == "good" and not found.limit
 
