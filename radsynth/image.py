@@ -28,6 +28,11 @@ Layout = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
 """Which axis of its file an image's columns, rows and slices run along, and whether they run the other way."""
 
 
+def as_tuples(value: Any) -> Any:
+    """What JSON gives back of tuples, which it knows as lists, as tuples again."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image:
     """One image or volume with its meaning.
@@ -113,6 +118,7 @@ class ImageSpec:
     directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
     window: (low, high) in `units` that the sources ask a viewer to show first (their median), None when they do not
     values: (low, high) in `units` that -1 and 1 of prepared images stand for (of MR a median), None in older folders
+    laid: as in `Image`, None when it differs
     """
 
     channels: tuple[str, ...] = GREY
@@ -132,6 +138,7 @@ class ImageSpec:
     values: tuple[float, ...] | None = None
     partly_masked: bool = False
     mask_names: tuple[str, ...] = ()
+    laid: Layout | None = None
 
     @property
     def dimensions(self) -> int:
@@ -160,7 +167,7 @@ class ImageSpec:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ImageSpec:
         """The inverse of `to_json`."""
-        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document.items()}
+        plain: dict[str, Any] = {key: as_tuples(value) for key, value in document.items()}
         return cls(**plain)
 
     def __str__(self) -> str:

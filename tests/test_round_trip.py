@@ -168,3 +168,31 @@ def test_a_sagittal_series_stays_sagittal(tmp_path: Path) -> None:
         assert np.array_equal(one.pixel_array * float(one.get("RescaleSlope", 1)), image.pixels[0, ::-1, :, number])
     [back] = io.read(tmp_path / "made")
     assert np.array_equal(back.pixels, image.pixels) and np.allclose(back.affine, image.affine)
+
+
+@pytest.mark.parametrize(("codes", "made"), [(("PSL", "PSL"), "PSL"), (("RAS", "RAS"), "RAS"), (("PSL", "RAS"), "LPS")])
+def test_volumes_are_written_along_the_axes_of_those_they_were_learned_from(
+    codes: tuple[str, str], made: str, tmp_path: Path
+) -> None:
+    """Where these differ, along the writer's own."""
+    (tmp_path / "in").mkdir()
+    for number, code in enumerate(codes):
+        shape = (8, 10, 12) if code == "PSL" else (12, 8, 10)  # the same body
+        affine = nibabel.orientations.inv_ornt_aff(
+            nibabel.orientations.ornt_transform(nibabel.io_orientation(np.eye(4)),
+                                                nibabel.orientations.axcodes2ornt(code)), shape)
+        values = np.random.default_rng(number).integers(0, 200, shape).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "in" / f"p{number}.nii.gz")
+    found = folder.Settings(path=tmp_path / "in", plane="volume", modality="MR")
+    prepared = prepare(found, tmp_path / "data", settings=Resolved(
+        0, {"prepare": {"size": [10, 8, 12]}}, {}), workers=1)
+    for format in ("nifti", "dicom"):
+        rows = generated(Prepared(tmp_path / "data"), format, tmp_path / format)
+        files = [tmp_path / format / row["file"] for row in rows]
+        if format == "nifti":
+            assert ["".join(nibabel.aff2axcodes(nibabel.load(path).affine)) for path in files] == [made, made]
+        else:  # slices across the body's left to right, or from feet to head
+            across = {abs(float(np.cross(*np.reshape(pydicom.dcmread(path).ImageOrientationPatient, (2, 3)))[0]))
+                      for path in files}
+            assert across == {float(made == "PSL")}
+    assert prepared.spec == Prepared(tmp_path / "data").spec

@@ -106,11 +106,12 @@ class Writing:
     def _image(self, values: NDArray[np.float32]) -> Image:
         spec = self.spec
         return Image(pixels=real_values(values, spec, self.intensity), modality=spec.modality, units=spec.units,
-                     bits=spec.bits, spacing=spec.spacing, channels=spec.channels, affine=self._affine())
+                     bits=spec.bits, spacing=spec.spacing, channels=spec.channels, affine=self._affine(),
+                     laid=spec.laid)
 
     def _mask(self, mask: NDArray[np.uint8]) -> Image:
         return Image(pixels=mask[None], modality=self.spec.modality, spacing=self.spec.spacing, channels=("mask",),
-                     affine=self._affine())
+                     affine=self._affine(), laid=self.spec.laid)
 
     def _affine(self) -> NDArray[np.float64] | None:
         spec = self.spec

@@ -22,7 +22,7 @@ from radsynth.arrays import IntensityMap
 from radsynth.datasets import EmptySlice, Record
 from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
-from radsynth.image import Image
+from radsynth.image import Image, Layout, as_tuples
 from radsynth.io._geometry import directions_of
 from radsynth.verbs._preparing.fit import Fit, as_it_is, plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
@@ -61,7 +61,7 @@ class Entry:
     """What became of one record. `reason` is empty for an image that is in the shard, at `row`.
 
     pixels: SHA-256 of the source's pixels; top: largest stored value; spacing: mm of the target's pixels
-    mask_values: label values in the mask, None without a mask; directions, window: as in `ImageSpec`
+    mask_values: label values in the mask, None without a mask; directions, window, laid: as in `ImageSpec`
     skipped: left out on purpose, nothing is wrong with it
     """
 
@@ -77,6 +77,7 @@ class Entry:
     spacing: tuple[float, ...] | None = None
     directions: tuple[float, ...] | None = None
     window: tuple[float, ...] | None = None
+    laid: Layout | None = None
     pixels: str = ""
 
 
@@ -92,9 +93,7 @@ class Shard:
         """A shard finished before; None when it is not there or damaged, so that it is made again."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            lists: list[Any] = [
-                {k: tuple(v) if isinstance(v, list) else v for k, v in e.items()} for e in document["entries"]
-            ]
+            lists: list[Any] = [{key: as_tuples(value) for key, value in e.items()} for e in document["entries"]]
             whole = all(
                 hashlib.sha256((path.parent / name).read_bytes()).hexdigest() == digest
                 for name, digest in document["digests"].items()
@@ -280,6 +279,7 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
         spacing=_spacing(image, fit),
         directions=None if image.affine is None else directions_of(image.affine),
         window=image.window,
+        laid=image.laid,
         pixels=_digest(image.pixels),
     )
     return entry, framed, mask
