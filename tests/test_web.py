@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from radsynth.web.app import make_app
 from radsynth.web.explorer import Explorer
 from radsynth.web.serve import LOOPBACK
 from radsynth.web.study import Settings, Study, make_study
+from tests.discs import prepared_discs
 
 LABELS = ("common", "rare")
 KEYS = ("organiser-key", "reader-key")
@@ -43,12 +45,17 @@ ADDRESS = "http://localhost"
 CHROMIUM = "/usr/bin/chromium"
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trained")
+    train(prepared_discs(root, labels=LABELS, name="run/data"), root / "run", settings=resolve(
+        overrides=("model.kind=mlp", "train.batch=8", "train.images=32", "train.previews=0")))
+    return root / "run"
+
+
 @pytest.fixture
-def run(make_prepared: Callable[..., Path], tmp_path: Path) -> Path:
-    data = make_prepared(labels=LABELS, name="run/data")
-    train(data, tmp_path / "run", settings=resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=32",
-                                                              "train.previews=0")))
-    return tmp_path / "run"
+def run(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def client(run: Path, key: str | None = None, study: Study | None = None) -> TestClient:
