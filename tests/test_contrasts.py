@@ -17,7 +17,7 @@ from radsynth.datasets import Rejected, at, contrasts, lidc, recognise
 from radsynth.datasets._regrid import onto
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import Image
-from radsynth.io import Provenance, read, write
+from radsynth.io import Header, Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
@@ -228,6 +228,35 @@ def test_labels_end_where_their_image_ends() -> None:
     small = Image(pixels=np.ones((1, 4, 4, 4), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
     large = Image(pixels=np.zeros((1, 6, 6, 6), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
     assert onto(small, large, "mask", "image", labels=True).pixels.sum() == 4**3
+
+
+@pytest.mark.parametrize(("name", "series", "found"), [
+    ("P1/t2.nii.gz", None, "t2"), ("x_T1w.nii.gz", None, "t1"), ("scan.nii.gz", None, None),
+    ("x_dwi.nii.gz", None, None),
+    ("0001.dcm", "T2 TSE tra", "t2"), ("t2.dcm", "localizer", None), ("0001.dcm", "T1 and T2", None),
+    ("0001.dcm", "tirm dark", "flair"), ("t2.dcm", None, None),
+])
+def test_a_file_says_which_contrast_it_is(name: str, series: str | None, found: str | None) -> None:
+    header = Header(format="dicom" if name.endswith(".dcm") else "nifti", size=(4, 4), series=series)
+    assert contrasts.called(name, header, ("t1", "t2", "flair=dark")) == found
+
+
+def test_another_contrast_of_the_training_is_not_taken_for_the_given_one(tmp_path: Path) -> None:
+    """A T2 volume went through a network for T1 without a word, if it was given alone."""
+    (tmp_path / "in").mkdir()
+    given = {"kind": "contrasts", "path": str(contrasts.example(tmp_path / "in").path), "contrasts": ["t1", "flair"]}
+    settings = resolve({"data": given},
+                       overrides=["prepare.size=[16,16]"], sections=("data", "prepare"))
+    run = trained(tmp_path, prepare(settings.section("data"), tmp_path / "data", settings=settings, workers=1))
+    one = tmp_path / "in" / "P0"
+    with pytest.raises(DataError, match=r"flair\.nii\.gz: by its name or series it is flair; the run expects t1"):
+        apply(run, one / "flair.nii.gz", tmp_path / "no")
+    assert apply(run, one / "t1.nii.gz", tmp_path / "out", resample=True).count == 1
+    (tmp_path / "other").mkdir()
+    shutil.copy(one / "flair.nii.gz", tmp_path / "other")
+    shutil.copy(one / "t1.nii.gz", tmp_path / "other" / "t2.nii.gz")
+    with pytest.raises(DataError, match=r"holds none of the contrasts t1.* It holds flair, t2\.$"):
+        apply(run, tmp_path / "other", tmp_path / "no")
 
 
 def test_a_dicom_study_becomes_channels_and_a_translated_series(shared_data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -104,12 +104,14 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     if not Path(settings.path).exists():
         raise DataError(f"{settings.path} does not exist. Give a folder or an archive (zip, tar).")
     pattern = _compiled(settings.patient_pattern)
-    wanted = {name: _compiled(rule) for name, _, rule in (text.partition("=") for text in settings.contrasts)}
+    wanted = _wanted(settings.contrasts)
     root = opened(Path(settings.path))
     examinations: dict[str, dict[str, Part]] = defaultdict(dict)
+    others: dict[str, None] = {}
     for part in _parts(root, settings, rejected):
-        name = MASKS if part.mask else _contrast(part, wanted)
+        name = MASKS if part.mask else _called(part.words, part.source.format, wanted)
         if name is None:
+            others[part.words] = None
             rejected.append(Rejected(path=part.name, reason="it is none of the contrasts", skipped=True))
         elif part.fault:
             reason = f"a series of {len(part.source.files)} files: {part.fault}"
@@ -129,9 +131,11 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         raise DataError(f"{settings.path} holds no examinations with several contrasts; names found: {there}. Name "
                         "them with data.contrasts=[t1=REGULAR EXPRESSION,...], or use data.kind=folder.")
     if not examinations:
+        more = ", ..." if len(others) > 5 else ""
+        there = f" It holds {', '.join(itertools.islice(others, 5))}{more}." if others else ""
         raise DataError(f"{settings.path} holds none of the contrasts {', '.join(settings.contrasts)}: the name of a "
                         "file has to end in one of them (P1/t1.nii.gz, sub-01_T1w.nii.gz), or the description of a "
-                        "DICOM series to be one.")
+                        f"DICOM series to be one.{there}")
     return _records(examinations, channels, settings, pattern, rejected)
 
 
@@ -162,16 +166,33 @@ def _plain(name: str) -> str:
     return PLAIN.get(name.lower(), name.lower())
 
 
-def _contrast(part: Part, wanted: dict[str, re.Pattern[str] | None]) -> str | None:
+def called(name: str, header: Header, contrasts: Sequence[str]) -> str | None:
+    """Which of some contrasts (as of Settings) a file calls itself by its name, or by its series, of which one word is
+    enough; None: none of them, or several."""
+    words, wanted = stem(PurePosixPath(name).name), _wanted(contrasts)
+    if header.format == "dicom":
+        words = header.series or ""
+    found = _called(words, header.format, wanted)
+    if found is None and header.format == "dicom":
+        single = wanted.keys() & set(re.split(r"[^a-z0-9]+", words.lower()))
+        return single.pop() if len(single) == 1 else None
+    return found
+
+
+def _wanted(contrasts: Sequence[str]) -> dict[str, re.Pattern[str] | None]:
+    return {name: _compiled(rule) for name, _, rule in (text.partition("=") for text in contrasts)}
+
+
+def _called(words: str, format: str, wanted: dict[str, re.Pattern[str] | None]) -> str | None:
     """The channel that a part is: of those asked for the first whose expression is found, or whose name it has."""
-    if part.source.format == "dicom":
-        own = re.sub(r"[^a-z0-9]+", "_", part.words.lower()).strip("_")
+    if format == "dicom":
+        own = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
     else:
-        match = KNOWN.search(part.words)
+        match = KNOWN.search(words)
         own = _plain(match["name"]) if match else ""
     if not wanted:
         return own or None
-    return next((name for name, rule in wanted.items() if (rule.search(part.words) if rule else name == own)), None)
+    return next((name for name, rule in wanted.items() if (rule.search(words) if rule else name == own)), None)
 
 
 def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from radsynth.datasets import Record, Rejected, dataset, embedded, recognise
+from radsynth.datasets.contrasts import called
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.files import whole_folder, write_atomically
 from radsynth.image import Image
@@ -190,7 +191,22 @@ def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
     else:
         kind = "folder"
     module = dataset(kind)
-    return module.records(module.Settings(path=source, **more), rejected), rejected
+    records = module.records(module.Settings(path=source, **more), rejected)
+    if kind == "folder" and trained and len(names) > 1:
+        records = _of_these(records, names, trained["inputs"], rejected)
+    return records, rejected
+
+
+def _of_these(records: Iterator[Record], contrasts: tuple[str, ...], inputs: tuple[str, ...], rejected: list[Rejected],
+              ) -> Iterator[Record]:
+    """Without those whose name or series says that they are another contrast of the training than is given."""
+    for record in records:
+        name = called(record.source, record.header, contrasts) if record.header else None
+        if name is None or name in inputs:
+            yield record
+        else:
+            rejected.append(Rejected(path=record.source, reason=(
+                f"by its name or series it is {name}; the run expects {', '.join(inputs)}")))
 
 
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
