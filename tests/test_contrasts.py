@@ -155,6 +155,20 @@ def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:
         found(tmp_path, contrasts=("t1=(", "t2"))
 
 
+def test_results_say_which_of_the_given_contrasts_was_missing(tmp_path: Path) -> None:
+    for n in range(3):
+        for name in ("t1", "t2", "flair")[:3 if n else 2]:
+            write(volume(n), tmp_path / "in" / f"P{n}" / f"{name}.nii.gz", provenance=FROM)
+    given = {"kind": "contrasts", "path": str(tmp_path / "in"), "contrasts": ["t1", "t2", "flair"]}
+    settings = resolve({"data": given}, overrides=["prepare.size=[16,16]"], sections=("data", "prepare"))
+    data = prepare(settings.section("data"), tmp_path / "data", settings=settings, workers=1)
+    run = trained(tmp_path, data, "data.contrasts=[t1,t2,flair]", "task.inputs=[t1,flair]", "task.outputs=[t2]",
+                  "task.missing=0.5")
+    apply(run, tmp_path / "in", tmp_path / "out", resample=True)
+    with (tmp_path / "out" / "samples.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["missing"] for row in csv.DictReader(file)] == ["flair", "", ""]
+
+
 def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(9):
         write(volume(n), tmp_path / "in" / f"P{n}" / "t1.nii.gz", provenance=FROM)
@@ -205,10 +219,11 @@ def test_results_lie_on_the_grid_of_what_was_given_though_the_truth_lies_beside_
     assert row["source"] == "P0/t1.nii.gz" and made.space == fine.space and np.allclose(made.affine, fine.affine)
 
 
-def trained(folder: Path, data: Prepared) -> Path:
+def trained(folder: Path, data: Prepared, *overrides: str) -> Path:
     settings = resolve({"data": {"kind": "contrasts", "path": "x", "contrasts": ["t1=T1pre", "flair=FLAIR"]}},
                        overrides=["task.kind=translate", "train.images=64", "train.batch=8", "model.width=4",
-                                  "model.discriminator_width=4", "train.previews=0", "train.precision=32-true"])
+                                  "model.discriminator_width=4", "train.previews=0", "train.precision=32-true",
+                                  *overrides])
     train(data.folder, folder / "run", settings=settings)
     return folder / "run"
 

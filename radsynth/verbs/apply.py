@@ -80,6 +80,9 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
 def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[Rejected],
             make: Callable[[Path, Journal], Iterator[dict[str, object]]]) -> Applied:
     """The folder `out` with what `make` writes into a folder, its rows as samples.csv; whole or not there."""
+    if source.is_dir() and source.resolve() in out.resolve().parents:
+        raise FolderError(f"{out} lies in {source}, whose images are used: results would be among them the next time. "
+                          "Choose an output folder elsewhere.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _left_as_it_is(out, request)
     with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial:
@@ -231,6 +234,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
         means = {name: float(values.mean()) for name, values in found.items()}
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
+             **applier.missing(image),
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
              "flagged": flags(means, usual), "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
              "unchecked": applier.unchecked(image)}
@@ -277,7 +281,7 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
     """The results that `out` holds already; FolderError when they are of another request, or no results."""
     try:
         document = json.loads((out / "apply.json").read_text(encoding="utf-8"))
-        if {name: document.get(name) for name in request} == request:
+        if all(document.get(name) == request.get(name) for name in {*request, "resample"}):
             return Applied(folder=out, target=_target(request), count=int(document["count"]),
                            flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())))
     except (OSError, ValueError, KeyError):

@@ -195,6 +195,13 @@ class Applier:
             raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}{hint}")
         return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
 
+    def missing(self, image: Image) -> dict[str, str]:
+        """Columns of samples.csv: the names of the given channels that an image lacks, of a run that may go without."""
+        if not getattr(self.task, "may_lack", False):
+            return {}
+        given = zip(self.task.inputs, self.channels(image), strict=True)
+        return {"missing": " ".join(name for name, channel in given if channel is None)}
+
     def convert(self, image: Image) -> tuple[Image, Doubts]:
         """The result, with the units and the geometry of the image, and what speaks against it (see `doubts`), a number
         a slice where it is done in slices.
