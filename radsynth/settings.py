@@ -25,7 +25,7 @@ import yaml
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from radsynth._describe import Setting, describe
+from radsynth._describe import Setting, describe, names_in
 from radsynth._yaml import dump_yaml, parse_yaml
 from radsynth.errors import SettingsError
 
@@ -88,6 +88,16 @@ def constant(folder: str, kind: str, name: str) -> str | None:
         if isinstance(line, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in line.targets):
             return str(ast.literal_eval(line.value))
     return None
+
+
+def names(section: str, kind: str = "") -> tuple[str, ...]:
+    """What a section (of a kind) can be given, read without importing its module, which may take seconds."""
+    module = SECTIONS[section].module
+    if kind:
+        return names_in(_files(module)[kind])
+    found = importlib.util.find_spec(module)
+    assert found is not None and found.origin, f"{module} is not there"
+    return names_in(Path(found.origin))
 
 
 def _files(folder: str) -> dict[str, Path]:
@@ -278,6 +288,12 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
     kind = _check_kind(name, given, problems)
     if kind is None:
         return None
+    title = f"{name} ({kind})" if kind else name
+    known = names(name, kind)
+    strange = [key for key in given if key not in known]
+    if known and strange and {*given} <= {*strange, "kind"}:  # all that is wrong is known before it is imported
+        problems += [_no_such(name, title, key, known) for key in strange]
+        return None
     cls = settings_class(name, kind)
     full = {**given, "kind": kind} if kind else given
     try:
@@ -289,7 +305,6 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
                         "name a link to it (ln -s).")
     except pydantic.ValidationError as error:
         fields = {setting.name: setting for setting in describe(cls)}
-        title = f"{name} ({kind})" if kind else name
         problems += [_explain(name, title, fields, dict(problem)) for problem in error.errors(include_url=False)]
     return None
 
@@ -299,7 +314,7 @@ def _explain(name: str, title: str, fields: dict[str, Setting], problem: dict[st
     key, *inner = [str(part) for part in problem["loc"]] or [""]
     path = ".".join([name, *([key] if key else [])]) + "".join(f"[{part}]" for part in inner if part.isdigit())
     if problem["type"] == "unexpected_keyword_argument":
-        return f"{path}: no such setting{nearest(key, fields, f'{name}.')}; {title} has {_list(fields)}"
+        return _no_such(name, title, key, fields)
     if problem["type"] == "missing":
         return f"{path}: must be given: {fields[key].meaning} Allowed: {fields[key].allowed}"
     reason = problem["msg"].removeprefix("Value error, ")
@@ -312,6 +327,10 @@ def _explain(name: str, title: str, fields: dict[str, Setting], problem: dict[st
     example = ", ".join([str(given)] * int(least[1] if least else 1))
     how = f"; a list is written in brackets, as in '{path}=[{example}]'" if list_meant else ""
     return f"{path}: given {_show(given)}, allowed: {allowed}{how}"
+
+
+def _no_such(name: str, title: str, key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    return f"{name}.{key}: no such setting{nearest(key, known, f'{name}.')}; {title} has {_list(known)}"
 
 
 def _raise(problems: list[str]) -> None:

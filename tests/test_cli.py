@@ -69,11 +69,11 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
 
 def test_a_mistaken_setting_is_told_before_the_networks_are_loaded(tmp_path: Path) -> None:
-    for mistake in ("trian.batch=3", "train.bacth=3"):
+    for mistake in ("trian.batch=3", "train.bacth=3", "model.widht=3", "task.loos=hinge", "generate.cuont=3"):
         code = (f"import sys; sys.argv = ['radsynth', 'run', {mistake!r}]\nfrom radsynth.cli import main\n"
                 "try:\n    main()\nexcept SystemExit as ended:\n    print(ended.code, 'torch' in sys.modules)")
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-        assert done.stdout.split() == ["2", "False"] and "did you mean train" in done.stderr
+        assert done.stdout.split() == ["2", "False"] and "did you mean" in done.stderr, mistake
 
 
 def test_every_verb_is_a_function_whatever_was_imported_before() -> None:

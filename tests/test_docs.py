@@ -14,7 +14,7 @@ import pytest
 import radsynth
 from radsynth._describe import describe
 from radsynth.cli import app
-from radsynth.settings import PRESETS, SECTIONS, kinds, read_yaml, resolve, settings_class
+from radsynth.settings import PRESETS, SECTIONS, kinds, names, read_yaml, resolve, settings_class
 from radsynth.verbs.show import FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +40,7 @@ def test_generated_pages_say_what_the_code_says(name: str) -> None:
 def test_every_setting_has_a_meaning() -> None:
     for section, where in SECTIONS.items():
         for kind in kinds(where.module) if where.default_kind else ("",):
+            assert names(section, kind) == tuple(one.name for one in describe(settings_class(section, kind)))
             for setting in describe(settings_class(section, kind)):
                 named = setting.name == "kind" or setting.meaning
                 assert named, f"{section}.{setting.name} ({kind}) has no docstring below it"

@@ -188,6 +188,14 @@ def test_kinds_and_meanings_come_from_files_without_importing() -> None:
     assert "fakehouse.colours.red" not in sys.modules
 
 
+def test_a_misspelt_name_is_told_without_importing_and_with_others_wherever_these_are() -> None:
+    alone = problems({"model": {"kind": "red", "widht": 8}})
+    assert "fakehouse.colours.red" not in sys.modules
+    both = problems({"model": {"kind": "red", "widht": 8, "rate": "x"}})
+    told = [line for line in both.splitlines() if "widht" in line]
+    assert told and told[0] in alone and 'model.rate: given "x"' in both
+
+
 def test_describe() -> None:
     described = {setting.name: setting for setting in describe(settings_class("model", "red"))}
     assert described["width"] == (
