@@ -28,6 +28,12 @@ def same(first: Path, second: Path) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
+def made_grey(run: Path) -> None:
+    """As if colour had been made grey for the run's training."""
+    with (run / "settings.yaml").open("a") as file:
+        file.write("prepare:\n  channels: grey\n")
+
+
 @contextmanager
 def stopped(step: int) -> Iterator[None]:
     """Within it a training must end as one that is asked to stop in this step."""

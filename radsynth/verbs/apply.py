@@ -70,7 +70,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     if paints:
         return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
-    records, rejected = _records(source, applier.modality, applier.data)
+    records, rejected = _records(source, applier.trained_on.modality, applier.data)
     request = {"input": source.name, "files": files_hash(source), "format": format, "target": applier.target,
                "weights": applier.facts["sha256"], **({"resample": True} if resample else {})}
     return _filled(Path(out), request, source, rejected,

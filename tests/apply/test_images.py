@@ -14,12 +14,15 @@ from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.io import read, write
 from radsynth.settings import resolve
-from radsynth.verbs._applying.applier import Applier, cut, finer_affine, join, ranges_of
+from radsynth.verbs._applying.applier import Applier, finer_affine
 from radsynth.verbs._applying.doubts import flagged_slices
+from radsynth.verbs._applying.slices import cut, join
+from radsynth.verbs._applying.values import ranges_of
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
 from tests.apply.examples import AFFINE, FROM, SMALL, Make, disc
 from tests.tables import rows
+from tests.trained import made_grey
 
 
 def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -56,6 +59,11 @@ def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., 
     np.testing.assert_array_equal(grey.pixels, colour.pixels)
     with pytest.raises(DataError, match=r"its channels are red, green, blue; the run expects grey\. Save it in grey"):
         apply(run, tmp_path / "colour" / "b.png", tmp_path / "no")
+    made_grey(run)  # as in training
+    write(shown.grey(), tmp_path / "b.png", provenance=FROM)
+    same = [read(apply(run, tmp_path / folder / "b.png", tmp_path / f"b{k}").folder / "images" / "000000.png")
+            for k, folder in enumerate(("", "colour"))]
+    np.testing.assert_array_equal(same[0].pixels, same[1].pixels)
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".dcm"])

@@ -16,7 +16,7 @@ from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import write
 from radsynth.settings import resolve
-from radsynth.verbs._applying.applier import check_values
+from radsynth.verbs._applying.values import check_values
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train

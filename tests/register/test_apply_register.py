@@ -23,6 +23,7 @@ from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
 from tests.register.examples import SMALL, Make
 from tests.tables import rows
+from tests.trained import made_grey
 
 FROM = Provenance(model="none", weights="", seed=0, index=0)
 
@@ -37,6 +38,20 @@ def affine_of(spacing: tuple[float, ...], corner: tuple[float, ...]) -> np.ndarr
     affine = np.diag([*spacing[::-1], 1.0])
     affine[:3, 3] = corner
     return affine
+
+
+def test_colour_is_made_grey_where_it_was_for_training(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run, place = make_run(), {"fixed": (8, 8), "moving": (7, 9)}
+    for name, at in place.items():
+        red = disc((16, 16), at, 4)
+        write(Image(pixels=np.concatenate([red, red // 2, red // 4]), channels=("red", "green", "blue")),
+              tmp_path / f"{name}.png", provenance=FROM)
+    with pytest.raises(DataError, match="its channels are red, green, blue"):
+        apply(run, tmp_path / "moving.png", tmp_path / "out", onto=tmp_path / "fixed.png")
+    made_grey(run)
+    made = apply(run, tmp_path / "moving.png", tmp_path / "out", onto=tmp_path / "fixed.png")
+    warped = read(made.folder / rows(made.folder)[0]["file"])
+    assert isinstance(warped, Image) and warped.channels == ("grey",)
 
 
 def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(

@@ -15,34 +15,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile, SettingsError
-from radsynth.image import GREY, RGB, Image, ImageSpec
+from radsynth.image import GREY, RGB, Image
 from radsynth.progress import track
-from radsynth.settings import read_yaml
 from radsynth.tasks import ImageTask, takes_images
 from radsynth.verbs._applying.anatomy import read_anatomy
 from radsynth.verbs._applying.doubts import NAMES, Doubts, doubts
+from radsynth.verbs._applying.slices import AXES, COARSE, TOGETHER, cut, join
 from radsynth.verbs._applying.tiles import convert_tiled
+from radsynth.verbs._applying.trained_on import TrainedOn
+from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
 from radsynth.verbs._preparing.fit import Fit, resample
-from radsynth.verbs._preparing.ranges import ranges as channel_ranges
-from radsynth.verbs._preparing.shards import SAMPLE
 from radsynth.verbs.generate import Sampler
-
-AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
-"""The axis of a volume that a plane's slices are stacked along."""
 
 SPACING_TOLERANCE = 0.1
 """Relative difference of spacing that a network is trusted with."""
-
-PERCENTILES = (0.5, 99.5)
-"""Where the range of an image lies if the run's settings do not say."""
-
-TOGETHER = 16
-"""Slices of a volume that are done at once."""
-
-COARSE = 1.5
-"""From this ratio of spacings on, a volume counts as scanned slice by slice along its coarsest axis."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,16 +82,11 @@ class Applier:
         self.task: ImageTask = sampler.task
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
         self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
-        settings = read_yaml(Path(run) / "settings.yaml")
-        data = settings.get("data") or {}
-        self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
-        contrasts = tuple(data.get("contrasts") or ())
-        self.data = {"kind": str(data.get("kind", "folder")),  # unpaired contrasts are classes, no channels
+        self.trained_on = TrainedOn.of(self.run, self.spec)
+        contrasts = self.trained_on.contrasts
+        self.data = {"kind": self.trained_on.kind,  # unpaired contrasts are classes, no channels
                      "contrasts": contrasts if len(contrasts) == len(self.spec.channels) else self.spec.channels,
                      "inputs": self.task.inputs}
-        made = settings.get("prepare") or {}
-        low, high = made.get("percentiles", PERCENTILES)
-        self.percentiles, self.makes_grey = (float(low), float(high)), made.get("channels") == "grey"
         targets = self.task.targets
         if target is not None and target not in targets:
             allowed = f"it can go to {', '.join(targets)}" if targets else "it has no choice of targets"
@@ -115,11 +97,7 @@ class Applier:
 
     def check(self, image: Image) -> None:
         """RejectedFile for an image that the run was not trained for, with what was expected."""
-        spec, dimensions = self.spec, len(image.space)
-        if "OT" not in (spec.modality, image.modality) and image.modality != spec.modality:
-            raise RejectedFile(f"its modality is {image.modality}; the run was trained on {spec.modality}")
-        if spec.dimensions > dimensions:
-            raise RejectedFile("it is a single image; the run was trained on volumes")
+        self.trained_on.check(image)
         have, want = self._steps(image)
         if not self.resample and any(abs(h / w - 1) > SPACING_TOLERANCE for h, w in zip(have, want, strict=True)):
             raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
@@ -157,8 +135,8 @@ class Applier:
 
         Where the run does not say: the coarsest one, unless slices across the first alone have the expected spacing.
         """
-        if self.plane in AXES:
-            return AXES[self.plane]
+        if self.trained_on.plane in AXES:
+            return AXES[self.trained_on.plane]
         steps = image.spacing
         if not steps or max(steps) < COARSE * min(steps):
             return 0
@@ -251,7 +229,7 @@ class Applier:
 
     def view(self, image: Image) -> View:
         """How the network will see an image. RejectedFile for an image that does not fit."""
-        image = image.grey() if self.makes_grey else image.for_channels(self.spec.channels)
+        image = self.trained_on.alike(image)
         self.check(image)
         check_values(image, self.spec, self.intensity)
         channels = self.channels(image)
@@ -260,7 +238,7 @@ class Applier:
         present = there[0][None] if len(there) == 1 else np.stack(there)
         to, back = self._grids(image, axis)
         return View(image=image, channels=channels, present=present, axis=axis, there=to, back=back,
-                    ranges=ranges_of(present, self.intensity, self.percentiles))
+                    ranges=ranges_of(present, self.intensity, self.trained_on.percentiles))
 
     def given(self, view: View, part: slice) -> NDArray[np.float32]:
         """What the network is given of a part, (n, inputs, *space) in network values; -1 for missing channels."""
@@ -291,53 +269,8 @@ def regridded(stack: NDArray[np.float32], fit: Fit) -> NDArray[np.float32]:
     return resample(stack.reshape(n * c, *space), fit).reshape(n, c, *fit.target)
 
 
-def cut(volume: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
-    """(c, *space) as (1, c, *space), or as the slices (n, c, rows, columns) across an axis, head up as in training."""
-    if axis is None:
-        return volume[None]
-    slices: NDArray[np.float32] = np.moveaxis(volume, axis + 1, 0)
-    return slices if axis == 0 else slices[:, :, ::-1]
-
-
-def join(stack: NDArray[Any], axis: int | None) -> NDArray[Any]:
-    """The inverse of `cut`."""
-    whole: NDArray[Any] = stack[0] if axis is None else np.moveaxis(
-        stack if axis == 0 else stack[:, :, ::-1], 0, axis + 1)
-    return whole
-
-
-def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None:
-    """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, 16 bits for 8."""
-    eight = image.bits <= 8
-    if spec.units == "HU" and image.units != "HU" and eight:
-        raise RejectedFile("its values have 8 bits, which cannot be Hounsfield units; the run was trained on such")
-    if intensity.method != "bits" or image.bits > 16:
-        return
-    if spec.bits <= 8 and not eight and image.pixels.max() > 255:
-        raise RejectedFile(f"its values go up to {image.pixels.max()}; the run was trained on 8 bits, 0 to 255")
-    if spec.bits > 8 and intensity.levels > 255 and eight:
-        raise RejectedFile(f"its values have 8 bits; the run was trained on values from 0 to {intensity.high:.0f}")
-
-
-def ranges_of(values: NDArray[Any], intensity: IntensityMap, percentiles: tuple[float, float]) -> NDArray[np.float64]:
-    """(channels, 2) lowest and highest value: each channel's own percentiles where the run's data was mapped so."""
-    if intensity.method != "percentiles":
-        return np.tile([intensity.low, intensity.high], (len(values), 1))
-    flat = values.reshape(len(values), -1)
-    return channel_ranges([flat[:, :: max(1, flat.size // SAMPLE)]], percentiles)
-
-
 def _by_channel(numbers: NDArray[np.float64], like: NDArray[Any]) -> NDArray[np.float32]:
     return numbers.reshape(-1, *[1] * (like.ndim - 1)).astype(np.float32)
-
-
-def as_stored(values: NDArray[np.float32], image: Image) -> NDArray[Any]:
-    """Real values in the image's own kind of number, whole numbers rounded and kept in their range."""
-    kind = image.pixels.dtype
-    if kind.kind == "f":
-        return values
-    limits = np.iinfo(kind)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
 
 
 def finer_affine(affine: NDArray[np.float64], finer: tuple[int, ...]) -> NDArray[np.float64]:

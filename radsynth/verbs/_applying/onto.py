@@ -19,24 +19,15 @@ from radsynth.io import read_mask
 from radsynth.losses.alignment import local_correlation
 from radsynth.metrics._registration import folding
 from radsynth.progress import track
-from radsynth.settings import read_yaml
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
-from radsynth.verbs._applying.applier import (
-    AXES,
-    COARSE,
-    PERCENTILES,
-    SPACING_TOLERANCE,
-    TOGETHER,
-    as_stored,
-    check_values,
-    cut,
-    join,
-    ranges_of,
-)
+from radsynth.verbs._applying.applier import SPACING_TOLERANCE
 from radsynth.verbs._applying.fields import write_field, write_labels
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
+from radsynth.verbs._applying.slices import AXES, COARSE, TOGETHER, cut, join
 from radsynth.verbs._applying.tiles import convert_tiled
+from radsynth.verbs._applying.trained_on import TrainedOn
+from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs.generate import Sampler
@@ -70,12 +61,8 @@ class Registrar:
         self.run = Path(run)
         self.task, self.network, self.spec = cast(Register, sampler.task), sampler.network, sampler.spec
         self.intensity, self.facts, self.device = sampler.intensity, sampler.facts, sampler.device
-        settings = read_yaml(Path(run) / "settings.yaml")
-        data = settings.get("data") or {}
-        self.plane, self.modality = str(data.get("plane", "auto")), str(data.get("modality", ""))
-        low, high = (settings.get("prepare") or {}).get("percentiles", PERCENTILES)
-        self.percentiles = (float(low), float(high))
-        fixed = fixed.for_channels(self.spec.channels)
+        self.trained_on = TrainedOn.of(self.run, self.spec)
+        fixed = self.trained_on.alike(fixed)
         self.image, self.name = fixed, name
         self._check(fixed)
         self.axis = self._slices()
@@ -83,10 +70,7 @@ class Registrar:
         self._seen = self._network_values(fixed, _channels(fixed, self.task.fixed), fixed)
 
     def _check(self, image: Image) -> None:
-        if "OT" not in (self.spec.modality, image.modality) and image.modality != self.spec.modality:
-            raise RejectedFile(f"its modality is {image.modality}; the run was trained on {self.spec.modality}")
-        if len(image.space) < self.spec.dimensions:
-            raise RejectedFile("it is a single image; the run was trained on volumes")
+        self.trained_on.check(image)
         check_values(image, self.spec, self.intensity)
 
     def _slices(self) -> int | None:
@@ -94,8 +78,8 @@ class Registrar:
         if len(self.image.space) == self.spec.dimensions:
             return None
         steps = self.image.spacing
-        if self.plane in AXES:
-            return AXES[self.plane]
+        if self.trained_on.plane in AXES:
+            return AXES[self.trained_on.plane]
         return int(np.argmax(steps)) if steps and max(steps) >= COARSE * min(steps) else 0
 
     def _working_grid(self) -> Fit:
@@ -116,7 +100,7 @@ class Registrar:
 
     def _network_values(self, image: Image, channels: NDArray[Any], on: Image, placing: Placing | None = None) -> Array:
         """Channels (c, *space) on the working grid, in network values: each mapped by its own image's range."""
-        ranges = ranges_of(channels, self.intensity, self.percentiles)
+        ranges = ranges_of(channels, self.intensity, self.trained_on.percentiles)
         values = channels if placing is None else sampled(channels, placing, on.space)
         fitted = resample(values, self.fit)
         encoded = [self.intensity.to_network(self.intensity.encode(channel, *limits))
@@ -125,7 +109,7 @@ class Registrar:
 
     def convert(self, moving: Image, name: str, labels: NDArray[np.uint8] | None) -> Warped:
         """The moving image and its labels (*space) warped; RejectedFile for one that does not fit."""
-        moving = moving.for_channels(self.spec.channels)
+        moving = self.trained_on.alike(moving)
         self._check(moving)
         if len(moving.space) != len(self.image.space):
             raise RejectedFile(f"it has {len(moving.space)} dimensions, {self.name} has {len(self.image.space)}")

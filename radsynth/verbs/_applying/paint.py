@@ -19,10 +19,11 @@ from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
 from radsynth.io import NotAnImage, detect, read, read_mask
 from radsynth.progress import track
-from radsynth.settings import read_yaml
 from radsynth.tasks.semantic import Semantic
-from radsynth.verbs._applying.applier import Applier, cut, join, ranges_of
+from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.slices import cut, join
 from radsynth.verbs._applying.tiles import convert_tiled
+from radsynth.verbs._applying.values import ranges_of
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
@@ -37,7 +38,6 @@ class Painter(Applier):
     def __init__(self, run: Path, target: str | None, seed: int, style: Path | None, resample: bool = False) -> None:
         """resample: as of `Applier`, whose SettingsErrors come; DataError for an example that cannot be used."""
         super().__init__(run, target, resample)
-        self.instances = (read_yaml(self.run / "settings.yaml").get("prepare") or {}).get("masks") == "instances"
         self.semantic, self.seed = cast(Semantic, self.task), seed
         self.style = None if style is None else self._style_of(style)
 
@@ -47,7 +47,7 @@ class Painter(Applier):
             raise DataError(f"{path}, which is to lend its style, does not exist.")
         try:
             found = read(path)
-            image = (found[0] if isinstance(found, list) else found).for_channels(self.spec.channels)
+            image = self.trained_on.alike(found[0] if isinstance(found, list) else found)
             if len(image.pixels) != len(self.spec.channels):
                 raise RejectedFile(f"its channels are {', '.join(image.channels)}; the run makes "
                                    f"{', '.join(self.spec.channels)}")
@@ -60,7 +60,7 @@ class Painter(Applier):
         except RejectedFile as error:
             raise DataError(f"{path} cannot lend its style: {error}.") from None
         values = resample(image.pixels, plan_fit(image.space, self.spec.size, image.spacing, crop=False, enlarge=False))
-        ranges = ranges_of(values, self.intensity, self.percentiles).tolist()
+        ranges = ranges_of(values, self.intensity, self.trained_on.percentiles).tolist()
         encoded = np.stack([self.intensity.to_network(self.intensity.encode(channel, *limits))
                             for channel, limits in zip(values, ranges, strict=True)])
         with torch.no_grad():
@@ -78,13 +78,13 @@ class Painter(Applier):
         RejectedFile for label values that the run was not trained on, another spacing, a slice where volumes are due.
         """
         self.check(mask.replace(modality=self.spec.modality))
-        values = mask.pixels if self.instances else self._known(mask.pixels)
+        values = mask.pixels if self.trained_on.instances else self._known(mask.pixels)
         axis = None if len(mask.space) == self.spec.dimensions else self._axis(mask)
         there, back = self._grids(mask, axis)
         stack = cut(values.astype(np.float32), axis)[:, 0].astype(np.uint8)
         if there is not None:
             stack = np.stack([resample_mask(one, there) for one in stack])
-        if self.instances:
+        if self.trained_on.instances:
             stack = np.stack([inside_and_border(one) for one in stack])
         painted = self._painted(torch.from_numpy(stack.astype(np.float32))[:, None], index)
         made = join(painted if back is None else np.stack([resample(one, back) for one in painted]), axis)

@@ -12,8 +12,9 @@ from radsynth.errors import SettingsError
 from radsynth.image import Image
 from radsynth.tasks import segments
 from radsynth.tasks.segment import Segment
-from radsynth.verbs._applying.applier import Applier, join
+from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import MISMATCH, Doubts
+from radsynth.verbs._applying.slices import join
 from radsynth.verbs._preparing.fit import resample_mask
 
 Images = NDArray[np.float32]

@@ -1,0 +1,53 @@
+"""What images a run was trained on and how they were prepared, so that others are treated alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from radsynth.errors import RejectedFile
+from radsynth.image import Image, ImageSpec
+from radsynth.settings import read_yaml
+
+PERCENTILES = (0.5, 99.5)
+"""Where the range of an image lies if the run's settings do not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOn:
+    """The settings `data` and `prepare` of a run's training.
+
+    kind, contrasts, plane, modality: of `data`; percentiles: of each image, its black and white; grey: colour was made
+    grey; instances: things in masks had numbers of their own
+    """
+
+    spec: ImageSpec
+    kind: str
+    contrasts: tuple[str, ...]
+    plane: str
+    modality: str
+    percentiles: tuple[float, float]
+    grey: bool
+    instances: bool
+
+    @classmethod
+    def of(cls, run: Path, spec: ImageSpec) -> TrainedOn:
+        """As the run folder's settings.yaml has it; older ones say less."""
+        settings = read_yaml(run / "settings.yaml")
+        data, made = settings.get("data") or {}, settings.get("prepare") or {}
+        low, high = made.get("percentiles", PERCENTILES)
+        return cls(spec=spec, kind=str(data.get("kind", "folder")), contrasts=tuple(data.get("contrasts") or ()),
+                   plane=str(data.get("plane", "auto")), modality=str(data.get("modality", "")),
+                   percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
+                   instances=made.get("masks") == "instances")
+
+    def alike(self, image: Image) -> Image:
+        """The image in grey where colour was made grey for training, or where it only shows grey."""
+        return image.grey() if self.grey else image.for_channels(self.spec.channels)
+
+    def check(self, image: Image) -> None:
+        """RejectedFile for another modality, and for a single image where volumes were learned."""
+        if "OT" not in (self.spec.modality, image.modality) and image.modality != self.spec.modality:
+            raise RejectedFile(f"its modality is {image.modality}; the run was trained on {self.spec.modality}")
+        if len(image.space) < self.spec.dimensions:
+            raise RejectedFile("it is a single image; the run was trained on volumes")

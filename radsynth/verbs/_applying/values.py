@@ -1,0 +1,44 @@
+"""The values of images that come in and go out: what they can mean, where they lie, how they are stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap
+from radsynth.errors import RejectedFile
+from radsynth.image import Image, ImageSpec
+from radsynth.verbs._preparing.ranges import ranges as channel_ranges
+from radsynth.verbs._preparing.shards import SAMPLE
+
+
+def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None:
+    """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, 16 bits for 8."""
+    eight = image.bits <= 8
+    if spec.units == "HU" and image.units != "HU" and eight:
+        raise RejectedFile("its values have 8 bits, which cannot be Hounsfield units; the run was trained on such")
+    if intensity.method != "bits" or image.bits > 16:
+        return
+    if spec.bits <= 8 and not eight and image.pixels.max() > 255:
+        raise RejectedFile(f"its values go up to {image.pixels.max()}; the run was trained on 8 bits, 0 to 255")
+    if spec.bits > 8 and intensity.levels > 255 and eight:
+        raise RejectedFile(f"its values have 8 bits; the run was trained on values from 0 to {intensity.high:.0f}")
+
+
+def ranges_of(values: NDArray[Any], intensity: IntensityMap, percentiles: tuple[float, float]) -> NDArray[np.float64]:
+    """(channels, 2) lowest and highest value: each channel's own percentiles where the run's data was mapped so."""
+    if intensity.method != "percentiles":
+        return np.tile([intensity.low, intensity.high], (len(values), 1))
+    flat = values.reshape(len(values), -1)
+    return channel_ranges([flat[:, :: max(1, flat.size // SAMPLE)]], percentiles)
+
+
+def as_stored(values: NDArray[np.float32], image: Image) -> NDArray[Any]:
+    """Real values in the image's own kind of number, whole numbers rounded and kept in their range."""
+    kind = image.pixels.dtype
+    if kind.kind == "f":
+        return values
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
