@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -129,7 +130,8 @@ def test_a_class_without_images_is_told(kind: str, make_prepared: Make, tmp_path
         train(data, tmp_path / "none", settings=settings)
     (data / "records.csv").write_text(rows.replace("test,3", "test,1"))
     train(data, tmp_path / "run", settings=settings)
-    (refused,) = evaluate_pairs(tmp_path / "run", Prepared(data))["refused"]
+    (refused,) = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")["refused"]
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["refused"] == [refused]
     assert "no image of the class rare outside of training" in refused["reason"]
 
 

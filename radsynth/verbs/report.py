@@ -122,7 +122,8 @@ def _document(files: RunFiles) -> dict[str, Any]:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             # Files of another version, or edited by hand: the rest of the page is worth having.
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
-    left_out = set(ONLY_SYNTHESIS) if document["pairs"] else {"pairs"}
+    left_out = set() if document["pairs"] else {"pairs"}
+    left_out |= set(ONLY_SYNTHESIS) if document["pairs"] or network.get("task") in facts.PAIRED else set()
     left_out |= {"usefulness", "readers", "privacy"} if network.get("task") in facts.UNPAIRED else set()
     left_out |= {name for name in ("findings", "doubts") if not document[name]}
     left_out |= set() if document["walks"] else {"control"}

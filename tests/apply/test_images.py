@@ -59,6 +59,10 @@ def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., 
     np.testing.assert_array_equal(grey.pixels, colour.pixels)
     with pytest.raises(DataError, match=r"its channels are red, green, blue; the run expects grey\. Save it in grey"):
         apply(run, tmp_path / "colour" / "b.png", tmp_path / "no")
+    write(shown.replace(pixels=shown.pixels * np.array([1, 0, 0], np.uint8).reshape(3, 1, 1)), tmp_path / "r.png",
+          provenance=FROM)
+    with pytest.raises(DataError, match=r"its channels are red, green, blue"):
+        apply(run, tmp_path / "r.png", tmp_path / "no")
     made_grey(run)  # as in training
     write(shown.grey(), tmp_path / "b.png", provenance=FROM)
     same = [read(apply(run, tmp_path / folder / "b.png", tmp_path / f"b{k}").folder / "images" / "000000.png")

@@ -14,6 +14,7 @@ from radsynth.errors import FolderError
 from radsynth.image import ImageSpec
 from radsynth.verbs._evaluating.pictures import write_unmeasured
 from radsynth.verbs._grid import black_and_white, shades, shown_window
+from radsynth.verbs._pairs.document import refused
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdicts import verdicts
 from radsynth.verbs.report import report
@@ -159,6 +160,18 @@ def test_a_run_that_could_not_be_measured_says_so(run: Path) -> None:
     found = page(run)
     assert "Every number: Too few." in found.text and "Not measured" in found.text
     assert [one.text for one in verdicts(RunFiles(run))][:2] == ["Too few."] * 2, "not 'nobody has measured'"
+
+
+def test_results_that_could_not_be_held_against_the_truth_are_no_synthetic_images(run: Path) -> None:
+    """With one held-out volume the page spoke of realism, privacy and a verb that would measure them."""
+    why = "There are fewer than two images of patients outside of training."
+    add(run, generator={"task": "translate"})
+    refused(why, run)
+    report(run)
+    found = json.loads((run / "report.json").read_text())
+    assert [(one["heading"], one["sign"], one["text"]) for one in found["verdicts"]] == [("Quality", "open", why)]
+    assert "its results are no acquisition" in found["bottom_line"] and not found["scorecard"]
+    assert not {"Scorecard", "Privacy", "Usefulness"} & set(page(run).headings)
 
 
 def test_what_could_not_be_measured_is_shown(run: Path) -> None:

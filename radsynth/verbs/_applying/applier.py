@@ -163,7 +163,7 @@ class Applier:
         if not set(inputs) & set(have) and len(have) == len(inputs):
             return list(image.pixels)  # channels of other names are taken in their order
         blank = {name for name, channel in zip(have, image.pixels, strict=True)
-                 if len(have) > 1 and channel.min() == channel.max()}
+                 if len(have) > 1 and have != RGB and channel.min() == channel.max()}  # a colour is not missing
         lacking = [name for name in inputs if name not in have or name in blank]
         spare = getattr(self.task, "may_lack", False) and len(lacking) < len(inputs)
         if lacking and not spare:

@@ -31,8 +31,8 @@ def held_out(prepared: Prepared, images: int, seed: int, masked: bool = False) -
         if len(rows) > 1:
             return np.sort(np.random.default_rng(seed).permutation(rows)[:images]), split
     what = "images with masks" if masked else "images"
-    raise DataError(f"{prepared.folder} has fewer than two {what} of patients outside of training, so that no number "
-                    "could have an interval. Prepare more, or a larger held-out share.")
+    raise DataError(f"There are fewer than two {what} of patients outside of training, so that no number could have an "
+                    "interval. Prepare more, or a larger held-out share.")
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -50,10 +50,13 @@ def compared(prepared: Prepared, rows: NDArray[np.int64], numbers: list[Found], 
             "numbers": numbers_of(numbers, patients, repetitions, seed)}
 
 
-def refused(reason: str) -> dict[str, Any]:
-    """What results.json holds where nothing could be measured."""
-    return {"version": 1, "measurements": [],
-            "refused": [{"name": "pairs", "title": "Results against the truth", "reason": reason}]}
+def refused(reason: str, out: Path | None) -> dict[str, Any]:
+    """What results.json, which is written into `out`, holds where nothing could be measured."""
+    document = {"version": 1, "measurements": [],
+                "refused": [{"name": "pairs", "title": "Results against the truth", "reason": reason}]}
+    if out is not None:
+        write_atomically(Path(out) / "results.json", json.dumps(document, indent=1))
+    return document
 
 
 def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:

@@ -45,7 +45,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         rows = _complete(task, prepared, rows)
         fitted = spread(_complete(task, prepared, prepared.indices("train")), FITTED)
     except DataError as error:
-        return refused(str(error))
+        return refused(str(error), out)
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
@@ -125,7 +125,7 @@ def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> 
              for part in np.array_split(rows, -(-len(rows) // CHUNK))]
     complete: NDArray[np.int64] = rows[np.concatenate(there)]
     if len(complete) < 2:
-        raise DataError(f"{prepared.folder}: all images but {len(complete)} lack one of {', '.join(task.outputs)}.")
+        raise DataError(f"All held-out images but {len(complete)} lack one of {', '.join(task.outputs)}.")
     return complete
 
 
@@ -150,7 +150,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     given = np.sort(np.random.default_rng(seed).permutation(given)[:images])
     if not len(given) or not len(real):
         name = prepared.spec.labels[target if len(given) else source]
-        return refused(f"{prepared.folder} has no image of the class {name} outside of training: prepare more.")
+        return refused(f"There is no image of the class {name} outside of training: prepare more.", out)
     training = prepared.indices("train", target)
     start = prepared.images(given)
     made = applier.network_of(start, applier.target)

@@ -50,7 +50,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     try:
         chosen, split = held_out(prepared, images, seed)
     except DataError as error:
-        return refused(str(error))
+        return refused(str(error), out)
     chosen = np.random.default_rng(0).permutation(chosen)
     count = min(images, pairs or PAIRS[prepared.spec.dimensions])
     rows = np.sort(chosen[in_turns(prepared.patients(chosen))][:count])

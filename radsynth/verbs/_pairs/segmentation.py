@@ -34,7 +34,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
             raise DataError("The data has no masks, so there is nothing to measure the label maps against.")
         rows, split = held_out(prepared, images, seed, masked=True)
     except DataError as error:
-        return refused(str(error))
+        return refused(str(error), out)
     training = prepared.indices("train")
     fitted = spread(training[prepared.masked(training)], FITTED)
     seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]

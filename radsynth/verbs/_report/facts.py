@@ -7,6 +7,8 @@ from typing import Any
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, odds, privacy_bound
 
+PAIRED = ("translate", "restore", "segment", "register")
+"""Tasks whose results are compared with the truth."""
 UNPAIRED = ("cycle", "cut")
 """Tasks whose results are compared with images of another class, because there is no truth."""
 USE = (
@@ -23,7 +25,7 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
     """What was learned from, what was made, what to mind, what could not be measured."""
     spec, results = files.get("spec.json"), files.get("results.json")
     lines = [("Learned from", _learned(spec))] if spec else []
-    if "pairs" in results:
+    if "pairs" in results or files.get("generator.json").get("task") in PAIRED:
         return lines
     context = results.get("context")
     if context:
@@ -43,8 +45,8 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
 
 def use(files: RunFiles) -> str:
     """What the images, or the results of a task from image to image, are meant for."""
-    unpaired = files.get("generator.json").get("task") in UNPAIRED
-    return USE_IMAGES if unpaired or "pairs" in files.get("results.json") else USE
+    made_of_images = files.get("generator.json").get("task") in (*PAIRED, *UNPAIRED)
+    return USE_IMAGES if made_of_images or "pairs" in files.get("results.json") else USE
 
 
 def limits(files: RunFiles) -> list[str]:
@@ -70,7 +72,7 @@ def _learned(spec: dict[str, Any]) -> str:
         source = (f"{images:,} {what}images of {count(patients, 'virtual patient')}: made from a public template, "
                   "not from anybody")
     else:
-        source = f"{images:,} {what}images" + (f" of {count(patients, 'patient')}" if 0 < patients < images else "")
+        source = count(images, f"{what}image") + (f" of {count(patients, 'patient')}" if 0 < patients < images else "")
         if patients == images:
             size += "; each counted as a patient of its own"
     added = spec.get("added", {}).get("images", 0)

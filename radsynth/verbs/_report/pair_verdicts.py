@@ -9,6 +9,7 @@ from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE
 from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import count, figure
 
+QUESTION = "Is the network worth having?"
 KEEPING = ("translate", "restore")
 """Tasks whose results show what was given, so that something can get lost on the way."""
 SEEN = 0.3
@@ -41,7 +42,7 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     gains = {title: methods for title, methods in gains.items() if methods}
     rivals = {title: [method for method, gain in methods.items() if gain["low"] <= 0]
               for title, methods in gains.items()}
-    question, won = "Is the network worth having?", sum(not methods for methods in rivals.values())
+    question, won = QUESTION, sum(not methods for methods in rivals.values())
     if won == len(rivals):
         return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
             "In every number the results are nearer to the truth than those of methods without a network."))
