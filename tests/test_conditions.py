@@ -21,8 +21,11 @@ from radsynth.models import build, takes
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build as build_task
 from radsynth.verbs._numbers import Numbers
+from radsynth.verbs._steering.explain_sources import given_images, made_images
+from radsynth.verbs._steering.judge import load_discriminator
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Direction
+from radsynth.verbs.explain import explain
 from radsynth.verbs.generate import Sampler, generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
@@ -107,6 +110,27 @@ def test_a_walk_in_the_browser_begins_at_the_image_with_its_numbers(
         shown.walk("up", item, 0, None)
         ((images, _),) = shown.sampler.images(item, 1, seed=0)
         np.testing.assert_allclose(started[-1], images, atol=1e-5)
+
+
+def test_explain_asks_the_discriminator_about_an_image_with_the_images_own_number(folder: Path, tmp_path: Path) -> None:
+    prepared = made(folder, tmp_path / "run" / "data")
+    settings = resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=800", "train.previews=0"))
+    run = train(tmp_path / "run" / "data", tmp_path / "run", settings=settings).path
+    found = explain(run, starts=1, steps=1)
+    sampler = Sampler(run)
+    discriminator, _ = load_discriminator(sampler, run)
+    assert discriminator is not None
+    given = {"held-out": given_images(sampler, [], None, prepared, 0), "synthetic": made_images(sampler, 0)}
+    for kind, one in given.items():
+        told = [line["score"] for line in found["images"] if line["kind"] == kind]
+        with torch.no_grad():
+            own, middle = ([float(discriminator(torch.from_numpy(image[None]), None, *([at[None]] if mine else []))[0])
+                            for image, at in zip(one.images, one.numbers, strict=True)] for mine in (True, False))
+        assert told == pytest.approx(own, abs=1e-4) and told != pytest.approx(middle, abs=1e-3)
+    rows = prepared.indices("test")
+    assert given["held-out"].numbers.flatten().tolist() == [
+        float(prepared.conditions(rows[[k]])[0, 0]) for image in given["held-out"].images
+        for k in range(len(rows)) if np.array_equal(prepared.images(rows[[k]])[0], image)]
 
 
 def test_impossible_numbers_are_refused(folder: Path, tmp_path: Path) -> None:

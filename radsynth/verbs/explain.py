@@ -25,7 +25,7 @@ from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
 from radsynth.verbs._steering.contact_sheets import Shown
 from radsynth.verbs._steering.explain_pictures import save_pictures_of
-from radsynth.verbs._steering.explain_sources import given_images, guess_classes, made_images, prepared_data
+from radsynth.verbs._steering.explain_sources import given_images, guess_classes, made_images, numbers_of, prepared_data
 from radsynth.verbs._steering.explain_words import sentences
 from radsynth.verbs._steering.explained import Explained, Given
 from radsynth.verbs._steering.inversion import Inversion, invert, layer_features
@@ -106,7 +106,9 @@ def _classes(space: LatentSpace, given: Given) -> Tensor | None:
 
 def _search(space: LatentSpace, given: Given, discriminator: nn.Module | None, starts: int, steps: int, seed: int,
             step_done: Callable[[int], None]) -> Inversion:
-    features = layer_features(discriminator) if discriminator is not None else None
+    # The search asks about every start of every image.
+    numbers = None if given.numbers is None else given.numbers.repeat_interleave(starts, 0)
+    features = layer_features(discriminator, numbers) if discriminator is not None else None
     return invert(space, torch.from_numpy(given.images).to(space.device), _classes(space, given), features=features,
                   starts=starts, steps=steps, seed=seed, step_done=step_done)
 
@@ -167,11 +169,12 @@ def _attribute(space: LatentSpace, of: Study, discriminator: nn.Module, plain: E
     """Attributions against the mean synthetic image of the class: what makes this image other than the typical."""
     given, groups = plain.given, of.groups
     gradients, occlusions, gaps, found = [], [], [], []
-    pairs = list(zip(given.images, given.labels, strict=True))
-    for image, label in track(pairs, label=f"asking the discriminator about {given.kind}", unit="images"):
+    numbers = [None] * len(given.images) if given.numbers is None else list(given.numbers)
+    asked = list(zip(given.images, given.labels, numbers, strict=True))
+    for image, label, at in track(asked, label=f"asking the discriminator about {given.kind}", unit="images"):
         own = of.images if groups is None else of.images[groups == label]
         typical = torch.from_numpy(own.mean(0, dtype=np.float64).astype(np.float32)).to(space.device)
-        judge = Judge(discriminator, torch.tensor(int(label), device=space.device) if space.classes else None)
+        judge = Judge(discriminator, torch.tensor(int(label), device=space.device) if space.classes else None, at)
         one = torch.from_numpy(image[None]).to(space.device)
         maps = integrated_gradients(judge, one, typical)
         gaps.append(float(completeness_gap(judge, one, typical, maps)[0]))
@@ -197,8 +200,10 @@ def _trial(sampler: Sampler, discriminator: nn.Module | None, reason: str, prepa
             chunks = list(sampler.images(3000, len(rows), seed=seed))
             made, labels = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
             several = len(sampler.spec.labels) > 1
-            real = scores(discriminator, prepared.images(rows), prepared.labels(rows) if several else None)
-            fake = scores(discriminator, np.clip(made, -1, 1), labels if several else None)
+            real = scores(discriminator, prepared.images(rows), prepared.labels(rows) if several else None,
+                          numbers_of(sampler, prepared, rows))
+            fake = scores(discriminator, np.clip(made, -1, 1), labels if several else None,
+                          sampler.conditions(range(3000, 3000 + len(rows)), seed))
             document |= {"auc_held_out_against_synthetic": separation(real, fake), "images": len(rows)}
     return document
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, SettingsError
@@ -72,14 +74,21 @@ def _held_out(sampler: Sampler, prepared: Prepared | None, label: str | None, se
         turn[labels == value] = np.arange((labels == value).sum())
     chosen = rows[np.lexsort((labels, turn))][:6]
     return Given(images=prepared.images(chosen), labels=prepared.labels(chosen), kind="held-out",
-                 names=tuple(f"held-out {k + 1}" for k in range(len(chosen))))
+                 names=tuple(f"held-out {k + 1}" for k in range(len(chosen))),
+                 numbers=numbers_of(sampler, prepared, chosen))
+
+
+def numbers_of(sampler: Sampler, prepared: Prepared, rows: NDArray[np.int64]) -> Tensor | None:
+    """The numbers (n, k) of prepared images, as networks take them; None for a run that learned none."""
+    return torch.from_numpy(prepared.conditions(rows)).to(sampler.device) if sampler.spec.conditions else None
 
 
 def made_images(sampler: Sampler, seed: int) -> Given:
     """Synthetic images; those of `generate` with the same seed, from item 2,000 on, which the search does not draw."""
     ((images, labels),) = list(sampler.images(2000, SYNTHETIC, seed=seed))
     return Given(images=np.clip(images, -1, 1), labels=labels, kind="synthetic",
-                 names=tuple(f"synthetic {k + 1}" for k in range(SYNTHETIC)))
+                 names=tuple(f"synthetic {k + 1}" for k in range(SYNTHETIC)),
+                 numbers=sampler.conditions(range(2000, 2000 + SYNTHETIC), seed))
 
 
 def guess_classes(space: LatentSpace, given: Given, seed: int) -> Given:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from radsynth.verbs._steering.inversion import Inversion
 
@@ -16,7 +17,8 @@ Array = NDArray[np.float32]
 class Given:
     """Images to explain. images: (n, c, *space) in [-1, 1]; labels: (n,) class indices, -1 without; names: for readers.
 
-    kind: "given", "held-out" or "synthetic"; assumed: the classes were guessed
+    kind: "given", "held-out" or "synthetic"; assumed: the classes were guessed; numbers: (n, k) those that the images
+    have, scaled to [-1, 1], None where they are unknown or none are learned
     """
 
     images: Array
@@ -24,6 +26,7 @@ class Given:
     names: tuple[str, ...]
     kind: str
     assumed: bool = False
+    numbers: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

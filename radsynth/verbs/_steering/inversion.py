@@ -38,8 +38,9 @@ class Inversion:
     spread: Tensor
 
 
-def layer_features(discriminator: nn.Module) -> Features:
-    """A function that gives what every convolution (of a perceptron: every layer) makes of images."""
+def layer_features(discriminator: nn.Module, numbers: Tensor | None = None) -> Features:
+    """A function that gives what every convolution (of a perceptron: every layer) makes of images, which have the
+    `numbers` (n, k); None: the middle of each."""
     kinds = (nn.modules.conv._ConvNd, EqualisedConvolution)
     every = list(discriminator.modules())
     layers: list[nn.Module] = [one for one in every if isinstance(one, kinds)]
@@ -50,7 +51,7 @@ def layer_features(discriminator: nn.Module) -> Features:
         seen: list[Tensor] = []
         handles = [layer.register_forward_hook(lambda module, given, made: seen.append(made)) for layer in layers]
         try:
-            discriminator(images, labels)
+            discriminator(images, labels, *(() if numbers is None else (numbers,)))
         finally:
             for handle in handles:
                 handle.remove()

@@ -33,11 +33,11 @@ def load_discriminator(sampler: Sampler, run: Path) -> tuple[nn.Module | None, s
 
 
 class Judge:
-    """Scores of images of one class: the higher, the more real. Each image is judged for itself."""
+    """Scores of images of one class and one age: the higher, the more real. Each image is judged for itself."""
 
-    def __init__(self, discriminator: nn.Module, label: Tensor | None) -> None:
-        """label: () class index, or None."""
-        self.discriminator, self.label = discriminator, label
+    def __init__(self, discriminator: nn.Module, label: Tensor | None, numbers: Tensor | None = None) -> None:
+        """label: () class index, or None; numbers: (k,) those that images are learned with, None: each one's middle."""
+        self.discriminator, self.label, self.numbers = discriminator, label, numbers
         self.mixes: bool | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -49,7 +49,9 @@ class Judge:
         return self._score(images)
 
     def _score(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.discriminator(images, None if self.label is None else self.label.expand(len(images)))
+        label = None if self.label is None else self.label.expand(len(images))
+        numbers = () if self.numbers is None else (self.numbers.expand(len(images), -1),)
+        scores: Tensor = self.discriminator(images, label, *numbers)
         return scores.float()
 
     @torch.no_grad()
@@ -61,12 +63,13 @@ class Judge:
 
 @torch.no_grad()
 def scores(discriminator: nn.Module, images: NDArray[np.float32], labels: NDArray[np.int64] | None,
-           ) -> NDArray[np.float64]:
-    """(n,) scores of images (n, c, *space) of their classes."""
+           numbers: Tensor | None = None) -> NDArray[np.float64]:
+    """(n,) scores of images (n, c, *space) of their classes (n,) and numbers (n, k)."""
     found, device = [], next(discriminator.parameters()).device
     for index, image in enumerate(images):
         label = None if labels is None else torch.tensor(int(labels[index]), device=device)
-        found.append(float(Judge(discriminator, label)(torch.from_numpy(image[None]).to(device))[0]))
+        own = None if numbers is None else numbers[index].to(device)
+        found.append(float(Judge(discriminator, label, own)(torch.from_numpy(image[None]).to(device))[0]))
     return np.asarray(found)
 
 
