@@ -22,6 +22,7 @@ from radsynth.tasks import build as build_task
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attributes import Attribute, attributes
 from radsynth.verbs._steering.contact_sheets import save_sheet
+from radsynth.verbs._steering.control_words import sentences
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import (
     class_directions,
@@ -296,6 +297,24 @@ def test_what_cannot_be_steered_is_refused(run: Path, tmp_path: Path, make_prepa
     restore = untrained_run(make_prepared(name="plain"), tmp_path / "restore", "task.kind=restore")
     with pytest.raises(SettingsError, match="does not draw images from noise"):
         control(restore)
+
+
+def test_an_attribute_is_said_to_be_controlled_only_where_its_direction_surely_works() -> None:
+    def line(kind: str, name: str, own: float, low: float, other: float) -> dict[str, object]:
+        effects = [{"attribute": attribute, "slope": slope, "low": least, "high": slope + 1, "relative": slope,
+                    "consistent": 0.9} for attribute, slope, least in (("contrast", own, low), ("symmetry", other, 0))]
+        return {"kind": kind, "name": name, "effects": effects}
+
+    def said(*lines: dict[str, object]) -> str:
+        return sentences({"attributes": [{"name": "contrast", "unit": "%"}], "directions": list(lines)})[0]
+
+    strong = line("attribute", "contrast", 2, 1, 1.9)
+    clean = line("attribute alone", "contrast, others kept", 1, 0.5, 0)
+    assert "one step along 'contrast, others kept' changes it by +1 (+0.5 to +2) %" in said(strong, clean)
+    assert "no side effect reaches" in said(strong, clean) and "on symmetry (+1.9 deviations)" in said(strong)
+    for useless in (line("attribute", "contrast", 2, -0.1, 0), line("attribute", "contrast", 0.1, 0.05, 0),
+                    line("closed form", "contrast", 2, 1, 0)):
+        assert said(useless) == "Contrast could not be controlled: no direction raises it by 0.2 deviations a step."
 
 
 def test_a_sheet_carries_its_caption_and_its_mark_below(tmp_path: Path) -> None:

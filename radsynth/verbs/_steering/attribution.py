@@ -32,10 +32,10 @@ def integrated_gradients(score: Score, images: Tensor, baseline: Tensor, steps: 
 
 
 def completeness_gap(score: Score, images: Tensor, baseline: Tensor, maps: Tensor) -> Tensor:
-    """(n,) |sum of the map - (score(image) - score(baseline))|: how far the sum is from what it has to explain."""
+    """(n,) what a map's sum misses of score(image) - score(baseline), which it has to explain, as a share of that."""
     with torch.no_grad():
         wanted = score(images) - score(baseline[None])
-    return (maps.flatten(1).sum(1) - wanted).abs()
+    return (maps.flatten(1).sum(1) - wanted).abs() / wanted.abs().clamp_min(1e-6)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 CHANCE = 0.6
 """Below this area under the curve the discriminator does not tell real from synthetic."""
 LARGE_GAP = 0.05
-"""Share of the score that integrated gradients may miss."""
+"""Share of a difference of scores that integrated gradients may miss."""
 
 
 def sentences(document: dict[str, Any]) -> list[str]:
@@ -17,10 +17,10 @@ def sentences(document: dict[str, Any]) -> list[str]:
         found.append("The classes of the given images were guessed by the nearest synthetic images (--label "
                      "names one).")
     found.append(_judge(document["discriminator"]))
-    gaps = [line["completeness_gap"] / max(abs(line["score"]), 1e-6) for line in document["images"]
-            if line["score"] is not None]
-    if gaps and max(gaps) > LARGE_GAP:
-        found.append(f"Integrated gradients miss up to {100 * max(gaps):.0f} % of a score: read those maps with care.")
+    gap = max((line["completeness_gap"] or 0.0 for line in document["images"]), default=0.0)
+    if gap > LARGE_GAP:
+        found.append(f"Integrated gradients miss up to {100 * gap:.0f} % of what sets the score apart from that of the "
+                     "typical image: read those maps with care.")
     return found
 
 
