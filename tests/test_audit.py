@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from radsynth.arrays import Prepared
-from radsynth.errors import DataError, FolderError
+from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics import Estimate
 from radsynth.metrics._privacy_attacks import Scores, Strength, Threshold, area, hits_at, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
@@ -29,6 +29,7 @@ from radsynth.verbs._auditing.words import verdict
 from radsynth.verbs.audit import Settings, audit
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
+from radsynth.verbs.utility import utility
 
 FAST = Settings(images=200, pairs=4)
 
@@ -294,8 +295,21 @@ def test_a_discriminator_of_images_with_masks_is_asked_about_both(
 
 
 def test_without_synthetic_images_it_is_said_what_makes_some(run: Path) -> None:
-    with pytest.raises(FolderError, match=r"no synthetic images to audit.* generate .*images from images have none"):
+    with pytest.raises(FolderError, match=r"no synthetic images to audit.* generate "):
         audit(run, settings=FAST)
+
+
+def test_a_run_from_image_to_image_has_nothing_to_audit_or_to_learn_from(
+    make_prepared: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It was sent to `generate`, which refuses it."""
+    data = make_prepared(n=24, size=(16, 16), labels=("a", "b"))
+    train(data, tmp_path / "run", settings=resolve(overrides=(
+        "task.kind=restore", "model.width=4", "train.batch=8", "train.images=8", "train.previews=0")))
+    shutil.copytree(data, tmp_path / "run" / "data")
+    for verb, words in ((audit, "show the patients whose images were given"), (utility, "images that you name")):
+        with pytest.raises(SettingsError, match=f"makes images from images: .*{words}"):
+            verb(tmp_path / "run")
 
 
 def test_without_unseen_patients_there_is_no_verdict(run: Path, tmp_path: Path) -> None:

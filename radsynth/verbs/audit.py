@@ -29,6 +29,7 @@ from radsynth.verbs._auditing.words import LIMITS, verdict
 from radsynth.verbs._evaluating.sides import all_of, refuse_real
 from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._grid import black_and_white, save_grid, shades, shown_window
+from radsynth.verbs.generate import check_draws
 
 
 @settings_section
@@ -94,9 +95,10 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     check_writable(folder.path)
     place = Path(synthetic) if synthetic else folder.path / "synthetic"
     if not synthetic and not place.is_dir():
+        check_draws(folder.path, "its results show the patients whose images were given, and there is nothing "
+                                 "synthetic to audit but what you name (--synthetic DIR).")
         raise FolderError(f"{run} has no synthetic images to audit. Make some with 'radsynth generate {run} {place} "
-                          "--count 1000', or name a folder (--synthetic). Runs that make images from images have none: "
-                          "their results show the patients whose images were given.")
+                          "--count 1000', or name a folder (--synthetic).")
     made = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)
     made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]

@@ -237,6 +237,12 @@ def load(run: Path) -> Sampler:
     return Sampler(run)
 
 
+def check_draws(run: Path, instead: str) -> None:
+    """SettingsError, which says what to do instead, for a trained run that makes images from images."""
+    if RunFolder(run).trained and not draws(Sampler(run).task):
+        raise SettingsError(f"{run} makes images from images: {instead}")
+
+
 def generate(run: Path, out: Path, *, count: int, format: str | None = None, label: str | None = None,
              truncation: float = 1.0, seed: int = 0, copy_filter: bool = False, data: Path | None = None,
              at: Mapping[str, float] | None = None, masks: Path | None = None) -> Generated:

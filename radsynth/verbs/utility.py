@@ -30,6 +30,7 @@ from radsynth.verbs._usefulness.pictures import save_chart
 from radsynth.verbs._usefulness.sources import Real, draws, kind_of, open_real, real, some_patients, synthetic
 from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict, seconds_per_step
 from radsynth.verbs._usefulness.words import sentences, verdict
+from radsynth.verbs.generate import check_draws
 
 ARMS = ("real", "augmented", "synthetic", "both")
 """real images; real with classical augmentation; synthetic alone; batches of half real and half synthetic images."""
@@ -88,6 +89,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     options, start, run = settings or Settings(), time.monotonic(), Path(run)
     place = Path(out) if out is not None else run
     check_writable(place)
+    if synthetic_folder is None and not (run / "synthetic").exists():
+        check_draws(run, "nothing can be trained on but synthetic images that you name (--synthetic DIR).")
     prepared = open_real(run, data)
     kind = kind_of(prepared, options.target)
     train = real(prepared, "train", kind)
