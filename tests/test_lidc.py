@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from radsynth.datasets import Record, Rejected, recognise
-from radsynth.datasets._lidc_reading import consensus, fill, parse
+from radsynth.datasets._lidc_reading import Contour, consensus, fill, parse
 from radsynth.datasets.lidc import Settings, example, example_xml, records
 from radsynth.errors import DataError, RejectedFile
 
@@ -100,6 +100,11 @@ def test_a_hole_is_cut_and_a_point_encloses_nothing(tmp_path: Path) -> None:
     assert not contour.inside
     assert not consensus(((0, (contour,)),), (24, 20), 1).any()
     assert not fill(((3, 3),), (24, 20)).any() and not fill((), (24, 20)).any()
+    around, hole = (Contour(uid="1", points=((low, low), (low, high), (high, high), (high, low)), inside=inside)
+                    for low, high, inside in ((2, 14, True), (5, 11, False)))
+    for order in ((around, hole), (hole, around)):
+        ring = consensus(((0, order),), (24, 20), 1)
+        assert ring[3, 3] == ring[4, 8] == 1 and ring[8, 8] == 0 and ring.sum() == 11**2 - 5**2
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'

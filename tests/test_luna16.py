@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,15 @@ def test_a_patch_is_centred_on_its_candidate(tmp_path: Path, turned: bool) -> No
     np.testing.assert_allclose(image.affine[:3, 3], (-10 + 2.5, -12 + 4.5, 2.5))
     np.testing.assert_allclose((image.affine @ [3.5, 3.5, 0, 1])[:3], (-4, -4, 2.5))
     assert set(np.unique(image.mask)) == {0, 2 if turned else 1}  # the mask's header was turned, its content not
+
+
+def test_a_patch_of_finer_pixels_says_where_they_lie(tmp_path: Path) -> None:
+    settings = example(tmp_path)
+    fine = replace(settings, what="patches", patch_mm=8, patch_pixels=16)
+    image = next(record for record in found(fine)[0] if record.label == NODULE).load()
+    assert image.spacing == (0.5, 0.5) and image.affine is not None
+    np.testing.assert_allclose(np.linalg.norm(image.affine[:3, :3], axis=0), (0.5, 0.5, 2.5))
+    np.testing.assert_allclose((image.affine @ [7.5, 7.5, 0, 1])[:3], (-4, -4, 2.5))
 
 
 def test_patches_keep_every_nodule_and_as_many_others_as_asked(tmp_path: Path) -> None:

@@ -104,6 +104,13 @@ def test_cases_of_one_patient_and_cases_that_lack_a_channel(tmp_path: Path) -> N
     assert [line.reason for line in rejected] == ["its case lacks flair"]
 
 
+def test_channels_of_one_name_are_numbered(tmp_path: Path) -> None:
+    example(tmp_path)
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "channel_names": {"0": "T1", "1": "T1w"}}))
+    assert found(tmp_path, plane="volume")[0][0].load().channels == ("t1_0", "t1_1")
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"channel_names": {"a": "b"}}', '{"channel_names": 3}'])
 def test_a_description_that_does_not_name_the_channels(text: str, tmp_path: Path) -> None:
     example(tmp_path)

@@ -265,6 +265,17 @@ def test_baselines_find_labels_that_intensity_tells(size: tuple[int, ...]) -> No
     assert (label_baselines(images[:4], masks[:4])["multi-Otsu"](np.zeros((1, 1, *size), np.float32)) >= 0).all()
 
 
+@pytest.mark.parametrize(("rare", "labels"), [(4, [0, 1, 1]), (30, [0, 1, 2])])
+def test_classes_of_intensity_become_the_labels_that_they_cover_best(rare: int, labels: list[int]) -> None:
+    """Three grey values, label 1 on two of them but for `rare` pixels of label 2: a label of its own for each class
+    loses half of label 1, for next to nothing or for a third of the other label."""
+    shades = np.repeat([-1, 0, 1], 100).reshape(1, 1, 15, 20).astype(np.float32)
+    masks = np.minimum(shades[:, 0] + 1, 1).astype(np.uint8)
+    masks.reshape(-1)[300 - rare:] = 2
+    for method in label_baselines(shades, masks).values():
+        assert method(shades).reshape(-1)[[0, 150, 299]].tolist() == labels
+
+
 def test_what_a_label_map_is_expected_to_miss_is_that_of_its_worst_label() -> None:
     labels = np.zeros((4, 16, 16), np.int64)
     labels[:3, :8], labels[:3, 8:12, :4] = 1, 2

@@ -15,6 +15,8 @@ REACH = 9
 SIMILAR = 16
 THRESHOLD = 2.7
 """Of coefficients, in standard deviations of the noise."""
+TOGETHER = 2**13
+"""Groups that are shrunk at once: 0.3 GB."""
 
 Array = NDArray[np.float32]
 
@@ -30,26 +32,35 @@ def block_matching(image: Array, sigma: float) -> Array:
 
 def _filtered(noisy: Array, guide: Array, sigma: float, *, wiener: bool) -> Array:
     """One step: groups of blocks that are alike in `guide` are shrunk together and laid back over each other."""
-    from scipy.fft import dctn, idctn
-
     rows, columns = _groups(guide)
     block = np.arange(BLOCK)
-    places = (rows[..., None, None] + block[:, None], columns[..., None, None] + block)
-    spectrum = dctn(noisy[places], axes=(1, 2, 3), norm="ortho")
+    total, count = np.zeros(noisy.size), np.zeros(noisy.size)
+    for first in range(0, len(rows), TOGETHER):
+        some = slice(first, first + TOGETHER)
+        places = (rows[some, :, None, None] + block[:, None], columns[some, :, None, None] + block)
+        estimate, weight = _shrunk(noisy[places], guide[places], sigma, wiener=wiener)
+        weights = np.broadcast_to(weight[:, None, None, None], estimate.shape).astype(np.float32)
+        flat = (places[0] * noisy.shape[1] + places[1]).ravel()
+        total += np.bincount(flat, (estimate * weights).ravel(), noisy.size)
+        count += np.bincount(flat, weights.ravel(), noisy.size)
+    made = np.where(count > 0, total / np.maximum(count, 1e-12), noisy.ravel())
+    return made.reshape(noisy.shape).astype(np.float32)
+
+
+def _shrunk(noisy: Array, guide: Array, sigma: float, *, wiener: bool) -> tuple[Array, Array]:
+    """Groups (n, SIMILAR, BLOCK, BLOCK) without what is noise in them, and what each counts (n,)."""
+    from scipy.fft import dctn, idctn
+
+    spectrum = dctn(noisy, axes=(1, 2, 3), norm="ortho")
     if wiener:
-        pilot = np.square(dctn(guide[places], axes=(1, 2, 3), norm="ortho"))
+        pilot = np.square(dctn(guide, axes=(1, 2, 3), norm="ortho"))
         gain = pilot / (pilot + sigma**2)
         weight = 1 / np.maximum(np.square(gain).sum((1, 2, 3)), 1e-6)
     else:
         gain = np.abs(spectrum) > THRESHOLD * sigma
         gain[:, 0, 0, 0] = True
         weight = 1 / gain.sum((1, 2, 3))
-    estimate = idctn(spectrum * gain, axes=(1, 2, 3), norm="ortho")
-    weights = np.broadcast_to(weight[:, None, None, None], estimate.shape).astype(np.float32)
-    flat = (places[0] * noisy.shape[1] + places[1]).ravel()
-    total, count = (np.bincount(flat, values.ravel(), noisy.size).reshape(noisy.shape)
-                    for values in (estimate * weights, weights))
-    return np.where(count > 0, total / np.maximum(count, 1e-12), noisy).astype(np.float32)
+    return idctn(spectrum * gain, axes=(1, 2, 3), norm="ortho"), weight
 
 
 def _groups(guide: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
