@@ -106,6 +106,18 @@ def test_an_attributes_direction_and_slope_are_the_known_ones() -> None:
         assert effects[other].slope == pytest.approx(side, rel=1e-3), "side effects are measured too"
 
 
+def test_effects_are_measured_on_other_images_than_directions_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, items = LatentSpace(Linear()), set[int]()
+    latents = space.latents
+    monkeypatch.setattr(space, "latents", lambda some, seed: [items.update(some), latents(some, seed)][1])
+    of = study(space)
+    line = find_directions(of)[0]
+    learned = items.copy()
+    items.clear()
+    measure_effects(of, line, seed=0, label=None, count=8)
+    assert len(learned) >= 1024 and len(items) == 8 and not learned & items
+
+
 def test_a_freed_direction_has_no_side_effect() -> None:
     of = study(LatentSpace(Linear()), count=400, measured=HALVES)
     line = next(one for one in find_directions(of) if one.kind == "attribute alone" and one.name.startswith("upper"))

@@ -108,6 +108,7 @@ def test_shares_of_patients_are_nested_and_keep_every_class() -> None:
     assert set(few.owners) <= set(more.owners) and few.patients == 4 and more.patients == 12
     assert set(few.examples.labels) == {0, 1} and len(few.examples) == 12, "patients stay whole"
     assert set(some_patients(found, 0.1, 6).owners) != set(few.owners)
+    assert set(some_patients(found, 0.001, 5).examples.labels) == {0, 1}, "of every class one patient at least"
 
 
 def discs(n: int, seed: int) -> Examples:
@@ -265,3 +266,13 @@ def test_words_tell_that_the_generator_saw_everything() -> None:
     document["generator_saw"] = "unknown"
     text = " ".join(sentences(document))
     assert "had learned" not in text and "their generator may have seen the test patients" in text
+    for line in document["arms"]:
+        line["value"] = 0.99
+    assert "there is nothing that they could add" in sentences(document)[0]
+    for line in document["differences"]:
+        line["verdict"] = "harms"
+    assert "makes it worse" in sentences(document)[0], "a solved task can be spoilt"
+    assert "has not learned the task" not in text
+    for line in document["arms"]:
+        line["value"] = 0.55
+    assert "has not learned the task" in " ".join(sentences(document))

@@ -95,6 +95,7 @@ def test_what_is_refused(run: Path) -> None:
     foreign = {"origin": "http://evil.example"}
     assert reader.post("/study", data={"reader": "r1"}, headers=foreign).status_code == 403
     assert reader.post("/study", content=b"x" * 20_000).status_code == 413
+    assert reader.post("/study", content=iter([b"reader=r1"])).status_code == 413, "of a length that is not told"
     assert reader.post("/study", data={"reader": "<b>me</b>"}).status_code == 400
     assert reader.get("/study/read").status_code == 400, "no code yet"
     assert reader.get("/study/image/..%2f..%2fstudy.json.png").status_code == 404
