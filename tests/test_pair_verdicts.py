@@ -32,7 +32,6 @@ def psnr(gain: float) -> dict[str, Any]:
     ([number("dice_4", 0.7, 0.79) | {"label": "lesion"}], "note", "Lesion is found less well"),
     ([number("dice_4", 0.7, 0.79, 0.1)], "good", "as well as in the true images"),
     ([number("dice_4", 0.8, 0.79), number("invented_4", 12, 1)], "warning", "made up: it is found in 12.0 %"),
-    ([number("dice_1", 0.8, 0.79), number("dice_4", 0.0, 0.1)], "good", "Nothing can be said of label 4"),
     ([number("dice_4", 0.0, 0.1)], "open", "Nothing can be said of label 4"),
     ([], "open", "It takes masks"),
 ])
@@ -43,6 +42,14 @@ def test_findings_that_are_lost_or_made_up_have_a_verdict_of_their_own(
     assert (quality.sign, findings.sign) == ("good", sign)
     assert ("as well as" in findings.text) == (sign == "good")
     assert words in findings.text.replace("\u00a0", " ")
+
+
+def test_labels_that_the_segmenter_is_no_judge_of_are_no_tick() -> None:
+    """A lesion that it never finds is the very thing that may be gone."""
+    numbers = [number("dice_1", 0.8, 0.79), number("dice_4", 0.0, 0.1)]
+    findings = pair_verdicts({"task": "translate", "numbers": [psnr(2), *numbers]})[1]
+    assert (findings.sign, findings.answer) == ("note", "As far as can be told")
+    assert "as well as in the true images. Nothing can be said of label 4" in findings.text
 
 
 @pytest.mark.parametrize(("given", "guessed"), [(0.3, True), (0.785, False)])

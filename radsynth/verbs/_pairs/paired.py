@@ -85,7 +85,7 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
     labels: dict[str, list[Labels]] = {}
     pictures: list[Images] = []
     chosen = spread(np.arange(len(rows)), SHOWN)
-    for first in track(range(0, len(rows), CHUNK), None, "measuring pairs"):
+    for first in track(range(0, len(rows), CHUNK), None, f"measuring pairs, {CHUNK} at a time"):
         given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
         made = {name: method(given) for name, method in methods.items()}
         # Of the result before it is clipped, as `apply` looks at it: the limits are for its numbers.

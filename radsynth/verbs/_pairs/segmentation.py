@@ -41,7 +41,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     methods: dict[str, Method] = label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
     made: dict[str, list[Labels]] = {name: [] for name in (OWN, *methods)}
     mismatches: list[NDArray[np.float64]] = []
-    for first in track(range(0, len(rows), CHUNK), None, "measuring segmentations"):
+    for first in track(range(0, len(rows), CHUNK), None, f"measuring segmentations, {CHUNK} at a time"):
         given = prepared.images(rows[first:first + CHUNK])[:, seen]
         labels, mismatch = segmenter.labels_of(given)
         made[OWN].append(labels)

@@ -107,7 +107,8 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
     unseen = [called[label] for label in overlaps if label not in judged]
     told += [f"Nothing can be said of {', '.join(unseen)}, which it does not find in {best} either."] if unseen else []
     sign, answer = (("warning", "No") if lost or invented else ("note", "Partly") if less
-                    else ("good", "Yes") if judged else ("open", "No verdict"))
+                    else ("open", "No verdict") if not judged else ("note", "As far as can be told") if unseen
+                    else ("good", "Yes"))
     return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=" ".join(told),  # type: ignore[arg-type]  # a Sign
                    limit="What has no label of its own can be lost or made up without this showing it.")
 
