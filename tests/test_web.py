@@ -105,6 +105,8 @@ def test_what_is_refused(run: Path) -> None:
     for bad in ("/?seed=-1", "/?seed=1e9", f"/?seed={long}", "/?truncation=nan", "/?label=none", "/?first=x",
                 "/one/99999999999", f"/one/{long}", "/walk/0.png?direction=none"):
         assert organiser.get(bad).status_code == 400, bad
+    kept = nobody.get(f"/study?key={KEYS[1]}", follow_redirects=False).headers["set-cookie"].lower()
+    assert "httponly" in kept and "samesite=strict" in kept, "other sites and scripts cannot use the key"
     page = organiser.get("/?label=<script>alert(1)</script>")
     assert page.status_code == 400 and "<script>" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
