@@ -13,6 +13,7 @@ from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.io import read, write
+from radsynth.io._geometry import as_laid
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier, finer_affine
 from radsynth.verbs._applying.doubts import flagged_slices
@@ -68,6 +69,19 @@ def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., 
     same = [read(apply(run, tmp_path / folder / "b.png", tmp_path / f"b{k}").folder / "images" / "000000.png")
             for k, folder in enumerate(("", "colour"))]
     np.testing.assert_array_equal(same[0].pixels, same[1].pixels)
+
+
+@pytest.mark.parametrize("flips", [(True, False, False), (False, True, True)])
+def test_slices_are_counted_as_they_lie_in_the_file(flips: tuple[bool, bool, bool], make_run: Callable[..., Path],
+                                                    ) -> None:
+    applier = Applier(make_run("task.kind=restore", "task.what=rician"))
+    levels = np.broadcast_to(np.arange(5, dtype=np.uint8)[:, None, None], (5, 16, 16))
+    image = Image(pixels=levels[None], laid=((1, 2, 0), flips))
+    assert image.laid is not None
+    array = as_laid(levels.transpose(2, 1, 0), np.eye(4), image.laid)[0]
+    (along,) = (axis for axis in range(3) if array.shape[axis] == 5)
+    first, last = (int(array.take(place, along).max()) for place in (0, -1))
+    assert applier.turned(image, "nifti") == (first > last) and not applier.turned(image, "dicom")
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".dcm"])
