@@ -97,5 +97,9 @@ def test_limits_are_read_from_the_run_and_unknown_without(tmp_path: Path) -> Non
     assert read_limits(tmp_path) == {} and flags({"edges": 1.0}, {}) == "unknown"
     (tmp_path / "results.json").write_text(json.dumps({"limits": {"edges": 2.0, "other": 1}}))
     assert read_limits(tmp_path) == {"edges": 2.0}
+    document = {"limits": {"edges": 2.0}, "direction": ["t1", "t2"]}
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    assert read_limits(tmp_path, target="t2") == {"edges": 2.0}
+    assert read_limits(tmp_path, target="t1") == {}, "the way back is another network, which was not measured"
     assert read_limits(tmp_path, ("mismatch",)) == {}, "what an older version measured of label maps is another number"
     assert flags({"edges": 1.0}, {"edges": 2.0}) == "" and flags({"edges": 3.0}, {"edges": 2.0}) == "edges"

@@ -228,8 +228,9 @@ def test_an_example_lends_its_style_and_a_mask_of_black_and_white_is_taken(make_
         made.append(read(tmp_path / f"out{number}" / rows(tmp_path / f"out{number}")[0]["file"]))
     one, other = (image.pixels[0][masks[1] > 0].astype(float) for image in made)
     assert other.mean() > one.mean() + 10
-    with pytest.raises(DataError, match="cannot lend its style"):
-        apply(run, mask, tmp_path / "no", style=tmp_path / "run" / "log.jsonl")
+    for style in (tmp_path / "run" / "log.jsonl", tmp_path / "run"):
+        with pytest.raises(DataError, match=r"cannot lend its style.* Give one image"):
+            apply(run, mask, tmp_path / "no", style=style)
     colour = Image(pixels=np.concatenate([images[1], images[0], images[0]]), channels=("red", "green", "blue"))
     example = write(colour, tmp_path / "colour.png", provenance=FROM)[0]
     with pytest.raises(DataError, match="its channels are red, green, blue"):

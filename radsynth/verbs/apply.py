@@ -215,7 +215,7 @@ def _of_these(records: Iterator[Record], contrasts: tuple[str, ...], inputs: tup
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
                journal: Journal) -> Iterator[dict[str, object]]:
     """Convert and write image by image; yields rows of samples.csv."""
-    usual = read_limits(applier.run, applier.checks)
+    usual = read_limits(applier.run, applier.checks, applier.target)
     for record in track(list(records), None, "applying", "images"):
         if made := journal.made(record.source):
             yield from made

@@ -110,12 +110,17 @@ def limits(found: Doubts) -> dict[str, float]:
     return {name: float(np.percentile(values, USUAL)) for name, values in found.items() if np.isfinite(values).all()}
 
 
-def read_limits(run: Path, names: tuple[str, ...] = NAMES) -> dict[str, float]:
-    """The limits of these numbers that were measured after training; none when they were not."""
+def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "") -> dict[str, float]:
+    """The limits of these numbers that were measured after training; none when they were not.
+
+    target: of an unpaired translation, which is measured one way: what is usual there says nothing of the way back
+    """
     try:
         document = json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))
+        if target and document.get("direction", ["", target])[1] != target:
+            return {}
         return {name: float(document["limits"][name]) for name in names if name in document["limits"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}
 
 

@@ -58,7 +58,8 @@ class Painter(Applier):
             if len(image.space) < self.spec.dimensions:
                 raise RejectedFile("it is a single image; the run was trained on volumes")
         except RejectedFile as error:
-            raise DataError(f"{path} cannot lend its style: {error}.") from None
+            raise DataError(f"{path} cannot lend its style: {error}. Give one image: a file, or the folder of a DICOM "
+                            "series.") from None
         values = resample(image.pixels, plan_fit(image.space, self.spec.size, image.spacing, crop=False, enlarge=False))
         ranges = ranges_of(values, self.intensity, self.trained_on.percentiles).tolist()
         encoded = np.stack([self.intensity.to_network(self.intensity.encode(channel, *limits))
