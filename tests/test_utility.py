@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,27 @@ def discs(n: int, seed: int) -> Examples:
     inside = np.hypot(rows - place[:, 0], columns - place[:, 1]) < radius
     images = np.where(inside, 0.5, -1) + 0.1 * rng.normal(size=inside.shape)
     return Examples(images=images[:, None].astype(np.float32), labels=labels, masks=inside.astype(np.uint8))
+
+
+@pytest.mark.parametrize("space", [(24, 48), (48, 24), (3, 24, 48)])
+def test_images_that_are_not_square_are_turned_without_being_sheared(
+    space: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn by 10 degrees leaves every point as far from the middle as it was, in pixels."""
+    for name in ("SCALE", "SHIFT", "CONTRAST"):
+        monkeypatch.setattr(f"radsynth.verbs._usefulness.training.{name}", 0.0)
+    rows, columns = np.mgrid[:space[-2], :space[-1]]
+    middle = np.array([(side - 1) / 2 for side in space[-2:]])
+    place = middle + 0.4 * np.array([middle[0], -middle[1]])
+    blob = np.exp(-((rows - place[0]) ** 2 + (columns - place[1]) ** 2) / 8)
+    images = torch.from_numpy(np.broadcast_to(2 * blob - 1, (1, 1, *space)).astype(np.float32))
+    made, _ = augment(images, torch.zeros(1), SimpleNamespace(uniform=lambda low, high, size: np.ones(size)))
+    weight = (made[0, 0].numpy() + 1).reshape(-1, *space[-2:])[0]
+    found = np.array([(rows * weight).sum(), (columns * weight).sum()]) / weight.sum() - middle
+    before = place - middle
+    assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(before), abs=0.2)
+    cosine = found @ before / (np.linalg.norm(found) * np.linalg.norm(before))
+    assert np.degrees(np.arccos(cosine)) == pytest.approx(10, abs=0.5)
 
 
 @pytest.mark.parametrize("kind", ["classification", "segmentation"])
