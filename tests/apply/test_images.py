@@ -71,6 +71,19 @@ def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., 
     np.testing.assert_array_equal(same[0].pixels, same[1].pixels)
 
 
+def test_slices_are_cut_across_the_coarsest_axis(make_run: Callable[..., Path]) -> None:
+    """Unless slices across the first alone have the spacing of the training."""
+    applier = Applier(make_run("task.kind=restore", "task.what=rician", spacing=(2.0, 2.0)))
+
+    def axis(*steps: float) -> int:
+        return applier._axis(Image(pixels=np.zeros((1, 4, 4, 4), np.uint8), spacing=steps))
+
+    assert [axis(5, 2, 2), axis(2, 5, 2), axis(2, 2, 5), axis(5, 5, 9)] == [0, 1, 2, 2]
+    assert axis(2.2, 2, 2.4) == 0, "as fine in all directions: axial"
+    applier.spec = replace(applier.spec, spacing=(5.0, 2.0))
+    assert [axis(2, 5, 2), axis(2, 2, 5)] == [0, 2]
+
+
 @pytest.mark.parametrize("flips", [(True, False, False), (False, True, True)])
 def test_slices_are_counted_as_they_lie_in_the_file(flips: tuple[bool, bool, bool], make_run: Callable[..., Path],
                                                     ) -> None:
