@@ -1,7 +1,7 @@
 """How fast a whole default run trains: radsynth's own run against plain fp32 PyTorch of the same network and batches.
 
 speed.py measures steps of one batch; here `train` runs for `--seconds` with everything that belongs to it (warm start,
-doctor, selection, previews, checkpoints), its schedule scaled to that time; its batches grow after 37,500 images, so
+doctor, selection, previews, checkpoints), its schedule scaled to that time; its batches grow after 60,000 images, so
 that a run of fewer seconds than the default's is another one. "plain fp32" of speed.py is measured at each batch that
 the run took, a process each, in turn with it: the ratio is the time in which plain fp32 would have taken the same
 images in the same batches, over the run's.

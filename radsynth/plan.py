@@ -103,7 +103,7 @@ TUNING: dict[str, Any] = {"train.freeze": 2}
 """What goes with a start from other weights when images are few. Smaller steps did not help (lab notebook)."""
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
-GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 37_500}
+GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 60_000}
 """How batches of the default network grow, where time is the limit: at first steps count, then images."""
 PATCHED = ("restore", "translate")
 """Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
