@@ -161,7 +161,7 @@ def overlap(real: Prepared, place: Path, options: argparse.Namespace) -> dict[st
     arms = {"real": np.load(kept), "synthetic": segmented(unet, [made], test, options.repeats),
             "both": segmented(unet, [train.examples, made], test, options.repeats)}
     dice = {arm: dice_of(masks, test, chosen) for arm, masks in arms.items()}
-    gap = scores.estimate(dice["both"] - dice["real"])
+    gap = scores.estimate(dice["both"] - dice["real"], test.patients, -1)
     return {"unet_steps": options.unet_steps, "unet_pairs": len(train.examples), "test_patients": test.patients,
             **{f"dice_{arm}": round(float(values[0]), 3) for arm, values in dice.items()},
             "both_minus_real": f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"}

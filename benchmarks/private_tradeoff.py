@@ -60,7 +60,7 @@ def usefulness(data: Prepared, examples: Examples, test: Real, steps: int, seeds
     chosen = scores.draws(test.patients, seeds, 500, 0)
     each = [scores.sensitivities(predict(recipe, fit(recipe, [examples], False, seed), test.examples.images),
                                  test.examples.labels, test.owners, chosen.patients) for seed in range(seeds)]
-    found = scores.estimate(scores.over_classes(scores.over_seeds(np.stack(each), chosen)))
+    found = scores.estimate(scores.over_classes(scores.over_seeds(np.stack(each), chosen)), test.patients)
     return {"accuracy": round(found.value, 3), "low": round(found.low, 3), "high": round(found.high, 3)}
 
 

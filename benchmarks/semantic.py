@@ -102,7 +102,7 @@ def interval(values: NDArray[np.float64]) -> str:
     """Mean over seeds and patients with its 95 % bootstrap interval over both."""
     chosen = scores.draws(values.shape[1], len(values), 500, 0)
     replicates = np.stack([scores.mean_of_patients(one[:, None], chosen.patients) for one in values])
-    one = scores.estimate(scores.over_classes(scores.over_seeds(replicates, chosen)))
+    one = scores.estimate(scores.over_classes(scores.over_seeds(replicates, chosen)), values.shape[1])
     return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
 
 
