@@ -196,13 +196,13 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
         reason = "Unpaired translation: one of two contrasts of each virtual patient."
         choices += [Choice(setting="data.contrasts", value=["t1", "flair"], reason=reason),
                     Choice(setting="data.unpaired", value=True, reason=reason),
-                    Choice(setting="task.kind", value=task, reason="As asked for."),
                     Choice(setting="task.domains", value=["t1", "flair"], reason=reason)]
     if task == "segment" and warps(data.masked):
+        choices.append(Choice(setting="task.deform", value=warps(data.masked), reason=(
+            f"Masks of {data.masked} patients are few: warped at random, they are not learned by heart.")))
+    if any(choice.setting.startswith("task.") for choice in choices):
         # Without its kind the section would be another task's, and that which the user names would replace it.
-        choices += [Choice(setting="task.kind", value=task, reason="As asked for."),
-                    Choice(setting="task.deform", value=warps(data.masked), reason=(
-                        f"Masks of {data.masked} patients are few: warped at random, they are not learned by heart."))]
+        choices.append(Choice(setting="task.kind", value=task, reason="As asked for."))
     if task == "semantic":
         choices += _augmentation(data, 0.0)
     return choices

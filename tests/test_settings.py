@@ -265,7 +265,8 @@ def test_budgets(text: str, expected: dict[str, float]) -> None:
     assert read_budget(text) == {"train": expected}
 
 
-@pytest.mark.parametrize("text", ["", "5", "min", "-5min", "0s", "5min30s", "nan s", "0.2img", f"{10**400}img"])
+@pytest.mark.parametrize("text", ["", "5", "min", "-5min", "0s", "5 days", "5min30s", "nan s", "0.2img",
+                                  f"{10**400}img"])
 def test_budgets_that_mean_nothing(text: str) -> None:
     with pytest.raises(SettingsError, match="30s, 5min, 2h"):
         read_budget(text)

@@ -256,8 +256,10 @@ class Synthesis:
             redrawing = self.redrawing if batch.care.redraw else Redrawing(cast(PrincipalCodes, self.codes))
             assert redrawing is not None, "the doctor gets it ready"
             error, relative = redrawing.errors(nets["generator"], batch, given)  # both of the same images, drawn once
-            terms |= {"anchor": self.options.anchor * error} if self.options.anchor else {}
-            terms |= {"redrawing": batch.care.redraw * relative} if batch.care.redraw else {}
+            if self.options.anchor:
+                terms["anchor"] = self.options.anchor * error
+            if batch.care.redraw:
+                terms["redrawing"] = batch.care.redraw * relative
         return terms
 
     def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     document: dict[str, Any] = {
         "version": 1, "measurements": [], "refused": [], "limits": limits({MISMATCH: np.concatenate(mismatches)}),
         "pairs": compared(prepared, rows, numbers, repetitions, seed, task=segmenter.facts["task"], split=split,
-                       columns=["given", *results, "truth"])}
+                          columns=["given", *results, "truth"])}
     if out is not None:
         write(Path(out), document, _pictures(prepared, rows, results, truths))
     return document

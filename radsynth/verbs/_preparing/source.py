@@ -19,13 +19,17 @@ FORMAT = 1
 LATER = {"unmasked": "reject"}
 """Settings that came later, with what they are by default: folders from before stay what they are."""
 
+LATER_OF: dict[str, dict[str, Any]] = {"medmnist": {"conditions": ()}}
+"""The same of one kind of data: others have had the setting all along."""
+
 
 def source_hash(data: Any, options: Any, records: Sequence[Record]) -> str:
     """A hash of the settings (`data` and `prepare`), the records and the size and time of their files; where they lie
     does not matter, nor does how strict one is."""
     digest = hashlib.sha256(f"{FORMAT} {data.kind}".encode())
     for section in (data, replace(options, strict=False)):
-        left_out = {"path", "extra", *(name for name, usual in LATER.items() if getattr(section, name, "") == usual)}
+        later = {**LATER, **LATER_OF.get(getattr(section, "kind", ""), {})}
+        left_out = {"path", "extra", *(name for name, usual in later.items() if getattr(section, name, "") == usual)}
         plain = TypeAdapter(type(section)).dump_python(section, mode="json", exclude=left_out)
         digest.update(json.dumps(plain, sort_keys=True).encode())
     for record in records:
