@@ -108,6 +108,13 @@ def test_claim_names_the_moment_whose_weights_were_chosen(run: Path) -> None:
     assert "Of 2 moments" in answer() and "20 validation images" in answer() and "after 300 images" in answer()
 
 
+def test_claim_tells_of_batches_that_grew(run: Path) -> None:
+    (run / "settings.yaml").write_text("task: {kind: synthesis}\ntrain: {batch: 16, batch_end: 64, rate: 0.001}\n")
+    for images, words in ((320, "20 steps of 16 images, rate 0.001"), (800, "20 steps of 16 and later 64 images")):
+        add(run, generator=WEIGHTS | {"images": images})
+        assert words in next(answer for number, _, answer in claim(RunFiles(run)) if number == 25)
+
+
 def test_claim_says_what_was_left_out_and_where_weights_started(run: Path) -> None:
     """A run's inspection.json names no rejected file, so that none is counted there."""
     def answer(item: int) -> str:

@@ -79,6 +79,19 @@ def test_the_closest_moment_is_delivered_and_named(
     assert "after 384 images are delivered" in events(tmp_path / "run")["weights chosen"]
 
 
+def test_of_moments_that_are_equally_close_the_last_is_delivered(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal within `NOISE`: 102 is no more than 100 to so few samples, 104 is."""
+    told = iter([110.0, 100.0, 102.0, 104.0, 120.0])
+    monkeypatch.setattr(_selection.Selection, "_distance", lambda self, loop: next(told))
+    with stopped(22):
+        train(data, tmp_path / "run", settings=resolve(overrides=TINY))
+    train(data, tmp_path / "run", settings=resolve(overrides=TINY))  # what was kept goes on with the training
+    facts = weights(tmp_path / "run")[1]["chosen"]
+    assert (facts["images"], facts["distance"]) == (384, 102.0)
+
+
 def test_a_moment_at_which_samples_are_all_alike_is_not_delivered(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +111,7 @@ def test_what_is_measured_is_the_averaged_generator(data: Path, tmp_path: Path) 
     train(data, tmp_path / "run", settings=resolve(overrides=(*TINY, "train.doctor=false")))
     facts = weights(tmp_path / "run")[1]["chosen"]
     assert [moment[0] for moment in facts["course"]] == [128, 256, 384, 512, 640]
-    assert facts["distance"] == min(distance for _, distance in facts["course"])
+    assert dict(facts["course"])[facts["images"]] == facts["distance"]
     assert len({distance for _, distance in facts["course"]}) == 5
 
 

@@ -43,7 +43,8 @@ def _state(run: Path, weights: dict[str, Any], train: dict[str, Any], log: list[
     """Whether it runs, how much of its budget is spent, which weights were delivered."""
     if weights:
         chosen = (weights["chosen"] or {}).get("images", weights["images"])
-        which = "the last" if chosen == weights["images"] else f"those after {chosen:,}, closest to validation images"
+        which = "the last" if chosen == weights["images"] else (
+            f"those after {chosen:,}, the last as close to validation images as any")
         if [line["event"] for line in log if "event" in line][-2:] == ["best weights kept", "trained"]:
             which = "the best, not the last"
         return (f"trained with {weights['images']:,} images in {duration(weights['seconds'])}; weights delivered: "

@@ -100,17 +100,24 @@ def _model(files: RunFiles) -> dict[int, str]:
     if versions:
         found[23] = ", ".join(f"{name} {value}" for name, value in versions.items() if name not in NOT_SOFTWARE)
     if weights:
-        found[25] = (f"{weights['images']:,} images seen in {weights['steps']:,} steps of {train.get('batch', '?')} "
+        found[25] = (f"{weights['images']:,} images seen in {weights['steps']:,} steps of {_batches(weights, train)} "
                      f"images, rate {train.get('rate', '?')}; one model.")
         best = any(line.get("event") == "best weights kept" for line in files.log())
         moments = weights.get("chosen")
-        found[26] = (f"Of {len(moments['course'])} moments the averaged weights whose samples were closest to "
-                     f"{count(moments['validation_images'], 'validation image')} (Frechet distance), those after "
-                     f"{moments['images']:,} images." if moments else
+        found[26] = (f"Of {len(moments['course'])} moments the last averaged weights whose samples were as close as "
+                     f"any to {count(moments['validation_images'], 'validation image')} (Frechet distance), those "
+                     f"after {moments['images']:,} images." if moments else
                      "The averaged weights whose samples the training doctor found closest." if best else
                      "The averaged weights at the end of training.")
         found[27] = "None."
     return found
+
+
+def _batches(weights: dict[str, Any], train: dict[str, Any]) -> str:
+    """Images of a step, with those after batches had grown."""
+    first = train.get("batch", 0)
+    grown = first and weights["images"] > weights["steps"] * first
+    return f"{first} and later {train['batch_end']}" if grown else str(first or "?")
 
 
 def _evaluation(files: RunFiles) -> dict[int, str]:

@@ -64,7 +64,7 @@ class Settings:
     previews: NonNegativeInt = 8
     """Preview grids over the training."""
     select: bool = True
-    """Deliver the moment whose samples are closest to validation images, and end a training on few images that only
-    gets worse. Needs 16 validation images, and a budget above 10,240 images."""
+    """Deliver the last moment whose samples are as close to validation images as any, and end a training on few images
+    that only gets worse. Needs 16 validation images, and a budget above 10,240 images."""
     doctor: bool = True
     """Watch for illnesses of training (values that run away, overfitting, collapse) and treat them."""

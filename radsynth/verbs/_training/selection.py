@@ -1,9 +1,10 @@
-"""Which moment of a training is delivered: the one whose samples are closest to validation images, and not all alike.
+"""Which moment of a training is delivered: the last of those whose samples are closest to validation images.
 
 Every `APART` training images, and at most `MOMENTS` times, the averaged generator is measured by the Frechet distance
 (Heusel et al. 2017) of a few samples, always of the same latents, to the same validation images. Its size means nothing
-by itself, because so few images raise it; moments of one run can be compared. It costs 2 to 3 % of training. Test
-images are never looked at.
+by itself, because so few images raise it; moments of one run can be compared, as far as so few can tell: of those that
+are equally close the last has learned longest, and a moment whose samples are all alike is none of them. It costs 2 to
+3 % of training. Test images are never looked at.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MOMENTS = 50
 """Measurements of a run at most."""
 FEW = 500
 """Training images below which a training that only gets worse is ended."""
+NOISE = 1.03
+"""Distances up to so many times the smallest are no larger, as far as `SAMPLES` images can tell (lab notebook)."""
 WORSE = 1.1
 """So many times its best distance is worse, not noise."""
 PATIENCE = 4
@@ -36,7 +39,7 @@ PATIENCE = 4
 
 
 class Selection:
-    """Remembers the averaged weights that were closest.
+    """Remembers the averaged weights that are to be delivered, and their `moment`.
 
     `course` holds (images, distance) of every measurement, `collapsed` the images of those at which the training doctor
     saw samples that are all alike: by the distance of all classes together such a moment may still be the closest.
@@ -49,6 +52,7 @@ class Selection:
         self.few = len(prepared.indices("train")) < FEW
         self.course: list[tuple[int, float]] = []
         self.collapsed: list[int] = []
+        self.moment = (0, math.inf)
         self.weights: dict[str, Tensor] = {}
         self.finished = False
 
@@ -64,13 +68,15 @@ class Selection:
 
     def state(self) -> dict[str, Any]:
         """Everything that the choice depends on."""
-        return {"course": self.course, "collapsed": self.collapsed, "weights": self.weights, "finished": self.finished}
+        return {"course": self.course, "collapsed": self.collapsed, "moment": self.moment, "weights": self.weights,
+                "finished": self.finished}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.course = [(images, distance) for images, distance in state["course"]]
         self.collapsed = state.get("collapsed", [])  # an older run has none
-        self.weights, self.finished = state["weights"], state["finished"]
+        images, distance = state.get("moment", self._closest())  # an older run kept the closest of all
+        self.moment, self.weights, self.finished = (images, distance), state["weights"], state["finished"]
 
     def due(self, loop: Loop, before: int) -> bool:
         """Whether it is time for a measurement; before: images before the last step."""
@@ -79,12 +85,13 @@ class Selection:
         return self.possible and passed and (loop.images - last) * MOMENTS * loop.progress >= loop.images
 
     def measure(self, loop: Loop) -> float:
-        """Measure the averaged generator now; remember its weights if it is the closest so far."""
+        """Measure the averaged generator now; remember its weights if none before was closer."""
         distance = loop.ranks.agree(self._distance(loop), False)[0]  # the first process's number counts for all
         if loop.doctor and loop.doctor.signs.lost:
             self.collapsed.append(loop.images)
         self.course.append((loop.images, distance))
-        if self._closest() == self.course[-1]:
+        if self._as_close():
+            self.moment = self.course[-1]
             self.weights = {name: value.detach().cpu().clone()
                             for name, value in loop.average.network.state_dict().items()}
         last = self.course[-PATIENCE:]
@@ -96,9 +103,14 @@ class Selection:
                 "by heart. Training ends."))
         return distance
 
+    def _as_close(self) -> bool:
+        """Whether the last moment is as close as any other; a collapsed one only where all are."""
+        closest, (images, distance) = self._closest(), self.course[-1]
+        return (images in self.collapsed) == (closest[0] in self.collapsed) and distance <= NOISE * closest[1]
+
     def _closest(self) -> tuple[int, float]:
-        """The moment to deliver; one that is collapsed only where there is no other."""
-        return min(self.course, key=lambda moment: (moment[0] in self.collapsed, moment[1]))
+        """The closest moment; one that is collapsed only where there is no other."""
+        return min(self.course, key=lambda moment: (moment[0] in self.collapsed, moment[1]), default=self.moment)
 
     def _distance(self, loop: Loop) -> float:
         from radsynth.metrics._features import features
@@ -117,12 +129,13 @@ class Selection:
             return None
         if self.course[-1][0] != loop.images:
             self.measure(loop)
-        images, distance = self._closest()
+        images, distance = self.moment
         loop.average.network.load_state_dict(self.weights)
         loop.folder.event("weights chosen", loop.images, (
-            f"The averaged weights after {images} images are delivered: of {len(self.course)} moments their samples "
-            f"were closest to validation images (Frechet distance {distance:.1f}, at the end {self.course[-1][1]:.1f}; "
-            f"{SAMPLES} samples against {len(self.held_out)})."))
+            f"The averaged weights after {images} images are delivered: of {len(self.course)} moments the last whose "
+            f"samples were as close to validation images as any (Frechet distance {distance:.1f}, the smallest "
+            f"{self._closest()[1]:.1f}, at the end {self.course[-1][1]:.1f}; {SAMPLES} samples against "
+            f"{len(self.held_out)})."))
         return {"images": images, "distance": distance, "samples": SAMPLES, "validation_images": len(self.held_out),
                 "course": self.course}
 
