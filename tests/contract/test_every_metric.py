@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from types import ModuleType
 
@@ -17,35 +18,44 @@ from radsynth.metrics import Comparison, Measurement, Sample, modules
 MODULES = modules()
 
 
-def sample(n: int, seed: int, module: ModuleType | None = None) -> Sample:
+def sample(n: int, seed: int) -> Sample:
     generator = np.random.default_rng(seed)
     histograms = generator.random((n, 1, 1024), dtype=np.float32)
     return Sample(
         features=generator.normal(size=(n, 12)).astype(np.float32),
         thumbnails=generator.uniform(-1, 1, (n, 16)).astype(np.float32),
         histograms=histograms / histograms.sum(-1, keepdims=True), patients=np.arange(n) // 2,
-        own=own(n, generator, module),
     )
 
 
-def own(n: int, generator: np.random.Generator, module: ModuleType | None) -> NDArray[np.float32] | None:
+def own(n: int, seed: int, module: ModuleType) -> NDArray[np.float32] | None:
     """What the metric itself keeps of blurred noise; of probabilities and of Inception features where it has them."""
     if not hasattr(module, "OWN"):
         return None
+    generator = np.random.default_rng(seed)
     if not hasattr(module, "describe"):
         values = generator.random((n, 6), dtype=np.float32)
         return np.asarray(values / values.sum(1, keepdims=True), dtype=np.float32)
-    volumes = hasattr(module, "applies") and not module.applies((1, 16, 16))
-    space = (12, 12, 12) if volumes else (16, 16)
+    space = (12, 12, 12) if needs_volumes(module) else (16, 16)
     noise = gaussian_filter(generator.normal(size=(n, 1, *space)), (0, 0, *[1.5] * len(space)))
     place = generator.uniform(-0.3, 0.3, (n, 1, *[1] * len(space)))
     return np.asarray(module.describe(np.clip(2 * noise + place, -1, 1).astype(np.float32)), dtype=np.float32)
 
 
-def comparison(n: int, module: ModuleType | None = None) -> Comparison:
-    training = sample(3 * n, 3, module)
-    return Comparison(real=sample(n, 1, module), synthetic=sample(n, 2, module), floor=training.take(np.arange(n)),
-                      training=training, features="test features", scale=100.0, units="HU", own="test description")
+def needs_volumes(module: ModuleType) -> bool:
+    return hasattr(module, "applies") and not module.applies((1, 16, 16))
+
+
+@functools.cache
+def comparison(module: ModuleType) -> Comparison:
+    """100 images a side, 40 volumes: each of these goes through the image network nine times. All tests share it."""
+    n = 40 if needs_volumes(module) else 100
+    assert n >= module.MINIMUM
+    training = sample(3 * n, 3)
+    real, synthetic, floor = (dataclasses.replace(side, own=own(n, seed, module)) for seed, side in enumerate(
+        (sample(n, 1), sample(n, 2), training.take(np.arange(n))), start=11))
+    return Comparison(real=real, synthetic=synthetic, floor=floor, training=training, features="test features",
+                      scale=100.0, units="HU", own="test description")
 
 
 def test_the_folder_has_the_first_metrics() -> None:
@@ -61,11 +71,11 @@ def test_names_are_unique_over_all_modules() -> None:
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 class TestEveryMetric:
     def test_gives_one_measurement_for_each_number(self, module: ModuleType) -> None:
-        n = max(module.MINIMUM, 60)
-        found: list[Measurement] = module.measure(comparison(n, module), repetitions=12, seed=0)
+        pair = comparison(module)
+        found: list[Measurement] = module.measure(pair, repetitions=12, seed=0)
         assert [one.name for one in found] == [number.name for number in module.NUMBERS]
         for one in found:
-            assert one.n == n
+            assert one.n == len(pair)
             assert one.low <= one.value <= one.high
             assert one.floor_low <= one.floor <= one.floor_high
             assert one.floor_high > one.floor_low, "an interval of width 0 says nothing"
@@ -78,7 +88,7 @@ class TestEveryMetric:
     @pytest.mark.parametrize("sizes", [(1,), (1, 0), (1, 2, 0), (1, 2, 3, 30, 0)])
     def test_few_patients_with_uneven_numbers_of_images(self, sizes: tuple[int, ...], module: ModuleType) -> None:
         """The last size stands for the rest of the images."""
-        pair = comparison(max(module.MINIMUM, 60), module)
+        pair = comparison(module)
         counts = [*sizes[:-1], len(pair) - sum(sizes[:-1])]
         real, floor = (dataclasses.replace(side, patients=np.repeat(np.arange(len(counts)), counts))
                        for side in (pair.real, pair.floor))
@@ -88,7 +98,7 @@ class TestEveryMetric:
 
     @pytest.mark.parametrize("side", ["real", "synthetic"])
     def test_intervals_count_the_patients_of_the_side_with_fewer(self, side: str, module: ModuleType) -> None:
-        pair = comparison(max(module.MINIMUM, 60), module)
+        pair = comparison(module)
         few = dataclasses.replace(getattr(pair, side), patients=np.arange(len(pair)) % 5)
         for one in module.measure(dataclasses.replace(pair, **{side: few}), repetitions=12, seed=0):
             alone = module.__name__.endswith(("diversity", "inception_score"))  # look at one side at a time
@@ -101,15 +111,18 @@ class TestEveryMetric:
             assert len(number.meaning) > 40 and number.meaning.endswith(".")
 
     def test_refuses_too_few_images_and_names_the_number_needed(self, module: ModuleType) -> None:
+        pair, rows = comparison(module), np.arange(module.MINIMUM - 1)
+        few = dataclasses.replace(pair, real=pair.real.take(rows), synthetic=pair.synthetic.take(rows),
+                                  floor=pair.floor.take(rows))
         with pytest.raises(DataError, match=str(module.MINIMUM)):
-            module.measure(comparison(module.MINIMUM - 1, module), repetitions=12, seed=0)
+            module.measure(few, repetitions=12, seed=0)
 
     def test_depends_on_the_seed_alone(self, module: ModuleType) -> None:
-        pair = comparison(max(module.MINIMUM, 60), module)
+        pair = comparison(module)
         assert module.measure(pair, repetitions=12, seed=5) == module.measure(pair, repetitions=12, seed=5)
 
     def test_real_against_real_is_at_the_floor(self, module: ModuleType) -> None:
-        for one in module.measure(comparison(100, module), repetitions=12, seed=0):
+        for one in module.measure(comparison(module), repetitions=12, seed=0):
             assert one.low <= one.floor_high and one.floor_low <= one.high, one.name
 
 
