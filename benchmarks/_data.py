@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import ROW_FIELDS, IntensityMap, Manifest, Prepared, Row
 from radsynth.image import GREY, ImageSpec
+from radsynth.plan import Fingerprint
 
 Array = NDArray[np.float32]
 
@@ -37,7 +38,7 @@ def prepared(folder: Path, train: NDArray[np.uint8], test: NDArray[np.uint8], pa
     numbers = labels or [-1] * len(images)
     rows = [Row(split=split, label=label, patient=name, shard=0, row=i, low=0, high=255)
             for i, (split, label, name) in enumerate(zip(splits, numbers, names, strict=True))]
-    _write_rows(folder, rows)
+    write_rows(folder, rows)
     counts = {split: len(part) for split, part in parts.items()}
     people = {split: len({row.patient for row in rows if row.split == split}) for split in counts}
     spec = ImageSpec(size=tuple(images.shape[2:]), channels=channels, labels=tuple(classes),
@@ -56,14 +57,23 @@ def with_few_masks(whole: Prepared, folder: Path, patients: int, seed: int) -> P
     chosen = {training[k][0] for k in np.random.default_rng(seed).permutation(len(training))[:patients]}
     rows = [dataclasses.replace(row, masked=int(row.split != "train" or row.patient in chosen)) for row in whole.rows]
     shutil.copytree(whole.folder, folder)
-    _write_rows(folder, rows)
+    write_rows(folder, rows)
     manifest = dataclasses.replace(whole.manifest, data_hash=f"{whole.manifest.data_hash} {patients} {seed}",
                                    spec=dataclasses.replace(whole.spec, partly_masked=True))
     (folder / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
     return folder
 
 
-def _write_rows(folder: Path, rows: list[Row]) -> None:
+def fingerprint(data: Prepared) -> Fingerprint:
+    """What the plan looks at of prepared data, as if its training images were all."""
+    spec, manifest = data.spec, data.manifest
+    return Fingerprint(images=manifest.counts["train"], patients=manifest.patients["train"], modality=spec.modality,
+                       channels=len(spec.channels), size=spec.size, virtual=spec.virtual,
+                       labels={name: len(data.indices("train", k)) for k, name in enumerate(spec.labels)})
+
+
+def write_rows(folder: Path, rows: list[Row]) -> None:
+    """The table of a prepared folder's images."""
     with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, ROW_FIELDS)
         table.writeheader()

@@ -18,3 +18,8 @@ def method_rows(found: dict[str, Any], **first: Any) -> list[dict[str, Any]]:
             if "gain" in line:
                 row[f"gain in {number['name']}"] = "{value:.3g} ({low:.3g} to {high:.3g})".format(**line["gain"])
     return list(table.values())
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """One row with the name of each value: not every method has every number."""
+    print(" | ".join(f"{name} {value}" for name, value in row.items()), flush=True)

@@ -7,7 +7,8 @@ MR shows what happens when modality and size agree and the anatomy does not. Fre
 offline ImageNet features, recall, coverage, and other real images for comparison.
 
 Usage: python benchmarks/bases.py [--mednist mednist_64.npz] [--brains brain_contrasts_3patients.npz]
-[--sets chest,brain,breast] [--few 100] [--images 2000,8000] [--n 300]. Writes build/bases.json and pictures.
+[--sets chest,brain,breast] [--few 100] [--images 2000,8000] [--n 300] [--seed 0]. Prints one table, writes
+build/bases.json and pictures.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from _data import prepared
+from _images import as_stored, by_parts, scaled
 from numpy.typing import NDArray
 
 from radsynth.bases import fitting
@@ -76,14 +78,6 @@ def brains(path: Path, few: int) -> Few:
     return Few("MR", both[np.arange(len(both)) % 5 != 0][:few], both[::5], unseen, both[: len(unseen)])
 
 
-def scale(images: Images) -> NDArray[np.float32]:
-    return images.astype(np.float32) / np.float32(127.5) - 1
-
-
-def describe(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.concatenate([features(images[k:k + 50]) for k in range(0, len(images), 50)])
-
-
 def learn(data: Few, images: int, with_base: bool, count: int, seed: int) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = prepared(Path(scratch) / "data", data.train, data.unseen[:0], validation=data.validation)
@@ -92,7 +86,7 @@ def learn(data: Few, images: int, with_base: bool, count: int, seed: int) -> NDA
         chosen = document(plan(found, here(), {"images": images}, alike=(lambda base: True) if with_base else None))
         run = train(folder, Path(scratch) / "run", settings=resolve(chosen, overrides=[f"seed={seed}"])).path
         made = sample(run, count)[0]
-    return scale(np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8))  # what a file would hold
+    return as_stored(made)
 
 
 def main() -> None:
@@ -115,12 +109,12 @@ def main() -> None:
         data = sets[name]()
         base = fitting(data.modality, 1, data.train.shape[2:], lambda base: True)
         assert base is not None, name
-        truth = describe(scale(data.unseen))
+        truth = by_parts(features, scaled(data.unseen))
         marks = [(images, start) for images in map(int, options.images.split(",")) for start in (base.name, "chance")]
         for images, start in [(0, "other real images"), *marks]:
             made = (learn(data, images, start == base.name, len(truth), options.seed) if images
-                    else scale(data.other))
-            found = describe(made)
+                    else scaled(data.other))
+            found = by_parts(features, made)
             _, recall, _, coverage = precision_recall_density_coverage(truth, found)
             rows.append({"set": name, "start": start, "images": images, "n": len(found),
                          "frechet_distance": round(frechet_distance(truth, found), 1),

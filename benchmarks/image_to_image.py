@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from _data import prepared as prepared_arrays
 from _data import with_few_masks
-from _table import method_rows
+from _table import method_rows, print_row
 
 from radsynth.arrays import Prepared
 from radsynth.device import here
@@ -258,7 +258,7 @@ def main() -> None:
             print(f"{job} is left out: say where its data is")
             continue
         for row in rows(job, options):
-            print(" | ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            print_row(row)
             table.append(row)
         kept.write_text(json.dumps(table, indent=1))
 

@@ -8,7 +8,7 @@ is taken from one class alone, the hippocampus' are blurred a little) the interv
 value of all repetitions.
 
 Usage: python benchmarks/intervals.py MEDNIST.npz [--hippocampus DIR] [--repetitions 100] [--images 400] [--pool 6000]
-[--without diversity | --only diversity] [--first-seed 0]. Prints one table for each data set, writes
+[--without diversity | --only diversity] [--first-seed 0] [--few 3,6,12]. Prints one table for each data set, writes
 build/intervals.json and what it keeps of the images to build/metrics_features/. Seeds that the intervals were mended
 on prove nothing: take others.
 """

@@ -1,6 +1,7 @@
 """How fast is `prepare`, beside MONAI's LoadImage and dicom2nifti, and what memory does it take?
 
-python benchmarks/prepare.py [--series 8] [--slices 10000] prints tables and writes build/prepare.json.
+python benchmarks/prepare.py [--series 8] [--slices 10000] [--rounds 3] [--syntax plain] [--inputs FOLDER] prints tables
+and writes build/prepare.json.
 
 Speed: the same DICOM files for all, slices to the same output spacing (half the resolution), on one core and on two. CT
 of 512x512 and MR of 256x256, plain and as lossless JPEG 2000. radsynth: `prepare`, from the folder to arrays with

@@ -11,7 +11,8 @@ are found for certain. Once as the audit does it, once as if every slice were of
 
 Usage: python benchmarks/privacy.py MEDNIST.npz [--classes HeadCT,ChestCT,CXR,Hand] [--hippocampus DIR]
 [--repetitions 40] [--clean 200] [--first-seed 0] [--few 8,20,40] [--out build/privacy.json]. Prints one table and
-writes it. Of the clean images so many are looked at. Seeds that the method was tuned on prove nothing: take others.
+writes it. Of the clean images --clean are looked at. Seeds that the method was tuned on prove nothing: take others.
+With --few the images are those of --hippocampus alone (MEDNIST.npz may be any word).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from _data import hippocampus, mednist
+from _table import print_row
 from numpy.typing import NDArray
 
 from radsynth.metrics._privacy_attacks import threshold
@@ -113,9 +115,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/privacy.json"))
     parser.add_argument("--few", type=lambda text: [int(part) for part in text.split(",")], default=[])
     options = parser.parse_args()
+    options.out.parent.mkdir(exist_ok=True)
     if options.few:
-        for line in accused(options.hippocampus, options.few, options.repetitions, options.first_seed):
-            print(" | ".join(f"{name} {value}" for name, value in line.items()), flush=True)
+        if not options.hippocampus:
+            parser.error("--few draws patients of --hippocampus DIR")
+        shares = accused(options.hippocampus, options.few, options.repetitions, options.first_seed)
+        for line in shares:
+            print_row(line)
+        options.out.write_text(json.dumps({"first_seed": options.first_seed, "table": shares}, indent=1))
         return
     sets = {name: mednist(options.data, name) for name in options.classes.split(",")}
     if options.hippocampus:
@@ -134,7 +141,6 @@ def main() -> None:
         if len(table) == 1:
             print(" | ".join(table[0]))
         print(" | ".join(map(str, table[-1].values())), flush=True)
-        options.out.parent.mkdir(exist_ok=True)
         options.out.write_text(json.dumps({"seeds": [seeds[0], seeds[-1]], "table": table}, indent=1))
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _data import fingerprint
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import recognise
@@ -27,7 +28,7 @@ from radsynth.device import here
 from radsynth.metrics import Comparison, Sample, coverage, fidelity
 from radsynth.metrics import _utility as scores
 from radsynth.metrics._features import NAME, describe
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import document, plan
 from radsynth.settings import Resolved, read_privacy, resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._usefulness.sources import Real, real
@@ -41,12 +42,8 @@ SECTIONS = ("task", "model", "augment", "train")
 
 def ordinary(data: Prepared, images: int) -> Resolved:
     """What `radsynth run` would choose."""
-    names = data.spec.labels
-    found = Fingerprint(images=data.manifest.counts["train"], patients=data.manifest.patients["train"],
-                        modality=data.spec.modality, channels=len(data.spec.channels), size=data.spec.size,
-                        labels={name: len(data.indices("train", k)) for k, name in enumerate(names)})
-    return resolve(document(plan(found, here(), {"images": images})), {"train": {"seconds": 0, "previews": 0}},
-                   sections=SECTIONS)
+    return resolve(document(plan(fingerprint(data), here(), {"images": images})),
+                   {"train": {"seconds": 0, "previews": 0}}, sections=SECTIONS)
 
 
 def private(epsilon: float, images: int, overrides: list[str]) -> Resolved:

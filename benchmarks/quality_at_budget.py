@@ -6,6 +6,7 @@ The numbers of one row come from one training, looked at after each of the `--mi
 of the last of them. Peers are in _peers.py, _stylegan2.py and _r3gan.py; "thin" ones have an eighth of the channels.
 
 Usage: python benchmarks/quality_at_budget.py DATA [DATA ...] [--cells 'radsynth/HeadCT/64' ...] [--minutes 1,2,5]
+[--list]
 DATA: MedNIST's npz (images, labels, classes: every class is one data set) or a MedMNIST npz (train_images, ...).
 A cell is NETWORK/DATA SET/PIXELS[/SEED]; * matches anything. Each finished cell becomes lines of
 build/quality_at_budget.jsonl and is not trained again; the table of all of them is printed at the end.
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared
+from _images import Array, as_stored, by_parts, scaled
 from _peers import Peer, dcgan, mlp_gan, wgan_gp
 from _r3gan import r3gan
 from _stylegan2 import stylegan2
@@ -47,7 +49,6 @@ from radsynth.verbs._grid import save_grid
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.prepare import Settings as Preparation
 
-Array = NDArray[np.float32]
 Stored = NDArray[np.uint8]
 PEERS: dict[str, Callable[[torch.Tensor], Peer]] = {
     "mlp_gan": mlp_gan, "dcgan": dcgan, "wgan_gp": wgan_gp, "stylegan2": stylegan2,
@@ -89,7 +90,7 @@ def _sized(images: Stored, size: int) -> Stored:
 
 
 class Clock:
-    """Seconds of training and processor time, standing still while something is kept for later."""
+    """Seconds and processor time since training began, with the milliseconds in which networks are kept for later."""
 
     def __init__(self, marks: list[float]) -> None:
         self.marks, self.wall, self.used = marks, time.monotonic(), time.process_time()
@@ -154,7 +155,7 @@ def _drawn(loop: Loop, count: int) -> Array:
 def peer(name: str, images: Stored, marks: list[float], seed: int, count: int,
          ) -> Iterator[tuple[dict[str, Any], Array]]:
     torch.manual_seed(seed)
-    built = PEERS[name](torch.from_numpy(images.astype(np.float32) / 127.5 - 1))
+    built = PEERS[name](torch.from_numpy(scaled(images)))
     clock, seen, kept = Clock(marks), 0, []
     while clock.marks:
         seen += built.step()
@@ -170,14 +171,14 @@ def cell(name: str, data: str, source: tuple[Path, str], size: int, seed: int, m
     """The rows of one training, one for each of the minutes."""
     known, unseen = load(*source, size)
     count = min(2000, len(unseen), len(known))
-    real, floor = (images[:count].astype(np.float32) / 127.5 - 1 for images in (unseen, known))
-    seen_features, seen_texture = _by_parts(features, real), _by_parts(radiomics, real)
-    least = frechet_distance(seen_features, _by_parts(features, floor))
-    least_texture = radiomics_distance(seen_texture, _by_parts(radiomics, floor))
+    real, floor = (scaled(images[:count]) for images in (unseen, known))
+    seen_features, seen_texture = by_parts(features, real), by_parts(radiomics, real)
+    least = frechet_distance(seen_features, by_parts(features, floor))
+    least_texture = radiomics_distance(seen_texture, by_parts(radiomics, floor))
     marks, rows = [60 * m for m in minutes], []
     for facts, made in (radsynth if name == "radsynth" else partial(peer, name))(known, marks, seed, count):
-        stored = np.clip(np.rint((made + 1) * 127.5), 0, 255) / np.float32(127.5) - 1  # what a file would hold
-        found = _by_parts(features, stored)
+        stored = as_stored(made)
+        found = by_parts(features, stored)
         _, recall, _, coverage = precision_recall_density_coverage(seen_features, found)
         distance = frechet_distance(seen_features, found)
         save_grid(made[:64], Path("build") / f"{name}_{data}_{size}px_{facts['minutes']:g}min_{seed}.png", 8)
@@ -185,14 +186,10 @@ def cell(name: str, data: str, source: tuple[Path, str], size: int, seed: int, m
             "network": name, "data": data, "px": size, "seed": seed, **facts, "n": count,
             "distance": round(distance, 1), "floor": round(least, 1), "over_floor": round(distance - least, 1),
             "recall": round(float(recall), 3), "coverage": round(float(coverage), 3),
-            "radiomics": round(radiomics_distance(seen_texture, _by_parts(radiomics, stored)), 2),
+            "radiomics": round(radiomics_distance(seen_texture, by_parts(radiomics, stored)), 2),
             "radiomics_floor": round(least_texture, 2), "threads": torch.get_num_threads(), "device": here().name,
         })
     return rows
-
-
-def _by_parts(function: Callable[[Array], Array], images: Array) -> Array:
-    return np.concatenate([function(images[k:k + 50]) for k in range(0, len(images), 50)])
 
 
 def finished() -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """Can a class be learned of which there are 20 images? From chance, beside its common neighbours, or by fine-tuning.
 
 All but a few images of one class are taken away. `scratch`: trained on the few alone, as long as `tuned` and as long as
-the others; `conditional`: on all classes;
-`balanced`: the same with train.balance; `tuned`: a generator of the other classes, then trained on the few
-(train.start), with and without frozen layers and small steps. Each is measured on images of the class that nobody saw:
+the others; `conditional`: on all classes, as often as they occur; `balanced`: the same with the balance that the plan
+chooses; `tuned`: a generator of the other classes, then trained on the few (train.start), with and without frozen
+layers and small steps. Each is measured on images of the class that nobody saw:
 Frechet distance of N against N on the offline ImageNet features, precision, recall and coverage, beside other real
 images (the floor). Budgets are numbers of images; the tuned ones had the other classes' training before.
 
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from _data import prepared
+from _images import as_stored, by_parts, scaled
 from numpy.typing import NDArray
 
 from radsynth.device import here
@@ -58,14 +59,6 @@ def halves(path: Path, size: int) -> dict[str, tuple[Images, Images]]:
     return found
 
 
-def scale(images: Images) -> NDArray[np.float32]:
-    return images.astype(np.float32) / np.float32(127.5) - 1
-
-
-def describe(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.concatenate([features(images[k:k + 50]) for k in range(0, len(images), 50)])
-
-
 def learn(folder: Path, name: str, classes: dict[str, Images], images: int, *more: str) -> Path:
     """What `radsynth run` would choose for these classes, trained; `more` are settings."""
     stack, names = np.concatenate(list(classes.values())), tuple(classes)
@@ -95,7 +88,7 @@ def main() -> None:
     few, unseen = half[options.rare][0][: options.few], half[options.rare][1][:500]
     others = {name: parts[0][:OTHERS] for name, parts in half.items() if name != options.rare}
     everything = {name: few if name == options.rare else others[name] for name in half}
-    truth, floor = describe(scale(unseen)), describe(scale(half[options.rare][1][500:1000]))
+    truth, floor = (by_parts(features, scaled(some)) for some in (unseen, half[options.rare][1][500:1000]))
     rows: list[dict[str, Any]] = []
 
     def measure(name: str, found: NDArray[np.float32], images: int) -> None:
@@ -110,14 +103,13 @@ def main() -> None:
 
     def judge(name: str, run: Path, images: int) -> None:
         made = sample(run, len(unseen), label=options.rare)[0]
-        save_grid(made[:32], Path("build") / f"rare_{name}.png", 8)
-        stored = np.clip(np.rint((made + 1) * 127.5), 0, 255).astype(np.uint8)  # what a file would hold
-        measure(name, describe(scale(stored)), images)
+        save_grid(made[:32], Path("build") / f"rare_{name}_{images}.png", 8)
+        measure(name, by_parts(features, as_stored(made)), images)
 
     print(f"{options.rare}, {options.few} training images, {options.size} px; {here().name}")
     print("trained | images | n | frechet_distance | precision | recall | coverage")
     measure("other real images", floor, 0)
-    save_grid(scale(unseen[:32]), Path("build") / "rare_real.png", 8)
+    save_grid(scaled(unseen[:32]), Path("build") / "rare_real.png", 8)
     work, rare = options.work, {options.rare: few}
     source = learn(work, "others", others, options.images)
     for name, more in {"tuned": (), "tuned_frozen": ("train.freeze=2",),

@@ -6,8 +6,8 @@ intervals over patients; for networks trained with labels, without, and with a d
   hippocampus  volumes, 40 x 56 x 40, of --hippocampus FOLDER (Medical Segmentation Decathlon, task 4)
 
 Usage: python benchmarks/registration.py [--minutes 5 | --images 50000] [--hippocampus FOLDER] [--variants labels,plain,
-adversarial] [--sets brain,hippocampus] [--pairs 60] [--seed 0]. Prints one table, writes build/registration.json and,
-for each row, pictures as a report in build/registration/.
+adversarial] [--sets brain,hippocampus] [--pairs 60] [--seed 0]. Prints rows, writes build/registration.json and, for
+each training, pictures as a report in build/registration/.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _table import method_rows, print_row
 
 from radsynth.device import here
 from radsynth.plan import document, recipe
 from radsynth.settings import resolve
+from radsynth.verbs._pairs.found import OWN
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
@@ -51,14 +53,9 @@ def rows(name: str, variant: str, options: argparse.Namespace) -> list[dict[str,
     found = evaluate_registration(run, prepared, out=run, pairs=options.pairs)
     report(run)
     facts = json.loads((run / "generator.json").read_text())
-    table: dict[str, dict[str, Any]] = {}
-    for number in found["pairs"]["numbers"]:
-        for line in number["methods"]:
-            row = table.setdefault(line["method"], {"set": name, "trained": variant, "method": line["method"],
-                                                    "pairs": found["pairs"]["images"], "images_seen": facts["images"]})
-            unit = f" {number['unit']}" if number["unit"] else ""
-            row[f"{number['name']}{unit}"] = f"{line['value']:.3g} ({line['low']:.3g} to {line['high']:.3g})"
-    return [row for method, row in table.items() if method == "this run" or variant == options.variants.split(",")[0]]
+    first = variant == options.variants.split(",")[0]
+    return [row for row in method_rows(found, set=name, trained=variant, images_seen=facts["images"])
+            if first or row["method"] == OWN]
 
 
 def main() -> None:
@@ -81,9 +78,7 @@ def main() -> None:
             continue
         for variant in options.variants.split(","):
             for row in rows(name, variant, options):
-                if not table or table[-1].keys() != row.keys():
-                    print(" | ".join(row))
-                print(" | ".join(map(str, row.values())), flush=True)
+                print_row(row)
                 table.append(row)
                 Path("build/registration.json").write_text(json.dumps(table, indent=1))
 

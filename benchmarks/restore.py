@@ -1,15 +1,15 @@
 """Restoration after so many minutes against methods that learn no network: finer pixels (x2, x4), less Rician noise.
 
 The same held-out images for every method, 95 % intervals over patients. Classical denoisers get their strength, and
-whether they correct Rician noise's bias, from training images; see radsynth/verbs/_pairs/baselines.py. Three sets:
+whether they correct Rician noise's bias, from training images; see radsynth/verbs/_pairs/baselines.py. The sets:
   brain        slices of the embedded virtual cohort, 64 x 64
   hippocampus  crops of slices at their own resolution, 40 x 32, of --hippocampus FOLDER (Decathlon, task 4)
   coronal      the same volumes cut the other way, 32 x 32, for `through`: thin slices from slices twice as thick
   acdc         crops of cardiac slices, 96 x 96, of --acdc FILE.npz (images, names that begin with the patient)
 
 Usage: python benchmarks/restore.py [--minutes 5 | --images 50000] [--hippocampus FOLDER] [--acdc FILE.npz]
-[--sets brain,hippocampus,acdc,coronal] [--jobs x2,x4,rician,through] [--seed 0] [section.key=value ...]. Prints one
-table, writes build/restore.json and, for each row, pictures as a report in build/restore/.
+[--sets brain,hippocampus,acdc,coronal] [--jobs x2,x4,rician,through] [--seed 0] [section.key=value ...]. Prints rows,
+writes build/restore.json and, for each training, pictures as a report in build/restore/.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared
+from _table import method_rows, print_row
 
 from radsynth.arrays import Prepared
 from radsynth.device import here
@@ -84,19 +85,7 @@ def rows(name: str, job: str, options: argparse.Namespace) -> list[dict[str, Any
     found = evaluate_pairs(run, data, out=run, images=1000)
     report(run)
     facts = json.loads((run / "generator.json").read_text())
-    table: dict[str, dict[str, Any]] = {}
-    for number in found["pairs"]["numbers"]:
-        for line in number["methods"]:
-            row = table.setdefault(line["method"], {
-                "set": name, "job": job, "method": line["method"], "images": found["pairs"]["images"],
-                "patients": found["pairs"]["patients"], "images_seen": facts["images"]})
-            unit = f" {number['unit']}" if number["unit"] else ""
-            row[f"{number['name']}{unit}"] = f"{line['value']:.4g} ({line['low']:.4g} to {line['high']:.4g})"
-            if "gain" in line:
-                row[f"gain in {number['name']}"] = "{value:.3g} ({low:.3g} to {high:.3g})".format(**line["gain"])
-            else:
-                row[f"gain in {number['name']}"] = ""
-    return list(table.values())
+    return method_rows(found, set=name, job=job, images_seen=facts["images"])
 
 
 def main() -> None:
@@ -121,9 +110,7 @@ def main() -> None:
             continue
         for job in options.jobs.split(","):
             for row in rows(name, job, options):
-                if not table:
-                    print(" | ".join(row))
-                print(" | ".join(map(str, row.values())), flush=True)
+                print_row(row)
                 table.append(row)
                 Path("build/restore.json").write_text(json.dumps(table, indent=1))
 

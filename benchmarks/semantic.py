@@ -11,27 +11,29 @@ Frechet distance against unseen patients; Dice, against the masks, of a U-Net tr
 real patients of U-Nets trained on each set alone and, half of each batch, together with the real pairs.
 
 Usage: python benchmarks/semantic.py [--images 30000] [--hippocampus FOLDER] [--acdc FILE.npz] [--sets brain,acdc]
-[--steps 400] [--seeds 2] [--only painted,drawn,repainted] [section.key=value ... for the painted run].
-Prints one table, writes build/semantic.json and pictures, mask beside image, in build/semantic/SET/.
+[--steps 400] [--seeds 2] [--only painted,drawn,repainted,mixture] [section.key=value ... for the painted run].
+"repainted" needs "painted" and "drawn", "mixture" needs "painted". Prints one table, writes build/semantic.json and
+pictures, mask beside image, in build/semantic/SET/.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _data import fingerprint
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.metrics import _utility as scores
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import document, plan
 from radsynth.settings import resolve
 from radsynth.verbs._agreement import measure_agreement, side_by_side
 from radsynth.verbs._grid import grid
@@ -59,9 +61,7 @@ def data_of(name: str, options: argparse.Namespace, place: Path) -> Prepared:
 
 def trained(data: Prepared, run: Path, images: int, task: str, more: tuple[str, ...]) -> Path:
     """A run with what `radsynth run` would choose for the data."""
-    spec, counts = data.spec, data.manifest
-    found = Fingerprint(images=counts.counts["train"], patients=counts.patients["train"], modality=spec.modality,
-                        channels=len(spec.channels), size=spec.size, labels={}, virtual=spec.virtual)
+    found = dataclasses.replace(fingerprint(data), labels={})
     chosen = document(plan(found, here(), {"images": images}, task=task))
     chosen["task"] = {**chosen.get("task", {}), "kind": task}
     settings = resolve(chosen, {"train": {"seconds": 0, "previews": 0}}, overrides=more,
@@ -121,10 +121,10 @@ def rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             sets[method] = draw(run, len(train_rows), data=data.folder)
             shown = side_by_side(Sampler(run, data.folder), data, sets[method], 0, True)
             save(shown, place / f"{method}.png")
-    if "repainted" in options.only and len(runs) == 2:
+    if "repainted" in options.only:
         sets["repainted"] = made = draw(runs["painted"], len(train_rows), masks=runs["drawn"])
         save(side_by_side(Sampler(runs["painted"]), data, made, 0, False), place / "repainted.png")
-    if "mixture" in options.only and "painted" in sets:
+    if "mixture" in options.only:
         masks = sets["painted"].masks
         assert masks is not None
         sets["mixture"] = Drawn(images=mixture(data, masks), labels=truth.labels, masks=masks)
@@ -171,8 +171,11 @@ def main() -> None:
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
     options.only = options.only.split(",")
+    for method, needed in {"repainted": {"painted", "drawn"}, "mixture": {"painted"}}.items():
+        if method in options.only and not needed <= {*options.only}:
+            parser.error(f"--only: {method} needs {' and '.join(sorted(needed))}")
     given = ["brain", *(["acdc"] if options.acdc else []), *(["hippocampus"] if options.hippocampus else [])]
-    print(f"{here().name}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads; "
+    print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads; "
           f"{options.images} training images, U-Nets of {options.steps} steps, {options.seeds} seeds")
     print("data | pairs | count | Frechet distance | agreement (Dice) | U-Net from these alone (Dice) | with the real")
     found = [line for name in (options.sets.split(",") if options.sets else given) for line in rows_of(name, options)]

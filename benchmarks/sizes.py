@@ -13,6 +13,7 @@ WORK/NAME/sizes.json; samples.png beside each row's run.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -20,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from _data import Array
+from _data import Array, fingerprint
 from torch.nn import functional
 
 from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.files import write_atomically
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import document, plan
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
@@ -58,8 +59,7 @@ def trained(row: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train one row and measure what it makes."""
     pixels, images, *settings = row.split(":")
     data = prepared(options, int(pixels))
-    found = Fingerprint(images=len(data.indices("train")), patients=1, modality="MR", channels=len(data.spec.channels),
-                        size=data.spec.size, labels={})
+    found = dataclasses.replace(fingerprint(data), labels={})
     planned = document(plan(found, here(), {"images": int(images)}, size=data.spec.size))
     chosen = resolve(planned, overrides=settings[0].split(",") if settings else [])
     run, used = options.work / row.replace(":", "_"), time.process_time()

@@ -4,10 +4,11 @@ Each measurement is a process of its own, since memory settings last as long as 
 networks, losses and data as a user writes them: fp32, default layout, `Upsample` and `Conv2d` for a doubling, Adam as
 it comes; "plain, our layers" keeps radsynth's folded doubling: number format, layout and memory are what is left.
 
-Usage: python benchmarks/speed.py [--pairs 5] [--steps 20] [--sizes 32,64,128] [--batches 8,16,32,64] [--only pairs].
-Prints tables and writes build/speed.json. OMP_NUM_THREADS=1 measures one core; rates are then given by processor time
-as well, which says more on a machine that is not idle. On a GPU radsynth's steps are CUDA graphs, "no graphs" shows
-what they bring; give it some hundred steps. CUDA_VISIBLE_DEVICES= measures the processor where there is a GPU.
+Usage: python benchmarks/speed.py [--pairs 5] [--steps 20] [--sizes 32,64,128] [--batches 8,16,32,64]
+[--only pairs | --only growth]. "growth" is radsynth alone at other sizes and batches. Prints tables and writes
+build/speed.json. OMP_NUM_THREADS=1 measures one core; rates are then given by processor time as well, which says more
+on a machine that is not idle. On a GPU radsynth's steps are CUDA graphs, "no graphs" shows what they bring; give it
+some hundred steps. CUDA_VISIBLE_DEVICES= measures the processor where there is a GPU.
 """
 
 from __future__ import annotations
@@ -218,7 +219,7 @@ def measured(kind: str, size: int, batch: int, steps: int) -> dict[str, Any]:
 
 
 def compare(size: int, pairs: int, steps: int) -> dict[str, Any]:
-    """The three kinds in turn, `pairs` times; medians, and ratios pair by pair."""
+    """All kinds in turn, `pairs` times; medians, and ratios pair by pair."""
     rounds = [{kind: measured(kind, size, 0, steps) for kind in KINDS} for _ in range(pairs)]
     best = {"fp32": peak(torch.float32), "bf16": peak(torch.bfloat16)}
     result: dict[str, Any] = {"size": size, "peak_gflops": {k: round(v) for k, v in best.items()}}

@@ -10,7 +10,7 @@ which say more on a machine that is not idle), of:
   convert        the trained network's results, as training's previews make them
 
 Usage: OMP_NUM_THREADS=2 python benchmarks/speed_pairs.py [--tasks translate,restore] [--batches 0,32,64] [--pairs 3]
-[--size 64]. Batch 0 is what the plan chooses. Prints one table and writes build/speed_pairs.json.
+[--size 64] [--images 256]. Batch 0 is what the plan chooses. Prints one table and writes build/speed_pairs.json.
 """
 
 from __future__ import annotations
@@ -48,19 +48,8 @@ WHAT = ("step", "generator", "discriminator", "convert")
 def noise(folder: Path, side: int) -> Prepared:
     """Two channels, two classes and masks of three values, where only the speed matters."""
     images = np.random.default_rng(0).integers(0, 256, (256, 2, side, side), dtype=np.uint8)
-    prepared(folder, images[:192], images[192:], channels=("t1", "flair"))
-    np.save(folder / "shards" / "00000.masks.npy", images[:, 0] // 100)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["spec"] |= {"mask_classes": 3, "labels": ["t1", "flair"]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    table = (folder / "records.csv").read_text().splitlines()
-    label = table[0].split(",").index("label")
-    for k, line in enumerate(table[1:], 1):
-        cells = line.split(",")
-        cells[label] = str(k % 2)
-        table[k] = ",".join(cells)
-    (folder / "records.csv").write_text("\n".join(table) + "\n")
-    return Prepared(folder)
+    return Prepared(prepared(folder, images[:192], images[192:], channels=("t1", "flair"), classes=("t1", "flair"),
+                             labels=[k % 2 for k in range(len(images))], masks=images[:, 0] // 100))
 
 
 def make_loop(task: str, data: Prepared, out: Path, batch: int, plainly: bool) -> Loop:

@@ -2,7 +2,7 @@
 
 One small DCGAN without batch normalisation in the discriminator, 32 px, the same number of images for every cell: the
 table does not depend on how busy the machine is. Columns, over the seeds: the Frechet distance of N generated images to
-N that training never saw (offline ImageNet features) and the recall, median and worst; failures: trainings that
+N that training never saw (offline ImageNet features), median and worst, and the median recall; failures: trainings that
 stopped, or whose samples vary less than a fifth of what real images do (collapse); what the doctor did.
 
 Usage: python benchmarks/stability.py DATA.npz [--class HeadCT] [--images 20000] [--seeds 3] [--n 200]
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared
+from _images import by_parts, scaled
 from numpy.typing import NDArray
 from quality_at_budget import load
 
@@ -32,7 +33,6 @@ from radsynth.losses.adversarial import LOSSES
 from radsynth.metrics._features import features
 from radsynth.metrics.coverage import precision_recall_density_coverage
 from radsynth.metrics.fidelity import frechet_distance
-from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.verbs._training.compare import compare
 from radsynth.verbs.generate import sample
@@ -68,7 +68,7 @@ def one(data: Path, unseen: NDArray[np.float32], real: NDArray[np.float32], loss
             made = sample(run, len(real))[0]
         except TrainingError as error:
             return row | {"stopped": str(error)[:100], "events": _events(run)}
-        found = np.concatenate([features(made[k:k + 50]) for k in range(0, len(made), 50)])
+        found = by_parts(features, made)
         _, recall, _, _ = precision_recall_density_coverage(real, found)
         variety, _ = compare(torch.from_numpy(made), torch.from_numpy(unseen))
         return row | {"n": len(real), "distance": round(frechet_distance(real, found), 1), "variety": round(variety, 3),
@@ -82,7 +82,7 @@ def sensible(loss: str, penalty: str) -> bool:
 
 def _events(run: Path) -> dict[str, int]:
     quiet = {"trained", "resumed"}
-    log = RunFolder(run).path / "log.jsonl"
+    log = run / "log.jsonl"
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     return dict(Counter(line["event"] for line in lines if "event" in line and line["event"] not in quiet))
 
@@ -130,8 +130,8 @@ def main() -> None:
     names = ("loss", "penalty", "seed", "doctor", "images")
     done = {tuple(row[name] for name in names) for row in finished()}
     known, test = load(options.data, options.name, 32)
-    unseen = test[:options.n].astype(np.float32) / 127.5 - 1
-    real = np.concatenate([features(unseen[k:k + 50]) for k in range(0, len(unseen), 50)])
+    unseen = scaled(test[:options.n])
+    real = by_parts(features, unseen)
     with tempfile.TemporaryDirectory() as scratch:
         data = prepared(Path(scratch) / "data", known[:-100], test[:0], validation=known[-100:])
         for seed in range(options.seeds):

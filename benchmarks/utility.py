@@ -11,7 +11,6 @@ below build/utility hold utility.json.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 from dataclasses import replace
@@ -20,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from _data import fingerprint, write_rows
 
-from radsynth.arrays import ROW_FIELDS, Prepared
+from radsynth.arrays import Prepared
 from radsynth.datasets import recognise
 from radsynth.device import here
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import document, plan
 from radsynth.settings import resolve
 from radsynth.verbs._usefulness.sources import real, some_patients
 from radsynth.verbs.prepare import prepare
@@ -39,12 +39,8 @@ def prepared(data: Path, work: Path) -> Prepared:
 
 def trained(data: Prepared, run: Path, images: int) -> Path:
     """A class-conditional run with what `radsynth run` would choose."""
-    names = data.spec.labels
-    found = Fingerprint(images=data.manifest.counts["train"], patients=data.manifest.patients["train"],
-                        modality=data.spec.modality, channels=len(data.spec.channels), size=data.spec.size,
-                        labels={name: len(data.indices("train", k)) for k, name in enumerate(names)})
-    settings = resolve(document(plan(found, here(), {"images": images})), {"train": {"seconds": 0, "previews": 0}},
-                       sections=("task", "model", "augment", "train"))
+    settings = resolve(document(plan(fingerprint(data), here(), {"images": images})),
+                       {"train": {"seconds": 0, "previews": 0}}, sections=("task", "model", "augment", "train"))
     train(data.folder, run, settings=settings)
     return run
 
@@ -61,10 +57,7 @@ def fewer(data: Prepared, share: float, folder: Path) -> Prepared:
         folder.mkdir(parents=True)
         (folder / "shards").symlink_to((data.folder / "shards").resolve())
         lines = [row for k, row in enumerate(data.rows) if row.split != "train" or k in chosen]
-        with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, ROW_FIELDS)
-            table.writeheader()
-            table.writerows(vars(row) for row in lines)
+        write_rows(folder, lines)
         counts = {split: sum(row.split == split for row in lines) for split in data.manifest.counts}
         patients = {split: len({row.patient for row in lines if row.split == split}) for split in counts}
         manifest = replace(data.manifest, counts=counts, patients=patients,

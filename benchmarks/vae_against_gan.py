@@ -4,6 +4,7 @@ Each is trained as `radsynth run` would with that network (the plan's recipe), w
 training images (500 to 2000), and `radsynth evaluate` ranks them on the same held-out patients with paired intervals.
 
 Usage: python benchmarks/vae_against_gan.py DATA.npz [--class HeadCT] [--budget 60s] [--patients 200] [--size 32]
+[--seed 0]
 DATA.npz holds images (n, h, w), labels and classes, as MedNIST's; the other data set is the embedded brain cohort. A
 budget of images (100000img) makes a fair comparison on a busy machine. Prints a table for each data set, writes
 build/vae_against_gan.json and a grid of images of each network to build/.
@@ -24,6 +25,7 @@ from PIL import Image as Pillow
 import radsynth
 from radsynth.arrays import Prepared
 from radsynth.device import here
+from radsynth.plan import document, plan
 from radsynth.settings import read_budget, resolve
 from radsynth.verbs._evaluating.synthetic import Synthetic
 from radsynth.verbs._grid import save_grid
@@ -51,8 +53,6 @@ def sources(path: Path, name: str, scratch: Path, patients: int, size: int) -> d
 
 def compare(name: str, data: dict[str, Any], budget: str, size: int, scratch: Path, seed: int) -> dict[str, Any]:
     """Train both, rank them, and print the table."""
-    from radsynth.plan import document, plan
-
     sets, facts = {}, {}
     found = None
     for network, chosen in NETWORKS.items():

@@ -19,6 +19,7 @@ from radsynth.verbs.show import FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+BENCHMARKS = sorted(ROOT.glob("benchmarks/[a-z]*.py"))
 FIRST_PAGES = ("index", "tutorial", "architecture", "benchmarks", "lab-notebook", "cli", "settings")
 
 
@@ -97,6 +98,31 @@ def test_commands_in_the_docs_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z ]+):", (ROOT / "Makefile").read_text(), flags=re.M)[0].split())
     for words in commands(page, "make"):
         assert set(words) <= targets, f"{page.name}: make {' '.join(words)}"
+
+
+def options_of(benchmark: Path) -> dict[str, bool]:
+    """The options of a script, and whether its help shows them; it is not run."""
+    calls = [node for node in ast.walk(ast.parse(benchmark.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+             and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument"]
+    return {ast.literal_eval(call.args[0]): not any(ast.unparse(word.value).endswith("SUPPRESS")
+                                                    for word in call.keywords) for call in calls}
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.name)
+def test_benchmarks_tell_their_options(benchmark: Path) -> None:
+    """Their docstrings are their help."""
+    known = options_of(benchmark)
+    told = set(re.findall(r"--[a-z][a-z-]*", ast.get_docstring(ast.parse(benchmark.read_text(encoding="utf-8"))) or ""))
+    shown = {name for name, is_shown in known.items() if is_shown and name.startswith("-")}
+    assert shown <= told <= set(known)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_benchmarks_in_the_docs_exist(page: Path) -> None:
+    for name, words in re.findall(r"benchmarks/(\w+\.py)([^`#]*)", page.read_text(encoding="utf-8")):
+        benchmark = ROOT / "benchmarks" / name
+        assert benchmark in BENCHMARKS, f"{page.name}: benchmarks/{name}"
+        assert set(re.findall(r"--[a-z][a-z-]*", words)) <= set(options_of(benchmark)), f"{page.name}: {name}{words}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
