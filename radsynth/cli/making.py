@@ -86,6 +86,13 @@ def apply(
         Path | None,
         typer.Option(metavar="LABELS", help="For registration: INPUT's label file, or a folder of them, to warp too."),
     ] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For registration: INPUT's file of landmarks, or a folder of them."),
+    ] = None,
+    onto_landmarks: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="FIXED's landmarks: say how far they lie apart.")
+    ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring other spacing to the training's, and results back.")
     ] = False,
@@ -98,8 +105,9 @@ def apply(
     """Apply a trained run to images or masks: translate, restore, segment, register, paint masks."""
     from radsynth.verbs.apply import apply as verb
 
-    show_result(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels, resample=resample,
-                style=style, seed=0 if seed is None else seed), as_json)
+    show_result(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels,
+                     landmarks=landmarks, onto_landmarks=onto_landmarks, resample=resample, style=style,
+                     seed=0 if seed is None else seed), as_json)
 
 
 def export(

@@ -8,15 +8,15 @@ import io as text_io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
 
 import numpy as np
 
-from radsynth.datasets import Record, Rejected, dataset, embedded, recognise
-from radsynth.datasets.contrasts import called
+from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.files import whole_folder, write_atomically
 from radsynth.image import Image
@@ -26,7 +26,9 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml
 from radsynth.tasks import segments
 from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.doubts import flagged_slices, flags, read_limits
+from radsynth.verbs._applying.inputs import input_records
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.segmenter import applier_of
 from radsynth.verbs._journal import Journal, begun
@@ -39,6 +41,7 @@ class Applied:
 
     target: the domain or class that was gone to, None where there is no choice; flagged: results that samples.csv flags
     as doubtful, None where the run has not measured what is usual; unchecked: what some files did not say of themselves
+    target_error: of how many registered pairs landmarks were given, and their mean distance in mm, before and after
     """
 
     folder: Path
@@ -46,18 +49,21 @@ class Applied:
     target: str | None = None
     flagged: int | None = 0
     unchecked: tuple[str, ...] = ()
+    target_error: Mapping[str, float] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
 
 
 def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None,
-          onto: Path | None = None, labels: Path | None = None, resample: bool = False, style: Path | None = None,
-          seed: int = 0) -> Applied:
+          onto: Path | None = None, labels: Path | None = None, landmarks: Path | None = None,
+          onto_landmarks: Path | None = None, resample: bool = False, style: Path | None = None, seed: int = 0,
+          ) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
     format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
     to, for unpaired translation.
     resample: bring images with other spacing to that of the training, and results back to the images' own grids.
-    onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name.
+    onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name;
+    landmarks: their file of landmarks, or a folder; onto_landmarks: the file of those in `onto`, to measure by.
     style, seed: for images of masks, an image that lends its style, or where styles are drawn from: that of mask k
     depends on (seed, k) alone, so that other seeds give other images of the same masks.
     samples.csv tells which result comes from which image. A folder that holds the same request already is left as it
@@ -65,12 +71,14 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     other modality, channels or spacing than the run was trained on), FolderError when `out` holds something else.
     """
     paints = _paints(run, style, seed)
-    if _registers(run, onto, labels, target):
-        return _apply_onto(run, Path(input), Path(out), format, cast(Path, onto), labels)
+    beside = Beside(**{name: None if path is None else Path(path) for name, path in (
+        ("labels", labels), ("landmarks", landmarks), ("onto_landmarks", onto_landmarks))})
+    if _registers(run, onto, beside, target):
+        return _apply_onto(run, Path(input), Path(out), format, Path(cast(Path, onto)), beside)
     if paints:
         return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
-    records, rejected = _records(source, applier.trained_on.modality, applier.data)
+    records, rejected = input_records(source, applier.trained_on.modality, applier.data)
     request = {"input": source.name, "files": files_hash(source), "format": format, "target": applier.target,
                "weights": applier.facts["sha256"], **({"resample": True} if resample else {})}
     return _filled(Path(out), request, source, rejected,
@@ -107,41 +115,49 @@ def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
     flags = {row["index"]: str(row["flagged"]) for row in rows}
     unchecked = {word for row in rows for word in str(row.get("unchecked", "")).split()}
     return {"count": len(flags), "flagged": None if "unknown" in flags.values() else sum(map(bool, flags.values())),
-            "unchecked": tuple(sorted(unchecked))}
+            "unchecked": tuple(sorted(unchecked)), "target_error": _target_error(rows)}
 
 
-def _registers(run: Path, onto: Path | None, labels: Path | None, target: str | None) -> bool:
+def _target_error(rows: list[dict[str, object]]) -> dict[str, float]:
+    """Means over pairs of images, each of which counts the same; {} without landmarks."""
+    pairs = {row["index"]: row for row in rows if "target_error" in row}.values()
+    before, after = ([float(str(row[name])) for row in pairs] for name in ("target_error_before", "target_error"))
+    return {"pairs": len(pairs), "before_mm": fmean(before), "after_mm": fmean(after)} if pairs else {}
+
+
+def _registers(run: Path, onto: Path | None, beside: Beside, target: str | None) -> bool:
     """Whether the run is a registration; SettingsError when it is none and is given what only one needs, or none is."""
     wanted = RunFolder(run).load_weights()[1].get("task") == "register"
     if wanted and onto is None:
         raise SettingsError(f"{run} registers images: name the one that they are put onto, with --onto FIXED.")
     if wanted and target is not None:
         raise SettingsError(f"target={target!r}: {run} registers images and has no choice of targets.")
-    if not wanted and (onto is not None or labels is not None):
-        raise SettingsError(f"{run} registers no images: --onto and --labels are for runs with task.kind=register.")
+    if not wanted and (onto is not None or beside != Beside()):
+        raise SettingsError(f"{run} registers no images: --onto, --labels and landmarks are for runs with "
+                            "task.kind=register.")
     return wanted
 
 
-def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, labels: Path | None) -> Applied:
+def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, beside: Beside) -> Applied:
     """As `apply`, for a registration."""
     from radsynth.verbs._applying.onto import one_image, put_onto
 
-    if labels is not None and not Path(labels).exists():
-        raise DataError(f"{labels}, which holds labels to be warped, does not exist.")
+    beside.check()
     facts = RunFolder(run).load_weights()[1]
     modality = str((read_yaml(Path(run) / "settings.yaml").get("data") or {}).get("modality", ""))
-    candidates, unusable = _records(Path(onto), modality)
-    fixed = one_image(candidates, Path(onto), unusable)
-    records, rejected = _records(source, modality)
-    files = files_hash(source, onto, labels)
-    request: dict[str, object] = {"input": source.name, "files": files, "format": format, "onto": Path(onto).name,
-                                  "labels": None if labels is None else Path(labels).name, "weights": facts["sha256"]}
+    candidates, unusable = input_records(onto, modality)
+    fixed = one_image(candidates, onto, unusable)
+    records, rejected = input_records(source, modality)
+    request: dict[str, object] = {
+        "input": source.name, "files": files_hash(source, onto, *beside.paths().values()), "format": format,
+        "onto": onto.name, "labels": None, **{name: path.name for name, path in beside.paths().items()},
+        "weights": facts["sha256"]}
 
     def write_warped(applier: Any, moving: Image, warped: Image, folder: Path, index: int, chosen: str) -> list[Path]:
         return _write(applier, moving, warped, folder / f"{index:06d}{_ending(fixed, chosen)}", chosen, index)
 
     return _filled(out, request, source, rejected, lambda folder, journal: put_onto(
-        run, fixed, records, rejected, folder, format, None if labels is None else Path(labels), write_warped, journal))
+        run, fixed, records, rejected, folder, format, beside, write_warped, journal))
 
 
 def _paints(run: Path, style: Path | None, seed: int) -> bool:
@@ -166,50 +182,6 @@ def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, 
 
     return _filled(out, request, source, rejected, lambda folder, journal: paint_all(
         painter, mask_records(source, rejected), rejected, folder, format, write_image, journal))
-
-
-def _records(source: Path, modality: str, trained: dict[str, Any] | None = None,
-             ) -> tuple[Iterator[Record], list[Rejected]]:
-    """The images behind a path, volumes whole; examinations of several contrasts where the run was trained on such.
-
-    Virtual patients have contrasts too, so that files which look like examinations are taken as such. Masks that lie
-    beside some of the images do not matter here.
-    """
-    kind, rejected = recognise(source), list[Rejected]()
-    whole = {"plane": "whole", "unmasked": "keep", "modality": modality}
-    more: dict[str, Any] = {**whole, "labels": "none"}
-    names = tuple(trained["contrasts"]) if trained else ()
-    given = tuple(name for name in names if trained and name.partition("=")[0] in trained["inputs"])
-    told = len(given) > 1 or kind == "contrasts" or any("=" in name for name in given)
-    examinations = len(names) > 1 and source.is_dir() and trained and (
-        (trained["kind"] == "contrasts" and told) or (trained["kind"] in embedded() and kind == "contrasts"))
-    if examinations:  # what is to be made may lie there as well: neither its grid nor its name counts
-        kind, more = "contrasts", {**whole, "contrasts": given}
-    elif len(names) > 1 and trained and trained["kind"] == "nnunet" and source.is_dir():
-        kind, more = "nnunet", {**whole, "channels": names}
-    elif trained and trained["kind"] == kind == "brats":
-        kind, more = "brats", {"what": "volumes", "modalities": tuple(trained["inputs"]), "unmasked": "keep"}
-    elif kind == "medmnist":
-        more = {}
-    else:
-        kind = "folder"
-    module = dataset(kind)
-    records = module.records(module.Settings(path=source, **more), rejected)
-    if kind == "folder" and trained and len(names) > 1:
-        records = _of_these(records, names, trained["inputs"], rejected)
-    return records, rejected
-
-
-def _of_these(records: Iterator[Record], contrasts: tuple[str, ...], inputs: tuple[str, ...], rejected: list[Rejected],
-              ) -> Iterator[Record]:
-    """Without those whose name or series says that they are another contrast of the training than is given."""
-    for record in records:
-        name = called(record.source, record.header, contrasts) if record.header else None
-        if name is None or name in inputs:
-            yield record
-        else:
-            rejected.append(Rejected(path=record.source, reason=(
-                f"by its name or series it is {name}; the run expects {', '.join(inputs)}")))
 
 
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
@@ -283,7 +255,8 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
         document = json.loads((out / "apply.json").read_text(encoding="utf-8"))
         if all(document.get(name) == request.get(name) for name in {*request, "resample"}):
             return Applied(folder=out, target=_target(request), count=int(document["count"]),
-                           flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())))
+                           flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())),
+                           target_error=document.get("target_error", {}))
     except (OSError, ValueError, KeyError):
         pass
     raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.")

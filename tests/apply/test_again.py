@@ -15,8 +15,9 @@ from radsynth.errors import FolderError, RejectedFile
 from radsynth.image import Image
 from radsynth.io import read, write
 from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.inputs import input_records
 from radsynth.verbs._journal import Journal
-from radsynth.verbs.apply import _records, apply
+from radsynth.verbs.apply import apply
 from tests.apply.examples import FROM, disc
 from tests.tables import rows
 
@@ -40,7 +41,7 @@ def test_folders_of_every_layout_are_read(tmp_path: Path) -> None:
         (tmp_path / kind).mkdir()
         given = dataset(kind).example(tmp_path / kind)
         channels = given.modalities if kind == "brats" else ("t1", "flair")
-        found, _ = _records(given.path, "", {"kind": kind, "contrasts": channels, "inputs": channels})
+        found, _ = input_records(given.path, "", {"kind": kind, "contrasts": channels, "inputs": channels})
         image = next(found).load()
         assert len(image.pixels) == (len(channels) if kind in ("brats", "contrasts", "nnunet") else 1), kind
 

@@ -147,7 +147,7 @@ def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(
     ({"onto": "small.png", "labels": "large.png"}, "its labels large.png have the size"),
     ({"onto": "small.png", "labels": "small.png", "input": "both"}, "small.png is one file, and there are 2 images"),
     ({"onto": "small.png", "target": "ct"}, "has no choice of targets"),
-    ({"onto": "small.png", "labels": "nowhere"}, "nowhere, which holds labels to be warped, does not exist"),
+    ({"onto": "small.png", "labels": "nowhere"}, "nowhere, given as --labels, does not exist"),
 ])
 def test_what_cannot_be_registered_is_refused(
     given: dict[str, str], message: str, make_run: Callable[..., Path], tmp_path: Path

@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
-from radsynth.io import read_mask
 from radsynth.losses.alignment import local_correlation
 from radsynth.metrics._registration import folding
 from radsynth.progress import track
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
 from radsynth.verbs._applying.applier import SPACING_TOLERANCE
+from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.fields import write_field, write_labels
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
 from radsynth.verbs._applying.slices import AXES, COARSE, TOGETHER, cut, join
+from radsynth.verbs._applying.targets import Targets
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
@@ -187,66 +188,64 @@ def _agreement(one: Array, other: Array) -> float:
 
 
 def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list[Rejected], folder: Path,
-             format: str | None, labels: Path | None, write: Callable[..., list[Path]], journal: Journal,
-             ) -> Iterator[Row]:
+             format: str | None, beside: Beside, write: Callable[..., list[Path]], journal: Journal) -> Iterator[Row]:
     """Register and write image by image; yields rows of samples.csv. write: as `apply._write`."""
     try:
         registrar = Registrar(run, fixed.load(), fixed.source)
     except RejectedFile as error:
         raise DataError(f"{fixed.source}, which images are to be put onto, cannot be used: {error}.") from None
+    targets = Targets(beside.onto_landmarks, registrar.image, fixed.source) if beside.onto_landmarks else None
     images = list(records)
-    if len(images) > 1 and labels is not None and labels.is_file():
-        raise SettingsError(f"--labels {labels} is one file, and there are {len(images)} images: name a folder that "
-                            "holds the labels of each in a file of its name.")
+    beside.check_for(len(images))
     for record in track(images, None, "registering", "images"):
         if made := journal.made(record.source):
             yield from made
             continue
         try:
             moving = record.load()
-            warped = registrar.convert(moving, record.source, _labels(labels, record, moving))
+            labels = beside.labels_of(record, moving)
+            true = targets.of(beside.landmarks_of(record), moving, record.source) if targets else None
+            warped = registrar.convert(moving, record.source, labels)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        chosen = format or (fixed.header.format if fixed.header else registrar.spec.format)
         index = journal.free()
-        field = folder / "fields" / f"{index:06d}.nii.gz"
-        write_field(field, warped.displacement, warped.placing, moving, registrar.image)
-        more = {"field": field.relative_to(folder).as_posix(), "labels": ""}
-        if warped.labels is not None:
-            path = folder / "labels" / f"{index:06d}.nii.gz"
-            write_labels(path, warped.labels, registrar.image)
-            more["labels"] = path.relative_to(folder).as_posix()
+        more = _write_rest(folder, f"{index:06d}", warped, moving, registrar.image)
+        found = warped.found
+        if targets and true is not None:
+            errors = targets.measure(true, moving, warped.placing, warped.displacement)
+            more["landmarks"] = _below(folder, "landmarks", f"{index:06d}.csv", errors.write)
+            found = found | errors.means
+        chosen = format or (fixed.header.format if fixed.header else registrar.spec.format)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
-             **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in warped.found.items()},
-             "flagged": _flags(warped.found)}
+             **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
+             "flagged": _flags(found)}
             for file in write(registrar, moving, warped.image, folder / "images", index, chosen)])
 
 
+def _write_rest(folder: Path, stem: str, warped: Warped, moving: Image, fixed: Image) -> dict[str, str]:
+    """The field and the labels of a result, with their columns of samples.csv."""
+    labels = warped.labels
+    return {
+        "field": _below(folder, "fields", f"{stem}.nii.gz", lambda path: write_field(
+            path, warped.displacement, warped.placing, moving, fixed)),
+        "labels": "" if labels is None else _below(
+            folder, "labels", f"{stem}.nii.gz", lambda path: write_labels(path, labels, fixed))}
+
+
+def _below(folder: Path, kind: str, name: str, write: Callable[[Path], None]) -> str:
+    """Write a file; its name below the folder."""
+    write(folder / kind / name)
+    return f"{kind}/{name}"
+
+
 def _flags(found: dict[str, float]) -> str:
-    """What speaks against a registration: images that agree less than before, or a warp that folds space."""
-    worse = found["similarity"] < found["similarity_before"]
-    return " ".join(name for name, doubtful in (("similarity", worse), ("folding", found["folding"] > 0)) if doubtful)
-
-
-def _labels(path: Path | None, record: Record, moving: Image) -> NDArray[np.uint8] | None:
-    """Label values (*space) of a moving image: beside it, or the file `path`, or in the folder `path` by its name, in
-    the same folder as the image lies in or at the top."""
-    if path is None:
-        return moving.mask
-    file = path / Path(record.files[0]).name if path.is_dir() and record.files else path
-    if path.is_dir() and (path / record.source).is_file():
-        file = path / record.source
-    if not file.is_file():
-        raise RejectedFile(f"its labels are not in {path}: there is no file {file.name}")
-    try:
-        mask = read_mask(file)
-    except RejectedFile as error:
-        raise RejectedFile(f"its labels {file.name}: {error}") from None
-    if mask.space != moving.space:
-        raise RejectedFile(f"its labels {file.name} have the size {mask.space}, the image {moving.space}")
-    return np.asarray(mask.pixels[0], np.uint8)
+    """What speaks against a registration: images that agree less, or landmarks that lie farther apart than before, or a
+    warp that folds space."""
+    doubtful = {"similarity": found["similarity"] < found["similarity_before"], "folding": found["folding"] > 0,
+                "target_error": found.get("target_error", 0) > found.get("target_error_before", 0)}
+    return " ".join(name for name, is_so in doubtful.items() if is_so)
 
 
 def one_image(records: Iterator[Record], path: Path, rejected: list[Rejected]) -> Record:

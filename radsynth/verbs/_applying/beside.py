@@ -1,0 +1,83 @@
+"""What belongs to the images of a registration and is given in files of its own: labels, landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.datasets import Record
+from radsynth.datasets._layout import stem
+from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.image import Image
+from radsynth.io import read_mask
+from radsynth.io._landmarks import ENDINGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Files of the moving images (a file of the only image, or a folder of such by the images' names), and of the fixed
+    one: onto_landmarks."""
+
+    labels: Path | None = None
+    landmarks: Path | None = None
+    onto_landmarks: Path | None = None
+
+    def paths(self) -> dict[str, Path]:
+        """Those that are given."""
+        return {field.name: path for field in fields(self) if (path := getattr(self, field.name)) is not None}
+
+    def check(self) -> None:
+        """DataError for paths that lead nowhere, SettingsError for the landmarks of one side alone."""
+        if (self.landmarks is None) != (self.onto_landmarks is None):
+            raise SettingsError("Landmarks of both sides are needed: --landmarks of INPUT and --onto-landmarks of the "
+                                "image that it is put onto.")
+        for option, path in (("labels", self.labels), ("landmarks", self.landmarks)):
+            if path is not None and not path.exists():
+                raise DataError(f"{path}, given as --{option}, does not exist.")
+        if self.onto_landmarks is not None and not self.onto_landmarks.is_file():
+            raise DataError(f"{self.onto_landmarks}, given as --onto-landmarks, is no file.")
+
+    def check_for(self, count: int) -> None:
+        """SettingsError for files of one image where there are `count`."""
+        for option, path in (("labels", self.labels), ("landmarks", self.landmarks)):
+            if count > 1 and path is not None and path.is_file():
+                raise SettingsError(f"--{option} {path} is one file, and there are {count} images: name a folder that "
+                                    f"holds the {option} of each in a file of its name.")
+
+    def labels_of(self, record: Record, moving: Image) -> NDArray[np.uint8] | None:
+        """Label values (*space) of a moving image: beside it where no files of labels are given."""
+        if self.labels is None:
+            return moving.mask
+        name = Path(record.files[0]).name if record.files else record.source
+        file = _in(self.labels, record, [name])
+        if file is None:
+            raise RejectedFile(f"its labels are not in {self.labels}: there is no file {name}")
+        try:
+            mask = read_mask(file)
+        except RejectedFile as error:
+            raise RejectedFile(f"its labels {file.name}: {error}") from None
+        if mask.space != moving.space:
+            raise RejectedFile(f"its labels {file.name} have the size {mask.space}, the image {moving.space}")
+        return np.asarray(mask.pixels[0], np.uint8)
+
+    def landmarks_of(self, record: Record) -> Path:
+        """The file of a moving image's landmarks, which has the image's name with an ending of landmarks."""
+        assert self.landmarks is not None
+        names = [stem(PurePosixPath(record.source).name) + ending for ending in ENDINGS]
+        file = _in(self.landmarks, record, names)
+        if file is None:
+            raise RejectedFile(f"its landmarks are not in {self.landmarks}: there is no file "
+                               f"{', '.join(names[:-1])} or {names[-1]}")
+        return file
+
+
+def _in(path: Path, record: Record, names: list[str]) -> Path | None:
+    """The file `path` itself, or the first that there is of some names, in the same folder as the image lies in or at
+    the top."""
+    if not path.is_dir():
+        return path
+    folders = (path / PurePosixPath(record.source).parent, path)
+    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)

@@ -1,0 +1,198 @@
+"""Landmarks from files: the formats, what is refused with file and line, and what `apply` measures by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.image import Image
+from radsynth.io import Provenance, write
+from radsynth.io._landmarks import read_landmarks
+from radsynth.verbs._applying.placing import Placing
+from radsynth.verbs._applying.targets import Targets, partners
+from radsynth.verbs.apply import apply
+from tests.tables import lines, rows
+
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+POINTS = {"tip": (-10.0, 20.5, 3.0), "base": (4.0, -6.0, 7.25)}
+"""LPS mm."""
+
+
+def csv_of(points: dict[str, tuple[float, ...]], sign: str = ",") -> str:
+    body = [sign.join([*map(str, point), name]) for name, point in points.items()]
+    return "\n".join([sign.join(("x", "y", "z", "label")), *body]) + "\n"
+
+
+def fcsv_of(points: dict[str, tuple[float, ...]], system: str) -> str:
+    head = (f"# Markups fiducial file version = 4.11\n# CoordinateSystem = {system}\n"
+            "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n")
+    return head + "".join(f"{k},{x},{y},{z},0,0,0,1,1,1,0,{name},,\n"
+                          for k, (name, (x, y, z)) in enumerate(points.items()))
+
+
+def markups_of(points: dict[str, tuple[float, ...]], system: str = "LPS", **more: Any) -> str:
+    listed = [{"id": str(k), "label": name, "position": list(point), "positionStatus": "defined"}
+              for k, (name, point) in enumerate(points.items())]
+    return json.dumps({"markups": [{"type": "Fiducial", "coordinateSystem": system, "coordinateUnits": "mm",
+                                    "controlPoints": listed, **more}]})
+
+
+RAS = {name: (-x, -y, z) for name, (x, y, z) in POINTS.items()}
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("a.csv", csv_of(POINTS)), ("a.csv", "\ufeff" + csv_of(POINTS)), ("a.csv", csv_of(POINTS, ";").replace(".", ",")),
+    ("a.csv", "x,y,z,t,label,comment\n-10,20.5,3,0,tip,\n\n4,-6,7.25,0,base,\n"),
+    ("a.fcsv", fcsv_of(POINTS, "LPS")), ("a.fcsv", fcsv_of(RAS, "RAS")), ("a.fcsv", fcsv_of(RAS, "0")),
+    ("a.mrk.json", markups_of(POINTS)), ("a.mrk.json", markups_of(RAS, "RAS")),
+])
+def test_every_format_gives_the_same_points(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    found = read_landmarks(tmp_path / name)
+    assert found.names == tuple(POINTS) and np.array_equal(found.points, list(POINTS.values()))
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("a.csv", "i,j,k\n1,2,3\n", r"a\.csv, line 1: the header has to name the columns x, y and z .* it is 'i,j,k'"),
+    ("a.csv", "10,20,30\n1,2,3\n", r"a\.csv, line 1: the header"),
+    ("a.csv", "x,y,z,space\n1,2,3,RAS\n", r"line 1: .*may have label, name, t, comment; it is 'x,y,z,space'"),
+    ("a.csv", "x,y,z\n1,2,3\n1,b,3\n", r"a\.csv, line 3: x, y and z have to be three finite numbers, mm; .* 1, b, 3"),
+    ("a.csv", "x,y,z\n1,2\n", r"line 2: x, y and z"), ("a.csv", "x,y,z\n1,2,nan\n", r"line 2: x, y and z"),
+    ("a.csv", "x,y,z\n1,2,3,4\n", r"line 2: it has 4 columns, the header names 3"),
+    ("a.csv", "x,y,z,label\n1,2,3,tip\n4,5,6,tip\n", r"line 3: 'tip' is the name of line 2, too"),
+    ("a.csv", "", r"line 1: the header"), ("a.csv", "x,y,z\n", r"a\.csv holds no landmarks"),
+    ("a.fcsv", "x,y,z\n1,2,3\n", r"a\.fcsv, line 1: .*CoordinateSystem = LPS"),
+    ("a.fcsv", fcsv_of(POINTS, "IJK"), r"CoordinateSystem = LPS"),
+    ("a.mrk.json", "{\n\n", r"a\.mrk\.json, line 3: it is no JSON"), ("a.mrk.json", "[1]", r"no 'markups'"),
+    ("a.mrk.json", markups_of(POINTS, coordinateUnits="voxel"), r"LPS and voxel; LPS or RAS and mm"),
+    ("a.mrk.json", markups_of(POINTS).replace("defined", "undefined"), r"point 1: x, y and z .* nothing"),
+    ("a.mrk.json", markups_of(POINTS, controlPoints=["tip"]), r"point 1: it is no point"),
+    ("a.mrk.json", markups_of(POINTS, type="Line"), r"holds no landmarks"),
+])
+def test_what_is_no_landmark_is_told_with_its_line(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(RejectedFile, match=message):
+        read_landmarks(tmp_path / name)
+
+
+def partners_of(tmp_path: Path, fixed: str, moving: str) -> list[int]:
+    for name, text in (("fixed.csv", fixed), ("moving.csv", moving)):
+        (tmp_path / name).write_text(text)
+    return partners(read_landmarks(tmp_path / "fixed.csv"), read_landmarks(tmp_path / "moving.csv"))
+
+
+def test_landmarks_belong_together_by_name_or_else_by_order(tmp_path: Path) -> None:
+    a, b, c = "x,y,z,label\n1,1,1,a\n2,2,2,b\n", "x,y,z,label\n2,2,2,b\n1,1,1,a\n", "x,y,z\n1,1,1\n2,2,2\n"
+    assert partners_of(tmp_path, a, b) == [1, 0] and partners_of(tmp_path, a, c) == [0, 1]
+    assert partners_of(tmp_path, a, a.replace("a\n", "F-1\n").replace("b\n", "F-2\n")) == [0, 1]
+    with pytest.raises(RejectedFile, match=r"fixed\.csv, line 3 \(b\): there is no landmark of this name in moving"):
+        partners_of(tmp_path, a, a.replace(",b", ",B"))
+    with pytest.raises(RejectedFile, match=r"moving\.csv, line 4 \(c\): there is no landmark of this name in fixed"):
+        partners_of(tmp_path, a, a + "3,3,3,c\n")
+    with pytest.raises(RejectedFile, match=r"moving\.csv has 3 landmarks and fixed\.csv 2"):
+        partners_of(tmp_path, c, c + "3,3,3\n")
+
+
+OBLIQUE = np.array([[0.0, -0.6, 2.4, 5.0], [1.0, 0, 0, -30.0], [0.0, 0.8, 1.8, -4.0], [0, 0, 0, 1]])
+"""1 mm columns and rows, 3 mm slices, none of them along an axis of the patient."""
+
+
+@pytest.mark.parametrize("space", [(8, 20, 16), (20, 16)])
+def test_distances_are_mm_between_true_and_found_places(space: tuple[int, ...], tmp_path: Path) -> None:
+    """A warp by half a pixel down and 2 to the right, of a moving image that is laid 3 pixels to the right at first."""
+    image = Image(pixels=np.zeros((1, *space)), affine=OBLIQUE)
+    places = np.array([[4.0, 9.0, 3.0], [10.0, 5.0, 1.0]]) * (1, 1, len(space) == 3)  # column, row, slice
+    moved = places + np.array([5.0, 0.5, 0])
+    for name, at, off in (("fixed", places, (0, 0, 0)), ("moving", moved, (0, 2.0, 0))):
+        points = (np.column_stack([at + off, np.ones(2)]) @ OBLIQUE.T)[:, :3].tolist()
+        (tmp_path / f"{name}.csv").write_text(csv_of(dict(zip("ab", map(tuple, points), strict=True))))
+    targets = Targets(tmp_path / "fixed.csv", image, "fixed.nii.gz")
+    true = targets.of(tmp_path / "moving.csv", image, "moving.nii.gz")
+    warp = np.zeros((len(space), *space), np.float32)
+    warp[-2], warp[-1] = 0.5, 2.0
+    placing = Placing(matrix=np.eye(len(space)), offset=np.eye(len(space))[-1] * 3)
+    found = targets.measure(true, image, placing, warp)
+    assert found.after == pytest.approx([2.0, 2.0], abs=1e-4)
+    assert found.before == pytest.approx([np.hypot(2, 2.5)] * 2, abs=1e-4)
+    assert np.allclose(found.found, (np.column_stack([moved, np.ones(2)]) @ OBLIQUE.T)[:, :3], atol=1e-4)
+    found.write(tmp_path / "out" / "table.csv")
+    first, _ = lines(tmp_path / "out" / "table.csv")
+    assert first["landmark"] == "a" and first["error"] == "2.000"
+
+
+@pytest.fixture
+def pair(make_run: Callable[..., Path], tmp_path: Path) -> Path:
+    """A run that has hardly learned (its results are improved for each pair all the same), and discs in in/1, in/2 and fixed.nii.gz that lie three and two pixels apart, with landmarks in them."""
+    make_run(size=(16, 16), spacing=(2.0, 2.0), format="nifti")
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = 10, -20, 5
+    rng, grid = np.random.default_rng(0), np.mgrid[:16, :16]
+    for name, column in (("in/1", 8), ("in/2", 9), ("fixed", 6)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        disc = 200 * np.clip(5.5 - np.hypot(grid[0] - 8, grid[1] - column), 0, 1) + rng.uniform(0, 3, (16, 16))
+        write(Image(pixels=disc[None].astype(np.uint8), spacing=(2.0, 2.0), affine=affine),
+              tmp_path / f"{name}.nii.gz", provenance=FROM)
+        points = {"left": (10 + 2.0 * column, -4.0, 5.0), "right": (10 + 2.0 * column - 6, -4.0, 5.0)}
+        (tmp_path / f"{name}.csv").write_text(csv_of(points))
+    return tmp_path
+
+
+def test_apply_measures_how_far_landmarks_lie_apart(pair: Path) -> None:
+    result = apply(pair / "run", pair / "in", pair / "out", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
+                   onto_landmarks=pair / "fixed.csv")
+    table = {row["source"]: row for row in rows(pair / "out")}
+    before = {name: float(row["target_error_before"]) for name, row in table.items()}
+    after = {name: float(row["target_error"]) for name, row in table.items()}
+    assert before == pytest.approx({"1.nii.gz": 4.0, "2.nii.gz": 6.0}, abs=0.01)
+    assert after["1.nii.gz"] < 3 and after["2.nii.gz"] < 4.5, "discs are registered"
+    each = lines(pair / "out" / table["2.nii.gz"]["landmarks"])
+    assert [one["landmark"] for one in each] == ["left", "right"]
+    assert np.mean([float(one["error"]) for one in each]) == pytest.approx(after["2.nii.gz"], abs=1e-3)
+    mean = np.mean(list(after.values()))
+    assert result.target_error == pytest.approx({"pairs": 2, "before_mm": 5.0, "after_mm": mean}, abs=0.01)
+    again = apply(pair / "run", pair / "in", pair / "out", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
+                  onto_landmarks=pair / "fixed.csv")
+    assert again.target_error == result.target_error, "the same command again says the same"
+    # Landmarks that the registration takes farther apart: those of the fixed disc, set where the moving one's are.
+    moving = csv_of({"left": (26.0, -4.0, 5.0), "right": (20.0, -4.0, 5.0)})
+    (pair / "wrong.csv").write_text(moving)
+    apply(pair / "run", pair / "in" / "1.nii.gz", pair / "worse", onto=pair / "fixed.nii.gz",
+          landmarks=pair / "wrong.csv", onto_landmarks=pair / "wrong.csv")
+    assert "target_error" in rows(pair / "worse")[0]["flagged"]
+
+
+def test_landmarks_of_one_image_that_are_wrong_leave_the_others(pair: Path) -> None:
+    (pair / "in" / "2.csv").write_text("x,y,z,label\n28,-4,5,left\n22,-400,5,right\n")
+    given = {"onto": pair / "fixed.nii.gz", "landmarks": pair / "in", "onto_landmarks": pair / "fixed.csv"}
+    result = apply(pair / "run", pair / "in", pair / "out", **given)
+    assert result.count == 1 and [one.path for one in result.rejected if not one.skipped] == ["2.nii.gz"]
+    assert next(one.reason for one in result.rejected if not one.skipped) == (
+        "2.csv, line 3 (right): the point (22.0, -400.0, 5.0) lies outside of 2.nii.gz, which reaches over "
+        "x 9.0 to 41.0, y -21.0 to 11.0, z 4.0 to 6.0 (mm towards left, back and head)")
+    (pair / "in" / "2.csv").unlink()
+    result = apply(pair / "run", pair / "in", pair / "fewer", **given)
+    assert "there is no file 2.mrk.json, 2.fcsv or 2.csv" in str([one.reason for one in result.rejected])
+    with pytest.raises(DataError, match=r"landmarks of fixed\.nii\.gz in .*in/1\.fcsv cannot be used: 1\.fcsv"):
+        (pair / "in" / "1.fcsv").write_text("nothing")
+        apply(pair / "run", pair / "in", pair / "no", **{**given, "onto_landmarks": pair / "in" / "1.fcsv"})
+
+
+def test_landmarks_need_both_sides_and_a_place_in_space(pair: Path) -> None:
+    with pytest.raises(SettingsError, match=r"both sides are needed: --landmarks of INPUT and --onto-landmarks"):
+        apply(pair / "run", pair / "in", pair / "no", onto=pair / "fixed.nii.gz", landmarks=pair / "in")
+    with pytest.raises(DataError, match=r"nowhere, given as --onto-landmarks, is no file"):
+        apply(pair / "run", pair / "in", pair / "no", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
+              onto_landmarks=pair / "nowhere")
+    with pytest.raises(SettingsError, match=r"fixed\.csv is one file, and there are 2 images"):
+        apply(pair / "run", pair / "in", pair / "no", onto=pair / "fixed.nii.gz", landmarks=pair / "fixed.csv",
+              onto_landmarks=pair / "fixed.csv")
+    write(Image(pixels=np.arange(256, dtype=np.uint8).reshape(1, 16, 16)), pair / "fixed.png", provenance=FROM)
+    with pytest.raises(DataError, match=r"fixed\.png does not say where in space it lies"):
+        apply(pair / "run", pair / "in", pair / "no", onto=pair / "fixed.png", landmarks=pair / "in",
+              onto_landmarks=pair / "fixed.csv")
