@@ -266,7 +266,9 @@ def test_another_contrast_of_the_training_is_not_taken_for_the_given_one(tmp_pat
     one = tmp_path / "in" / "P0"
     with pytest.raises(DataError, match=r"flair\.nii\.gz: by its name or series it is flair; the run expects t1"):
         apply(run, one / "flair.nii.gz", tmp_path / "no")
-    assert apply(run, one / "t1.nii.gz", tmp_path / "out", resample=True).count == 1
+    assert apply(run, one / "t1.nii.gz", tmp_path / "out", resample=True).unchecked == ("contrast", "modality")
+    shutil.copy(one / "t1.nii.gz", tmp_path / "T1pre.nii.gz")  # as the run's settings call it
+    assert apply(run, tmp_path / "T1pre.nii.gz", tmp_path / "named", resample=True).unchecked == ("modality",)
     (tmp_path / "other").mkdir()
     shutil.copy(one / "flair.nii.gz", tmp_path / "other")
     shutil.copy(one / "t1.nii.gz", tmp_path / "other" / "t2.nii.gz")

@@ -23,7 +23,6 @@ from radsynth.image import Image
 from radsynth.io import Provenance, format_module, write
 from radsynth.progress import track
 from radsynth.run_folder import RunFolder
-from radsynth.settings import read_yaml
 from radsynth.tasks import segments
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
@@ -78,7 +77,8 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     if paints:
         return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
-    records, rejected = input_records(source, applier.trained_on.modality, applier.data)
+    trained_on = applier.trained_on
+    records, rejected = input_records(source, trained_on.modality, trained_on.sought(applier.task.inputs))
     request = {"input": source.name, "files": files_hash(source), "format": format, "target": applier.target,
                "weights": applier.facts["sha256"], **({"resample": True} if resample else {})}
     return _filled(Path(out), request, source, rejected,
@@ -140,24 +140,24 @@ def _registers(run: Path, onto: Path | None, beside: Beside, target: str | None)
 
 def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, beside: Beside) -> Applied:
     """As `apply`, for a registration."""
-    from radsynth.verbs._applying.onto import one_image, put_onto
+    from radsynth.verbs._applying.onto import Registrar, one_image, put_onto
 
     beside.check()
-    facts = RunFolder(run).load_weights()[1]
-    modality = str((read_yaml(Path(run) / "settings.yaml").get("data") or {}).get("modality", ""))
-    candidates, unusable = input_records(onto, modality)
+    registrar = Registrar(run)
+    trained_on = registrar.trained_on
+    candidates, unusable = input_records(onto, trained_on.modality, trained_on.sought(registrar.task.fixed))
     fixed = one_image(candidates, onto, unusable)
-    records, rejected = input_records(source, modality)
+    records, rejected = input_records(source, trained_on.modality, trained_on.sought(registrar.task.moving))
     request: dict[str, object] = {
         "input": source.name, "files": files_hash(source, onto, *beside.paths().values()), "format": format,
         "onto": onto.name, "labels": None, **{name: path.name for name, path in beside.paths().items()},
-        "weights": facts["sha256"]}
+        "weights": registrar.facts["sha256"]}
 
     def write_warped(applier: Any, moving: Image, warped: Image, folder: Path, index: int, chosen: str) -> list[Path]:
         return _write(applier, moving, warped, folder / f"{index:06d}{_ending(fixed, chosen)}", chosen, index)
 
     return _filled(out, request, source, rejected, lambda folder, journal: put_onto(
-        run, fixed, records, rejected, folder, format, beside, write_warped, journal))
+        registrar, fixed, records, rejected, folder, format, beside, write_warped, journal))
 
 
 def _paints(run: Path, style: Path | None, seed: int) -> bool:
@@ -209,7 +209,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
              **applier.missing(image),
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
              "flagged": flags(means, usual), "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
-             "unchecked": applier.unchecked(image)}
+             "unchecked": applier.trained_on.unchecked(image, record)}
             for file in _write(applier, image, result, folder / "images" / stem, chosen, index)])
 
 

@@ -128,7 +128,8 @@ def test_distances_are_mm_between_true_and_found_places(space: tuple[int, ...], 
 
 @pytest.fixture
 def pair(make_run: Callable[..., Path], tmp_path: Path) -> Path:
-    """A run that has hardly learned (its results are improved for each pair all the same), and discs in in/1, in/2 and fixed.nii.gz that lie three and two pixels apart, with landmarks in them."""
+    """A run that has hardly learned (each pair is improved all the same), and discs three and two pixels apart in
+    in/1, in/2 and fixed.nii.gz, with landmarks in them."""
     make_run(size=(16, 16), spacing=(2.0, 2.0), format="nifti")
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = 10, -20, 5

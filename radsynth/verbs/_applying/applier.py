@@ -83,10 +83,6 @@ class Applier:
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
         self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
         self.trained_on = TrainedOn.of(self.run, self.spec)
-        contrasts = self.trained_on.contrasts
-        self.data = {"kind": self.trained_on.kind,  # unpaired contrasts are classes, no channels
-                     "contrasts": contrasts if len(contrasts) == len(self.spec.channels) else self.spec.channels,
-                     "inputs": self.task.inputs}
         targets = self.task.targets
         if target is not None and target not in targets:
             allowed = f"it can go to {', '.join(targets)}" if targets else "it has no choice of targets"
@@ -102,12 +98,6 @@ class Applier:
         if not self.resample and any(abs(h / w - 1) > SPACING_TOLERANCE for h, w in zip(have, want, strict=True)):
             raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
                                "brings an image to that and the result back")
-
-    def unchecked(self, image: Image) -> str:
-        """What `check` could not compare with the training, because the image or the training does not say it."""
-        unknown = {"modality": "OT" in (self.spec.modality, image.modality),
-                   "spacing": self.spec.spacing is not None and image.spacing is None}
-        return " ".join(name for name, is_so in unknown.items() if is_so)
 
     def _steps(self, image: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """mm along the axes that the network sees, of the image and as expected; () where either is unknown."""

@@ -54,15 +54,17 @@ class Warped:
 
 
 class Registrar:
-    """A trained registration and the fixed image that everything is put onto."""
+    """A trained registration and, after `fix`, the fixed image that everything is put onto."""
 
-    def __init__(self, run: Path, fixed: Image, name: str) -> None:
-        """RejectedFile for a fixed image that the run was not trained for. name: of the fixed image, for messages."""
+    def __init__(self, run: Path) -> None:
         sampler = Sampler(run)
         self.run = Path(run)
         self.task, self.network, self.spec = cast(Register, sampler.task), sampler.network, sampler.spec
         self.intensity, self.facts, self.device = sampler.intensity, sampler.facts, sampler.device
         self.trained_on = TrainedOn.of(self.run, self.spec)
+
+    def fix(self, fixed: Image, name: str) -> None:
+        """RejectedFile for a fixed image that the run was not trained for. name: of the fixed image, for messages."""
         fixed = self.trained_on.alike(fixed)
         self.image, self.name = fixed, name
         self._check(fixed)
@@ -187,14 +189,16 @@ def _agreement(one: Array, other: Array) -> float:
     return float(abs(np.corrcoef(first, second)[0, 1]))
 
 
-def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list[Rejected], folder: Path,
+def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rejected: list[Rejected], folder: Path,
              format: str | None, beside: Beside, write: Callable[..., list[Path]], journal: Journal) -> Iterator[Row]:
     """Register and write image by image; yields rows of samples.csv. write: as `apply._write`."""
     try:
-        registrar = Registrar(run, fixed.load(), fixed.source)
+        registrar.fix(fixed.load(), fixed.source)
     except RejectedFile as error:
         raise DataError(f"{fixed.source}, which images are to be put onto, cannot be used: {error}.") from None
     targets = Targets(beside.onto_landmarks, registrar.image, fixed.source) if beside.onto_landmarks else None
+    unchecked = registrar.trained_on.unchecked
+    open_of_fixed = unchecked(registrar.image, fixed).split()
     images = list(records)
     beside.check_for(len(images))
     for record in track(images, None, "registering", "images"):
@@ -220,7 +224,8 @@ def put_onto(run: Path, fixed: Record, records: Iterator[Record], rejected: list
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
-             "flagged": _flags(found)}
+             "flagged": _flags(found),
+             "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed}))}
             for file in write(registrar, moving, warped.image, folder / "images", index, chosen)])
 
 

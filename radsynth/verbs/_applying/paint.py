@@ -71,7 +71,7 @@ class Painter(Applier):
 
     def unchecked(self, image: Image) -> str:
         """As of `Applier`, of a mask: it has no modality."""
-        return super().unchecked(image.replace(modality=self.spec.modality)).replace("modality", "").strip()
+        return self.trained_on.unchecked(image.replace(modality=self.spec.modality)).replace("modality", "").strip()
 
     def paint(self, mask: Image, index: int) -> Image:
         """The image of a mask (1, *space), in the style of (seed, index) or of the example.

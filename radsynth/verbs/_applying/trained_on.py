@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from radsynth.datasets import Record
+from radsynth.datasets.contrasts import called
 from radsynth.errors import RejectedFile
 from radsynth.image import Image, ImageSpec
 from radsynth.settings import read_yaml
@@ -41,6 +44,12 @@ class TrainedOn:
                    percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
                    instances=made.get("masks") == "instances")
 
+    def sought(self, inputs: tuple[str, ...]) -> dict[str, Any]:
+        """How images for a run are looked for (`inputs.input_records`). inputs: the channels that are given."""
+        contrasts = self.contrasts  # unpaired ones are classes, no channels
+        return {"kind": self.kind, "inputs": inputs,
+                "contrasts": contrasts if len(contrasts) == len(self.spec.channels) else self.spec.channels}
+
     def alike(self, image: Image) -> Image:
         """The image in grey where colour was made grey for training, or where it only shows grey."""
         return image.grey() if self.grey else image.for_channels(self.spec.channels)
@@ -51,3 +60,16 @@ class TrainedOn:
             raise RejectedFile(f"its modality is {image.modality}; the run was trained on {self.spec.modality}")
         if len(image.space) < self.spec.dimensions:
             raise RejectedFile("it is a single image; the run was trained on volumes")
+
+    def unchecked(self, image: Image, record: Record | None = None) -> str:
+        """What could not be compared with the training, because the image or the training does not say it.
+
+        record: of an image that may be another contrast than the one it is taken for, which names alone say
+        """
+        contrasts = self.sought(())["contrasts"]
+        known = {name.partition("=")[0] for name in contrasts} & set(image.channels)
+        unknown = {"modality": "OT" in (self.spec.modality, image.modality),
+                   "spacing": self.spec.spacing is not None and image.spacing is None,
+                   "contrast": record is not None and len(contrasts) > 1 and not known and (
+                       record.header is None or called(record.source, record.header, contrasts) is None)}
+        return " ".join(name for name, is_so in unknown.items() if is_so)
