@@ -16,6 +16,7 @@ from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs._applying.doubts import doubts, flags, limits, read_limits
+from radsynth.verbs._applying.overlays import columns
 
 Images = NDArray[np.float32]
 
@@ -69,6 +70,12 @@ def test_a_result_that_is_not_what_was_given_when_made_coarse_again_is_inconsist
 
     assert all(one["inconsistency"] < 1e-4 for one in measured(task, honest, given))
     assert all(one["inconsistency"] == pytest.approx(30, rel=0.1) for one in measured(task, inventive, given))
+    # In the mean over 32 x 32 pixels: 4 x 4 of them are off by 0.6 of a range of 2.
+    assert all(one["mean_inconsistency"] == pytest.approx(30 * 16 / 1024, rel=1e-3) for one in measured(
+        task, inventive, given))
+    found = doubts(task, inventive, given, inventive(given, ""))
+    assert "mean_inconsistency" in limits(found) and columns(limits(found)) == ["given", "result", "inconsistency",
+                                                                                "edges", "uncertainty"]
 
 
 def test_there_and_back_again_of_an_unpaired_translation() -> None:

@@ -1,7 +1,8 @@
-"""Whether the result of a task from image to image can be doubted: four numbers that need no truth.
+"""Whether the result of a task from image to image can be doubted: five numbers that need no truth.
 
 Networks of this kind can invent and remove findings (Cohen, Luck and Honari 2018). A number is the 99th percentile over
-the pixels, so that damage in a small place counts; of anatomy, the share of labels that differ (`_anatomy`). What is
+the pixels, so that damage in a small place counts; of anatomy, the share of labels that differ (`_anatomy`). MEAN is
+a mean: it follows the error of a restoration best (docs/lab-notebook.md, "do the checks tell bad results?"). What is
 usual is known from held-out images (`limits`).
 """
 
@@ -24,7 +25,8 @@ from radsynth.verbs._applying.anatomy import Anatomy
 Images = NDArray[np.float32]
 Doubts = dict[str, NDArray[np.float64]]
 """Numbers (n,) of n images, or of the n slices of one, by the check's name."""
-NAMES = ("inconsistency", "edges", "uncertainty", "anatomy")
+MEAN = "mean_inconsistency"
+NAMES = ("inconsistency", MEAN, "edges", "uncertainty", "anatomy")
 MISMATCH = "mismatch"
 """The one number of label maps (`segmenter.expected_mismatch`)."""
 NOISE = 0.04
@@ -42,7 +44,11 @@ def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Ima
     network: given images and a target to results; given: (n, inputs, *space / finer); made: (n, outputs, *space)
     first: the number of the first image, by which its noise is drawn
     """
-    found = {name: _percent(values) for name, values in doubt_maps(task, network, given, made, target, first)}
+    found = {}
+    for name, values in doubt_maps(task, network, given, made, target, first):
+        found[name] = _percent(values)
+        if name == "inconsistency":
+            found[MEAN] = 50 * values.mean(axis=tuple(range(1, values.ndim)), dtype=np.float64)
     found["anatomy"] = np.full(len(given), np.nan) if anatomy is None else (
         anatomy.differences(task.enlarge(torch.from_numpy(given)).numpy(), made)[1])
     return found
@@ -50,7 +56,7 @@ def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Ima
 
 def doubt_maps(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
                first: int = 0) -> Iterator[tuple[str, Images]]:
-    """Where each of NAMES but anatomy comes from, one by one: (n, c, *space) differences of network values."""
+    """Where each of NAMES but MEAN and anatomy comes from, one by one: (n, c, *space) differences of network values."""
     yield "inconsistency", _inconsistency(task, network, given, made, target)
     yield "edges", _edge_changes(made, task.enlarge(torch.from_numpy(given)).numpy())
     change = np.zeros_like(made)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import NAMES, doubt_maps, doubts, flags
+from radsynth.verbs._applying.doubts import MEAN, NAMES, doubt_maps, doubts, flags
 
 Images = NDArray[np.float32]
 SHOWN = 6
@@ -24,7 +24,7 @@ def most_doubtful(found: dict[str, NDArray[np.float64]], usual: dict[str, float]
 
 def columns(usual: dict[str, float]) -> list[str]:
     """What the pictures of one result show, from left to right."""
-    return ["given", "result", *(name for name in NAMES if name in usual)]
+    return ["given", "result", *(name for name in NAMES if name in usual and name != MEAN)]
 
 
 def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> tuple[NDArray[np.uint8], str]:
