@@ -17,7 +17,8 @@
 All others are of the embedded virtual cohort, 64 x 64. 95 % intervals over patients. Usage:
 python benchmarks/image_to_image.py [--minutes 5 | --images 50000] [--jobs translate,cycle,...] [--hippocampus FOLDER]
 [--hearts FILE.npz] [--brains FILE.npz] [--patients 20] [--seed 0] [section.key=value ...]. Prints rows and adds them to
-build/image_to_image.json; pictures are in build/image_to_image/, as reports where the run itself has pairs.
+build/image_to_image.json, where those of a repeated command take the place of its earlier ones; pictures are in
+build/image_to_image/, as reports where the run itself has pairs.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def rows(job: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     if job == "translate":
         learn_anatomy(run, data, Applier(run).task, settings, SEGMENTER)
     facts = json.loads((run / "generator.json").read_text())
-    seen = {"job": job, "images_seen": facts["images"], "seconds": round(facts["seconds"])}
+    seen = {"job": job, "run": run.name, "images_seen": facts["images"], "seconds": round(facts["seconds"])}
     if job in ("cycle", "cut"):
         return method_rows(_against_truth(run), **seen)
     if job == "missing":
@@ -257,9 +258,10 @@ def main() -> None:
                 job.startswith("segment_hearts") and not options.hearts):
             print(f"{job} is left out: say where its data is")
             continue
-        for row in rows(job, options):
+        found = rows(job, options)
+        for row in found:
             print_row(row)
-            table.append(row)
+        table = [row for row in table if row.get("run") != found[0]["run"]] + found
         kept.write_text(json.dumps(table, indent=1))
 
 
