@@ -47,6 +47,8 @@ class Image:
     channels: a name for each channel
     window: (low, high) in `units` that the source asks a viewer to show first, None when it does not
     laid: how the file's own axes lie, so that what is made of the image can lie likewise; None: unknown, or as ours
+    frame: DICOM's identifier of the frame of reference that `affine` is in, for what is made of the image at its own
+    place; "" when unknown
     """
 
     pixels: NDArray[Any]
@@ -59,6 +61,7 @@ class Image:
     channels: tuple[str, ...] = GREY
     window: tuple[float, float] | None = None
     laid: Layout | None = None
+    frame: str = ""
 
     def __post_init__(self) -> None:
         assert self.pixels.ndim in (3, 4), f"pixels must be (c, *space), got shape {self.pixels.shape}"

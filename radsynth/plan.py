@@ -138,8 +138,8 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
         return [begin, *_started(data, device, budget, base, task)]
     reason = "As asked for." if asked else _size_reason(data, size, device)
     choices = [Choice(setting="prepare.size", value=list(size), reason=reason)]
-    if task in PATCHED and max(size) < max(data.size) and not asked:
-        choices = _patches(data.size, max(size))
+    if task in PATCHED and any(side < have for side, have in zip(size, data.size, strict=False)):
+        choices = [*choices, PATCHES] if asked else _patches(data.size, max(size))
     choices += _budget_choices(budget)
     if task != "synthesis":
         return choices + _image_task_choices(data, task, model)

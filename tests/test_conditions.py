@@ -22,9 +22,10 @@ from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build as build_task
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._steering.explain_sources import given_images, made_images
+from radsynth.verbs._steering.inversion import starting_codes
 from radsynth.verbs._steering.judge import load_discriminator
 from radsynth.verbs._steering.latents import LatentSpace
-from radsynth.verbs._steering.steering import Direction
+from radsynth.verbs._steering.steering import Direction, study
 from radsynth.verbs.explain import explain
 from radsynth.verbs.generate import Sampler, generate
 from radsynth.verbs.prepare import prepare
@@ -131,6 +132,53 @@ def test_explain_asks_the_discriminator_about_an_image_with_the_images_own_numbe
     assert given["held-out"].numbers.flatten().tolist() == [
         float(prepared.conditions(rows[[k]])[0, 0]) for image in given["held-out"].images
         for k in range(len(rows)) if np.array_equal(prepared.images(rows[[k]])[0], image)]
+
+
+def test_explain_and_control_draw_with_the_training_images_numbers(folder: Path, tmp_path: Path) -> None:
+    """Candidates of the middle number alone would miss what images of other numbers look like."""
+    made(folder, tmp_path / "data")
+    settings = resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=8", "train.previews=0"))
+    run = train(tmp_path / "data", tmp_path / "run", settings=settings).path
+    sampler, items = Sampler(run), range(5)
+    space = LatentSpace.of_run(sampler, run)
+    ((images, _),) = sampler.images(0, 5, seed=7)
+    targets = torch.from_numpy(images)
+    codes, nearest = starting_codes(space, targets, None, 16, 1, 7)
+    np.testing.assert_allclose(nearest.numpy(), images, atol=1e-5)
+    own = space.codes(space.latents(items, 7), None, sampler.conditions(items, 7))
+    assert torch.allclose(codes[:, 0], own) and torch.allclose(study(space, seed=7, count=5).codes, own)
+    assert not torch.allclose(own, space.codes(space.latents(items, 7)), atol=1e-3)
+
+
+def test_extra_images_bring_their_numbers(folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name, count in (("data", 20), ("more", 5)):
+        np.savez(tmp_path / f"{name}.npz", images=rng.integers(0, 255, (count, 16, 16), np.uint8),
+                 labels=rng.integers(0, 2, (count, 3)))
+    settings = resolve(overrides=("data.kind=medmnist", f"data.path={tmp_path / 'data.npz'}", "data.conditions=[label2]",
+                                  f"prepare.extra={tmp_path / 'more.npz'}"))
+    both = prepare(settings.section("data"), tmp_path / "both", settings=settings, workers=1)
+    assert both.manifest.added["images"] == 5 and len(both.rows) == 25
+    with np.load(tmp_path / "more.npz") as arrays:
+        assert both.conditions(np.arange(20, 25)).flatten().tolist() == (2.0 * arrays["labels"][:, 2] - 1).tolist()
+    np.savez(tmp_path / "more.npz", images=rng.integers(0, 255, (5, 16, 16), np.uint8), labels=np.arange(5) % 2)
+    with pytest.raises(SettingsError, match=r"prepare\.extra=.*more\.npz does not fit: .*no 'label2'"):
+        prepare(settings.section("data"), tmp_path / "none", settings=settings, workers=1)
+
+
+def test_generated_images_are_extra_images_with_their_numbers(folder: Path, tmp_path: Path) -> None:
+    made(folder, tmp_path / "data")
+    settings = resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=8", "train.previews=0"))
+    run = train(tmp_path / "data", tmp_path / "run", settings=settings).path
+    generate(run, tmp_path / "out", count=4, seed=3)
+    with (tmp_path / "out" / "samples.csv").open() as file:
+        dose = [float(row["dose"]) for row in csv.DictReader(file)]
+    settings = resolve(overrides=("data.kind=folder", f"data.path={folder}", "data.conditions=[dose]",
+                                  f"prepare.extra={tmp_path / 'out'}"))
+    both = prepare(settings.section("data"), tmp_path / "both", settings=settings, workers=1)
+    assert both.manifest.added["images"] == 4
+    numbers, ends = both.conditions(np.arange(120, 124))[:, 0], both.manifest.conditions["dose"]
+    assert (numbers + 1) / 2 * (ends[-1] - ends[0]) + ends[0] == pytest.approx(dose, abs=1e-3)
 
 
 def test_impossible_numbers_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
 from radsynth.tasks import build as build_task
+from radsynth.verbs._steering import control_pictures
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attributes import Attribute, attributes
-from radsynth.verbs._steering.contact_sheets import save_sheet
+from radsynth.verbs._steering.contact_sheets import Shown, save_sheet
 from radsynth.verbs._steering.control_words import sentences
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import (
@@ -309,6 +310,33 @@ def test_what_cannot_be_steered_is_refused(run: Path, tmp_path: Path, make_prepa
     restore = untrained_run(make_prepared(name="plain"), tmp_path / "restore", "task.kind=restore")
     with pytest.raises(SettingsError, match="does not draw images from noise"):
         control(restore)
+
+
+def test_classes_without_training_images_are_left_alone(run: Path) -> None:
+    text = (run / "spec.json").read_text()
+    (run / "spec.json").write_text(text.replace('"common": 16', '"common": 0'))
+    with pytest.raises(SettingsError, match="'common' has no training image, so it was not learned; there are: rare"):
+        control(run, label="common")
+    space = LatentSpace.of_run(Sampler(run), run)
+    assert set(study(space, count=8).groups.tolist()) == {1} and space.begin(None) == 1
+    assert not class_directions(space, 1)
+
+
+def test_of_many_classes_each_is_drawn_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 classes: of 1,024 codes, two images of one class were sought where there was none."""
+    space = LatentSpace(Linear(classes=300), classes=300)
+    of = study(space)
+    assert of.groups is not None and np.bincount(of.groups, minlength=300).min() == 8
+    sheets: list[list[np.ndarray]] = []
+    monkeypatch.setattr(control_pictures, "save_sheet", lambda rows, *given, **more: sheets.append(rows))
+    spec = ImageSpec(size=(SIDE, SIDE), labels=tuple(map(str, range(300))))
+    swept, variety = truncation_sweep(of)
+    assert [line["variety"] for line in variety if line["truncation"] == 1] == [pytest.approx(1)]
+    control_pictures.save_sheets(tmp_path, of, [], swept, variety, spec, Shown(ends=(-1, 1), words=""), 0, None)
+    _, ways = sheets
+    assert all(np.abs(row[0] - row[-1]).max() > 1e-3 for row in ways), "from one image to another"
+    one = study(space, label=299, count=64)
+    control_pictures.save_sheets(tmp_path, one, [], swept, variety, spec, Shown(ends=(-1, 1), words=""), 0, 299)
 
 
 def test_an_attribute_is_said_to_be_controlled_only_where_its_direction_surely_works() -> None:

@@ -273,6 +273,16 @@ def test_what_cannot_be_explained_is_refused(run: Path, tmp_path: Path, make_pre
         fast(run, data=other)
 
 
+def test_classes_without_training_images_are_no_part_of_it(run: Path, data: Path) -> None:
+    text = (run / "spec.json").read_text()
+    (run / "spec.json").write_text(text.replace('"common": 16', '"common": 0'))
+    with pytest.raises(SettingsError, match="'common' has no training image, so it was not learned; there are: rare"):
+        fast(run, data=data, label="common")
+    found = fast(run, data=data)
+    assert {line["label"] for line in found["images"]} == {"rare"}
+    assert all(line["changes"] == ["rare"] for line in found["images"])
+
+
 def test_a_run_that_draws_masks_too_is_refused(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
     data = make_prepared(24, mask_classes=2)
     images = np.load(data / "shards" / "00000.images.npy")[:, 0]

@@ -71,11 +71,15 @@ def test_the_range_is_the_whole_volumes_and_empty_patches_are_left_out(tmp_path:
 
 
 def test_run_chooses_patches_for_large_images_and_tasks_that_allow_it() -> None:
-    def chosen(size: tuple[int, ...], task: str) -> dict[str, object]:
+    def chosen(size: tuple[int, ...], task: str, asked: tuple[int, ...] = ()) -> dict[str, object]:
         data = Fingerprint(images=300, patients=30, modality="MR", channels=2, size=size, labels={})
-        return {choice.setting: choice.value for choice in plan(data, CPU, {}, task=task)}
+        return {choice.setting: choice.value for choice in plan(data, CPU, {}, task=task, size=asked)}
 
     assert chosen((512, 48), "restore") | {"prepare.size": [64, 48], "prepare.fit": "patches"} == chosen(
         (512, 48), "restore")
     assert "prepare.fit" not in chosen((64, 48), "restore") and "prepare.fit" not in chosen((512, 512), "cycle")
     assert chosen((22, 256, 256), "translate")["prepare.size"] == [22, 32, 32]
+    own = chosen((512, 512), "restore", (96, 64))
+    assert own["prepare.size"] == [96, 64] and own["prepare.fit"] == "patches", "a size of one's own is that of crops"
+    assert "prepare.fit" not in chosen((96, 64), "restore", (96, 64))
+    assert "prepare.fit" not in chosen((512, 512), "cycle", (96, 64))

@@ -69,8 +69,8 @@ def test_the_plan_is_made_for_the_size_that_is_asked_for() -> None:
     found = {choice.setting: choice for choice in plan(fingerprint(size=(512, 512)), CPU, {}, size=(24, 24))}
     assert found["prepare.size"].value == [24, 24] and found["prepare.size"].reason == "As asked for."
     assert found["model.width"].value == 64, "small images leave time for wider layers"
-    restored = {choice.setting for choice in plan(fingerprint(), CPU, {}, task="restore", size=(24, 24))}
-    assert "prepare.fit" not in restored
+    restored = {choice.setting: choice.value for choice in plan(fingerprint(), CPU, {}, task="restore", size=(24, 24))}
+    assert restored["prepare.size"] == [24, 24] and restored["prepare.fit"] == "patches", "crops, as of the plan's own"
 
 
 @pytest.mark.parametrize(("size", "accelerator", "width"), [

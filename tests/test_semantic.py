@@ -237,6 +237,8 @@ def test_an_example_lends_its_style_and_a_mask_of_black_and_white_is_taken(make_
         apply(run, mask, tmp_path / "no", style=example)
     made_grey(run)
     assert apply(run, mask, tmp_path / "out2", style=example).count == 1
+    with pytest.raises(SettingsError, match="--seed draws a style for each: give one"):
+        apply(run, mask, tmp_path / "no", style=example, seed=0)
     with pytest.raises(DataError, match="which is to lend its style, does not exist"):
         apply(run, mask, tmp_path / "no", style=tmp_path / "nowhere.png")
 

@@ -107,7 +107,7 @@ def apply(
 
     show_result(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels,
                      landmarks=landmarks, onto_landmarks=onto_landmarks, resample=resample, style=style,
-                     seed=0 if seed is None else seed), as_json)
+                     seed=seed), as_json)
 
 
 def export(

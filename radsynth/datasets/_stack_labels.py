@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from radsynth.datasets._label_table import findings
 from radsynth.errors import DataError, SettingsError
 from radsynth.settings import nearest
+
+T = TypeVar("T")
 
 LISTED = 20
 """Names that a message lists at most."""
@@ -33,6 +35,15 @@ class Labels:
         there = [name for name in wanted if self.classes or name in self.numbers]
         told = {name: float(self.numbers[name][index]) if name in self.numbers else 0.0 for name in there}
         return {name: value for name, value in told.items() if math.isfinite(value)}
+
+
+def without_one_hot(parts: Mapping[T, NDArray[Any]]) -> dict[T, NDArray[Any]]:
+    """The labels of parts of a data set; where all are one-hot, (n, k) with a single 1 in each row, the classes (n,).
+
+    One part alone may look so by chance: a small one, each image with one finding.
+    """
+    hot = bool(parts) and all(_is_one_hot(values) for values in parts.values())
+    return {part: values.argmax(1) if hot else values for part, values in parts.items()}
 
 
 def read_labels(values: NDArray[Any], names: Sequence[str], where: str) -> Labels:
@@ -61,6 +72,13 @@ def check(wanted: Sequence[str], parts: Iterable[Labels]) -> None:
         if name not in there:
             raise SettingsError(f"data.conditions: the labels tell no {name!r}{nearest(name, there)}. They tell "
                                 f"{_listed(there) or 'nothing'}.")
+
+
+def _is_one_hot(values: NDArray[Any]) -> bool:
+    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "uibf":
+        return False
+    ones = values == 1
+    return bool((ones | (values == 0)).all() and (ones.sum(1) == 1).all())
 
 
 def _columns(values: NDArray[Any], names: Sequence[str], where: str) -> Labels:

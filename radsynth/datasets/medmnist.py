@@ -3,7 +3,7 @@
 train_images, train_labels, val_images, ..., test_labels: the official split is kept
 images[, labels[, classes]][, masks][, names]: no official split; `names` may hold the patient
 Images are (n, rows, columns[, 1 or 3]), (n, 1, rows, columns) or (n, slices, rows, columns[, 1 or 3]); labels (n,)
-or (n, 1), classes or numbers, or (n, findings), as in ChestMNIST.
+or (n, 1), classes or numbers; (n, classes), one-hot: a single 1 in each row; or (n, findings), as in ChestMNIST.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._layout import PATIENT, compiled, patient_in
-from radsynth.datasets._stack_labels import Labels, check, read_labels
+from radsynth.datasets._stack_labels import Labels, check, read_labels, without_one_hot
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
 from radsynth.image import GREY, RGB, Image
@@ -166,7 +166,9 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
     if not names and "classes" in found and found["classes"].dtype.kind == "U":
         names = tuple(str(name) for name in _array(path, "classes"))
     pattern = compiled(settings.patient_pattern, "patient_pattern")
-    labels_of = {part: _labels(path, part, names) for part in parts}
+    arrays = without_one_hot({part: _array(path, part.labels) for part in parts if part.labels})
+    labels_of = {part: read_labels(arrays[part], names, f"{path}: {part.labels}") if part in arrays else Labels()
+                 for part in parts}
     check(settings.conditions, labels_of.values())
     for part, labels in labels_of.items():
         entry = found[part.images]
@@ -194,10 +196,6 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
                 files=(str(path),),
                 load=partial(load_row, images, masks, index, header.modality),
             )
-
-
-def _labels(path: Path, part: Part, names: tuple[str, ...]) -> Labels:
-    return read_labels(_array(path, part.labels), names, f"{path}: {part.labels}") if part.labels else Labels()
 
 
 def _header(entry: Entry, settings: Settings) -> Header:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,15 @@ NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose grid",
 }
 
+UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
     """One DICOM file, or one frame of an enhanced one, as its header describes it.
 
     position, across, down: the image plane in LPS mm; group: what the slices of one volume have in common
+    reference: the identifier of its frame of reference, "" for none that is valid
     frame: the frame's index in an enhanced multi-frame file, None for the file as a whole
     single: how its pixels are read without parsing it again; None where that takes more
     """
@@ -53,6 +57,7 @@ class Instance:
     across: tuple[float, ...] | None
     down: tuple[float, ...] | None
     thickness: float
+    reference: str = ""
     frame: int | None = None
     single: Single | None = None
 
@@ -78,6 +83,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
     position = numbers_of(values.get("ImagePositionPatient"), 3)
     orientation = numbers_of(values.get("ImageOrientationPatient"), 6)
     across, down = _axes(orientation)
+    reference = str(values.get("FrameOfReferenceUID", ""))
     return Instance(
         path=str(path),
         header=header,
@@ -93,10 +99,11 @@ def _describe(path: Path, dataset: Any) -> Instance:
             header.channels,
             _rounded(orientation),
             _rounded(header.spacing),
-            str(values.get("FrameOfReferenceUID", "")),
+            reference,
             str(values.get("EchoNumbers", "")),
             str(values.get("TemporalPositionIdentifier", "")),
         ),
+        reference=reference if UID.fullmatch(reference) and len(reference) <= 64 else "",
         position=position if across else None,
         across=across,
         down=down,

@@ -97,6 +97,7 @@ def placed(found: Instance, values: NDArray[Any], window: tuple[float, float] | 
         affine=slice_affine(found),
         channels=GREY if len(pixels) == 1 else RGB,
         window=window if len(pixels) == 1 else None,
+        frame=found.reference,
     )
 
 

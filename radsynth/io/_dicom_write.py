@@ -1,8 +1,9 @@
 """Synthetic DICOM: CT, MR, DX, CR single-frame storage; Secondary Capture for unknown geometry and for colours.
 
 Every file says that it is synthetic (SyntheticData, Contributing Equipment, Image Type, texts). Nothing of a source
-(names, dates, identifiers) is copied: identifiers follow from (weights, seed, index) and the pixels, since images of
-several classes or truncations have the same numbers.
+(names, dates, identifiers) is copied, but the frame of reference (PS3.3 C.7.4.1) of an image to what is derived from it
+at its place: identifiers follow from (weights, seed, index) and the pixels, since images of several classes or
+truncations have the same numbers.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str,
         dataset.Laterality = ""
     _geometry(dataset, image, index, kind, provenance)
     if "ImagePositionPatient" in dataset:
-        dataset.FrameOfReferenceUID = _uid(provenance, owner, "frame of reference")
+        # A viewer lays on each other only what is in one frame of reference: the result and the image it was made of.
+        shared = image.frame if provenance.source and image.affine is not None else ""
+        dataset.FrameOfReferenceUID = shared or _uid(provenance, owner, "frame of reference")
         dataset.PositionReferenceIndicator = ""
     _pixels(dataset, image, stored, index, kind, provenance)
     {"CT": _ct, "MR": _mr, "DX": _radiograph, "CR": _computed_radiograph, "SC": _secondary}[kind](dataset)

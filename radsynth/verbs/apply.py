@@ -54,7 +54,7 @@ class Applied:
 
 def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None,
           onto: Path | None = None, labels: Path | None = None, landmarks: Path | None = None,
-          onto_landmarks: Path | None = None, resample: bool = False, style: Path | None = None, seed: int = 0,
+          onto_landmarks: Path | None = None, resample: bool = False, style: Path | None = None, seed: int | None = None,
           ) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
@@ -63,8 +63,8 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     resample: bring images with other spacing to that of the training, and results back to the images' own grids.
     onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name;
     landmarks: their file of landmarks, or a folder; onto_landmarks: the file of those in `onto`, to measure by.
-    style, seed: for images of masks, an image that lends its style, or where styles are drawn from: that of mask k
-    depends on (seed, k) alone, so that other seeds give other images of the same masks.
+    style, seed: for images of masks, an image that lends its style, or (without one: 0) where styles are drawn from:
+    that of mask k depends on (seed, k) alone, so that other seeds give other images of the same masks.
     samples.csv tells which result comes from which image. A folder that holds the same request already is left as it
     is. Raises SettingsError for a run that takes no images, DataError when no image can be used (with the first reason:
     other modality, channels or spacing than the run was trained on), FolderError when `out` holds something else.
@@ -75,7 +75,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     if _registers(run, onto, beside, target):
         return _apply_onto(run, Path(input), Path(out), format, Path(cast(Path, onto)), beside)
     if paints:
-        return _apply_masks(Painter(run, target, seed, style, resample), Path(input), Path(out), format, style)
+        return _apply_masks(Painter(run, target, seed or 0, style, resample), Path(input), Path(out), format, style)
     applier, source = applier_of(run, target, format, resample), Path(input)
     trained_on = applier.trained_on
     records, rejected = input_records(source, trained_on.modality, trained_on.sought(applier.task.inputs))
@@ -160,10 +160,14 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
         registrar, fixed, records, rejected, folder, format, beside, write_warped, journal))
 
 
-def _paints(run: Path, style: Path | None, seed: int) -> bool:
-    """Whether the run paints masks; SettingsError when it does not and is given what only one that does takes."""
+def _paints(run: Path, style: Path | None, seed: int | None) -> bool:
+    """Whether the run paints masks; SettingsError when it does not and is given what only one that does takes, and for
+    a style that is both lent and drawn."""
     wanted = RunFolder(run).load_weights()[1].get("task") == "semantic"
-    if not wanted and (style is not None or seed):
+    if style is not None and seed is not None:
+        raise SettingsError("--style lends an image's style to every mask, --seed draws a style for each: give one of "
+                            "them.")
+    if not wanted and (style is not None or seed is not None):
         raise SettingsError(f"{run} paints no masks: --style and --seed are for runs with task.kind=semantic.")
     return wanted
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.errors import SettingsError
 from radsynth.files import check_writable, write_atomically
 from radsynth.progress import Progress
 from radsynth.verbs._steering.contact_sheets import Shown
@@ -44,26 +43,26 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     """Find and measure directions; writes OUT/control.json, OUT/directions.npz and contact sheets (PNG).
 
     out: default RUN/control; label: the class whose images are moved, default every class in turn
-    Raises SettingsError for a run without noise or a class that it does not know, FolderError for no run.
+    Raises SettingsError for a run without noise or a class that it has not learned, FolderError for no run.
     """
     run = Path(run)
     sampler = Sampler(run)
     names = sampler.spec.labels
-    if label is not None and label not in names:
-        raise SettingsError(f"label={label!r} is no class of this run; there are: {', '.join(names) or 'none'}.")
+    asked = None if label is None else sampler.index_of(label)
     space = LatentSpace.of_run(sampler, run)
-    chosen = names.index(label) if label is not None and space.classes else None
+    chosen = asked if space.classes else None
     place = Path(out) if out is not None else run / "control"
     check_writable(place)
     with Progress(None, "looking for directions") as progress:
         of = study(space, label=chosen, seed=seed)
         progress.update(len(of.codes), "images drawn")
-        plain = find_directions(of, label=chosen or 0)
+        plain = find_directions(of, label=chosen)
     found = []
     with Progress(len(plain), "measuring effects", "directions") as progress:
         for number, direction in enumerate(plain):
             if direction.kind == "class":
-                direction = dataclasses.replace(direction, name=f"{names[chosen or 0]} to {names[int(direction.name)]}")
+                way = f"{names[space.begin(chosen)]} to {names[int(direction.name)]}"
+                direction = dataclasses.replace(direction, name=way)
             found.append(measure_effects(of, direction, seed=seed, label=chosen))
             progress.update(number + 1)
     swept, variety = truncation_sweep(of)

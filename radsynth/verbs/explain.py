@@ -157,12 +157,11 @@ def _counterfactuals(space: LatentSpace, of: Study, codes: Tensor, labels: Tenso
                 told.append(f"more {one.name}")
         empty = np.zeros((len(codes), 0, *of.images.shape[1:]), np.float32)
         return (np.stack(made, axis=1) if made else empty), tuple(told)
-    centres = torch.stack([of.codes[torch.as_tensor(of.groups == label)].mean(0) for label in range(space.classes)])
-    made = []
-    for other in range(space.classes):
-        target = torch.full_like(labels, other)
-        made.append(render(space, space.place(codes - centres[labels] + centres[other]), target))
-    return np.stack(made, axis=1), names
+    centres = {label: of.codes[torch.as_tensor(of.groups == label)].mean(0) for label in space.learned}
+    own = torch.stack([centres[label] for label in labels.tolist()])
+    made = [render(space, space.place(codes - own + centre), torch.full_like(labels, other))
+            for other, centre in centres.items()]
+    return np.stack(made, axis=1), tuple(names[label] for label in centres)
 
 
 def _attribute(space: LatentSpace, of: Study, discriminator: nn.Module, plain: Explained) -> Explained:

@@ -99,15 +99,20 @@ class Sampler:
             need_run(masks)
         self.drawing = None if masks is None else DrawnMasks(self.data_hash, Sampler(masks), masks)
 
+    def index_of(self, label: str) -> int:
+        """A class's place in the specification; SettingsError for one that the run does not know or has not learned."""
+        names = self.spec.labels
+        if label not in self.learned:
+            allowed = ", ".join(self.learned) if names else "none, the run has no classes"
+            why = "has no training image, so it was not learned" if label in names else "is no class of this run"
+            raise SettingsError(f"label={label!r} {why}; there are: {allowed}.")
+        return names.index(label)
+
     def labels(self, items: range, seed: int, label: str | None) -> NDArray[np.int64]:
         """Class indices: the one asked for, or drawn as often as in the training data, by (seed, item) alone."""
         names = self.spec.labels
         if label is not None:
-            if label not in self.learned:
-                allowed = ", ".join(self.learned) if names else "none, the run has no classes"
-                why = "has no training image, so it was not learned" if label in names else "is no class of this run"
-                raise SettingsError(f"label={label!r} {why}; there are: {allowed}.")
-            return np.full(len(items), names.index(label), np.int64)
+            return np.full(len(items), self.index_of(label), np.int64)
         if len(names) < 2:
             return np.full(len(items), len(names) - 1, np.int64)
         shares = np.cumsum([self.label_counts[name] for name in names], dtype=np.float64)

@@ -82,9 +82,7 @@ class Explorer:
         with self._lock:
             space = self._latent_space
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
-            one = range(item, item + 1)
-            numbers = self.sampler.conditions(one, seed)
-            codes = space.codes(space.latents(one, seed), labels, *(() if numbers is None else (numbers,)))
+            codes = space.drawn(range(item, item + 1), seed, labels)
             images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
         shown = [flat(shades(image, self.ends)) for image in images]
         row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1

@@ -148,6 +148,10 @@ def test_dicom_results_say_that_they_are_derived_and_carry_no_identity(
         assert instance.SyntheticData == "YES" and instance.ImageType[0] == "DERIVED"
         assert "DERIVED image" in instance.ImageComments and "shows no patient" not in str(instance)
         assert (instance.WindowCenter, instance.WindowWidth) == (40, 40), "it opens as the image that it was made of"
+    sources = [pydicom.dcmread(tmp_path / "in" / row["source"]) for row in rows(tmp_path / "out")]
+    assert [d.FrameOfReferenceUID for d in found] == [d.FrameOfReferenceUID for d in sources], "it lies where that does"
+    for field in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"):
+        assert not {str(d[field].value) for d in found} & {str(d[field].value) for d in sources}, field
 
 
 def test_a_volume_through_a_network_of_volumes(make_run: Callable[..., Path], tmp_path: Path) -> None:

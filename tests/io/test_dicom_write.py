@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def test_contrasts_made_of_one_image_are_two_series_of_one_patient(tmp_path: Pat
     told = [dataset.SeriesDescription for dataset in written]
     assert told[:2] == [f"SYNTHETIC IN PART: {name}, made by radsynth" for name in ("flair", "t2")]
     assert told[2] == f"SYNTHETIC IN PART: t1  {22 * 'x'}, made by radsynth" and len(told[2]) <= 64
+
+
+def test_only_what_is_derived_from_an_image_at_its_place_shares_its_frame_of_reference(tmp_path: Path) -> None:
+    image, derived = one(shipped("MR_small.dcm")), replace(PROVENANCE, source="ef" * 32)
+    own = pydicom.dcmread(shipped("MR_small.dcm")).FrameOfReferenceUID
+
+    def written(some: Image, provenance: Provenance) -> str:
+        dataset = pydicom.dcmread(io.write(some, tmp_path / "a.dcm", provenance=provenance)[0])
+        return str(dataset.FrameOfReferenceUID)
+
+    assert image.frame == own == written(image, derived)
+    assert own not in (written(image, PROVENANCE), written(image.replace(affine=None), derived))
+    dataset = pydicom.dcmread(shipped("MR_small.dcm"))
+    for odd in ("", "1.2.x", "1.02.3", "1" + 40 * ".2"):
+        with warnings.catch_warnings(action="ignore"):
+            dataset["FrameOfReferenceUID"]._value = odd
+            dataset.save_as(tmp_path / "odd.dcm")
+        assert one(tmp_path / "odd.dcm").frame == ""
 
 
 def test_two_images_of_one_seed_and_number_are_two_patients(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_pictures_and_dicom_in_folders(make_run: Callable[..., Path], tmp_path: 
         dataset = pydicom.dcmread(tmp_path / "out" / row["file"])
         assert (dataset.Rows, dataset.Columns, dataset.SyntheticData) == (64, 60, "YES")
         assert dataset.ImageType[0] == "DERIVED" and float(row["similarity"]) > 0
+        fixed = pydicom.dcmread(tmp_path / "fixed" / "3.dcm")
+        assert dataset.FrameOfReferenceUID == fixed.FrameOfReferenceUID, "it lies where the fixed image does"
 
 
 def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(

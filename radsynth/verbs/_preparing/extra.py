@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.datasets import Record, Rejected, dataset, recognise
-from radsynth.errors import DataError
+from radsynth.errors import DataError, SettingsError
 from radsynth.verbs._writing import folder_name
 
 
@@ -17,21 +17,27 @@ def extra_records(path: Path, data: Sequence[Record], source: Any, rejected: lis
     """Every image of a folder, archive or file, as a training image of nobody among the patients.
 
     data: the images that they are added to, whose classes they must have, if any; source: the settings of these.
-    DataError when none can be used.
+    DataError when none can be used, SettingsError when its labels do not tell a number that the data's do.
     """
     before = len(rejected)
-    found = list(_extra_records(path, data, getattr(source, "unmasked", "reject") == "keep", rejected))
+    try:
+        found = list(_extra_records(path, data, source, rejected))
+    except SettingsError as error:  # of the numbers that the data has
+        raise SettingsError(f"prepare.extra={path} does not fit: {error}") from None
     if not found:
         why = "".join(f"; {line.path}: {line.reason}" for line in rejected[before:][:1])
         raise DataError(f"prepare.extra={path} has no image that can be used{why}.")
     return found
 
 
-def _extra_records(path: Path, data: Sequence[Record], unmasked: bool, rejected: list[Rejected]) -> Iterator[Record]:
+def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: list[Rejected]) -> Iterator[Record]:
+    unmasked = getattr(source, "unmasked", "reject") == "keep"
     modality = next((record.header.modality for record in data if record.header), "")
     module = dataset(recognise(path))
     taken = {one.name for one in fields(module.Settings)}
-    wanted = {"modality": modality, **({"unmasked": "keep"} if unmasked else {})}
+    wanted: dict[str, Any] = {"modality": modality, **({"unmasked": "keep"} if unmasked else {})}
+    if numbers := getattr(source, "conditions", ()):
+        wanted |= {"conditions": numbers, **_table_of_numbers(path)}
     settings = module.Settings(path=path, **{name: value for name, value in wanted.items() if name in taken})
     classes = {record.label for record in data} - {None}
     known = {folder_name(name): name for name in classes if name} | {name: name for name in classes}
@@ -46,3 +52,9 @@ def _extra_records(path: Path, data: Sequence[Record], unmasked: bool, rejected:
         else:
             yield replace(record, source=source, split="train", unmasked=unmasked, label=known.get(record.label),
                           patient="extra/" + hashlib.sha256(record.patient.encode()).hexdigest()[:16], added=True)
+
+
+def _table_of_numbers(path: Path) -> dict[str, str]:
+    """Where the numbers of images are that `generate` made: with each image's class in its own table."""
+    table = path / "samples.csv"
+    return {"labels": str(table)} if (path / "generate.json").is_file() and table.is_file() else {}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from radsynth.image import ImageSpec
 from radsynth.verbs._steering.contact_sheets import Shown, save_sheet
-from radsynth.verbs._steering.steering import SAMPLED, Direction, Study, render, walk
+from radsynth.verbs._steering.steering import Direction, Study, render, walk
 
 SHOWN_STEPS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 WAY = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -38,7 +38,7 @@ def save_sheets(place: Path, of: Study, found: list[Direction], swept: NDArray[n
             written.append(f"{name}.png")
     classes = [one for one in found if one.kind == "class"]
     if classes:
-        _save_classes(place / "classes.png", of, classes, spec, shown, label or 0)
+        _save_classes(place / "classes.png", of, classes, spec, shown, of.space.begin(label))
         written.append("classes.png")
     return written
 
@@ -50,7 +50,8 @@ def _class_name(of: Study, spec: ImageSpec, row: int) -> str:
 def _save_ways(path: Path, of: Study, spec: ImageSpec, shown: Shown) -> None:
     shares = np.linspace(0, 100, 7)
     rows, names = [], []
-    step = of.space.classes or 1  # from a class to the same class: the class is no part of this way
+    # from a class to the same class: the class is no part of this way
+    step = 1 if of.groups is None else len(np.unique(of.groups))
     for k in range(4):
         first, last = k, k + 4 * step
         codes = of.space.between(of.codes[first], of.codes[last], len(shares))
@@ -67,8 +68,8 @@ def _save_directions(path: Path, of: Study, lines: Sequence[Direction], title: s
                      label: int | None) -> None:
     """One row a direction, all from the same image; below each image the attribute that it is about."""
     space = of.space
-    labels = space.classes_of(1, label if label is not None else 0)
-    codes = space.codes(space.latents(range(SAMPLED, SAMPLED + 1), seed), labels)
+    labels = space.classes_of(1, label)
+    codes = space.drawn(range(len(of.codes), len(of.codes) + 1), seed, labels)
     rows, notes, names = [], [], []
     for line in lines[:ROWS]:
         images = walk(space, codes, labels, line, SHOWN_STEPS)[0]
@@ -95,12 +96,12 @@ def _row_name(line: Direction) -> str:
 def _save_classes(path: Path, of: Study, lines: Sequence[Direction], spec: ImageSpec, shown: Shown, label: int) -> None:
     """One row a class to go to; in the last column the same noise with that class given to the network."""
     space = of.space
-    labels, latents = space.classes_of(1, label), space.latents(range(SAMPLED, SAMPLED + 1), 0)
-    codes = space.codes(latents, labels)
+    labels, one = space.classes_of(1, label), range(len(of.codes), len(of.codes) + 1)
+    codes = space.drawn(one, 0, labels)
     rows = []
     for line in lines[:ROWS]:
         other = space.classes_of(1, spec.labels.index(line.name.rpartition(" to ")[2]))
-        given = render(space, space.codes(latents, other), other)
+        given = render(space, space.drawn(one, 0, other), other)
         rows.append(np.concatenate([walk(space, codes, labels, line, WAY)[0], given]))
     save_sheet(rows, path, shown.ends, title=f"From {spec.labels[label]} to the other classes",
                row_names=[line.name.rpartition(" to ")[2] for line in lines[:ROWS]],

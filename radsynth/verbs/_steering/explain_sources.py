@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radsynth.arrays import Prepared
-from radsynth.errors import DataError, FolderError, SettingsError
+from radsynth.errors import DataError, FolderError
 from radsynth.run_folder import RunFolder
 from radsynth.verbs._other_images import other_images
 from radsynth.verbs._steering.explained import Given
@@ -38,12 +38,11 @@ def prepared_data(run: Path, data: Path | None) -> Prepared | None:
 
 def given_images(sampler: Sampler, paths: Sequence[Path], label: str | None, prepared: Prepared | None, seed: int,
                  ) -> Given:
-    """The images of the paths, or held-out ones without any; SettingsError for a class that the run does not know."""
-    names = sampler.spec.labels
-    if label is not None and label not in names:
-        raise SettingsError(f"label={label!r} is no class of this run; there are: {', '.join(names) or 'none'}.")
+    """The images of the paths, or held-out ones without any; SettingsError for a class that the run has not learned.
+    """
+    index = -1 if label is None else sampler.index_of(label)
     if not paths:
-        return _held_out(sampler, prepared, label, seed)
+        return _held_out(sampler, prepared, None if label is None else index, seed)
     images, told = [], []
     for path in map(Path, paths):
         if not path.exists():
@@ -51,20 +50,19 @@ def given_images(sampler: Sampler, paths: Sequence[Path], label: str | None, pre
         with other_images(path, sampler.spec, sampler.intensity) as (_, values):
             images += list(values)
             told += [path.name if len(values) == 1 else f"{path.name} {k + 1}" for k in range(len(values))]
-    index = names.index(label) if label is not None else -1
     return Given(images=np.stack(images[:MOST]), labels=np.full(len(images[:MOST]), index), names=tuple(told[:MOST]),
-                 kind="given", assumed=label is None and len(names) > 1)
+                 kind="given", assumed=label is None and len(sampler.spec.labels) > 1)
 
 
-def _held_out(sampler: Sampler, prepared: Prepared | None, label: str | None, seed: int) -> Given:
-    """Held-out images of as many classes as there are rows."""
+def _held_out(sampler: Sampler, prepared: Prepared | None, label: int | None, seed: int) -> Given:
+    """Held-out images of as many learned classes as there are rows."""
     if prepared is None:
         raise DataError("Give images to explain: the run has no prepared data (RUN/data) to take held-out ones from.")
     rows = prepared.indices("test" if len(prepared.indices("test")) else "validation")
-    if len(sampler.spec.labels) > 1:
-        rows = rows[prepared.labels(rows) >= 0]
-    if label is not None:
-        rows = rows[prepared.labels(rows) == sampler.spec.labels.index(label)]
+    names = sampler.spec.labels
+    wanted = [names.index(name) for name in sampler.learned] if label is None else [label]
+    if len(names) > 1:
+        rows = rows[np.isin(prepared.labels(rows), wanted)]
     if not len(rows):
         raise DataError(f"{prepared.folder} has no held-out images. Give images to explain.")
     rows = np.random.default_rng(seed).permutation(rows)
@@ -95,8 +93,9 @@ def guess_classes(space: LatentSpace, given: Given, seed: int) -> Given:
     """Each image's class: that of the nearest of as many images drawn from every class."""
     targets = torch.from_numpy(given.images).to(space.device)
     errors = []
-    for label in range(space.classes):
+    for label in space.learned:
         labels = space.classes_of(len(targets), label)
         _, nearest = starting_codes(space, targets, labels, 128, 1, seed)
         errors.append((nearest - targets).square().flatten(1).mean(1))
-    return dataclasses.replace(given, labels=torch.stack(errors).argmin(0).cpu().numpy())
+    chosen = torch.stack(errors).argmin(0).cpu().numpy()
+    return dataclasses.replace(given, labels=np.asarray(space.learned)[chosen])

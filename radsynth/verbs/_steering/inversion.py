@@ -73,7 +73,7 @@ def starting_codes(space: LatentSpace, targets: Tensor, labels: Tensor | None, c
         label = -1 if labels is None else int(labels[index])
         if label not in drawn:
             classes = None if label < 0 else space.classes_of(candidates, label)
-            some = space.codes(space.latents(range(candidates), seed), classes)
+            some = space.drawn(range(candidates), seed, classes)
             drawn[label] = some, _drawn_small(space, some, classes)
         some, small = drawn[label]
         distance = (small - _small(target[None])).square().flatten(1).mean(1)
@@ -98,7 +98,7 @@ def invert(space: LatentSpace, targets: Tensor, labels: Tensor | None = None, *,
     wide = targets.repeat_interleave(starts, 0)
     classes = None if labels is None else labels.repeat_interleave(starts, 0)
     wanted = [one.detach() for one in features(wide, classes)] if features else []
-    sample = space.codes(space.latents(range(256), seed), space.classes_of(256))
+    sample = space.drawn(range(256), seed, space.classes_of(256))
     mean, deviation = sample.mean(0), sample.std(0).clamp_min(1e-6)
     codes = begin.flatten(0, 1).clone().requires_grad_()
     optimiser = torch.optim.Adam([codes], lr=rate * float(deviation.mean()))

@@ -7,7 +7,7 @@ linearly, and the class and the noise of an image are both in its code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -30,21 +30,32 @@ STUDIED = 256
 """Codes that the length, the mean and the spread of codes are taken from."""
 
 
+Numbers = Callable[[range, int], Tensor | None]
+"""The numbers (n, k) that images `items` are made with by a seed, as networks take them; None without numbers."""
+
+
+def _without(items: range, seed: int) -> None:
+    return None
+
+
 class LatentSpace:
     """Codes (n, length) of a network that draws images from noise. Nothing here is random but by (seed, item)."""
 
-    def __init__(self, network: nn.Module, classes: int = 0, channels: int | None = None) -> None:
+    def __init__(self, network: nn.Module, classes: int = 0, channels: int | None = None,
+                 learned: Sequence[int] = (), numbers: Numbers = _without) -> None:
         """SettingsError for a network without a first linear layer on its noise.
 
         channels: those of an image, the first of a network that draws masks, too; default all
+        learned: those of the classes that training images have; default all. numbers: as of `Sampler.conditions`
         """
         self.network, self.classes, self.channels = network.eval().requires_grad_(False), classes, channels
+        self.learned, self.numbers = tuple(learned or range(classes)), numbers
         self.latent = int(cast(int, getattr(network, "latent", 0)))
         self.inner = network.net if isinstance(network, ConditionedGenerator) else network  # numbers change noise alone
         self.mapped = isinstance(getattr(self.inner, "mapping", None), nn.Module)
         self.layers = self._first_layers()
         self.device = next(network.parameters()).device
-        codes = self.codes(self.latents(range(STUDIED), 0), self.classes_of(STUDIED))
+        codes = self.drawn(range(STUDIED), 0, self.classes_of(STUDIED))
         self.length = codes.shape[1]
         lengths = codes.norm(dim=1)
         self.radius = float(lengths.mean()) if lengths.std() < ON_A_SPHERE * lengths.mean() else None
@@ -56,7 +67,9 @@ class LatentSpace:
             raise SettingsError(f"{run} does not draw images from noise alone, so it has no latent directions. "
                                 "Give a run of task.kind synthesis or autoencode.")
         names = sampler.spec.labels
-        return cls(sampler.network, len(names) if len(names) > 1 else 0, len(sampler.spec.channels))
+        learned = [names.index(name) for name in sampler.learned] if len(names) > 1 else []
+        return cls(sampler.network, len(names) if len(names) > 1 else 0, len(sampler.spec.channels), learned,
+                   sampler.conditions)
 
     def _first_layers(self) -> list[nn.Module]:
         """The linear layers that see the code: every style layer of a style network, else the first of all."""
@@ -79,11 +92,20 @@ class LatentSpace:
             "latent", self.latent).to(self.device)
 
     def classes_of(self, n: int, label: int | None = None) -> Tensor | None:
-        """Class indices (n,): one class, or every class in turn; None for a network without classes."""
+        """Class indices (n,): one class, or every learned one in turn; None for a network without classes."""
         if not self.classes:
             return None
-        numbers = torch.arange(n) % self.classes if label is None else torch.full((n,), label)
-        return numbers.to(self.device)
+        turns = torch.tensor(self.learned)[torch.arange(n) % len(self.learned)]
+        return (turns if label is None else torch.full((n,), label)).to(self.device)
+
+    def begin(self, label: int | None) -> int:
+        """The class that ways to other classes begin at: the one that was asked for, else the first."""
+        return self.learned[0] if label is None else label
+
+    def drawn(self, items: range, seed: int, labels: Tensor | None) -> Tensor:
+        """Codes (n, length) of images `items` of classes (n,) as `generate` draws them, numbers included."""
+        numbers = self.numbers(items, seed)
+        return self.codes(self.latents(items, seed), labels, *(() if numbers is None else (numbers,)))
 
     @torch.no_grad()
     def codes(self, latents: Tensor, *given: Tensor | None) -> Tensor:

@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 
 SAMPLED = 1024
 """Codes and images that directions are learned from."""
+EACH = 8
+"""Of every class at least."""
 MEASURED = 64
 """Further images on which effects are measured."""
 COUNT = 6
@@ -90,17 +92,24 @@ def render(space: LatentSpace, codes: Tensor, labels: Tensor | None) -> NDArray[
 
 def study(space: LatentSpace, *, label: int | None = None, seed: int = 0, count: int = SAMPLED,
           measured: Sequence[Attribute] | None = None) -> Study:
-    """Draw `count` codes of all classes in turn, or of one; `measured`: other attributes than the usual ones."""
+    """Draw `count` codes (more of many classes) of all classes in turn, or of one.
+
+    measured: other attributes than the usual ones
+    """
+    count = max(count, EACH * len(space.learned)) if label is None else count
     labels = space.classes_of(count, label)
-    codes = space.codes(space.latents(range(count), seed), labels)
+    codes = space.drawn(range(count), seed, labels)
     images = render(space, codes, labels)
     chosen = tuple(measured) if measured is not None else attributes(images)
     values = np.stack([one.measure(images) for one in chosen], axis=1)
     return Study(space=space, codes=codes, labels=labels, images=images, attributes=chosen, values=values)
 
 
-def find_directions(of: Study, *, label: int = 0, count: int = COUNT) -> list[Direction]:
-    """All directions, without effects: closed form, principal, of attributes, of attributes alone, of classes."""
+def find_directions(of: Study, *, label: int | None = None, count: int = COUNT) -> list[Direction]:
+    """All directions, without effects: closed form, principal, of attributes, of attributes alone, of classes.
+
+    label: the class that ways to others begin at; default the first
+    """
     codes = of.codes.double().cpu().numpy()
     within = codes if of.groups is None else directions_of.within_groups(codes, of.groups)
 
@@ -119,7 +128,7 @@ def find_directions(of: Study, *, label: int = 0, count: int = COUNT) -> list[Di
     found += made("attribute", names, bases, [r2 for _, r2 in fits])
     found += made("attribute alone", [f"{name}, others kept" for name in names],
                   np.stack([freed(bases, k) for k in range(len(bases))]), [r2 for _, r2 in fits])
-    return found + class_directions(of.space, label)
+    return found + (class_directions(of.space, of.space.begin(label)) if of.space.classes else [])
 
 
 def _coarse(images: NDArray[np.float32]) -> Array:
@@ -140,14 +149,15 @@ def freed(bases: Array, index: int) -> Array:
     return rest / length if length > 1e-3 else np.zeros_like(rest)
 
 
-def class_directions(space: LatentSpace, label: int = 0, count: int = 256) -> list[Direction]:
+def class_directions(space: LatentSpace, label: int, count: int = 256) -> list[Direction]:
     """From class `label` to every other class: the mean difference of their codes with the same noise."""
-    found = []
-    for other in range(space.classes):
+    def centre(one: int) -> Tensor:
+        return space.drawn(range(count), 0, space.classes_of(count, one)).double().mean(0)
+
+    found, start = [], centre(label)
+    for other in space.learned:
         if other != label:
-            latents = space.latents(range(count), 0)
-            ends = [space.codes(latents, space.classes_of(count, one)).double().mean(0) for one in (label, other)]
-            way = (ends[1] - ends[0]).cpu().numpy()
+            way = (centre(other) - start).cpu().numpy()
             length = float(np.linalg.norm(way))
             if length > 0:
                 found.append(Direction(name=str(other), kind="class", vector=way / length, step=length))
@@ -165,9 +175,8 @@ def measure_effects(of: Study, direction: Direction, *, seed: int, label: int | 
                     ) -> Direction:
     """The direction with its effects on all attributes, on images that it was not learned from."""
     space = of.space
-    start = None if direction.kind != "class" else label or 0
-    labels = space.classes_of(count, label if start is None else start)
-    codes = space.codes(space.latents(range(SAMPLED, SAMPLED + count), seed), labels)
+    labels = space.classes_of(count, space.begin(label) if direction.kind == "class" else label)
+    codes = space.drawn(range(len(of.codes), len(of.codes) + count), seed, labels)
     steps = np.asarray((0.0, 0.25, 0.5, 0.75, 1.0) if direction.kind == "class" else STEPS)
     images = walk(space, codes, labels, direction, steps.tolist())
     spreads = of.values if of.groups is None else directions_of.within_groups(of.values, of.groups)
@@ -180,7 +189,8 @@ def measure_effects(of: Study, direction: Direction, *, seed: int, label: int | 
 
 def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] = TRUNCATIONS,
                      ) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
-    """Images (count, truncations, c, *space) and, for each truncation, how varied 256 images of it are.
+    """Images (count, truncations, c, *space) and, for each truncation, how varied 256 images (of many classes two of
+    each) of it are.
 
     variety: mean distance between two images, as a share of that without truncation
     """
@@ -189,7 +199,7 @@ def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] 
     for group in [None] if groups is None else np.unique(groups):
         rows = slice(None) if group is None else np.flatnonzero(groups == group)
         centre[rows] = of.codes[rows].mean(0)
-    many = slice(0, min(256, len(of.codes)))
+    many = slice(0, min(max(256, 2 * len(space.learned)), len(of.codes)))
     labels = None if of.labels is None else of.labels[many]
     pictures, numbers = [], []
     for truncation in truncations:
