@@ -155,8 +155,8 @@ def test_extra_images_bring_their_numbers(folder: Path, tmp_path: Path) -> None:
     for name, count in (("data", 20), ("more", 5)):
         np.savez(tmp_path / f"{name}.npz", images=rng.integers(0, 255, (count, 16, 16), np.uint8),
                  labels=rng.integers(0, 2, (count, 3)))
-    settings = resolve(overrides=("data.kind=medmnist", f"data.path={tmp_path / 'data.npz'}", "data.conditions=[label2]",
-                                  f"prepare.extra={tmp_path / 'more.npz'}"))
+    settings = resolve(overrides=("data.kind=medmnist", f"data.path={tmp_path / 'data.npz'}",
+                                  "data.conditions=[label2]", f"prepare.extra={tmp_path / 'more.npz'}"))
     both = prepare(settings.section("data"), tmp_path / "both", settings=settings, workers=1)
     assert both.manifest.added["images"] == 5 and len(both.rows) == 25
     with np.load(tmp_path / "more.npz") as arrays:
@@ -173,6 +173,7 @@ def test_generated_images_are_extra_images_with_their_numbers(folder: Path, tmp_
     generate(run, tmp_path / "out", count=4, seed=3)
     with (tmp_path / "out" / "samples.csv").open() as file:
         dose = [float(row["dose"]) for row in csv.DictReader(file)]
+    assert [Explorer(run).numbers(k, 3)["dose"] for k in range(4)] == pytest.approx(dose, abs=1e-5), "as pages tell"
     settings = resolve(overrides=("data.kind=folder", f"data.path={folder}", "data.conditions=[dose]",
                                   f"prepare.extra={tmp_path / 'out'}"))
     both = prepare(settings.section("data"), tmp_path / "both", settings=settings, workers=1)

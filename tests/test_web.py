@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -125,6 +126,16 @@ def test_the_explorer_shows_what_generate_writes(run: Path) -> None:
     one = organiser.get("/one/3?seed=5&label=rare")
     assert "--count 4 --seed 5" in one.text and "radsynth control" in one.text
     assert organiser.get("/report").status_code == 404
+    nowhere = organiser.get("/nowhere")
+    assert nowhere.status_code == 404 and "There is no such page" in nowhere.text and "<html" in nowhere.text
+    assert organiser.get("/study/images/1").status_code == 404 == organiser.get("/image/1.jpg").status_code
+
+
+def test_commands_on_the_pages_can_be_pasted(run: Path, tmp_path: Path) -> None:
+    moved = run.rename(tmp_path / "Kopf MR")
+    page = html.unescape(client(moved, KEYS[0]).get("/one/0?label=rare").text)
+    assert f"radsynth generate '{moved}' OUT --count 1 --seed 0 --label rare<" in page
+    assert f"radsynth control '{moved}'<" in page
 
 
 def test_a_class_that_was_not_learned_is_not_offered(run: Path) -> None:

@@ -22,10 +22,10 @@ REFUSED = {
     "1": "it has one bit a pixel: such a picture is read as a mask only",
     "P": "it has a palette: its numbers are names of colours. Save it as grey or RGB",
     "PA": "it has a palette and transparency. Save it as grey or RGB",
-    "LA": "it has a transparency channel. Save it without one",
-    "RGBA": "it has a transparency channel. Save it without one",
     "CMYK": "its colours are for printing (CMYK). Save it as RGB",
 }
+OPAQUE = ("LA", "RGBA")
+"""Modes with a transparency channel, which has one reading where it hides nothing, as many programs write it."""
 DEPTH = 24
 """The byte of a PNG that holds its bits a sample."""
 
@@ -48,20 +48,23 @@ def opened(path: Path | str) -> Pillow.Image:
 
 
 def check_readable(picture: Pillow.Image) -> None:
-    """RejectedFile for every picture that has more than one reading."""
+    """RejectedFile for every picture that has more than one reading, as far as its header says."""
     if picture.mode in REFUSED:
         raise RejectedFile(REFUSED[picture.mode])
-    if picture.mode != "RGB" and picture.mode not in GREY_MODES:
+    if picture.mode not in ("RGB", *OPAQUE, *GREY_MODES):
         raise RejectedFile(f"its pixels are of Pillow's mode {picture.mode}; grey and RGB are read")
     if "transparency" in picture.info:
         raise RejectedFile("it marks one value as transparent. Save it without transparency")
 
 
 def bits(path: Path | str, picture: Pillow.Image) -> int:
-    """Bits a sample: 8, 16 or 32."""
-    if picture.format == "PNG" and picture.mode == "RGB":
+    """Bits a sample: 8, 16 or 32. RejectedFile for 16 bits beside transparency, of which Pillow keeps 8."""
+    if picture.format == "PNG" and picture.mode in ("RGB", *OPAQUE):
         with open(path, "rb") as file:
-            return file.read(DEPTH + 1)[DEPTH]
+            depth = file.read(DEPTH + 1)[DEPTH]
+        if depth == 16 and picture.mode in OPAQUE:
+            raise RejectedFile("it has 16 bits and a transparency channel. Save it without one")
+        return depth
     return GREY_MODES.get(picture.mode, 8)
 
 
@@ -74,7 +77,15 @@ def pixels(path: Path | str, *, mask: bool = False) -> NDArray[Any]:
         check_readable(picture)
         if bits(path, picture) == 16 and picture.mode == "RGB":
             return _deep_colour(path)
-        return np.array(ImageOps.exif_transpose(picture) if picture.format == "JPEG" else picture)
+        values = np.array(ImageOps.exif_transpose(picture) if picture.format == "JPEG" else picture)
+        return _without_transparency(values) if picture.mode in OPAQUE else values
+
+
+def _without_transparency(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(rows, columns, 2 or 4) without the last channel; RejectedFile where that hides something."""
+    if (values[..., -1] != 255).any():
+        raise RejectedFile("its transparency channel hides some of its pixels. Save it without one")
+    return values[..., 0] if values.shape[-1] == 2 else values[..., :3]
 
 
 def _deep_colour(path: Path | str) -> NDArray[np.uint16]:

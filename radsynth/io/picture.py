@@ -1,6 +1,7 @@
 """PNG, JPEG and TIFF, grey or RGB, 8 or 16 bits (TIFF also floating point and stacks of pages, which are volumes).
 
-Transparency, palettes and CMYK are rejected: each has more than one reading. Masks may use palettes.
+Transparency that hides something, palettes and CMYK are rejected: each has more than one reading. Masks may use
+palettes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def header(path: Path) -> Header:
         size = (picture.height, picture.width)
         if picture.format == "JPEG" and picture.getexif().get(ORIENTATION, 1) >= 5:
             size = size[::-1]
-        channels = 3 if picture.mode == "RGB" else 1
+        channels = 3 if picture.mode in ("RGB", "RGBA") else 1
         return _header(size, channels, bits(path, picture), parse_mark(picture.info.get(KEY)))
 
 

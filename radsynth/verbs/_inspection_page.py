@@ -138,8 +138,8 @@ def facts(found: Inspection) -> dict[str, str]:
     if found.intensity:
         first, middle, last = found.intensity.percentiles
         shown["values"] = (
-            f"{found.intensity.low:g} to {found.intensity.high:g}; 1 % lie below {first:g}, half below "
-            f"{middle:g}, 99 % below {last:g} ({found.intensity.images} images sampled)"
+            f"{found.intensity.low:g} to {found.intensity.high:g}; 1 % are at most {first:g}, half at most "
+            f"{middle:g}, 99 % at most {last:g} ({found.intensity.images} images sampled)"
         )
     return shown
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def make_app(explorer: Explorer, study: Study | None, why_no_study: str, keys: t
         Route("/study/image/{item}.png", pages.study_image), Route("/results", pages.results),
         Route("/results.csv", pages.table), Route("/style.css", pages.style), Route("/favicon.ico", pages.icon),
     ]
-    app = Starlette(routes=routes)
+    app = Starlette(routes=routes, exception_handlers={404: pages.unknown, 405: pages.unknown})
     app.add_middleware(BaseHTTPMiddleware, dispatch=pages.guard)
     return app
 
@@ -78,6 +79,7 @@ class Pages:
         self.cookie, self.reader_cookie = f"radsynth_key_{run}", f"radsynth_reader_{run}"
         loader = PackageLoader("radsynth", "templates/web")
         self.templates = Environment(loader=loader, autoescape=select_autoescape())
+        self.templates.filters["quote"] = lambda text: shlex.quote(str(text))
 
     async def guard(self, request: Request, call_next: Next) -> Response:
         """Refuse what is not ours; errors become pages; every answer gets its headers."""
@@ -129,6 +131,10 @@ class Pages:
     def _page(self, template: str, **values: Any) -> HTMLResponse:
         return HTMLResponse(self.templates.get_template(template).render(**values), values.get("code", 200))
 
+    async def unknown(self, request: Request, error: Exception) -> Response:
+        """An address that leads nowhere."""
+        return self._page("refused.html", code=getattr(error, "status_code", 404), text="There is no such page.")
+
     async def style(self, request: Request) -> Response:
         """The style sheet."""
         return FileResponse(STYLE, media_type="text/css")
@@ -175,7 +181,8 @@ class Pages:
         self._must_draw()
         asked, item = self._asked(request), _item(request)
         label = await run_in_threadpool(self.explorer.label, item, **asked)
-        return self._page("one.html", item=item, shown=label, **asked, query=_query(asked),
+        numbers = self.explorer.numbers(item, asked["seed"])
+        return self._page("one.html", item=item, shown=label, numbers=numbers, **asked, query=_query(asked),
                           run=self.explorer.run, directions=list(self.explorer.directions))
 
     async def walk(self, request: Request) -> Response:

@@ -69,6 +69,11 @@ class Explorer:
         _, labels = self._chunk(item, seed, label, truncation)
         return self.labels[int(labels[item % CHUNK])] if self.labels else ""
 
+    def numbers(self, item: int, seed: int) -> dict[str, float]:
+        """The numbers that image `item` is made with, {} for a run that learned none."""
+        learned = self.sampler.numbers
+        return dict(zip(learned.quantiles, learned.of([item], seed)[0].tolist(), strict=True))
+
     @cached_property
     def _latent_space(self) -> LatentSpace:
         return LatentSpace.of_run(self.sampler, self.run)

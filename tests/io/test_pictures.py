@@ -98,6 +98,16 @@ def png(width: int, height: int, depth: int, colour: int) -> bytes:
     return picture.PNG + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_transparency_channel_that_hides_nothing_is_left_out(mode: str, tmp_path: Path) -> None:
+    plain = Pillow.fromarray(RAMP.astype(np.uint8)).convert(mode.removesuffix("A"))
+    plain.save(tmp_path / "plain.png")
+    plain.convert(mode).save(tmp_path / "clear.png")
+    clear, wanted = one(tmp_path / "clear.png"), one(tmp_path / "plain.png")
+    assert np.array_equal(clear.pixels, wanted.pixels) and clear.channels == wanted.channels and clear.bits == 8
+    assert picture.header(tmp_path / "clear.png") == picture.header(tmp_path / "plain.png")
+
+
 def test_picture_faults(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(40_000, 40_000, 8, 0))
@@ -109,9 +119,17 @@ def test_picture_faults(tmp_path: Path) -> None:
     Pillow.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "b.gif")
     path.write_bytes((tmp_path / "b.gif").read_bytes())
     refused(path, "content is a GIF")
-    for mode, reason in (("RGBA", "transparency"), ("LA", "transparency"), ("P", "palette"), ("1", "one bit")):
+    for mode, reason in (("P", "palette"), ("1", "one bit")):
         Pillow.fromarray(RAMP.astype(np.uint8)).convert(mode).save(path)
         refused(path, reason)
+    for mode in ("RGBA", "LA"):
+        hidden = Pillow.fromarray(RAMP.astype(np.uint8)).convert(mode)
+        hidden.putpixel((1, 1), (9,) * (len(mode) - 1) + (254,))
+        hidden.save(path)
+        with pytest.raises(RejectedFile, match="transparency channel hides some"):
+            io.read(path)
+    path.write_bytes(png(20, 20, 16, 6))
+    refused(path, "16 bits and a transparency channel")
     Pillow.fromarray(RAMP.astype(np.uint8)).save(path, transparency=0)
     refused(path, "transparent")
     Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(path)
