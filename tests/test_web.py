@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -34,6 +35,7 @@ from starlette.testclient import TestClient
 
 from radsynth.verbs.generate import Sampler, sample
 from radsynth.web import explorer
+from radsynth.web import serve as serve_module
 from radsynth.web.app import make_app
 from radsynth.web.explorer import Explorer
 from radsynth.web.serve import LOOPBACK
@@ -129,6 +131,14 @@ def test_the_explorer_shows_what_generate_writes(run: Path) -> None:
     nowhere = organiser.get("/nowhere")
     assert nowhere.status_code == 404 and "There is no such page" in nowhere.text and "<html" in nowhere.text
     assert organiser.get("/study/images/1").status_code == 404 == organiser.get("/image/1.jpg").status_code
+
+
+def test_a_run_that_may_only_be_read_is_shown_without_a_study(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(run.rglob("*"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run)  # as root, every folder can be written
+    study, why = serve_module._study(run, Settings(images=10), draws=True)
+    assert study is None and f"no permission to write in {run}" in why
+    assert all(serve_module._keys(run)) and sorted(run.rglob("*")) == before
 
 
 def test_commands_on_the_pages_can_be_pasted(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import sys
@@ -52,6 +53,8 @@ def _study(run: Path, options: Settings, draws: bool) -> tuple[Study | None, str
     """The study, or why there is none."""
     if not draws:
         return None, "This run makes images from images."
+    if not _writable(run):
+        return None, f"there is no permission to write in {run}, where it is kept."
     try:
         return make_study(run, options), ""
     except (DataError, FolderError) as error:
@@ -61,15 +64,21 @@ def _study(run: Path, options: Settings, draws: bool) -> tuple[Study | None, str
 
 
 def _keys(run: Path) -> tuple[str, str]:
-    """The organiser's key and the readers', the same at every start, so that readers can come back."""
+    """The organiser's key and the readers', the same at every start, so that readers can come back; of a run that is
+    shared for reading, which has no study, others each time."""
     path = run / "keys.json"
     try:
         organiser, readers = json.loads(path.read_text(encoding="utf-8"))
         return str(organiser), str(readers)
     except (OSError, ValueError):
         keys = (secrets.token_urlsafe(16), secrets.token_urlsafe(16))
-        write_atomically(path, json.dumps(keys), mode=0o600)
+        if _writable(run):
+            write_atomically(path, json.dumps(keys), mode=0o600)
         return keys
+
+
+def _writable(run: Path) -> bool:
+    return os.access(run, os.W_OK | os.X_OK)
 
 
 def _listen(host: str, port: int) -> socket.socket:
