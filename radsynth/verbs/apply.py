@@ -54,8 +54,8 @@ class Applied:
 
 def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None,
           onto: Path | None = None, labels: Path | None = None, landmarks: Path | None = None,
-          onto_landmarks: Path | None = None, resample: bool = False, style: Path | None = None, seed: int | None = None,
-          ) -> Applied:
+          onto_landmarks: Path | None = None, resample: bool = False, style: Path | None = None,
+          seed: int | None = None) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
     format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
