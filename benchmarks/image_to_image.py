@@ -225,6 +225,7 @@ def _document(made: dict[str, Any], real: Any, data: Prepared, rows: Any) -> dic
     """As `evaluate_pairs` gives it."""
     patients = np.unique([data.rows[int(row)].patient for row in rows], return_inverse=True)[1].astype(np.int64)
     found = [Found(name=number.name, title=number.title, better=number.better, meaning=number.meaning,
+                   bounds=number.bounds,
                    unit="%" if number.unit == "units" else number.unit, values={
                        name: (100 if number.unit == "units" else 1) * number.measure(results, real)
                        for name, results in made.items()}) for number in NUMBERS]

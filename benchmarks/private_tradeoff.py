@@ -129,7 +129,7 @@ def main() -> None:
     columns = list(dict.fromkeys(key for line in reversed(table) for key in line))
     print(" | ".join(columns))
     for line in table:
-        print(" | ".join(str(line.get(key, "-")) for key in columns))
+        print(" | ".join("-" if line.get(key) is None else str(line[key]) for key in columns))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def numbers(real: Prepared, made: Array) -> dict[str, Any]:
     measured = {one["name"]: one for one in found["measurements"]}
     return {"n": found["context"]["images"],
             **{name: f"{measured[name]['value']:.{digits}f} ({measured[name]['floor']:.{digits}f})"
-               for name, digits in NUMBERS.items()}}
+               if name in measured else "too few images" for name, digits in NUMBERS.items()}}
 
 
 def main() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from radsynth.metrics._paired import over_patients
+from radsynth.arrays import Prepared
+from radsynth.metrics._paired import NUMBERS, over_patients
 from radsynth.verbs._pairs.checked import checked, lost_or_made_up
 from radsynth.verbs._pairs.found import GIVEN, OF_IMAGES, OWN, TRUE, Found, number_of, numbers_of
+from radsynth.verbs._pairs.paired import _found
+from radsynth.verbs._pairs.registration import _seconds
 from radsynth.verbs._report.pair_verdicts import pair_verdicts, turned
 
 
@@ -152,6 +157,17 @@ def test_intervals_end_where_the_number_does() -> None:
     found = Found(name="dice", title="", unit="", better="higher", meaning="", values={OWN: values}, bounds=(0, 1))
     own, = number_of(found, np.arange(4), 30, 0)["methods"]
     assert own["value"] == 0.75 and own["high"] == 1 and 0 <= own["low"] < 0.75
+
+
+def test_errors_similarities_and_times_of_few_patients_have_no_impossible_ends(
+        make_prepared: Callable[..., Path]) -> None:
+    prepared = Prepared(make_prepared())
+    near, far = {"absolute_error": 0.0, "psnr": 40.0, "ssim": 1.0, "ms_ssim": 1.0}, 0.5
+    table = {OWN: np.array([[near[number.name], near[number.name], far] for number in NUMBERS])}
+    found = [*_found(table, prepared), _seconds({OWN: np.array([0.001, 0.001, 0.5])})]
+    ends = {one.name: number_of(one, np.arange(3), 30, 0)["methods"][0] for one in found}
+    assert ends["absolute_error"]["low"] == ends["time"]["low"] == 0
+    assert ends["ssim"]["high"] == ends["ms_ssim"]["high"] == 1
 
 
 @pytest.mark.parametrize(("value", "low", "high"), [(0.0, 0.0, 41.0), (100.0, 59.0, 100.0)])

@@ -5,6 +5,7 @@ They do not follow the contract of this folder, which compares two sets of image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,8 @@ def multi_scale_similarity(results: Images, truths: Images) -> NDArray[np.float6
 
 @dataclass(frozen=True, kw_only=True)
 class PairNumber:
-    """What is measured of each pair, as `radsynth.metrics.Number`; `measure` gives one value an image."""
+    """What is measured of each pair, as `radsynth.metrics.Number`; `measure` gives one value an image. bounds: what it
+    cannot lie outside of, whatever its unit."""
 
     name: str
     title: str
@@ -66,19 +68,20 @@ class PairNumber:
     better: Better
     meaning: str
     measure: Callable[[Images, Images], NDArray[np.float64]]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 NUMBERS = (
     PairNumber(name="absolute_error", title="Mean absolute error", unit="units", better="lower", measure=absolute_error,
-               meaning="How far a pixel is from the truth on average."),
+               bounds=(0, math.inf), meaning="How far a pixel is from the truth on average."),
     PairNumber(name="psnr", title="Peak signal-to-noise ratio", unit="dB", better="higher",
                measure=peak_signal_to_noise,
                meaning="How far the range of intensities stands above the error; 6 dB more is half the error."),
     PairNumber(name="ssim", title="Structural similarity (SSIM)", unit="", better="higher",
-               measure=structural_similarity,
+               measure=structural_similarity, bounds=(-1, 1),
                meaning="How well local brightness, contrast and structure agree with the truth; 1 is the truth."),
     PairNumber(name="ms_ssim", title="Multi-scale structural similarity (MS-SSIM)", unit="", better="higher",
-               measure=multi_scale_similarity,
+               measure=multi_scale_similarity, bounds=(0, 1),
                meaning="The same on ever coarser images, together; 1 is the truth."),
 )
 

@@ -182,7 +182,7 @@ def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Fo
         scale, unit = _unit(number, prepared)
         own = {name: values[k] * scale for name, values in table.items()}
         found.append(Found(name=number.name, title=number.title, unit=unit, better=number.better, values=own,
-                           meaning=number.meaning))
+                           meaning=number.meaning, bounds=number.bounds))
     return found
 
 

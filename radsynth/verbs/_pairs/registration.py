@@ -164,6 +164,7 @@ def _folding(fields: dict[str, Array]) -> Found:
 def _seconds(seconds: dict[str, NDArray[np.float64]]) -> Found:
     values = {name: 1000 * took for name, took in seconds.items() if name != NOTHING}
     return Found(name="time", title="Time for a pair", unit="ms", better="lower", values=values,
+                 bounds=(0, math.inf),
                  meaning="How long one registration takes on this machine, without reading and writing files.")
 
 
