@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from radsynth.bases import Facts, fitting
@@ -103,8 +103,14 @@ TUNING: dict[str, Any] = {"train.freeze": 2}
 """What goes with a start from other weights when images are few. Smaller steps did not help (lab notebook)."""
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
-GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 60_000}
+GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6}
 """How batches of the default network grow, where time is the limit: at first steps count, then images."""
+WARM_START = 20_000
+"""Images of the warm start: with half of them and fewer samples were farther from real ones (lab notebook)."""
+CHEAP = 3
+"""So many of them take the time of one image of the game."""
+LONGEST = {"seconds": 0.3, "images": 0.45}
+"""Share of the budget that they take at most."""
 PATCHED = ("restore", "translate")
 """Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
 PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
@@ -151,11 +157,12 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
     choices += recipe(chosen)
+    augmentation = _augmentation(data, _passes(data, device, budget, size, chosen))
     if chosen == DEFAULT_MODEL:
         choices += _width(size, device)
-    augmentation = _augmentation(data, _passes(data, device, budget, size, chosen))
-    if chosen == DEFAULT_MODEL and augmentation and grows:
-        choices += _growth(data, budget, size)
+        if _tried(data, size):
+            choices = _warm_start(choices, *_shown(device, budget, size, chosen))
+            choices += _growth(budget) if augmentation and grows else []
     return choices + augmentation + _changes(data.modality)
 
 
@@ -274,9 +281,23 @@ def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
                    "many of them in the same time, which is worth more.")]
 
 
-def _growth(data: Fingerprint, budget: dict[str, float], size: tuple[int, ...]) -> list[Choice]:
-    """Larger batches later in a run, where that was measured: enough images, of up to 64 px, and time as the limit."""
-    if budget.get("images") or data.images < FEW or len(size) != 2 or math.prod(size) >= LARGE:
+def _tried(data: Fingerprint, size: tuple[int, ...]) -> bool:
+    """Whether the course of a training was tried on such data: enough images of up to 64 px."""
+    return data.images >= FEW and len(size) == 2 and math.prod(size) < LARGE
+
+
+def _warm_start(choices: list[Choice], shown: float, limit: str) -> list[Choice]:
+    """The choices with a warm start of `WARM_START` images, as a share of the limit, where the recipe's is shorter."""
+    possible = shown * CHEAP if limit == "seconds" else shown
+    share = round(min(LONGEST[limit], WARM_START / possible), 3)
+    reason = f"Samples are nearer where the warm start shows about {WARM_START:,} images, or as many as time allows."
+    return [replace(choice, value=share, reason=reason)
+            if choice.setting == "task.warm_start" and choice.value < share else choice for choice in choices]
+
+
+def _growth(budget: dict[str, float]) -> list[Choice]:
+    """Larger batches later in a run where time is the limit."""
+    if budget.get("images"):
         return []
     return [Choice(setting=name, value=value, reason=(
         "Larger batches learn more images in the same time, and augmentation keeps their variety."))
@@ -327,8 +348,13 @@ def _changes(modality: str) -> list[Choice]:
 
 def _passes(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> float:
     """Times each image is shown: exact for a budget in images, a guess for seconds of the default network, else 0."""
+    return _shown(device, budget, size, model)[0] / max(1, data.images)
+
+
+def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> tuple[float, str]:
+    """Images that a budget pays for, as above, and which of its limits comes first."""
     speed = SPEED[device.accelerator] * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
     speed *= 2 if _large(size, device) else 1  # half the width
     seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)
-    shown = [count for count in (budget.get("images", 0.0), seconds * speed) if count]
-    return min(shown, default=0.0) / max(1, data.images)
+    shown = {"images": budget.get("images", 0.0), "seconds": seconds * speed}
+    return min(((count, limit) for limit, count in shown.items() if count), default=(0.0, ""))

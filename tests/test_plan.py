@@ -126,6 +126,21 @@ def test_batches_grow_where_it_was_measured(
     assert training.batch <= (training.batch_end if grows else training.batch)
 
 
+@pytest.mark.parametrize(("data", "budget", "asked", "share"), [
+    ({}, {}, {}, 0.089), ({}, {"seconds": 75}, {}, 0.3), ({}, {"seconds": 3600}, {}, 0.03),
+    ({}, {"images": 100_000}, {}, 0.2), ({}, {"images": 20_000}, {}, 0.45), ({}, {"images": 2_000_000}, {}, 0.03),
+    ({}, {"images": 100_000, "seconds": 75}, {}, 0.3),  # the first that is reached
+    ({"images": 300}, {}, {}, 0.03), ({"size": (32, 32, 32)}, {}, {}, 0.03),  # not tried there
+    ({"size": (128, 128)}, {}, {"size": (128, 128)}, 0.03), ({"size": (28, 28)}, {}, {}, 0.03),
+])
+def test_a_warm_start_has_its_images_as_far_as_the_budget_goes(
+    data: dict[str, Any], budget: dict[str, float], asked: dict[str, Any], share: float
+) -> None:
+    planned = plan(fingerprint(**data), CPU, budget, **asked)
+    assert [choice.value for choice in planned if choice.setting == "task.warm_start"] == [share]
+    assert resolve(document(planned), sections=("task",)).section("task").warm_start == share
+
+
 @pytest.mark.parametrize("asked", ["train.batch=32", "train.accumulate=3", "train.processes=3", "augment.strength=0"])
 def test_batches_do_not_grow_beside_sizes_that_were_asked_for(asked: str) -> None:
     found = SimpleNamespace(fingerprint=fingerprint(), pictures=None, grey_in_colour=False)
