@@ -105,12 +105,12 @@ UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
 GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6}
 """How batches of the default network grow, where time is the limit: at first steps count, then images."""
+SHORT = 60_000
+"""Images of a budget below which batches do not grow and the warm start is short: heads lost by both in 75 s."""
 WARM_START = 20_000
 """Images of the warm start: with half of them and fewer samples were farther from real ones (lab notebook)."""
 CHEAP = 3
 """So many of them take the time of one image of the game."""
-LONGEST = {"seconds": 0.3, "images": 0.45}
-"""Share of the budget that they take at most."""
 PATCHED = ("restore", "translate")
 """Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
 PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
@@ -160,8 +160,9 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     augmentation = _augmentation(data, _passes(data, device, budget, size, chosen))
     if chosen == DEFAULT_MODEL:
         choices += _width(size, device)
-        if _tried(data, size):
-            choices = _warm_start(choices, *_shown(device, budget, size, chosen))
+        shown, limit = _shown(device, budget, size, chosen)
+        if _tried(data, size) and shown >= SHORT:
+            choices = _warm_start(choices, shown, limit)
             choices += _growth(budget) if augmentation and grows else []
     return choices + augmentation + _changes(data.modality)
 
@@ -289,8 +290,8 @@ def _tried(data: Fingerprint, size: tuple[int, ...]) -> bool:
 def _warm_start(choices: list[Choice], shown: float, limit: str) -> list[Choice]:
     """The choices with a warm start of `WARM_START` images, as a share of the limit, where the recipe's is shorter."""
     possible = shown * CHEAP if limit == "seconds" else shown
-    share = round(min(LONGEST[limit], WARM_START / possible), 3)
-    reason = f"Samples are nearer where the warm start shows about {WARM_START:,} images, or as many as time allows."
+    share = round(WARM_START / possible, 3)
+    reason = f"Samples are nearer where the warm start shows about {WARM_START:,} images."
     return [replace(choice, value=share, reason=reason)
             if choice.setting == "task.warm_start" and choice.value < share else choice for choice in choices]
 
