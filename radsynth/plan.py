@@ -108,7 +108,7 @@ GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6}
 SHORT = 60_000
 """Images of a budget below which batches do not grow and the warm start is short: heads lost by both in 75 s."""
 WARM_START = 20_000
-"""Images of the warm start: with half of them and fewer samples were farther from real ones (lab notebook)."""
+"""Images of the warm start: by counts virtual brains were nearer with as many than with half, heads as near."""
 CHEAP = 3
 """So many of them take the time of one image of the game."""
 PATCHED = ("restore", "translate")
@@ -291,7 +291,7 @@ def _warm_start(choices: list[Choice], shown: float, limit: str) -> list[Choice]
     """The choices with a warm start of `WARM_START` images, as a share of the limit, where the recipe's is shorter."""
     possible = shown * CHEAP if limit == "seconds" else shown
     share = round(WARM_START / possible, 3)
-    reason = f"Samples are nearer where the warm start shows about {WARM_START:,} images."
+    reason = f"A warm start of about {WARM_START:,} images: virtual brains were nearer with it, heads as near."
     return [replace(choice, value=share, reason=reason)
             if choice.setting == "task.warm_start" and choice.value < share else choice for choice in choices]
 
@@ -353,7 +353,7 @@ def _passes(data: Fingerprint, device: Device, budget: dict[str, float], size: t
 
 
 def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> tuple[float, str]:
-    """Images that a budget pays for, as above, and which of its limits comes first."""
+    """Images that a budget pays for, and which of its limits comes first; (0, "") for seconds of other networks."""
     speed = SPEED[device.accelerator] * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
     speed *= 2 if _large(size, device) else 1  # half the width
     seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)

@@ -106,8 +106,8 @@ def apply(
     from radsynth.verbs.apply import apply as verb
 
     show_result(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels,
-                     landmarks=landmarks, onto_landmarks=onto_landmarks, resample=resample, style=style,
-                     seed=seed), as_json)
+                     landmarks=landmarks, onto_landmarks=onto_landmarks, resample=resample, style=style, seed=seed),
+                as_json)
 
 
 def export(

@@ -29,21 +29,24 @@ class Beside:
         """Those that are given."""
         return {field.name: path for field in fields(self) if (path := getattr(self, field.name)) is not None}
 
+    def _of_moving(self) -> list[tuple[str, Path]]:
+        return [(name, path) for name, path in self.paths().items() if name != "onto_landmarks"]
+
     def check(self) -> None:
         """DataError for paths that lead nowhere, SettingsError for the landmarks of one side alone."""
         if (self.landmarks is None) != (self.onto_landmarks is None):
             raise SettingsError("Landmarks of both sides are needed: --landmarks of INPUT and --onto-landmarks of the "
                                 "image that it is put onto.")
-        for option, path in (("labels", self.labels), ("landmarks", self.landmarks)):
-            if path is not None and not path.exists():
+        for option, path in self._of_moving():
+            if not path.exists():
                 raise DataError(f"{path}, given as --{option}, does not exist.")
         if self.onto_landmarks is not None and not self.onto_landmarks.is_file():
             raise DataError(f"{self.onto_landmarks}, given as --onto-landmarks, is no file.")
 
     def check_for(self, count: int) -> None:
         """SettingsError for files of one image where there are `count`."""
-        for option, path in (("labels", self.labels), ("landmarks", self.landmarks)):
-            if count > 1 and path is not None and path.is_file():
+        for option, path in self._of_moving():
+            if count > 1 and path.is_file():
                 raise SettingsError(f"--{option} {path} is one file, and there are {count} images: name a folder that "
                                     f"holds the {option} of each in a file of its name.")
 

@@ -70,7 +70,7 @@ class Painter(Applier):
         return mean
 
     def unchecked(self, image: Image) -> str:
-        """As of `Applier`, of a mask: it has no modality."""
+        """As of `TrainedOn`, of a mask: it has no modality."""
         return self.trained_on.unchecked(image.replace(modality=self.spec.modality)).replace("modality", "").strip()
 
     def paint(self, mask: Image, index: int) -> Image:

@@ -44,11 +44,15 @@ class TrainedOn:
                    percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
                    instances=made.get("masks") == "instances")
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels as they were asked for, name=pattern where files have other names."""
+        # Unpaired contrasts are classes, no channels.
+        return self.contrasts if len(self.contrasts) == len(self.spec.channels) else self.spec.channels
+
     def sought(self, inputs: tuple[str, ...]) -> dict[str, Any]:
         """How images for a run are looked for (`inputs.input_records`). inputs: the channels that are given."""
-        contrasts = self.contrasts  # unpaired ones are classes, no channels
-        return {"kind": self.kind, "inputs": inputs,
-                "contrasts": contrasts if len(contrasts) == len(self.spec.channels) else self.spec.channels}
+        return {"kind": self.kind, "inputs": inputs, "contrasts": self.channels}
 
     def alike(self, image: Image) -> Image:
         """The image in grey where colour was made grey for training, or where it only shows grey."""
@@ -66,10 +70,9 @@ class TrainedOn:
 
         record: of an image that may be another contrast than the one it is taken for, which names alone say
         """
-        contrasts = self.sought(())["contrasts"]
-        known = {name.partition("=")[0] for name in contrasts} & set(image.channels)
+        known = {name.partition("=")[0] for name in self.channels} & set(image.channels)
         unknown = {"modality": "OT" in (self.spec.modality, image.modality),
                    "spacing": self.spec.spacing is not None and image.spacing is None,
-                   "contrast": record is not None and len(contrasts) > 1 and not known and (
-                       record.header is None or called(record.source, record.header, contrasts) is None)}
+                   "contrast": record is not None and len(self.channels) > 1 and not known and (
+                       record.header is None or called(record.source, record.header, self.channels) is None)}
         return " ".join(name for name, is_so in unknown.items() if is_so)
