@@ -291,7 +291,7 @@ def _warm_start(choices: list[Choice], shown: float, limit: str) -> list[Choice]
     """The choices with a warm start of `WARM_START` images, as a share of the limit, where the recipe's is shorter."""
     possible = shown * CHEAP if limit == "seconds" else shown
     share = round(WARM_START / possible, 3)
-    reason = f"A warm start of about {WARM_START:,} images: virtual brains were nearer with it, heads as near."
+    reason = f"About {WARM_START:,} images: by counts virtual brains were nearer with them, heads as near."
     return [replace(choice, value=share, reason=reason)
             if choice.setting == "task.warm_start" and choice.value < share else choice for choice in choices]
 
