@@ -25,6 +25,7 @@ from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._unpaired import domains_of, first_of, need_both, seen, sides_of
 
 MODEL = "unet"
+RESULTS = "Translated images"
 UNPAIRED = "yes"
 
 

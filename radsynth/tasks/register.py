@@ -32,6 +32,7 @@ from radsynth.tasks._refine import refined
 from radsynth.tasks._warp import compose, enlarge, integrate, random_velocity, shrink, smooth, warp
 
 MODEL = "unet"
+RESULTS = "Registered images"
 
 SLICE_PARTNERS = 10
 """Of so many most similar slices of other patients one is the partner of a slice."""

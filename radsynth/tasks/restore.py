@@ -24,6 +24,7 @@ from radsynth.tasks._paired import PairedGame, paired_networks
 from radsynth.tasks._projections import add_photon_noise
 
 MODEL = "unet"
+RESULTS = "Restored images"
 
 
 @settings

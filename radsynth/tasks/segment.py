@@ -33,6 +33,7 @@ from radsynth.tasks._paired import paired_networks
 from radsynth.tasks._tissues import thresholds, tissues
 
 MODEL = "unet"
+RESULTS = "Segmented images"
 
 SURE = 0.9
 """Least share that the true label has in what the discriminator is shown as the truth (Luc et al. 2016)."""

@@ -23,6 +23,7 @@ from radsynth.tasks._moved import moved
 from radsynth.tasks._paired import PairedGame, paired_networks
 
 MODEL = "unet"
+RESULTS = "Translated images"
 
 WARPED = 0.5
 """Share of the pairs that are warped. The others keep the grain that interpolation takes: with all of them warped,

@@ -45,9 +45,6 @@ SECTIONS = {
 REAL = ("pictures/real.npy", "pictures/neighbours.npy", "pictures/audit_pairs.npy", "pictures/pairs.npy",
         "pictures/doubts.npy", "pictures/masks.npy", "explain/explain.json")
 """Files whose pictures show real images."""
-SUBJECTS = {"translate": "Translated images", "cycle": "Translated images", "cut": "Translated images",
-            "restore": "Restored images", "segment": "Segmented images", "register": "Registered images"}
-"""What the page is about, by the task; of other tasks synthetic images."""
 ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "readers", "privacy", "intensities")
 """Sections that a task from image to image has nothing to say in."""
 
@@ -111,7 +108,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
     network = files.get("generator.json")
     document: dict[str, Any] = {"missing": {}, "virtual": files.virtual,
                                 "version": version_of("radsynth"),
-                                "subject": SUBJECTS.get(str(network.get("task")), "Synthetic images"),
+                                "subject": files.of_images or "Synthetic images",
                                 "weights": str(network.get("sha256", ""))[:16],
                                 "real_pictures": any((files.run / name).is_file() for name in REAL)}
     for name, build in PARTS.items():
@@ -123,8 +120,8 @@ def _document(files: RunFiles) -> dict[str, Any]:
             # Files of another version, or edited by hand: the rest of the page is worth having.
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
     left_out = set() if document["pairs"] else {"pairs"}
-    left_out |= set(ONLY_SYNTHESIS) if document["pairs"] or network.get("task") in facts.PAIRED else set()
-    left_out |= {"usefulness", "readers", "privacy"} if network.get("task") in facts.UNPAIRED else set()
+    left_out |= set(ONLY_SYNTHESIS) if document["pairs"] or files.paired else set()
+    left_out |= {"usefulness", "readers", "privacy"} if files.unpaired else set()
     left_out |= {name for name in ("findings", "doubts") if not document[name]}
     left_out |= set() if document["walks"] else {"control"}
     document["sections"] = {name: title for name, title in SECTIONS.items() if name not in left_out}

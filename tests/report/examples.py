@@ -40,11 +40,12 @@ SPEC: dict[str, Any] = {"spec": {"size": [16, 16], "modality": "MR", "virtual": 
 
 
 class Page(HTMLParser):
-    """What a reader or a screen reader gets: headings, texts, pictures without words, things from elsewhere."""
+    """What a reader or a screen reader gets: tags of headings, anchors, texts, pictures without words, outer things."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.headings: list[str] = []
+        self.anchors: set[str] = set()
         self.silent: list[str] = []
         self.outside: list[str] = []
         self.open: list[str] = []
@@ -53,6 +54,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = dict(attributes)
+        self.anchors |= {str(given["id"])} if "id" in given else set()
         if tag == "img" and not given.get("alt"):
             self.silent.append(str(given))
         if tag in ("script", "link", "iframe"):

@@ -171,7 +171,19 @@ def test_results_that_could_not_be_held_against_the_truth_are_no_synthetic_image
     found = json.loads((run / "report.json").read_text())
     assert [(one["heading"], one["sign"], one["text"]) for one in found["verdicts"]] == [("Quality", "open", why)]
     assert "its results are no acquisition" in found["bottom_line"] and not found["scorecard"]
-    assert not {"Scorecard", "Privacy", "Usefulness"} & set(page(run).headings)
+    assert not {"scorecard", "privacy", "usefulness"} & page(run).anchors
+
+
+@pytest.mark.parametrize(("task", "subject", "left_out"), [
+    ("synthesis", "Synthetic images", set()), ("semantic", "Synthetic images", set()),
+    ("cut", "Translated images", {"usefulness", "privacy"}),
+    ("register", "Registered images", {"usefulness", "privacy", "scorecard"}),
+    ("of_tomorrow", "Synthetic images", set())])
+def test_what_the_page_is_about_is_what_the_task_says(run: Path, task: str, subject: str, left_out: set[str]) -> None:
+    add(run, generator={"task": task})
+    found = page(run)
+    assert subject in found.text
+    assert {"usefulness", "privacy", "scorecard"} - found.anchors == left_out
 
 
 def test_what_could_not_be_measured_is_shown(run: Path) -> None:

@@ -7,10 +7,6 @@ from typing import Any
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, odds, privacy_bound
 
-PAIRED = ("translate", "restore", "segment", "register")
-"""Tasks whose results are compared with the truth."""
-UNPAIRED = ("cycle", "cut")
-"""Tasks whose results are compared with images of another class, because there is no truth."""
 USE = (
     "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
     "tested on real patients. Not for diagnosis, and no replacement for real data in a clinical validation."
@@ -25,7 +21,7 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
     """What was learned from, what was made, what to mind, what could not be measured."""
     spec, results = files.get("spec.json"), files.get("results.json")
     lines = [("Learned from", _learned(spec))] if spec else []
-    if "pairs" in results or files.get("generator.json").get("task") in PAIRED:
+    if "pairs" in results or files.paired:
         return lines
     context = results.get("context")
     if context:
@@ -45,8 +41,7 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
 
 def use(files: RunFiles) -> str:
     """What the images, or the results of a task from image to image, are meant for."""
-    made_of_images = files.get("generator.json").get("task") in (*PAIRED, *UNPAIRED)
-    return USE_IMAGES if made_of_images or "pairs" in files.get("results.json") else USE
+    return USE_IMAGES if files.of_images or "pairs" in files.get("results.json") else USE
 
 
 def limits(files: RunFiles) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import RadsynthError
-from radsynth.settings import read_yaml
+from radsynth.settings import constant, kinds, read_yaml
 
 
 class Missing(Exception):
@@ -93,3 +93,22 @@ class RunFiles:
             if isinstance(section, dict) and section.get("virtual"):
                 return True
         return False
+
+    @functools.cached_property
+    def of_images(self) -> str:
+        """What the results of a task from image to image are called; "" for other tasks."""
+        return self._of_task("RESULTS")
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether results are compared with images of another class, because there is no truth."""
+        return bool(self._of_task("UNPAIRED"))
+
+    @property
+    def paired(self) -> bool:
+        """Whether results are compared with the truth."""
+        return bool(self.of_images) and not self.unpaired
+
+    def _of_task(self, name: str) -> str:
+        task = self.get("generator.json").get("task")
+        return constant("tasks", task, name) or "" if task in kinds("tasks") else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._pairs.found import GIVEN
-from radsynth.verbs._report.facts import PAIRED, UNPAIRED, USE_IMAGES, alone, promised
+from radsynth.verbs._report.facts import USE_IMAGES, alone, promised
 from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
@@ -24,13 +24,13 @@ def verdicts(files: RunFiles) -> list[Verdict]:
     results = files.get("results.json")
     if "pairs" in results:
         return pair_verdicts(results["pairs"])
-    if files.get("generator.json").get("task") in PAIRED:
+    if files.paired:
         reasons = [one["reason"] for one in results.get("refused") or () if one["name"] == "pairs"]
         return [_open("Quality", QUESTION, reasons[0] if reasons else "Results have not been held against the truth: "
                       "'radsynth run' does it after training.")]
     found = {one["name"]: one for one in results.get("measurements", [])}
     why, context = _unmeasured(results), results.get("context", {})
-    if files.get("generator.json").get("task") in UNPAIRED:
+    if files.unpaired:
         return [*turned(found, results), _realism(found, why, context),
                 _variety(found, results.get("classes", {}), why), keeping(results.get("findings", []), GIVEN)]
     return [_realism(found, why, context), _variety(found, results.get("classes", {}), why), *_masks(found),
