@@ -111,7 +111,7 @@ def test_many_images_that_are_shown_often_are_augmented(
 
 
 @pytest.mark.parametrize(("data", "budget", "asked", "grows"), [
-    ({}, {}, {}, True), ({}, {"seconds": 60}, {}, False), ({"size": (28, 28)}, {}, {}, True),
+    ({}, {}, {}, True), ({}, {"seconds": 60}, {}, True), ({"size": (28, 28)}, {}, {}, True),
     ({}, {"images": 100_000}, {}, False),  # steps count where time does not
     ({"images": 6000}, {}, {}, False), ({"images": 6000}, {"seconds": 3600}, {}, True),  # as it is augmented
     ({"images": 300}, {}, {}, False), ({"size": (128, 128)}, {}, {"size": (128, 128)}, False),
@@ -127,9 +127,11 @@ def test_batches_grow_where_it_was_measured(
 
 
 @pytest.mark.parametrize(("data", "budget", "asked", "share"), [
-    ({}, {}, {}, 0.089), ({}, {"seconds": 75}, {}, 0.03), ({}, {"seconds": 3600}, {}, 0.03),
-    ({}, {"images": 100_000}, {}, 0.2), ({}, {"images": 20_000}, {}, 0.03), ({}, {"images": 2_000_000}, {}, 0.03),
+    ({}, {}, {}, 0.04), ({}, {"seconds": 75}, {}, 0.03), ({}, {"seconds": 3600}, {}, 0.03),
+    ({}, {"images": 100_000}, {}, 0.09), ({}, {"images": 20_000}, {}, 0.03), ({}, {"images": 2_000_000}, {}, 0.03),
     ({}, {"images": 100_000, "seconds": 75}, {}, 0.03),  # the first that is reached
+    ({"images": 40_000}, {}, {}, 0.089),  # 20,000 at most
+    ({"images": 1000}, {}, {}, 0.03),  # three passes are no more than that
     ({"images": 300}, {}, {}, 0.03), ({"size": (32, 32, 32)}, {}, {}, 0.03),  # not tried there
     ({"size": (128, 128)}, {}, {"size": (128, 128)}, 0.03), ({"size": (28, 28)}, {}, {}, 0.03),
 ])

@@ -102,8 +102,8 @@ def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path
     assert seen == [0, 8, 16, 24, 32, 64, 96, 128, 160] and loop.item == 160, "each image once in its place"
 
 
-def test_batches_are_augmented_when_grown(make_prepared: Make, tmp_path: Path) -> None:
-    settings = options("train.batch_end=32", "train.grow_at=0.3", "train.augment_end=0.5")
+def test_batches_wait_for_their_images_and_are_augmented_when_grown(make_prepared: Make, tmp_path: Path) -> None:
+    settings = options("train.batch_end=32", "train.grow_at=0.2", "train.grow_images=48", "train.augment_end=0.5")
     prepared = Prepared(make_prepared())
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)

@@ -100,7 +100,7 @@ class Loop:
     @property
     def grown(self) -> bool:
         """Whether batches have grown."""
-        return self.progress >= self.options.grow_at
+        return self.progress >= self.options.grow_at and self.images >= self.options.grow_images
 
     @property
     def care(self) -> Care:

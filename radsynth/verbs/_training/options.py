@@ -24,8 +24,10 @@ class Settings:
     """Images a turn once batches have grown, if more than `batch`: faster, gradients of less noise; 0: never more."""
     augment_end: float = Field(0.0, ge=0, le=1)
     """Least strength of augmentation once batches have grown: they lose variety with less. 0: as before."""
-    grow_at: float = Field(0.6, ge=0, le=1)
-    """Share of the budget after which batches grow: at first, steps count for more than images."""
+    grow_at: float = Field(0.25, ge=0, le=1)
+    """Share of the budget after which batches grow."""
+    grow_images: NonNegativeInt = 0
+    """Images before which they do not: at first, steps count for more than images."""
     accumulate: PositiveInt = 1
     """Parts that a batch is computed in, to save memory; doubled by itself when memory runs out."""
     processes: NonNegativeInt = 0
