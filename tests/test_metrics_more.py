@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from radsynth.metrics import (
 )
 from radsynth.metrics._classifier import fit
 from radsynth.metrics._features import shrink
+from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 
 
 def smooth(n: int, seed: int, size: tuple[int, ...] = (48, 40), sigma: float = 2.0) -> NDArray[np.float32]:
@@ -41,6 +43,28 @@ def test_first_order_features_agree_with_scipy() -> None:
     np.testing.assert_allclose(found[:, 11], skew(flat, axis=1), rtol=1e-6)
     np.testing.assert_allclose(found[:, 12], kurtosis(flat, axis=1, fisher=False), rtol=1e-6)
     np.testing.assert_allclose(found[:, 13], flat.var(1), rtol=1e-6)
+
+
+def test_first_order_features_have_their_definitions() -> None:
+    """As pyradiomics has them, but for its energies: of values from -1, levels of 1/16."""
+    image = smooth(2, 3)[1, 0]
+    found, flat = radiomics.first_order(np.stack([image[::-1], image]))[1], image.ravel().astype(float)
+    p10, p25, p75, p90 = np.percentile(flat, (10, 25, 75, 90))
+    inner = flat[(flat >= p10) & (flat <= p90)]
+    shares = np.histogram(flat, 32, (-1, 1))[0] / flat.size
+    entropy = -sum(share * np.log2(share) for share in shares if share)
+    np.testing.assert_allclose(found, [
+        flat.min(), p10, flat.mean(), np.median(flat), p90, flat.max(), p75 - p25, np.ptp(flat),
+        np.abs(flat - flat.mean()).mean(), np.abs(inner - inner.mean()).mean(), np.sqrt(np.square(flat + 1).mean()),
+        skew(flat), kurtosis(flat, fisher=False), flat.var(), entropy, np.square(shares).sum()], rtol=1e-5, atol=1e-9)
+
+
+def test_the_ratio_of_a_logarithm_is_that_of_what_it_is_taken_of() -> None:
+    sides = [numbers(100, [3, k]) for k in range(3)]
+    far = replace(sides[1], own=None if sides[1].own is None else sides[1].own + 3)
+    one, = radiomics.measure(Comparison(real=sides[0], synthetic=far, floor=sides[2], features="test", own="test"),
+                             repetitions=12, seed=0)
+    assert one.ratio == pytest.approx(np.exp(one.value) / np.exp(one.floor)) and one.ratio > 4
 
 
 def test_radiomics_distance_of_shifted_gaussians_has_its_closed_form() -> None:
@@ -111,11 +135,33 @@ def test_ms_ssim_agrees_with_torchmetrics() -> None:
     y = np.clip(x + 0.1 * smooth(3, 2, (192, 200)), -1, 1)
     found = _similarity.ms_ssim(x, y)
     for one, other, value in zip(x, y, found, strict=True):
-        expected = reference(torch.from_numpy(one[None]), torch.from_numpy(other[None]), data_range=2.0,
+        expected = reference(torch.from_numpy(one[None] + 1), torch.from_numpy(other[None] + 1), data_range=2.0,
                              betas=_similarity.SCALES, normalize="relu")
         # The reference pads the image's border at each scale; here the window stays inside.
         assert value == pytest.approx(float(expected), abs=0.02)
     np.testing.assert_allclose(_similarity.ms_ssim(x, x), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("similar", [_similarity.ms_ssim, structural_similarity])
+def test_structural_similarity_has_its_closed_forms(similar: Callable[..., NDArray[np.float64]]) -> None:
+    """Wang et al. 2004, eq. 13, of values from 0 to 2: brightness counts at mid-grey as elsewhere."""
+    flat = np.zeros((3, 1, 16, 16), np.float32)
+    a, b = (flat + np.array(greys, np.float32)[:, None, None, None] for greys in ((-1, -0.5, 0.1), (-0.8, 0, -0.1)))
+    light_a, light_b, c1, c2 = a[:, 0, 0, 0] + 1, b[:, 0, 0, 0] + 1, 0.02**2, 0.06**2
+    expected = (2 * light_a * light_b + c1) / (light_a**2 + light_b**2 + c1)
+    np.testing.assert_allclose(similar(b, a), expected, rtol=1e-4)
+    assert similar(b, a)[2] > 0.9, "a little darker than mid-grey is like a little brighter"
+    chequered = (0.05 * (-1.0) ** np.indices((16, 16)).sum(0)).astype(np.float32)[None, None]
+    expected = (2 * 0.5 * 0.05**2 + c2) / ((1 + 0.5**2) * 0.05**2 + c2)
+    np.testing.assert_allclose(similar(0.5 * chequered, chequered), expected, rtol=0.01)
+
+
+def test_errors_of_pairs_have_their_closed_forms() -> None:
+    truth, result = np.zeros((2, 2, 8, 8), np.float32), np.zeros((2, 2, 8, 8), np.float32)
+    result[0], result[1, 0] = 0.5, -1
+    assert absolute_error(result, truth).tolist() == [0.25, 0.25]
+    assert peak_signal_to_noise(result, truth) == pytest.approx(10 * np.log10([4 / 0.25, 4 / 0.5]))
+    assert peak_signal_to_noise(truth, truth) == pytest.approx(100)
 
 
 def test_ms_ssim_of_small_images_and_volumes() -> None:

@@ -59,7 +59,7 @@ class Measurement:
     n: images on each side; low, high: 95 % interval
     floor: the same metric, same n, of real images against other real images, with its interval
     excess: value less floor, with the 95 % interval of this difference (the same held-out half-samples on both sides);
-    ratio: value over floor, None where the floor is not above 0
+    ratio: value over floor, of a logarithm that of what it is taken of; None where the floor is not above 0
     parts, floor_parts: the value and the floor of each half-sample; units: how many patients (or halves) the interval
     counts; for differences between sets, not for readers
     """

@@ -34,7 +34,11 @@ def peak_signal_to_noise(results: Images, truths: Images) -> NDArray[np.float64]
 
 
 def structural_similarity(results: Images, truths: Images) -> NDArray[np.float64]:
-    """(n,) SSIM, the mean over channels, scikit-image's window of 7 pixels (smaller on smaller images)."""
+    """(n,) SSIM, the mean over channels, scikit-image's window of 7 pixels (smaller on smaller images).
+
+    On values from 0 to 2: the paper's begin at 0, and of those from -1 a change of brightness would count most, and
+    even with the wrong sign, at mid-grey.
+    """
     from skimage import metrics
 
     similarity: Any = metrics.structural_similarity
@@ -43,7 +47,7 @@ def structural_similarity(results: Images, truths: Images) -> NDArray[np.float64
     window -= 1 - window % 2
     return np.asarray([
         similarity(truth, result, data_range=2, channel_axis=0, win_size=window)
-        for result, truth in zip(results, truths, strict=True)
+        for result, truth in zip(results + 1, truths + 1, strict=True)
     ], dtype=np.float64)
 
 

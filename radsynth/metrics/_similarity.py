@@ -34,11 +34,13 @@ def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
 
 
 def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over the image of SSIM, and of its contrast and structure term; values span 2."""
+    """Means over the image of SSIM, and of its contrast and structure term; values span 2, and the paper's begin at 0:
+    of values from -1 a change of brightness would count most at mid-grey."""
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     mean_x, mean_y, xx, yy, xy = _blurred(torch.stack([x, y, x * x, y * y, x * y])).unbind()
     contrast = (2 * (xy - mean_x * mean_y) + c2) / (xx - mean_x**2 + yy - mean_y**2 + c2)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    light_x, light_y = mean_x + 1, mean_y + 1
+    luminance = (2 * light_x * light_y + c1) / (light_x**2 + light_y**2 + c1)
     return (luminance * contrast).flatten(1).mean(1).double(), contrast.flatten(1).mean(1).double()
 
 

@@ -8,6 +8,7 @@ averaged over blocks first; several channels stand beside each other; x becomes 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,8 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
     require(comparison, MINIMUM)
     value = _estimate(comparison.real, comparison.synthetic, repetitions, seed)
     floor = _estimate(comparison.real, comparison.floor, repetitions, seed)
-    return [measurement(NUMBERS[0], comparison, value, floor, own=True)]
+    one = measurement(NUMBERS[0], comparison, value, floor, own=True)
+    return [replace(one, ratio=math.exp(value.value - floor.value))]  # of the distances, not of their logarithms
 
 
 def radiomics_distance(real: NDArray[np.float32], other: NDArray[np.float32]) -> float:
