@@ -93,6 +93,13 @@ def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:
     assert (found.sign, found.answer) == ("warning", "No") and "PSNR (Lanczos); SSIM (Lanczos)" in found.text
 
 
+def test_nothing_that_was_compared_is_no_success() -> None:
+    """Of test masks without a label there is no number, and none was worse."""
+    for numbers in ([], [{**psnr(2), "name": "time"}], [{**psnr(2), "methods": [line(OWN, 22.0)]}]):
+        found, = pair_verdicts({"task": "segment", "numbers": numbers})
+        assert (found.sign, found.answer) == ("open", "Not measured")
+
+
 def test_neither_speed_nor_likeness_is_nearness_to_the_truth() -> None:
     """Of a registration: a faster one that makes images more alike may be farther from the true warp."""
     others = [{**psnr(2), "name": name, "title": name} for name in ("similarity", "time")]

@@ -39,7 +39,8 @@ def test_every_measurement_has_its_place_in_the_scorecard() -> None:
 @pytest.mark.parametrize(("value", "unit", "text"), [
     (0.5, "share", "50 %"), (0.0123, "share", "1.2 %"), (0.0, "share", "0 %"), (1234.5, "", "1,234"),
     (19.96, "", "20.0"), (-1.67, "", "\u22121.67"), (0.0, "HU", "0 HU"), (5.541, "HU", "5.54 HU"),
-    (0.00012, "", "0.00012"),
+    (0.00012, "", "0.00012"), (0.0002, "share", "0.02 %"), (0.0996, "share", "10 %"), (0.9996, "share", "99.9 %"),
+    (0.997, "share", "99.7 %"), (0.99, "share", "99 %"), (1.0, "share", "100 %"),
 ])  # fmt: skip
 def test_figures_are_written_for_readers(value: float, unit: str, text: str) -> None:
     assert figure(value, unit).replace("\u00a0", " ") == text

@@ -109,6 +109,16 @@ def test_copies_are_a_warning_not_a_tick(run: Path) -> None:
     assert "Do not give these images away as they are" in bottom_line(verdicts(RunFiles(run)))
 
 
+def test_near_copies_are_told_by_the_number_that_is_beyond_chance(run: Path) -> None:
+    """By pixels there are more, as chance gives: the source has duplicates."""
+    apart = {"near_copies_features": {"value": 0.03, "low": 0.022, "floor": 0.01},
+             "near_copies_pixels": {"value": 0.04, "low": 0.03, "high": 0.05, "floor": 0.04, "floor_high": 0.05}}
+    add(run, results=RESULTS | {"measurements": [one | apart.get(one["name"], {}) for one in RESULTS["measurements"]]})
+    privacy = next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
+    assert privacy.sign == "warning"
+    assert "(3.0 % at most, chance gives about 1.0 %)" in privacy.text.replace("\u00a0", " ")
+
+
 def test_differential_privacy_says_whom_it_protects_and_how_well(run: Path) -> None:
     def told(epsilon: float, patients: int) -> Any:
         (run / "generator.json").write_text(json.dumps({"privacy": {"epsilon": epsilon, "delta": 1e-5}}))
@@ -130,3 +140,17 @@ def test_verdicts_follow_the_intervals() -> None:
     below = MEASURED | {"better": "down to floor", "value": 10.0, "low": 9.0, "high": 11.0, "name": "kernel_distance"}
     assert verdict(below) == ("good", "as real images")
     assert verdict(SHARE | {"name": "recall"}) == ("note", "below real images")
+
+
+@pytest.mark.parametrize(("name", "value", "floor", "words"), [
+    ("radiomics_distance", 4.0, 2.0, "far above"), ("radiomics_distance", 3.0, 2.0, "above"),  # e^2 = 7.4, e = 2.7
+    ("radiomics_distance", 1.0, -1.0, "far above"), ("kernel_distance", 9.0, -0.1, "far above"),
+    ("kernel_distance", 2.0, -0.1, "above"), ("kernel_distance", 2.0, 0.01, "above"),  # 200 times a floor of chance
+    ("spectrum_distance", 9.0, 2.0, "far above"), ("spectrum_distance", 7.0, 2.0, "above")])
+def test_far_is_four_times_the_floor_of_logarithms_and_of_numbers_whose_floor_is_0_too(
+    name: str, value: float, floor: float, words: str
+) -> None:
+    one = MEASURED | {"name": name, "better": "down to floor", "value": value, "low": value - 0.5, "high": value + 0.5,
+                      "floor": floor, "floor_low": floor - 0.9, "floor_high": floor + 0.9,
+                      "excess_low": 0.1, "excess_high": 9.0}
+    assert verdict(one) == ("warning" if "far" in words else "note", f"{words} real images")

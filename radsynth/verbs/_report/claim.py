@@ -125,7 +125,7 @@ def _evaluation(files: RunFiles) -> dict[int, str]:
     measured, context, found = results.get("measurements", []), results.get("context", {}), dict[int, str]()
     if measured:
         found[28] = ", ".join(one["title"] for one in measured) + "."
-        found[29] = f"{context['interval']}; {context['repetitions']} of them."
+        found[29] = f"{context['interval']}; {context['repetitions']} half-samples."
         found[32] = (f"{count(context['images'], 'image')} of {count(context['held_out_patients'], 'patient')} of the "
                      "same source, not in training.")
         found[33] = "None in this run."

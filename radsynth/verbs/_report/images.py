@@ -104,7 +104,7 @@ def _worth(found: dict[str, Any]) -> str:
 
 def _method(line: dict[str, Any], unit: str) -> dict[str, Any]:
     gain = line.get("gain")
-    verdict = "" if gain is None else "beaten" if gain["low"] > 0 else "better" if gain["high"] < 0 else "equal"
+    verdict = "" if gain is None else "beaten" if gain["low"] > 0 else "better" if gain["high"] < 0 else "not decided"
     return {"name": line["method"], "value": figure(line["value"], unit), "verdict": verdict,
             "interval": interval(line["low"], line["high"], unit if unit == "share" else "")}
 

@@ -43,6 +43,10 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     rivals = {title: [method for method, gain in methods.items() if gain["low"] <= 0]
               for title, methods in gains.items()}
     question, won = QUESTION, sum(not methods for methods in rivals.values())
+    if not rivals:
+        return Verdict(heading="Quality", question=question, sign="open", answer="Not measured", text=(
+            "There is no number in which another method could be compared: too few of the test images have what the "
+            "numbers are about."))
     if won == len(rivals):
         return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
             "In every number the results are nearer to the truth than those of methods without a network."))

@@ -244,8 +244,9 @@ def _copies(found: dict[str, dict[str, Any]]) -> str:
                 "less than half as far from a training image as any unseen patient's image is. Look at the closest "
                 "pairs below.")
     near = [found[name] for name in ("near_copies_features", "near_copies_pixels") if name in found]
-    if any(verdict(one)[0] == "warning" for one in near):
-        worst = max(near, key=lambda one: one["value"])
+    beyond = [one for one in near if verdict(one)[0] == "warning"]
+    if beyond:
+        worst = max(beyond, key=lambda one: one["value"])
         return (f"More synthetic images lie close to a training image than chance explains "
                 f"({figure(worst['value'], 'share')} at most, chance gives about {figure(worst['floor'], 'share')}). "
                 "Look at the closest pairs below.")

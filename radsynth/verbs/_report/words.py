@@ -10,18 +10,29 @@ from radsynth.tasks._differential import never_less
 
 FAR = 4
 """A number that is this many times its floor, or this many times below it, is called far from it."""
+LOGARITHMS = ("radiomics_distance",)
+"""Numbers that are logarithms: a difference is a factor."""
 PERCENT = "\u00a0%"
 
 
 def figure(value: float, unit: str) -> str:
     """A number as a reader expects it: three digits, shares as percentages."""
     if unit == "share":
-        return f"{100 * value:.0f}{PERCENT}" if value == 0 or value >= 0.0995 else f"{100 * value:.1f}{PERCENT}"
+        return _percentage(100 * value) + PERCENT
     digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     tiny = 0 < abs(value) < 5e-4  # would be 0.000
     text = f"{value:.6f}".rstrip("0").rstrip(".") if tiny else f"{value:,.{min(digits, 3)}f}"
     text = text.replace("-", "\u2212")
     return f"{text}\u00a0{unit}" if unit else text
+
+
+def _percentage(value: float) -> str:
+    """0 and 100 are said of none and of all alone: one copy in 5,000 images is no 0 %."""
+    if 0 < value < 0.05:
+        return f"{value:.1g}"
+    if 99.5 <= value < 100:
+        return f"{min(value, 99.9):.1f}"
+    return f"{value:.0f}" if value == 0 or value >= 9.95 else f"{value:.1f}"
 
 
 def interval(low: float, high: float, unit: str) -> str:
@@ -62,8 +73,17 @@ def verdict(one: dict[str, Any]) -> tuple[str, str]:
         return "note", "farther than real ones"
     if above and one["name"] in ("precision", "recall", "coverage"):
         return "good", "above real images"
-    far = one["value"] > FAR * one["floor"] > 0 if above else one["value"] * FAR < one["floor"]
+    far = _times(one) > FAR if above else one["value"] * FAR < one["floor"]
     return ("warning" if far else "note"), f"{'far ' if far else ''}{'above' if above else 'below'} real images"
+
+
+def _times(one: dict[str, Any]) -> float:
+    """How many times its floor a number is. Where real images may give 0, a floor that lies near it by chance is no
+    measure: then how many times the upper end of the floor's interval."""
+    if one["name"] in LOGARITHMS:
+        return math.exp(one["value"] - one["floor"])
+    base = one["floor"] if one["floor_low"] > 0 else one["floor_high"]
+    return float(one["value"] / base) if base > 0 else 0.0
 
 
 def _alike(one: dict[str, Any]) -> bool:
