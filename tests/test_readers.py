@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from radsynth.metrics._readers import area, fleiss_kappa, pooled, read, wilson
-from radsynth.web.study import READER
+from radsynth.web.study import READER, _words
 
 
 def test_wilson_against_a_published_interval() -> None:
@@ -47,6 +47,17 @@ def test_readers_who_are_always_right_have_an_interval(readers: int) -> None:
     accuracy, ranked = pooled(np.tile(np.where(truth, 6, 1), (readers, 1)), truth)
     assert (accuracy.value, accuracy.high, accuracy.low) == (1, 1, wilson(20, 20).low)
     assert (ranked.value, ranked.high, ranked.low, ranked.n) == (1, 1, wilson(8, 8).low, 20 * readers)
+
+
+@pytest.mark.parametrize(("real", "made", "words"), [
+    ((1, 2), (2, 3), "But synthetic images were rated more synthetic than real ones"),  # all are called real
+    ((1, 6), (1, 6), "no proof that the images cannot be told apart"), ((1, 1), (6, 6), "is better than guessing"),
+    ((6, 6), (1, 1), "worse than guessing")])
+def test_words_follow_from_the_intervals(real: tuple[int, int], made: tuple[int, int], words: str) -> None:
+    truth = np.arange(60) % 2 == 0
+    ratings = np.where(truth, np.resize(np.repeat(made, 2), 60), np.resize(np.repeat(real, 2), 60))
+    accuracy, ranked = pooled(ratings[None], truth)
+    assert words in _words([read("a", ratings, truth)], accuracy, ranked)
 
 
 def test_the_pooled_interval_covers_the_truth() -> None:

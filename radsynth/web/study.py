@@ -142,7 +142,7 @@ class Study:
             accuracy, area = pooled(ratings, synthetic, self.seed)
             kappa = fleiss_kappa(ratings > LEVELS // 2)
             found |= {"accuracy": asdict(accuracy), "area": asdict(area),
-                      "kappa": None if kappa != kappa else kappa, "words": _words(readings, accuracy)}
+                      "kappa": None if kappa != kappa else kappa, "words": _words(readings, accuracy, area)}
         return found
 
     def _ratings(self, items: list[str]) -> tuple[dict[str, NDArray[np.int64]], dict[str, int]]:
@@ -164,10 +164,14 @@ class Study:
         return buffer.getvalue()
 
 
-def _words(readings: list[Reading], accuracy: Share) -> str:
+def _words(readings: list[Reading], accuracy: Share, area: Share) -> str:
     who = "One reader" if len(readings) == 1 else f"{len(readings)} readers"
     low, value, high = (f"{100 * share:.0f}" for share in (accuracy.low, accuracy.value, accuracy.high))
     said = f"{who} called {value} % of the images rightly ({low} to {high}); "
+    if accuracy.low <= 0.5 <= accuracy.high and area.low > 0.5:
+        return said + ("that is not clearly different from guessing (50 %). But synthetic images were rated "
+                       f"more synthetic than real ones (area under the ROC curve {area.value:.2f}, {area.low:.2f} to "
+                       f"{area.high:.2f}): they can be told apart.")
     if accuracy.low <= 0.5 <= accuracy.high:
         return said + ("that is not clearly different from guessing (50 %). It is no proof that the images cannot be "
                        "told apart: more readers or more images may still do it.")
