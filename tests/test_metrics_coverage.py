@@ -108,5 +108,8 @@ def test_none_or_all_of_the_images_have_the_exact_interval_of_a_count() -> None:
     precision, recall, _, covered = coverage.measure(pair, repetitions=20, seed=0)
     for one in (precision, recall, covered):
         assert (one.value, one.low) == (0, 0) and one.high == pytest.approx(1 - 0.025 ** (1 / 100))
+    middle = dataclasses.replace(sample(2, 0), features=points(100, 2, scale=0.01))
+    alike = coverage.measure(dataclasses.replace(pair, synthetic=middle), repetitions=20, seed=0)[0]
+    assert (alike.value, alike.high) == (1, 1) and alike.low == pytest.approx(0.025 ** (1 / 100)), "nor all"
     few = coverage.measure(dataclasses.replace(pair, real=sample(1, 0, 5)), repetitions=20, seed=0)[0]
     assert few.high == pytest.approx(1 - 0.025 ** (1 / 5)), "five patients"

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from radsynth.metrics import Sample, fidelity
+from radsynth.metrics import Comparison, Sample, fidelity
 from radsynth.metrics._frechet import frechet_of_parts, moments
 from radsynth.metrics._kernel import indicators, kernel_distances
 from radsynth.metrics.fidelity import frechet_distance, kernel_distance
@@ -129,6 +129,17 @@ def test_images_of_one_patient_widen_the_interval() -> None:
     alone = fidelity._estimates(as_sample(repeated.astype(np.float32)), other, 20, 0)[0]
     together = fidelity._estimates(as_sample(repeated.astype(np.float32), patients), other, 20, 0)[0]
     assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_what_is_measured_are_these_distances_the_kernels_times_1000() -> None:
+    sides = [as_sample(normal(60, 8, seed, mean=0.3 * seed)) for seed in range(3)]
+    pair = Comparison(real=sides[0], synthetic=sides[2], floor=sides[1], features="test")
+    frechet, _, kernel = fidelity.measure(pair, repetitions=12, seed=0)
+    real, floor, made = (side.features for side in sides)
+    assert (frechet.value, frechet.floor) == pytest.approx(
+        (frechet_distance(real, made), frechet_distance(real, floor)))
+    assert (kernel.value, kernel.floor) == pytest.approx(
+        (1000 * kernel_distance(real, made), 1000 * kernel_distance(real, floor)), rel=1e-4)
 
 
 def test_never_called_fid() -> None:

@@ -23,7 +23,7 @@ from radsynth.models.spade import Encoder, Spade
 from radsynth.settings import resolve
 from radsynth.tasks import build, paints, segments
 from radsynth.tasks._masks import deformed, masks_of, shares_of
-from radsynth.verbs._agreement import measure_agreement
+from radsynth.verbs._agreement import _segmenter, measure_agreement
 from radsynth.verbs._applying.paint import Painter
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.apply import apply
@@ -310,6 +310,17 @@ def test_agreement_is_high_for_true_masks_alone(make_masked: Make, monkeypatch: 
     assert true["measurement"]["value"] > 0.8 and true["measurement"]["floor"] > 0.8
     assert false["measurement"]["value"] < 0.6 and false["measurement"]["high"] < true["measurement"]["low"]
     assert [line["label"] for line in true["labels"]] == [2, 7] and true["measurement"]["n"] == 20
+
+
+def test_the_segmenter_of_the_agreement_learns_from_training_patients_alone(
+    make_masked: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, seen = Prepared(make_masked(n=60, size=(16, 16))), []
+    monkeypatch.setattr("radsynth.verbs._agreement.fit", lambda recipe, sources, *_: seen.extend(sources))
+    _segmenter(prepared, 3, 0)
+    (examples,), rows = seen, prepared.indices("train")
+    assert np.array_equal(examples.images, prepared.images(rows)) and 0 < len(rows) < 60
+    assert np.array_equal(np.array(VALUES)[examples.masks], prepared.stored(rows, "masks"))
 
 
 def test_the_main_job_makes_pairs_measures_them_and_shows_masks_in_the_report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics import _utility as scores
 from radsynth.verbs._usefulness.sources import Real, real, some_patients
-from radsynth.verbs._usefulness.training import Examples, Recipe, augment, fit, predict
+from radsynth.verbs._usefulness.training import Examples, Recipe, _Drawer, _parts, augment, fit, predict
 from radsynth.verbs._usefulness.words import sentences, verdict
 from radsynth.verbs.utility import Settings, utility
 
@@ -141,6 +142,32 @@ def test_images_that_are_not_square_are_turned_without_being_sheared(
     assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(before), abs=0.2)
     cosine = found @ before / (np.linalg.norm(found) * np.linalg.norm(before))
     assert np.degrees(np.arccos(cosine)) == pytest.approx(10, abs=0.5)
+
+
+def test_classes_are_drawn_equally_often_and_sources_in_equal_parts() -> None:
+    labels = np.repeat([0, 1, 2], [90, 9, 1])
+    images = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1)
+    drawer = _Drawer(Examples(images=images, labels=labels), "classification")
+    drawn, targets = drawer.draw(30, np.random.default_rng(0))
+    assert np.bincount(targets).tolist() == [10, 10, 10]
+    assert (labels[drawn.flatten().long()] == targets.numpy()).all()
+    assert _parts(9, 1) == [9] and _parts(9, 2) == [5, 4]
+
+
+def test_trainings_of_one_repeat_differ_in_their_images_and_in_nothing_else(
+    make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, taken = Prepared(make_prepared(90, labels=LABELS)), list[tuple[Any, ...]]()
+
+    def noted(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int, *_: Any) -> Any:
+        taken.append((tuple(map(len, sources)), augmented, recipe, seed))
+
+    monkeypatch.setattr("radsynth.verbs.utility.fit", noted)
+    monkeypatch.setattr("radsynth.verbs.utility.predict", lambda recipe, model, images: np.full((len(images), 2), 0.5))
+    utility(prepared.folder, write_labelled(tmp_path / "made", prepared, False), settings=FAST, out=tmp_path / "out")
+    assert [one[:2] for one in taken] == 2 * [((60,), False), ((60,), False), ((60,), True), ((60, 60), False)]
+    assert {one[2] for one in taken} == {replace(taken[0][2], steps=20)}
+    assert len({one[3] for one in taken[:4]}) == len({one[3] for one in taken[4:]}) == 1 and taken[0] != taken[4]
 
 
 @pytest.mark.parametrize("kind", ["classification", "segmentation"])

@@ -119,7 +119,9 @@ class TestEveryMetric:
 
     def test_depends_on_the_seed_alone(self, module: ModuleType) -> None:
         pair = comparison(module)
-        assert module.measure(pair, repetitions=12, seed=5) == module.measure(pair, repetitions=12, seed=5)
+        found = module.measure(pair, repetitions=12, seed=5)
+        np.random.seed(0)  # of all the process, which may have no part in it
+        assert module.measure(pair, repetitions=12, seed=5) == found != module.measure(pair, repetitions=12, seed=6)
 
     def test_real_against_real_is_at_the_floor(self, module: ModuleType) -> None:
         for one in module.measure(comparison(module), repetitions=12, seed=0):

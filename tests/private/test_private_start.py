@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from radsynth.arrays import Prepared
+from radsynth.tasks import _private_start
 from radsynth.tasks._private_start import SPREAD, _covariance, _directions, _sums, _told, release
 from tests.private.examples import Make, groups_of, make_loop
 
@@ -66,6 +67,24 @@ def test_the_start_has_the_noise_of_its_account(make_prepared: Make) -> None:
     noisy = release(prepared, groups, 8, (0.03, 0.0), Ones()).means  # type: ignore[arg-type]  # stands for a generator
     inside = quiet.abs() < 0.9  # where the noise does not leave the range
     assert torch.allclose((noisy - quiet)[inside], torch.tensor(0.03 * 16 / len(groups)), atol=1e-4)
+
+
+def test_the_covariance_has_the_noise_of_its_account(make_prepared: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One patient changes it by SPREAD^2 times the pixels at most: so much is the unit of its noise."""
+    prepared, seen, found = Prepared(make_prepared()), [], _private_start._directions
+
+    def noted(covariance: torch.Tensor, noise: float, *of: Any) -> Any:
+        seen.append((covariance.clone(), noise))
+        return found(covariance, noise, *of)
+
+    monkeypatch.setattr(_private_start, "_directions", noted)
+    groups = groups_of(prepared)
+    for noise in (0.0, 0.03):
+        release(prepared, groups, 8, (0.0, noise), Ones())  # type: ignore[arg-type]  # stands for a generator
+    (quiet, none), (noisy, told) = seen
+    unit = SPREAD**2 * 16 * 16 / len(groups)
+    assert (none, told) == (0, pytest.approx(0.03 * unit))
+    assert torch.allclose(noisy - quiet, torch.tensor(0.03 * unit), atol=1e-5)
 
 
 def test_classes_with_few_patients_share_a_covariance() -> None:

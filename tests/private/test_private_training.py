@@ -15,7 +15,7 @@ from radsynth.checkpoints import load_checkpoint, load_tensors, save_tensors
 from radsynth.errors import FolderError, MissingExtra, OutOfMemory, SettingsError
 from radsynth.settings import read_preset, read_privacy, resolve
 from radsynth.tasks import _differential
-from radsynth.tasks._differential import account, clipped_sum
+from radsynth.tasks._differential import Draws, account, clipped_sum
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
 from tests.private.examples import Make, make_loop, options, real_loss
@@ -62,6 +62,18 @@ def test_nothing_but_the_task_looks_at_training_images(
     with pytest.raises(AssertionError, match="was read"):
         for _ in range(20):  # a turn may draw nobody
             loop.take_step()
+
+
+def test_every_turn_has_the_noise_of_its_account_in_clipping_norms(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[tuple[int, float]] = []
+    monkeypatch.setattr(Draws, "add_noise", lambda self, sums, step, scale: added.append((step, scale)))
+    loop = make_loop(make_prepared(), tmp_path, "task.clip=0.5", "task.warm_start=0")
+    for _ in range(3):
+        loop.take_step()
+    assert loop.private and loop.private.account and loop.private.account.noise > 0
+    assert added == [(turn, pytest.approx(0.5 * loop.private.account.noise)) for turn in range(6)]
 
 
 def test_spectral_normalisation_depends_on_no_patient(make_prepared: Make, tmp_path: Path) -> None:
