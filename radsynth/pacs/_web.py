@@ -64,8 +64,11 @@ class Web:
 
         date: YYYYMMDD, or a range YYYYMMDD-YYYYMMDD, either end of which may be missing.
         """
-        filters = {"StudyInstanceUID": study, "StudyDate": date, "ModalitiesInStudy": modality}
         found: list[Found | str] = []
+        own_study = self._study_of(series) if series and not study else study
+        if own_study is None:
+            return found
+        filters = {"StudyInstanceUID": own_study, "StudyDate": date, "ModalitiesInStudy": modality}
         for own in self._matches(self._client.search_for_studies, filters, "StudyInstanceUID", found):
             wanted = {"SeriesInstanceUID": series, "Modality": modality}
             for part in self._matches(self._client.search_for_series, wanted, "SeriesInstanceUID", found, own):
@@ -73,6 +76,17 @@ class Web:
                 uids = self._matches(ask, {}, "SOPInstanceUID", found, own, part)
                 found += [Found(study=own, series=part, uid=uid) for uid in uids]
         return found
+
+    def _study_of(self, series: str) -> str | None:
+        """The study of a series, so that not every study of a hospital is asked for it. None: there is no such series;
+        "": the server does not say."""
+        ask = partial(self._client.search_for_series, search_filters={"SeriesInstanceUID": series}, limit=PAGE)
+        try:
+            answer = self._ask(ask)
+        except RejectedFile:  # of servers that search series within a study alone
+            return ""
+        studies = {_value(item, STUDY) for item in answer if _value(item, SERIES) == series}
+        return None if not answer else studies.pop() if len(studies) == 1 else ""
 
     def fetch(self, wanted: Found) -> bytes:
         """The DICOM file of an instance. RejectedFile when the server does not give it, or gives another."""
@@ -168,6 +182,9 @@ class Web:
             return PacsError(f"{self.url} is not available (HTTP {status}). The same command goes on from here.")
         return RejectedFile(f"the PACS answered HTTP {status}")
 
+
+STUDY, SERIES = "0020000D", "0020000E"
+"""Tags of Study Instance UID and Series Instance UID."""
 
 EXACT = ("StudyInstanceUID", "SeriesInstanceUID", "Modality")
 """Filters whose answers are compared again here."""

@@ -113,6 +113,36 @@ def test_hostile_answers_stay_inside_the_folder(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["pull.csv"]
 
 
+@pytest.mark.parametrize("answer", ["the study", "no study", "another series", "a refusal", "nothing"])
+def test_a_series_is_not_sought_in_every_study_if_the_server_knows_where_it_is(answer: str) -> None:
+    asked: list[str] = []
+
+    class Server:
+        def search_for_studies(self, search_filters: dict[str, str], offset: int, **_: object) -> list[Any]:
+            asked.append(search_filters.get("StudyInstanceUID", "all"))
+            studies = ["1.1", "1.2"] if asked[-1] == "all" else [asked[-1]]
+            return [] if offset else [{"0020000D": {"Value": [study]}} for study in studies]
+
+        def search_for_series(self, study: str = "", offset: int = 0, **_: object) -> list[Any]:
+            known = [{"0020000D": {"Value": [own]}, "0020000E": {"Value": [f"{own}.7"]}} for own in ("1.1", "1.2")]
+            if study:
+                return [] if offset else [one for one in known if one["0020000D"]["Value"] == [study]]
+            if answer == "a refusal":
+                raise ValueError("not supported")
+            if answer == "no study":
+                del known[1]["0020000D"]
+            return {"nothing": [], "another series": known[:1]}.get(answer, known)
+
+        def search_for_instances(self, study: str, series: str, offset: int, **_: object) -> list[Any]:
+            return [] if offset else [{"00080018": {"Value": [f"{series}.1"]}}]
+
+    web = Web("http://127.0.0.1:1", Credentials())
+    web._client = Server()
+    there = Found(study="1.2", series="1.2.7", uid="1.2.7.1")
+    assert web.find(series="1.2.7") == ([] if answer == "nothing" else [there])
+    assert set(asked) == {"the study": {"1.2"}, "nothing": set()}.get(answer, {"all"})
+
+
 def test_every_page_of_an_answer_is_read() -> None:
     """A server that gives two at once, whatever is asked for, and repeats one of them."""
     uids = [f"1.2.3.{number}" for number in range(7)]
