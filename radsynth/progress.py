@@ -85,7 +85,7 @@ class Progress:
             else:
                 Progress._display.remove_task(self._task)
             self._task = None
-        elif finished and (self._last_done or not self._inner):
+        elif finished and self.total != 0 and (self._last_done or not self._inner):
             uncounted = self._is_share() or not (self._done or self.total or self.unit)
             done = "done" if uncounted else f"{self._done:,.0f}{self._of_unit()}"
             tell(f"{self.label}: {done} in {_duration(time.monotonic() - self._start)}{self._suffix()}")
@@ -128,7 +128,8 @@ class Progress:
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Display
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}", markup=False))
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(),
+                       TextColumn("{task.fields[detail]}", markup=False))
             Progress._display = Display(*columns, console=Console(stderr=True))
             Progress._display.start()
             self._owns = True

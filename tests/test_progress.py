@@ -39,6 +39,10 @@ def test_track_yields_everything_and_a_quick_loop_prints_one_line(capsys: pytest
     assert err.splitlines() == ["reading: 1,000 files in 0 s"]
 
 
+def test_nothing_to_do_is_not_worth_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not list(track([], label="reading", unit="files")) and capsys.readouterr().err == ""
+
+
 def test_plain_lines_are_rare_and_tell_rate_and_time_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(1000, "preparing", "images") as shown:
         for done in range(1, 1001):
@@ -96,7 +100,7 @@ def test_a_terminal_gets_one_bar_also_when_nested(monkeypatch: pytest.MonkeyPatc
     for _ in track(range(3), label="outer [x]"):
         assert sum(track(range(4), label="inner")) == 6
     assert Progress._display is None
-    assert "outer" in terminal.getvalue()
+    assert "outer [x]" in terminal.getvalue()
     assert "inner" in terminal.getvalue()
 
 
