@@ -14,6 +14,10 @@ RadsynthError (a ValueError)
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 
 class RadsynthError(ValueError):
     """Something that the user can put right. The text says what was wrong, where, what is allowed, what to do."""
@@ -71,6 +75,14 @@ class Interrupted(RadsynthError):
     """Stopped on request; everything is saved and the same command resumes."""
 
     exit_code = 130
+
+
+def in_command(path: Path | str) -> str:
+    """A path as a command within 'single quotes' has to name it: in double quotes where a shell would part it."""
+    text = str(path)
+    if shlex.quote(text) == text:
+        return text
+    return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
 def out_of_memory(error: BaseException) -> bool:

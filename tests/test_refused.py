@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from radsynth.errors import DataError, FolderError, SettingsError
+from radsynth.errors import DataError, FolderError, SettingsError, in_command
 from radsynth.settings import Resolved, kinds, resolve
 from radsynth.verbs import run as module
 from radsynth.verbs.inspect import inspect
@@ -202,16 +203,23 @@ def test_what_is_expected_is_what_is_prepared(words: tuple[str, ...], tmp_path: 
 
 @pytest.mark.parametrize(("files", "says"), [
     (("spec.json", "settings.yaml"), r"is a run folder.* goes on with the command that began it"),
-    (("manifest.json", "shards/00000.images.npy"), r"is a prepared folder.* 'radsynth train own RUN'"),
+    (("manifest.json", "shards/00000.images.npy"), r"is a prepared folder.* 'radsynth train \"my own\" RUN'"),
 ])
 def test_folders_that_radsynth_made_for_itself_are_no_images(files: tuple[str, ...], says: str, data: Path) -> None:
     for name in files:
-        (Path("own") / name).parent.mkdir(parents=True, exist_ok=True)
-        (Path("own") / name).touch()
-    shutil.copy(data / "patient0.png", "own")
+        (Path("my own") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("my own") / name).touch()
+    shutil.copy(data / "patient0.png", "my own")
     for verb in (run, inspect):
         with pytest.raises(DataError, match=says):
-            verb(Path("own"))
+            verb(Path("my own"))
+
+
+@pytest.mark.parametrize(("path", "shown"), [
+    ("a/b", "a/b"), ("a b", '"a b"'), ("it's", '"it\'s"'), ('a "b" $c', "'a \"b\" $c'"),
+])
+def test_a_path_in_a_command_is_one_word_of_the_shell(path: str, shown: str) -> None:
+    assert in_command(Path(path)) == shown and shlex.split(f"radsynth {shown}") == ["radsynth", path]
 
 
 def test_a_name_that_is_not_written_in_utf_8_is_told_in_words() -> None:

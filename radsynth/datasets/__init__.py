@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.errors import DataError, RejectedFile, SettingsError, in_command
 from radsynth.files import own_folder
 from radsynth.image import Image
 from radsynth.io import Header
@@ -137,10 +137,10 @@ def _refuse_own(path: Path) -> None:
     own = own_folder({entry.name for entry in path.iterdir()}) if path.is_dir() else ""
     if own == "run":
         raise DataError(f"{path} is a run folder, not a folder of images. A run goes on with the command that began it "
-                        f"(DATA and --out {path}); images that it made are in {path / 'synthetic'}.")
+                        f"(DATA and --out {in_command(path)}); images that it made are in {path / 'synthetic'}.")
     if own:
-        raise DataError(f"{path} is a prepared folder, not a folder of images: 'radsynth train {path} RUN' learns from "
-                        "it.")
+        raise DataError(f"{path} is a prepared folder, not a folder of images: 'radsynth train {in_command(path)} RUN' "
+                        "learns from it.")
 
 
 def at(path: Path, documents: Sequence[Any], overrides: Sequence[str]) -> list[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from radsynth.arrays import Prepared
-from radsynth.errors import DataError, FolderError
+from radsynth.errors import DataError, FolderError, in_command
 from radsynth.files import check_writable, write_atomically
 from radsynth.metrics._features import Rows
 from radsynth.run_folder import RunFolder
@@ -97,8 +97,8 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     if not synthetic and not place.is_dir():
         check_draws(folder.path, "its results show the patients whose images were given, and there is nothing "
                                  "synthetic to audit but what you name (--synthetic DIR).")
-        raise FolderError(f"{run} has no synthetic images to audit. Make some with 'radsynth generate {run} {place} "
-                          "--count 1000', or name a folder (--synthetic).")
+        raise FolderError(f"{run} has no synthetic images to audit. Make some with 'radsynth generate "
+                          f"{in_command(run)} {in_command(place)} --count 1000', or name a folder (--synthetic).")
     made = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)
     made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]
@@ -135,7 +135,8 @@ def _data(folder: RunFolder) -> Prepared:
     if not (place / "manifest.json").exists():
         raise FolderError(
             f"{place} does not hold the prepared data that the run was trained on; the audit needs it. "
-            f"'radsynth run' leaves it there; after 'radsynth train DATA {folder.path}' copy or link DATA to {place}."
+            f"'radsynth run' leaves it there; after 'radsynth train DATA {in_command(folder.path)}' copy or link DATA "
+            f"to {place}."
         )
     prepared = Prepared(place)
     if folder.begun and folder.description()["data_hash"] != prepared.manifest.data_hash:

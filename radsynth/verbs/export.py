@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radsynth.errors import FolderError, MissingExtra, SettingsError
+from radsynth.errors import FolderError, MissingExtra, SettingsError, in_command
 from radsynth.files import whole_folder, write_atomically
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
@@ -48,7 +48,8 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         raise FolderError(f"{out} exists and is not empty. Choose another output folder, or remove it first.")
     sampler = Sampler(run)
     if registers(sampler.task):
-        raise SettingsError(f"{run} warps one image onto another, which is not exported. Use 'radsynth apply {run}'.")
+        raise SettingsError(f"{run} warps one image onto another, which is not exported. Use 'radsynth apply "
+                            f"{in_command(run)}'.")
     if any(getattr(part, "asks", False) for part in sampler.network.modules()):
         raise SettingsError(f"{run}: its generator draws noise of its own in PyTorch, which a graph cannot repeat. "
                             "Train with model.noise=false to export it.")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from radsynth.arrays import Batch, scaled
 from radsynth.device import module_channels_last, torch_device
-from radsynth.errors import SettingsError
+from radsynth.errors import SettingsError, in_command
 from radsynth.files import whole_folder, write_atomically
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve, settings
@@ -275,7 +275,8 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
     sampler, out = Sampler(run, data, at, masks), Path(out)
     if not draws(sampler.task):
-        raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {run} INPUT OUT'.")
+        raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {in_command(run)} "
+                            "INPUT OUT'.")
     chosen = format or usual_format(sampler.spec, masks=paints(sampler.task) or draws_masks(sampler.task))
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
                "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),

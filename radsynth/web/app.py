@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from radsynth.errors import RadsynthError
+from radsynth.errors import RadsynthError, in_command
 from radsynth.web.explorer import Explorer
 from radsynth.web.study import READER, SCALE, Study
 
@@ -200,7 +200,7 @@ class Pages:
         """The run's report."""
         path = self.explorer.run / "report.html"
         if not path.exists():
-            raise Refused(404, f"There is no report yet: 'radsynth report {self.explorer.run}' writes it.")
+            raise Refused(404, f"There is no report yet: 'radsynth report {in_command(self.explorer.run)}' writes it.")
         return FileResponse(path, headers={"Content-Security-Policy": REPORT_POLICY})
 
     def _study(self) -> Study:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.errors import SettingsError
+from radsynth.errors import SettingsError, in_command
 from radsynth.tasks import registers, takes_images
 from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
 from radsynth.verbs._report.pictures import flat
@@ -81,7 +81,7 @@ class Explorer:
     def walk(self, name: str, item: int, seed: int, label: str | None) -> bytes:
         """PNG of image `item` moved along a direction. SettingsError for a direction that `control` has not found."""
         if name not in self.directions:
-            raise SettingsError(f"direction={name!r}: 'radsynth control {self.run}' has not found it.")
+            raise SettingsError(f"direction={name!r}: 'radsynth control {in_command(self.run)}' has not found it.")
         direction = self.directions[name]
         chosen = self.label(item, seed, label, 1.0)
         with self._lock:
