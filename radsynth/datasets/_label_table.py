@@ -83,9 +83,9 @@ class Table:
 def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
     """A CSV with the columns file (or patient alone), label and, if wanted, patient and `numbers`.
 
-    columns: "file=Image Index" for columns of other names; numbers may also be findings that labels name. Cells are
-    parted by commas, or by semicolons or tabs, as spreadsheets of other languages write them. DataError: it is no such
-    table.
+    columns: "file=Image Index" for columns of other names; numbers may also be findings that labels name. Without a
+    label, columns of which each line has a single 1 are classes. Cells are parted by commas, or by semicolons or tabs,
+    as spreadsheets of other languages write them. DataError: it is no such table.
     """
     given = _named(columns)
     try:
@@ -95,7 +95,9 @@ def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] =
             reader = csv.DictReader(file, delimiter=(sign := max(",;\t", key=head.count)))
             names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
             where = {meaning: names.get(given.get(meaning, meaning).lower()) for meaning in MEANINGS}
-            _check(path, names, where, given, numbers)
+            hot = () if where["label"] else _one_hot(path, sign, {*where.values()})
+            hot = () if {name.lower() for name in numbers} & {name.strip().lower() for name in hot} else hot
+            _check(path, names, where, given, numbers, bool(hot))
             by = "file" if where["file"] else "patient"
             lines: dict[str, Line] = {}
             for row in reader:
@@ -103,7 +105,8 @@ def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] =
                         for meaning, column in where.items()}
                 key = (told[by] or "").replace("\\", "/").removeprefix("./")
                 key = key.casefold() if by == "patient" else key
-                line = Line(label=told["label"], patient=told["patient"] and told["patient"].casefold(),
+                label = told["label"] or next((name.strip() for name in hot if _bit(row[name])), None)
+                line = Line(label=label, patient=told["patient"] and told["patient"].casefold(),
                             numbers=_numbers(row, names, numbers, comma=sign != ","))
                 if lines.setdefault(key, line) != line:
                     raise DataError(f"{path} has two different lines for {key!r}")
@@ -179,15 +182,32 @@ def _named(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _check(path: Path, names: Mapping[str, str], where: Mapping[str, str | None], given: Mapping[str, str],
-           numbers: Sequence[str]) -> None:
+           numbers: Sequence[str], one_hot: bool) -> None:
     have = ", ".join(names.values()) or "none"
     for meaning, name in given.items():
         if where[meaning] is None:
             raise DataError(f"{path} has no column {name!r}{nearest(name, list(names.values()))}; it has {have}")
     told = {meaning for meaning, column in where.items() if column} | {name.lower() for name in numbers} & set(names)
+    told |= {"label"} if one_hot else set()
     if not {"file", "patient"} & told or len(told) < 2:
         raise DataError(f"{path} has the columns {have}; needed are file, label[, patient]. "
                         "'data.columns=[file=NAME,label=NAME]' names those that are called otherwise")
+
+
+def _one_hot(path: Path, sign: str, used: set[str | None]) -> tuple[str, ...]:
+    """The columns of 0 and 1 that are not used otherwise, if each line has a single 1 in them; () if they are none."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=sign)
+        columns = [name for name in reader.fieldnames or () if name and name not in used]
+        found = {tuple(_bit(row[name]) for name in columns) for row in reader if any(map(row.get, columns))}
+    bits = [place for place in range(len(columns)) if all(values[place] is not None for values in found)]
+    hot = len(bits) > 1 and found and all(sum(values[place] or 0 for place in bits) == 1 for values in found)
+    return tuple(columns[place] for place in bits) if hot else ()
+
+
+def _bit(cell: str | None) -> int | None:
+    """0 or 1, also as 0.0 or 1,0; None for anything else."""
+    return {"0": 0, "1": 1}.get(re.sub(r"[.,]0*$", "", (cell or "").strip()))
 
 
 def _numbers(row: dict[str, str], columns: Mapping[str, str], wanted: Sequence[str], comma: bool) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -40,6 +41,27 @@ def test_findings_that_labels_name_are_numbers_on_request(tmp_path: Path) -> Non
     assert "no number for Effusion, Mass" in reasons(rejected)["3.png"]
     records, _ = found(tmp_path, conditions=("age",))
     assert [record.label for record in records] == ["Mass|Effusion", "Mass", "No Finding"]
+
+
+def test_columns_of_which_a_line_has_one_are_classes(tmp_path: Path) -> None:
+    """ISIC's ground truth: a column of 0.0 and 1.0 for each diagnosis."""
+    for number in range(3):
+        picture(tmp_path / f"ISIC_{number}.jpg", number)
+    table = tmp_path / "truth.csv"
+    given: dict[str, Any] = {"labels": str(table), "columns": ("file=image",)}
+    head = "image,age, MEL,NV,DF"
+    table.write_text(f"{head}\nISIC_0,60,1.0,0.0,0.0\nISIC_1,,0.0,1.0,0.0\nISIC_2,1,1,0,0.0\n,,,,\n")
+    assert [record.label for record in found(tmp_path, **given)[0]] == ["MEL", "NV", "MEL"]
+    records = found(tmp_path, **given, conditions=("NV",))[0]
+    assert [(record.label, record.conditions["NV"]) for record in records] == [(None, 0), (None, 1), (None, 0)]
+    assert [record.label for record in found(tmp_path, **given, conditions=("age",))[0]] == ["MEL", "MEL"]
+    for line in ("ISIC_2,1,1,1,0", "ISIC_2,1,0,0,0", "ISIC_2,1,1,0,0.5"):
+        table.write_text(f"{head}\nISIC_0,60,1.0,0.0,0.0\n{line}\n")
+        if line.endswith("0.5"):  # the others are classes of their own
+            assert found(tmp_path, **given)[0][0].label == "MEL"
+        else:
+            with pytest.raises(DataError, match=r"needed are file, label"):
+                found(tmp_path, **given)
 
 
 def test_the_table_of_a_pull_is_no_table_of_labels(tmp_path: Path) -> None:
