@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from radsynth.arrays import Prepared
@@ -41,6 +42,21 @@ def volume(seed: int, space: tuple[int, ...] = (4, 20, 24), affine: Any = AFFINE
 def found(folder: Path, **options: Any) -> tuple[list[Any], list[Rejected]]:
     rejected: list[Rejected] = []
     return list(contrasts.records(contrasts.Settings(path=folder, plane="whole", **options), rejected)), rejected
+
+
+def test_the_patient_of_a_dicom_study_is_the_one_that_its_files_name(tmp_path: Path) -> None:
+    """And not what its folder is called, unless a pattern of one's own says how to read it."""
+    for study in ("case 1", "case 2"):
+        for n, name in enumerate(("t1", "flair")):
+            for path in write(volume(n), tmp_path / study / name, provenance=FROM, format="dicom"):
+                dataset = pydicom.dcmread(path)
+                dataset.PatientID, dataset.SeriesDescription = "one", name
+                dataset.StudyInstanceUID = dataset.SeriesInstanceUID = f"1.2.{study[-1]}.{n}"
+                dataset.SOPInstanceUID += f".{study[-1]}"
+                dataset.save_as(path)
+    for given, patients in (({}, ["one", "one"]), ({"patient_pattern": r"case (?P<patient>\d)"}, ["1", "2"])):
+        records, rejected = found(tmp_path, contrasts=("t1", "flair"), **given)
+        assert [record.patient for record in records] == patients and not rejected
 
 
 @pytest.mark.parametrize("pattern", ["P{n}/t1.nii.gz P{n}/flair.nii.gz", "sub-0{n}_T1w.nii.gz sub-0{n}_FLAIR.nii.gz",

@@ -51,6 +51,13 @@ def test_it_counts_what_is_there(pictures: Path) -> None:
     assert found.fingerprint.size == (21, 16) and found.planned[0]["setting"] == "prepare.size"
 
 
+def test_one_patient_of_many_files_is_asked_about(tmp_path: Path) -> None:
+    shutil.copy(str(get_testdata_file("CT_small.dcm")), tmp_path / "a.dcm")
+    assert "data.patient_pattern finds them in the paths" in inspect(tmp_path).text()
+    Pillow.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20)).save(tmp_path / "b.png")
+    assert "data.patient_pattern" not in inspect(tmp_path).text()
+
+
 def masked(folder: Path, masks: dict[str, list[int]]) -> str:
     """What is said of 12 pictures with masks of stripes that have these values in turn, by the ends of their names."""
     rng = np.random.default_rng(0)

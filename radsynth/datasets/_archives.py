@@ -179,7 +179,7 @@ def _unpack_zip(path: Path, folder: Path) -> None:
                 )
         _check_space(path, folder, sum(entry.file_size for entry in entries))
         for entry in track(entries, label=f"unpacking {path.name}", unit="files"):
-            if not entry.is_dir():
+            if not entry.filename.endswith(("/", "\\")):  # some programs of Windows end folders so
                 with archive.open(entry) as source:
                     _copy(path, entry.filename, source, _target(path, folder, entry.filename), entry.file_size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ PLAIN = {"t1w": "t1", "t2w": "t2", "pdw": "pd", "mri": "mr"}
 
 
 def printable(name: str) -> str:
-    """A name that can be written anywhere: bytes that are no text become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A name that can be written anywhere: bytes that are no text and signs that steer a terminal become escapes."""
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(repr(sign)[1:-1] if unicodedata.category(sign) == "Cc" else sign for sign in text)
 
 
 def compiled(text: str, name: str) -> re.Pattern[str] | None:
@@ -82,6 +84,12 @@ def patient_in(text: str, pattern: re.Pattern[str] | None) -> str:
     """The patient that a name tells, in small letters; "" where it tells none."""
     match = pattern.search(text) if pattern else None
     return (match.groupdict().get("patient") or "").strip().casefold() if match else ""
+
+
+def told_patient(text: str, given: str, pattern: re.Pattern[str] | None) -> str:
+    """The patient that a pattern of the user's own finds, which counts more than what a file says: software that
+    removes names gives all patients one identifier. "" without one; given: the setting, pattern: the same, compiled."""
+    return patient_in(text, pattern) if given != PATIENT else ""
 
 
 def mask_names(given: Sequence[str]) -> dict[int, str]:

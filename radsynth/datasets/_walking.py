@@ -6,6 +6,7 @@ Runs often lie below their data (`cd scans; radsynth run .`): their folders are 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from radsynth.datasets import Rejected
@@ -13,7 +14,7 @@ from radsynth.datasets._archives import is_archive, unpack
 from radsynth.datasets._layout import printable
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import own_folder
-from radsynth.io import detect
+from radsynth.io import Header, detect
 
 
 def files_below(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
@@ -27,6 +28,13 @@ def files_below(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
     names: list[str] = []
     _walk(path, "", {_identity(path)}, names, rejected)
     return path, sorted(names)
+
+
+def without_data_files(root: Path, headers: Iterable[Header], rejected: list[Rejected]) -> None:
+    """Take out the lines of files that are no images by themselves but hold the pixels of one (x.raw of x.mhd)."""
+    used = {printable(os.path.relpath(file, root)) for header in headers for file in header.beside}
+    if used:
+        rejected[:] = [line for line in rejected if line.path not in used]
 
 
 def _is_image(path: Path) -> bool:

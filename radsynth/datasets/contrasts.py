@@ -23,9 +23,9 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, patient_in, printable, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, patient_in, printable, stem, told_patient
 from radsynth.datasets._volumes import Source, cut_up, known_modality
-from radsynth.datasets._walking import files_below
+from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
@@ -58,8 +58,8 @@ class Settings:
     plane: Literal["auto", "axial", "coronal", "sagittal", "volume", "whole"] = "auto"
     """How volumes are used: as slices of a plane (auto: as they were scanned, else axial), or whole."""
     patient_pattern: str = PATIENT
-    """Regular expression with a group (?P<patient>...), sought in each path; else DICOM's patient, else the
-    examination."""
+    """Regular expression with a group (?P<patient>...), sought in each path; else the examination is a patient. DICOM's
+    Patient ID comes first, unless the pattern is one of your own."""
     modality: str = ""
     """DICOM's code where the files do not say."""
     unmasked: Literal["reject", "keep"] = "reject"
@@ -197,7 +197,7 @@ def _called(words: str, format: str, wanted: dict[str, re.Pattern[str] | None]) 
 
 def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:
     """Files and series below the root, sorted by path."""
-    names = files_below(root, rejected)[1]
+    names, headers = files_below(root, rejected)[1], list[Header]()
     dicom = []
     for name in track(names, len(names), "reading headers", "files"):
         try:
@@ -209,12 +209,14 @@ def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator
         except RadsynthError as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
+        headers.append(header)
         own, folder = stem(PurePosixPath(name).name), str(PurePosixPath(name).parent)
         mask = MASK.search(own)
         match = mask or KNOWN.search(own)
         yield Part(name=printable(name), words=own, header=header, mask=mask is not None,
                    examination=f"{folder}/{own[:match.start()] if match else ''}",
                    source=Source(format=kind, files=(str(root / name),), modality=settings.modality))
+    without_data_files(root, headers, rejected)
     yield from _series(root, dicom, settings, rejected)
 
 
@@ -257,14 +259,16 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
             rejected.append(Rejected(path=some, reason=f"its examination lacks {', '.join(lacking)}"))
             continue
         fixed, mask = parts[channels[first]], parts.get(MASKS)
-        patient = patient_in(fixed.name, pattern) or fixed.header.patient
+        patient = (told_patient(fixed.name, settings.patient_pattern, pattern) or fixed.header.patient
+                   or patient_in(fixed.name, pattern))
         case = Examination(sources=tuple(part.source if part else None for part in there),
                            names=tuple(part.name if part else "" for part in there), channels=channels,
                            modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
         header = _header([part.header for part in there if part is not None], fixed.header, len(channels), settings)
         shared = partial(Record, patient=patient or _patient(key) or fixed.name,
                          masks=(case.mask,) if mask else (), mask_names=named, unmasked=settings.unmasked == "keep",
-                         files=tuple(dict.fromkeys(file for part in there if part for file in part.source.files)))
+                         files=tuple(dict.fromkeys(file for part in there if part
+                                                   for file in (*part.source.files, *part.header.beside))))
         yield from cut_up(case, fixed.name, header, settings, fixed.planar, shared)
 
 

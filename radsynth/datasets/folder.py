@@ -22,7 +22,7 @@ from radsynth.datasets._archives import is_archive
 from radsynth.datasets._label_table import Line, Table
 from radsynth.datasets._layout import printable
 from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image, slicing_axis
-from radsynth.datasets._walking import files_below
+from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
@@ -48,7 +48,8 @@ class Settings:
     """Names of that file's columns where they are others: file=NAME, label=NAME, patient=NAME. Without a file column a
     line counts for all files of its patient."""
     patient_pattern: str = _layout.PATIENT
-    """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file."""
+    """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file.
+    One of your own counts more than DICOM's Patient ID."""
     modality: str = ""
     """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes the values Hounsfield units."""
     conditions: tuple[str, ...] = ()
@@ -158,6 +159,7 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
             modality=settings.modality,
         )
         items.append(Item(name=name, source=source, header=header))
+    without_data_files(root, (item.header for item in items), rejected)
     items += _series(root, [name for name, kind in formats.items() if kind == "dicom"], settings, rejected)
     return sorted(items, key=lambda item: item.name)
 
@@ -227,7 +229,8 @@ def _records(
     classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
         place = places[item.name]
-        patient = item.header.patient or place.patient or patients[item.name]
+        own = _layout.told_patient(item.name, settings.patient_pattern, pattern)
+        patient = own or item.header.patient or place.patient or patients[item.name]
         lines: Sequence[Line | None] = (Line(label=place.label, patient=None),)
         reason = ""
         if table is not None:
@@ -247,7 +250,7 @@ def _records(
             Record,
             patient=patient,
             split=place.split,
-            files=tuple(dict.fromkeys(item.source.files)),
+            files=(*dict.fromkeys(item.source.files), *item.header.beside),
             masks=item.source.masks,
             mask_names=named,
             unmasked=settings.unmasked == "keep",
@@ -328,8 +331,10 @@ def _as_modality(header: Header, modality: str) -> Header:
 
 def _nothing(settings: Settings, rejected: list[Rejected]) -> str:
     """Why there is no image: the first reasons stand for all."""
-    lines = [f"{line.path}: {line.reason}" for line in rejected if not line.skipped][:3]
-    count = f"{len(rejected)} files were looked at" if rejected else "it is empty"
+    wrong = [line for line in rejected if not line.skipped] or rejected
+    lines = [f"{line.path}: {line.reason}" for line in wrong[:3]]
+    many = "s were" if len(rejected) > 1 else " was"
+    count = f"{len(rejected):,} file{many} looked at" if rejected else "it is empty"
     text = f"{settings.path} holds no image that can be used: {count}."
     if lines:
         text += " For example " + "; ".join(lines) + "."

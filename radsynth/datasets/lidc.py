@@ -19,6 +19,7 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import find_folders, listed, opened
+from radsynth.datasets._layout import printable
 from radsynth.datasets._lidc_reading import CHARACTERISTICS, Outlines, Reading, consensus, parse, rating, same_nodules
 from radsynth.datasets._volumes import Source, load_image
 from radsynth.errors import DataError, RejectedFile
@@ -165,7 +166,7 @@ def _readings(root: Path, patients: list[Path], rejected: list[Rejected]) -> dic
 
 
 def _relative(path: Path, root: Path) -> str:
-    return os.path.relpath(path, root).encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(os.path.relpath(path, root))
 
 
 def _records(

@@ -45,6 +45,7 @@ class Header:
     notes: what is odd but no reason to reject
     age: the patient's, in years, None when the file does not say
     burned_in: text with a patient's name may be drawn into the pixels
+    beside: further files that hold its pixels, as x.raw does beside x.mhd
     """
 
     format: str
@@ -60,6 +61,7 @@ class Header:
     notes: tuple[str, ...] = ()
     burned_in: bool = False
     age: float | None = None
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, image: Image, format: str) -> Header:

@@ -157,7 +157,8 @@ def _checked_pixels(values: Mapping[str, Any], size: tuple[int, int], frames: in
     check_size(size, channels=samples, itemsize=max(1, allocated // 8), frames=frames)
     if allocated not in (8, 16, 32) or not 2 <= stored <= allocated or samples not in (1, 3):
         raise RejectedFile(
-            f"its pixels have {samples} samples of {stored} bits in {allocated}; 1 or 3 of 2 to 32 are read"
+            f"its pixels have {samples} x {stored or '?'} bits in {allocated or '?'}; read are 1 or 3 x 2 to 32 in "
+            "8, 16 or 32"
         )
     if str(values.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
         return 3, int(values["RedPaletteColorLookupTableDescriptor"][2])

@@ -56,14 +56,14 @@ def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str
     """(series in the order of their first file, second copies as (path, reason)).
 
     Slices belong together when patient, series, size, orientation, spacing, echo and time point agree. Localizers,
-    plain multi-frame files and images without position stand alone. UIDs are not trusted to tell patients apart:
-    software that removes names gives many the same.
+    plain multi-frame files and images without position stand alone. UIDs are not trusted to tell patients or places
+    apart: software that removes names gives many the same.
     """
     groups: dict[tuple[object, ...], list[Instance]] = defaultdict(list)
-    seen: dict[tuple[str | None, str], str] = {}
+    seen: dict[tuple[object, ...], str] = {}
     copies: dict[str, str] = {}
     for found in instances:
-        own = (found.header.patient, found.uid)
+        own = (found.header.patient, found.uid, found.position)
         if found.uid and own in seen:
             copies[found.path] = f"it is a second copy of {Path(seen[own]).name} (same SOP Instance UID)"
             continue

@@ -34,6 +34,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def header(path: Path) -> Header:
     """Size and spacing in our axis order. The modality stays unknown, except in radsynth's own files."""
+    path = Path(path)
     claim = read_claim(path)
     marked = parse_mark(claim.fields.get(KEY))
     spacing, order = spacing_of(claim), (0, 1, 2)
@@ -50,6 +51,7 @@ def header(path: Path) -> Header:
         units=marked.units if marked else "stored",
         spacing=None if spacing is None else tuple(spacing[axis] for axis in axes),
         notes=("synthetic, made by radsynth",) if marked else (),
+        beside=() if claim.data == path else (str(claim.data),),
     )
 
 

@@ -68,10 +68,11 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def header(path: Path, *, fourth: Fourth = "time") -> Header:
     """Size and spacing in our axis order. The modality stays unknown, except in radsynth's own files."""
+    path = Path(path)
     opened = _open(path, fourth)
     marked = _mark(opened)
     shape, channels = _layout(opened, fourth)
-    affine, spacing, notes = _place(opened)
+    affine, spacing, notes = _place(opened, path)
     order = axes_towards_left_back_head(affine)[0]
     size, steps = tuple(shape[axis] for axis in order[::-1]), _lengths(affine, order)
     thin = single_slice(size)
@@ -87,6 +88,7 @@ def header(path: Path, *, fourth: Fourth = "time") -> Header:
         units=marked.units if marked else "stored",
         spacing=steps if spacing else None,
         notes=(*notes, *(("synthetic, made by radsynth",) if marked else ())),
+        beside=tuple(str(part.filename) for part in opened.file_map.values() if Path(part.filename) != path),
     )
 
 
@@ -95,7 +97,7 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
     assert frame == 0
     opened = _open(path, fourth)
     _, channels = _layout(opened, fourth)
-    affine, spaced, _ = _place(opened)
+    affine, spaced, _ = _place(opened, Path(path))
     try:
         stored = np.asarray(opened.dataobj.get_unscaled())
     except Exception as error:
@@ -244,11 +246,11 @@ def _has_affine(opened: Any) -> bool:
     return bool(opened.header["sform_code"] > 0 or opened.header["qform_code"] > 0)
 
 
-def _place(opened: Any) -> tuple[NDArray[np.float64], bool, tuple[str, ...]]:
+def _place(opened: Any, path: Path) -> tuple[NDArray[np.float64], bool, tuple[str, ...]]:
     """(affine to LPS mm, is the spacing known, notes). Without orientation the axes count as left, front, head."""
     notes: list[str] = []
     fields = opened.header
-    if not math.isfinite(_field(Path(opened.get_filename()), "scl_slope")):
+    if not math.isfinite(_field(path, "scl_slope")):
         notes.append("its scale factor is not a number: values are taken as stored")
     scale = IN_MM.get(int(fields["xyzt_units"]) & 7, 1.0)
     if _has_affine(opened):
@@ -256,7 +258,7 @@ def _place(opened: Any) -> tuple[NDArray[np.float64], bool, tuple[str, ...]]:
         affine[:3] *= scale
         if not usable(affine):
             raise RejectedFile("its orientation matrix is not usable: not finite, or axes of length zero")
-        return affine, True, tuple(notes)
+        return affine, True, (*notes, *_disagreement(fields))
     steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=np.float64)) * scale
     known = bool(np.isfinite(steps).all() and (steps > 0).all()) and not (
         (steps == 1).all() and fields["xyzt_units"] & 7 == 0
@@ -264,6 +266,20 @@ def _place(opened: Any) -> tuple[NDArray[np.float64], bool, tuple[str, ...]]:
     steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
     notes.append("it has no orientation: left and right are not certain")
     return np.diag([steps[0], -steps[1], steps[2], 1.0]), known, tuple(notes)
+
+
+def _disagreement(fields: Any) -> tuple[str, ...]:
+    """What to say where the header's two orientations call other sides left, front or head."""
+    import nibabel
+
+    if not (fields["sform_code"] > 0 and fields["qform_code"] > 0):
+        return ()
+    try:
+        taken, other = ("".join(nibabel.aff2axcodes(form)) for form in (fields.get_sform(), fields.get_qform()))
+    except Exception:  # a quaternion that is none, or axes that vanish: only one of the two can be meant
+        return ()
+    return () if taken == other else (f"its axes run to {taken} by its sform and to {other} by its qform: the sform is "
+                                      "taken, as most programs do. Look whether left is left",)
 
 
 def _lengths(affine: NDArray[np.float64], order: tuple[int, int, int]) -> tuple[float, ...]:

@@ -172,6 +172,10 @@ SCALES = 20
 DEPTHS = 8
 """So many times apart, images of more than 8 bits come from devices of other bit depths."""
 
+ALIKE = (". If there are more, the files call them alike, as some software does that removes names: "
+         "data.patient_pattern finds them in the paths, data.labels in a table")
+"""What to do where one Patient ID stands for many."""
+
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
 
@@ -196,7 +200,8 @@ def problems(found: Inspection) -> list[str]:
         lines.append("several kinds of scan are mixed: data.series chooses by their description (above), "
                      "data.only files by their path")
     if found.n_patients < 10:
-        lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation")
+        lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation"
+                     + (ALIKE if found.n_patients == 1 and "dicom" in found.formats else ""))
     if len(found.masks) > MANY:
         lines.append(f"masks have {len(found.masks)} values: if each thing has its own number, prepare.masks=instances")
     if together := {one for label in found.labels if len(some := findings_of(label)) > 1 for one in some}:

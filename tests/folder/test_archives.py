@@ -35,6 +35,14 @@ def test_archives_are_read_like_folders(tmp_path: Path) -> None:
         assert found(archive)[0][0].files == records[0].files, "unpacked once"
 
 
+def test_folders_of_an_archive_may_be_named_as_windows_does(tmp_path: Path) -> None:
+    content = picture(tmp_path / "a.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("data\\", b"")
+        archive.writestr("data\\a.png", content)
+    assert [record.source for record in found(tmp_path / "a.zip")[0]] == ["data/a.png"]
+
+
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "a/../../evil.png", "C:/evil.png", "..\\evil.png"])
 def test_archives_that_climb_out_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="outside the folder"):

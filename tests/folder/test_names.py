@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from radsynth.errors import SettingsError
-from tests.folder.examples import found, picture, reasons, volume
+from tests.folder.examples import ct_series, found, picture, reasons, volume
 
 
 def test_sub_folders_of_pictures_are_classes_and_order_is_fixed(tmp_path: Path) -> None:
@@ -84,6 +84,21 @@ def test_a_pattern_of_ones_own_finds_patients(tmp_path: Path) -> None:
     for wrong in ("(", r"\d+"):
         with pytest.raises(SettingsError, match="patient_pattern"):
             found(tmp_path, patient_pattern=wrong)
+
+
+def test_a_pattern_of_ones_own_counts_more_than_what_files_say(tmp_path: Path) -> None:
+    """Software that removes names gives all patients one Patient ID."""
+    for number in (1, 2):
+        for path in ct_series(tmp_path / f"patient{number}", seed=number):
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID = "ANONYMOUS"
+            dataset.save_as(path)
+
+    def patients(**given: str) -> set[str]:
+        return {record.patient for record in found(tmp_path, **given)[0]}
+
+    assert patients() == patients(patient_pattern="(?P<patient>nobody)") == {"anonymous"}
+    assert patients(patient_pattern=r"patient(?P<patient>\d)") == {"1", "2"}
 
 
 def test_a_modality_is_told_only_of_files_that_say_none(tmp_path: Path) -> None:

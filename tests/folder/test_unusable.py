@@ -36,15 +36,16 @@ def test_constant_images_are_rejected(tmp_path: Path) -> None:
 def test_strange_names_links_and_loops_survive(tmp_path: Path) -> None:
     picture(tmp_path / "ünï\ncode/bild 1.png")
     picture(tmp_path / os.fsdecode(b"\xff\xfe.png"), 1)
+    (tmp_path / "\x1b[31mred.png").write_bytes(b"none")  # would colour all that the terminal shows after it
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.png")
     records, rejected = found(tmp_path, labels="none")
-    assert len(records) == 2 and "ünï\ncode/bild 1.png" in {record.source for record in records}
+    assert len(records) == 2 and r"ünï\ncode/bild 1.png" in {record.source for record in records}
     for record in records:
         assert record.load().space == (12, 10)
         record.source.encode("utf-8")
-    assert "links back" in reasons(rejected)["loop"]
+    assert "links back" in reasons(rejected)["loop"] and r"\x1b[31mred.png" in reasons(rejected)
     assert "not a regular file" in reasons(rejected)["gone.png"] == reasons(rejected)["pipe.png"]
 
 
@@ -63,6 +64,9 @@ def test_nothing_usable_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"GIF89a...")
     with pytest.raises(DataError, match=r"a\.png: its name ends in \.png, but its content is a GIF"):
         found(tmp_path)
+    picture(tmp_path / "only" / "labels" / "a.png")
+    with pytest.raises(DataError, match=r"1 file was looked at.* labels/a\.png: a mask without an image of its name"):
+        found(tmp_path / "only")
 
 
 def test_a_missing_extra_costs_the_file_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

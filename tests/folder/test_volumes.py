@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,13 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from radsynth.datasets import EmptySlice
+from radsynth.datasets import EmptySlice, contrasts
+from radsynth.datasets.folder import Settings
 from radsynth.errors import DataError, SettingsError
+from radsynth.io import metaimage
+from radsynth.verbs._duplicates import equal_files
+from radsynth.verbs._preparing.source import source_hash
+from radsynth.verbs.prepare import Settings as Prepare
 from tests.folder.examples import ct_series, found, reasons, volume
 
 
@@ -101,6 +107,27 @@ def test_copies_of_an_instance_and_strange_objects_are_counted(tmp_path: Path) -
     records, rejected = found(tmp_path)
     assert len(records) == 5 and all(line.skipped for line in rejected)
     assert "second copy" in rejected[-1].reason and "without pictures" in reasons(rejected)["plan.dcm"]
+
+
+def test_a_file_with_the_pixels_of_a_header_is_used_with_it(tmp_path: Path) -> None:
+    """x.raw beside x.mhd, whose header is often that of another patient's, too."""
+    for number in (1, 2):
+        (tmp_path / f"P{number}").mkdir()
+        for file in metaimage.example(tmp_path / f"P{number}")[::2]:
+            file.unlink()
+        (tmp_path / f"P{number}/two.raw").write_bytes(np.full(5 * 8 * 6, number, "<i2").tobytes())
+    records, rejected = found(tmp_path, plane="volume")
+    assert [[Path(file).name for file in record.files] for record in records] == [["two.mhd", "two.raw"]] * 2
+    assert not rejected and not equal_files(records)
+    before = source_hash(Settings(path=tmp_path), Prepare(), records)
+    os.utime(tmp_path / "P2/two.raw", ns=(1, 1))
+    assert source_hash(Settings(path=tmp_path), Prepare(), records) != before
+    shutil.copytree(tmp_path / "P1", tmp_path / "P3")
+    (tmp_path / "P3/two.mhd").rename(tmp_path / "P3/t1.mhd")
+    shutil.copy(tmp_path / "P3/t1.mhd", tmp_path / "P3/t2.mhd")
+    rejected = []
+    (record,) = contrasts.records(contrasts.Settings(path=tmp_path / "P3", plane="volume"), rejected)
+    assert [Path(file).name for file in record.files] == ["t1.mhd", "two.raw", "t2.mhd"] and not rejected
 
 
 def test_mixed_orientations_are_split(tmp_path: Path) -> None:

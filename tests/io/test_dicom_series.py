@@ -88,6 +88,17 @@ def test_the_same_instance_twice_is_used_once(tmp_path: Path) -> None:
     assert [(Path(path).name, "second copy" in reason) for path, reason in copies] == [("copy.dcm", True)]
 
 
+def test_slices_of_one_identifier_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    """Software that removes names gives some series one instance's identifier."""
+    files = series(tmp_path)
+    for path in files:
+        change(path, SOPInstanceUID="1.2.3")
+    shutil.copy(files[2], tmp_path / "copy.dcm")
+    [found], copies = arrange(instance(path) for path in [*files, tmp_path / "copy.dcm"])
+    assert len(found.files) == 6 and found.fault is None and len(copies) == 1
+    assert read_series(found.files).space[0] == 6
+
+
 def test_patients_with_the_same_uids_are_not_mixed(tmp_path: Path) -> None:
     """Software that removes names gives many patients one series, or even one instance."""
     first, second = series(tmp_path / "a", 3), series(tmp_path / "b", 3)

@@ -78,6 +78,25 @@ def test_nifti_oddities_are_noted_and_read(tmp_path: Path) -> None:
     assert one(scaled).pixels.max() == data.max() * 2 - 5 and one(scaled).pixels.dtype == np.int16
 
 
+def test_a_header_that_calls_two_sides_left_is_noted(tmp_path: Path) -> None:
+    data, right, left = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6), np.eye(4), np.diag([-1.0, 1, 1, 1])
+    for name, sform, qform, code in (("a", right, left, 1), ("b", right, right, 1), ("c", right, left, 0)):
+        image = nibabel.Nifti1Image(data, None)
+        image.set_sform(sform, 1)
+        image.set_qform(qform, code)
+        nibabel.save(image, tmp_path / f"{name}.nii")
+    notes = [io.header(tmp_path / f"{name}.nii").notes for name in "abc"]
+    assert len(notes[0]) == 1 and "RAS by its sform and to LAS by its qform" in notes[0][0] and not notes[1] + notes[2]
+    assert np.array_equal(one(tmp_path / "a.nii").pixels, one(tmp_path / "b.nii").pixels)
+
+
+def test_a_pair_of_files_is_one_volume(tmp_path: Path) -> None:
+    data = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)  # fewer bytes than a header has
+    nibabel.save(nibabel.Nifti1Pair(data, np.eye(4)), tmp_path / "a.hdr")
+    assert io.header(tmp_path / "a.hdr").beside == (str(tmp_path / "a.img"),)
+    assert one(tmp_path / "a.hdr").pixels.max() == data.max()
+
+
 def test_a_ct_is_recognised_by_its_values(tmp_path: Path) -> None:
     body = np.full((20, 20, 20), -1000, np.int16)
     body[5:15, 5:15, 5:15] = 40
