@@ -101,7 +101,16 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
         made.SetSpacing([float(step) for step in image.spacing[::-1]])
     made.SetMetaData("Comment", sentence(provenance))
     made.SetMetaData(KEY, mark(image, provenance, stored))
-    return write_whole(path, lambda temporary: itk.WriteImage(made, str(temporary), useCompression=True))
+    return write_whole(path, lambda temporary: _save(itk, made, temporary))
+
+
+def _save(itk: Any, made: Any, path: Path) -> None:
+    """OSError for a full disk and alike, in ITK's words: the last are the system's reason, but for NRRD."""
+    try:
+        itk.WriteImage(made, str(path), useCompression=True)
+    except RuntimeError as error:
+        where, _, why = str(error).strip().splitlines()[-1].partition(": ")
+        raise OSError(why if where == "Reason" else f"{why} (is the disk full?)") from None
 
 
 def example(folder: Path) -> list[Path]:

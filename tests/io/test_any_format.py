@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io as streams
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,22 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Pillow.Image, "save", full)
     with pytest.raises(DataError, match=r"a\.png cannot be written: No space left"):
         io.write(Image(pixels=RAMP[None].astype(np.uint8)), tmp_path / "a.png", provenance=PROVENANCE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.nii.gz", "a.mha", "a.nrrd", "a.tiff", "a.npz"])
+def test_what_the_system_refuses_is_said_in_every_format(name: str, tmp_path: Path) -> None:
+    if name in ("a.mha", "a.nrrd"):
+        pytest.importorskip("SimpleITK")
+    pixels = np.random.default_rng(0).integers(0, 4000, (1, 5, 64, 64), np.uint16)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"a(\..*)? cannot be written: (File too large|.*is the disk full)"):
+            io.write(Image(pixels=pixels, modality="MR", bits=12, spacing=(1.0,) * 3), tmp_path / name,
+                     provenance=PROVENANCE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
 
 
