@@ -91,6 +91,30 @@ def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
     assert same(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize("more", [("model.kind=mlp", "task.warm_start=0.25"), ("model.kind=progressive",)])
+def test_a_larger_budget_brings_back_nothing_that_is_past(more: tuple[str, ...], make_prepared: Make,
+                                                          tmp_path: Path) -> None:
+    prepared = Prepared(make_prepared())
+
+    def loop(images: int) -> Loop:
+        settings = resolve(overrides=(*more, "train.batch=8", f"train.images={images}"))
+        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+        return Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
+
+    first = loop(32)
+    while not first.finished:
+        first.take_step()
+    longer = loop(100_000)
+    longer.restore(first.state())
+    logged = longer.take_step()
+    assert longer.progress < 0.001 and "discriminator/loss" in logged, "no warm start again"
+    for part in longer.growing:
+        assert float(part.progress) == 1, "networks stay as large as they are"  # type: ignore[attr-defined]
+    stopped_again = loop(100_000)
+    stopped_again.restore(longer.state())
+    assert stopped_again.stage == 1
+
+
 def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path: Path) -> None:
     settings, prepared = options("train.batch_end=32", "train.grow_at=0.2"), Prepared(make_prepared())
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)

@@ -75,7 +75,7 @@ class Loop:
         draws = hasattr(self.average.network, "latent") and not self.private
         self.selection = Selection(prepared, seed) if options.select and draws else None
         self.step = self.images = self.item = 0
-        self.seconds = 0.0
+        self.seconds = self.reached = 0.0
         self.gradients, self.samples = Gradients(self, options.accumulate), Samples(self)
 
     def _optimiser(self, turn: Turn) -> torch.optim.Optimizer:
@@ -91,6 +91,12 @@ class Loop:
         shares = [self.images / options.images] if options.images else []
         shares += [self.seconds / options.seconds] if options.seconds else []
         return min(1.0, max(shares))
+
+    @property
+    def stage(self) -> float:
+        """The same, but never less than a run with a smaller budget has reached before it got this one: what is past,
+        such as a warm start or the growth of networks, does not come back. Rates and batches follow `progress`."""
+        return max(self.progress, self.reached)
 
     @property
     def size(self) -> int:
@@ -130,7 +136,7 @@ class Loop:
         size = self.size
         items = range(self.item, self.item + size)[self.ranks.part(size)]
         self.item += size
-        return self.batches.next(items, step=self.step, progress=self.progress, care=self.care)
+        return self.batches.next(items, step=self.step, progress=self.stage, care=self.care)
 
     def rate(self) -> float:
         """The learning rate now, as a share of its highest: a short rise, a plateau, a fall; all linear."""
@@ -142,7 +148,7 @@ class Loop:
     def take_step(self) -> dict[str, float]:
         """Every turn once (or as often as it repeats); the logged terms by name."""
         for part in self.growing:
-            part.advance(self.progress)
+            part.advance(self.stage)
         self._set_rates()
         batches = self._batches()
         kind = self.graphs.kind(batches) if self.graphs else None
@@ -227,7 +233,7 @@ class Loop:
             "average": self.average.network.state_dict(),
             "studied": self.task.studied() if isinstance(self.task, Recalling) else {},
             "random": torch.get_rng_state(),
-            "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds,
+            "step": self.step, "images": self.images, "item": self.item, "seconds": self.seconds, "stage": self.stage,
             "accumulate": self.gradients.parts, "waiting": self.average.waiting,
             "doctor": self.doctor.state() if self.doctor else None,
             "selection": self.selection.state() if self.selection else None,
@@ -247,6 +253,7 @@ class Loop:
         self.average.waiting = state.get("waiting", state["step"] % APART * self.options.batch)
         torch.set_rng_state(state["random"])
         self.step, self.images, self.item = state["step"], state["images"], state["item"]
+        self.reached = state.get("stage", 0.0)  # an older run did not write it down
         self.seconds, self.gradients.parts = state["seconds"], max(self.gradients.parts, state["accumulate"])
         if self.doctor:
             self.doctor.restore(state["doctor"], self.progress)
