@@ -55,6 +55,13 @@ def test_fewer_images_than_latents_and_volumes_work(make_prepared: Make) -> None
     assert codes.shape == (len(images), 64) and torch.isfinite(codes).all()
 
 
+def test_few_slices_of_large_volumes_are_averaged_as_far_as_they_go(make_prepared: Make) -> None:
+    data = Prepared(make_prepared(n=6, size=(4, 12, 160)))  # 32 pixels at most: boxes of 5
+    images = torch.from_numpy(data.images(data.indices("train")))
+    codes = PrincipalCodes(data, 8, seed=0)
+    assert codes.mean.shape == (1 * 3 * 32,) and torch.isfinite(codes(images)).all()
+
+
 @pytest.mark.parametrize("labels", [(), ("small", "large")])
 def test_images_read_in_parts_are_seen_as_those_read_at_once(
     make_prepared: Make, monkeypatch: pytest.MonkeyPatch, labels: tuple[str, ...]

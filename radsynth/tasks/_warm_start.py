@@ -160,5 +160,6 @@ class PrincipalCodes:
 def _shrunken(images: Tensor) -> Tensor:
     """Images (n, c, *space) as (n, pixels), `COARSE` along their longest side at most."""
     step = max(1, -(-max(images.shape[2:]) // COARSE))
+    box = [min(step, side) for side in images.shape[2:]]  # few slices may be fewer than that
     pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-    return pool(images, step, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
+    return pool(images, box, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
