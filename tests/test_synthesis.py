@@ -10,6 +10,7 @@ import torch
 from radsynth.arrays import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
+from radsynth.models import build as build_networks
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.tasks.synthesis import Synthesis
@@ -49,6 +50,20 @@ def test_logits_of_real_images_do_not_depend_on_generated_ones(kind: str, n: int
     discriminator = task.networks()["discriminator"]
     one, other = (task._judge(discriminator, images[0], fake, (None,))[0] for fake in images[1:])
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("words", [("model.kind=sngan",), ("model.kind=dcgan", "model.discriminator_norm=spectral")])
+def test_spectral_normalisation_bounds_every_layer_that_of_classes_too(words: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    spec = ImageSpec(size=(16, 16), labels=("a", "b", "c"))
+    discriminator = build_networks(resolve(overrides=words).section("model"), spec)["discriminator"].eval()
+    with torch.no_grad():
+        for weight in discriminator.parameters():
+            weight *= 30
+        widest = {name: float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2))  # type: ignore[operator, union-attr]
+                  for name, layer in discriminator.named_modules()
+                  if isinstance(getattr(layer, "weight", None), torch.Tensor)}
+    assert len(widest) >= 3 and max(widest.values()) < 1.2, widest
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "style"])

@@ -97,8 +97,8 @@ class Discriminator(nn.Module):
         self.head = ProjectionHead(widths[-1] * math.prod(grid), classes)
         initialise_normal(self, 0.02)
         if norm == "spectral":  # Miyato et al. 2018, eq. 8: W / sigma(W) for every layer
-            for layer in [*self.layers, self.head.linear]:
-                if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
+            for layer in [*self.layers, self.head.linear, self.head.embedding]:  # or the classes' part has no bound
+                if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)):
                     spectral_norm(layer)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
