@@ -29,7 +29,8 @@ from radsynth.metrics import Comparison, Sample, coverage, fidelity
 from radsynth.metrics import _utility as scores
 from radsynth.metrics._features import NAME, describe
 from radsynth.plan import document, plan
-from radsynth.settings import Resolved, read_privacy, resolve
+from radsynth.settings import Resolved, resolve
+from radsynth.shorthand import read_privacy
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._usefulness.sources import Real, real
 from radsynth.verbs._usefulness.training import Examples, Recipe, fit, predict

@@ -26,7 +26,8 @@ import radsynth
 from radsynth.arrays import Prepared
 from radsynth.device import here
 from radsynth.plan import document, plan
-from radsynth.settings import read_budget, resolve
+from radsynth.settings import resolve
+from radsynth.shorthand import read_budget
 from radsynth.verbs._evaluating.synthetic import Synthetic
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs.evaluate import Settings, rank_prepared

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -25,7 +24,9 @@ import yaml
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from radsynth._describe import Setting, describe, names_in
+from radsynth._describe import describe, names_in
+from radsynth._problems import explain, listed, no_such, raise_all, shown
+from radsynth._problems import nearest as nearest  # of use wherever names are given
 from radsynth._yaml import dump_yaml, parse_yaml
 from radsynth.errors import SettingsError
 
@@ -67,7 +68,6 @@ SECTIONS = {
 }
 OPTIONS = ("budget", "out", "preset", "privacy", "settings")
 """Words of the command line that are easily taken for settings."""
-PRESETS = Path(__file__).parent / "presets"
 
 
 def kinds(folder: str) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class Resolved:
         if name not in self._objects:
             problems: list[str] = []
             found = _validate(name, self._given.get(name, {}), problems)
-            _raise(problems)
+            raise_all(problems)
             self._objects[name] = found
         found = self._objects[name]
         assert cls is None or isinstance(found, cls), f"{name} is a {type(found)}, not a {cls}"
@@ -185,19 +185,19 @@ def resolve(
             elif name not in SECTIONS:
                 known = [*SECTIONS, "seed"]
                 meant = f" (did you mean --{name} {value}?)" if name in OPTIONS else nearest(name, known)
-                problems.append(f"{name}: no such section{meant}; there are {_list(known)}")
+                problems.append(f"{name}: no such section{meant}; there are {listed(known)}")
             elif value is not None and not isinstance(value, Mapping):
-                problems.append(f"{name}: given {_show(value)}, allowed: names with values{_kind_hint(name, value)}")
+                problems.append(f"{name}: given {shown(value)}, allowed: names with values{_kind_hint(name, value)}")
             else:
                 _merge(merged, name, value or {})
     _follow(merged)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-        problems.append(f"seed: given {_show(seed)}, allowed: a whole number from 0 to 2147483647")
+        problems.append(f"seed: given {shown(seed)}, allowed: a whole number from 0 to 2147483647")
     wanted = list(merged) if sections is None else sections
     objects = {name: _validate(name, merged.get(name, {}), problems) for name in wanted}
     for name in set(merged) - set(wanted):
         _check_kind(name, merged[name], problems)
-    _raise(problems)
+    raise_all(problems)
     return Resolved(seed, merged, objects)
 
 
@@ -227,21 +227,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise SettingsError(f"The settings file {path} must hold sections (such as 'train:') with settings below them.")
     return document
-
-
-def read_preset(name: str) -> dict[str, Any]:
-    """The settings of a preset that ships with radsynth."""
-    presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    if name not in presets:
-        raise SettingsError(f"There is no preset {name!r}{nearest(name, presets)}; there are {_list(presets)}.")
-    return read_yaml(PRESETS / f"{name}.yaml")
-
-
-def read_privacy(name: str) -> dict[str, Any]:
-    """The settings of `--privacy NAME`: those of the preset "dp"."""
-    if name != "dp":
-        raise SettingsError(f"--privacy {name}: there is only dp, differential privacy.")
-    return read_preset(name)
 
 
 def _parse_overrides(overrides: Sequence[str], problems: list[str]) -> dict[str, Any]:
@@ -280,7 +265,7 @@ def _check_kind(name: str, given: Document, problems: list[str]) -> str | None:
     kind, known = given.get("kind", default), kinds(module)
     if kind in known:
         return str(kind)
-    problems.append(f"{name}.kind: given {_show(kind)}{nearest(str(kind), known)}; allowed: {_list(known)}")
+    problems.append(f"{name}.kind: given {shown(kind)}{nearest(str(kind), known)}; allowed: {listed(known)}")
     return None
 
 
@@ -292,7 +277,7 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
     known = names(name, kind)
     strange = [key for key in given if key not in known]
     if known and strange and {*given} <= {*strange, "kind"}:  # all that is wrong is known before it is imported
-        problems += [_no_such(name, title, key, known) for key in strange]
+        problems += [no_such(name, title, key, known) for key in strange]
         return None
     cls = settings_class(name, kind)
     full = {**given, "kind": kind} if kind else given
@@ -301,80 +286,14 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
         text = json.dumps(full, default=str, ensure_ascii=False).encode()
         return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
     except UnicodeEncodeError:
-        problems.append(f"{name}: {_show(full)} has a name that is not written in UTF-8. Rename the file or folder, or "
+        problems.append(f"{name}: {shown(full)} has a name that is not written in UTF-8. Rename the file or folder, or "
                         "name a link to it (ln -s).")
     except pydantic.ValidationError as error:
         fields = {setting.name: setting for setting in describe(cls)}
-        problems += [_explain(name, title, fields, dict(problem)) for problem in error.errors(include_url=False)]
+        problems += [explain(name, title, fields, dict(problem)) for problem in error.errors(include_url=False)]
     return None
-
-
-def _explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str, Any]) -> str:
-    """One line: path, what was given, what is allowed, the nearest right name."""
-    key, *inner = [str(part) for part in problem["loc"]] or [""]
-    path = ".".join([name, *([key] if key else [])]) + "".join(f"[{part}]" for part in inner if part.isdigit())
-    if problem["type"] == "unexpected_keyword_argument":
-        return _no_such(name, title, key, fields)
-    if problem["type"] == "missing":
-        return f"{path}: must be given: {fields[key].meaning} Allowed: {fields[key].allowed}"
-    reason = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] in ("value_error", "assertion_error"):
-        return f"{path}: {reason}" if not key else f"{path}: given {_show(problem['input'])}: {reason}"
-    allowed = fields[key].allowed if key in fields else reason
-    given = problem["input"]
-    list_meant = problem["type"] in ("tuple_type", "list_type") and isinstance(given, str | int | float)
-    least = re.match(r"a list of (\d)", allowed)
-    example = ", ".join([str(given)] * int(least[1] if least else 1))
-    how = f"; a list is written in brackets, as in '{path}=[{example}]'" if list_meant else ""
-    return f"{path}: given {_show(given)}, allowed: {allowed}{how}"
-
-
-def _no_such(name: str, title: str, key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    return f"{name}.{key}: no such setting{nearest(key, known, f'{name}.')}; {title} has {_list(known)}"
-
-
-def _raise(problems: list[str]) -> None:
-    if problems:
-        count = "A problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "".join(f"\n  {line}" for line in dict.fromkeys(problems))
-        raise SettingsError(f"{count} in the settings:{lines}\n'radsynth show settings' lists every setting.")
-
-
-def nearest(name: str, known: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
-    """The end of a message, "(did you mean X?)", with the known name closest to `name`; empty when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
 
 def _kind_hint(name: str, value: Any) -> str:
     where = SECTIONS[name]
     return f"; write {name}.kind={value}" if where.default_kind and value in kinds(where.module) else ""
-
-
-def _list(names: Sequence[str] | Mapping[str, Any]) -> str:
-    return ", ".join(names) or "none"
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-_BUDGET = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([a-z]*)")
-_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
-_IMAGES = {"img": 1, "kimg": 1000}
-
-
-def read_budget(text: str) -> dict[str, dict[str, float]]:
-    """A budget ("30s", "5min", "2h", "100000img") as a document of settings: train.seconds or train.images."""
-    match = _BUDGET.fullmatch(text.strip().lower())
-    number, unit = (float(match[1]), match[2]) if match else (0.0, "")
-    if number > 0 and unit in _SECONDS:
-        return {"train": {"seconds": number * _SECONDS[unit], "images": 0}}
-    if number > 0 and unit in _IMAGES and round(number * _IMAGES[unit]) > 0:
-        return {"train": {"images": round(number * _IMAGES[unit]), "seconds": 0}}
-    meant = f" Did you mean {match[1]}min?" if match and number > 0 and not unit else ""
-    raise SettingsError(
-        f"The budget {text!r} means nothing: give a time (30s, 5min, 2h) or a number of training images (100000img)."
-        f"{meant}"
-    )

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import radsynth
 from radsynth.cli import app
-from radsynth.settings import PRESETS
+from radsynth.shorthand import PRESETS
 from radsynth.verbs.show import KindHelp, SectionHelp, show
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -14,7 +14,8 @@ import pytest
 import radsynth
 from radsynth._describe import describe
 from radsynth.cli import app
-from radsynth.settings import PRESETS, SECTIONS, kinds, names, read_yaml, resolve, settings_class
+from radsynth.settings import SECTIONS, kinds, names, read_yaml, resolve, settings_class
+from radsynth.shorthand import PRESETS
 from radsynth.verbs.show import FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,8 @@ from radsynth.arrays import Prepared
 from radsynth.image import Image
 from radsynth.io._geometry import LPS_OF_RAS
 from radsynth.run_folder import RunFolder
-from radsynth.settings import read_budget, resolve
+from radsynth.settings import resolve
+from radsynth.shorthand import read_budget
 from radsynth.verbs.generate import generate
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare

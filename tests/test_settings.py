@@ -10,7 +10,8 @@ import pytest
 from radsynth import settings as house
 from radsynth._describe import describe
 from radsynth.errors import SettingsError
-from radsynth.settings import Section, kinds, meaning, read_budget, read_preset, read_yaml, resolve, settings_class
+from radsynth.settings import Section, kinds, meaning, read_yaml, resolve, settings_class
+from radsynth.shorthand import read_budget, read_preset
 
 RED = '''
 """Red: the first fake kind.

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from radsynth.settings import Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
+from radsynth.settings import Resolved, read_yaml, resolve
+from radsynth.shorthand import read_budget, read_preset, read_privacy
 
 TRAINING = ("task", "model", "augment", "train")
 """The sections that `train` takes, and that must be the same when a run is continued."""

@@ -19,7 +19,8 @@ from radsynth.metrics._inception import InceptionFeatures
 from radsynth.plan import Choice, document
 from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
-from radsynth.settings import SECTIONS, Resolved, read_budget, read_preset, read_privacy, read_yaml, resolve
+from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
+from radsynth.shorthand import read_budget, read_preset, read_privacy
 from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy

@@ -13,7 +13,8 @@ from opacus.accountants import RDPAccountant  # type: ignore[import-untyped]  # 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors, save_tensors
 from radsynth.errors import FolderError, MissingExtra, OutOfMemory, SettingsError
-from radsynth.settings import read_preset, read_privacy, resolve
+from radsynth.settings import resolve
+from radsynth.shorthand import read_preset, read_privacy
 from radsynth.tasks import _differential
 from radsynth.tasks._differential import Draws, account, clipped_sum
 from radsynth.verbs.generate import generate
