@@ -104,6 +104,14 @@ def test_what_does_not_fit_is_refused(source: Path, make_prepared: Make, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_nothing_is_frozen_where_there_is_no_discriminator(make_prepared: Make, tmp_path: Path) -> None:
+    vae = ("task.kind=autoencode", "model.latent=4", "model.width=8", "train.batch=8", "train.images=16")
+    train(make_prepared(), tmp_path / "vae", settings=resolve(overrides=vae))
+    settings = resolve(overrides=(*vae, f"train.start={tmp_path / 'vae'}", "train.freeze=1"))
+    with pytest.raises(SettingsError, match=r"of a discriminator, and none is trained here: set train\.freeze=0"):
+        train(tmp_path / "data", tmp_path / "run", settings=settings)
+
+
 @pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "sngan", "style"])
 def test_the_lowest_layer_is_a_part_of_every_discriminator(kind: str) -> None:
     model = resolve(overrides=(f"model.kind={kind}",)).section("model")
@@ -114,9 +122,11 @@ def test_the_lowest_layer_is_a_part_of_every_discriminator(kind: str) -> None:
 
 
 @pytest.mark.parametrize("conditions", [(), ("age",)], ids=["alone", "told numbers"])
-@pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "sngan", "style"])
+@pytest.mark.parametrize("kind", ["dcgan", "dcgan, spectral", "mlp", "progressive", "r3gan", "sngan", "style"])
 def test_every_network_starts_from_one_without_classes(kind: str, conditions: tuple[str, ...]) -> None:
-    model = resolve(overrides=(f"model.kind={kind}",)).section("model")
+    kind, _, norm = kind.partition(", ")
+    normed = (f"model.discriminator_norm={norm}",) if norm else ()
+    model = resolve(overrides=(f"model.kind={kind}", *normed)).section("model")
     source, wanted = (build_networks(model, ImageSpec(size=(16, 16), labels=labels, conditions=conditions))
                       for labels in ((), ("one", "two")))
     for name, network in wanted.items():

@@ -37,7 +37,7 @@ def one_centred(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tens
 
 
 # DRAGAN (Kodali et al. 2017, eq. 3): E (||grad D(x + d)|| - 1)^2, d noise around real images. Its size, which the paper
-# leaves open, is that of the authors' code: half the standard deviation of the image.
+# leaves open, is half the standard deviation, as in the authors' code; here of each image, and d is normal.
 def around_real(critic: Critic, real: Tensor, noise: Tensor) -> Tensor:
     """The gradient penalty of DRAGAN. `noise` is standard normal and like the images."""
     deviation = real.flatten(1).std(1).view(-1, *[1] * (real.ndim - 1))

@@ -1,6 +1,7 @@
 """Networks. A module is one kind, of one of four families; TAKES says what the generator takes ("noise" if absent).
 
-Settings                                         its settings, `kind` first; every family
+Settings                                         its settings, `kind` first; every family. With `latent` where the
+                                                 generator has one: some is made for it before the networks are
 
 TAKES = "noise":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
     "generator" and "discriminator". SettingsError: size it cannot make.

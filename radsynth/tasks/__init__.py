@@ -5,6 +5,7 @@ build(settings, model, augment, spec) -> Task    `model` and `augment` are those
 MODEL: str                                       the kind of network it uses when none is named; if absent, the default
 RESULTS: str                                     of a task from image to image: what reports call its results
 UNPAIRED: str                                    "yes" where there is no truth that results can be compared with
+idle(settings) -> dict[str, str]                 names of settings that do nothing beside the others, and why
 
 A task calls networks only as `net(x, ...)`, so that they may be wrapped for data parallelism.
 """

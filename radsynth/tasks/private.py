@@ -65,6 +65,12 @@ class Settings:
     """Weight of the coarse squared error to them all along: keeps the variety that the noisy game would lose."""
 
 
+def idle(options: Settings) -> dict[str, str]:
+    """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
+    why = "no mean images are told that it could use (task.start=0)"
+    return {} if options.start else dict.fromkeys(("warm_start", "anchor"), why)
+
+
 class PrivateSynthesis:
     """The task: networks, turns, samples, and the account of what the turns have told."""
 

@@ -60,6 +60,14 @@ class Settings:
     """Weight of the structural dissimilarity, (1 - SSIM) / 2."""
 
 
+def idle(options: Settings) -> dict[str, str]:
+    """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
+    own = {"factor": ("resolution",), "axes": ("resolution",), "noise": ("rician", "low_dose"),
+           "photons": ("low_dose_projections",), "given": ("pairs",), "clean": ("pairs",)}
+    return {name: f"it is for task.what={' and '.join(whats)}, and this is {options.what}"
+            for name, whats in own.items() if options.what not in whats}
+
+
 class Restore:
     """The task: networks, turns, results."""
 

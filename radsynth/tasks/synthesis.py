@@ -77,6 +77,17 @@ NUMBERS = True
 """It learns images with the numbers of `data.conditions`; other tasks refuse these."""
 
 
+def idle(options: Settings) -> dict[str, str]:
+    """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
+    found = {}
+    if options.penalty == "none":
+        found = dict.fromkeys(("penalty_weight", "penalty_weight_end", "penalty_every", "penalty_step"),
+                              "there is no penalty (task.penalty=none)")
+    elif not PENALTIES[options.penalty].finite:
+        found = {"penalty_step": f"task.penalty={options.penalty} takes exact slopes, not finite differences"}
+    return found if options.warm_start else {**found, "warm_start_rate": "there is no warm start (task.warm_start=0)"}
+
+
 class Synthesis:
     """The task: networks, turns, samples."""
 

@@ -34,6 +34,7 @@ from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._preparing.size import size_of
 from radsynth.verbs._training.checks import tried
+from radsynth.verbs._training.idle import tell_of_idle
 from radsynth.verbs._training.start import read_start, started
 from radsynth.verbs._writing import check_format
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
@@ -179,6 +180,7 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any]) -> None:
     spec = replace(spec, size=size_of(preparing.size, preparing.fit, [spec.size]))
     settings, start = started(settings)
     task = tried(settings, spec, found["n_patients"], start)
+    tell_of_idle(settings, task, len(spec.labels))
     if not draws(task):
         return
     options = settings.section("generate", GenerateSettings)

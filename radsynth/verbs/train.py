@@ -28,6 +28,7 @@ from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._report.words import privacy_bound
 from radsynth.verbs._training.checks import check_parts, processes_of, tried
+from radsynth.verbs._training.idle import tell_of_idle
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.memory import memory_guarded
 from radsynth.verbs._training.options import Settings
@@ -65,6 +66,8 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     task = tried(settings, data.spec, data.manifest.patients["train"], start)  # or an error, before anything is written
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
+    if not (Path(run) / "plan.json").exists():  # `run`, which makes plans, has said it before it prepared
+        tell_of_idle(settings, task, len(data.spec.labels))
     options = settings.section("train", Settings)
     processes = processes_of(options, task)
     if isinstance(task, Private):
@@ -107,9 +110,10 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                 folder.event("stopped", loop.images, str(error), silent=True)
                 if isinstance(error, OutOfMemory):
                     raise
+                more = {True: " or raise task.penalty_weight", False: " or take a task.penalty", None: ""}
                 raise TrainingError(
-                    f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate "
-                    "or raise task.penalty_weight, and train into a new run folder."
+                    f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate"
+                    f"{more[getattr(task, 'penalised', None)]}, and train into a new run folder."
                 ) from None
         with told_of_memory(loop.gradients.memory_ran_out):
             _deliver(loop, folder, settings)

@@ -10,7 +10,7 @@ from radsynth.device import module_channels_last
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build, takes
-from radsynth.settings import kinds, settings_class
+from radsynth.settings import kinds, resolve, settings_class
 
 FAMILIES = {kind: takes(settings_class("model", kind)()) for kind in kinds("models")}
 KINDS = [kind for kind, family in FAMILIES.items() if family == "noise"]
@@ -71,6 +71,12 @@ def test_different_latents_give_different_images_and_classes_matter(kind: str) -
     first = generator(latents, torch.tensor([0, 0]))
     assert not torch.allclose(first[0], first[1])
     assert not torch.allclose(first, generator(latents, torch.tensor([1, 1])))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_settings_say_how_long_latents_are(kind: str) -> None:
+    settings = resolve(overrides=(f"model.kind={kind}", "model.latent=7")).section("model")
+    assert build(settings, SPECS["grey"])["generator"].latent == settings.latent == 7
 
 
 @pytest.mark.parametrize("kind", KINDS)

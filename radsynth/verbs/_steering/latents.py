@@ -65,7 +65,7 @@ class LatentSpace:
         """Of a trained run; SettingsError for a task that takes images."""
         if takes_images(sampler.task) or not hasattr(sampler.network, "latent"):
             raise SettingsError(f"{run} does not draw images from noise alone, so it has no latent directions. "
-                                "Give a run of task.kind synthesis or autoencode.")
+                                "Give a run of task.kind synthesis, private or autoencode.")
         names = sampler.spec.labels
         learned = [names.index(name) for name in sampler.learned] if len(names) > 1 else []
         return cls(sampler.network, len(names) if len(names) > 1 else 0, len(sampler.spec.channels), learned,

@@ -63,8 +63,9 @@ def check_parts(options: Settings, processes: int) -> None:
         raise SettingsError("train needs a budget: set train.images or train.seconds, or give --budget 5min.")
     for name in ("batch", "batch_end"):
         if getattr(options, name) % (options.accumulate * processes):
-            shared = f" among {processes} processes" if processes > 1 else ""
-            raise SettingsError(f"train.accumulate={options.accumulate}{shared} must divide "
+            accumulate = [f"train.accumulate={options.accumulate}"] if options.accumulate > 1 else []
+            shared = [f"{processes} processes"] if processes > 1 else []
+            raise SettingsError(f"{' times '.join(accumulate + shared)} must divide "
                                 f"train.{name}={getattr(options, name)} without remainder.")
     if options.freeze and not options.start:
         raise SettingsError(f"train.freeze={options.freeze} keeps layers as train.start has them: give train.start.")

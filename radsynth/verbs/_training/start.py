@@ -24,8 +24,8 @@ from radsynth.tasks import Recalling, Task
 
 UNITS = ("background.", "net.background.", "greys.", "net.greys.")
 """The grey values of each class, which older generators and discriminators do not have."""
-CLASSES = "embedding.weight"
-"""What the vectors that tell classes apart are called in every network."""
+CLASSES = "embedding."
+"""What the names of the vectors that tell classes apart have in every network, spectrally normalised ones too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,12 @@ class Start(Base):
             have, make = ("x".join(map(str, one)) for one in (size, self.spec.size))
             raise SettingsError(f"train.start makes images of {make}, and these are {have}: prepare them with "
                                 f"prepare.size={list(self.spec.size)}.") from None
-        for name, network in networks.items():
-            if name.startswith("discriminator") and freeze >= (count := len(layers_of(network))):
+        judges = {name: network for name, network in networks.items() if name.startswith("discriminator")}
+        if freeze and not judges:
+            raise SettingsError(f"train.freeze={freeze} keeps lower layers of a discriminator, and none is trained "
+                                "here: set train.freeze=0.")
+        for name, network in judges.items():
+            if freeze >= (count := len(layers_of(network))):
                 raise SettingsError(f"train.freeze={freeze} keeps all {count} layers of the {name}: set less.")
 
     def give(self, task: Task, networks: Networks) -> None:
@@ -103,7 +107,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
             fitted[name] = given
         elif given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
             fitted[name] = given.float().mean(0, keepdim=True).expand_as(own)
-        elif not name.endswith(CLASSES):
+        elif CLASSES not in name:
             strange.append(name)
     if strange:
         more = f" and {len(strange) - 1} more weights" if len(strange) > 1 else ""

@@ -1,0 +1,70 @@
+"""Settings that do nothing beside the others: told before training, so that nobody waits for what they would do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from radsynth.plan import document, recipe
+from radsynth.progress import tell
+from radsynth.settings import Resolved
+from radsynth.tasks import Private, Task, registers
+from radsynth.verbs._training.examination import Judging
+from radsynth.verbs._training.options import Settings
+
+
+def tell_of_idle(settings: Resolved, task: Task, classes: int) -> None:
+    """Say which settings were changed in vain. classes: those of the images"""
+    for line in idle(settings, task, classes):
+        tell(f"mind: {line}")
+
+
+def idle(settings: Resolved, task: Task, classes: int) -> list[str]:
+    """A sentence for each setting that can do nothing and is neither its default nor the network's recipe's."""
+    usual = document(recipe(settings.kind("model"), settings.kind("task")))
+    found = []
+    for section, name, why in _without_effect(settings, task, classes):
+        own = settings.section(section)
+        value = getattr(own, name)
+        if value not in (type(own).__pydantic_fields__[name].default, usual.get(section, {}).get(name)):
+            found.append(f"{section}.{name}={json.dumps(value)} does nothing here: {why}.")
+    return found
+
+
+def _without_effect(settings: Resolved, task: Task, classes: int) -> Iterator[tuple[str, str, str]]:
+    """Section, name and reason of each setting that has no effect beside the others."""
+    options, train, augment = settings.section("task"), settings.section("train", Settings), settings.section("augment")
+    for name, why in getattr(sys.modules[type(options).__module__], "idle", _nothing)(options).items():
+        yield "task", name, why
+    if not any(name.startswith("discriminator") for turn in task.turns() for name in turn.nets):
+        for section in ("task", "model"):
+            for name in vars(settings.section(section)):
+                if name.startswith("discriminator"):
+                    yield section, name, "no discriminator is trained"
+        yield from _augmentation(augment, "no discriminator is trained")
+    elif registers(task) or isinstance(task, Private):
+        yield from _augmentation(augment, f"task.kind={options.kind} takes no augmentation")
+    elif not (augment.strength or train.augment_end or (train.doctor and isinstance(task, Judging))):
+        for name in vars(augment):
+            yield "augment", name, "nothing is augmented (augment.strength=0)"
+    if train.batch_end <= train.batch:
+        yield "train", "batch_end", f"batches only grow, and train.batch is {train.batch}"
+        if not train.augment_end:
+            yield "train", "grow_at", "batches do not grow (train.batch_end)"
+    if classes < 2 or isinstance(task, Private):
+        why = "the images have no classes" if classes < 2 else "each patient is drawn with the same chance"
+        yield "train", "balance", why
+    if not train.fall:
+        yield "train", "rate_end", "the learning rate does not fall (train.fall=0)"
+
+
+def _augmentation(augment: Any, why: str) -> Iterator[tuple[str, str, str]]:
+    yield "train", "augment_end", why
+    for name in vars(augment):
+        yield "augment", name, why
+
+
+def _nothing(options: Any) -> dict[str, str]:
+    return {}

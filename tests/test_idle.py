@@ -1,0 +1,88 @@
+"""Settings that were changed in vain are told; those that do something, defaults and recipes are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from radsynth.image import ImageSpec
+from radsynth.settings import kinds
+from radsynth.tasks import build
+from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._training.idle import idle
+from radsynth.verbs.run import run
+from radsynth.verbs.train import train
+
+PAIRS = ImageSpec(size=(16, 16), channels=("t1", "flair"), mask_classes=2)
+CLASSES = ImageSpec(size=(16, 16), channels=("t1", "flair"), labels=("a", "b"), mask_classes=2)
+NO_JUDGE = ("task.kind=translate", "task.adversarial=0")
+
+
+def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
+    settings = given(TRAINING, words, with_recipe=True)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    return idle(settings, task, len(spec.labels))
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("task.penalty_weight=10",), "task.penalty_weight=10.0 does nothing here: there is no penalty"),
+    (("task.penalty_every=4",), "there is no penalty"),
+    (("task.penalty=r1", "task.penalty_step=0.1"), "task.penalty_step=0.1 does nothing here: task.penalty=r1 takes"),
+    (("task.warm_start=0", "task.warm_start_rate=3"), "there is no warm start"),
+    (("model.kind=mlp", "train.batch_end=32"), "batches only grow, and train.batch is 64"),
+    (("train.grow_at=0.2",), "batches do not grow"),
+    (("train.balance=1",), "the images have no classes"),
+    (("train.fall=0", "train.rate_end=0.5"), "the learning rate does not fall"),
+    (("train.doctor=false", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
+    (("task.kind=semantic", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
+    ((*NO_JUDGE, "augment.strength=0.5"), "augment.strength=0.5 does nothing here: no discriminator is trained"),
+    ((*NO_JUDGE, "train.augment_end=0.5"), "no discriminator is trained"),
+    ((*NO_JUDGE, "model.discriminator_width=8"), "no discriminator is trained"),
+    (("task.kind=register", "task.adversarial=0.1", "augment.strength=0.5"), "task.kind=register takes no"),
+    (("task.kind=private", "augment.shift=0.2"), "task.kind=private takes no augmentation"),
+    (("task.kind=private", "task.start=0", "task.anchor=5"), "no mean images are told"),
+    (("task.kind=private", "train.balance=1"), "the images have no classes"),
+    (("task.kind=restore", "task.noise=[0.1, 0.2]"), "task.noise=[0.1, 0.2] does nothing here: it is for task.what="),
+])
+def test_a_setting_that_does_nothing_is_told_with_the_reason(words: tuple[str, ...], message: str) -> None:
+    line, = told(words)
+    assert message in line
+
+
+def test_patients_are_not_drawn_by_their_class() -> None:
+    assert "with the same chance" in told(("task.kind=private", "train.balance=1"), CLASSES)[0]
+
+
+@pytest.mark.parametrize("words", [
+    ("task.penalty=finite_r1", "task.penalty_step=0.1", "task.penalty_weight=10"), ("task.warm_start_rate=3",),
+    ("train.batch_end=64", "train.grow_at=0.2"), ("train.augment_end=0.5", "train.grow_at=0.2"), ("train.balance=1",),
+    ("augment.shift=0.2",), ("train.doctor=false", "augment.strength=0.5", "augment.shift=0.2"),
+    ("task.kind=translate", "augment.strength=0.5", "model.discriminator_width=8"),
+    ("model.kind=progressive", "task.penalty_every=2"), ("task.kind=restore", "task.factor=3"),
+])
+def test_a_setting_that_does_something_is_not(words: tuple[str, ...]) -> None:
+    assert told(words, CLASSES) == []
+
+
+@pytest.mark.parametrize("words", [(f"model.kind={kind}",) for kind in ("sngan", "dcgan", "progressive", "style")]
+                         + [("model.kind=style", "task.penalty=none")]
+                         + [(f"task.kind={kind}",) for kind in kinds("tasks")])
+def test_nothing_is_told_of_what_nobody_asked_for(words: tuple[str, ...]) -> None:
+    assert told(words, CLASSES) == []
+
+
+def test_run_and_train_say_it_once(make_prepared: Callable[..., Path], tmp_path: Path,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    rng, words = np.random.default_rng(0), ("model.kind=mlp", "task.penalty_weight=10", "train.previews=0")
+    for n in range(12):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        Pillow.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / "scans" / f"patient{n}.png")
+    train(make_prepared(), tmp_path / "trained", overrides=words, budget="64img")
+    run(tmp_path / "scans", tmp_path / "run", overrides=(*words, "generate.count=4"), budget="64img")
+    said = [line for line in capsys.readouterr().err.splitlines() if "does nothing here" in line]
+    assert len(said) == 2 and set(said) == {
+        "mind: task.penalty_weight=10.0 does nothing here: there is no penalty (task.penalty=none)."}
