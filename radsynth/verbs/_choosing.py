@@ -23,12 +23,16 @@ def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> lis
     model = given.kind("model") if given.given("model").get("kind") else ""
     size = tuple(given.section("prepare").size or ()) if given.given("prepare").get("size") else ()
     planned = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, size=size,
-                   grows=not (given.given("train").keys() & BATCHES or "strength" in given.given("augment")),
-                   **_beginning(given, found))
+                   grows=grows(given), **_beginning(given, found))
     if found.grey_in_colour:
         reason = "The images are stored as colour and show grey: red, green and blue are equal at every pixel."
         planned.insert(0, Choice(setting="prepare.channels", value="grey", reason=reason))
     return planned
+
+
+def grows(given: Resolved) -> bool:
+    """Whether batches and their augmentation are the plan's."""
+    return not (given.given("train").keys() & BATCHES or "strength" in given.given("augment"))
 
 
 def _beginning(given: Resolved, found: Inspection) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from radsynth.shorthand import read_budget, read_preset, read_privacy
 from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
-from radsynth.verbs._choosing import choices
+from radsynth.verbs._choosing import choices, grows
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white
 from radsynth.verbs._inspection_page import problems
@@ -141,7 +141,7 @@ def _begun(out: Path, given: Resolved) -> tuple[dict[str, Any], list[Choice]] | 
 def _asked(given: Resolved) -> str:
     """A hash of what a plan looks at of the settings, paths and the budget left aside."""
     asked = without_source({**{name: given.given(name) for name in ("data", "prepare", "task", "model")},
-                            "start": given.given("train").get("start")})
+                            "start": given.given("train").get("start"), "grows": grows(given)})
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
