@@ -217,7 +217,7 @@ def test_a_network_without_linear_layer_is_refused() -> None:
         LatentSpace(network)
 
 
-LABELS = ("common", "rare")
+LABELS = ("next to common", "rare")
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_a_whole_study_writes_pictures_and_numbers(run: Path, monkeypatch: pytes
     assert json.loads((run / "control" / "control.json").read_text()) == json.loads(json.dumps(found))
     kinds = {line["kind"] for line in found["directions"]}
     assert {"closed form", "principal", "attribute", "class"} <= kinds
-    assert [line["name"] for line in found["directions"] if line["kind"] == "class"] == ["rare to common"]
+    assert [line["name"] for line in found["directions"] if line["kind"] == "class"] == ["rare to next to common"]
     for name in found["pictures"]:
         with Picture.open(run / "control" / name) as picture:
             assert "no patient" in picture.info["Description"] and picture.width > 400
@@ -314,9 +314,9 @@ def test_what_cannot_be_steered_is_refused(run: Path, tmp_path: Path, make_prepa
 
 def test_classes_without_training_images_are_left_alone(run: Path) -> None:
     text = (run / "spec.json").read_text()
-    (run / "spec.json").write_text(text.replace('"common": 16', '"common": 0'))
-    with pytest.raises(SettingsError, match="'common' has no training image, so it was not learned; there are: rare"):
-        control(run, label="common")
+    (run / "spec.json").write_text(text.replace('common": 16', 'common": 0'))
+    with pytest.raises(SettingsError, match="'next to common' has no training image, so it was not learned"):
+        control(run, label="next to common")
     space = LatentSpace.of_run(Sampler(run), run)
     assert set(study(space, count=8).groups.tolist()) == {1} and space.begin(None) == 1
     assert not class_directions(space, 1)

@@ -95,16 +95,16 @@ def _row_name(line: Direction) -> str:
 
 def _save_classes(path: Path, of: Study, lines: Sequence[Direction], spec: ImageSpec, shown: Shown, label: int) -> None:
     """One row a class to go to; in the last column the same noise with that class given to the network."""
-    space = of.space
+    space, goals = of.space, [line.name.removeprefix(f"{spec.labels[label]} to ") for line in lines[:ROWS]]
     labels, one = space.classes_of(1, label), range(len(of.codes), len(of.codes) + 1)
     codes = space.drawn(one, 0, labels)
     rows = []
-    for line in lines[:ROWS]:
-        other = space.classes_of(1, spec.labels.index(line.name.rpartition(" to ")[2]))
+    for line, goal in zip(lines, goals, strict=False):
+        other = space.classes_of(1, spec.labels.index(goal))
         given = render(space, space.drawn(one, 0, other), other)
         rows.append(np.concatenate([walk(space, codes, labels, line, WAY)[0], given]))
     save_sheet(rows, path, shown.ends, title=f"From {spec.labels[label]} to the other classes",
-               row_names=[line.name.rpartition(" to ")[2] for line in lines[:ROWS]],
+               row_names=goals,
                column_names=[*[f"{100 * share:.0f} % of the way" for share in WAY], "class itself"],
                caption=f"{shown.words}. The code moves by the mean difference of the classes; what the network knows "
                "of a class beside the code stays that of the first. Last column: the same noise, the other class.")
