@@ -34,7 +34,7 @@ def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
     (("task.penalty=r1", "task.penalty_step=0.1"), "task.penalty_step=0.1 does nothing here: task.penalty=r1 takes"),
     (("task.warm_start=0", "task.warm_start_rate=3"), "there is no warm start"),
     (("model.kind=mlp", "train.batch_end=32"), "batches only grow, and train.batch is 64"),
-    (("train.grow_at=0.2",), "batches do not grow"),
+    (("train.grow_at=0.2",), "batches do not grow"), (("train.grow_images=9",), "batches do not grow"),
     (("train.balance=1",), "the images have no classes"),
     (("train.fall=0", "train.rate_end=0.5"), "the learning rate does not fall"),
     (("train.doctor=false", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),

@@ -88,7 +88,7 @@ def run(
     found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
     settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     if not any(choice.setting.startswith("data.") for choice in planned):  # other images than those looked at
-        _refuse_impossible(settings, found)
+        _refuse_impossible(settings, found, planned)
     if begun is None:
         _write_plan(out, found, planned)
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
@@ -168,7 +168,7 @@ def _refuse_missing(given: Resolved) -> None:
         InceptionFeatures(inception)
 
 
-def _refuse_impossible(settings: Resolved, found: dict[str, Any]) -> None:
+def _refuse_impossible(settings: Resolved, found: dict[str, Any], planned: list[Choice]) -> None:
     """SettingsError for what `train` or `generate` would refuse after `prepare`, which may take hours.
 
     found: an inspection as JSON, an older one without what `prepare` would make
@@ -180,7 +180,7 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any]) -> None:
     spec = replace(spec, size=size_of(preparing.size, preparing.fit, [spec.size]))
     settings, start = started(settings)
     task = tried(settings, spec, found["n_patients"], start)
-    tell_of_idle(settings, task, len(spec.labels))
+    tell_of_idle(settings, task, len(spec.labels), planned)
     if not draws(task):
         return
     options = settings.section("generate", GenerateSettings)

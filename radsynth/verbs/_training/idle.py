@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from radsynth.plan import document, recipe
+from radsynth.plan import Choice, document, recipe
 from radsynth.progress import tell
 from radsynth.settings import Resolved
 from radsynth.tasks import Private, Task, registers
@@ -15,15 +15,15 @@ from radsynth.verbs._training.examination import Judging
 from radsynth.verbs._training.options import Settings
 
 
-def tell_of_idle(settings: Resolved, task: Task, classes: int) -> None:
-    """Say which settings were changed in vain. classes: those of the images"""
-    for line in idle(settings, task, classes):
+def tell_of_idle(settings: Resolved, task: Task, classes: int, planned: list[Choice] | None = None) -> None:
+    """Say which settings were changed in vain. classes: those of the images; planned: else the network's recipe"""
+    for line in idle(settings, task, classes, planned):
         tell(f"mind: {line}")
 
 
-def idle(settings: Resolved, task: Task, classes: int) -> list[str]:
-    """A sentence for each setting that can do nothing and is neither its default nor the network's recipe's."""
-    usual = document(recipe(settings.kind("model"), settings.kind("task")))
+def idle(settings: Resolved, task: Task, classes: int, planned: list[Choice] | None = None) -> list[str]:
+    """A sentence for each setting that can do nothing, and is neither its default nor what was planned."""
+    usual = document(recipe(settings.kind("model"), settings.kind("task")) if planned is None else planned)
     found = []
     for section, name, why in _without_effect(settings, task, classes):
         own = settings.section(section)
@@ -52,7 +52,8 @@ def _without_effect(settings: Resolved, task: Task, classes: int) -> Iterator[tu
     if train.batch_end <= train.batch:
         yield "train", "batch_end", f"batches only grow, and train.batch is {train.batch}"
         if not train.augment_end:
-            yield "train", "grow_at", "batches do not grow (train.batch_end)"
+            for name in ("grow_at", "grow_images"):
+                yield "train", name, "batches do not grow (train.batch_end)"
     if classes < 2 or isinstance(task, Private):
         why = "the images have no classes" if classes < 2 else "each patient is drawn with the same chance"
         yield "train", "balance", why
