@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from radsynth.arrays import Batch, Care, Prepared
 from radsynth.augment import Settings as Augmentation
@@ -20,6 +21,8 @@ from radsynth.checkpoints import all_finite, load_tensors
 from radsynth.errors import TrainingError
 from radsynth.models import dcgan
 from radsynth.settings import resolve
+from radsynth.tasks._redrawing import Redrawing
+from radsynth.tasks._warm_start import PrincipalCodes
 from radsynth.verbs._training import doctor as _doctor
 from radsynth.verbs._training import examination, illnesses
 from radsynth.verbs._training.compare import compare
@@ -348,6 +351,20 @@ def test_compare_knows_equal_collapsed_and_distant_samples() -> None:
     collapsed, _ = compare(same[:1].expand(80, -1, -1, -1), real)
     assert collapsed < 0.01
     assert compare(same + 3, real)[1] > 1 > 0.05 > near
+
+
+@pytest.mark.parametrize("real", [torch.zeros(1, 1, 12, 12), torch.zeros(9, 1, 12, 12)], ids=["one", "all alike"])
+def test_where_real_images_do_not_vary_no_variety_is_missed(real: Tensor) -> None:
+    near = 0.01 * torch.randn(80, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    assert compare(near, real) == (1.0, pytest.approx(0.5, abs=0.5))
+    assert compare(near[:1].expand(80, -1, -1, -1), real)[0] == 1
+
+
+def test_a_single_training_image_can_be_redrawn(make_prepared: Make) -> None:
+    data = Prepared(make_prepared(n=2))
+    assert len(data.indices("train")) == 1
+    spreads = Redrawing.relative(PrincipalCodes(data, 8, seed=0), data, 0).spreads
+    assert spreads is not None and torch.isfinite(spreads).all()
 
 
 def test_care_reaches_augmentation() -> None:

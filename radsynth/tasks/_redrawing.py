@@ -41,7 +41,9 @@ class Redrawing:
             for part in in_parts(prepared, len(chosen))
         ])
         members = [coarse[labels == label] for label in range(len(prepared.spec.labels))] or [coarse]
-        spreads = torch.stack([(some if len(some) > 1 else coarse).var(0).mean() for some in members])
+        several = [some if len(some) > 1 else coarse for some in members]
+        # A single training image varies from nothing: its error counts as it is.
+        spreads = torch.stack([some.var(0).mean() if len(some) > 1 else some.new_ones(()) for some in several])
         return cls(codes, spreads.clamp_min(1e-6))
 
     def errors(self, generator: nn.Module, batch: Batch, given: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
