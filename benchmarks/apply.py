@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared_noise
+from _told import told
 
 from radsynth.device import here
 from radsynth.image import Image
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from _data import prepared
 from _images import as_stored, by_parts, scaled
+from _told import told
 from numpy.typing import NDArray
 
 from radsynth.bases import fitting
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _told import told
 from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
@@ -245,4 +246,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

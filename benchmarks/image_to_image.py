@@ -35,6 +35,7 @@ import torch
 from _data import prepared as prepared_arrays
 from _data import with_few_masks
 from _table import method_rows, print_row
+from _told import told
 
 from radsynth.arrays import Prepared
 from radsynth.device import here
@@ -267,4 +268,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

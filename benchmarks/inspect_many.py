@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _told import told
 from PIL import Image
 
 from radsynth.device import here
@@ -47,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

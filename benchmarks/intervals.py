@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from _data import hippocampus
+from _told import told
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -187,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

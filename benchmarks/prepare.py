@@ -33,6 +33,7 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import nibabel
 import numpy as np
+from _told import told
 
 SIDE, DEPTH = 128, 100
 KINDS = {"CT": (512, 80, 0.7, 2.0), "MR": (256, 80, 0.9, 1.8)}
@@ -279,4 +280,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

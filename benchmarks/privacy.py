@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from _data import hippocampus, mednist
 from _table import print_row
+from _told import told
 from numpy.typing import NDArray
 
 from radsynth.metrics._privacy_attacks import threshold
@@ -145,4 +146,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

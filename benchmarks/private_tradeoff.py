@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import fingerprint
+from _told import told
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import recognise
@@ -134,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

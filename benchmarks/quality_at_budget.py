@@ -32,6 +32,7 @@ from _images import Array, as_stored, by_parts, scaled
 from _peers import Peer, dcgan, mlp_gan, wgan_gp
 from _r3gan import r3gan
 from _stylegan2 import stylegan2
+from _told import told
 from numpy.typing import NDArray
 from torch import nn
 
@@ -234,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

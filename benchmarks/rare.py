@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from _data import prepared
 from _images import as_stored, by_parts, scaled
+from _told import told
 from numpy.typing import NDArray
 
 from radsynth.device import here
@@ -122,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from _table import method_rows, print_row
+from _told import told
 
 from radsynth.device import here
 from radsynth.plan import document, recipe
@@ -84,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

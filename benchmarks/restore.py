@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from _data import prepared
 from _table import method_rows, print_row
+from _told import told
 
 from radsynth.arrays import Prepared
 from radsynth.device import here
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import fingerprint
+from _told import measured, told
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -137,8 +138,8 @@ def rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         if method == "real":
             line |= {"frechet": "floor", "agreement": f"{agreed['floor']:.3f} on unseen patients", "both": "-"}
         else:
-            measured = evaluate_prepared(data, made.images, settings=Measured(classes=False, pairs=0))
-            distance = next(one for one in measured["measurements"] if one["name"] == "frechet_distance")
+            distance = measured(evaluate_prepared(data, made.images, settings=Measured(classes=False, pairs=0)),
+                                "frechet_distance")
             line |= {"frechet": f"{distance['value']:.0f} ({distance['low']:.0f} to {distance['high']:.0f}; floor "
                                 f"{distance['floor']:.0f}; n {distance['n']})",
                      "agreement": f"{agreed['value']:.3f} ({agreed['low']:.3f} to {agreed['high']:.3f})",
@@ -185,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import Array, fingerprint
+from _told import told
 from torch.nn import functional
 
 from radsynth.arrays import Prepared
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

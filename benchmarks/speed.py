@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from _data import prepared_noise
+from _told import told
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -266,4 +267,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

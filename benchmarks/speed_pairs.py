@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared
+from _told import told
 from speed import plain, rates
 from torch import Tensor, nn
 
@@ -174,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

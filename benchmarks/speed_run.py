@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from _data import prepared
+from _told import told
 from speed import measured
 
 import radsynth.verbs.train as training
@@ -98,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

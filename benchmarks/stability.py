@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from _data import prepared
 from _images import by_parts, scaled
+from _told import told
 from numpy.typing import NDArray
 from quality_at_budget import load
 
@@ -148,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from _data import fingerprint, write_rows
+from _told import told
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import recognise
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)
