@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import NO_MASK, Prepared
 from radsynth.image import Image
 from radsynth.io import Provenance, write
 from radsynth.settings import read_yaml, resolve
@@ -197,3 +197,16 @@ def test_classes_of_intensity_are_those_of_the_image_smoothed(tmp_path: Path) ->
     assert (found[0][~ndimage.binary_dilation(heads(64)[1] > 0)] == 0).all()
     np.save(data.folder / "shards" / "00000.images.npy", np.zeros((64, 2, SIDE, SIDE), np.uint8))
     assert len(thresholds(Prepared(data.folder), 0, 4)) == 0
+
+
+def test_images_that_lack_the_channel_have_no_classes_of_intensity(tmp_path: Path) -> None:
+    folder = prepared_heads(tmp_path, with_masks=False)
+    whole = thresholds(Prepared(folder), 1, 3)
+    stored = np.load(folder / "shards" / "00000.images.npy")
+    stored[::2, 1] = 0
+    np.save(folder / "shards" / "00000.images.npy", stored)
+    data = Prepared(folder)
+    limits = thresholds(data, 1, 3)
+    assert limits.tolist() == pytest.approx(whole.tolist(), abs=0.1)
+    found = tissues(torch.from_numpy(data.images(np.arange(2))), 1, limits)
+    assert (found[0] == NO_MASK).all() and set(found[1].unique().tolist()) == {0, 1, 2}

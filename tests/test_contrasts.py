@@ -185,7 +185,9 @@ def test_results_say_which_of_the_given_contrasts_was_missing(tmp_path: Path) ->
         assert [row["missing"] for row in csv.DictReader(file)] == ["flair", "", ""]
 
 
-def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lacks_the_truth_or_the_given_is_neither_learned_nor_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for n in range(9):
         write(volume(n), tmp_path / "in" / f"P{n}" / "t1.nii.gz", provenance=FROM)
         if n % 3:
@@ -198,10 +200,12 @@ def test_a_missing_truth_is_neither_learned_nor_measured(tmp_path: Path, monkeyp
     there = int((data.images(rows)[:, 1].reshape(len(rows), -1).max(1) > -1).sum())
     run = trained(tmp_path, data)
     assert 0 < there < len(rows) and evaluate_pairs(run, data)["pairs"]["images"] == there
+    back = trained(tmp_path / "back", data, "task.inputs=[t2]")
+    assert evaluate_pairs(back, data)["pairs"]["images"] == there, "apply refuses what lacks T2"
     indices = Prepared.indices
     monkeypatch.setattr(Prepared, "indices", lambda self, split: indices(self, split)[:1 if split == "train" else None])
     (refused,) = evaluate_pairs(run, data)["refused"]
-    assert "lack one of t2" in refused["reason"], "nothing to fit the other methods on"
+    assert "lack none of t1, t2, which is too few" in refused["reason"], "nothing to fit the other methods on"
 
 
 def translator_of_virtual_patients(folder: Path, contrasts: str, sides: str) -> None:

@@ -20,6 +20,7 @@ from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import _degrade as degrade
 from radsynth.tasks import build
+from radsynth.tasks._paired import known
 from radsynth.tasks._unpaired import sides_of
 from radsynth.tasks.cut import Cut
 from radsynth.verbs._applying.applier import Applier
@@ -133,6 +134,9 @@ def test_a_class_without_images_is_told(kind: str, make_prepared: Make, tmp_path
     (refused,) = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")["refused"]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["refused"] == [refused]
     assert "no image of the class rare outside of training" in refused["reason"]
+    (data / "records.csv").write_text(rows.replace("test,3", "test,1", rows.count("test,3") - 1))
+    (refused,) = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "new")["refused"]
+    assert "there are 1 held-out real" in refused["reason"] and (tmp_path / "new" / "results.json").is_file()
 
 
 def test_channels_are_chosen_by_name_and_by_default() -> None:
@@ -180,6 +184,16 @@ def test_half_of_the_pairs_are_warped_both_sides_and_the_mask_alike() -> None:
     assert torch.equal(varied.images[:, 0], varied.images[:, 1]), "what is learned stays the same"
     assert ((varied.images[:, 0] > 0).long() == varied.masks).float().mean() > 0.98
     assert task_of("task.kind=translate", "task.deform=0", spec=spec)._varied(batch) is batch
+
+
+def test_nothing_is_learned_of_a_blank_truth_or_from_nothing() -> None:
+    rng = torch.Generator().manual_seed(0)
+    result, truth, given = (2 * torch.rand(3, 2, 8, 8, generator=rng) - 1 for _ in range(3))
+    truth[0, 1], given[1] = -1, -1
+    given[2, 0] = -1  # the other channel is there
+    learned = known(result, truth, given)
+    assert torch.equal(learned[0, 1], truth[0, 1]) and torch.equal(learned[1], truth[1])
+    assert torch.equal(learned[0, 0], result[0, 0]) and torch.equal(learned[2], result[2])
 
 
 def test_missing_channels_are_blanked_but_never_all() -> None:

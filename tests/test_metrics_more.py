@@ -218,13 +218,16 @@ def test_differences_are_paired_where_they_can_be() -> None:
 def test_multi_scale_similarity_of_pairs_is_one_for_the_truth_and_falls_with_blur() -> None:
     from scipy.ndimage import gaussian_filter
 
-    from radsynth.metrics._paired import multi_scale_similarity
+    from radsynth.metrics._paired import multi_scale_similarity, structural_similarity
 
     truth = np.random.default_rng(0).uniform(-1, 1, (3, 2, 48, 48)).astype(np.float32)
     blurred = gaussian_filter(truth, (0, 0, 1, 1))
     assert multi_scale_similarity(truth, truth) == pytest.approx(1, abs=1e-5)
     assert (multi_scale_similarity(blurred, truth) < 0.9).all()
     assert np.isnan(multi_scale_similarity(truth[..., :10], truth[..., :10])).all()
+    thin = truth[:, :, None].repeat(2, axis=2)
+    assert np.isnan(structural_similarity(thin, thin)).all(), "a volume of two slices has no window"
+    assert structural_similarity(truth[..., :3], truth[..., :3]) == pytest.approx(1)
 
 
 def numbers(n: int, seed: list[int]) -> Sample:

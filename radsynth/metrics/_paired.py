@@ -34,7 +34,8 @@ def peak_signal_to_noise(results: Images, truths: Images) -> NDArray[np.float64]
 
 
 def structural_similarity(results: Images, truths: Images) -> NDArray[np.float64]:
-    """(n,) SSIM, the mean over channels, scikit-image's window of 7 pixels (smaller on smaller images).
+    """(n,) SSIM, the mean over channels, scikit-image's window of 7 pixels (smaller on smaller images; NaN where a
+    side is shorter than 3).
 
     On values from 0 to 2: the paper's begin at 0, and of those from -1 a change of brightness would count most, and
     even with the wrong sign, at mid-grey.
@@ -45,6 +46,8 @@ def structural_similarity(results: Images, truths: Images) -> NDArray[np.float64
 
     window = min(SSIM_WINDOW, *truths.shape[2:])
     window -= 1 - window % 2
+    if window < 3:
+        return np.full(len(truths), np.nan)
     return np.asarray([
         similarity(truth, result, data_range=2, channel_axis=0, win_size=window)
         for result, truth in zip(results + 1, truths + 1, strict=True)

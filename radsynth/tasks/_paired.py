@@ -61,7 +61,7 @@ class PairedGame:
     def _make(self, nets: Networks, batch: Batch) -> Made:
         batch = self.vary(batch)
         given, truth = self.see(batch)
-        return given, truth, known(self.convert(nets["generator"], given), truth), self.weigh(batch)
+        return given, truth, known(self.convert(nets["generator"], given), truth, given), self.weigh(batch)
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """True pairs against made ones."""
@@ -91,9 +91,11 @@ class PairedGame:
         return terms
 
 
-def known(result: Tensor, truth: Tensor) -> Tensor:
-    """(n, c, *space): the result, and the truth itself where a channel is blank, so that nothing is learned of it."""
-    there = truth.amax(tuple(range(2, truth.ndim)), keepdim=True) > -1
+def known(result: Tensor, truth: Tensor, given: Tensor) -> Tensor:
+    """(n, c, *space): the result, and the truth itself where its channel or all that is given is blank, so that nothing
+    is learned of it."""
+    space = tuple(range(2, truth.ndim))
+    there = (truth.amax(space, keepdim=True) > -1) & (given.amax((1, *space), keepdim=True) > -1)
     return torch.where(there, result, truth.to(result))
 
 

@@ -38,11 +38,14 @@ class Partners:
         """Rows (n,) of the partners of images (n, c, *space); draw: (n,) in [0, 1), which of the candidates is taken.
 
         The patient of an image is known by the image itself, if it is one of the pool's. Where there is no other
-        patient, any image is taken.
+        patient, another image is taken, and where there is none, the image itself.
         """
         distances = torch.cdist(thumbnails(images.cpu()), self.seen, compute_mode=EXACT).numpy()
-        own = self.patients[distances.argmin(axis=1)]
-        distances[(self.patients[None] == own[:, None]) & (distances.min(axis=1) < 1e-3)[:, None]] = np.inf
+        nearest = distances.argmin(axis=1)
+        same = self.patients[None] == self.patients[nearest][:, None]
+        same[same.all(axis=1)] = False  # there is no other patient
+        same[np.arange(len(same)), nearest] = True
+        distances[same & (distances.min(axis=1) < 1e-3)[:, None]] = np.inf
         order = np.argsort(distances, axis=1, kind="stable")
         count = np.maximum(np.isfinite(distances).sum(axis=1), 1)
         if self.nearest:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import NO_MASK, Prepared
 
 LOOKED_AT = 200
 """Training images that thresholds are found on."""
@@ -19,7 +19,7 @@ SMOOTH = 3
 
 
 def thresholds(prepared: Prepared, channel: int, classes: int) -> Tensor:
-    """(classes - 1,) network values of one channel that part its classes, the same for every image.
+    """(classes - 1,) network values of one channel that part its classes, the same for every image that has it.
 
     Fewer where the training images have fewer values than classes.
     """
@@ -28,7 +28,8 @@ def thresholds(prepared: Prepared, channel: int, classes: int) -> Tensor:
     otsu: Any = filters.threshold_multiotsu  # it ships no types
     rows = prepared.indices("train")
     few = rows[np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))]
-    values = smoothed(torch.from_numpy(prepared.images(few)[:, channel:channel + 1])).numpy()
+    images = torch.from_numpy(prepared.images(few)[:, channel:channel + 1])
+    values = smoothed(images[~_blank(images)]).numpy()
     possible = min(classes, int(np.count_nonzero(np.histogram(values, BINS)[0])))
     return torch.as_tensor(otsu(values, classes=possible, nbins=BINS) if possible > 1 else [], dtype=torch.float32)
 
@@ -40,6 +41,12 @@ def smoothed(images: Tensor) -> Tensor:
 
 
 def tissues(images: Tensor, channel: int, limits: Tensor) -> Tensor:
-    """Classes (n, *space) of one channel, 0 the darkest."""
-    values = smoothed(images[:, channel:channel + 1].float())[:, 0]
-    return torch.bucketize(values.contiguous(), limits.to(images.device))
+    """Classes (n, *space) of one channel, 0 the darkest; NO_MASK all over an image that lacks it."""
+    chosen = images[:, channel:channel + 1].float()
+    found = torch.bucketize(smoothed(chosen)[:, 0].contiguous(), limits.to(images.device))
+    return found.masked_fill(_blank(chosen).reshape(-1, *[1] * (found.ndim - 1)), NO_MASK)
+
+
+def _blank(images: Tensor) -> Tensor:
+    """(n,) whether a channel (n, 1, *space) shows nothing."""
+    return images.flatten(1).amax(1) <= -1

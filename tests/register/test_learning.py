@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,18 @@ def test_partners_are_of_other_patients_and_alike(make_prepared: Make) -> None:
     assert np.mean(ranks) < 3, "the most similar ones are taken"
     far = Partners(prepared, rows, 0).of(images, torch.linspace(0, 0.99, len(rows)))
     assert len(set(far)) > len(rows) // 3
+
+
+def test_the_only_patient_has_partners_among_its_own_images(make_prepared: Make) -> None:
+    folder = make_prepared(n=30)
+    table = re.sub(r",p\d+,", ",p0,", (folder / "records.csv").read_text())
+    (folder / "records.csv").write_text(table)
+    prepared = Prepared(folder)
+    rows = prepared.indices("train")
+    images, draw = torch.from_numpy(prepared.images(rows)), torch.linspace(0, 0.99, len(rows))
+    found = Partners(prepared, rows, 10).of(images, draw)
+    assert (found != rows).all() and len(set(found)) > len(rows) // 3
+    assert Partners(prepared, rows[:1], 10).of(images[:1], draw[-1:]).tolist() == [rows[0]], "nothing else is there"
 
 
 @pytest.mark.parametrize("size", [(32, 32), (16, 20, 18)])

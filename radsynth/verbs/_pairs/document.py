@@ -55,6 +55,7 @@ def refused(reason: str, out: Path | None) -> dict[str, Any]:
     document = {"version": 1, "measurements": [],
                 "refused": [{"name": "pairs", "title": "Results against the truth", "reason": reason}]}
     if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
         write_atomically(Path(out) / "results.json", json.dumps(document, indent=1))
     return document
 

@@ -38,7 +38,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     """
     applier = Applier(run)
     if not hasattr(applier.task, "pair"):
-        return _evaluate_unpaired(applier, prepared, out, images, seed)
+        return _evaluate_unpaired(applier, prepared, out, images, repetitions, seed)
     task = cast(PairedTask, applier.task)
     try:
         rows, split = held_out(prepared, images, seed)
@@ -117,15 +117,18 @@ def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dic
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The images of which no channel that is made is missing; DataError when there is none."""
-    made = [k for k, name in enumerate(prepared.spec.channels) if name in task.outputs]
-    if len(prepared.spec.channels) == 1 or not made:
+    """The images that lack no channel that is made, and none that `apply` asks for; DataError when they are none."""
+    names = prepared.spec.channels
+    if len(names) == 1:
         return rows
-    there = [(prepared.stored(part)[:, made].reshape(len(part), len(made), -1).max(2) > 0).all(1)
-             for part in np.array_split(rows, -(-len(rows) // CHUNK))]
-    complete: NDArray[np.int64] = rows[np.concatenate(there)]
+    there = np.concatenate([prepared.stored(part).reshape(len(part), len(names), -1).max(2) > 0
+                            for part in np.array_split(rows, -(-len(rows) // CHUNK))])
+    given, made = (there[:, [names.index(name) for name in side]] for side in (task.inputs, task.outputs))
+    usable = given.any(1) if getattr(task, "may_lack", False) else given.all(1)
+    complete: NDArray[np.int64] = rows[usable & made.all(1)]
     if len(complete) < 2:
-        raise DataError(f"All held-out images but {len(complete)} lack one of {', '.join(task.outputs)}.")
+        lacking = ", ".join(dict.fromkeys((*task.inputs, *task.outputs)))
+        raise DataError(f"Of {len(rows)} images {len(complete)} lack none of {lacking}, which is too few.")
     return complete
 
 
@@ -137,8 +140,8 @@ def _pairs(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64], seed: 
     return given.contiguous().numpy(), truths.contiguous().numpy()
 
 
-def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, images: int, seed: int,
-                       ) -> dict[str, Any]:
+def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, images: int, repetitions: int,
+                       seed: int) -> dict[str, Any]:
     """Without a truth: whether translated images look like those of the other class, of held-out patients."""
     from radsynth.verbs.evaluate import Settings, evaluate_arrays
 
@@ -154,18 +157,22 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     training = prepared.indices("train", target)
     start = prepared.images(given)
     made = applier.network_of(start, applier.target)
-    document = evaluate_arrays(prepared.images(real), prepared.images(training), np.clip(made, -1, 1), before=start,
-                               held_out_patients=prepared.patients(real), training_patients=prepared.patients(training),
-                               patients=prepared.patients(given), intensity=prepared.intensity,
-                               units=prepared.spec.units, virtual=prepared.spec.virtual,
-                               data_hash=prepared.manifest.data_hash, settings=Settings(seed=seed), out=out)
+    try:
+        document = evaluate_arrays(
+            prepared.images(real), prepared.images(training), np.clip(made, -1, 1), before=start,
+            held_out_patients=prepared.patients(real), training_patients=prepared.patients(training),
+            patients=prepared.patients(given), intensity=prepared.intensity, units=prepared.spec.units,
+            virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
+            settings=Settings(repetitions=repetitions, seed=seed), out=out)
+    except DataError as error:  # one image of a class, say
+        return refused(str(error), out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
     document["limits"] = usual = limits(doubtful)
     document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
         found = _segmented(labels, given, prepared)
-        document["findings"] = numbers_of(found, prepared.patients(given), 30, seed)
+        document["findings"] = numbers_of(found, prepared.patients(given), repetitions, seed)
     if out is not None:
         worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)
