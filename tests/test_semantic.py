@@ -241,6 +241,13 @@ def test_an_example_lends_its_style_and_a_mask_of_black_and_white_is_taken(make_
         apply(run, mask, tmp_path / "no", style=example, seed=0)
     with pytest.raises(DataError, match="which is to lend its style, does not exist"):
         apply(run, mask, tmp_path / "no", style=tmp_path / "nowhere.png")
+    deep = write(Image(pixels=images[1].astype(np.uint16) * 16, bits=12), tmp_path / "deep.png", provenance=FROM)[0]
+    with pytest.raises(DataError, match=r"cannot lend its style: its values go up to \d+; the run was trained on"):
+        apply(run, mask, tmp_path / "no", style=deep)
+    shutil.make_archive(str(tmp_path / "masks"), "zip", tmp_path, "mask.png")
+    assert apply(run, tmp_path / "masks.zip", tmp_path / "packed").count == 1
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        apply(run, tmp_path / "nowhere", tmp_path / "no")
 
 
 def test_only_runs_that_paint_take_a_style(make_masked: Make, tmp_path: Path) -> None:

@@ -67,9 +67,11 @@ def slicing_axis(header: Header, plane: str, planar: int | None) -> int:
     """The axis of a volume (slices 0, rows 1, columns 2) across which it is cut; `planar` is the scanner's if known."""
     if plane != "auto":
         return AXES[plane]
-    if planar is not None:
-        return planar
-    steps = header.spacing
+    return planar if planar is not None else scanned_across(header.spacing)
+
+
+def scanned_across(steps: tuple[float, ...] | None) -> int:
+    """The axis across which a volume with this spacing (mm) was scanned slice by slice; the first where none is so."""
     return int(np.argmax(steps)) if steps and max(steps) >= COARSE * min(steps) else 0
 
 

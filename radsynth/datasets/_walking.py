@@ -21,10 +21,9 @@ def files_below(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
     """(root, names of all files below it, sorted)."""
     if not path.exists():
         raise DataError(f"{path} does not exist. Give a folder, an archive (zip, tar) or an image file.")
-    if path.is_file():
-        if _is_image(path) or not is_archive(path):
-            return path.parent, [path.name]
-        path = unpack(path)
+    if not holds_files(path):
+        return path.parent, [path.name]
+    path = path if path.is_dir() else unpack(path)
     names: list[str] = []
     _walk(path, "", {_identity(path)}, names, rejected)
     return path, sorted(names)
@@ -35,6 +34,11 @@ def without_data_files(root: Path, headers: Iterable[Header], rejected: list[Rej
     used = {printable(os.path.relpath(file, root)) for header in headers for file in header.beside}
     if used:
         rejected[:] = [line for line in rejected if line.path not in used]
+
+
+def holds_files(path: Path) -> bool:
+    """A folder or an archive; an npz file is an image, though it is a zip file as well."""
+    return path.is_dir() or (not _is_image(path) and is_archive(path))
 
 
 def _is_image(path: Path) -> bool:

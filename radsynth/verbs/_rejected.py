@@ -42,11 +42,15 @@ def write_rejected(path: Path, lines: Iterable[Rejected]) -> None:
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(("path", "reason", "skipped"))
-    table.writerows((harmless(line.path), harmless(line.reason), "yes" if line.skipped else "no") for line in lines)
+    table.writerows((one_line(line.path), one_line(line.reason), "yes" if line.skipped else "no") for line in lines)
     write_atomically(path, text.getvalue())
 
 
+def one_line(cell: str) -> str:
+    """As `harmless`, without line breaks, which messages of other programs may have."""
+    return harmless(" ".join(cell.split()))
+
+
 def harmless(cell: str) -> str:
-    """One line that no spreadsheet takes for a formula; whoever named the files wrote some of it."""
-    text = " ".join(cell.split())
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    """A text that no spreadsheet takes for a formula; whoever named the files wrote some of it."""
+    return f"'{cell}" if cell.lstrip()[:1] in ("=", "+", "-", "@") else cell

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
-from radsynth.verbs._rejected import harmless
+from radsynth.verbs._rejected import one_line
 
 SECONDS = 10.0
 """Between two writings of a long table."""
@@ -75,7 +75,7 @@ class Table:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(field.name for field in fields(Transfer))
-        writer.writerows([harmless(cell) for cell in astuple(line)] for line in self._lines.values())
+        writer.writerows([one_line(cell) for cell in astuple(line)] for line in self._lines.values())
         write_atomically(self.path, text.getvalue())
         self._written = time.monotonic()
 

@@ -75,8 +75,8 @@ def test_slices_are_cut_across_the_coarsest_axis(make_run: Callable[..., Path]) 
     """Unless slices across the first alone have the spacing of the training."""
     applier = Applier(make_run("task.kind=restore", "task.what=rician", spacing=(2.0, 2.0)))
 
-    def axis(*steps: float) -> int:
-        return applier._axis(Image(pixels=np.zeros((1, 4, 4, 4), np.uint8), spacing=steps))
+    def axis(*steps: float) -> int | None:
+        return applier.axis(Image(pixels=np.zeros((1, 4, 4, 4), np.uint8), spacing=steps))
 
     assert [axis(5, 2, 2), axis(2, 5, 2), axis(2, 2, 5), axis(5, 5, 9)] == [0, 1, 2, 2]
     assert axis(2.2, 2, 2.4) == 0, "as fine in all directions: axial"

@@ -12,11 +12,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from radsynth.errors import DataError, SettingsError
+from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.fields import write_field
+from radsynth.verbs._applying.onto import Registrar
 from radsynth.verbs._applying.placing import Placing, placings, sampled
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
@@ -188,6 +189,31 @@ def test_images_are_laid_on_each_other_by_position_and_by_their_middles() -> Non
     assert np.allclose(shifted, values[:, :, 1:])
 
 
+def test_outside_lies_what_is_lowest_in_the_channel() -> None:
+    values = np.stack([np.full((3, 4), -1000.0), np.full((3, 4), 7.0)])
+    shifted = sampled(values, Placing(matrix=np.eye(2), offset=np.array([0.0, 9.0])), (3, 4))
+    assert shifted[0].max() == -1000 and shifted[1].min() == 7
+
+
+def test_images_that_lie_apart_are_laid_middle_on_middle(make_run: Callable[..., Path]) -> None:
+    """What is not covered is of one value, though not black: it agrees with nothing."""
+    registrar = Registrar(make_run("task.refinement=0"))
+    fixed = Image(pixels=disc((16, 16), (8, 8), 5) // 2 + 7, spacing=(1.0, 1.0), affine=affine_of((1, 1, 1), (0, 0, 0)))
+    registrar.fix(fixed, "fixed")
+    moving = fixed.replace(affine=affine_of((1, 1, 1), (900, 900, 0)), window=(20, 90))
+    found = registrar.convert(moving, "moving", None)
+    assert np.allclose(found.placing.offset, 0), "by their positions no pixel lies on a pixel"
+    assert found.image.window == (20, 90) and np.array_equal(found.image.affine, fixed.affine)
+
+
+def test_a_contrast_that_an_examination_lacks_is_not_registered(make_run: Callable[..., Path]) -> None:
+    registrar = Registrar(make_run("task.refinement=0", channels=("t1", "t2")))
+    both = np.concatenate([disc((16, 16), (8, 8), 5)] * 2)
+    registrar.fix(Image(pixels=both, channels=("t1", "t2")), "fixed")
+    with pytest.raises(RejectedFile, match="its channels are t1; the run expects t1, t2"):
+        registrar.convert(Image(pixels=both * np.uint8([[[1]], [[0]]]), channels=("t1", "t2")), "moving", None)
+
+
 @pytest.mark.parametrize("space", [(7, 6), (5, 6, 4)])
 def test_places_in_parts_are_those_of_the_whole(space: tuple[int, ...], monkeypatch: pytest.MonkeyPatch,
                                                 tmp_path: Path) -> None:
@@ -227,7 +253,7 @@ def test_labels_lie_in_folders_as_their_images_do(make_run: Callable[..., Path],
     """Visits call their files alike: each has its own labels, and those at the top are of files of one name alone."""
     run = make_run()
     for place, value in (("in/a/x.png", 0), ("in/b/x.png", 0), ("in/y.png", 0), ("labels/a/x.png", 1),
-                         ("labels/b/x.png", 2), ("labels/y.png", 3)):
+                         ("labels/b/x.png", 2), ("labels/y.nii.gz", 3)):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         pixels = np.full((1, 16, 16), value, np.uint8) if value else disc((16, 16), (8, 8), 5)
         write(Image(pixels=pixels), tmp_path / place, provenance=FROM)

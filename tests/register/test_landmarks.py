@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, write
 from radsynth.io._landmarks import read_landmarks
 from radsynth.verbs._applying.placing import Placing
-from radsynth.verbs._applying.targets import Targets, partners
+from radsynth.verbs._applying.targets import Targets, over_pairs, partners
 from radsynth.verbs.apply import apply
 from tests.tables import lines, rows
 
@@ -155,8 +156,9 @@ def test_apply_measures_how_far_landmarks_lie_apart(pair: Path) -> None:
     each = lines(pair / "out" / table["2.nii.gz"]["landmarks"])
     assert [one["landmark"] for one in each] == ["left", "right"]
     assert np.mean([float(one["error"]) for one in each]) == pytest.approx(after["2.nii.gz"], abs=1e-3)
-    mean = np.mean(list(after.values()))
-    assert result.target_error == pytest.approx({"pairs": 2, "before_mm": 5.0, "after_mm": mean}, abs=0.01)
+    found = result.target_error
+    assert found["pairs"] == 2 and found["before_mm"]["value"] == pytest.approx(5, abs=0.01)
+    assert found["after_mm"]["value"] == pytest.approx(np.mean(list(after.values())), abs=0.01)
     again = apply(pair / "run", pair / "in", pair / "out", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
                   onto_landmarks=pair / "fixed.csv")
     assert again.target_error == result.target_error, "the same command again says the same"
@@ -166,6 +168,28 @@ def test_apply_measures_how_far_landmarks_lie_apart(pair: Path) -> None:
     apply(pair / "run", pair / "in" / "1.nii.gz", pair / "worse", onto=pair / "fixed.nii.gz",
           landmarks=pair / "wrong.csv", onto_landmarks=pair / "wrong.csv")
     assert "target_error" in rows(pair / "worse")[0]["flagged"]
+
+
+def test_the_mean_over_pairs_has_an_interval_over_pairs() -> None:
+    """That of Student's t, which half-samples estimate; two files of a result are one pair."""
+    rng = np.random.default_rng(0)
+    table = [{"index": k // 2, "target_error_before": f"{before:.4g}", "target_error": f"{before - gain:.4g}"}
+             for k, (before, gain) in enumerate(np.repeat(np.column_stack(
+                 [rng.uniform(4, 9, 12), rng.normal(2, 0.3, 12)]), 2, axis=0))]
+    found = over_pairs(table)
+    before = np.array([float(row["target_error_before"]) for row in table[::2]])
+    gain = before - [float(row["target_error"]) for row in table[::2]]
+    assert found["pairs"] == 12
+    for name, values in (("before_mm", before), ("closer_mm", gain)):
+        half = stats.t.ppf(0.975, 11) * values.std(ddof=1) / np.sqrt(12)
+        assert found[name]["value"] == pytest.approx(values.mean())
+        assert found[name]["high"] - found[name]["value"] == pytest.approx(half, rel=0.15)
+        assert found[name]["low"] == pytest.approx(2 * found[name]["value"] - found[name]["high"])
+    assert over_pairs(table[:2])["after_mm"] == {"value": float(table[0]["target_error"])}, "one pair has no interval"
+    few = over_pairs([{"index": 0, "target_error_before": 9, "target_error": 1},
+                      {"index": 1, "target_error_before": 1, "target_error": 5}])
+    assert few["after_mm"]["low"] == 0 > few["closer_mm"]["low"], "no distance is below 0; a pair may get worse"
+    assert over_pairs([{"index": 0, "similarity": 1}]) == {}
 
 
 def test_landmarks_of_one_image_that_are_wrong_leave_the_others(pair: Path) -> None:
@@ -178,7 +202,7 @@ def test_landmarks_of_one_image_that_are_wrong_leave_the_others(pair: Path) -> N
         "x 9.0 to 41.0, y -21.0 to 11.0, z 4.0 to 6.0 (mm towards left, back and head)")
     (pair / "in" / "2.csv").unlink()
     result = apply(pair / "run", pair / "in", pair / "fewer", **given)
-    assert "there is no file 2.mrk.json, 2.fcsv or 2.csv" in str([one.reason for one in result.rejected])
+    assert "there is no file 2.mrk.json or 2.fcsv or 2.csv" in str([one.reason for one in result.rejected])
     with pytest.raises(DataError, match=r"landmarks of fixed\.nii\.gz in .*in/1\.fcsv cannot be used: 1\.fcsv"):
         (pair / "in" / "1.fcsv").write_text("nothing")
         apply(pair / "run", pair / "in", pair / "no", **{**given, "onto_landmarks": pair / "in" / "1.fcsv"})

@@ -16,20 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radsynth.errors import RejectedFile, SettingsError
-from radsynth.image import GREY, RGB, Image
+from radsynth.image import Image
 from radsynth.progress import track
 from radsynth.tasks import ImageTask, takes_images
 from radsynth.verbs._applying.anatomy import read_anatomy
+from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.doubts import NAMES, Doubts, doubts
-from radsynth.verbs._applying.slices import AXES, COARSE, TOGETHER, cut, join
+from radsynth.verbs._applying.regridding import near, regridded, to_training
+from radsynth.verbs._applying.slices import TOGETHER, cut, join
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
-from radsynth.verbs._preparing.fit import Fit, resample
+from radsynth.verbs._preparing.fit import Fit
 from radsynth.verbs.generate import Sampler
-
-SPACING_TOLERANCE = 0.1
-"""Relative difference of spacing that a network is trusted with."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +94,7 @@ class Applier:
         """RejectedFile for an image that the run was not trained for, with what was expected."""
         self.trained_on.check(image)
         have, want = self._steps(image)
-        if not self.resample and any(abs(h / w - 1) > SPACING_TOLERANCE for h, w in zip(have, want, strict=True)):
+        if not self.resample and not near(have, want):
             raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
                                "brings an image to that and the result back")
 
@@ -103,43 +102,29 @@ class Applier:
         """mm along the axes that the network sees, of the image and as expected; () where either is unknown."""
         if self.spec.spacing is None or image.spacing is None:
             return (), ()
-        whole = len(image.space) == self.spec.dimensions
-        have = image.spacing if whole else tuple(np.delete(image.spacing, self._axis(image)).tolist())
-        return have, self._expected()
+        return _within(image.spacing, self.axis(image)), self._expected()
 
     def _grids(self, image: Image, axis: int | None) -> tuple[Fit | None, Fit | None]:
         """To the training's grid over the same field, and from the result's to the image's; None where they agree."""
         have, want = self._steps(image)
-        ratios = [w / h if abs(h / w - 1) > SPACING_TOLERANCE else 1.0 for h, w in zip(have, want, strict=True)]
-        if all(ratio == 1 for ratio in ratios):
+        if near(have, want):
             return None, None
-        sides = image.space if axis is None else tuple(np.delete(image.space, axis).tolist())
-        content = tuple(max(1, round(side / ratio)) for side, ratio in zip(sides, ratios, strict=True))
+        there = to_training(_within(image.space, axis), have, want)
         own, fine = (tuple(side * f for side, f in zip(grid, self.task.finer, strict=True))
-                     for grid in (sides, content))
-        return (Fit(source=sides, target=content, ratios=tuple(ratios), content=content, spacing=want),
-                Fit(source=fine, target=own, ratios=tuple(1 / ratio for ratio in ratios), content=own, spacing=have))
+                     for grid in (there.source, there.content))
+        return there, Fit(source=fine, target=own, ratios=tuple(1 / ratio for ratio in there.ratios), content=own,
+                          spacing=have)
 
-    def _axis(self, image: Image) -> int:
-        """The axis across which a volume is cut for a network of 2-D images, as it was for training.
-
-        Where the run does not say: the coarsest one, unless slices across the first alone have the expected spacing.
-        """
-        if self.trained_on.plane in AXES:
-            return AXES[self.trained_on.plane]
-        steps = image.spacing
-        if not steps or max(steps) < COARSE * min(steps):
-            return 0
-        coarsest, want = int(np.argmax(steps)), self._expected()
-        fits = [axis for axis in (coarsest, 0) if want and np.allclose(
-            np.delete(steps, axis), want, rtol=SPACING_TOLERANCE, atol=0)]
-        return fits[0] if fits else coarsest
+    def axis(self, image: Image) -> int | None:
+        """The axis across which a volume is done in slices; None: the image is done as a whole."""
+        return self.trained_on.axis(image, self._expected())
 
     def turned(self, image: Image, format: str) -> bool:
         """Whether the slices in which a volume is done run the other way in the file that is written."""
-        if image.laid is None or format not in ("nifti", "metaimage") or len(image.space) == self.spec.dimensions:
+        axis = self.axis(image)
+        if image.laid is None or format not in ("nifti", "metaimage") or axis is None:
             return False
-        return image.laid[1][2 - self._axis(image)]
+        return image.laid[1][2 - axis]
 
     def _expected(self) -> tuple[float, ...]:
         """mm along the axes of what the network is given; () where unknown."""
@@ -149,19 +134,7 @@ class Applier:
 
     def channels(self, image: Image) -> list[NDArray[Any] | None]:
         """The channels (*space) that the task takes; None for a missing one where the run was trained for that."""
-        inputs, have = self.task.inputs, image.channels
-        if not set(inputs) & set(have) and len(have) == len(inputs):
-            return list(image.pixels)  # channels of other names are taken in their order
-        blank = {name for name, channel in zip(have, image.pixels, strict=True)
-                 if len(have) > 1 and have != RGB and channel.min() == channel.max()}  # a colour is not missing
-        lacking = [name for name in inputs if name not in have or name in blank]
-        spare = getattr(self.task, "may_lack", False) and len(lacking) < len(inputs)
-        if lacking and not spare:
-            there = ", ".join(name for name in have if name not in blank)
-            hint = ". Give a folder that holds a file of each for every patient" if len(have) == 1 else (
-                ". Save it in grey values" if have == RGB and inputs == GREY else "")
-            raise RejectedFile(f"its channels are {there}; the run expects {', '.join(inputs)}{hint}")
-        return [None if name in lacking else image.pixels[have.index(name)] for name in inputs]
+        return taken(image, self.task.inputs, getattr(self.task, "may_lack", False))
 
     def missing(self, image: Image) -> dict[str, str]:
         """Columns of samples.csv: the names of the given channels that an image lacks, of a run that may go without."""
@@ -198,13 +171,15 @@ class Applier:
 
     @property
     def restores(self) -> bool:
-        """What is made is what was given, so that its range and its window hold for the result."""
-        return self.task.inputs == self.task.outputs and not self.task.targets
+        """What is made is what was given, corrected, so that its window and what lies outside of its range hold for the
+        result."""
+        return getattr(self.task, "corrects", False)
 
     def _real(self, view: View, made: NDArray[np.float32], part: slice) -> NDArray[Any]:
         """A part of the result, (outputs, *space) in network values, as the image's own kind of number."""
         # Of another contrast no range is known: it is taken to be that of the first given channel.
-        low, high = (_by_channel(edge, made) for edge in (view.ranges if self.restores else view.ranges[:1]).T)
+        known = view.ranges if self.task.inputs == self.task.outputs else view.ranges[:1]
+        low, high = (_by_channel(edge, made) for edge in known.T)
         result = np.clip(made, -1, 1)
         result += 1
         result *= (high - low) / 2
@@ -223,7 +198,7 @@ class Applier:
         self.check(image)
         check_values(image, self.spec, self.intensity)
         channels = self.channels(image)
-        axis = None if len(image.space) == self.spec.dimensions else self._axis(image)
+        axis = self.axis(image)
         there = [channel for channel in channels if channel is not None]
         present = there[0][None] if len(there) == 1 else np.stack(there)
         to, back = self._grids(image, axis)
@@ -253,12 +228,6 @@ class Applier:
         return made[0] if len(made) == 1 else np.concatenate(made)
 
 
-def regridded(stack: NDArray[np.float32], fit: Fit) -> NDArray[np.float32]:
-    """(n, c, *source) on the target's grid."""
-    n, c, *space = stack.shape
-    return resample(stack.reshape(n * c, *space), fit).reshape(n, c, *fit.target)
-
-
 def _by_channel(numbers: NDArray[np.float64], like: NDArray[Any]) -> NDArray[np.float32]:
     return numbers.reshape(-1, *[1] * (like.ndim - 1)).astype(np.float32)
 
@@ -270,6 +239,11 @@ def finer_affine(affine: NDArray[np.float64], finer: tuple[int, ...]) -> NDArray
     result[:3, :3] = affine[:3, :3] / columns
     result[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((1 / columns - 1) / 2)
     return result
+
+
+def _within(numbers: tuple[Any, ...], axis: int | None) -> tuple[Any, ...]:
+    """Of the axes of space those within a slice; all without slices."""
+    return tuple(number for place, number in enumerate(numbers) if place != axis)
 
 
 def _spoken(spacing: tuple[float, ...]) -> str:

@@ -55,9 +55,7 @@ class Beside:
         if self.labels is None:
             return moving.mask
         name = Path(record.files[0]).name if record.files else record.source
-        file = _in(self.labels, record, [name])
-        if file is None:
-            raise RejectedFile(f"its labels are not in {self.labels}: there is no file {name}")
+        file = _in(self.labels, record, "labels", list(dict.fromkeys([name, f"{stem(name)}.nii.gz"])))
         try:
             mask = read_mask(file)
         except RejectedFile as error:
@@ -69,18 +67,17 @@ class Beside:
     def landmarks_of(self, record: Record) -> Path:
         """The file of a moving image's landmarks, which has the image's name with an ending of landmarks."""
         assert self.landmarks is not None
-        names = [stem(PurePosixPath(record.source).name) + ending for ending in ENDINGS]
-        file = _in(self.landmarks, record, names)
-        if file is None:
-            raise RejectedFile(f"its landmarks are not in {self.landmarks}: there is no file "
-                               f"{', '.join(names[:-1])} or {names[-1]}")
-        return file
+        own = stem(PurePosixPath(record.source).name)
+        return _in(self.landmarks, record, "landmarks", [own + ending for ending in ENDINGS])
 
 
-def _in(path: Path, record: Record, names: list[str]) -> Path | None:
+def _in(path: Path, record: Record, what: str, names: list[str]) -> Path:
     """The file `path` itself, or the first that there is of some names, in the same folder as the image lies in or at
-    the top."""
+    the top. RejectedFile where there is none."""
     if not path.is_dir():
         return path
-    folders = (path / PurePosixPath(record.source).parent, path)
-    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+    for folder in (path / PurePosixPath(record.source).parent, path):
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    raise RejectedFile(f"its {what} are not in {path}: there is no file {' or '.join(names)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.datasets import Record, Rejected, dataset, embedded, recognise
+from radsynth.datasets._walking import holds_files
 from radsynth.datasets.contrasts import called
 
 
@@ -23,11 +24,12 @@ def input_records(source: Path, modality: str, trained: dict[str, Any] | None = 
     names = tuple(trained["contrasts"]) if trained else ()
     given = tuple(name for name in names if trained and name.partition("=")[0] in trained["inputs"])
     told = len(given) > 1 or kind == "contrasts" or any("=" in name for name in given)
-    examinations = len(names) > 1 and source.is_dir() and trained and (
+    several = len(names) > 1 and holds_files(source)
+    examinations = several and trained and (
         (trained["kind"] == "contrasts" and told) or (trained["kind"] in embedded() and kind == "contrasts"))
     if examinations:  # what is to be made may lie there as well: neither its grid nor its name counts
         kind, more = "contrasts", {**whole, "contrasts": given}
-    elif len(names) > 1 and trained and trained["kind"] == "nnunet" and source.is_dir():
+    elif several and trained and trained["kind"] == "nnunet":
         kind, more = "nnunet", {**whole, "channels": names}
     elif trained and trained["kind"] == kind == "brats":
         kind, more = "brats", {"what": "volumes", "modalities": tuple(trained["inputs"]), "unmasked": "keep"}

@@ -20,11 +20,13 @@ from radsynth.metrics._registration import folding
 from radsynth.progress import track
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
-from radsynth.verbs._applying.applier import SPACING_TOLERANCE
 from radsynth.verbs._applying.beside import Beside
+from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.fields import write_field, write_labels
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
-from radsynth.verbs._applying.slices import AXES, COARSE, TOGETHER, cut, join
+from radsynth.verbs._applying.regridding import to_training
+from radsynth.verbs._applying.results import write_result
+from radsynth.verbs._applying.slices import TOGETHER, cut, join
 from radsynth.verbs._applying.targets import Targets
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
@@ -68,43 +70,33 @@ class Registrar:
         fixed = self.trained_on.alike(fixed)
         self.image, self.name = fixed, name
         self._check(fixed)
-        self.axis = self._slices()
+        self.axis = self.trained_on.axis(fixed, self.spec.spacing or ())
         self.fit = self._working_grid()
-        self._seen = self._network_values(fixed, _channels(fixed, self.task.fixed), fixed)
+        self._seen = self._network_values(_channels(fixed, self.task.fixed))
 
     def _check(self, image: Image) -> None:
         self.trained_on.check(image)
         check_values(image, self.spec, self.intensity)
 
-    def _slices(self) -> int | None:
-        """The axis across which volumes are registered slice by slice by a network of slices; None: as a whole."""
-        if len(self.image.space) == self.spec.dimensions:
-            return None
-        steps = self.image.spacing
-        if self.trained_on.plane in AXES:
-            return AXES[self.trained_on.plane]
-        return int(np.argmax(steps)) if steps and max(steps) >= COARSE * min(steps) else 0
-
     def _working_grid(self) -> Fit:
-        """The fixed image's field of view in pixels of the size that the network knows."""
-        space, have = self.image.space, self.image.spacing
-        ratios = [1.0] * len(space)
-        if self.spec.spacing is not None and have is not None:
-            axes = [axis for axis in range(len(space)) if axis != self.axis]
-            for axis, want in zip(axes, self.spec.spacing, strict=True):
-                ratio = want / have[axis]
-                ratios[axis] = 1.0 if abs(ratio - 1) <= SPACING_TOLERANCE else ratio
-        content = tuple(max(1, round(side / ratio)) for side, ratio in zip(space, ratios, strict=True))
-        if self.axis is None and math.prod(content) > LARGEST:
+        """The fixed image's field of view in pixels of the size that the network knows, of volumes slice by slice."""
+        have = want = self.image.spacing or (1.0,) * len(self.image.space)
+        if self.spec.spacing is not None and self.image.spacing is not None:
+            want = self.spec.spacing if self.axis is None else tuple(
+                np.insert(self.spec.spacing, self.axis, have[self.axis]).tolist())
+        fit = to_training(self.image.space, have, want)
+        pixels = math.prod(fit.content)
+        if self.axis is None and pixels > LARGEST:
             raise RejectedFile(
-                f"at the training's pixel size it has {math.prod(content) / 1e6:.0f} million pixels, and at most "
+                f"at the training's pixel size it has {pixels / 1e6:.0f} million pixels, and at most "
                 f"{LARGEST / 1e6:.0f} million are registered at once: train on coarser ones (prepare.size)")
-        return Fit(source=space, target=content, ratios=tuple(ratios), content=content, spacing=have or (1.0,))
+        return fit
 
-    def _network_values(self, image: Image, channels: NDArray[Any], on: Image, placing: Placing | None = None) -> Array:
-        """Channels (c, *space) on the working grid, in network values: each mapped by its own image's range."""
+    def _network_values(self, channels: NDArray[Any], placing: Placing | None = None) -> Array:
+        """Channels (c, *space) of the fixed image, or of one that is placed on it, on the working grid, in network
+        values: each mapped by its own image's range."""
         ranges = ranges_of(channels, self.intensity, self.trained_on.percentiles)
-        values = channels if placing is None else sampled(channels, placing, on.space)
+        values = channels if placing is None else sampled(channels, placing, self.image.space)
         fitted = resample(values, self.fit)
         encoded = [self.intensity.to_network(self.intensity.encode(channel, *limits))
                    for channel, limits in zip(fitted, ranges.tolist(), strict=True)]
@@ -124,8 +116,8 @@ class Registrar:
         displacement = self._on_fixed(found.numpy())
         numbers["folding"] = float(folding(displacement[None])[0])
         pixels = sampled(moving.pixels, placing, self.image.space, displacement)
-        image = self.image.replace(pixels=as_stored(pixels, moving), modality=moving.modality, units=moving.units,
-                                   bits=moving.bits, channels=moving.channels, mask=None)
+        image = moving.replace(pixels=as_stored(pixels, moving), mask=None, spacing=self.image.spacing,
+                               affine=self.image.affine, laid=self.image.laid, frame=self.image.frame)
         carried = None
         if labels is not None:
             carried = sampled(labels[None], placing, self.image.space, displacement, order=0)[0].astype(np.uint8)
@@ -148,7 +140,7 @@ class Registrar:
 
     def _placed(self, moving: Image, channels: NDArray[Any], name: str) -> tuple[Placing, Array]:
         """Of the ways to lay the images on each other the one under which they agree best."""
-        tried = [(one, self._network_values(moving, channels, self.image, one))
+        tried = [(one, self._network_values(channels, one))
                  for one in placings(moving, self.image, name, self.name)]
         return max(tried, key=lambda pair: _agreement(pair[1], self._seen))
 
@@ -173,25 +165,20 @@ class Registrar:
 
 def _channels(image: Image, names: tuple[str, ...]) -> NDArray[Any]:
     """The channels (c, *space) that the network sees; RejectedFile when they are not there."""
-    have = image.channels
-    if set(names) <= set(have):
-        return image.pixels[[have.index(name) for name in names]]
-    if not set(names) & set(have) and len(have) == len(names):
-        return image.pixels  # channels of other names are taken in their order
-    raise RejectedFile(f"its channels are {', '.join(have)}; the run expects {', '.join(names)}")
+    return np.stack([channel for channel in taken(image, names) if channel is not None])
 
 
 def _agreement(one: Array, other: Array) -> float:
     """How strongly two images (c, *space) depend on each other: the absolute correlation of their channels' means."""
     first, second = one.mean(0).ravel(), other.mean(0).ravel()
-    if first.std() == 0 or second.std() == 0:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(abs(np.corrcoef(first, second)[0, 1]))
 
 
 def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rejected: list[Rejected], folder: Path,
-             format: str | None, beside: Beside, write: Callable[..., list[Path]], journal: Journal) -> Iterator[Row]:
-    """Register and write image by image; yields rows of samples.csv. write: as `apply._write`."""
+             format: str | None, beside: Beside, journal: Journal) -> Iterator[Row]:
+    """Register and write image by image; yields rows of samples.csv."""
     try:
         registrar.fix(fixed.load(), fixed.source)
     except RejectedFile as error:
@@ -226,7 +213,7 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
              "flagged": _flags(found),
              "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed}))}
-            for file in write(registrar, moving, warped.image, folder / "images", index, chosen)])
+            for file in write_result(registrar.facts, moving, warped.image, fixed, folder / "images", chosen, index)])
 
 
 def _write_rest(folder: Path, stem: str, warped: Warped, moving: Image, fixed: Image) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,15 +15,18 @@ from torch.nn import functional
 
 from radsynth.arrays import Batch
 from radsynth.datasets import Record, Rejected
+from radsynth.datasets._layout import printable
+from radsynth.datasets._walking import files_below
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
 from radsynth.io import NotAnImage, detect, read, read_mask
 from radsynth.progress import track
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.slices import cut, join
 from radsynth.verbs._applying.tiles import convert_tiled
-from radsynth.verbs._applying.values import ranges_of
+from radsynth.verbs._applying.values import check_values, ranges_of
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
@@ -51,12 +54,11 @@ class Painter(Applier):
             if len(image.pixels) != len(self.spec.channels):
                 raise RejectedFile(f"its channels are {', '.join(image.channels)}; the run makes "
                                    f"{', '.join(self.spec.channels)}")
-            if len(image.space) > self.spec.dimensions:
-                axis = self._axis(image)
+            self.trained_on.check(image)
+            check_values(image, self.spec, self.intensity)
+            if (axis := self.axis(image)) is not None:
                 image = image.replace(pixels=cut(image.pixels, axis)[image.space[axis] // 2], affine=None, mask=None,
                                       spacing=image.spacing and tuple(np.delete(image.spacing, axis)))
-            if len(image.space) < self.spec.dimensions:
-                raise RejectedFile("it is a single image; the run was trained on volumes")
         except RejectedFile as error:
             raise DataError(f"{path} cannot lend its style: {error}. Give one image: a file, or the folder of a DICOM "
                             "series.") from None
@@ -80,7 +82,7 @@ class Painter(Applier):
         """
         self.check(mask.replace(modality=self.spec.modality))
         values = mask.pixels if self.trained_on.instances else self._known(mask.pixels)
-        axis = None if len(mask.space) == self.spec.dimensions else self._axis(mask)
+        axis = self.axis(mask)
         there, back = self._grids(mask, axis)
         stack = cut(values.astype(np.float32), axis)[:, 0].astype(np.uint8)
         if there is not None:
@@ -140,26 +142,25 @@ def _listed(values: tuple[int, ...] | list[int]) -> str:
     return f"label value{'s' if len(values) > 1 else ''} {shown}{', ...' if len(values) > 12 else ''}"
 
 
-def mask_records(source: Path, rejected: list[Rejected]) -> Iterator[Record]:
-    """Every mask file at a path, by name. DataError when there is nothing."""
-    if not source.exists():
-        raise DataError(f"{source} does not exist. Give a mask, or a folder of masks.")
-    files = [source] if source.is_file() else sorted(
-        path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    for path in files:
-        name = path.name if source.is_file() else path.relative_to(source).as_posix()
+def mask_records(source: Path, rejected: list[Rejected]) -> list[Record]:
+    """Every mask file at a path (a file, a folder, an archive), by name. DataError when there is nothing."""
+    (root, names), records = files_below(source, rejected), list[Record]()
+    for name in names:
+        path = root / name
         try:
             detect(path)
         except RejectedFile as error:
-            rejected.append(Rejected(path=name, reason=str(error), skipped=isinstance(error, NotAnImage)))
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        yield Record(source=name, patient="", load=partial(read_mask, path), files=(str(path),))
+        records.append(Record(source=printable(name), patient="", load=partial(read_mask, path), files=(str(path),)))
+    return records
 
 
-def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
-              write: Callable[[Image, Image, Path, int, str, Record], list[Path]], journal: Journal) -> Iterator[Row]:
-    """Paint and write mask by mask; yields rows of samples.csv. write: mask, image, folder, index, format, record."""
-    for record in track(list(records), None, "painting", "masks"):
+def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected], folder: Path, format: str | None,
+              journal: Journal) -> Iterator[Row]:
+    """Paint and write mask by mask; yields rows of samples.csv."""
+    chosen = format or usual_format(painter.spec)
+    for record in track(records, None, "painting", "masks"):
         if made := journal.made(record.source):
             yield from made
             continue
@@ -170,7 +171,7 @@ def paint_all(painter: Painter, records: Iterator[Record], rejected: list[Reject
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        files = write(mask, image, folder / "images", index, format or usual_format(painter.spec), record)
+        files = write_result(painter.facts, mask, image, record, folder / "images", chosen, index)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              "seed": painter.seed if painter.style is None else "", "flagged": "unknown",

@@ -54,18 +54,18 @@ def sampled(pixels: NDArray[Any], placing: Placing, space: tuple[int, ...], disp
             order: int = 1, edge: bool = False) -> Array:
     """(c, *space of the fixed image): pixels (c, *own space) where the fixed image's pixels lie, after a displacement.
 
-    Linear between pixels, or the nearest one's value for order 0. Outside lies the lowest value, or with `edge` the
-    border's.
+    Linear between pixels, or the nearest one's value for order 0. Outside lies the channel's lowest value (for order 0
+    the background's), or with `edge` the border's.
     """
     from scipy.ndimage import map_coordinates
 
     made = np.empty((len(pixels), *space), np.float32)
-    lowest = 0.0 if order == 0 else float(pixels.min())
+    lowest = [0.0 if order == 0 else float(channel.min()) for channel in pixels]
     for part, places in parts_of(space, displacement):
         flat = placing.matrix.astype(np.float32) @ places.reshape(len(space), -1)
         there = (flat + placing.offset.astype(np.float32)[:, None]).reshape(places.shape)
-        for channel, result in zip(pixels, made, strict=True):
-            map_coordinates(channel, there, order=order, mode="nearest" if edge else "constant", cval=lowest,
+        for channel, result, outside in zip(pixels, made, lowest, strict=True):
+            map_coordinates(channel, there, order=order, mode="nearest" if edge else "constant", cval=outside,
                             output=result[part], prefilter=False)
     return made
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import SettingsError
 from radsynth.image import Image
-from radsynth.tasks import segments
 from radsynth.tasks.segment import Segment
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import MISMATCH, Doubts
@@ -49,17 +46,6 @@ class Segmenter(Applier):
         made = self.tiled(given, lambda images: task.likeliest(self.network, images))
         first, second, share, next_share = np.moveaxis(made, 1, 0)
         return first.astype(np.uint8), expected_mismatch(first, second, share, next_share)
-
-
-def applier_of(run: Path, target: str | None, format: str | None, resample: bool) -> Applier:
-    """What applies this run. SettingsError for label maps in DICOM: its segmentation objects are not written."""
-    applier = Applier(run, target, resample)
-    if not segments(applier.task):
-        return applier
-    if format == "dicom":
-        raise SettingsError("format=dicom: label maps are not written as DICOM, which has objects of its own for "
-                            "them. Leave the format out or give nifti: it lies on the grid of the DICOM series.")
-    return Segmenter(run, target, resample)
 
 
 def expected_mismatch(first: NDArray[Any], second: NDArray[Any], share: Images, next_share: Images,

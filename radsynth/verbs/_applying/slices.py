@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
-"""The axis of a volume that a plane's slices are stacked along."""
-
 TOGETHER = 16
 """Slices of a volume that are done at once."""
-
-COARSE = 1.5
-"""From this ratio of spacings on, a volume counts as scanned slice by slice along its coarsest axis."""
-
 
 def cut(volume: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
     """(c, *space) as (1, c, *space), or as the slices (n, c, rows, columns) across an axis, head up as in training."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +17,13 @@ from radsynth.errors import DataError, RejectedFile
 from radsynth.files import write_atomically
 from radsynth.image import Image
 from radsynth.io._landmarks import Landmarks, read_landmarks
+from radsynth.metrics._paired import over_patients
 from radsynth.verbs._applying.placing import Array, Placing
 from radsynth.verbs._rejected import harmless
 
 Points = NDArray[np.float64]
+REPETITIONS = 200
+"""Half-samples of pairs behind an interval: they cost nothing."""
 HALF = 0.5 + 1e-3
 """Pixels that an image reaches beyond the middles of its outermost ones; and what a point may lie off a slice."""
 
@@ -50,6 +56,28 @@ class Errors:
             table.writerow((harmless(name), *(f"{value:.3f}" for value in line)))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.getvalue())
+
+
+def over_pairs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of rows of samples.csv how many pairs of images have landmarks ("pairs"), their mean distance in mm before and
+    after ("before_mm", "after_mm"), and by how much it became less ("closer_mm"); {} where none has.
+
+    A pair counts the same however many landmarks it has. Each mean has its 95 % interval over pairs ("value", "low",
+    "high"): what other images that are put onto the same fixed one would give. One pair alone has none.
+    """
+    pairs = list({row["index"]: row for row in rows if "target_error" in row}.values())
+    if not pairs:
+        return {}
+    before, after = (np.array([float(row[name]) for row in pairs]) for name in ("target_error_before", "target_error"))
+    return {"pairs": len(pairs), "before_mm": _mean(before, least=0), "after_mm": _mean(after, least=0),
+            "closer_mm": _mean(before - after)}
+
+
+def _mean(values: Points, least: float = -math.inf) -> dict[str, float]:
+    if len(values) < 2:
+        return {"value": float(values.mean())}
+    one = over_patients(values, np.arange(len(values)), REPETITIONS, seed=0)
+    return {"value": one.value, "low": max(one.low, least), "high": one.high}
 
 
 class Targets:

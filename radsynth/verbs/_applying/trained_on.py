@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from radsynth.datasets import Record
+from radsynth.datasets._volumes import AXES, scanned_across
 from radsynth.datasets.contrasts import called
 from radsynth.errors import RejectedFile
 from radsynth.image import Image, ImageSpec
 from radsynth.settings import read_yaml
+from radsynth.verbs._applying.regridding import near
 
 PERCENTILES = (0.5, 99.5)
 """Where the range of an image lies if the run's settings do not say."""
@@ -64,6 +68,23 @@ class TrainedOn:
             raise RejectedFile(f"its modality is {image.modality}; the run was trained on {self.spec.modality}")
         if len(image.space) < self.spec.dimensions:
             raise RejectedFile("it is a single image; the run was trained on volumes")
+
+    def axis(self, image: Image, want: tuple[float, ...]) -> int | None:
+        """The axis across which a volume is cut for a network of 2-D images, as it was for training; None where the
+        image goes through the network as a whole.
+
+        Where the run does not say: the one it was scanned across, unless slices across the first alone have the
+        spacing `want`, mm, () where unknown.
+        """
+        if len(image.space) == self.spec.dimensions:
+            return None
+        if self.plane in AXES:
+            return AXES[self.plane]
+        steps, scanned = image.spacing, scanned_across(image.spacing)
+        if steps is None or not want:
+            return scanned
+        fits = [axis for axis in (scanned, 0) if near(tuple(np.delete(steps, axis)), want)]
+        return fits[0] if fits else scanned
 
     def unchecked(self, image: Image, record: Record | None = None) -> str:
         """What could not be compared with the training, because the image or the training does not say it.

@@ -1,0 +1,100 @@
+"""Several channels through apply: each in its own range, and a file for each where a format holds no more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.errors import DataError, SettingsError
+from radsynth.image import Image
+from radsynth.io import read, write
+from radsynth.settings import resolve
+from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs.apply import apply
+from radsynth.verbs.train import train
+from tests.apply.examples import FROM, Make, disc
+from tests.tables import rows
+
+
+def with_intensity(run: Path, **changes: object) -> Path:
+    document = json.loads((run / "spec.json").read_text())
+    document["intensity"] |= changes
+    (run / "spec.json").write_text(json.dumps(document))
+    return run
+
+
+def test_each_channel_of_another_domain_keeps_its_own_range(make_run: Callable[..., Path]) -> None:
+    run = make_run("task.kind=cycle", labels=("a", "b"), channels=("t1", "t2"), modality="MR", bits=16)
+    applier = Applier(with_intensity(run, method="percentiles"))
+    pixels = np.concatenate([disc((16, 16)) * np.uint16(10), disc((16, 16), 1)]).astype(np.uint16)
+    made, _ = applier.convert(Image(pixels=pixels, modality="MR", bits=16, channels=("t1", "t2")))
+    assert made.pixels[0].max() > 1000 and made.pixels[1].max() < 250
+
+
+def test_what_lies_outside_of_the_range_survives_a_restoration_from_pairs(make_run: Callable[..., Path]) -> None:
+    applier = Applier(make_run("task.kind=restore", "task.what=pairs", channels=("low", "full"), bits=16))
+    pixels = disc((16, 16)).astype(np.int32)
+    pixels[0, 3, 3], pixels[0, 4, 4] = 5000, -300  # the run maps 0 to 255
+    given = Image(pixels=pixels, bits=16, channels=("low",), window=(10, 90))
+    made, _ = applier.convert(given)
+    assert abs(int(made.pixels[0, 3, 3]) - 5000) < 60 and abs(int(made.pixels[0, 4, 4]) + 300) < 60
+    assert made.window == (10, 90) and made.channels == ("full",)
+
+
+def test_contrasts_become_a_file_each_where_the_format_holds_one(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("task.kind=restore", "task.what=rician", "data.kind=contrasts", "data.path=x",
+                   "data.contrasts=[t1,t2]", channels=("t1", "t2"), modality="MR", format="nifti")
+    for name in ("t1", "t2"):
+        write(Image(pixels=disc((16, 16)), modality="MR", spacing=(1.0, 1.0)), tmp_path / "in" / f"{name}.nii.gz",
+              provenance=FROM)
+    expected = {"nifti": ["000000.nii.gz"], "dicom": ["000000_t1.dcm", "000000_t2.dcm"],
+                "png": ["000000_t1.png", "000000_t2.png"], "tiff": ["000000_t1.tiff", "000000_t2.tiff"]}
+    for format, names in expected.items():
+        made = apply(run, tmp_path / "in", tmp_path / format, format=format)
+        assert made.count == 1 and [Path(row["file"]).name for row in rows(made.folder)] == names
+    with pytest.raises(SettingsError, match="there is no format 'jpeg'"):
+        apply(run, tmp_path / "in", tmp_path / "no", format="jpeg")
+
+
+def test_a_painting_in_colour_is_one_file(make_prepared: Make, tmp_path: Path) -> None:
+    colours = ("red", "green", "blue")
+    data = make_prepared(n=12, channels=colours, mask_classes=2)
+    masks = (np.load(data / "shards" / "00000.images.npy")[:, 0] > 70).astype(np.uint8)
+    np.save(data / "shards" / "00000.masks.npy", masks)
+    train(data, tmp_path / "run", settings=resolve(overrides=(
+        "task.kind=semantic", "model.width=8", "model.discriminator_width=8", "train.images=8", "train.batch=8",
+        "train.previews=0")))
+    write(Image(pixels=disc((16, 16)) // 200), tmp_path / "mask.png", provenance=FROM)
+    made = apply(tmp_path / "run", tmp_path / "mask.png", tmp_path / "out")
+    (row,) = rows(made.folder)
+    image = read(made.folder / row["file"])
+    assert isinstance(image, Image) and image.channels == colours
+
+
+def test_a_name_that_looks_like_a_formula_is_none_in_the_table(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("task.kind=restore", "task.what=rician")
+    for name in ("=1+1", "two  blanks"):
+        write(Image(pixels=disc((16, 16))), tmp_path / "in" / f"{name}.png", provenance=FROM)
+    made = apply(run, tmp_path / "in", tmp_path / "out")
+    assert {row["source"] for row in rows(made.folder)} == {"'=1+1.png", "two  blanks.png"}
+
+
+def test_archives_are_read_as_folders_are(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Examinations of several contrasts, too: their files belong together."""
+    run = make_run("task.kind=translate", "task.inputs=[t1,t2]", "data.kind=contrasts", "data.path=x",
+                   "data.contrasts=[t1,t2,flair]", channels=("t1", "t2", "flair"), format="nifti")
+    for name in ("t1", "t2"):
+        write(Image(pixels=disc((16, 16)), spacing=(1.0, 1.0)), tmp_path / "in" / "P1" / f"{name}.nii.gz",
+              provenance=FROM)
+    packed = shutil.make_archive(str(tmp_path / "in"), "zip", tmp_path / "in")
+    assert apply(run, Path(packed), tmp_path / "out").count == 1
+    both = Image(pixels=np.concatenate([disc((16, 16))] * 2), channels=("t1", "t2"))
+    write(both, tmp_path / "both.npz", provenance=FROM)
+    assert apply(run, tmp_path / "both.npz", tmp_path / "image").count == 1, "an npz file is an image"
+    with pytest.raises(DataError, match="does not exist"):
+        apply(run, tmp_path / "nowhere", tmp_path / "no")
