@@ -6,6 +6,8 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -59,6 +61,16 @@ def test_contrasts_become_a_file_each_where_the_format_holds_one(make_run: Calla
         assert made.count == 1 and [Path(row["file"]).name for row in rows(made.folder)] == names
     with pytest.raises(SettingsError, match="there is no format 'jpeg'"):
         apply(run, tmp_path / "in", tmp_path / "no", format="jpeg")
+
+
+def test_an_image_that_lacks_a_channel_has_no_check_of_its_anatomy(make_run: Callable[..., Path]) -> None:
+    applier = Applier(make_run("task.kind=translate", "task.missing=0.3", "task.outputs=[flair]",
+                               channels=("t1", "t2", "flair")))
+    applier.anatomy = cast(Any, SimpleNamespace(differences=lambda given, made: (None, np.full(len(given), 7.0))))
+    both = np.concatenate([disc((16, 16)), disc((16, 16), 1)])
+    for channels, expected in ((("t1", "t2"), [7.0]), (("t1", "pd"), [np.nan])):
+        found = applier.convert(Image(pixels=both, channels=channels))[1]["anatomy"]
+        assert np.array_equal(found, expected, equal_nan=True)
 
 
 def test_a_painting_in_colour_is_one_file(make_prepared: Make, tmp_path: Path) -> None:

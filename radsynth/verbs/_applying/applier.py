@@ -154,12 +154,13 @@ class Applier:
         space = tuple(side * f for side, f in zip(image.space, finer, strict=True))
         pixels = np.empty((len(self.task.outputs), *space), image.pixels.dtype)
         doubtful: dict[str, list[NDArray[np.float64]]] = {}
+        # The segmenter of what is given has learned from all channels: with one blank it finds another anatomy.
+        anatomy = None if any(channel is None for channel in view.channels) else self.anatomy
         for part in view.parts():
             given = self.given(view, part)
             made = self.network_of(given, self.target)
             first = part.start or 0
-            for name, values in doubts(self.task, self.network_of, given, made, self.target, self.anatomy,
-                                       first).items():
+            for name, values in doubts(self.task, self.network_of, given, made, self.target, anatomy, first).items():
                 doubtful.setdefault(name, []).append(values)
             made = made if view.back is None else regridded(made, view.back)
             pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)
