@@ -262,6 +262,7 @@ def test_sizes_may_be_mixed_and_modalities_may_not(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="mixes 2 groups") as error:
         prepare(folder.Settings(path=tmp_path / "in"), tmp_path / "mixed", settings=settings, workers=1)
     assert "3 images: 2-D, MR" in str(error.value) and "1 image: 2-D, CT" in str(error.value)
+    assert "data.series=PART" in str(error.value), "files of a PACS are called IM000001"
 
 
 def good_and_bad_dicom(good: Path, bad: Path) -> set[str]:

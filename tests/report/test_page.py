@@ -51,9 +51,11 @@ def test_texts_from_files_are_escaped(run: Path) -> None:
 
 
 def test_rejected_files_are_counted_and_not_named(run: Path) -> None:
-    assert "This page shows real images" in page(run).text
+    text = page(run).text
+    assert "This page shows real images" in text and "Real and synthetic, at the same scale" in text
     (run / "pictures" / "real.npy").unlink()
     text = page(run).text
+    assert "Taken evenly over both sets" not in text and "Real and synthetic" not in text, "there are no others beside"
     assert "1 could not be used. data/rejected.csv" in text and "This page shows real" in text
     (run / "pictures" / "neighbours.npy").unlink()  # the last picture of a real image
     text = page(run).text

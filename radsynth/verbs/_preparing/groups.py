@@ -47,8 +47,9 @@ def mixture(groups: Mapping[Group, Sequence[str]]) -> str:
     )
     return (
         f"The data mixes {len(groups)} groups of images that one network cannot learn together:{lines}\n"
-        "Choose files of one of them by a part of their path ('data.only=PART'), give a folder that holds one, or set "
-        "data.modality or prepare.channels=grey where that makes them alike."
+        "Choose files of one of them by a part of their path ('data.only=PART') or, in DICOM, of their series "
+        "description ('data.series=PART'), give a folder that holds one, or set data.modality or prepare.channels=grey "
+        "where that makes them alike."
     )
 
 
