@@ -46,6 +46,7 @@ def test_without_copies_the_share_is_at_the_floor() -> None:
     for name in ("near_copies_features", "near_copies_pixels"):
         assert found[name].floor == pytest.approx(2 / 201)
         assert found[name].low <= found[name].floor and found[name].value < 0.08
+    assert (found["copies"].value, found["copies"].floor) == (0, 0), "the nearest of all is no copy by that alone"
     ratio = found["training_distance"]
     assert ratio.floor == 1 and ratio.low < 1 < ratio.high
 

@@ -65,7 +65,10 @@ def rejected(files: RunFiles) -> dict[str, Any]:
     if not path.is_file():
         raise Missing("The run folder holds no table of rejected files.")
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
-        count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
+        lines = csv.DictReader(file)
+        if "skipped" not in (lines.fieldnames or ()):
+            raise Missing("data/rejected.csv is damaged.")
+        count = sum(line["skipped"] != "yes" for line in lines)
     made = files.get("data/manifest.json")
     return {"count": count, "file": path.relative_to(files.run).as_posix(),
             "duplicates": made.get("duplicates", 0), "left_out": made.get("left_out", 0)}
