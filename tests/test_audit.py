@@ -22,7 +22,7 @@ from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, neare
 from radsynth.metrics._resampling import share_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.verbs._auditing.attacks import TITLES, Attack, Side, _better, _judged, attacks
+from radsynth.verbs._auditing.attacks import TITLES, Attack, Side, _better, _judged, _per_patient, attacks
 from radsynth.verbs._auditing.copies import Copies, _nearness
 from radsynth.verbs._auditing.copy_filter import CopyFilter
 from radsynth.verbs._auditing.words import verdict
@@ -206,6 +206,11 @@ def test_an_attack_is_better_than_guessing_than_its_control_and_than_its_baselin
         return Strength(auc=next(ends), hits=next(ends), members=50, others=50)
 
     assert _better(strong(auc, hits, 0.1), strong(*control, 0.0), strong(*baseline, 0.0)) is found
+
+
+def test_a_patient_counts_by_the_mean_of_the_images_however_many_they_are() -> None:
+    names, values = _per_patient(np.asarray([1.0, 10.0, 3.0]), np.asarray([7, 2, 7]))
+    assert (names.tolist(), values.tolist()) == ([2, 7], [10.0, 2.0])
 
 
 def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_what_a_clean_one_makes(
