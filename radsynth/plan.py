@@ -106,6 +106,9 @@ UNEQUAL = 5
 GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 60_000}
 """How batches of the default network grow, where time is the limit: at first steps count, then images. Sooner, four
 sets of four were farther (lab notebook)."""
+RESIDUAL = Choice(setting="model.residual", value=1, reason=(
+    "Further convolutions of the generator where pixels are few: it was behind the discriminator."))
+"""The default network's, where it was tried."""
 WARM_START = 20_000
 """Images of the warm start at most: by counts virtual brains were nearer with as many than with half."""
 WARM_PASSES = 3
@@ -164,6 +167,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     if chosen == DEFAULT_MODEL:
         choices += _width(size, device)
         if _tried(data, size):
+            choices.append(RESIDUAL)
             choices = _warm_start(choices, data, *_shown(device, budget, size, chosen))
             choices += _growth(budget) if augmentation and grows else []
     return choices + augmentation + _changes(data.modality)

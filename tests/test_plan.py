@@ -143,6 +143,18 @@ def test_a_warm_start_has_its_images_as_far_as_the_budget_goes(
     assert resolve(document(planned), sections=("task",)).section("task").warm_start == share
 
 
+@pytest.mark.parametrize(("data", "asked", "residual"), [
+    ({}, {}, 1), ({"size": (28, 28)}, {}, 1), ({"images": 300}, {}, 0), ({"size": (32, 32, 32)}, {}, 0),
+    ({"size": (128, 128)}, {"size": (128, 128)}, 0), ({}, {"model": "dcgan"}, None),
+])
+def test_the_generator_is_deeper_where_that_was_tried(
+    data: dict[str, Any], asked: dict[str, Any], residual: int | None
+) -> None:
+    planned = document(plan(fingerprint(**data), CPU, {}, **asked))
+    model = resolve(planned, sections=("model",)).section("model")
+    assert getattr(model, "residual", None) == residual
+
+
 @pytest.mark.parametrize("asked", ["train.batch=32", "train.accumulate=3", "train.processes=3", "augment.strength=0"])
 def test_batches_do_not_grow_beside_sizes_that_were_asked_for(asked: str) -> None:
     found = SimpleNamespace(fingerprint=fingerprint(), pictures=None, grey_in_colour=False)

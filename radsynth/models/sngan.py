@@ -1,7 +1,8 @@
 """SNGAN (Miyato et al. 2018): one strided convolution a resolution, spectral normalisation in the discriminator.
 
 The shape is DCGAN's, because on a CPU every further pass over full-resolution memory costs more than it brings; the
-layers are thin, because twice as many images in the same time win. See docs/benchmarks.md.
+layers are thin, because twice as many images in the same time win. The generator may have residual convolutions (He et
+al. 2016) on its coarse grids, where they cost little. See docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +22,7 @@ from radsynth.models import Networks
 from radsynth.models._background import Background
 from radsynth.models._blocks import (
     BATCH_NORM,
+    CONVOLUTION,
     Doubling,
     LatentCondition,
     classes_of,
@@ -31,6 +33,9 @@ from radsynth.models._greys import Greys
 from radsynth.models._products import HALVING
 from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
+
+COARSE = 24
+"""Longest side in pixels of a grid with residual convolutions: 8 and 16 px of an image of 64."""
 
 
 @settings
@@ -46,6 +51,22 @@ class Settings:
     """Upper limit of the generator's channels."""
     widest_discriminator: PositiveInt = 256
     """Upper limit of the discriminator's channels."""
+    residual: NonNegativeInt = 0
+    """Residual 3x3 convolutions of the generator on each doubled grid of up to 24 pixels a side."""
+
+
+class Residual(nn.Module):
+    """A small correction of features (n, width, *space), made of these normalised and rectified."""
+
+    def __init__(self, width: int, dimensions: int) -> None:
+        super().__init__()
+        self.norm = BATCH_NORM[dimensions](width)
+        self.convolution = CONVOLUTION[dimensions](width, width, 3, padding=1, bias=False)
+        nn.init.normal_(self.convolution.weight, std=0.3 * (3**dimensions * width) ** -0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        corrected: Tensor = features + self.convolution(functional.relu(self.norm(features)))
+        return corrected
 
 
 class Generator(nn.Module):
@@ -56,7 +77,7 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self, latent: int, width: int, widest: int, channels: int, size: tuple[int, ...], classes: int
+        self, latent: int, width: int, widest: int, residual: int, channels: int, size: tuple[int, ...], classes: int
     ) -> None:
         super().__init__()
         self.latent, self.size = latent, size
@@ -68,8 +89,10 @@ class Generator(nn.Module):
         self.project = nn.Linear(latent, widths[0] * math.prod(self.grid), bias=False)
         nn.init.normal_(self.project.weight, std=latent**-0.5)
         layers: list[nn.Module] = [norm(widths[0]), nn.ReLU()]
-        for coarse, fine in pairwise(widths):
-            layers += [Doubling(coarse, fine, dimensions), norm(fine), nn.ReLU()]
+        for doublings, (coarse, fine) in enumerate(pairwise(widths), 1):
+            small = max(self.grid) * 2**doublings <= COARSE
+            corrections = [Residual(fine, dimensions) for _ in range(residual if small else 0)]
+            layers += [Doubling(coarse, fine, dimensions), *corrections, norm(fine), nn.ReLU()]
         self.layers = nn.Sequential(*layers, Doubling(widths[-1], channels, dimensions, gain=0.25))
         self.mean = nn.Parameter(torch.zeros(max(classes, 1), channels, *size))
         self.background, self.greys = Background(classes, channels), Greys(classes, channels)
@@ -133,7 +156,7 @@ def networks(settings: Settings, spec: ImageSpec) -> Networks:
     channels, classes = len(spec.channels), classes_of(spec)
     return {
         "generator": Generator(
-            settings.latent, settings.width, settings.widest_generator, channels, spec.size, classes
+            settings.latent, settings.width, settings.widest_generator, settings.residual, channels, spec.size, classes
         ),
         "discriminator": Discriminator(
             settings.width, settings.widest_discriminator, channels, spec.size, classes

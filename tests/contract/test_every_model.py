@@ -10,6 +10,7 @@ from radsynth.device import module_channels_last
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build, takes
+from radsynth.models.sngan import Residual
 from radsynth.settings import kinds, resolve, settings_class
 
 FAMILIES = {kind: takes(settings_class("model", kind)()) for kind in kinds("models")}
@@ -45,6 +46,22 @@ def test_shapes_and_gradients(kind: str, spec: ImageSpec) -> None:
     for name, network in networks.items():
         silent = [key for key, weight in network.named_parameters() if weight.grad is None]
         assert not silent, f"{name}: no gradient reaches {silent}"
+
+
+@pytest.mark.parametrize(("size", "grids"), [
+    ((64, 64), [8, 8, 16, 16]), ((28, 28), [14, 14]), ((128, 128), [8, 8, 16, 16]), ((8, 16, 12), []),
+    ((16, 32, 24), [16, 16]),
+])
+def test_residual_convolutions_lie_on_coarse_grids(size: tuple[int, ...], grids: list[int]) -> None:
+    spec, seen = ImageSpec(size=size), []
+    generator = build(settings_class("model", "sngan")(residual=2, width=8), spec)["generator"]
+    for layer in generator.modules():
+        if isinstance(layer, Residual):
+            layer.register_forward_hook(lambda layer, given, made: seen.append(max(made.shape[2:])))
+    images, _ = sample(spec, generator)
+    images.square().sum().backward()
+    assert images.shape[2:] == size and seen == grids
+    assert all(weight.grad is not None for weight in generator.parameters())
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
