@@ -134,8 +134,8 @@ def test_what_was_begun_is_looked_at_by_what_was_found_then(data: Path, monkeypa
     with pytest.raises(KeyboardInterrupt):  # the check lets through what works
         run(data, RUN)
     monkeypatch.setattr(module, "look_at", stop)
-    with pytest.raises(SettingsError, match="must divide"):
-        run(data, RUN, overrides=["train.accumulate=5"])
+    with pytest.raises(SettingsError, match=r"give train\.start"):
+        run(data, RUN, overrides=["train.freeze=2"])
     assert {path.name for path in RUN.iterdir()} == {"plan.json", "inspection.json"}
 
 
