@@ -1,4 +1,4 @@
-"""The audit: planted copies are found, a clean generator passes, attacks find members and nothing where nothing is."""
+"""The audit: planted copies are found, a clean generator passes, thresholds are what they promise."""
 
 from __future__ import annotations
 
@@ -16,36 +16,22 @@ from scipy.ndimage import gaussian_filter
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, SettingsError
-from radsynth.metrics import Estimate
-from radsynth.metrics._privacy_attacks import Scores, Strength, Threshold, area, hits_at, strength, threshold
+from radsynth.metrics._privacy_attacks import Scores, Threshold, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
 from radsynth.metrics._resampling import share_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.verbs._auditing.attacks import TITLES, Attack, Side, _better, _judged, _per_patient, attacks
-from radsynth.verbs._auditing.copies import Copies, _nearness
+from radsynth.verbs._auditing.attacks import Side, _judged
+from radsynth.verbs._auditing.copies import Copies
 from radsynth.verbs._auditing.copy_filter import CopyFilter
 from radsynth.verbs._auditing.words import verdict
 from radsynth.verbs.audit import Settings, audit
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
 from radsynth.verbs.utility import utility
+from tests.phantoms import phantoms
 
 FAST = Settings(images=200, pairs=4)
-
-
-def phantoms(n: int, seed: int, size: tuple[int, ...] = (32, 32)) -> NDArray[np.float32]:
-    """A body of common shape with an inner texture of its own, (n, 1, *size)."""
-    generator = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, side) for side in size], indexing="ij"))
-    axes = tuple(range(1, 1 + len(size)))
-    noise = np.fft.fftn(generator.normal(size=(n, *size)), axes=axes)
-    frequency = sum(np.fft.fftfreq(side).reshape([-1 if k == axis else 1 for k in range(len(size))]) ** 2
-                    for axis, side in enumerate(size))
-    texture = np.real(np.fft.ifftn(noise / (0.03 + np.sqrt(frequency)), axes=axes))
-    texture = texture / texture.std(axes, keepdims=True)
-    body = (grid**2).sum(0) < 0.75
-    return np.clip(np.where(body, 0.25 * texture, -0.9), -1, 1)[:, None].astype(np.float32)
 
 
 def planted(images: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
@@ -124,26 +110,6 @@ def test_faiss_finds_what_the_exact_search_finds(monkeypatch: pytest.MonkeyPatch
     assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(exact, quick, strict=True)]) > 0.9
 
 
-def test_area_and_hits_by_hand() -> None:
-    members, others = np.asarray([3.0, 1.0, 2.0]), np.asarray([0.0, 2.0])
-    assert area(members, others) == pytest.approx((2 + 1 + 1.5) / 6)
-    many = np.arange(200.0)
-    assert hits_at(np.asarray([197.5, 196.5, 500.0]), many) == pytest.approx(2 / 3), "198 and 199: 1 % are beyond 197"
-    assert hits_at(np.asarray([197.0, 198.0]), many) == 0.5, "as high as the threshold is not beyond it"
-
-
-def test_intervals_are_of_patients_and_wider_than_of_images() -> None:
-    generator = np.random.default_rng(0)
-    patients = np.repeat(np.arange(40), 10)
-    shared = np.repeat(generator.normal(size=40), 10)
-
-    def width(owner: NDArray[np.int64]) -> float:
-        found = strength(Scores(values=shared, patients=owner), Scores(values=shared[::-1].copy(), patients=owner))
-        return found.auc.high - found.auc.low
-
-    assert width(patients) > 2 * width(np.arange(400))
-
-
 def test_too_few_are_refused_with_the_number_needed() -> None:
     few = Scores(values=np.arange(5.0), patients=np.arange(5))
     with pytest.raises(DataError, match="at least 20"):
@@ -175,72 +141,6 @@ def test_a_threshold_from_few_unseen_images_is_drawn_itself() -> None:
 def told(limit: Threshold, count: int, of: int) -> tuple[str, bool | None]:
     return verdict(Copies(count=count, share=share_of(count, of), threshold=limit.likeness, expected=limit.expected,
                           by="", nearness=[], chance=limit.chance(count, of), pairs=[]), [], [])
-
-
-def test_an_attack_with_the_discriminator_is_none_with_the_images() -> None:
-    """It was counted among those, and alone it made the images pass."""
-    guessing = Estimate(value=0.5, low=0.45, high=0.55)
-    strength = Strength(auc=guessing, hits=Estimate(value=0.01, low=0, high=0.03), members=50, others=50)
-    inside, outside = (Attack(name=name, title=TITLES[name], meaning="", main=strength, control=strength,
-                              baseline=strength, found=False)
-                       for name in ("membership_discriminator", "membership_nearness"))
-    copies = Copies(count=0, share=share_of(0, 500), threshold=0.9, expected=0.005, by="", nearness=[], chance=1.0,
-                    pairs=[])
-    text, passed = verdict(copies, [inside], [])
-    assert passed is None and "no attack with the images could be tried" in text
-    text, passed = verdict(copies, [inside, outside], [])
-    assert passed is True and "no attack with the images (Membership by nearness) did better" in text
-
-
-@pytest.mark.parametrize(("auc", "hits", "control", "baseline", "found"), [
-    (0.55, 0.0, (0.5, 0.01), (0.5, 0.01), True), (0.49, 0.0, (0.45, 0.01), (0.45, 0.01), False),
-    (0.55, 0.0, (0.56, 0.01), (0.5, 0.01), False), (0.55, 0.0, (0.5, 0.01), (0.56, 0.01), False),
-    (0.45, 0.02, (0.5, 0.01), (0.5, 0.01), True), (0.45, 0.005, (0.5, 0.0), (0.5, 0.0), False),
-    (0.45, 0.02, (0.5, 0.03), (0.5, 0.01), False), (0.45, 0.02, (0.5, 0.01), (0.5, 0.03), False)])
-def test_an_attack_is_better_than_guessing_than_its_control_and_than_its_baseline_or_it_does_not_work(
-    auc: float, hits: float, control: tuple[float, float], baseline: tuple[float, float], found: bool
-) -> None:
-    """auc, hits: the lower ends of the attack's intervals; the others are values."""
-    def strong(area: float, hit: float, width: float) -> Strength:
-        ends = (Estimate(value=value + width, low=value, high=value + 2 * width) for value in (area, hit))
-        return Strength(auc=next(ends), hits=next(ends), members=50, others=50)
-
-    assert _better(strong(auc, hits, 0.1), strong(*control, 0.0), strong(*baseline, 0.0)) is found
-
-
-def test_a_patient_counts_by_the_mean_of_the_images_however_many_they_are() -> None:
-    names, values = _per_patient(np.asarray([1.0, 10.0, 3.0]), np.asarray([7, 2, 7]))
-    assert (names.tolist(), values.tolist()) == ([2, 7], [10.0, 2.0])
-
-
-def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_what_a_clean_one_makes(
-    make_prepared: Callable[..., Path], tmp_path: Path
-) -> None:
-    """30 patients in training and 50 unseen ones with three images each; leaked: their images with noise."""
-    folder = make_prepared(240, (32, 32))
-    np.save(folder / "shards" / "00000.images.npy", np.rint((phantoms(240, 0) + 1) * 127.5).astype(np.uint8))
-    lines = (folder / "records.csv").read_text().splitlines()
-    rows = [line.split(",") for line in lines[1:]]
-    for number, fields in enumerate(rows):
-        fields[0], fields[2] = "train" if number < 90 else "test", f"p{number // 3}"
-    (folder / "records.csv").write_text("\n".join([lines[0], *(",".join(fields) for fields in rows)]) + "\n")
-    prepared = Prepared(folder)
-    members, others = (Side(prepared=prepared, rows=prepared.indices(split),
-                            patients=prepared.patients(prepared.indices(split))) for split in ("train", "test"))
-    noise = 0.05 * np.random.default_rng(0).normal(size=(90, 1, 32, 32))
-    leaked = np.clip(members[np.arange(90)] + noise, -1, 1).astype(np.float32)
-    for made, leaks in ((leaked, True), (phantoms(90, 9), False)):
-        refused: list[dict[str, str]] = []
-        tried = attacks(RunFolder(tmp_path / "nothing"), made, members, others, refused, seed=0)
-        assert [line["name"] for line in refused] == ["membership_discriminator"]
-        assert {attack.name: attack.found for attack in tried} == {
-            "membership_nearness": leaks, "reidentification": leaks}
-        assert all((attack.main.auc.value > 0.9) == leaks for attack in tried)
-        assert all(abs(part.auc.value - 0.5) < 0.2 for attack in tried for part in (attack.control, attack.baseline))
-        assert [(attack.main.members, attack.main.others) for attack in tried] == [(90, 150), (30, 50)]
-    assert all(one.closer.low > 0.5 and one.ratio < 1 for one in _nearness(leaked, members, others))
-    text, passed = verdict(None, attacks(RunFolder(tmp_path / "nothing"), leaked, members, others, [], seed=0), [])
-    assert passed is False and "Membership by nearness works" in text and "Re-identification of patients works" in text
 
 
 def test_a_threshold_without_clusters_is_the_order_statistic() -> None:

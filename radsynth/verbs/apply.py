@@ -221,5 +221,3 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
 def _first_reason(rejected: list[Rejected]) -> str:
     told = [r for r in rejected if not r.skipped]
     return f"{told[0].path}: {told[0].reason}." if told else "There are none."
-
-
