@@ -27,11 +27,12 @@ from _told import told
 from numpy.typing import NDArray
 
 from radsynth.bases import fitting
+from radsynth.choices import document
 from radsynth.device import here
 from radsynth.metrics._features import features
 from radsynth.metrics._frechet import frechet_distance
 from radsynth.metrics.coverage import precision_recall_density_coverage
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs.generate import sample

@@ -33,11 +33,12 @@ from _told import told
 from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import here
 from radsynth.errors import RadsynthError
 from radsynth.files import write_atomically
 from radsynth.metrics import _utility as scores
-from radsynth.plan import document, recipe
+from radsynth.recipes import recipe
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._usefulness.sources import Real, synthetic

@@ -38,9 +38,10 @@ from _table import method_rows, print_row
 from _told import told
 
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import here
 from radsynth.metrics._paired import NUMBERS
-from radsynth.plan import document, recipe
+from radsynth.recipes import recipe
 from radsynth.settings import resolve
 from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._applying.applier import Applier

@@ -24,12 +24,13 @@ from _data import fingerprint
 from _told import told
 
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.datasets import recognise
 from radsynth.device import here
 from radsynth.metrics import Comparison, Sample, coverage, fidelity
 from radsynth.metrics import _utility as scores
 from radsynth.metrics._features import NAME, describe
-from radsynth.plan import document, plan
+from radsynth.plan import plan
 from radsynth.settings import Resolved, resolve
 from radsynth.shorthand import read_privacy
 from radsynth.verbs._grid import save_grid

@@ -38,13 +38,14 @@ from torch import nn
 
 import radsynth.verbs.train as training
 from radsynth.arrays import Batch
+from radsynth.choices import document
 from radsynth.device import here
 from radsynth.metrics._features import features
 from radsynth.metrics.coverage import precision_recall_density_coverage
 from radsynth.metrics.fidelity import frechet_distance
 from radsynth.metrics.radiomics import describe as radiomics
 from radsynth.metrics.radiomics import radiomics_distance
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._training.loop import Loop

@@ -22,8 +22,9 @@ import torch
 from _table import method_rows, print_row
 from _told import told
 
+from radsynth.choices import document
 from radsynth.device import here
-from radsynth.plan import document, recipe
+from radsynth.recipes import recipe
 from radsynth.settings import resolve
 from radsynth.verbs._pairs.found import OWN
 from radsynth.verbs._pairs.registration import evaluate_registration

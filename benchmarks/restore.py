@@ -28,8 +28,9 @@ from _table import method_rows, print_row
 from _told import told
 
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import here
-from radsynth.plan import document, recipe
+from radsynth.recipes import recipe
 from radsynth.settings import resolve
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.prepare import prepare

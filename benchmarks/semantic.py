@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import here
 from radsynth.metrics import _utility as scores
-from radsynth.plan import document, plan
+from radsynth.plan import plan
 from radsynth.settings import resolve
 from radsynth.verbs._agreement import measure_agreement, side_by_side
 from radsynth.verbs._grid import grid

@@ -26,9 +26,10 @@ from _told import told
 from torch.nn import functional
 
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import here
 from radsynth.files import write_atomically
-from radsynth.plan import document, plan
+from radsynth.plan import plan
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs.evaluate import Settings as EvaluateSettings

@@ -34,11 +34,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import radsynth.verbs._training.gradients as gradients_module
 import radsynth.verbs._training.loop as loop_module
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import here, torch_device
 from radsynth.models import sngan
 from radsynth.models._blocks import Doubling
 from radsynth.models._patch import InstanceNorm
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import Fingerprint, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build

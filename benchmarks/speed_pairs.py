@@ -34,8 +34,9 @@ from torch import Tensor, nn
 
 import radsynth.verbs._training.loop as loop_module
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import channels_last, here
-from radsynth.plan import document, recipe
+from radsynth.recipes import recipe
 from radsynth.run_folder import RunFolder
 from radsynth.settings import constant, resolve
 from radsynth.tasks import build

@@ -28,8 +28,10 @@ from _told import told
 from speed import measured
 
 import radsynth.verbs.train as training
+from radsynth.choices import document
+from radsynth.course import DEFAULT_SECONDS
 from radsynth.device import here
-from radsynth.plan import DEFAULT_SECONDS, Fingerprint, document, plan
+from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
 from radsynth.verbs._training.loop import Loop
 

@@ -23,9 +23,10 @@ from _data import fingerprint, write_rows
 from _told import told
 
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.datasets import recognise
 from radsynth.device import here
-from radsynth.plan import document, plan
+from radsynth.plan import plan
 from radsynth.settings import resolve
 from radsynth.verbs._usefulness.sources import real, some_patients
 from radsynth.verbs.prepare import prepare

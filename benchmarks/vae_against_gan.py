@@ -25,8 +25,9 @@ from PIL import Image as Pillow
 
 import radsynth
 from radsynth.arrays import Prepared
+from radsynth.choices import document
 from radsynth.device import here
-from radsynth.plan import document, plan
+from radsynth.plan import plan
 from radsynth.settings import resolve
 from radsynth.shorthand import read_budget
 from radsynth.verbs._evaluating.synthetic import Synthetic

@@ -5,18 +5,16 @@ Every choice can be overridden; what was chosen and why is written to the run's 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from radsynth.bases import Facts, fitting
+from radsynth.choices import Choice
+from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes
 from radsynth.device import Device
+from radsynth.recipes import DEFAULT_MODEL, TUNING, recipe
 from radsynth.settings import constant
-
-DEFAULT_SECONDS = 300.0
-"""Training time when no budget is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,96 +35,19 @@ class Fingerprint:
     virtual: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """One setting that was chosen, and why."""
-
-    setting: str
-    value: Any
-    reason: str
-
-
-RECIPES: dict[str, dict[str, Any]] = {
-    # docs/lab-notebook.md has the trials behind the first. The others take their papers' losses, and batches and rates
-    # for short runs; they are not tuned.
-    "sngan": {
-        "task.loss": "hinge", "task.penalty": "none", "task.discriminator_rate": 2.0, "task.warm_start": 0.03,
-        "task.warm_start_rate": 1.25, "task.anchor": 10.0, "train.batch": 16, "train.rate": 1.6e-3,
-    },
-    "r3gan": {
-        "task.loss": "relativistic", "task.penalty": "r1_r2", "task.penalty_weight": 1.0,
-        "task.penalty_weight_end": 0.1, "train.batch": 32, "train.rate": 4e-4,
-    },
-    "dcgan": {"task.loss": "non_saturating", "train.batch": 64, "train.rate": 2e-4, "train.beta1": 0.5,
-              "train.beta2": 0.999},
-    "mlp": {"task.loss": "non_saturating", "train.batch": 64, "train.rate": 2e-4, "train.beta1": 0.5,
-            "train.beta2": 0.999},
-    "progressive": {"task.loss": "wasserstein", "task.penalty": "wgan_gp", "task.penalty_weight": 10.0,
-                    "task.penalty_weight_end": 10.0, "train.batch": 16, "train.rate": 1e-3},
-    "style": {"task.loss": "non_saturating", "task.penalty": "r1", "task.penalty_weight": 1.0,
-              "task.penalty_weight_end": 1.0, "task.penalty_every": 8, "train.batch": 16, "train.rate": 1e-3},
-    "spade": {"train.batch": 16, "train.rate": 1e-3},
-    "unet": {"train.batch": 16, "train.rate": 1e-3, "train.beta1": 0.9},
-}
-"""Losses and rates that go with a network."""
-TASK_RECIPES: dict[str, dict[str, Any]] = {
-    "translate": {"train.rate": 3e-3, "train.clip": 1.0}, "segment": {"train.rate": 3e-3, "train.clip": 1.0},
-    "cycle": {"train.rate": 4e-4, "train.beta1": 0.5}, "cut": {"train.rate": 4e-4, "train.beta1": 0.5},
-}
-"""What a task needs other than its network's recipe. A truth bears a high rate; where nothing but the discriminator
-leads, it loses the thread at one."""
-DEFAULT_MODEL = "sngan"
-FEW = 500
-"""Images below which training starts from a base generator, if one is of the same kind."""
-MANY = 5000
-"""Images from which training goes without augmentation, unless they are shown often."""
-PASSES = 15
-"""Times that each image may be shown without augmentation: what `MANY` are in five minutes of one core."""
-CONTRAST = 0.2
-"""How far augmentation changes contrast: what is physically right would differ by modality, and lost in trials."""
-WHY_CONTRAST = {
-    "CT": "Grey values of CT mean something, yet less change of contrast made less varied images.",
-    "MR": "MR has no scale of grey values; more change than this, and a coil's bias, made breasts nearer to real ones "
-          "and virtual brains farther from them.",
-    **dict.fromkeys(("CR", "DX", "RG", "MG", "XA", "RF"),
-                    "Exposure makes radiographs brighter and more contrasted; twice as much was worse."),
-}
-"""Why, by modality (lab notebook); others were not tried."""
 FEW_MASKED = 100
 """Patients with masks, held-out ones too, below which images are warped to learn their masks: with 20 and 45 of them in
 training results were better so, with 182 as good, with 280 worse (lab notebook)."""
 WARPS = 0.03
 """Size of these warps, as a share of the longest side."""
-SPEED = {"cpu": 250.0, "cuda": 5000.0}
-"""Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core or one GPU."""
-TUNING: dict[str, Any] = {"train.freeze": 2}
-"""What goes with a start from other weights when images are few. Smaller steps did not help (lab notebook)."""
-UNEQUAL = 5
-"""So many times more images of one class than of another are very unequal."""
-GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 60_000}
-"""How batches of the default network grow, where time is the limit: at first steps count, then images. Sooner, four
-sets of four were farther (lab notebook)."""
-RESIDUAL = Choice(setting="model.residual", value=1, reason=(
-    "Further convolutions of the generator where pixels are few: it was behind the discriminator."))
-"""The default network's, where it was tried."""
-WARM_START = 20_000
-"""Images of the warm start at most: by counts virtual brains were nearer with as many than with half."""
-WARM_PASSES = 3
-"""Times at most that it shows each image: heads, hands and radiographs, of 820 images, were never nearer with more."""
-SHORT = 60_000
-"""Images of a budget below which the recipe's share is left alone: in 75 s heads and radiographs lost by more."""
-CHEAP = 3
-"""So many of its images take the time of one of the game."""
 PATCHED = ("restore", "translate")
 """Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
 PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
-SMALL = 1600
-"""Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
+UNEQUAL = 5
+"""So many times more images of one class than of another are very unequal."""
 PATIENT = 1200.0
 """Seconds of one core from which images of 128 px are synthesised, unless they are few: after a third of it slices of
 128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks.md, "Larger images")."""
-LARGE = 96 * 96
-"""Pixels of a slice from which it is half as wide on a processor (docs/benchmarks.md, "Larger images")."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
@@ -162,15 +83,8 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     chosen = model or DEFAULT_MODEL
     reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
-    choices += recipe(chosen)
-    augmentation = _augmentation(data, _passes(data, device, budget, size, chosen))
-    if chosen == DEFAULT_MODEL:
-        choices += _width(size, device)
-        if _tried(data, size):
-            choices.append(RESIDUAL)
-            choices = _warm_start(choices, data, *_shown(device, budget, size, chosen))
-            choices += _growth(budget) if augmentation and grows else []
-    return choices + augmentation + _changes(data.modality)
+    choices += course(chosen, data.images, size, device, budget, grows=grows)
+    return choices + changes(data.modality)
 
 
 def _started(data: Fingerprint, device: Device, budget: dict[str, float], start: Facts, task: str) -> list[Choice]:
@@ -187,8 +101,8 @@ def _started(data: Fingerprint, device: Device, budget: dict[str, float], start:
     choices += recipe(start.model["kind"]) + (_balance(data.labels) if len(data.labels) > 1 else [])
     few = [Choice(setting=name, value=value, reason="Few images could only spoil these layers (FreezeD).")
            for name, value in TUNING.items()] if data.images < FEW else []
-    passes = _passes(data, device, budget, start.spec.size, start.model["kind"])
-    return choices + few + _augmentation(data, passes) + _changes(data.modality)
+    shown = passes(data.images, device, budget, start.spec.size, start.model["kind"])
+    return choices + few + augmentation(data.images, shown) + changes(data.modality)
 
 
 def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
@@ -218,42 +132,13 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
         # Without its kind the section would be another task's, and that which the user names would replace it.
         choices.append(Choice(setting="task.kind", value=task, reason="As asked for."))
     if task == "semantic":
-        choices += _augmentation(data, 0.0)
+        choices += augmentation(data.images, 0.0)
     return choices
 
 
 def warps(masked: int) -> float:
     """Size of the random warps in which masks of so many patients are learned, as a share of the longest side."""
     return WARPS if 0 < masked < FEW_MASKED else 0.0
-
-
-def recipe(model: str, task: str = "") -> list[Choice]:
-    """The losses and rates that go with a network, and with a task."""
-    own = TASK_RECIPES.get(task, {})
-    choices = [Choice(setting=setting, value=value, reason=f"What goes with {model}.")
-               for setting, value in RECIPES.get(model, {}).items() if setting not in own]
-    return choices + [Choice(setting=setting, value=value, reason=f"What goes with {task}.")
-                      for setting, value in own.items()]
-
-
-def as_given(choices: list[Choice], given: Callable[[str, str], Any]) -> list[Choice]:
-    """The choices as they are after what was given, as `given(section, key)`, None where nothing was."""
-    found = []
-    for choice in choices:
-        value = given(*choice.setting.split("."))
-        reason = f"As asked for. The plan had {json.dumps(choice.value)}: {choice.reason}"
-        same = value is None or value == choice.value
-        found.append(choice if same else Choice(setting=choice.setting, value=value, reason=reason))
-    return found
-
-
-def document(choices: list[Choice]) -> dict[str, Any]:
-    """The choices as settings that `resolve` takes."""
-    sections: dict[str, Any] = {}
-    for choice in choices:
-        section, key = choice.setting.split(".")
-        sections.setdefault(section, {})[key] = choice.value
-    return sections
 
 
 def _seconds(budget: dict[str, float], device: Device) -> float:
@@ -278,45 +163,6 @@ def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple
     return tuple(max(16, 8 * math.ceil(round(side * scale) / 8)) for side in have)
 
 
-def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
-    """The default network's width where it is not the default: the cost of its finest layers grows with the pixels."""
-    if math.prod(size) <= SMALL:
-        return [Choice(setting="model.width", value=64, reason="Small images leave time for wider layers.")]
-    if not _large(size, device):
-        return []
-    return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
-                   "many of them in the same time, which is worth more.")]
-
-
-def _tried(data: Fingerprint, size: tuple[int, ...]) -> bool:
-    """Whether the course of a training was tried on such data: enough images of up to 64 px."""
-    return data.images >= FEW and len(size) == 2 and math.prod(size) < LARGE
-
-
-def _warm_start(choices: list[Choice], data: Fingerprint, shown: float, limit: str) -> list[Choice]:
-    """The choices with a warm start of some passes over many images, where the recipe's share of the limit is less."""
-    if shown < SHORT:
-        return choices
-    wanted = min(WARM_START, WARM_PASSES * data.images)
-    share = round(wanted / (shown * CHEAP if limit == "seconds" else shown), 3)
-    reason = f"About {wanted:,} images: by counts virtual brains were nearer with more than a short share of the time."
-    return [replace(choice, value=share, reason=reason)
-            if choice.setting == "task.warm_start" and choice.value < share else choice for choice in choices]
-
-
-def _growth(budget: dict[str, float]) -> list[Choice]:
-    """Larger batches later in a run where time is the limit."""
-    if budget.get("images"):
-        return []
-    return [Choice(setting=name, value=value, reason=(
-        "Larger batches learn more images in the same time, and augmentation keeps their variety."))
-        for name, value in GROWTH.items()]
-
-
-def _large(size: tuple[int, ...], device: Device) -> bool:
-    return device.accelerator == "cpu" and len(size) == 2 and math.prod(size) >= LARGE
-
-
 def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> str:
     have, make = "x".join(map(str, data.size)), "x".join(map(str, size))
     if max(size) < max(data.size):
@@ -338,32 +184,3 @@ def _balance(labels: dict[str, int]) -> list[Choice]:
     return [Choice(setting="train.balance", value=0.5,
                    reason=f"{common} has {labels[common]} images and {rare} {labels[rare]}: the rare class is shown "
                           "more often than it occurs, so that it is learned.")]
-
-
-def _augmentation(data: Fingerprint, passes: float) -> list[Choice]:
-    """What the discriminator would else learn by heart: few images, or many that are shown very often."""
-    if data.images >= MANY and passes <= PASSES:
-        return []
-    few = "are few" if data.images < MANY else f"are shown about {passes:.0f} times each in this budget"
-    return [Choice(setting="augment.strength", value=0.6 if data.images < FEW else 0.3, reason=(
-        f"{data.images} images {few}: without augmentation the discriminator learns them by heart."))]
-
-
-def _changes(modality: str) -> list[Choice]:
-    """What augmentation does, of which there may be none yet: the training doctor begins with it when it is needed."""
-    why = WHY_CONTRAST.get(modality)
-    return [Choice(setting="augment.contrast", value=CONTRAST, reason=why)] if why else []
-
-
-def _passes(data: Fingerprint, device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> float:
-    """Times each image is shown: exact for a budget in images, a guess for seconds of the default network, else 0."""
-    return _shown(device, budget, size, model)[0] / max(1, data.images)
-
-
-def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> tuple[float, str]:
-    """Images that a budget pays for, and which of its limits comes first; (0, "") for seconds of other networks."""
-    speed = SPEED[device.accelerator] * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
-    speed *= 2 if _large(size, device) else 1  # half the width
-    seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)
-    shown = {"images": budget.get("images", 0.0), "seconds": seconds * speed}
-    return min(((count, limit) for limit, count in shown.items() if count), default=(0.0, ""))

@@ -20,11 +20,12 @@ import torch
 from radsynth.arrays import ROW_FIELDS, Prepared
 from radsynth.bases import FOLDER, PART
 from radsynth.checkpoints import load_checkpoint, save_tensors
+from radsynth.choices import document
 from radsynth.device import here
 from radsynth.metrics._features import NAME, features
 from radsynth.metrics._frechet import frechet_distance
 from radsynth.metrics.coverage import precision_recall_density_coverage
-from radsynth.plan import Fingerprint, document, plan
+from radsynth.plan import Fingerprint, plan
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks._warm_start import PrincipalCodes

@@ -13,10 +13,12 @@ import torch
 
 from radsynth.arrays import Batch
 from radsynth.bases import FOLDER, PART, Facts, facts, fitting, names, read_base
+from radsynth.choices import document
+from radsynth.course import FEW
 from radsynth.datasets import Record
 from radsynth.device import Device
 from radsynth.image import Image
-from radsynth.plan import FEW, Fingerprint, document, plan
+from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs._inspection_page import Thumbnail, thumbnail

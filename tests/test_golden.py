@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from radsynth.arrays import Prepared
-from radsynth.plan import RECIPES
+from radsynth.recipes import RECIPES
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build

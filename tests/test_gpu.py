@@ -20,9 +20,10 @@ from torch import distributed
 
 from radsynth.arrays import Care, Prepared
 from radsynth.checkpoints import load_tensors, save_tensors
+from radsynth.choices import document
 from radsynth.device import Device
 from radsynth.parallel import Ranks
-from radsynth.plan import document, recipe
+from radsynth.recipes import recipe
 from radsynth.run_folder import RunFolder
 from radsynth.settings import kinds, resolve
 from radsynth.tasks import build

@@ -9,10 +9,12 @@ import pytest
 
 import radsynth
 from radsynth.bases import Facts
+from radsynth.choices import document
 from radsynth.device import Device
 from radsynth.image import ImageSpec
 from radsynth.models import takes
-from radsynth.plan import RECIPES, Fingerprint, document, plan
+from radsynth.plan import Fingerprint, plan
+from radsynth.recipes import RECIPES
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build
 from radsynth.verbs import _likeness

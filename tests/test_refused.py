@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from radsynth import plan
+from radsynth import course
 from radsynth.errors import DataError, FolderError, SettingsError, in_command
 from radsynth.settings import Resolved, kinds, resolve
 from radsynth.verbs import run as module
@@ -168,7 +168,7 @@ def test_a_plan_is_made_anew_for_another_network_until_training_begins(
     monkeypatch.setattr(module, "prepare", stop)
     assert planned()["model.kind"] == planned("train.seconds=9")["model.kind"] == "sngan"
     assert planned("model.kind=r3gan")["task.loss"] == "relativistic"
-    monkeypatch.setattr(plan, "_tried", lambda *_: True)
+    monkeypatch.setattr(course, "_tried", lambda *_: True)
     assert planned()["train.batch_end"] == 64 and "train.batch_end" not in planned("train.batch=128")
     assert planned("model.kind=r3gan")["model.kind"] == "r3gan"
     (RUN / "spec.json").write_text("{}")  # which training writes when it begins

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from radsynth.settings import Resolved
 
 if TYPE_CHECKING:
-    from radsynth.plan import Choice
+    from radsynth.choices import Choice
     from radsynth.verbs.inspect import Inspection
 
 
@@ -17,8 +17,9 @@ BATCHES = {"batch", "accumulate", "processes"}
 
 def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> list[Choice]:
     """The plan for the task and the network that were asked for. budget: train.seconds or train.images, {} for none."""
+    from radsynth.choices import Choice
     from radsynth.device import here
-    from radsynth.plan import Choice, plan
+    from radsynth.plan import plan
 
     model = given.kind("model") if given.given("model").get("kind") else ""
     size = tuple(given.section("prepare").size or ()) if given.given("prepare").get("size") else ()

@@ -40,7 +40,8 @@ def given(
 
         documents = at(data, documents, overrides)
     if with_recipe:
-        from radsynth.plan import document, recipe
+        from radsynth.choices import document
+        from radsynth.recipes import recipe
 
         asked = resolve(*documents, overrides=overrides, sections=())
         documents.insert(0, document(recipe(asked.kind("model"), asked.kind("task"))))

@@ -315,7 +315,7 @@ def _intensity(images: list[Image]) -> Intensity | None:
 
 
 def _planned(found: Inspection, given: Resolved) -> tuple[dict[str, Any], ...]:
-    from radsynth.plan import as_given
+    from radsynth.choices import as_given
     from radsynth.verbs._choosing import choices
 
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}

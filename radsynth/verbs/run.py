@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.arrays import Prepared
+from radsynth.choices import Choice, document
 from radsynth.datasets import at
 from radsynth.errors import DataError, FolderError
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.metrics._inception import InceptionFeatures
-from radsynth.plan import Choice, document
 from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
-from radsynth.plan import document, recipe, warps
+from radsynth.choices import document
+from radsynth.plan import warps
+from radsynth.recipes import recipe
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import ImageTask
 from radsynth.verbs.train import Settings as TrainSettings

@@ -6,7 +6,7 @@ import csv
 import json
 from typing import Any
 
-from radsynth.plan import Choice, as_given
+from radsynth.choices import Choice, as_given
 from radsynth.verbs._report.effort import effort as measured
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import duration, extent, figure

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from radsynth.plan import Choice, document, recipe
+from radsynth.choices import Choice, document
 from radsynth.progress import tell
+from radsynth.recipes import recipe
 from radsynth.settings import Resolved
 from radsynth.tasks import Private, Task, registers
 from radsynth.verbs._training.examination import Judging

@@ -1,0 +1,138 @@
+"""The course of a synthesis training: width and depth of its network, warm start, growing batches, augmentation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from radsynth.choices import Choice
+from radsynth.device import Device
+from radsynth.recipes import DEFAULT_MODEL, recipe
+
+DEFAULT_SECONDS = 300.0
+"""Training time when no budget is given."""
+SPEED = {"cpu": 250.0, "cuda": 5000.0}
+"""Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core or one GPU."""
+FEW = 500
+"""Images below which training starts from a base generator, if one is of the same kind."""
+MANY = 5000
+"""Images from which training goes without augmentation, unless they are shown often."""
+PASSES = 15
+"""Times that each image may be shown without augmentation: what `MANY` are in five minutes of one core."""
+CONTRAST = 0.2
+"""How far augmentation changes contrast: what is physically right would differ by modality, and lost in trials."""
+WHY_CONTRAST = {
+    "CT": "Grey values of CT mean something, yet less change of contrast made less varied images.",
+    "MR": "MR has no scale of grey values; more change than this, and a coil's bias, made breasts nearer to real ones "
+          "and virtual brains farther from them.",
+    **dict.fromkeys(("CR", "DX", "RG", "MG", "XA", "RF"),
+                    "Exposure makes radiographs brighter and more contrasted; twice as much was worse."),
+}
+"""Why, by modality (lab notebook); others were not tried."""
+GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 60_000}
+"""How batches of the default network grow, where time is the limit: at first steps count, then images. Sooner, four
+sets of four were farther (lab notebook)."""
+RESIDUAL = Choice(setting="model.residual", value=1, reason=(
+    "Further convolutions of the generator where pixels are few: it was behind the discriminator."))
+"""The default network's, where it was tried."""
+WARM_START = 20_000
+"""Images of the warm start at most: by counts virtual brains were nearer with as many than with half."""
+WARM_PASSES = 3
+"""Times at most that it shows each image: heads, hands and radiographs, of 820 images, were never nearer with more."""
+SHORT = 60_000
+"""Images of a budget below which the recipe's share is left alone: in 75 s heads and radiographs lost by more."""
+CHEAP = 3
+"""So many of its images take the time of one of the game."""
+SMALL = 1600
+"""Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
+LARGE = 96 * 96
+"""Pixels of a slice from which it is half as wide on a processor (docs/benchmarks.md, "Larger images")."""
+
+
+def course(model: str, images: int, size: tuple[int, ...], device: Device, budget: dict[str, float], *,
+           grows: bool = True) -> list[Choice]:
+    """The network's recipe, and how its training goes with so many images of this size within this budget.
+
+    grows: whether batches and augmentation are the plan's, so that batches may grow
+    """
+    choices = recipe(model)
+    augmented = augmentation(images, passes(images, device, budget, size, model))
+    if model == DEFAULT_MODEL:
+        choices += _width(size, device)
+        if _tried(images, size):
+            choices.append(RESIDUAL)
+            choices = _warm_start(choices, images, *_shown(device, budget, size, model))
+            choices += _growth(budget) if augmented and grows else []
+    return choices + augmented
+
+
+def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
+    """The default network's width where it is not the default: the cost of its finest layers grows with the pixels."""
+    if math.prod(size) <= SMALL:
+        return [Choice(setting="model.width", value=64, reason="Small images leave time for wider layers.")]
+    if not _large(size, device):
+        return []
+    return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
+                   "many of them in the same time, which is worth more.")]
+
+
+def _tried(images: int, size: tuple[int, ...]) -> bool:
+    """Whether the course of a training was tried on such data: enough images of up to 64 px."""
+    return images >= FEW and len(size) == 2 and math.prod(size) < LARGE
+
+
+def _warm_start(choices: list[Choice], images: int, shown: float, limit: str) -> list[Choice]:
+    """The choices with a warm start of some passes over many images, where the recipe's share of the limit is less."""
+    if shown < SHORT:
+        return choices
+    wanted = min(WARM_START, WARM_PASSES * images)
+    share = round(wanted / (shown * CHEAP if limit == "seconds" else shown), 3)
+    reason = f"About {wanted:,} images: by counts virtual brains were nearer with more than a short share of the time."
+    return [replace(choice, value=share, reason=reason)
+            if choice.setting == "task.warm_start" and choice.value < share else choice for choice in choices]
+
+
+def _growth(budget: dict[str, float]) -> list[Choice]:
+    """Larger batches later in a run where time is the limit."""
+    if budget.get("images"):
+        return []
+    return [Choice(setting=name, value=value, reason=(
+        "Larger batches learn more images in the same time, and augmentation keeps their variety."))
+        for name, value in GROWTH.items()]
+
+
+def _large(size: tuple[int, ...], device: Device) -> bool:
+    return device.accelerator == "cpu" and len(size) == 2 and math.prod(size) >= LARGE
+
+
+def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> tuple[float, str]:
+    """Images that a budget pays for, and which of its limits comes first; (0, "") for seconds of other networks."""
+    speed = SPEED[device.accelerator] * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
+    speed *= 2 if _large(size, device) else 1  # half the width
+    seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)
+    shown = {"images": budget.get("images", 0.0), "seconds": seconds * speed}
+    return min(((count, limit) for limit, count in shown.items() if count), default=(0.0, ""))
+
+
+def passes(images: int, device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> float:
+    """Times each image is shown: exact for a budget in images, a guess for seconds of the default network, else 0."""
+    return _shown(device, budget, size, model)[0] / max(1, images)
+
+
+def augmentation(images: int, shown: float) -> list[Choice]:
+    """What the discriminator would else learn by heart: few images, or many that are shown very often.
+
+    images: number; shown: times that each is shown, 0 where nobody knows
+    """
+    if images >= MANY and shown <= PASSES:
+        return []
+    few = "are few" if images < MANY else f"are shown about {shown:.0f} times each in this budget"
+    return [Choice(setting="augment.strength", value=0.6 if images < FEW else 0.3, reason=(
+        f"{images} images {few}: without augmentation the discriminator learns them by heart."))]
+
+
+def changes(modality: str) -> list[Choice]:
+    """What augmentation does, of which there may be none yet: the training doctor begins with it when it is needed."""
+    why = WHY_CONTRAST.get(modality)
+    return [Choice(setting="augment.contrast", value=CONTRAST, reason=why)] if why else []
