@@ -47,7 +47,7 @@ CHEAP = 3
 SMALL = 1600
 """Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
 LARGE = 96 * 96
-"""Pixels of a slice from which it is half as wide on a processor (docs/benchmarks.md, "Larger images")."""
+"""Pixels of a slice from which it is half as wide on a processor (docs/benchmarks-quality.md, "Larger images")."""
 
 
 def course(model: str, images: int, size: tuple[int, ...], device: Device, budget: dict[str, float], *,

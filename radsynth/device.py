@@ -1,7 +1,7 @@
 """What this machine has, and the numeric format and memory layout that are fast on it.
 
 On a CPU bf16 pays only together with channels-last memory and only where the processor multiplies bf16 itself
-(AMX or AVX-512-BF16); elsewhere it is slower than fp32. See docs/benchmarks.md.
+(AMX or AVX-512-BF16); elsewhere it is slower than fp32. See docs/benchmarks-speed.md.
 """
 
 from __future__ import annotations

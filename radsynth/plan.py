@@ -47,7 +47,7 @@ UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
 PATIENT = 1200.0
 """Seconds of one core from which images of 128 px are synthesised, unless they are few: after a third of it slices of
-128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks.md, "Larger images")."""
+128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md, "Larger images")."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",

@@ -134,11 +134,32 @@ def test_python_examples_use_names_that_exist(page: Path) -> None:
                 assert hasattr(radsynth, node.attr), f"{page.name}: radsynth.{node.attr}"
 
 
+def anchors(page: Path) -> set[str]:
+    """Of the headings of a page, as GitHub makes them (no page has the same heading twice)."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S),
+                          flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
-    local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
-    assert [target for target in local if not (page.parent / target).exists()] == []
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+               if not re.match(r"[a-z]+:", target)]
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        goal = page.parent / name if name else page
+        assert goal.exists(), target
+        assert not anchor or anchor in anchors(goal), target
+
+
+def test_pages_and_sections_that_the_code_names_exist() -> None:
+    sources = [*ROOT.glob("radsynth/**/*.py"), *PRESETS.glob("*.yaml"), *ROOT.glob("benchmarks/*.py")]
+    for source in sources:
+        for name, section in re.findall(r'docs/([\w-]+\.md)(?:, "([^"]+)")?', source.read_text(encoding="utf-8")):
+            goal = ROOT / "docs" / name
+            assert goal.exists(), f"{source.name}: docs/{name}"
+            assert re.search(f"^#+ .*{re.escape(section)}", goal.read_text(encoding="utf-8"), flags=re.M), \
+                f"{source.name}: docs/{name}, {section}"
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -2,7 +2,7 @@
 
 The shape is DCGAN's, because on a CPU every further pass over full-resolution memory costs more than it brings; the
 layers are thin, because twice as many images in the same time win. The generator may have residual convolutions (He et
-al. 2016) on its coarse grids, where they cost little. See docs/benchmarks.md.
+al. 2016) on its coarse grids, where they cost little. See docs/benchmarks-quality.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A discriminator that sees the image and its segmentation together knows what whole segmentations look like (Luc et al.
 2016). Where only some images have masks, it also judges what the network says of the others (Hung et al. 2018). It is
-off by default: in equal time the plain network sees more images with masks and is better (docs/benchmarks.md).
+off by default: in equal time the plain network sees more images with masks and is better
+(docs/benchmarks-image-to-image.md).
 """
 
 from __future__ import annotations

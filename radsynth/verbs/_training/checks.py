@@ -25,7 +25,7 @@ def processes_of(options: Settings, task: Task) -> int:
         raise SettingsError(f"train.processes={options.processes}: each process needs a GPU of its own, and this "
                             f"machine has {device.count}. Set train.processes={device.count}, or leave it out.")
     # A recorded step is several times as fast as one whose kernels are launched singly, into however many parts it is
-    # cut: see "On a GPU" in docs/benchmarks.md.
+    # cut: docs/benchmarks-speed.md, "On a GPU".
     if options.processes or isinstance(task, Private) or (options.graphs and isinstance(task, Repeatable)):
         return options.processes or 1
     least = 2 if needs_both_sides(task) else 1
