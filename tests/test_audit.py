@@ -270,6 +270,22 @@ def test_without_unseen_patients_there_is_no_verdict(run: Path, tmp_path: Path) 
     found = audit(run, write_synthetic(tmp_path / "made", phantoms(60, 9)), settings=FAST)
     assert found.passed is None and found.copies is None and found.verdict.startswith("No verdict")
     assert "at least 133 held-out images are needed, there are 0" in found.refused[0]["reason"]
+    assert "(half of them for the control), there are 450 and 0. Prepare" in found.refused[1]["reason"]
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    of_one = [lines[0], *([*line[:2], "p", *line[3:]] for line in lines[1:])]
+    table.write_text("\n".join(map(",".join, of_one)) + "\n")
+    assert "there are 1 and 0. Prepare" in audit(run, tmp_path / "made", settings=FAST).refused[1]["reason"]
+
+
+def test_patients_are_counted_before_images_are_drawn_and_after(run: Path, tmp_path: Path) -> None:
+    table = run / "data" / "records.csv"
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    for n, line in enumerate(lines[1:]):  # 30 patients in training, of whom two have nearly all images
+        line[0], line[2] = ("train", f"p{max(n - 300, n % 2)}") if n < 330 else ("test", f"q{n}")
+    table.write_text("\n".join(map(",".join, lines)) + "\n")
+    found = audit(run, write_synthetic(tmp_path / "made", phantoms(60, 9)), settings=FAST)
+    reason = next(line["reason"] for line in found.refused if line["name"] == "reidentification")
+    assert "there are 30 and 120; the 120 and 120 images that were drawn of them are of " in reason
 
 
 def test_the_copy_filter_draws_copies_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

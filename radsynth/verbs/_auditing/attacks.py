@@ -143,11 +143,18 @@ def _check(members: Side, others: Side) -> None:
     """DataError with too few patients: the control halves the held-out ones."""
     have, held_out = len(np.unique(members.patients)), len(np.unique(others.patients))
     if have < MINIMUM_PATIENTS or held_out < 2 * MINIMUM_PATIENTS:
+        whole = (_patients(members.prepared, "train"), _patients(members.prepared, "validation", "test"))
+        drawn = (f"; the {len(members)} and {len(others)} images that were drawn of them are of {have} and {held_out}"
+                 if (have, held_out) != whole and len(others) else "")
         raise DataError(
             f"Attacks need images of at least {MINIMUM_PATIENTS} training and {2 * MINIMUM_PATIENTS} held-out patients "
-            f"(half of them for the control), there are {have} and {held_out}. Prepare more patients, or hold out a "
-            "larger share (prepare.train)."
+            f"(half of them for the control), there are {whole[0]} and {whole[1]}{drawn}. Prepare more patients, or "
+            "hold out a larger share (prepare.train)."
         )
+
+
+def _patients(prepared: Prepared, *splits: str) -> int:
+    return len(np.unique(prepared.patients(np.concatenate([prepared.indices(split) for split in splits]))))
 
 
 def _better(main: Strength, control: Strength, baseline: Strength) -> bool:
