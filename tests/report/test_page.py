@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import IntensityMap
-from radsynth.errors import FolderError
+from radsynth.errors import DataError, FolderError
 from radsynth.image import ImageSpec
 from radsynth.verbs._evaluating.pictures import write_unmeasured
+from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs.document import refused
 from radsynth.verbs._report.run_files import RunFiles
@@ -198,11 +199,16 @@ def test_what_the_page_is_about_is_what_the_task_says(run: Path, task: str, subj
 
 
 def test_what_could_not_be_measured_is_shown(run: Path) -> None:
-    write_unmeasured(run, np.zeros((6, 1, 16, 16), np.uint8), "Too few.")
+    with pytest.raises(DataError) as refused:
+        choose(*(Source(images=np.zeros((n, 1, 16, 16))) for n in (0, 9)),
+              {"": Source(images=np.zeros((6, 1, 16, 16)))}, images=9, training_images=9, seed=0)
+    write_unmeasured(run, np.zeros((6, 1, 16, 16), np.uint8), str(refused.value))
     assert not (run / "pictures" / "real.npy").exists(), "pictures of an earlier evaluation are gone"
     html = report(run).read_text(encoding="utf-8")
-    assert "6 synthetic images in rows of" in html and "Too few." in html and "has not been run" not in html.partition(
-        "Usefulness")[0]
+    assert "6 synthetic images in rows of" in html and "has not been run" not in html.partition("Usefulness")[0]
+    said = "Nothing could be measured. There are too few images: 0 held-out real, 9 training and 6 synthetic ones."
+    assert html.count(said) == 2 and "Nothing can be" not in html, "in the scorecard, and where intensities would be"
+    assert "could not be read" not in html
 
 
 def test_ct_is_shown_in_its_window() -> None:

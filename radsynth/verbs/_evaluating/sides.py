@@ -109,8 +109,8 @@ def choose(held_out: Source, training: Source, synthetic: Mapping[str, Source], 
     count = min(len(held_out.images), len(training.images), made, images)
     if count < 2:
         raise DataError(
-            f"Nothing can be measured: there are {len(held_out.images)} held-out real, {len(training.images)} training "
-            f"and {made} synthetic images. Numbers need patients that training never saw: give images of at least "
+            f"There are too few images: {len(held_out.images)} held-out real, {len(training.images)} training "
+            f"and {made} synthetic ones. Numbers need patients that training never saw: give images of at least "
             "three patients, a larger prepare.validation, or more synthetic images."
         )
     _same_shapes({"the held-out real images": held_out, "the training images": training} | dict(synthetic))

@@ -23,10 +23,14 @@ def context(files: RunFiles) -> dict[str, Any]:
     if "pairs" in results:
         raise Missing("A task from image to image is measured against the truth, see above.")
     if "context" not in results:
-        reasons = dict.fromkeys(one["reason"] for one in results["refused"])
-        raise Missing(" ".join(["Nothing could be measured.", *reasons]))
+        raise Missing(_unmeasured(results))
     found: dict[str, Any] = results["context"]
     return found
+
+
+def _unmeasured(results: dict[str, Any]) -> str:
+    """Why there is no number at all."""
+    return " ".join(["Nothing could be measured.", *dict.fromkeys(one["reason"] for one in results["refused"])])
 
 
 CLASS_NUMBERS = {"frechet_distance": "Fr\u00e9chet distance", "precision": "Precision", "recall": "Recall",
@@ -65,4 +69,6 @@ def row(one: dict[str, Any], beside: Sequence[dict[str, Any]] = ()) -> dict[str,
 def histogram(files: RunFiles) -> dict[str, str]:
     """The intensity histograms as a chart."""
     results = files.need("results.json", "Nothing has been measured yet.")
+    if "histogram" not in results and results.get("refused"):
+        raise Missing(_unmeasured(results))
     return {"svg": pictures.histogram(results["histogram"]), "units": results["histogram"]["units"]}
