@@ -156,6 +156,10 @@ class Prepared:
         chosen = [i for i, r in enumerate(self.rows) if r.split == split and (label is None or r.label == label)]
         return np.asarray(chosen, dtype=np.int64)
 
+    def training_labels(self) -> dict[str, int]:
+        """How many training images each class has."""
+        return {name: len(self.indices("train", label)) for label, name in enumerate(self.spec.labels)}
+
     def patients(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) each image's patient, numbered as they come among all images: hashes differ with each preparation."""
         numbers: dict[str, int] = {}

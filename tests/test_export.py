@@ -52,6 +52,15 @@ def test_a_bundle_makes_the_same_images_without_radsynth(trained: Trained, tmp_p
         assert np.array_equal(made["labels"], labels)
         assert np.abs(made["images"] - (np.clip(expected, -1, 1) + 1) * 127.5).max() < 0.05
         assert json.loads(str(made["synthetic"]))["synthetic"] is True
+    assert "20 synthetic images were written to made.npz: the array 'images' (20 x 1 x 16 x 16) holds grey values" in (
+        done.stdout) and "from 0 to 255" in done.stdout
+    spec = json.loads((bundle / "spec.json").read_text())
+    (bundle / "spec.json").write_text(json.dumps({**spec, "labels": {**spec["labels"], LABELS[0]: 0}}))
+    done = subprocess.run([sys.executable, "-I", "sample.py", "--label", LABELS[0]], cwd=bundle, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 2 and f"--label {LABELS[0]}: there are {', '.join(LABELS[1:])}" in done.stderr, (
+        "no training image had it")
+    (bundle / "spec.json").write_text(json.dumps(spec))
     generate(bundle, tmp_path / "more", count=3, seed=3)  # a bundle is a run folder
     with pytest.raises(FolderError, match="not empty"):
         export(run, bundle)

@@ -105,7 +105,9 @@ class Sampler:
         if label not in self.learned:
             allowed = ", ".join(self.learned) if names else "none, the run has no classes"
             why = "has no training image, so it was not learned" if label in names else "is no class of this run"
-            raise SettingsError(f"label={label!r} {why}; there are: {allowed}.")
+            do = (" To learn it, train a new run on data that was prepared with images of it in training."
+                  if label in names else "")
+            raise SettingsError(f"label={label!r} {why}; there are: {allowed}.{do}")
         return names.index(label)
 
     def labels(self, items: range, seed: int, label: str | None) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from radsynth.datasets import EmptySlice, Record, Rejected, dataset
 from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
 from radsynth.files import locked
 from radsynth.io import Header
-from radsynth.progress import Progress
+from radsynth.progress import Progress, tell
 from radsynth.settings import Resolved, settings
 from radsynth.verbs._given import given
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
@@ -36,6 +36,7 @@ from radsynth.verbs._preparing.source import source_hash
 from radsynth.verbs._preparing.split import split_of
 from radsynth.verbs._preparing.stray import without_stray
 from radsynth.verbs._rejected import nothing_left
+from radsynth.verbs._untaught import untaught
 
 __all__ = ["Settings", "check", "prepare"]
 
@@ -115,7 +116,7 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
         if options.strict and finished.manifest.rejected:
             raise DataError(f"prepare.strict is set and {_files(finished.manifest.rejected)} cannot be used: "
                             f"{out}/rejected.csv says why.")
-        return finished
+        return _told(finished)
     _check_rejected(rejected, options.strict)
     known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
     plan = _plan(options, known, rejected)
@@ -127,7 +128,14 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
     with locked(out, f"{out} is being filled by another process. Wait for it, or choose another folder."):
         _fill(out, data, options, plan, known, rejected, source, cores() if workers is None else workers, cluster,
               preparation_of(settings))
-    return Prepared(out)
+    return _told(Prepared(out))
+
+
+def _told(made: Prepared) -> Prepared:
+    """The same, after what is missing in it was said."""
+    if problem := untaught(made.training_labels()):
+        tell(f"mind: {problem}")
+    return made
 
 
 @contextmanager

@@ -228,7 +228,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     for name in TRAINING:
         settings.section(name)
     if not folder.begun:
-        folder.begin(settings.to_yaml(), data.manifest, _labels(data))
+        folder.begin(settings.to_yaml(), data.manifest, data.training_labels())
         return
     new = settings.document()
     old = read_yaml(folder.path / "settings.yaml")
@@ -251,7 +251,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
             f"{folder.path} was begun with other settings or data: {'; '.join(changed)}. Repeat it with the same ones, "
             f"or choose a new run folder; there, train.start={folder.path} begins with what was learned here."
         )
-    folder.begin(settings.to_yaml(), data.manifest, _labels(data))
+    folder.begin(settings.to_yaml(), data.manifest, data.training_labels())
 
 
 def _completed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -260,11 +260,6 @@ def _completed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     same = [name for name in TRAINING if name in old and _get(old, name, "kind") == kinds[name]]
     defaults = resolve({name: {"kind": kinds[name]} for name in same if kinds[name]}, sections=same).document()
     return {**old, **{name: {**defaults[name], **old[name]} for name in same}}
-
-
-def _labels(data: Prepared) -> dict[str, int]:
-    """Training images of each class."""
-    return {name: len(data.indices("train", label)) for label, name in enumerate(data.spec.labels)}
 
 
 def _get(document: dict[str, Any], section: str, key: str) -> Any:

@@ -48,6 +48,40 @@ def test_shares_that_leave_nothing_leave_nobody(from_records: Prepare) -> None:
     assert prepared.manifest.patients == {"train": 7, "validation": 3, "test": 0}
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_every_class_has_training_images(seed: int, from_records: Prepare) -> None:
+    """The last of 18 patients in order falls into the test."""
+    records = [record(n, patient=f"p{n // 2}", label="rare" if n // 2 == 7 else "common") for n in range(36)]
+    prepared = from_records(records, size=[8, 8], split_seed=seed)
+    assert prepared.training_labels() == {"common": 22, "rare": 2}
+    assert prepared.manifest.patients == {"train": 12, "validation": 3, "test": 3}, "another took the place"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_patients_of_a_class_are_brought_without_emptying_a_split(seed: int, from_records: Prepare) -> None:
+    singles = [record(n, label=f"class {n}") for n in range(9)]
+    found = from_records(singles, size=[8, 8], split_seed=seed).manifest.patients
+    assert found == {"train": 7, "validation": 1, "test": 1}
+    masked = [record(n, picture(n).replace(mask=np.eye(20, dtype=np.uint8)), label="c") for n in range(4)]
+    bare = [replace(record(n, label="rare" if n == 4 else "c"), unmasked=True) for n in range(4, 22)]
+    prepared = from_records([*masked, *bare], "both", size=[8, 8], split_seed=seed)
+    assert prepared.training_labels()["rare"] == 1
+    with_masks = prepared.masked(np.arange(22))
+    assert {row.split for row, own in zip(prepared.rows, with_masks, strict=True) if own} == {
+        "train", "validation", "test"}
+
+
+def test_a_class_without_training_images_is_told(from_records: Prepare, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [record(n, label=("common", "rare")[n == 0], split=("train", "test")[n < 3]) for n in range(12)]
+    for _ in range(2):  # made, and found finished
+        assert from_records(records, size=[8, 8]).training_labels() == {"common": 9, "rare": 0}
+        said = capsys.readouterr().err
+        assert "no training image is of the class rare: it is not learned" in said
+        assert "prepare.official=false" in said
+    from_records(records, "anew", size=[8, 8], official=False)
+    assert "no training image" not in capsys.readouterr().err
+
+
 def test_an_official_split_is_kept(from_records: Prepare) -> None:
     records = [record(n, split=("train", "test")[n % 2], patient=f"p{n % 6}") for n in range(12)]
     prepared = from_records(records, size=[8, 8])

@@ -81,6 +81,13 @@ def test_what_nobody_can_use_is_said_at_the_top(run: Path) -> None:
     assert ("Mind", text) in facts(RunFiles(run))
 
 
+def test_a_class_that_nothing_was_learned_of_is_said_at_the_top(run: Path) -> None:
+    spec = json.loads((run / "spec.json").read_text())
+    (run / "spec.json").write_text(json.dumps({**spec, "labels": {"common": 9, "rare": 0}}))
+    (text,) = [text for name, text in facts(RunFiles(run)) if name == "Mind" and "rare" in text]
+    assert text.startswith("No training image is of the class rare: it is not learned and cannot be generated.")
+
+
 def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path) -> None:
     near = [one | {"value": one["floor"], "low": one["floor_low"], "high": one["floor_high"]}
             for one in RESULTS["measurements"]]

@@ -77,13 +77,23 @@ def main():
     parser.add_argument("--out", default="synthetic.npz")
     given = parser.parse_args()
     generator = Generator()
-    if given.label is not None and given.label not in generator.about["labels"]:
-        parser.error(f"--label {given.label}: there are {', '.join(generator.about['labels']) or 'no classes'}")
+    learned = [name for name in generator.about["labels"] if generator.shares[name]]  # others had no training image
+    if given.label is not None and given.label not in learned:
+        parser.error(f"--label {given.label}: there are {', '.join(learned) or 'no classes'}")
+    if given.count < 1:
+        parser.error(f"--count {given.count}: ask for at least one image")
     images, labels = generator.images(given.seed, range(given.count), given.label)
     mark = json.dumps({"synthetic": True, "weights": generator.about["weights"], "seed": given.seed})
     masks = {} if generator.masks is None else {"masks": generator.masks}
-    np.savez_compressed(given.out, images=images, labels=labels, synthetic=np.asarray(mark), **masks)
-    print(f"{given.out}: {len(images)} synthetic images, {generator.about['outputs']['images']['units']}")
+    out = given.out if given.out.endswith(".npz") else f"{given.out}.npz"
+    np.savez_compressed(out, images=images, labels=labels, synthetic=np.asarray(mark), **masks)
+    units = generator.about["outputs"]["images"]["units"]
+    low, high = (generator.about["intensity"][end] for end in ("low", "high"))
+    values = "grey values as the source's files store them" if units == "stored" else units
+    print(f"{len(images)} synthetic images were written to {out}: the array 'images' "
+          f"({' x '.join(map(str, images.shape))}) holds {values} from {low:g} to {high:g}"
+          + ("; 'labels' holds each one's class as its place in export.json" if generator.about["labels"] else "")
+          + ("; 'masks' holds label values" if masks else "") + ".")
 
 
 if __name__ == "__main__":

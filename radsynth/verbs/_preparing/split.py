@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from radsynth.arrays import SPLITS
@@ -24,8 +24,13 @@ def split_of(records: Sequence[Record], usable: Sequence[int], masked: Sequence[
     given = official_splits(records[i] for i in usable if official or records[i].added)
     rest = {name: frozenset(found) for name, found in labels.items() if name not in given}
     with_masks = {records[i].patient for i in usable if masked[i]}
-    return {**given, **split_patients({name: rest[name] for name in rest if name in with_masks}, fractions, seed),
-            **split_patients({name: rest[name] for name in rest if name not in with_masks}, fractions, seed)}
+    groups = [{name: some for name, some in rest.items() if (name in with_masks) == masks} for masks in (True, False)]
+    drawn = [split_patients(group, fractions, seed) for group in groups]
+    if fractions[SPLITS.index("train")] > 0:
+        taught = {one for chosen in (given, *drawn) for name in _of_training(chosen) for one in labels[name]}
+        for group, chosen in zip(groups, drawn, strict=True):
+            taught |= _teach(group, chosen, taught, seed)
+    return {**given, **drawn[0], **drawn[1]}
 
 
 def split_patients(labels: Mapping[str, frozenset[str]], fractions: Sequence[float], seed: int) -> dict[str, str]:
@@ -50,6 +55,38 @@ def split_patients(labels: Mapping[str, frozenset[str]], fractions: Sequence[flo
             chosen[moved] = split
             given[split], given[largest] = 1, given[largest] - 1
     return chosen
+
+
+def _of_training(chosen: Mapping[str, str]) -> list[str]:
+    """The patients of a split who are in training."""
+    return [name for name, split in chosen.items() if split == "train"]
+
+
+def _teach(labels: Mapping[str, frozenset[str]], chosen: dict[str, str], taught: set[str], seed: int) -> set[str]:
+    """Bring a patient of each class that no training patient has into training, within `chosen`; the classes brought.
+
+    One of whose classes each has another training patient takes the place, as far as there is one; where there is
+    none, the patient only comes if another stays behind.
+    taught: classes that training patients have
+    """
+    brought = set[str]()
+    for label in sorted(set().union(*labels.values()) - taught - {""}):
+        if label in brought:
+            continue
+        have = Counter(one for name in _of_training(chosen) for one in labels[name])
+        spare = {name: min(have[one] for one in labels[name]) for name in _of_training(chosen)}
+        other = max((name for name in spare if spare[name] > 1), key=lambda name: (spare[name], _draw(name, seed)),
+                    default=None)
+        left = Counter(chosen.values())
+        name = min((name for name in labels if label in labels[name] and (other or left[chosen[name]] > 1)),
+                   key=lambda name: _draw(name, seed), default=None)
+        if name is None:
+            continue
+        if other:
+            chosen[other] = chosen[name]
+        chosen[name] = "train"
+        brought |= labels[name]
+    return brought
 
 
 def _draw(name: str, seed: int) -> str:

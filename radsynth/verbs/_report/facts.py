@@ -6,6 +6,7 @@ from typing import Any
 
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, odds, privacy_bound
+from radsynth.verbs._untaught import untaught
 
 USE = (
     "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
@@ -23,6 +24,8 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
     lines = [("Learned from", _learned(spec))] if spec else []
     if "pairs" in results or files.paired:
         return lines
+    if problem := untaught(spec.get("labels", {})):
+        lines.append(("Mind", f"{problem[0].upper()}{problem[1:]}"))
     context = results.get("context")
     if context:
         lines.append(("Made", (
