@@ -89,6 +89,17 @@ def test_the_run_says_where_it_started_without_a_path_and_resumes_bit_exactly(
     assert [line["event"] for line in said if "event" in line] == ["started", "interrupted", "resumed", "trained"]
 
 
+def test_words_alone_take_the_network_from_the_start_and_the_recipe_that_goes_with_it(
+    make_prepared: Make, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    train(data, tmp_path / "source", overrides=("model.kind=r3gan", "model.latent=8", "model.width=8"), budget="32img")
+    train(data, tmp_path / "run", overrides=(f"train.start={tmp_path / 'source'}",), budget="32img")
+    then, now = (resolve(path=tmp_path / name / "settings.yaml") for name in ("source", "run"))
+    assert now.section("model") == then.section("model") and now.section("task") == then.section("task")
+    assert now.section("task").loss == "relativistic" and now.section("train").rate == then.section("train").rate
+
+
 def test_what_does_not_fit_is_refused(source: Path, make_prepared: Make, tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="neither a trained run nor a base"):
         train(make_prepared(name="a"), tmp_path / "run", settings=options("train.start=nowhere"))

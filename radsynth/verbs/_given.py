@@ -40,9 +40,18 @@ def given(
 
         documents = at(data, documents, overrides)
     if with_recipe:
-        from radsynth.choices import document
-        from radsynth.recipes import recipe
-
-        asked = resolve(*documents, overrides=overrides, sections=())
-        documents.insert(0, document(recipe(asked.kind("model"), asked.kind("task"))))
+        documents.insert(0, _recipe(resolve(*documents, overrides=overrides, sections=())))
     return resolve(*documents, overrides=overrides, sections=sections)
+
+
+def _recipe(asked: Resolved) -> dict[str, Any]:
+    """The losses and rates that go with the network asked for, else with that of `train.start`."""
+    from radsynth.choices import document
+    from radsynth.recipes import recipe
+
+    model, source = asked.kind("model"), asked.given("train").get("start")
+    if isinstance(source, str) and source and "kind" not in asked.given("model"):
+        from radsynth.verbs._training.start import read_start
+
+        model = str(read_start(source).model["kind"])
+    return document(recipe(model, asked.kind("task")))

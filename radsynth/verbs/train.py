@@ -52,7 +52,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     """Train until the budget is spent, from the last checkpoint of `run` if there is one.
 
     settings: all of them, resolved; or instead what the command line takes: overrides ("model.kind=dcgan"), a preset, a
-    budget ("5min") and a seed, on top of what goes with the network.
+    budget ("5min") and a seed, on top of what goes with the network, which train.start brings.
 
     Raises SettingsError for settings that cannot work, FolderError for a run of other settings or data, a damaged
     checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM.
@@ -61,8 +61,8 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     check_writable(Path(run))
     RunFolder(run).check_own(prepared)
     data = Prepared(prepared)
-    settings = _as_prepared(settings, data)
     settings, start = started(settings)
+    settings = _as_prepared(settings, data)
     task = tried(settings, data.spec, data.manifest.patients["train"], start)  # or an error, before anything is written
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
