@@ -55,6 +55,23 @@ def test_colour_and_volumes(space: tuple[int, ...], channels: int, size: tuple[i
     assert record.header.channels == len(image.pixels) == channels
 
 
+def test_two_or_more_channels_are_no_columns(tmp_path: Path) -> None:
+    """(n, rows, columns, 2) would else be volumes two columns wide; a longer one is channels where it is named."""
+    many, two = stack(3, 8, 6, 5), ("channel 1", "channel 2")
+    for number, (values, named, size, channels) in enumerate((
+        (many[..., :2], (), (8, 6), two), (many[..., :2], ("t1", "t2"), (8, 6), ("t1", "t2")),
+        (many, tuple("abcde"), (8, 6), tuple("abcde")), (many, ("t1", "t2"), (8, 6, 5), ("grey",)),
+        (many[:, None, ...], (), (8, 6, 5), ("grey",)), (many[:, :, None, ..., :2], (), (8, 1, 6), two),
+    )):
+        np.savez(tmp_path / f"{number}.npz", images=values, **({"channels": np.asarray(named)} if named else {}))
+        record = found(tmp_path / f"{number}.npz")[1]
+        image = record.load()
+        assert record.header is not None and record.header.size == image.space == size and image.channels == channels
+        assert record.header.channels == len(channels)
+        last = np.moveaxis(values[1], -1, 0) if len(channels) > 1 else values[1].reshape(1, *size)
+        assert np.array_equal(image.pixels, last)
+
+
 def test_one_channel_is_no_axis_of_space(tmp_path: Path) -> None:
     """(n, rows, columns, 1) and (n, 1, rows, columns) are what deep-learning libraries write for grey images."""
     plain = stack(3, 8, 6)

@@ -200,6 +200,21 @@ def test_apply_gives_geometry_back_and_larger_masks_are_painted_in_tiles_as_whol
     assert np.abs(painter.paint(mask, 0).pixels.astype(int) - whole).max() <= 1
 
 
+def test_masks_of_a_data_set_in_one_npz_are_painted(trained: Path, tmp_path: Path) -> None:
+    """As `generate` writes pairs, and as the run may have been trained."""
+    made = generate(trained, tmp_path / "pairs", count=3, data=trained.parent / "data", format="npz")
+    pairs = made.folder / "synthetic.npz"
+    found = apply(trained, pairs, tmp_path / "out", format="png", seed=4)
+    assert found.count == 3 and rows(tmp_path / "out")[2]["source"] == "train_images/000002"
+    with np.load(pairs) as content:
+        alone = save_mask(tmp_path / "000000.png", content["train_masks"][0])
+        np.savez(tmp_path / "bare.npz", images=content["train_images"])
+    first = apply(trained, alone, tmp_path / "first", format="png", seed=4)
+    assert np.array_equal(*(read(folder / "images" / "000000.png").pixels for folder in (found.folder, first.folder)))
+    with pytest.raises(DataError, match="there is no mask beside it"):
+        apply(trained, tmp_path / "bare.npz", tmp_path / "no")
+
+
 def test_a_smaller_mask_is_painted_as_the_middle_of_one_of_the_training_size(trained: Path, tmp_path: Path) -> None:
     """As `prepare` lays smaller images: styles say what is where, background around the image above all."""
     painter, small = Painter(trained, None, 4, None), np.zeros((1, 9, 14), np.uint8)

@@ -2,8 +2,9 @@
 
 train_images, train_labels, val_images, ..., test_labels: the official split is kept
 images[, labels[, classes]][, masks][, names]: no official split; `names` may hold the patient
-Images are (n, rows, columns[, 1 or 3]), (n, 1, rows, columns) or (n, slices, rows, columns[, 1 or 3]); labels (n,)
+Images are (n, rows, columns[, channels]), (n, 1, rows, columns) or (n, slices, rows, columns[, channels]); labels (n,)
 or (n, 1), classes or numbers; (n, classes), one-hot: a single 1 in each row; or (n, findings), as in ChestMNIST.
+A last axis of up to 4 is channels, a longer one beside rows and columns where the array `channels` names as many.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from radsynth.datasets._layout import PATIENT, compiled, patient_in
 from radsynth.datasets._stack_labels import Labels, check, read_labels, without_one_hot
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
-from radsynth.image import GREY, RGB, Image
+from radsynth.image import GREY, Image
 from radsynth.io import Header
-from radsynth.io.npz import Entry, entries
+from radsynth.io.npz import MOST_CHANNELS, Entry, channel_names, entries
 from radsynth.io.npz import labels as label_values
 from radsynth.settings import settings as section
 
@@ -96,8 +97,8 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         found = entries(path, LIMIT)
     except RejectedFile as error:
         raise DataError(f"{path} cannot be used: {error}") from None
-    parts = _parts(path, found)
-    return _records(path, settings, parts, found, rejected)
+    named = _named(path, found)
+    return _records(path, settings, _parts(path, found, named), found, named, rejected)
 
 
 def example(folder: Path) -> Settings:
@@ -113,7 +114,7 @@ def example(folder: Path) -> Settings:
     return Settings(path=folder / "examplemnist.npz")
 
 
-def _parts(path: Path, found: dict[str, Entry]) -> list[Part]:
+def _parts(path: Path, found: dict[str, Entry], named: tuple[str, ...]) -> list[Part]:
     def has(name: str) -> str:
         return name if name in found else ""
 
@@ -133,34 +134,37 @@ def _parts(path: Path, found: dict[str, Entry]) -> list[Part]:
         if entry.dtype.kind not in "uif" or len(entry.shape) not in (3, 4, 5) or min(entry.shape) < 1:
             raise DataError(
                 f"{path}: {part.images} has shape {entry.shape} and type {entry.dtype}; "
-                "numbers (n, [slices,] rows, columns[, 3]) are read"
+                "numbers (n, [slices,] rows, columns[, channels]) are read"
             )
         for name in (part.labels, part.masks, part.names):
             if name and (not found[name].shape or found[name].shape[0] != entry.shape[0]):
                 raise DataError(f"{path}: {part.images} holds {entry.shape[0]} images, {name} {found[name].shape}")
+        shape = entry.shape[0], *_layout(entry.shape, named)[0]
         if part.masks and (
-            found[part.masks].dtype.kind not in "uib"
-            or found[part.masks].shape not in ((entry.shape[0], *_space(entry.shape)), entry.shape)
+            found[part.masks].dtype.kind not in "uib" or found[part.masks].shape not in (shape, entry.shape)
         ):
-            raise DataError(
-                f"{path}: {part.masks} must be whole numbers of shape {(entry.shape[0], *_space(entry.shape))}"
-            )
+            raise DataError(f"{path}: {part.masks} must be whole numbers of shape {shape}")
     return parts
 
 
-def _is_colour(shape: tuple[int, ...]) -> bool:
-    """A last axis of 3 is colour; MedMNIST's volumes are cubes, never 3 columns wide."""
-    return len(shape) > 3 and shape[-1] == 3
+def _layout(shape: tuple[int, ...], named: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The space of an image and the names of its channels, which are the last axis where there is such an axis.
+
+    named: what the file calls its channels, () when it does not
+    """
+    last = shape[-1]
+    if len(shape) > 3 and (last <= MOST_CHANNELS or last == len(named) or (len(shape) == 5 and shape[1] > 1)):
+        return shape[1:-1], named if last == len(named) else channel_names(last)
+    return shape[2:] if len(shape) > 3 and shape[1] == 1 else shape[1:], named if len(named) == 1 else GREY
 
 
-def _space(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Without the channels, also where there is one: (n, rows, columns, 1) is no volume one column wide."""
-    if _is_colour(shape) or (len(shape) > 3 and shape[-1] == 1):
-        return shape[1:-1]
-    return shape[2:] if len(shape) == 4 and shape[1] == 1 else shape[1:]
+def _named(path: Path, found: dict[str, Entry]) -> tuple[str, ...]:
+    """What the file calls its channels, () when it does not."""
+    told = "channels" in found and found["channels"].dtype.kind == "U" and len(found["channels"].shape) == 1
+    return tuple(str(name) for name in _array(path, "channels")) if told else ()
 
 
-def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str, Entry],
+def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str, Entry], named: tuple[str, ...],
              rejected: list[Rejected]) -> Iterator[Record]:
     names = settings.class_names
     if not names and "classes" in found and found["classes"].dtype.kind == "U":
@@ -173,7 +177,8 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
     for part, labels in labels_of.items():
         entry = found[part.images]
         patients = _array(path, part.names) if part.names and found[part.names].dtype.kind == "U" else None
-        header = _header(entry, settings)
+        space, channels = _layout(entry.shape, named)
+        header = _header(entry, space, len(channels), settings)
         images, masks = _unpacked(path, part.images), _unpacked(path, part.masks) if part.masks else ""
         for index in range(entry.shape[0]):
             source = f"{part.images}/{index:06d}"
@@ -194,15 +199,15 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
                 conditions=numbers,
                 header=replace(header, notes=tuple(notes)),
                 files=(str(path),),
-                load=partial(load_row, images, masks, index, header.modality),
+                load=partial(load_row, images, masks, index, space, channels, header.modality),
             )
 
 
-def _header(entry: Entry, settings: Settings) -> Header:
+def _header(entry: Entry, space: tuple[int, ...], channels: int, settings: Settings) -> Header:
     return Header(
         format="npz",
-        size=_space(entry.shape),
-        channels=3 if _is_colour(entry.shape) else 1,
+        size=space,
+        channels=channels,
         bits=_bits(entry.dtype),
         modality=settings.modality or "OT",
         units="HU" if settings.modality == "CT" else "stored",
@@ -213,8 +218,9 @@ def _bits(dtype: np.dtype[Any]) -> int:
     return 32 if dtype.kind == "f" or dtype.itemsize > 2 else 8 * dtype.itemsize
 
 
-def load_row(images: str, masks: str, index: int, modality: str) -> Image:
-    """One image of an unpacked stack, with its mask when `masks` is not ""."""
+def load_row(images: str, masks: str, index: int, space: tuple[int, ...], channels: tuple[str, ...],
+             modality: str) -> Image:
+    """One image of an unpacked stack, its channels last, with its mask when `masks` is not ""."""
     values = np.array(_mapped(images)[index])
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
@@ -222,10 +228,9 @@ def load_row(images: str, masks: str, index: int, modality: str) -> Image:
         values = values.astype(np.float32)
     if values.min() == values.max():
         raise RejectedFile(f"all its pixels have the value {values.flat[0]}")
-    colour, space = _is_colour(_mapped(images).shape), _space(_mapped(images).shape)
     return Image(
-        pixels=np.ascontiguousarray(np.moveaxis(values, -1, 0)) if colour else values.reshape(1, *space),
-        channels=RGB if colour else GREY,
+        pixels=np.ascontiguousarray(np.moveaxis(values.reshape(*space, len(channels)), -1, 0)),
+        channels=channels,
         bits=_bits(values.dtype),
         modality=modality,
         units="HU" if modality == "CT" else "stored",

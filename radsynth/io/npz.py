@@ -1,7 +1,7 @@
 """NumPy files: npy with one array, npz with one image or volume (array `image`, or the only array; `mask` beside it).
 
-(rows, columns), (slices, rows, columns), or either with 1 or 3 channels as last axis. Pickled objects are never loaded,
-and every header is checked against the entry's real size before memory is taken.
+(rows, columns), (slices, rows, columns), or either with up to four channels as last axis. Pickled objects are never
+loaded, and every header is checked against the entry's real size before memory is taken.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from radsynth.io._synthetic import Marked, mark, parse_mark, store, write_whole
 SUFFIXES = (".npz", ".npy")
 
 MAGIC = b"\x93NUMPY"
+MOST_CHANNELS = 4
+"""A last axis of so many numbers at most is channels: no volume is so few columns wide."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -125,7 +127,7 @@ def read(path: Path, frame: int = 0) -> Image:
                 f"its mask has shape {found['mask'].shape} and type {found['mask'].dtype}, not whole numbers {size}"
             )
         mask = labels(load(path, "mask"))
-    names = _names(channels)
+    names = channel_names(channels)
     if marked is None:
         return Image(pixels=pixels, bits=_bits(entry.dtype), mask=mask, channels=names)
     return Image(
@@ -190,17 +192,18 @@ def _layout(entry: Entry, ours: bool) -> tuple[tuple[int, ...], int, bool]:
         raise RejectedFile(f"array '{entry.name}' is of type {entry.dtype}; whole or floating-point numbers are read")
     if len(shape) in (3, 4) and (ours or shape[0] == 1):
         size, channels, first = shape[1:], shape[0], True
-    elif len(shape) in (3, 4) and shape[-1] in (1, 3):
+    elif len(shape) in (3, 4) and shape[-1] <= MOST_CHANNELS:
         size, channels, first = shape[:-1], shape[-1], False
     elif len(shape) in (2, 3):
         size, channels, first = shape, 1, False
     else:
-        raise RejectedFile(f"array '{entry.name}' has shape {shape}; (slices,) rows, columns (, 3 colours) are read")
+        raise RejectedFile(f"array '{entry.name}' has shape {shape}; (slices,) rows, columns (, channels) are read")
     check_size(size, channels=channels, itemsize=entry.dtype.itemsize)
     return size, channels, first
 
 
-def _names(channels: int) -> tuple[str, ...]:
+def channel_names(channels: int) -> tuple[str, ...]:
+    """What channels are called where nothing says it."""
     return {1: GREY, 3: RGB}.get(channels, tuple(f"channel {number}" for number in range(1, channels + 1)))
 
 

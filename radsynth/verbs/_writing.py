@@ -77,7 +77,7 @@ class Writing:
                     "label": names[label] if label >= 0 else "", **more} for file in files]
 
     def _npz(self, chunks: list[Drawn], folder: Path) -> Iterator[Row]:
-        """One file in MedMNIST's layout: train_images (n, *space[, c]), train_labels (n, 1), class names, the mark."""
+        """One file in MedMNIST's layout: train_images (n, *space[, c]), train_labels (n, 1), names, the mark."""
         images = real_values(np.concatenate([one.images for one in chunks]), self.spec, self.intensity)
         labels = np.concatenate([one.labels for one in chunks])
         images = images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
@@ -87,7 +87,8 @@ class Writing:
         told: Row = {"mask": "synthetic.npz"} if masks else {}
         filtered = [row for one in chunks for row in _redrawn(one)]
         np.savez_compressed(folder / "synthetic.npz", train_images=images, train_labels=labels[:, None],
-                            classes=np.asarray(self.spec.labels, dtype=str), synthetic=np.asarray(json.dumps(mark)),
+                            classes=np.asarray(self.spec.labels, dtype=str), channels=np.asarray(self.spec.channels),
+                            synthetic=np.asarray(json.dumps(mark)),
                             **more)
         for index, (label, more) in enumerate(zip(labels, filtered, strict=True)):
             yield {"file": "synthetic.npz", "index": index, "seed": self.seed,

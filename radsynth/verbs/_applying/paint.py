@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from radsynth.arrays import Batch
-from radsynth.datasets import Record, Rejected
+from radsynth.datasets import Record, Rejected, dataset
 from radsynth.datasets._layout import printable
 from radsynth.datasets._walking import files_below
 from radsynth.errors import DataError, RejectedFile
-from radsynth.image import Image
+from radsynth.image import GREY, Image
 from radsynth.io import NotAnImage, detect, read, read_mask
 from radsynth.progress import track
 from radsynth.tasks.semantic import Semantic
@@ -143,7 +144,12 @@ def _listed(values: tuple[int, ...] | list[int]) -> str:
 
 
 def mask_records(source: Path, rejected: list[Rejected]) -> list[Record]:
-    """Every mask file at a path (a file, a folder, an archive), by name. DataError when there is nothing."""
+    """Every mask file at a path (a file, a folder, an archive), by name, or those of a data set in one npz. DataError
+    when there is nothing."""
+    module = dataset("medmnist")
+    if module.matches(source):
+        found = module.records(module.Settings(path=source), rejected)
+        return [replace(record, load=partial(_mask_beside, record)) for record in found]
     (root, names), records = files_below(source, rejected), list[Record]()
     for name in names:
         path = root / name
@@ -154,6 +160,13 @@ def mask_records(source: Path, rejected: list[Rejected]) -> list[Record]:
             continue
         records.append(Record(source=printable(name), patient="", load=partial(read_mask, path), files=(str(path),)))
     return records
+
+
+def _mask_beside(record: Record) -> Image:
+    image = record.load()
+    if image.mask is None:
+        raise RejectedFile("there is no mask beside it")
+    return image.replace(pixels=image.mask[None], channels=GREY, mask=None)
 
 
 def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected], folder: Path, format: str | None,

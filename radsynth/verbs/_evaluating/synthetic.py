@@ -12,20 +12,16 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError, FolderError, RejectedFile
-from radsynth.image import GREY, RGB, Image, ImageSpec
+from radsynth.image import Image, ImageSpec
 from radsynth.io import read
 from radsynth.io.dicom import SUFFIXES
-from radsynth.io.npz import entries
+from radsynth.io.npz import MOST_CHANNELS, channel_names, entries
 from radsynth.metrics._features import Rows
 from radsynth.progress import track
 from radsynth.verbs._evaluating.sides import PreparedRows, all_of, refuse_overlap
 
 MOST_OUTSIDE = 0.25
 """Share of the pixels that may lie outside of the real images' scale."""
-
-
-MOST_CHANNELS = 4
-"""Size of a last axis that is taken for channels, not for columns, where nothing says which it is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,7 +185,7 @@ def _read_stack(path: Path, dimensions: int | None) -> list[Image]:
         stack = np.moveaxis(stack, -1, 1)
     else:
         stack = stack[:, None]
-    names = {1: GREY, 3: RGB}.get(stack.shape[1], tuple(f"channel {k + 1}" for k in range(stack.shape[1])))
+    names = channel_names(stack.shape[1])
     return [Image(pixels=pixels, channels=names) for pixels in stack]
 
 
