@@ -71,6 +71,7 @@ def test_a_run_takes_no_folder_of_something_else(holds: str, data: Path) -> None
     (("train.start=brain_64", "prepare.size=[32, 32]"), "makes images of 64x64, and these are 32x32"),
     (("task.kind=private", "augment.strength=0.2"), "takes no augmentation"),
     (("task.kind=private", "augment.strength=0"), "needs a budget in images"),
+    (("task.kind=private", "augment.strength=0", "train.images=64", "train.start=brain_64"), "starts from chance"),
     (("generate.format=dixom",), "generate.format: given \"dixom\", allowed: empty, dicom,"),
     (("generate.truncation=0",), "generate.truncation: given 0, allowed: a number, above 0"),
     (("prepare.extra=nowhere",), "prepare.extra=nowhere does not exist: name a folder of images"),

@@ -44,13 +44,14 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     processes = processes_of(options, task)
     check_parts(options, processes)
     _check_both_sides(settings.kind("task"), options, processes)
+    if start and isinstance(task, Private):
+        raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound. "
+                            "Set train.start=''.")
     if start:
         start.suit(task, spec.size, options.freeze)
     else:
         task.networks()
     if isinstance(task, Private):
-        if start:
-            raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound.")
         if options.batch_end:
             raise SettingsError("task.kind=private promises for batches of one size: set train.batch_end=0.")
         task.check(options.batch, options.images, processes, patients)
@@ -76,5 +77,5 @@ def _check_both_sides(task: str, options: Settings, processes: int) -> None:
     if constant("tasks", task, "UNPAIRED") and options.batch < 2 * parts:
         raise SettingsError(
             f"task.kind={task} learns from batches with images of both classes: set train.batch={2 * parts} or more "
-            f"({parts} parts of at least two images), or it would learn nothing."
+            f"({parts} part{'s' if parts > 1 else ''} of at least two images), or it would learn nothing."
         )
