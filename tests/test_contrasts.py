@@ -16,6 +16,7 @@ import pytest
 from radsynth.arrays import Prepared
 from radsynth.datasets import Rejected, at, contrasts, lidc, recognise
 from radsynth.datasets._regrid import onto
+from radsynth.datasets._volumes import distance
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Header, Provenance, read, write
@@ -263,6 +264,13 @@ def test_labels_end_where_their_image_ends() -> None:
     small = Image(pixels=np.ones((1, 4, 4, 4), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
     large = Image(pixels=np.zeros((1, 6, 6, 6), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
     assert onto(small, large, "mask", "image", labels=True).pixels.sum() == 4**3
+
+
+def test_images_that_share_two_corners_alone_are_not_on_one_grid() -> None:
+    """Turned about the line between the first and the last pixel, which stay where they are."""
+    cube = Image(pixels=np.zeros((1, 5, 5, 5), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
+    turned = cube.replace(affine=np.eye(4)[[1, 2, 0, 3]])
+    assert distance(cube, cube) == 0 and distance(cube, turned) == 4
 
 
 @pytest.mark.parametrize(("name", "series", "found"), [

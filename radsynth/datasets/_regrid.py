@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.datasets._volumes import SAME_PLACE, distance
+from radsynth.datasets._volumes import SAME_PLACE, corners, distance
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
 
@@ -17,7 +17,8 @@ def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False
     """`image` on the grid of `fixed`: as it is where both are the same, else interpolated linearly, outside its lowest.
 
     name, other: of both, for messages; labels: the nearest pixel's value instead. RejectedFile when they differ in
-    size and a place is unknown, and when they have no place in common.
+    size and a place is unknown, when they have no place in common, and for labels of the same size whose header says
+    nothing of their place.
     """
     known = image.affine is not None and fixed.affine is not None
     if image.space == fixed.space and distance(image, fixed) <= SAME_PLACE:
@@ -27,6 +28,9 @@ def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False
         raise RejectedFile(f"{name} has {sizes[0]} pixels and {other} {sizes[1]}, and their headers do not say how one "
                            "lies on the other: give files on one grid, or with their place")
     assert image.affine is not None and fixed.affine is not None
+    if labels and image.space == fixed.space and _says_nothing(image.affine, image.space):
+        raise RejectedFile(f"{name} has the size of {other}, but by its header pixels of 1 mm that begin at 0, which "
+                           f"programs write where they know no place: copy the header of {other} if it is on its grid")
     from scipy.ndimage import affine_transform, gaussian_filter
 
     n = len(fixed.space)
@@ -47,6 +51,12 @@ def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False
         pixels = np.rint(pixels)
     return fixed.replace(pixels=pixels.astype(image.pixels.dtype), modality=image.modality, units=image.units,
                          bits=image.bits, channels=image.channels, window=image.window, mask=None)
+
+
+def _says_nothing(affine: NDArray[np.float64], space: tuple[int, ...]) -> bool:
+    """Whether a place is the one that files have by default: pixels of 1 mm, the first one at 0."""
+    steps, ends = np.linalg.norm(affine[:3, :3], axis=0), corners(affine, space)
+    return bool(np.allclose(steps, 1) and np.abs(ends).max(0).min() < 1e-3)
 
 
 def _meet(matrix: NDArray[np.float64], offset: NDArray[np.float64], space: tuple[int, ...], fixed: tuple[int, ...],

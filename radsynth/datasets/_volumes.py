@@ -161,12 +161,16 @@ def cut_up(source: Loads, name: str, header: Header, settings: Cutting, planar: 
 
 
 def distance(one: Image, other: Image) -> float:
-    """mm between the corners of two images of one size, the further pair; 0 when the place of either is unknown."""
+    """mm between the corners of two images of one size, the furthest pair; 0 when the place of either is unknown."""
     if one.affine is None or other.affine is None:
         return 0.0
-    last = np.array([*(np.array([*one.space[::-1], 1])[:3] - 1), 1.0])
-    ends = np.stack([np.array([0.0, 0, 0, 1]), last if len(last) == 4 else np.array([0.0, 0, 0, 1])], axis=1)
-    return float(np.abs((one.affine - other.affine) @ ends).max())
+    return float(np.abs(corners(one.affine, one.space) - corners(other.affine, other.space)).max())
+
+
+def corners(affine: NDArray[np.float64], space: tuple[int, ...]) -> NDArray[np.float64]:
+    """(3, 8) LPS mm: the middles of the outermost pixels of a grid."""
+    last = np.array([*space[::-1], 1][:3]) - 1
+    return np.asarray(affine[:3, :3] @ (np.indices((2, 2, 2)).reshape(3, -1) * last[:, None]) + affine[:3, 3:])
 
 
 def keep(source: Loads) -> Image:

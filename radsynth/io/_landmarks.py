@@ -1,6 +1,7 @@
-"""Landmarks, points in patient space, from files: 3D Slicer's markups (.mrk.json, .fcsv), and CSV as of ITK and ANTs.
+"""Landmarks, points of an image, from files: 3D Slicer's markups (.mrk.json, .fcsv), and CSV as of ITK and ANTs.
 
-All are in mm. Slicer's files say which way their axes run; CSV runs as DICOM does, to left, back and head (LPS).
+They are in mm: Slicer's files say which way their axes run, CSV's x, y and z run as DICOM does, to left, back and head
+(LPS). Columns i, j and k of CSV are indices of voxels, as in Learn2Reg (Hering et al. 2022).
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ LARGEST = 2**24
 TO_LPS = {"LPS": (1, 1, 1), "1": (1, 1, 1), "RAS": (-1, -1, 1), "0": (-1, -1, 1)}
 """Signs of mm in the coordinate systems of Slicer, which older versions number."""
 NAMES = ("label", "name")
-COLUMNS = ("x", "y", "z", *NAMES, "t", "comment")
-"""Columns of CSV: the position, a name, and what ANTs writes besides."""
+MM, VOXELS = "xyz", "ijk"
+"""Columns of CSV with the position: LPS mm, or indices along the axes of the image's file, from 0."""
+MORE = (*NAMES, "t", "comment")
+"""Its other columns: a name, and what ANTs writes besides."""
 SAID = re.compile(r"#\s*(\w+)\s*=\s*(.*)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Landmarks:
-    """Points of a file. file: its name; points: (n, 3) LPS mm; names: n texts, "" without one; places: where in the
-    file each stands ("line 3"), for messages."""
+    """Points of a file. file: its name; points: (n, 3) LPS mm, or indices (i, j, k) of `voxels`; names: n texts, ""
+    without one; places: where in the file each stands ("line 3"), for messages."""
 
     file: str
     points: NDArray[np.float64]
     names: tuple[str, ...]
     places: tuple[str, ...]
+    voxels: bool = False
 
     def where(self, number: int) -> str:
         """File and place of a landmark, with its name if it has one."""
@@ -45,7 +49,7 @@ class Landmarks:
 
 
 Found = Iterator[tuple[str, str, list[Any]]]
-"""Place, name and LPS coordinates of one landmark after another."""
+"""Place, name and coordinates of one landmark after another."""
 
 
 def read_landmarks(path: Path) -> Landmarks:
@@ -57,15 +61,19 @@ def read_landmarks(path: Path) -> Landmarks:
     except (OSError, UnicodeDecodeError) as error:
         raise RejectedFile(f"{path.name} cannot be read as text: {error}") from None
     lower = path.name.lower()
-    read = _markups if lower.endswith(".json") else _fcsv if lower.endswith(".fcsv") else _csv
+    if lower.endswith((".json", ".fcsv")):
+        axes, found = MM, (_markups if lower.endswith(".json") else _fcsv)(path.name, text)
+    else:
+        axes, found = _csv(path.name, text)
     points: list[NDArray[np.float64]] = []
     names: list[str] = []
     places: list[str] = []
-    for place, name, values in read(path.name, text):
+    for place, name, values in found:
         point = _numbers(values)
         if point is None:
-            raise RejectedFile(f"{path.name}, {place}: x, y and z have to be three finite numbers, mm; there is "
-                               f"{', '.join(map(str, values)) or 'nothing'}")
+            unit = "mm" if axes == MM else "voxels"
+            raise RejectedFile(f"{path.name}, {place}: {axes[0]}, {axes[1]} and {axes[2]} have to be three finite "
+                               f"numbers, {unit}; there is {', '.join(map(str, values)) or 'nothing'}")
         if name and name in names:
             raise RejectedFile(f"{path.name}, {place}: {name!r} is the name of {places[names.index(name)]}, too")
         points.append(point)
@@ -73,7 +81,8 @@ def read_landmarks(path: Path) -> Landmarks:
         places.append(place)
     if not points:
         raise RejectedFile(f"{path.name} holds no landmarks")
-    return Landmarks(file=path.name, points=np.array(points), names=tuple(names), places=tuple(places))
+    return Landmarks(file=path.name, points=np.array(points), names=tuple(names), places=tuple(places),
+                     voxels=axes == VOXELS)
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
@@ -84,17 +93,20 @@ def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
     return point if point.shape == (3,) and np.isfinite(point).all() else None
 
 
-def _csv(file: str, text: str) -> Found:
-    """A header line with x, y, z and, if wanted, a name; commas, semicolons or tabs between the columns."""
+def _csv(file: str, text: str) -> tuple[str, Found]:
+    """MM or VOXELS, as a header line names the columns, with a name if wanted; commas, semicolons or tabs between."""
     lines = list(_filled(text))
     number, head = lines[0] if lines else (1, "")
     sign = max(",;\t", key=head.count)
     columns = [name.strip().lower() for name in next(csv.reader([head], delimiter=sign), [])]
-    unknown = [name for name in columns if name not in COLUMNS]
-    if unknown or not {"x", "y", "z"} <= set(columns):
-        raise RejectedFile(f"{file}, line {number}: the header has to name the columns x, y and z (mm, towards left, "
-                           f"back and head as in DICOM), and may have {', '.join(COLUMNS[3:])}; it is {head[:80]!r}")
-    yield from _rows(file, lines[1:], columns, sign)
+    axes = next((axes for axes in (MM, VOXELS) if set(axes) <= set(columns) <= {*axes, *MORE}), None)
+    if axes is None:
+        bare = ". A file of numbers alone does not say what they are" if _numbers(columns[:3]) is not None else ""
+        six = ", and of six columns which are of which image: make it two files" if bare and len(columns) == 6 else ""
+        raise RejectedFile(f"{file}, line {number}: the header has to name the columns x,y,z (mm, towards left, back "
+                           "and head as in DICOM) or i,j,k (voxels along the axes of the image's file, from 0: "
+                           f"Learn2Reg's), and may have {', '.join(MORE)}; it is {head[:80]!r}{bare}{six}")
+    return axes, _rows(file, lines[1:], columns, sign, axes)
 
 
 def _fcsv(file: str, text: str) -> Found:
@@ -115,14 +127,14 @@ def _filled(text: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
 
 
-def _rows(file: str, lines: list[tuple[int, str]], columns: list[str], sign: str) -> Found:
+def _rows(file: str, lines: list[tuple[int, str]], columns: list[str], sign: str, axes: str = MM) -> Found:
     for number, line in lines:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=sign))]
         if len(cells) > len(columns):
             raise RejectedFile(f"{file}, line {number}: it has {len(cells)} columns, the header names {len(columns)}")
         row = dict(zip(columns, cells, strict=False))
         name = next((row[name] for name in NAMES if row.get(name)), "")
-        values = [row.get(axis, "") for axis in "xyz"]
+        values = [row.get(axis, "") for axis in axes]
         yield f"line {number}", name, values if sign == "," else [value.replace(",", ".") for value in values]
 
 

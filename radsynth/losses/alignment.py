@@ -48,7 +48,8 @@ def roughness(field: Tensor) -> Tensor:
 def bending(field: Tensor, sharp: float) -> Tensor:
     """Mean squared second derivatives of a field (n, d, *space), the longest side taken as 1; gently above `sharp`.
 
-    A displacement in shares of the longest side has the same second derivatives whatever the size of the image.
+    A displacement in shares of the longest side has the same second derivatives whatever the size of the image. Pixels
+    are taken as squares or cubes, which `prepare` makes them, so that all axes weigh alike in mm, too.
     """
     dimensions, side = field.ndim - 2, max(field.shape[2:])
     thin = [amount for length in reversed(field.shape[2:]) for amount in (0, max(0, 3 - length))]

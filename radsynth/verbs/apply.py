@@ -56,7 +56,8 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
 
     format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
     to, for unpaired translation.
-    resample: bring images with other spacing to that of the training, and results back to the images' own grids.
+    resample: bring images with other spacing to that of the training, and results back to the images' own grids (a
+    registration does so anyway, and refuses it).
     onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name;
     landmarks: their file of landmarks, or a folder; onto_landmarks: the file of those in `onto`, to measure by.
     style, seed: for images of masks, an image that lends its style, or (without one: 0) where styles are drawn from:
@@ -68,7 +69,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     beside = Beside(**{name: None if path is None else Path(path) for name, path in (
         ("labels", labels), ("landmarks", landmarks), ("onto_landmarks", onto_landmarks))})
     kind = RunFolder(run).load_weights()[1].get("task")
-    _refuse_unfit(Path(run), kind, format, target, onto, beside, style, seed)
+    _refuse_unfit(Path(run), kind, format, target, onto, beside, resample, style, seed)
     if kind == "register":
         return _apply_onto(run, Path(input), Path(out), format, Path(cast(Path, onto)), beside)
     if kind == "semantic":
@@ -116,7 +117,7 @@ def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
 
 
 def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str | None, onto: Path | None,
-                  beside: Beside, style: Path | None, seed: int | None) -> None:
+                  beside: Beside, resample: bool, style: Path | None, seed: int | None) -> None:
     """SettingsError for what only a run of another kind takes, or for what one of this kind lacks."""
     check_format(format)
     if kind == "segment" and format == "dicom":
@@ -126,6 +127,9 @@ def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str |
         raise SettingsError(f"{run} registers images: name the one that they are put onto, with --onto FIXED.")
     if kind == "register" and target is not None:
         raise SettingsError(f"target={target!r}: {run} registers images and has no choice of targets.")
+    if kind == "register" and resample:
+        raise SettingsError(f"--resample: {run} registers images, which are brought to the training's pixel size "
+                            "anyway, and results lie on the grid of FIXED. Leave it out.")
     if kind != "register" and (onto is not None or beside != Beside()):
         raise SettingsError(f"{run} registers no images: --onto, --labels and landmarks are for runs with "
                             "task.kind=register.")

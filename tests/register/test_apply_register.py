@@ -12,10 +12,12 @@ import nibabel
 import numpy as np
 import pytest
 
+from radsynth.datasets import Record
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
+from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.fields import write_field
 from radsynth.verbs._applying.onto import Registrar
 from radsynth.verbs._applying.placing import Placing, placings, sampled
@@ -147,9 +149,10 @@ def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(
 @pytest.mark.parametrize(("given", "message"), [
     ({}, "--onto FIXED"), ({"onto": "both"}, "holds 2 images"), ({"onto": "nothing"}, "nothing"),
     ({"onto": "large.png"}, "small.png has 16 x 16 pixels and large.png 24 x 20"),
-    ({"onto": "small.png", "labels": "large.png"}, "its labels large.png have the size"),
+    ({"onto": "small.png", "labels": "large.png"}, "large.png has 24x20 pixels and small.png 16x16, and their"),
     ({"onto": "small.png", "labels": "small.png", "input": "both"}, "small.png is one file, and there are 2 images"),
     ({"onto": "small.png", "target": "ct"}, "has no choice of targets"),
+    ({"onto": "small.png", "resample": "yes"}, "brought to the training's pixel size anyway"),
     ({"onto": "small.png", "labels": "nowhere"}, "nowhere, given as --labels, does not exist"),
 ])
 def test_what_cannot_be_registered_is_refused(
@@ -163,7 +166,7 @@ def test_what_cannot_be_registered_is_refused(
     onto, labels = (tmp_path / given[key] if key in given else None for key in ("onto", "labels"))
     with pytest.raises((DataError, SettingsError), match=message):
         apply(run, tmp_path / given.get("input", "small.png"), tmp_path / "out", onto=onto, labels=labels,
-              target=given.get("target"))
+              target=given.get("target"), resample="resample" in given)
     assert not (tmp_path / "out").exists()
     with pytest.raises(SettingsError, match="radsynth apply"):
         generate(run, tmp_path / "drawn", count=1)
@@ -247,6 +250,30 @@ def test_fields_of_slices_lie_in_space(tmp_path: Path) -> None:
         write_field(tmp_path / "field.nii.gz", displacement, stays, moving, slice_)
         found: Any = nibabel.load(tmp_path / "field.nii.gz")
         assert found.shape == (4, 5, 1, 1, 3) and np.allclose(found.dataobj[0, 0, 0, 0], [0, 1, -3])
+
+
+@pytest.mark.parametrize(("space", "spacing", "corner"), [
+    ((12, 14, 16), (2.0, 2.0, 2.0), (3.0, -5.0, 12.0)), ((24, 28, 32), (1.0, 1.0, 1.0), (4.5, -3.5, 7.5)),
+])
+def test_labels_on_another_grid_are_brought_onto_that_of_their_image(
+    space: tuple[int, ...], spacing: tuple[float, ...], corner: tuple[float, ...], tmp_path: Path
+) -> None:
+    """Of the same size and a pixel or two aside, or of pixels half as large: as their header says."""
+    moving = Image(pixels=disc((12, 14, 16), (6, 6, 8), 4), spacing=(2.0, 2.0, 2.0),
+                   affine=affine_of((2.0, 2.0, 2.0), (5.0, -3.0, 8.0)))
+    assert moving.affine is not None
+    middle = moving.affine @ [8, 6, 6, 1]  # column, row, slice
+    places = np.stack(np.meshgrid(*[np.arange(side) for side in space], indexing="ij"), -1)[..., ::-1]
+    far = np.linalg.norm(places * spacing[0] + corner - middle[:3], axis=-1)
+    labels = Image(pixels=3 * (far < 8).astype(np.uint8)[None], spacing=spacing, affine=affine_of(spacing, corner))
+    write(labels, tmp_path / "labels.nii.gz", provenance=FROM)
+    record = Record(source="in/moving.nii.gz", patient="", load=lambda: moving)
+    found = Beside(labels=tmp_path / "labels.nii.gz").labels_of(record, moving)
+    assert found is not None and found.shape == moving.space and set(np.unique(found)) == {0, 3}
+    assert ((found == 3) == (moving.pixels[0] > 100)).mean() > 0.98
+    nibabel.save(nibabel.Nifti1Image(np.ones(moving.space[::-1], np.uint8), np.eye(4)), tmp_path / "labels.nii.gz")
+    with pytest.raises(RejectedFile, match="labels.nii.gz has the size of in/moving.nii.gz, but .* begin at 0"):
+        Beside(labels=tmp_path / "labels.nii.gz").labels_of(record, moving)
 
 
 def test_labels_lie_in_folders_as_their_images_do(make_run: Callable[..., Path], tmp_path: Path) -> None:

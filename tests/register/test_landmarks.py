@@ -7,16 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from scipy import stats
 
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
-from radsynth.io import Provenance, write
+from radsynth.io import Provenance, read, write
 from radsynth.io._landmarks import read_landmarks
 from radsynth.verbs._applying.placing import Placing
-from radsynth.verbs._applying.targets import Targets, over_pairs, partners
+from radsynth.verbs._applying.targets import Targets, in_space, indices, over_pairs, partners
 from radsynth.verbs.apply import apply
 from tests.tables import lines, rows
 
@@ -60,8 +61,10 @@ def test_every_format_gives_the_same_points(name: str, text: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(("name", "text", "message"), [
-    ("a.csv", "i,j,k\n1,2,3\n", r"a\.csv, line 1: the header has to name the columns x, y and z .* it is 'i,j,k'"),
-    ("a.csv", "10,20,30\n1,2,3\n", r"a\.csv, line 1: the header"),
+    ("a.csv", "i,j,z\n1,2,3\n", r"a\.csv, line 1: the header has to name the columns x,y,z .* it is 'i,j,z'$"),
+    ("a.csv", "10,20,30\n1,2,3\n", r"i,j,k \(voxels .* it is '10,20,30'. A file of numbers alone .* what they are$"),
+    ("a.csv", "1,2,3,4,5,6\n", r"A file of numbers .*, and of six columns which are of which image: make it two files"),
+    ("a.csv", "i,j,k\n1,b,3\n", r"line 2: i, j and k have to be three finite numbers, voxels; there is 1, b, 3"),
     ("a.csv", "x,y,z,space\n1,2,3,RAS\n", r"line 1: .*may have label, name, t, comment; it is 'x,y,z,space'"),
     ("a.csv", "x,y,z\n1,2,3\n1,b,3\n", r"a\.csv, line 3: x, y and z have to be three finite numbers, mm; .* 1, b, 3"),
     ("a.csv", "x,y,z\n1,2\n", r"line 2: x, y and z"), ("a.csv", "x,y,z\n1,2,nan\n", r"line 2: x, y and z"),
@@ -98,6 +101,24 @@ def test_landmarks_belong_together_by_name_or_else_by_order(tmp_path: Path) -> N
         partners_of(tmp_path, a, a + "3,3,3,c\n")
     with pytest.raises(RejectedFile, match=r"moving\.csv has 3 landmarks and fixed\.csv 2"):
         partners_of(tmp_path, c, c + "3,3,3\n")
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (5, 1, 7)])
+def test_voxels_are_counted_along_the_axes_of_the_file(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """As nibabel has them, whichever way its axes run: (i, j, k) is where the array has its only bright voxel."""
+    values = np.zeros(shape, np.uint8)
+    voxel = (4, 0, 2)
+    values[voxel] = 200
+    affine = np.array([[0, 0, -1.5, 20], [2.0, 0, 0, -9], [0, 3.0, 0, 4], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "image.nii.gz")
+    image = read(tmp_path / "image.nii.gz")
+    assert isinstance(image, Image)
+    (tmp_path / "a.csv").write_text("i,j,k\n4,0,2\n")
+    found = read_landmarks(tmp_path / "a.csv")
+    assert tuple(indices(found, image, "image")[:, 0]) == np.unravel_index(image.pixels[0].argmax(), image.space)
+    assert np.allclose(in_space(found, image, "image").points, (affine @ [*voxel, 1])[:3] * (-1, -1, 1))
+    with pytest.raises(RejectedFile, match=r"a\.csv has indices of voxels, and image no axes of its own"):
+        in_space(found, image.replace(laid=None), "image")
 
 
 OBLIQUE = np.array([[0.0, -0.6, 2.4, 5.0], [1.0, 0, 0, -30.0], [0.0, 0.8, 1.8, -4.0], [0, 0, 0, 1]])
@@ -162,6 +183,14 @@ def test_apply_measures_how_far_landmarks_lie_apart(pair: Path) -> None:
     again = apply(pair / "run", pair / "in", pair / "out", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
                   onto_landmarks=pair / "fixed.csv")
     assert again.target_error == result.target_error, "the same command again says the same"
+    for name, column in (("in/1", 8), ("in/2", 9), ("fixed", 6)):
+        file = nibabel.load(pair / f"{name}.nii.gz")
+        points = np.array([[10 + 2.0 * column - off, -4.0, 5.0, 1] for off in (0, 6)]) * (-1, -1, 1, 1)
+        voxels = np.linalg.solve(file.affine, points.T)[:3].T
+        (pair / f"{name}.csv").write_text("i,j,k\n" + "".join(f"{i},{j},{k}\n" for i, j, k in voxels.tolist()))
+    voxels = apply(pair / "run", pair / "in", pair / "voxels", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
+                   onto_landmarks=pair / "fixed.csv")
+    assert voxels.target_error["after_mm"]["value"] == pytest.approx(found["after_mm"]["value"], abs=0.01)
     # Landmarks that the registration takes farther apart: those of the fixed disc, set where the moving one's are.
     moving = csv_of({"left": (26.0, -4.0, 5.0), "right": (20.0, -4.0, 5.0)})
     (pair / "wrong.csv").write_text(moving)

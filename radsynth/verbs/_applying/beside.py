@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from radsynth.datasets import Record
 from radsynth.datasets._layout import stem
+from radsynth.datasets._regrid import onto
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import read_mask
@@ -51,7 +52,7 @@ class Beside:
                                     f"holds the {option} of each in a file of its name.")
 
     def labels_of(self, record: Record, moving: Image) -> NDArray[np.uint8] | None:
-        """Label values (*space) of a moving image: beside it where no files of labels are given."""
+        """Label values (*space) of a moving image, on its grid: beside it where no files of labels are given."""
         if self.labels is None:
             return moving.mask
         name = Path(record.files[0]).name if record.files else record.source
@@ -60,9 +61,7 @@ class Beside:
             mask = read_mask(file)
         except RejectedFile as error:
             raise RejectedFile(f"its labels {file.name}: {error}") from None
-        if mask.space != moving.space:
-            raise RejectedFile(f"its labels {file.name} have the size {mask.space}, the image {moving.space}")
-        return np.asarray(mask.pixels[0], np.uint8)
+        return np.asarray(onto(mask, moving, file.name, record.source, labels=True).pixels[0], np.uint8)
 
     def landmarks_of(self, record: Record) -> Path:
         """The file of a moving image's landmarks, which has the image's name with an ending of landmarks."""

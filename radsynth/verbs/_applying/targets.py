@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import write_atomically
 from radsynth.image import Image
+from radsynth.io._geometry import as_laid
 from radsynth.io._landmarks import Landmarks, read_landmarks
 from radsynth.metrics._paired import over_patients
 from radsynth.verbs._applying.placing import Array, Placing
@@ -86,7 +87,7 @@ class Targets:
     def __init__(self, path: Path, fixed: Image, name: str) -> None:
         """DataError for a file that cannot be used. name: of the fixed image, for messages."""
         try:
-            self.landmarks = read_landmarks(path)
+            self.landmarks = in_space(read_landmarks(path), fixed, name)
             self.indices = indices(self.landmarks, fixed, name)
         except RejectedFile as error:
             raise DataError(f"The landmarks of {name} in {path} cannot be used: {error}.") from None
@@ -112,10 +113,9 @@ class Targets:
 
 def indices(landmarks: Landmarks, image: Image, name: str) -> Points:
     """(d, n) where landmarks lie in an image, (slice,) row, column. RejectedFile for one that does not lie in it."""
-    if image.affine is None:
-        raise RejectedFile(f"{name} does not say where in space it lies, and landmarks are in mm of patient space: "
-                           "give NIfTI, DICOM or MetaImage")
+    landmarks = in_space(landmarks, image, name)
     points = np.column_stack([landmarks.points, np.ones(len(landmarks.points))])
+    assert image.affine is not None, "in_space() refuses such images"
     found = (np.linalg.inv(image.affine) @ points.T)[2::-1]
     space = np.array([*(1,) * (3 - len(image.space)), *image.space])
     outside = ((found < -HALF) | (found > space[:, None] - 1 + HALF)).any(axis=0)
@@ -129,6 +129,22 @@ def indices(landmarks: Landmarks, image: Image, name: str) -> Points:
         raise RejectedFile(f"{landmarks.where(number)}: the point ({at}) lies outside of {name}, which reaches over "
                            f"{reach} (mm towards left, back and head)")
     return np.asarray(found[3 - len(image.space):])
+
+
+def in_space(landmarks: Landmarks, image: Image, name: str) -> Landmarks:
+    """Landmarks of an image in LPS mm, also those that were given as voxels of its file. RejectedFile where the image
+    does not say where they lie. name: of the image, for messages"""
+    if image.affine is None:
+        raise RejectedFile(f"{name} does not say where in space it lies, and distances of landmarks are in mm of "
+                           "patient space: give NIfTI, DICOM or MetaImage")
+    if not landmarks.voxels:
+        return landmarks
+    if image.laid is None:
+        raise RejectedFile(f"{landmarks.file} has indices of voxels, and {name} no axes of its own that they could run "
+                           "along: give NIfTI or MetaImage, or landmarks in mm (x,y,z)")
+    grid = np.broadcast_to(0, (*image.space[::-1], 1)[:3])
+    affine = as_laid(grid, image.affine, image.laid)[1]
+    return replace(landmarks, points=landmarks.points @ affine[:3, :3].T + affine[:3, 3], voxels=False)
 
 
 def partners(fixed: Landmarks, moving: Landmarks) -> list[int]:
