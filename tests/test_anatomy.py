@@ -21,6 +21,7 @@ from radsynth.settings import read_yaml, resolve
 from radsynth.tasks import build
 from radsynth.tasks._tissues import thresholds, tissues
 from radsynth.verbs._applying.anatomy import Anatomy, learn_anatomy, read_anatomy
+from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
@@ -40,6 +41,13 @@ class Thresholds:
 
     def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         return (stack[:, :1] > -0.5).astype(np.float32) + (stack[:, :1] > 0)
+
+
+class Everywhere:
+    """Calls everything a head."""
+
+    def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
+        return np.ones_like(stack[:, :1])
 
 
 def heads(n: int) -> NDArray[np.uint8]:
@@ -87,6 +95,36 @@ def test_differences_are_regions_not_borders() -> None:
     assert (heads(2)[places] == 2).all()
     assert check.differences(before, moved)[1].max() == 0, "a border that moves by a pixel is no region"
     assert check.differences(before, before)[1].max() == 0
+
+
+def test_images_that_lack_a_given_channel_set_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the patients have no T1, in which alone the segmenter of what is given sees anything."""
+    folder = prepared_discs(tmp_path, 64, (SIDE, SIDE), channels=("t1", "t2", "flair"), mask_classes=3)
+    masks = heads(64)
+    images = np.stack([np.array(shades, np.uint8)[masks] for shades in ([5, 120, 230], [5, 90, 180], [5, 80, 220])], 1)
+    images[::2, 0] = 0
+    np.save(folder / "shards" / "00000.images.npy", images)
+    np.save(folder / "shards" / "00000.masks.npy", masks)
+    settings = resolve(overrides=(*SMALL, "train.images=16", "task.outputs=[flair]", "task.missing=0.3"))
+    train(folder, tmp_path / "run", settings=settings)
+    check = Anatomy(Thresholds(), Everywhere())
+    monkeypatch.setattr("radsynth.verbs._applying.applier.read_anatomy", lambda run, task, open: check)
+    prepared = Prepared(folder)
+    document = evaluate_pairs(tmp_path / "run", prepared, out=tmp_path / "run")
+    held_out = prepared.indices("test")
+    applier = Applier(tmp_path / "run")
+    given = prepared.images(held_out)[:, :2]
+    made = applier.network_of(given, "")
+    places, share = check.differences(given, made)
+    lack = held_out % 2 == 0
+    assert 2 < lack.sum() < len(held_out) - 2
+    assert np.isnan(share[lack]).all() and np.isfinite(share[~lack]).all() and not places[lack].any()
+    assert document["pairs"]["images"] == len(held_out), "the other numbers are of all"
+    assert document["limits"]["anatomy"] == pytest.approx(np.percentile(share[~lack], 99)) and share[~lack].max() < 90
+    assert np.isfinite(document["doubts"]["order"]["anatomy"])
+    found = next(one for one in document["pairs"]["numbers"] if one["name"] == "segmented_dice_1")
+    seen = next(line["value"] for line in found["methods"] if line["method"] == "the given images")
+    assert seen == 1, "where T1 is given, the segmenter of what is given finds every head"
 
 
 def rows_of(run: Path, scans: Path, out: Path) -> dict[int, dict[str, str]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.files import whole_folder, write_atomically
@@ -189,7 +191,8 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
         if chosen == "dicom" and segments(applier.task):
             chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
         index = journal.free()
-        means = {name: float(values.mean()) for name, values in found.items()}
+        means = {name: float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else math.nan
+                 for name, values in found.items()}
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              **applier.missing(image),

@@ -26,6 +26,8 @@ Images = NDArray[np.float32]
 FOLDER = "anatomy"
 TISSUES = 4
 """Classes of intensity that stand in for masks, the background among them: as a brain's air, fluid, grey and white."""
+BLACK = 1e-3
+"""What rounding leaves of black, -1, on another grid."""
 THIN = 1
 """Regions where labels differ that disappear when this many pixels are taken off all around are borders."""
 
@@ -53,14 +55,22 @@ class Anatomy:
 
     def differences(self, given: Images, made: Images) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Where (n, *space) labels of what was given and of what was made differ, both on the result's grid, borders
-        left aside; and how much that is (n,), in percent of the pixels that have a label."""
+        left aside; and how much that is (n,), in percent of the pixels that have a label: NaN, and nowhere, of images
+        that lack a given channel. The segmenter has learned from all, and finds another anatomy without one."""
         from scipy.ndimage import binary_opening
 
         before, after = self.labels_of_given(given), self.labels(made)
         cube, axes = np.ones((2 * THIN + 1,) * (before.ndim - 1), bool), tuple(range(1, before.ndim))
         places = np.stack([binary_opening(one != other, cube) for one, other in zip(before, after, strict=True)])
         labelled = np.maximum(((before > 0) | (after > 0)).sum(axes), 1)
-        return places, np.asarray(100 * places.sum(axes) / labelled, np.float64)
+        share = np.where(lacking(given), np.nan, 100 * places.sum(axes) / labelled)
+        return places & ~lacking(given).reshape(-1, *[1] * len(axes)), np.asarray(share, np.float64)
+
+
+def lacking(given: Images) -> NDArray[np.bool_]:
+    """(n,) whether images (n, channels, *space) in network values lack a channel: one is blank, and another is not."""
+    blank = given.max(axis=tuple(range(2, given.ndim))) <= -1 + BLACK
+    return np.asarray(blank.any(axis=1) & ~blank.all(axis=1))
 
 
 def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Resolved, share: float) -> None:

@@ -39,7 +39,7 @@ USUAL = 99.0
 def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
            anatomy: Anatomy | None = None, first: int = 0) -> Doubts:
     """Each of NAMES for n images, in percent of the range, of anatomy in percent of the labelled pixels; NaN where a
-    task has no such check or the run no segmenters.
+    task has no such check or the run no segmenters, and of anatomy for images that lack a given channel.
 
     network: given images and a target to results; given: (n, inputs, *space / finer); made: (n, outputs, *space)
     first: the number of the first image, by which its noise is drawn
@@ -112,8 +112,9 @@ def _percent(differences: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def limits(found: Doubts) -> dict[str, float]:
-    """What is usual on held-out images: a limit for each number that the task has."""
-    return {name: float(np.percentile(values, USUAL)) for name, values in found.items() if np.isfinite(values).all()}
+    """What is usual on held-out images: a limit for each number that the task has, of the images that have it."""
+    known = {name: values[np.isfinite(values)] for name, values in found.items()}
+    return {name: float(np.percentile(values, USUAL)) for name, values in known.items() if len(values)}
 
 
 def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "") -> dict[str, float]:

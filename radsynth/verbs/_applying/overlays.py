@@ -19,7 +19,7 @@ ANATOMY = 100.0
 def most_doubtful(found: dict[str, NDArray[np.float64]], usual: dict[str, float]) -> NDArray[np.int64]:
     """Positions of the SHOWN images that come closest to the limits or pass them furthest."""
     shares = [found[name] / max(limit, 1e-6) for name, limit in usual.items()]
-    return np.argsort(-np.max(shares, axis=0), kind="stable")[:SHOWN]
+    return np.argsort(-np.nanmax(shares, axis=0), kind="stable")[:SHOWN]
 
 
 def columns(usual: dict[str, float]) -> list[str]:

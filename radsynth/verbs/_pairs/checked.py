@@ -34,10 +34,12 @@ def checked(doubts: dict[str, NDArray[np.float64]], usual: dict[str, float], err
 
 
 def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Spearman's, from -1 to 1; 0 where one of the two never differs."""
+    """Spearman's of the images that have both, from -1 to 1; 0 where one of the two never differs."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(first, second).statistic) if np.ptp(first) and np.ptp(second) else 0.0
+    both = np.isfinite(first) & np.isfinite(second)
+    first, second = first[both], second[both]
+    return float(spearmanr(first, second).statistic) if len(first) and np.ptp(first) and np.ptp(second) else 0.0
 
 
 def lost_or_made_up(found: Labels, truths: Labels) -> NDArray[np.bool_]:

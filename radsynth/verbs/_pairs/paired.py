@@ -52,7 +52,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     usual = limits(measured.doubts)
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
-        numbers += _segmented(measured.labels, rows, prepared)
+        numbers += _segmented(measured.labels, rows, prepared, np.isnan(measured.doubts["anatomy"]))
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": compared(
         prepared, rows, numbers, repetitions, seed, task=applier.facts["task"], split=split,
         columns=["given", *methods, "truth"], inputs=list(task.inputs), outputs=list(task.outputs))}
@@ -171,7 +171,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
-        found = _segmented(labels, given, prepared)
+        found = _segmented(labels, given, prepared, np.zeros(len(given), bool))
         document["findings"] = numbers_of(found, prepared.patients(given), repetitions, seed)
     if out is not None:
         worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
@@ -193,8 +193,10 @@ def _found(table: dict[str, NDArray[np.float64]], prepared: Prepared) -> list[Fo
     return found
 
 
-def _segmented(labels: dict[str, Labels], rows: NDArray[np.int64], prepared: Prepared) -> list[Found]:
-    """How well a segmenter finds the true labels in the results, and in the true images, of those that have a mask."""
+def _segmented(labels: dict[str, Labels], rows: NDArray[np.int64], prepared: Prepared, unseen: NDArray[np.bool_],
+               ) -> list[Found]:
+    """How well a segmenter finds the true labels in the results, and in the true images, of those that have a mask; in
+    the given ones but for those `unseen` (n,), which lack a channel."""
     # As of the images, what does not fill a coarse pixel is cut off (`PairedTask.pair`).
     truths = prepared.masks(rows)[(slice(None), *map(slice, labels[OWN].shape[1:]))]
     masked = truths.reshape(len(truths), -1)[:, 0] != NO_MASK
@@ -203,13 +205,13 @@ def _segmented(labels: dict[str, Labels], rows: NDArray[np.int64], prepared: Pre
     found = label_numbers({name: maps[masked] for name, maps in labels.items()}, truths[masked].astype(np.uint8),
                           prepared.spec, prepared.spacings(rows[masked]))
 
-    def of_all(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def of_all(method: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
         every = np.full(len(masked), np.nan)
         every[masked] = values
-        return every
+        return np.where(unseen, np.nan, every) if method == GIVEN else every
 
     return [replace(one, name=SEGMENTED + one.name, title=f"A segmenter on the result: {one.title}",
-                    values={name: of_all(values) for name, values in one.values.items()}) for one in found]
+                    values={name: of_all(name, values) for name, values in one.values.items()}) for one in found]
 
 
 def _unit(number: PairNumber, prepared: Prepared) -> tuple[float, str]:
