@@ -42,7 +42,8 @@ def test_closed_forms() -> None:
     c1 = 0.02**2
     assert values["absolute"] == pytest.approx(0.5) and values["squared"] == pytest.approx(0.25)
     assert values["charbonnier"] == pytest.approx(0.5, abs=1e-5)
-    assert values["dissimilarity"] == pytest.approx((1 - c1 / (0.25 + c1)) / 2, rel=1e-4)
+    light = (2 * 1.5 + c1) / (1.5**2 + 1 + c1)  # black is 0, so that target and result are 1 and 1.5
+    assert values["dissimilarity"] == pytest.approx((1 - light) / 2, rel=1e-4)
 
 
 @pytest.mark.parametrize("space", [(16, 13), (9, 10, 11)])
@@ -50,6 +51,6 @@ def test_similarity_is_scikit_images(space: tuple[int, ...]) -> None:
     result, target = pair(space)
     expected = []
     for y, x in zip(result.double().numpy(), target.double().numpy(), strict=True):
-        _, picture = reference(y[0], x[0], data_range=2, full=True)
+        _, picture = reference(y[0] + 1, x[0] + 1, data_range=2, full=True)
         expected.append(picture[tuple(slice(3, -3) for _ in space)].mean())
     assert np.allclose(structural_similarity(result, target).numpy(), expected, atol=1e-5)

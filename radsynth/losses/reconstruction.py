@@ -39,7 +39,8 @@ def charbonnier(result: Tensor, target: Tensor) -> Tensor:
 
 
 # SSIM = (2 mx my + c1)(2 sxy + c2) / ((mx^2 + my^2 + c1)(sx^2 + sy^2 + c2)), means and covariances over a window,
-# c1 = (0.01 L)^2, c2 = (0.03 L)^2, L = 2 the range (Wang et al. 2004, eq. 13)
+# c1 = (0.01 L)^2, c2 = (0.03 L)^2, L = 2 the range (Wang et al. 2004, eq. 13); means mx, my of values from 0, as in the
+# paper and the metric: of those from -1 a change of brightness counts most, even with the wrong sign, at mid-grey
 def structural_similarity(result: Tensor, target: Tensor) -> Tensor:
     """SSIM (n,) in [-1, 1], 1 for equal images; over whole windows only, shorter along sides of fewer than 7 pixels."""
     window = [min(WINDOW, side) for side in result.shape[2:]]
@@ -48,11 +49,11 @@ def structural_similarity(result: Tensor, target: Tensor) -> Tensor:
     with torch.autocast(result.device.type, enabled=False):
         y, x = result.float(), target.float()
         mean_y, mean_x, squares, yx = window_means(torch.cat([y, x, y * y + x * x, y * x]), window).chunk(4)
-        products, squared_means = mean_y * mean_x, mean_y * mean_y + mean_x * mean_x
-        covariance, variances = sample * (yx - products), sample * (squares - squared_means)
+        covariance, variances = sample * (yx - mean_y * mean_x), sample * (squares - mean_y * mean_y - mean_x * mean_x)
         c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-        light, structure = 2 * products + c1, 2 * covariance + c2
-        similarity = light * structure / ((squared_means + c1) * (variances + c2))
+        light_y, light_x = mean_y + 1, mean_x + 1
+        light, structure = 2 * light_y * light_x + c1, 2 * covariance + c2
+        similarity = light * structure / ((light_y * light_y + light_x * light_x + c1) * (variances + c2))
         return similarity.mean(dim=tuple(range(1, result.ndim)))
 
 
