@@ -223,13 +223,27 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(make_prepared: Make,
         RunFolder(tmp_path).log({"step": 1})
 
 
-def test_values_that_are_not_finite_stop_training_and_spare_the_checkpoint(make_prepared: Make, tmp_path: Path) -> None:
+def test_values_that_are_not_finite_stop_training_and_spare_the_checkpoint(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = make_prepared()
-    with pytest.raises(TrainingError, match="not finite"):
-        train(data, tmp_path / "run", settings=options("train.rate=1e30", "train.images=4000"))
-    assert events(tmp_path / "run")[-1] == "stopped" and not RunFolder(tmp_path / "run").trained
+    with pytest.raises(TrainingError, match="loss is not finite"):
+        train(data, tmp_path / "loss", settings=options("train.rate=1e30", "train.images=4000"))
+    assert events(tmp_path / "loss")[-1] == "stopped" and not RunFolder(tmp_path / "loss").trained
+    step = Loop.take_step
+
+    def spoilt(self: Loop) -> dict[str, float]:
+        terms = step(self)
+        if self.images > 16:
+            self.weights["generator"][0].data.fill_(torch.nan)
+        return terms
+
+    monkeypatch.setattr(Loop, "take_step", spoilt)
+    with pytest.raises(TrainingError, match="weights are not finite after"):
+        train(data, tmp_path / "run", settings=options("train.checkpoint_minutes=0.00001"))
     found = load_checkpoint(tmp_path / "run" / "checkpoints")
-    assert found is None or all(torch.isfinite(w).all() for w in found[0]["networks"]["generator"].values())
+    assert found and int(found[0]["images"]) == 16, "the last good one"
+    assert all(torch.isfinite(one).all() for one in found[0]["networks"]["generator"].values())
 
 
 def test_other_settings_or_data_in_the_same_folder_are_refused(make_prepared: Make, tmp_path: Path) -> None:

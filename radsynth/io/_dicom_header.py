@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,6 @@ NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation object",
     "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose grid",
 }
-
-UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +74,8 @@ def describe(path: Path, dataset: Any) -> Instance:
 
 
 def _describe(path: Path, dataset: Any) -> Instance:
+    from pydicom.uid import UID
+
     values = values_of(dataset, tags())
     header = _header(values, dataset)
     series = str(values.get("SeriesInstanceUID", ""))
@@ -103,7 +102,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
             str(values.get("EchoNumbers", "")),
             str(values.get("TemporalPositionIdentifier", "")),
         ),
-        reference=reference if UID.fullmatch(reference) and len(reference) <= 64 else "",
+        reference=reference if UID(reference).is_valid else "",
         position=position if across else None,
         across=across,
         down=down,
