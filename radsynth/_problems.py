@@ -29,7 +29,8 @@ def explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str
     least = re.match(r"a list of (\d)", allowed)
     example = ", ".join([str(given)] * int(least[1] if least else 1))
     how = f"; a list is written in brackets, as in '{path}=[{example}]'" if list_meant else ""
-    return f"{path}: given {shown(given)}, allowed: {allowed}{how}"
+    meant = nearest(str(given), allowed.split(", ")) if problem["type"] == "literal_error" else ""
+    return f"{path}: given {shown(given)}, allowed: {allowed}{meant}{how}"
 
 
 def no_such(name: str, title: str, key: str, known: Sequence[str] | Mapping[str, Any]) -> str:

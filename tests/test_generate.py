@@ -22,6 +22,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import kinds, resolve
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import Sampler, generate, sample
 from radsynth.verbs.train import train
 from tests.tables import rows
@@ -115,6 +116,23 @@ def test_an_interrupted_generation_leaves_nothing(
     with pytest.raises(FolderError, match="No space left on device"):
         generate(trained, tmp_path / "out", count=3)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize(("given", "meant"), [
+    ("jpg", "png"), ("jpeg", "png"), ("PNG", "png"), ("tif", "tiff"), ("dcm", "dicom"), ("nii", "nifti"),
+    ("nii.gz", "nifti"), (".mha", "metaimage"), ("niffti", "nifti"),
+])
+def test_an_unknown_format_is_refused_with_the_nearest_and_all(given: str, meant: str, tmp_path: Path) -> None:
+    allowed = "dicom, metaimage, nifti, npz, picture, png, tiff"
+    for make in (generate, apply):
+        with pytest.raises(SettingsError) as refused:
+            if make is generate:
+                generate(tmp_path, tmp_path / "out", count=3, format=given)
+            else:
+                apply(tmp_path, tmp_path, tmp_path / "out", format=given)
+        assert f"there is no format {given!r} to write (did you mean {meant}?); the formats are {allowed}" in str(
+            refused.value)
+        assert ("JPEG is read, but not written" in str(refused.value)) == given.startswith("jp")
 
 
 @pytest.mark.parametrize("format", ["dicom", "png"])

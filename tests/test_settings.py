@@ -146,6 +146,7 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
         ("model=blue", "write model.kind=blue"),
         ("model.width=[1,", "is not valid YAML"),
         ("model.width=", 'given "", allowed: a whole number'),
+        ("plain.mode=exakt", 'given "exakt", allowed: fast, exact (did you mean exact?)'),
         ("model.rate=.inf", "model.rate: given Infinity, allowed: a number"),
     ],
 )

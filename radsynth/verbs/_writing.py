@@ -19,9 +19,10 @@ from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, MissingExtra, SettingsError
 from radsynth.files import write_atomically
 from radsynth.image import RGB, Image, ImageSpec
-from radsynth.io import Provenance, format_module, write
+from radsynth.io import Provenance, format_module, formats, write
 from radsynth.io._geometry import placed
 from radsynth.progress import track
+from radsynth.settings import nearest
 from radsynth.verbs._report.words import privacy_bound
 
 Row = dict[str, object]
@@ -118,6 +119,21 @@ class Writing:
         spec = self.spec
         known = spec.spacing is not None and spec.directions is not None
         return placed(spec.size, spec.spacing or (), spec.directions or ()) if known else None
+
+
+def check_name(format: str | None) -> None:
+    """SettingsError for the name of no format that images can be written in; it says which there are, and the nearest
+    one: by its spelling, else by what files end in.
+    """
+    known = (*formats(), *PICTURES)
+    if format is None or format in known:
+        return
+    name = format.lower().lstrip(".")
+    ends = next((one for one in formats() if f".{name}" in format_module(one).SUFFIXES), "")
+    hint = nearest(name, known) or nearest("png" if ends == "picture" else ends, known)
+    lossy = " JPEG is read, but not written: it changes grey values." if name in ("jpg", "jpeg") else ""
+    raise SettingsError(f"there is no format {format!r} to write{hint}; the formats are {', '.join(known)} (picture is "
+                        f"png, or tiff for what png cannot hold).{lossy}")
 
 
 def check_format(spec: ImageSpec, format: str) -> None:

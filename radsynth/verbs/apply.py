@@ -24,12 +24,12 @@ from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.doubts import flagged_slices, flags, read_limits
 from radsynth.verbs._applying.inputs import input_records
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
-from radsynth.verbs._applying.results import check_format, write_result
+from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.targets import over_pairs
 from radsynth.verbs._journal import Journal, begun
 from radsynth.verbs._rejected import harmless, write_rejected
-from radsynth.verbs._writing import write_table
+from radsynth.verbs._writing import check_name, write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     """
     beside = Beside(**{name: None if path is None else Path(path) for name, path in (
         ("labels", labels), ("landmarks", landmarks), ("onto_landmarks", onto_landmarks))})
+    check_name(format)
     kind = RunFolder(run).load_weights()[1].get("task")
     _refuse_unfit(Path(run), kind, format, target, onto, beside, resample, style, seed)
     if kind == "register":
@@ -121,7 +122,6 @@ def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
 def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str | None, onto: Path | None,
                   beside: Beside, resample: bool, style: Path | None, seed: int | None) -> None:
     """SettingsError for what only a run of another kind takes, or for what one of this kind lacks."""
-    check_format(format)
     if kind == "segment" and format == "dicom":
         raise SettingsError("format=dicom: label maps are not written as DICOM, which has objects of its own for "
                             "them. Leave the format out or give nifti: it lies on the grid of the DICOM series.")

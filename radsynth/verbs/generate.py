@@ -30,7 +30,7 @@ from radsynth.verbs._made_before import REQUEST, count_made, rows_made
 from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
-from radsynth.verbs._writing import Drawn, Writing, usual_format, write_table
+from radsynth.verbs._writing import Drawn, Writing, check_name, usual_format, write_table
 
 if TYPE_CHECKING:
     from radsynth.verbs._steering.latents import LatentSpace
@@ -275,6 +275,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         raise SettingsError(f"count={count}: ask for at least one image.")
     if not 0 < truncation <= 1:
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
+    check_name(format)
     sampler, out = Sampler(run, data, at, masks), Path(out)
     if not draws(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {in_command(run)} "

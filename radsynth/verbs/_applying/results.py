@@ -14,12 +14,6 @@ from radsynth.io import Provenance, format_module, write
 from radsynth.verbs._writing import PICTURES
 
 
-def check_format(format: str | None) -> None:
-    """SettingsError for the name of no format."""
-    if format is not None:
-        format_module(_kind(format))
-
-
 def write_result(facts: dict[str, Any], start: Image, result: Image, like: Record, folder: Path, format: str,
                  index: int) -> list[Path]:
     """Files in `folder` with a result of the image `start`: one, or one for each channel where the format has no room
