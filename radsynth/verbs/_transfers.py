@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
@@ -62,13 +63,11 @@ class Table:
         if time.monotonic() - self._written > SECONDS:
             self.write()
 
-    def count(self, result: str) -> int:
-        """Lines with this result that were added since the table was opened."""
-        return self._new[result]
-
-    def failures(self) -> tuple[dict[str, str], ...]:
-        """The instances that failed since the table was opened, with the reason."""
-        return tuple({"instance": line.instance, "file": line.file, "reason": line.reason} for line in self._failed)
+    def outcome(self, done: str) -> dict[str, Any]:
+        """How many lines with each result were added since the table was opened, the table's place, and what failed."""
+        counts = {result: self._new[result] for result in (done, "present", "failed")}
+        failures = tuple({"instance": line.instance, "file": line.file, "reason": line.reason} for line in self._failed)
+        return {**counts, "table": self.path, "failures": failures}
 
     def write(self) -> None:
         """The whole table, under a temporary name first."""

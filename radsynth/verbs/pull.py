@@ -73,15 +73,7 @@ def pull(
             else:
                 number_of = {"instance": f"answer {number}", "study": "", "series": "", "file": ""}
                 table.add(Transfer(where=web.url, result="failed", reason=one, **number_of))
-    return Pulled(
-        folder=out,
-        found=len(found),
-        pulled=table.count("pulled"),
-        present=table.count("present"),
-        failed=table.count("failed"),
-        table=table.path,
-        failures=table.failures(),
-    )
+    return Pulled(folder=out, found=len(found), **table.outcome("pulled"))
 
 
 def _check(study: str, series: str, modality: str, date: str) -> None:

@@ -75,15 +75,7 @@ def push(
             _push_web(web, files, table, folder)
         else:
             _push_storage(target, calling, trust if tls or trust.given else None, files, table, folder)
-    return Pushed(
-        target=where,
-        found=len(files),
-        pushed=table.count("pushed"),
-        present=table.count("present"),
-        failed=table.count("failed"),
-        table=table.path,
-        failures=table.failures(),
-    )
+    return Pushed(target=where, found=len(files), **table.outcome("pushed"))
 
 
 def _push_web(web: Web, files: list[_File], table: Table, folder: Path) -> None:

@@ -222,7 +222,7 @@ def test_the_table_keeps_the_last_result_of_each_place_and_is_no_formula(tmp_pat
     with Table(tmp_path / "push.csv") as table:
         table.add(line("one", "pushed"))
         assert [table.result(*key) for key in (("one", "3"), ("two", "3"), ("one", "4"))] == ["pushed", "failed", ""]
-        assert (table.count("pushed"), table.count("failed")) == (1, 0)
+        assert {"pushed": 1, "failed": 0}.items() <= table.outcome("pushed").items()
     assert len(lines(tmp_path / "push.csv")) == 2
     (tmp_path / "push.csv").write_text("mine\n1\n")
     with pytest.raises(FolderError, match="Move it away"):
