@@ -92,6 +92,24 @@ def test_labels_of_several_findings_are_said_with_what_to_do(pictures: Path) -> 
     assert "data.conditions=[Mass, Effusion]" in said
 
 
+def test_classes_of_too_few_images_are_named_with_what_to_do(tmp_path: Path) -> None:
+    def said(**counts: int) -> str:
+        data = tmp_path / "-".join(map(str, counts.values()))
+        data.mkdir()
+        names = [name.replace("_and_", "|") for name, count in counts.items() for _ in range(count)]
+        for number in range(len(names)):
+            values = np.random.default_rng(number).integers(10, 200, (16, 16), np.uint8)
+            Pillow.fromarray(values).save(data / f"{number}.png")
+        (data / "labels.csv").write_text("\n".join(["file,label", *(f"{n}.png,{one}" for n, one in enumerate(names))]))
+        return inspect(data).text()
+
+    some = said(Mass=21, Mass_and_Hernia=1, Hernia=20)
+    assert "each of the 3 combinations would be a class" in some
+    assert "2 of the 3 classes have 20 images or fewer" in some and "Mass|Hernia (1), Hernia (20)" in some
+    assert "among the others: Hernia (3). A table of labels" in said(Mass=21, Hernia=3)
+    assert "images or fewer" not in said(Mass=20, Hernia=3), "all are few, which is another matter"
+
+
 def test_what_prepare_refuses_is_said_before(pictures: Path) -> None:
     shutil.copy(str(get_testdata_file("CT_small.dcm")), pictures / "ct.dcm")
     words = ["data.kind=folder", f"data.path={pictures}", "data.labels=none"]

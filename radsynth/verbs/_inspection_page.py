@@ -176,6 +176,9 @@ ALIKE = (". If there are more, the files call them alike, as some software does 
          "data.patient_pattern finds them in the paths, data.labels in a table")
 """What to do where one Patient ID stands for many."""
 
+RARE = 20
+"""Images of a class, at most, that were not learned among other classes (docs/benchmarks-quality.md, "Rare classes")."""
+
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
 
@@ -210,6 +213,7 @@ def problems(found: Inspection) -> list[str]:
         lines.append(f"labels name several findings, and each of the {len(found.labels)} combinations would be a class "
                      f"of its own. The {len(findings)} findings are {_listed(findings)}: data.conditions=[{named}] "
                      "learns the named ones instead, each 1 or 0, so that they can be asked for (--at)")
+    lines += _rare(found.labels)
     if found.intensity and found.intensity.tops[1] > SCALES * max(found.intensity.tops[0], 0) > 0:
         usual, highest = found.intensity.tops
         lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
@@ -235,6 +239,18 @@ def problems(found: Inspection) -> list[str]:
             + "; ".join(f"{count} x {text}" for text, count in reasons)
         )
     return lines
+
+
+def _rare(labels: dict[str, int]) -> list[str]:
+    """Classes of few images among larger ones."""
+    few = sorted((count, label) for label, count in labels.items() if count <= RARE)
+    if not few or len(few) == len(labels):
+        return []
+    named = ", ".join(f"{label} ({count})" for count, label in few[:8])
+    named += f" and {len(few) - 8} more" if len(few) > 8 else ""
+    return [f"{len(few)} of the {len(labels)} classes have {RARE} images or fewer, too few to be learned among the "
+            f"others: {named}. A table of labels (data.labels=PATH) can put them together or leave them out; for a "
+            "finding that matters see 'Few images, and rare classes' in docs/when-training-goes-wrong.md"]
 
 
 def _findings(labels: dict[str, int]) -> dict[str, int]:
