@@ -45,8 +45,15 @@ def settings_page() -> str:
         "# Settings and kinds\n",
         MARK,
         "A settings file (`--settings FILE`) holds sections with settings below them; `section.key=value` on the\n"
-        "command line says the same and wins over the file. A new `kind` replaces its section. Nothing here must be\n"
-        "set except where the default is missing. `seed` (default 0) stands beside the sections.\n",
+        "command line says the same and wins over the file. Nothing here must be set except where the default is\n"
+        "missing. `seed` (default 0) stands beside the sections.\n",
+        "**What `radsynth run` uses is often not the default below.** It looks at the data, the machine and the\n"
+        "budget and chooses size, network, batch, rates and augmentation itself; what is given wins over that, the\n"
+        "defaults are for the rest. `radsynth inspect DATA` prints the choices with their reasons, the run folder\n"
+        "keeps them in `plan.json`, and all settings in `settings.yaml`. `radsynth train` alone takes the network's\n"
+        "own recipe.\n",
+        "Sections of several kinds (`data`, `task`, `model`) hold the settings of one of them: `kind` says which, and\n"
+        "with another one none of the former's settings stays. For `data` it follows from what DATA is.\n",
     ]
     for section in show("settings"):
         assert isinstance(section, SectionHelp)

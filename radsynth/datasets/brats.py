@@ -68,8 +68,8 @@ class Settings:
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = MODALITIES
     """The channels; their order is always t1, t1ce, t2, flair. Cases that lack one are rejected."""
     unmasked: Literal["reject", "keep"] = "reject"
-    """Cases without a segmentation where others have one: leave them out, or keep them, for task.kind=segment learns
-    from both."""
+    """Cases without a segmentation where others have one: leave them out, or keep them
+    (task.kind=segment learns from both)."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends that show less than this share of head are left out; 0 keeps all."""
 

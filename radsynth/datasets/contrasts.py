@@ -63,8 +63,8 @@ class Settings:
     modality: str = ""
     """DICOM's code where the files do not say."""
     unmasked: Literal["reject", "keep"] = "reject"
-    """Examinations without a mask where most have one: reject them, or keep them, for task.kind=segment learns from
-    both."""
+    """Examinations without a mask where most have one: reject them, or keep them
+    (task.kind=segment learns from both)."""
     mask_names: tuple[str, ...] = ()
     """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05

@@ -56,8 +56,8 @@ class Settings:
     modality: str = ""
     """DICOM's code (CT, MR, ...) where neither the files nor the names of the channels say."""
     unmasked: Literal["reject", "keep"] = "reject"
-    """Cases without a mask where others have one, such as those of imagesTs: leave them out, or keep them, for
-    task.kind=segment learns from both."""
+    """Cases without a mask where others have one, such as those of imagesTs: leave them out, or keep them
+    (task.kind=segment learns from both)."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
 

@@ -177,7 +177,7 @@ ALIKE = (". If there are more, the files call them alike, as some software does 
 """What to do where one Patient ID stands for many."""
 
 RARE = 20
-"""Images of a class, at most, that were not learned among other classes (docs/benchmarks-quality.md, "Rare classes")."""
+"""Images of a class, at most, that were not learned among others (docs/benchmarks-quality.md, "Rare classes")."""
 
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
