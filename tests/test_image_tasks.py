@@ -136,7 +136,7 @@ def test_a_class_without_images_is_told(kind: str, make_prepared: Make, tmp_path
     assert "no image of the class rare outside of training" in refused["reason"]
     (data / "records.csv").write_text(rows.replace("test,3", "test,1", rows.count("test,3") - 1))
     (refused,) = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "new")["refused"]
-    assert "there are 1 held-out real" in refused["reason"] and (tmp_path / "new" / "results.json").is_file()
+    assert "images: 1 held-out real" in refused["reason"] and (tmp_path / "new" / "results.json").is_file()
 
 
 def test_channels_are_chosen_by_name_and_by_default() -> None:
