@@ -16,10 +16,10 @@ from radsynth.image import ImageSpec
 from radsynth.models import build as build_networks
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
-from radsynth.tasks import build
+from radsynth.tasks import Task, build
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
-from radsynth.verbs._training.start import fit, lower_layers, read_start
+from radsynth.verbs._training.start import Start, fit, lower_layers, read_start
 from radsynth.verbs.train import train
 from tests.trained import resumes
 
@@ -123,6 +123,20 @@ def test_nothing_is_frozen_where_there_is_no_discriminator(make_prepared: Make, 
         train(tmp_path / "data", tmp_path / "run", settings=settings)
 
 
+def test_a_run_of_another_task_is_refused() -> None:
+    """Its last layer has an output a tissue, and is not taken for classes whose mean would be a beginning."""
+    def task(kind: str) -> Task:
+        words = resolve(overrides=(f"task.kind={kind}", "model.kind=unet", "model.width=8"))
+        spec = ImageSpec(size=(16, 16), mask_classes=4)
+        return build(words.section("task"), words.section("model"), words.section("augment"), spec)
+
+    spec, wanted = ImageSpec(size=(16, 16)), task("restore")
+    weights = {"generator": task("segment").networks()["generator"].state_dict()}
+    source = Start(name="run", spec=spec, model={}, studied={}, weights=weights)
+    with pytest.raises(SettingsError, match=r"of another shape.*task\.kind"):
+        source.give(wanted, wanted.networks(), spec)
+
+
 @pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "sngan", "style"])
 def test_the_lowest_layer_is_a_part_of_every_discriminator(kind: str) -> None:
     model = resolve(overrides=(f"model.kind={kind}",)).section("model")
@@ -141,7 +155,7 @@ def test_every_network_starts_from_one_without_classes(kind: str, conditions: tu
     source, wanted = (build_networks(model, ImageSpec(size=(16, 16), labels=labels, conditions=conditions))
                       for labels in ((), ("one", "two")))
     for name, network in wanted.items():
-        fit(network, source[name].state_dict(), name)
+        fit(network, source[name].state_dict(), name, others=True)
         plain = {key: value for key, value in source[name].state_dict().items() if network.state_dict()[key].shape
                  == value.shape}
         assert plain and all(torch.equal(network.state_dict()[key], value) for key, value in plain.items())

@@ -48,7 +48,7 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
         raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound. "
                             "Set train.start=''.")
     if start:
-        start.suit(task, spec.size, options.freeze)
+        start.suit(task, spec, options.freeze)
     else:
         task.networks()
     if isinstance(task, Private):

@@ -52,7 +52,7 @@ class Loop:
             task.study(prepared, seed)
         fresh = task.networks()
         if start:
-            start.give(task, fresh)
+            start.give(task, fresh, prepared.spec)
         self.networks: Networks = {
             name: module_channels_last(network, prepared.spec.dimensions).to(self.fabric.device).train()
             for name, network in fresh.items()

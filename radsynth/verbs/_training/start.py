@@ -16,7 +16,9 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from radsynth.bases import Base, names, read_base
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError, SettingsError
+from radsynth.image import ImageSpec
 from radsynth.models import Networks
+from radsynth.models._blocks import classes_of
 from radsynth.models._greys import as_many
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, nearest, resolve
@@ -36,16 +38,16 @@ class Start(Base):
     studied: what a `Recalling` task has taken from the source's data, {} if it took nothing
     """
 
-    def suit(self, task: Task, size: tuple[int, ...], freeze: int) -> None:
-        """Try the weights on networks for images of `size`; SettingsError with what to change where they do not fit, or
+    def suit(self, task: Task, spec: ImageSpec, freeze: int) -> None:
+        """Try the weights on networks for images of `spec`; SettingsError with what to change where they do not fit, or
         where so many frozen layers of a discriminator leave nothing to learn."""
         networks = task.networks()
         try:
-            self.give(task, networks)
+            self.give(task, networks, spec)
         except SettingsError:
-            if size == self.spec.size:
+            if spec.size == self.spec.size:
                 raise
-            have, make = ("x".join(map(str, one)) for one in (size, self.spec.size))
+            have, make = ("x".join(map(str, one)) for one in (spec.size, self.spec.size))
             raise SettingsError(f"train.start makes images of {make}, and these are {have}: prepare them with "
                                 f"prepare.size={list(self.spec.size)}.") from None
         judges = {name: network for name, network in networks.items() if name.startswith("discriminator")}
@@ -56,10 +58,12 @@ class Start(Base):
             if freeze >= (count := len(layers_of(network))):
                 raise SettingsError(f"train.freeze={freeze} keeps all {count} layers of the {name}: set less.")
 
-    def give(self, task: Task, networks: Networks) -> None:
-        """Put the weights into freshly made networks, and what was studied into the task. SettingsError: no fit."""
+    def give(self, task: Task, networks: Networks, spec: ImageSpec) -> None:
+        """Put the weights into networks that were freshly made for images of `spec`, and what was studied into the
+        task. SettingsError: no fit."""
+        others = classes_of(spec) != classes_of(self.spec)
         for name, network in networks.items():
-            fit(network, self.weights.get(name, {}), f"the {name} of train.start")
+            fit(network, self.weights.get(name, {}), f"the {name} of train.start", others)
         if isinstance(task, Recalling):
             task.recall(self.studied)
 
@@ -92,8 +96,8 @@ def read_start(source: str) -> Start:
 
 
 @torch.no_grad()
-def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Load what fits. Where only the number of classes differs, every class begins as the mean of the source's.
+def fit(network: nn.Module, state: dict[str, Tensor], what: str, others: bool = False) -> None:
+    """Load what fits. others: the source has other classes; then every class begins as the mean of the source's.
 
     The vectors that tell classes apart stay fresh where the source has none; an older one has no background or greys.
     SettingsError when anything else differs.
@@ -105,15 +109,15 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
             fitted[name] = own if given is None else as_many(given, own)
         elif given is not None and given.shape == own.shape:
             fitted[name] = given
-        elif given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
+        elif others and given is not None and own.ndim and given.shape[1:] == own.shape[1:]:
             fitted[name] = given.float().mean(0, keepdim=True).expand_as(own)
         elif CLASSES not in name:
             strange.append(name)
     if strange:
         more = f" and {len(strange) - 1} more weights" if len(strange) > 1 else ""
         raise SettingsError(
-            f"{what} is of another shape ({strange[0]}{more}): the size of the images, their channels, task.masks "
-            "and the settings of model must be those it was trained with."
+            f"{what} is of another shape ({strange[0]}{more}): the size of the images, their channels, "
+            "task.kind, task.masks and the settings of model must be those it was trained with."
         )
     network.load_state_dict({**network.state_dict(), **fitted})
 
