@@ -33,9 +33,11 @@ WHY_CONTRAST = {
 GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 60_000}
 """How batches of the default network grow, where time is the limit: at first steps count, then images. Sooner, four
 sets of four were farther (lab notebook)."""
-RESIDUAL = Choice(setting="model.residual", value=1, reason=(
-    "Further convolutions of the generator where pixels are few: it was behind the discriminator."))
-"""The default network's, where it was tried."""
+ALIKE = 2
+"""Classes up to which the generator is deeper: virtual brains with and without lesions were nearer with it, six organs
+learned together farther."""
+DEEP = 2000
+"""Images from which the generator of more than `SMALL` pixels is deeper still: hundreds were hardly nearer with it."""
 WARM_START = 20_000
 """Images of the warm start at most: by counts virtual brains were nearer with as many than with half."""
 WARM_PASSES = 3
@@ -50,10 +52,11 @@ LARGE = 96 * 96
 """Pixels of a slice from which it is half as wide on a processor (docs/benchmarks-quality.md, "Larger images")."""
 
 
-def course(model: str, images: int, size: tuple[int, ...], device: Device, budget: dict[str, float], *,
+def course(model: str, images: int, classes: int, size: tuple[int, ...], device: Device, budget: dict[str, float], *,
            grows: bool = True) -> list[Choice]:
     """The network's recipe, and how its training goes with so many images of this size within this budget.
 
+    classes: number, 0 without labels
     grows: whether batches and augmentation are the plan's, so that batches may grow
     """
     choices = recipe(model)
@@ -61,7 +64,7 @@ def course(model: str, images: int, size: tuple[int, ...], device: Device, budge
     if model == DEFAULT_MODEL:
         choices += _width(size, device)
         if _tried(images, size):
-            choices.append(RESIDUAL)
+            choices += _depth(images, classes, size)
             choices = _warm_start(choices, images, *_shown(device, budget, size, model))
             choices += _growth(budget) if augmented and grows else []
     return choices + augmented
@@ -75,6 +78,15 @@ def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
         return []
     return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
                    "many of them in the same time, which is worth more.")]
+
+
+def _depth(images: int, classes: int, size: tuple[int, ...]) -> list[Choice]:
+    """Further convolutions of the default network's generator, where images were nearer with them (lab notebook)."""
+    if classes > ALIKE:
+        return []
+    many = images >= DEEP and math.prod(size) > SMALL
+    return [Choice(setting="model.residual", value=2 if many else 1, reason=(
+        "Further convolutions of the generator where pixels are few: it was behind the discriminator."))]
 
 
 def _tried(images: int, size: tuple[int, ...]) -> bool:

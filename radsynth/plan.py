@@ -83,7 +83,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     chosen = model or DEFAULT_MODEL
     reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
-    choices += course(chosen, data.images, size, device, budget, grows=grows)
+    choices += course(chosen, data.images, len(data.labels), size, device, budget, grows=grows)
     return choices + changes(data.modality)
 
 
