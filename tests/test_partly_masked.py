@@ -168,9 +168,9 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
     rows, split = document.held_out(data, 100, 0, masked=True)
     assert split == "test" and rows.tolist() == [6, 9, 12, 15, 18, 21]
     every = data.indices("test")
-    seen = np.zeros(len(every), bool)
+    unseen = np.zeros(len(every), bool)
     labels = {name: np.ones((len(every), 16, 16), np.uint8) for name in ("this run", "the true images")}
-    found = {one.name: one.values["this run"] for one in paired._segmented(labels, every, data, seen)}
+    found = {one.name: one.values["this run"] for one in paired._segmented(labels, every, data, unseen)}
     assert set(found) == {"segmented_dice_1", "segmented_hausdorff_95_1"}, "label 2 is stored without a meaning"
     assert np.isnan(found["segmented_dice_1"]).tolist() == [True, True] + [False] * 6
     used = real(data, "test", "segmentation")
@@ -179,7 +179,7 @@ def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared:
         data.rows[row] = data.rows[row].__class__(**{**vars(data.rows[row]), "masked": 0})
     with pytest.raises(DataError, match="fewer than two images with masks"):
         document.held_out(data, 100, 0, masked=True)
-    assert paired._segmented(labels, every, data, seen) == []
+    assert paired._segmented(labels, every, data, unseen) == []
 
 
 def test_half_of_what_training_sees_has_a_mask(make_prepared: Make, without_masks: Unmask) -> None:
