@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors, save_checkpoint
-from radsynth.errors import FolderError, OutOfMemory, SettingsError, TrainingError, out_of_memory
+from radsynth.errors import FolderError, SettingsError, TrainingError
 from radsynth.run_folder import RunFolder
-from radsynth.settings import Resolved, resolve
+from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
-from radsynth.verbs._training.parts import more_parts
 from radsynth.verbs.run import run as main_job
 from radsynth.verbs.show import show
 from radsynth.verbs.train import train
-from tests.trained import same, stopped, weights
+from tests.trained import SMALL, events, options, same, stopped
 
-SMALL = (
-    "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=8",
-    "train.previews=1", "train.precision=32-true",
-)
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -42,15 +34,6 @@ from radsynth.verbs.train import train
 train(Path(sys.argv[1]), Path(sys.argv[2]), settings=resolve(overrides=sys.argv[3:]))
 """
 Make = Callable[..., Path]
-
-
-def options(*more: str) -> Resolved:
-    return resolve(overrides=(*SMALL, "train.images=160", *more))
-
-
-def events(run: Path) -> list[str]:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line["event"] for line in lines if "event" in line]
 
 
 def test_training_learns_and_leaves_a_whole_run(make_prepared: Make, tmp_path: Path) -> None:
@@ -309,73 +292,6 @@ def test_impossible_settings_are_refused_before_anything_is_written(
     with pytest.raises(SettingsError, match=message):
         train(make_prepared(), tmp_path / "run", settings=options(*more))
     assert not RunFolder(tmp_path / "run").begun
-
-
-def test_a_batch_that_does_not_fit_into_memory_is_computed_in_parts(
-    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from radsynth.tasks.synthesis import Synthesis
-
-    whole = Synthesis.generator_loss
-
-    def greedy(self: Synthesis, nets: Any, batch: Any) -> Any:
-        if len(batch.items) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return whole(self, nets, batch)
-
-    data = make_prepared()
-    train(data, tmp_path / "planned", settings=options("train.accumulate=4", "train.doctor=false"))
-    monkeypatch.setattr(Synthesis, "generator_loss", greedy)
-    train(data, tmp_path / "run", settings=options("train.doctor=false"))
-    assert events(tmp_path / "run").count("less memory") == 2
-    planned, found = weights(tmp_path / "planned"), weights(tmp_path / "run")
-    moved = max(float(value.abs().max()) for value in planned.values())
-    assert all(torch.allclose(planned[name], found[name], atol=0.05 * moved) for name in planned)
-
-
-def test_memory_that_never_suffices_is_an_error(
-    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from radsynth.tasks.synthesis import Synthesis
-
-    def greedy(self: Synthesis, nets: Any, batch: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-
-    monkeypatch.setattr(Synthesis, "discriminator_loss", greedy)
-    with pytest.raises(OutOfMemory) as error:
-        train(make_prepared(), tmp_path / "run", settings=options())
-    assert re.search(r"Memory ran out \(.*\) with 1 images at a time. Set a smaller model.width or", str(error.value))
-    assert "rate" not in str(error.value)
-    assert events(tmp_path / "run") == ["less memory"] * 3 + ["stopped"]  # it is no illness that a lower rate cures
-
-
-@pytest.mark.parametrize("where", ["Doctor.examine", "Samples.preview", "Samples.calibrate"])
-def test_memory_that_runs_out_beside_the_steps_is_an_error(
-    where: str, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from radsynth.verbs._training.doctor import Doctor
-    from radsynth.verbs._training.samples import Samples
-
-    def greedy(*_: Any) -> Any:
-        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
-
-    monkeypatch.setattr(Doctor, "due", lambda *_: where.startswith("Doctor"))
-    monkeypatch.setattr({"Doctor": Doctor, "Samples": Samples}[where.split(".")[0]], where.split(".")[1], greedy)
-    with pytest.raises(OutOfMemory, match=r"Memory ran out .cuDNN.* with 8 images at a time"):
-        train(make_prepared(), tmp_path / "run", settings=options("train.previews=2"))
-
-
-def test_the_errors_of_memory_are_known() -> None:
-    for error in (torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError(
-            "CUDA error: out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublas")):
-        assert out_of_memory(error)
-    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
-
-
-def test_batches_are_cut_into_parts_that_all_of_them_can_have() -> None:
-    assert [more_parts(now, [16], 1) for now in (1, 2, 8, 16)] == [2, 4, 16, None]
-    assert more_parts(4, [12], 1) == 12 and more_parts(2, [16, 24], 1) == 4 and more_parts(4, [16, 18], 1) is None
-    assert more_parts(1, [6], 2) == 2 and more_parts(4, [8], 2) is None  # parts of one image would teach nothing
 
 
 def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What tests of trained runs share: their weights, and a training that is stopped on the way."""
+"""What tests of trained runs share: small settings, weights, events, and a training that is stopped on the way."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,9 +14,23 @@ import torch
 
 from radsynth.checkpoints import load_tensors
 from radsynth.errors import Interrupted
-from radsynth.settings import Resolved
+from radsynth.settings import Resolved, resolve
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
+
+SMALL = (
+    "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=8",
+    "train.previews=1", "train.precision=32-true",
+)
+
+
+def options(*more: str) -> Resolved:
+    return resolve(overrides=(*SMALL, "train.images=160", *more))
+
+
+def events(run: Path) -> list[str]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["event"] for line in lines if "event" in line]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

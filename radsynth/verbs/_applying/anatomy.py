@@ -63,8 +63,9 @@ class Anatomy:
         cube, axes = np.ones((2 * THIN + 1,) * (before.ndim - 1), bool), tuple(range(1, before.ndim))
         places = np.stack([binary_opening(one != other, cube) for one, other in zip(before, after, strict=True)])
         labelled = np.maximum(((before > 0) | (after > 0)).sum(axes), 1)
-        share = np.where(lacking(given), np.nan, 100 * places.sum(axes) / labelled)
-        return places & ~lacking(given).reshape(-1, *[1] * len(axes)), np.asarray(share, np.float64)
+        lacks = lacking(given)
+        share = np.where(lacks, np.nan, 100 * places.sum(axes) / labelled)
+        return places & ~lacks.reshape(-1, *[1] * len(axes)), np.asarray(share, np.float64)
 
 
 def lacking(given: Images) -> NDArray[np.bool_]:
