@@ -6,13 +6,9 @@ the zip files that these come in.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import heapq
 import importlib.util
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +21,7 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import find_folders, listed, opened
+from radsynth.datasets._luna16_tables import Finding, draw, read_table
 from radsynth.datasets._volumes import Source, keep, load_slice
 from radsynth.errors import DataError, MissingExtra, RejectedFile
 from radsynth.image import Image
@@ -49,8 +46,6 @@ LEVELS = 3
 SUBSET = re.compile(r"subset\d+", re.IGNORECASE)
 SERIES = re.compile(r"[0-9]+(\.[0-9]+)+")
 PACKED = re.compile(r"(^|/)subset\d+/[0-9]+(\.[0-9]+)+\.mhd$", re.IGNORECASE)
-TABLES = {"annotations": ("annotations.csv",), "candidates": ("candidates_V2.csv", "candidates.csv")}
-COLUMNS = ("coordX", "coordY", "coordZ")
 
 
 @section
@@ -84,16 +79,6 @@ class Scan:
     affine: NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)  # there are 750,000
-class Finding:
-    """A line of a table. centre: LPS mm; diameter: mm, 0 where the table has none; row: its number in the table."""
-
-    centre: tuple[float, float, float]
-    diameter: float
-    nodule: bool
-    row: int
-
-
 def matches(path: Path) -> bool:
     """A folder or an archive with a folder subset0, subset1, ... of files named as their series: 1.3.6.1....mhd."""
     path = Path(path)
@@ -108,7 +93,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         raise DataError(f"{settings.path} is not LUNA16: it needs folders subset0, subset1, ... with mhd files.")
     if importlib.util.find_spec("SimpleITK") is None:
         raise MissingExtra("LUNA16 (MetaImage)", "itk")
-    found = _read_table(root, "annotations" if settings.what == "slices" else "candidates")
+    found = read_table(root, "annotations" if settings.what == "slices" else "candidates")
     return _records(root, files, found, settings, rejected)
 
 
@@ -153,42 +138,10 @@ def _scans_in(subset: Path) -> list[Path]:
     return [file for file in sorted(subset.glob("*.mhd")) if SERIES.fullmatch(file.stem)]
 
 
-def _read_table(root: Path, what: str) -> dict[str, list[Finding]]:
-    """Series -> its findings. The table lies in the root or at most two folders below, as in CSVFILES/."""
-    names = TABLES[what]
-    places = ("", "*/", "*/*/")
-    found = [file for name in names for place in places for file in sorted(root.glob(place + name)) if file.is_file()]
-    if not found:
-        raise DataError(f"{root} has no {names[0]}, which says where the nodules are. Put it beside subset0.")
-    table: dict[str, list[Finding]] = defaultdict(list)
-    with_class = what == "candidates"
-    try:
-        with found[0].open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            needed = {"seriesuid", *COLUMNS, "class" if with_class else "diameter_mm"}
-            if not needed <= set(reader.fieldnames or ()):
-                raise DataError(f"{found[0]} needs the columns {', '.join(sorted(needed))}; it has {reader.fieldnames}")
-            for number, line in enumerate(reader):
-                x, y, z = (float(line[column]) for column in COLUMNS)
-                diameter = 0.0 if with_class else float(line["diameter_mm"])
-                if not all(map(math.isfinite, (x, y, z, diameter))):
-                    raise ValueError("a number is not finite")
-                nodule = not with_class or int(line["class"]) == 1
-                entry = Finding(centre=(x, y, z), diameter=diameter, nodule=nodule, row=number)
-                table[line["seriesuid"].strip()].append(entry)
-    except OSError as error:
-        raise DataError(f"{found[0]} cannot be read: {error.strerror}") from None
-    except DataError:
-        raise
-    except (csv.Error, ValueError, TypeError) as error:
-        raise DataError(f"{found[0]} cannot be read, near line {reader.line_num}: {error}") from None
-    return table
-
-
 def _records(
     root: Path, files: list[Path], found: dict[str, list[Finding]], settings: Settings, rejected: list[Rejected]
 ) -> Iterator[Record]:
-    drawn = _draw(found, {file.stem for file in files}, settings.negatives) if settings.what == "patches" else found
+    drawn = draw(found, {file.stem for file in files}, settings.negatives) if settings.what == "patches" else found
     masks = find_folders(root, lambda folder: folder.name == MASKS and any(_scans_in(folder)), LEVELS)
     seen: set[str] = set()
     for file in track(files, len(files), "reading headers", "scans"):
@@ -229,18 +182,6 @@ def _scan(file: Path, name: str, masks: Path | None) -> Scan:
         header=replace(header, modality="CT", units="HU"),
         affine=turned,
     )
-
-
-def _draw(found: dict[str, list[Finding]], present: set[str], negatives: float) -> dict[str, list[Finding]]:
-    """Every nodule of the scans that are there, and `negatives` times as many others, chosen by a hash of their row."""
-    count = math.ceil(negatives * sum(one.nodule for series in present for one in found.get(series, ())))
-    others = ((series, one) for series in present for one in found.get(series, ()) if not one.nodule)
-    drawn = heapq.nsmallest(count, others, lambda pair: hashlib.sha256(f"{pair[0]} {pair[1]}".encode()).digest())
-    chosen = {(series, one.row) for series, one in drawn}
-    return {
-        series: [one for one in found.get(series, ()) if one.nodule or (series, one.row) in chosen]
-        for series in present
-    }
 
 
 def _slices(scan: Scan, findings: list[Finding], settings: Settings) -> Iterator[Record]:

@@ -6,12 +6,11 @@ the caller knows that it holds channels, as in the Medical Segmentation Decathlo
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,29 +28,15 @@ from radsynth.io._geometry import (
     modality_of,
     reorient,
     single_slice,
-    usable,
 )
-from radsynth.io._limits import MAX_HEADER, check_file, check_size, unusable
+from radsynth.io._limits import unusable
+from radsynth.io._nifti_header import COLOURS, GZIP, Fourth, has_affine, layout_of, open_checked, place_of
 from radsynth.io._synthetic import KEY, Marked, Stored, mark, parse_mark, rescale, sentence, store, write_whole
 
 SUFFIXES = (".nii.gz", ".nii")
 
-GZIP = b"\x1f\x8b"
 COMMENT = 6
 """The header extension code for plain text."""
-
-FIELDS = {"vox_offset": (108, 168, "i8"), "scl_slope": (112, 176, "f8")}
-"""Name -> byte in NIfTI-1 (always float32), byte in NIfTI-2, type in NIfTI-2."""
-
-MAX_CHANNELS = 64
-
-Fourth = Literal["time", "channels"]
-"""What a fourth dimension holds."""
-
-IN_MM = {1: 1000.0, 3: 0.001}
-"""Code of the unit of length (metre, micrometre) -> mm; others, and none, are taken as mm."""
-
-COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -69,10 +54,10 @@ def sniff(path: Path, head: bytes) -> bool:
 def header(path: Path, *, fourth: Fourth = "time") -> Header:
     """Size and spacing in our axis order. The modality stays unknown, except in radsynth's own files."""
     path = Path(path)
-    opened = _open(path, fourth)
+    opened = open_checked(path, fourth)
     marked = _mark(opened)
-    shape, channels = _layout(opened, fourth)
-    affine, spacing, notes = _place(opened, path)
+    shape, channels = layout_of(opened, fourth)
+    affine, spacing, notes = place_of(opened, path)
     order = axes_towards_left_back_head(affine)[0]
     size, steps = tuple(shape[axis] for axis in order[::-1]), _lengths(affine, order)
     thin = single_slice(size)
@@ -95,9 +80,9 @@ def header(path: Path, *, fourth: Fourth = "time") -> Header:
 def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
     """The volume (c, slices, rows, columns), or the slice (c, rows, columns) when there is one alone."""
     assert frame == 0
-    opened = _open(path, fourth)
-    _, channels = _layout(opened, fourth)
-    affine, spaced, _ = _place(opened, Path(path))
+    opened = open_checked(path, fourth)
+    _, channels = layout_of(opened, fourth)
+    affine, spaced, _ = place_of(opened, Path(path))
     try:
         stored = np.asarray(opened.dataobj.get_unscaled())
     except Exception as error:
@@ -111,7 +96,7 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
     pixels, (_, turned, spacing) = np.stack([array for array, _, _ in volumes]), volumes[0]
     marked = _mark(opened)
     modality, units = (marked.modality, marked.units) if marked else modality_of(pixels)
-    place = turned if _has_affine(opened) else None
+    place = turned if has_affine(opened) else None
     steps: tuple[float, ...] = spacing
     thin = single_slice(pixels.shape[1:])
     if thin is not None:
@@ -177,109 +162,6 @@ def example(folder: Path) -> list[Path]:
     nibabel.save(nibabel.Nifti1Image(ramp.astype(np.uint8), None), folder / "unplaced.nii")
     nibabel.save(nibabel.Nifti1Image(ramp[..., :1].astype(np.float32), np.eye(4)), folder / "slice.nii.gz")
     return [folder / "volume.nii.gz", folder / "unplaced.nii", folder / "slice.nii.gz"]
-
-
-def _open(path: Path, fourth: Fourth) -> Any:
-    """nibabel's lazy image, after a look at the header's own claims."""
-    import nibabel
-
-    size = check_file(path)
-    try:
-        _check_offset(path)
-        opened: Any = nibabel.load(path)
-    except Exception as error:
-        raise unusable(error, "the NIfTI header") from None
-    if not issubclass(type(opened), nibabel.Nifti1Pair):
-        raise RejectedFile(f"it is a {type(opened).__name__}, not a NIfTI file")
-    shape, channels = _layout(opened, fourth)
-    dtype = opened.get_data_dtype()
-    each = dtype.itemsize if dtype == COLOURS else dtype.itemsize * channels
-    check_size(tuple(shape[::-1]), itemsize=each)
-    needed = math.prod(shape) * each + int(opened.dataobj.offset)
-    if not path.name.lower().endswith(".gz") and issubclass(type(opened), nibabel.Nifti1Image) and size < needed:
-        raise RejectedFile(f"it is cut short: {size:,} bytes of {needed:,}")
-    return opened
-
-
-def _check_offset(path: Path) -> None:
-    """RejectedFile when the pixels start too late: everything before them is read as header extensions."""
-    offset = _field(path, "vox_offset")
-    if not 0 <= offset <= MAX_HEADER:
-        raise RejectedFile(f"its header puts the pixels at byte {offset:.0f}; the limit is {MAX_HEADER:,}")
-
-
-def _field(path: Path, name: str) -> float:
-    """One number of the header as it is on disk (nibabel hides the scale factors once it has applied them)."""
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == GZIP
-    with gzip.open(path, "rb") if packed else open(path, "rb") as file:
-        head = file.read(540)
-    if len(head) < 348:
-        raise RejectedFile(f"it is cut short: {len(head)} bytes of header")
-    order = "<" if int.from_bytes(head[:4], "little") in (348, 540) else ">"
-    second = head[4:7] in (b"n+2", b"ni2")
-    first_place, second_place, second_kind = FIELDS[name]
-    place, kind = (second_place, second_kind) if second else (first_place, "f4")
-    return float(np.frombuffer(head, order + kind, 1, place)[0])
-
-
-def _layout(opened: Any, fourth: Fourth) -> tuple[tuple[int, int, int], int]:
-    """The three sizes in file order, and the number of channels."""
-    shape = tuple(int(n) for n in opened.shape)
-    dtype = opened.get_data_dtype()
-    vector = shape[4] if len(shape) == 5 and shape[3] == 1 and dtype != COLOURS else 1
-    vector = shape[3] if len(shape) == 4 and fourth == "channels" and dtype != COLOURS else vector
-    if math.prod(shape[3:]) > vector or vector > MAX_CHANNELS:
-        raise RejectedFile(
-            f"it has {len(shape)} dimensions {shape}: one volume a file is read, with up to {MAX_CHANNELS} channels in "
-            "the fifth. Split time points"
-        )
-    if dtype != COLOURS and dtype.kind not in "uif":
-        raise RejectedFile(f"its voxels are of type {dtype}; whole, floating-point or RGB numbers are read")
-    sizes = (*shape[:3], 1, 1, 1)[:3]
-    if min(shape, default=0) < 1:
-        raise RejectedFile(f"it has no voxels: its header says {shape}")
-    return (sizes[0], sizes[1], sizes[2]), 3 if dtype == COLOURS else max(vector, 1)
-
-
-def _has_affine(opened: Any) -> bool:
-    return bool(opened.header["sform_code"] > 0 or opened.header["qform_code"] > 0)
-
-
-def _place(opened: Any, path: Path) -> tuple[NDArray[np.float64], bool, tuple[str, ...]]:
-    """(affine to LPS mm, is the spacing known, notes). Without orientation the axes count as left, front, head."""
-    notes: list[str] = []
-    fields = opened.header
-    if not math.isfinite(_field(path, "scl_slope")):
-        notes.append("its scale factor is not a number: values are taken as stored")
-    scale = IN_MM.get(int(fields["xyzt_units"]) & 7, 1.0)
-    if _has_affine(opened):
-        affine = LPS_OF_RAS @ np.asarray(opened.affine, dtype=np.float64)
-        affine[:3] *= scale
-        if not usable(affine):
-            raise RejectedFile("its orientation matrix is not usable: not finite, or axes of length zero")
-        return affine, True, (*notes, *_disagreement(fields))
-    steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=np.float64)) * scale
-    known = bool(np.isfinite(steps).all() and (steps > 0).all()) and not (
-        (steps == 1).all() and fields["xyzt_units"] & 7 == 0
-    )
-    steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
-    notes.append("it has no orientation: left and right are not certain")
-    return np.diag([steps[0], -steps[1], steps[2], 1.0]), known, tuple(notes)
-
-
-def _disagreement(fields: Any) -> tuple[str, ...]:
-    """What to say where the header's two orientations call other sides left, front or head."""
-    import nibabel
-
-    if not (fields["sform_code"] > 0 and fields["qform_code"] > 0):
-        return ()
-    try:
-        taken, other = ("".join(nibabel.aff2axcodes(form)) for form in (fields.get_sform(), fields.get_qform()))
-    except Exception:  # a quaternion that is none, or axes that vanish: only one of the two can be meant
-        return ()
-    return () if taken == other else (f"its axes run to {taken} by its sform and to {other} by its qform: the sform is "
-                                      "taken, as most programs do. Look whether left is left",)
 
 
 def _lengths(affine: NDArray[np.float64], order: tuple[int, int, int]) -> tuple[float, ...]:
