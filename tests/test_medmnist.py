@@ -72,6 +72,29 @@ def test_two_or_more_channels_are_no_columns(tmp_path: Path) -> None:
         assert np.array_equal(image.pixels, last)
 
 
+def test_few_before_rows_are_channels_and_no_slices(tmp_path: Path) -> None:
+    """(n, 2, rows, columns), as PyTorch has images, would else be volumes of two slices; it is said, and what else."""
+    two, named_two = stack(3, 2, 8, 6), ("channel 1", "channel 2")
+    for number, (values, named, size, channels) in enumerate((
+        (two, (), (8, 6), named_two), (stack(3, 2, 9, 8, 6), (), (9, 8, 6), named_two),
+        (stack(3, 5, 8, 6), tuple("abcde"), (8, 6), tuple("abcde")), (two, ("t1", "t2"), (8, 6), ("t1", "t2")),
+        (two, ("grey",), (2, 8, 6), ("grey",)), (two[..., None], (), (2, 8, 6), ("grey",)),
+    )):
+        np.savez(tmp_path / f"{number}.npz", images=values, **({"channels": np.asarray(named)} if named else {}))
+        record = found(tmp_path / f"{number}.npz", patient_pattern="")[1]
+        image = record.load()
+        assert record.header is not None and record.header.size == image.space == size and image.channels == channels
+        assert np.array_equal(image.pixels, values[1].reshape(len(channels), *size))
+        assert [note for note in record.header.notes if "volumes of 2 slices" in note] == list(record.header.notes)
+        assert bool(record.header.notes) == (number < 2)
+    np.savez(tmp_path / "masks.npz", images=two, masks=two)
+    with pytest.raises(DataError, match=r"of shape \(3, 8, 6\) .*2 slices are told by a further last axis of 1"):
+        found(tmp_path / "masks.npz")
+    np.savez(tmp_path / "many.npz", images=stack(3, 5, 9, 8, 6))
+    with pytest.raises(DataError, match="nothing tells which axis is channels"):
+        found(tmp_path / "many.npz")
+
+
 def test_one_channel_is_no_axis_of_space(tmp_path: Path) -> None:
     """(n, rows, columns, 1) and (n, 1, rows, columns) are what deep-learning libraries write for grey images."""
     plain = stack(3, 8, 6)
@@ -183,8 +206,8 @@ def test_what_does_not_fit_is_one_clear_error(tmp_path: Path) -> None:
     np.savez(path, images=stack(3, 8, 8), labels=np.arange(3), classes=np.array(["a", "b"]))
     with pytest.raises(DataError, match="2 class names"):
         found(path)
-    np.savez(path, t1=stack(3, 8, 8))
-    assert recognise(path) == "folder" and len(list(folder.records(folder.Settings(path=path), []))) == 3
+    np.savez(path, t1=stack(5, 8, 8))
+    assert recognise(path) == "folder" and len(list(folder.records(folder.Settings(path=path), []))) == 5
     with pytest.raises(DataError, match="needed are train_images"):
         found(path)
     np.savez(path, images=np.array([{}], dtype=object))

@@ -2,9 +2,9 @@
 
 train_images, train_labels, val_images, ..., test_labels: the official split is kept
 images[, labels[, classes]][, masks][, names]: no official split; `names` may hold the patient
-Images are (n, rows, columns[, channels]), (n, 1, rows, columns) or (n, slices, rows, columns[, channels]); labels (n,)
+Images are (n, rows, columns) or (n, slices, rows, columns), either with channels last or before the others; labels (n,)
 or (n, 1), classes or numbers; (n, classes), one-hot: a single 1 in each row; or (n, findings), as in ChestMNIST.
-A last axis of up to 4 is channels, a longer one beside rows and columns where the array `channels` names as many.
+An axis of up to 4, last or behind n, is channels; a longer one where the array `channels` names as many.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from radsynth.datasets._layout import PATIENT, compiled, patient_in
 from radsynth.datasets._stack_labels import Labels, check, read_labels, without_one_hot
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
-from radsynth.image import GREY, Image
+from radsynth.image import Image
 from radsynth.io import Header
-from radsynth.io.npz import MOST_CHANNELS, Entry, channel_names, entries
+from radsynth.io.npz import Entry, channel_axis, channel_names, channels_first, entries, guessed, without_channels
 from radsynth.io.npz import labels as label_values
 from radsynth.settings import settings as section
 
@@ -130,32 +130,30 @@ def _parts(path: Path, found: dict[str, Entry], named: tuple[str, ...]) -> list[
             f"{path} holds {', '.join(sorted(found))[:200]}; needed are train_images, ... (MedMNIST) or images"
         )
     for part in parts:
-        entry = found[part.images]
-        if entry.dtype.kind not in "uif" or len(entry.shape) not in (3, 4, 5) or min(entry.shape) < 1:
-            raise DataError(
-                f"{path}: {part.images} has shape {entry.shape} and type {entry.dtype}; "
-                "numbers (n, [slices,] rows, columns[, channels]) are read"
-            )
-        for name in (part.labels, part.masks, part.names):
-            if name and (not found[name].shape or found[name].shape[0] != entry.shape[0]):
-                raise DataError(f"{path}: {part.images} holds {entry.shape[0]} images, {name} {found[name].shape}")
-        shape = entry.shape[0], *_layout(entry.shape, named)[0]
-        if part.masks and (
-            found[part.masks].dtype.kind not in "uib" or found[part.masks].shape not in (shape, entry.shape)
-        ):
-            raise DataError(f"{path}: {part.masks} must be whole numbers of shape {shape}")
+        _check_shapes(path, part, found, len(named))
     return parts
 
 
-def _layout(shape: tuple[int, ...], named: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The space of an image and the names of its channels, which are the last axis where there is such an axis.
-
-    named: what the file calls its channels, () when it does not
-    """
-    last = shape[-1]
-    if len(shape) > 3 and (last <= MOST_CHANNELS or last == len(named) or (len(shape) == 5 and shape[1] > 1)):
-        return shape[1:-1], named if last == len(named) else channel_names(last)
-    return shape[2:] if len(shape) > 3 and shape[1] == 1 else shape[1:], named if len(named) == 1 else GREY
+def _check_shapes(path: Path, part: Part, found: dict[str, Entry], named: int) -> None:
+    """DataError unless images and what belongs to them fit together. named: how many channels the file names."""
+    entry = found[part.images]
+    if entry.dtype.kind not in "uif" or len(entry.shape) not in (3, 4, 5) or min(entry.shape) < 1:
+        raise DataError(
+            f"{path}: {part.images} has shape {entry.shape} and type {entry.dtype}; "
+            "numbers (n, [slices,] rows, columns[, channels]) are read"
+        )
+    for name in (part.labels, part.masks, part.names):
+        if name and (not found[name].shape or found[name].shape[0] != entry.shape[0]):
+            raise DataError(f"{path}: {part.images} holds {entry.shape[0]} images, {name} {found[name].shape}")
+    axis = channel_axis(entry.shape[1:], named)
+    if len(entry.shape) == 5 and axis is None:
+        raise DataError(f"{path}: {part.images} has shape {entry.shape}, and nothing tells which axis is channels: "
+                        "more than four need a name each, in an array of texts `channels`")
+    n, (space, count) = entry.shape[0], without_channels(entry.shape[1:], axis)
+    shapes = (n, *space), (n, 1, *space), (n, *space, 1)
+    if part.masks and (found[part.masks].dtype.kind not in "uib" or found[part.masks].shape not in shapes):
+        vague = "".join(f" ({note})" for note in guessed(count, axis) if not named)
+        raise DataError(f"{path}: {part.masks} must be whole numbers of shape {shapes[0]}{vague}")
 
 
 def _named(path: Path, found: dict[str, Entry]) -> tuple[str, ...]:
@@ -177,14 +175,16 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
     for part, labels in labels_of.items():
         entry = found[part.images]
         patients = _array(path, part.names) if part.names and found[part.names].dtype.kind == "U" else None
-        space, channels = _layout(entry.shape, named)
-        header = _header(entry, space, len(channels), settings)
+        axis = channel_axis(entry.shape[1:], len(named))
+        space, count = without_channels(entry.shape[1:], axis)
+        channels = named if len(named) == count else channel_names(count)
+        header, vague = _header(entry, space, count, settings), () if named else guessed(count, axis)
         images, masks = _unpacked(path, part.images), _unpacked(path, part.masks) if part.masks else ""
         for index in range(entry.shape[0]):
             source = f"{part.images}/{index:06d}"
             name = str(patients[index]) if patients is not None else ""
             told = patient_in(name, pattern)
-            notes = [ALONE] if pattern and not told and not part.split else []
+            notes = [*vague, *([ALONE] if pattern and not told and not part.split else [])]
             notes += [labels.note] if labels.note and not settings.conditions else []
             numbers = labels.at(index, settings.conditions)
             if lacking := [one for one in settings.conditions if one not in numbers]:
@@ -199,7 +199,7 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
                 conditions=numbers,
                 header=replace(header, notes=tuple(notes)),
                 files=(str(path),),
-                load=partial(load_row, images, masks, index, space, channels, header.modality),
+                load=partial(load_row, images, masks, index, axis, channels, header.modality),
             )
 
 
@@ -218,9 +218,9 @@ def _bits(dtype: np.dtype[Any]) -> int:
     return 32 if dtype.kind == "f" or dtype.itemsize > 2 else 8 * dtype.itemsize
 
 
-def load_row(images: str, masks: str, index: int, space: tuple[int, ...], channels: tuple[str, ...],
+def load_row(images: str, masks: str, index: int, axis: int | None, channels: tuple[str, ...],
              modality: str) -> Image:
-    """One image of an unpacked stack, its channels last, with its mask when `masks` is not ""."""
+    """One image of an unpacked stack, with its mask when `masks` is not "". axis: that of its channels."""
     values = np.array(_mapped(images)[index])
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
@@ -228,13 +228,14 @@ def load_row(images: str, masks: str, index: int, space: tuple[int, ...], channe
         values = values.astype(np.float32)
     if values.min() == values.max():
         raise RejectedFile(f"all its pixels have the value {values.flat[0]}")
+    pixels = channels_first(values, axis)
     return Image(
-        pixels=np.ascontiguousarray(np.moveaxis(values.reshape(*space, len(channels)), -1, 0)),
+        pixels=np.ascontiguousarray(pixels),
         channels=channels,
         bits=_bits(values.dtype),
         modality=modality,
         units="HU" if modality == "CT" else "stored",
-        mask=label_values(np.array(_mapped(masks)[index]).reshape(space)) if masks else None,
+        mask=label_values(np.array(_mapped(masks)[index]).reshape(pixels.shape[1:])) if masks else None,
     )
 
 

@@ -1,7 +1,7 @@
 """NumPy files: npy with one array, npz with one image or volume (array `image`, or the only array; `mask` beside it).
 
-(rows, columns), (slices, rows, columns), or either with up to four channels as last axis. Pickled objects are never
-loaded, and every header is checked against the entry's real size before memory is taken.
+(rows, columns) or (slices, rows, columns), either with up to four channels as last or first axis. Pickled objects are
+never loaded, and every header is checked against the entry's real size before memory is taken.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUFFIXES = (".npz", ".npy")
 
 MAGIC = b"\x93NUMPY"
 MOST_CHANNELS = 4
-"""A last axis of so many numbers at most is channels: no volume is so few columns wide."""
+"""An axis of so many numbers at most, last or first, is channels: no volume is so few columns wide, few so few deep."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -101,9 +101,10 @@ def header(path: Path) -> Header:
     """Size, channels and type of the one image in the file."""
     entry, found = _image_entry(path)
     marked = _mark(path, found)
-    size, channels, _ = _layout(entry, marked is not None)
+    size, channels, axis = _layout(entry, marked is not None)
     if marked is None:
-        return Header(format="npz", size=size, channels=channels, bits=_bits(entry.dtype))
+        return Header(format="npz", size=size, channels=channels, bits=_bits(entry.dtype),
+                      notes=guessed(channels, axis))
     return marked.header("npz", size, channels)
 
 
@@ -113,13 +114,13 @@ def read(path: Path, frame: int = 0) -> Image:
     path = Path(path)
     entry, found = _image_entry(path)
     marked = _mark(path, found)
-    size, channels, first = _layout(entry, marked is not None)
+    size, channels, axis = _layout(entry, marked is not None)
     values = load(path, entry.name)
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
         values = values.astype(np.float32)
-    pixels = values.reshape(channels, *size) if first else np.moveaxis(values.reshape(*size, channels), -1, 0)
+    pixels = channels_first(values, axis)
     mask = None
     if "mask" in found:
         if found["mask"].shape != size or found["mask"].dtype.kind not in "uib":
@@ -165,9 +166,9 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
 
 def example(folder: Path) -> list[Path]:
     """A 16-bit npy image, an npz volume and an npz colour image, as other programs write them."""
-    ramp = np.arange(4 * 12 * 10, dtype=np.uint16)
+    ramp = np.arange(5 * 12 * 8, dtype=np.uint16)
     np.save(folder / "image.npy", ramp.reshape(24, 20))
-    np.savez(folder / "volume.npz", image=ramp.reshape(4, 12, 10), mask=(ramp.reshape(4, 12, 10) > 9).astype(np.uint8))
+    np.savez(folder / "volume.npz", image=ramp.reshape(5, 12, 8), mask=(ramp.reshape(5, 12, 8) > 9).astype(np.uint8))
     np.savez_compressed(folder / "colour.npz", photograph=(ramp % 256).astype(np.uint8).reshape(16, 10, 3))
     return [folder / "image.npy", folder / "volume.npz", folder / "colour.npz"]
 
@@ -185,21 +186,49 @@ def _image_entry(path: Path) -> tuple[Entry, dict[str, Entry]]:
     return pictures[0], found
 
 
-def _layout(entry: Entry, ours: bool) -> tuple[tuple[int, ...], int, bool]:
-    """(size, channels, whether the channels come first) of an image array; they do in files that radsynth wrote."""
+def _layout(entry: Entry, ours: bool) -> tuple[tuple[int, ...], int, int | None]:
+    """(size, channels, their axis) of an image array; the axis is the first in files that radsynth wrote."""
     shape = entry.shape
     if entry.dtype.kind not in "uif":
         raise RejectedFile(f"array '{entry.name}' is of type {entry.dtype}; whole or floating-point numbers are read")
-    if len(shape) in (3, 4) and (ours or shape[0] == 1):
-        size, channels, first = shape[1:], shape[0], True
-    elif len(shape) in (3, 4) and shape[-1] <= MOST_CHANNELS:
-        size, channels, first = shape[:-1], shape[-1], False
-    elif len(shape) in (2, 3):
-        size, channels, first = shape, 1, False
-    else:
+    axis = 0 if ours and len(shape) > 2 else channel_axis(shape)
+    if len(shape) not in (2, 3, 4) or (len(shape) == 4 and axis is None):
         raise RejectedFile(f"array '{entry.name}' has shape {shape}; (slices,) rows, columns (, channels) are read")
+    size, channels = without_channels(shape, axis)
     check_size(size, channels=channels, itemsize=entry.dtype.itemsize)
-    return size, channels, first
+    return size, channels, axis
+
+
+def channel_axis(shape: tuple[int, ...], named: int = 0) -> int | None:
+    """Which axis of an image is its channels: the last (-1), the first (0), or none.
+
+    named: how many channels the file names, 0 where it names none
+    """
+    if len(shape) < 3:
+        return None
+    if shape[-1] <= MOST_CHANNELS or shape[-1] == named:
+        return -1
+    if shape[0] == named or (not named and shape[0] <= MOST_CHANNELS):
+        return 0
+    return None
+
+
+def without_channels(shape: tuple[int, ...], axis: int | None) -> tuple[tuple[int, ...], int]:
+    """The shape without the axis of its channels, and their number."""
+    return (shape, 1) if axis is None else (shape[:-1] if axis else shape[1:], shape[axis])
+
+
+def channels_first(values: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    """An image as (c, *space)."""
+    return values[None] if axis is None else np.moveaxis(values, axis, 0)
+
+
+def guessed(channels: int, axis: int | None) -> tuple[str, ...]:
+    """What to note of channels that nothing names before rows and columns: they could be slices."""
+    if axis != 0 or channels == 1:
+        return ()
+    return (f"an axis of {channels} before rows and columns is taken for channels; volumes of {channels} slices are "
+            "told by a further last axis of 1",)
 
 
 def channel_names(channels: int) -> tuple[str, ...]:

@@ -22,6 +22,20 @@ def test_one_channel_at_the_end_of_a_numpy_array_is_no_axis_of_space(tmp_path: P
     assert io.header(tmp_path / "a.npy").size == (20, 24) and np.array_equal(one(tmp_path / "a.npy").pixels[0], RAMP)
 
 
+def test_few_before_rows_are_channels_and_no_slices(tmp_path: Path) -> None:
+    two = np.stack([RAMP, RAMP.T.reshape(RAMP.shape)])
+    np.save(tmp_path / "channels.npy", two)
+    header = io.header(tmp_path / "channels.npy")
+    assert (header.size, header.channels) == (RAMP.shape, 2) and "volumes of 2 slices" in header.notes[0]
+    assert np.array_equal(one(tmp_path / "channels.npy").pixels, two)
+    np.save(tmp_path / "slices.npy", two[..., None])
+    header = io.header(tmp_path / "slices.npy")
+    assert (header.size, header.channels, header.notes) == (two.shape, 1, ())
+    assert np.array_equal(one(tmp_path / "slices.npy").pixels[0], two)
+    np.save(tmp_path / "none.npy", np.zeros((5, 6, 7, 8)))
+    refused(tmp_path / "none.npy", r"has shape \(5, 6, 7, 8\)")
+
+
 def test_masks_beyond_8_bits_are_refused_not_wrapped(tmp_path: Path) -> None:
     for wrong in (300, -1):
         np.savez(tmp_path / "a.npz", image=RAMP, mask=np.full(RAMP.shape, wrong, np.int16))
