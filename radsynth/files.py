@@ -33,7 +33,7 @@ def own_folder(names: Container[str]) -> str:
     """What radsynth made a folder for that holds these: "run", "prepared", or "" for any other folder."""
     if ("spec.json" in names and "settings.yaml" in names) or ("plan.json" in names and "inspection.json" in names):
         return "run"
-    return "prepared" if "manifest.json" in names and "shards" in names else ""
+    return "prepared" if "shards" in names and ("manifest.json" in names or "begun.json" in names) else ""
 
 
 def check_writable(folder: Path) -> None:

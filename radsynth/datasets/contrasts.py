@@ -23,10 +23,11 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
+from radsynth.datasets._items import series
 from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, patient_in, printable, stem, told_patient
 from radsynth.datasets._volumes import Source, cut_up, known_modality
 from radsynth.datasets._walking import files_below, without_data_files
-from radsynth.errors import DataError, RadsynthError, RejectedFile, SettingsError
+from radsynth.errors import DataError, RadsynthError, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
 from radsynth.progress import track
 from radsynth.settings import settings as section
@@ -222,29 +223,13 @@ def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator
 
 def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:
     """DICOM series; those of one patient below one folder are an examination."""
-    if not names:
-        return
-    from radsynth.io._dicom_frames import instances
-    from radsynth.io._dicom_series import arrange
-
-    found, names_of = [], {str(root / name): name for name in names}
-    for path, name in names_of.items():
-        try:
-            found += instances(Path(path))
-        except RejectedFile as error:
-            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
-    series, copies = arrange(found)
-    for path, reason in copies:
-        rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
-    folders = {member.files: PurePosixPath(names_of[member.files[0]]).parent for member in series}
-    shared = len(set(folders.values())) < len(series)
-    for member in series:
-        folder = folders[member.files] if shared else folders[member.files].parent
-        source = Source(format="dicom", files=member.files, modality=settings.modality,
-                        frames=() if set(member.frames) == {None} else member.frames)
-        yield Part(name=printable(min(names_of[file] for file in member.files)), words=member.header.series or "",
-                   examination=f"{member.header.patient or ''}/{folder}", source=source, header=member.header,
-                   planar=member.planar, fault=member.fault)
+    items = series(root, names, settings.modality, rejected)
+    folders = {item.name: PurePosixPath(item.name).parent for item in items}
+    shared = len(set(folders.values())) < len(items)
+    for item in items:
+        folder = folders[item.name] if shared else folders[item.name].parent
+        yield Part(name=printable(item.name), words=item.header.series or "", source=item.source, header=item.header,
+                   examination=f"{item.header.patient or ''}/{folder}", planar=item.planar, fault=item.fault)
 
 
 def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...], settings: Settings,

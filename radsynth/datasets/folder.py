@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 from pydantic import Field
 
 from radsynth.datasets import Record, Rejected, _label_table, _layout
-from radsynth.datasets._archives import is_archive
+from radsynth.datasets._archives import ENDINGS, is_archive
+from radsynth.datasets._items import Item, series
 from radsynth.datasets._label_table import Line, Table
 from radsynth.datasets._layout import printable
 from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image, slicing_axis
@@ -29,6 +30,7 @@ from radsynth.progress import track
 from radsynth.settings import settings as section
 
 WHOLE = ("volume", "whole")
+NOT_UNPACKED = "an archive, of which nothing is read: unpack it, or give its own path"
 
 
 @section
@@ -71,19 +73,6 @@ class Settings:
     """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One image or volume before it becomes records. name: its path below the root; planar, turned: as in `Series`."""
-
-    name: str
-    source: Source
-    header: Header
-    slices: tuple[Header, ...] = ()
-    fault: str | None = None
-    planar: int | None = None
-    turned: bool = False
 
 
 def matches(path: Path) -> bool:
@@ -135,7 +124,8 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
             if skipped and table and table.is_file() and table.samefile(root / name):
                 continue  # it is used, though not as an image
             idle = skipped and settings.labels == "auto" and "/" not in name and name != _label_table.TABLE
-            reason = _label_table.unused(root / name) if idle else None
+            packed = skipped and name.lower().endswith(ENDINGS) and is_archive(root / name)
+            reason = NOT_UNPACKED if packed else _label_table.unused(root / name) if idle else None
             rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
     pairs = _layout.pair((name for name, kind in formats.items() if kind != "dicom"), settings.unmasked == "keep")
     for name in pairs.lonely:
@@ -165,52 +155,25 @@ def _items(root: Path, names: list[str], settings: Settings, rejected: list[Reje
 
 
 def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
-    if not names:
-        return []
-    from radsynth.io._dicom_frames import instances
-    from radsynth.io._dicom_series import arrange
+    """DICOM series as they are wanted; DataError where there are only others."""
+    pattern, others = _layout.compiled(settings.series, "series"), Counter[str]()
 
-    wanted, others = _layout.compiled(settings.series, "series"), Counter[str]()
-    found, names_of = [], {str(root / name): name for name in names}
-    for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
-        try:
-            members = instances(Path(path))
-        except RejectedFile as error:
-            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
-            continue
-        if wanted and not wanted.search(members[0].header.series or ""):
-            others[members[0].header.series or "none"] += 1
-        elif settings.burned_in == "exclude" and members[0].header.burned_in:
+    def wanted(header: Header, name: str) -> bool:
+        if pattern and not pattern.search(header.series or ""):
+            others[header.series or "none"] += 1
+            return False
+        if settings.burned_in == "exclude" and header.burned_in:
             reason = "its pixels may show a patient's name (burned-in annotation), and data.burned_in=exclude is set"
             rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
-        else:
-            found += members
+            return False
+        return True
+
+    found = series(root, names, settings.modality, rejected, wanted)
     if others and not found:
         listed = ", ".join(printable(text) for text, _ in others.most_common(10))
         raise DataError(f"No DICOM file of {settings.path} has data.series={settings.series!r} in its series "
                         f"description, which is a regular expression. There are: {listed}")
-    series, copies = arrange(found)
-    for path, reason in copies:
-        rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
-    items = []
-    for member in series:
-        items.append(
-            Item(
-                name=min(names_of[file] for file in member.files),
-                header=member.header,
-                slices=member.slices,
-                fault=member.fault,
-                source=Source(
-                    format="dicom",
-                    files=member.files,
-                    modality=settings.modality,
-                    frames=() if set(member.frames) == {None} else member.frames,
-                ),
-                planar=member.planar,
-                turned=member.turned,
-            )
-        )
-    return items
+    return found
 
 
 def _records(

@@ -78,6 +78,11 @@ def _describe(path: Path, dataset: Any) -> Instance:
 
     values = values_of(dataset, tags())
     header = _header(values, dataset)
+    single = find_single(
+        values, str(dataset.file_meta.get("TransferSyntaxUID", "")), getattr(dataset, "pixels_at", 0)
+    )
+    if single and not single.compressed:
+        _check_length(dataset.bytes_behind, 2 * header.size[0] * header.size[1])
     series = str(values.get("SeriesInstanceUID", ""))
     position = numbers_of(values.get("ImagePositionPatient"), 3)
     orientation = numbers_of(values.get("ImageOrientationPatient"), 6)
@@ -114,10 +119,15 @@ def _describe(path: Path, dataset: Any) -> Instance:
             ),
             1.0,
         ),
-        single=find_single(
-            values, str(dataset.file_meta.get("TransferSyntaxUID", "")), getattr(dataset, "pixels_at", 0)
-        ),
+        single=single,
     )
+
+
+def _check_length(there: int, needed: int) -> None:
+    """RejectedFile for a file that ends too early: found now, it costs the slice and not the whole series."""
+    there -= 8  # the element's tag and length, at least
+    if there < needed:
+        raise RejectedFile(f"its pixels are cut short: {max(there, 0):,} of {needed:,} bytes are there")
 
 
 def _header(values: Mapping[str, Any], dataset: Any) -> Header:

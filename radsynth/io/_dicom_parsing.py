@@ -79,7 +79,7 @@ def quietly() -> Iterator[None]:
 def parse(path: Path, *, pixels: bool = False) -> Any:
     """A pydicom data set with the tags needed here (all of them with `pixels`). RejectedFile for a file that lies.
 
-    Without `pixels` its `pixels_at` is where they begin in the file.
+    Without `pixels` its `pixels_at` is where they begin in the file, `bytes_behind` how many bytes follow there.
     """
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
@@ -105,6 +105,7 @@ def parse(path: Path, *, pixels: bool = False) -> Any:
                 file, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=_at_pixels, specific_tags=[*tags()]
             )
             dataset.file_meta, dataset.preamble, dataset.pixels_at = meta, head[:128], file.tell()
+            dataset.bytes_behind = size - dataset.pixels_at
             return dataset
     except RecursionError:
         raise RejectedFile("its header is nested too deeply") from None

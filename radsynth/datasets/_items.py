@@ -1,0 +1,60 @@
+"""Images and volumes before they become records, and DICOM files gathered into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from radsynth.datasets import Rejected
+from radsynth.datasets._layout import printable
+from radsynth.datasets._volumes import Source
+from radsynth.errors import RejectedFile
+from radsynth.io import Header, NotAnImage
+from radsynth.progress import track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One image or volume. name: its path below the root; fault, planar, turned: as in `Series`.
+
+    slices: the header of each file, of a series
+    """
+
+    name: str
+    source: Source
+    header: Header
+    slices: tuple[Header, ...] = ()
+    fault: str | None = None
+    planar: int | None = None
+    turned: bool = False
+
+
+def series(root: Path, names: list[str], modality: str, rejected: list[Rejected],
+           wanted: Callable[[Header, str], bool] = lambda header, name: True) -> list[Item]:
+    """The series that DICOM files below `root` make; what is none of an image is appended to `rejected`.
+
+    modality: of files that say none; wanted: whether a file with this header and name is to be used
+    """
+    if not names:
+        return []
+    from radsynth.io._dicom_frames import instances
+    from radsynth.io._dicom_series import arrange
+
+    found, names_of = [], {str(root / name): name for name in names}
+    for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
+        try:
+            members = instances(Path(path))
+        except RejectedFile as error:
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        if wanted(members[0].header, name):
+            found += members
+    gathered, copies = arrange(found)
+    for path, reason in copies:
+        rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
+    return [Item(name=min(names_of[file] for file in member.files), header=member.header, slices=member.slices,
+                 fault=member.fault, planar=member.planar, turned=member.turned,
+                 source=Source(format="dicom", files=member.files, modality=modality,
+                               frames=() if set(member.frames) == {None} else member.frames))
+            for member in gathered]
