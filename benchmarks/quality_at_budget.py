@@ -48,8 +48,8 @@ from radsynth.metrics.radiomics import radiomics_distance
 from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
 from radsynth.verbs._grid import save_grid
+from radsynth.verbs._preparing.options import Settings as Preparation
 from radsynth.verbs._training.loop import Loop
-from radsynth.verbs.prepare import Settings as Preparation
 
 Stored = NDArray[np.uint8]
 PEERS: dict[str, Callable[[torch.Tensor], Peer]] = {

@@ -55,7 +55,7 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "data": Section("radsynth.datasets", "brain"),
-    "prepare": Section("radsynth.verbs.prepare"),
+    "prepare": Section("radsynth.verbs._preparing.options"),
     "task": Section("radsynth.tasks", "synthesis"),
     "model": Section("radsynth.models", "sngan", follows="task"),
     "augment": Section("radsynth.augment"),

@@ -123,6 +123,19 @@ def test_what_prepare_refuses_is_said_before(pictures: Path) -> None:
     assert inspect(pictures, settings=resolve(overrides=[*words, r"data.only=\.png$"])).planned
 
 
+def test_patients_in_two_official_splits_are_said_before(tmp_path: Path) -> None:
+    names = ("train/patient1_a", "train/patient2_a", "test/patient1_b", "test/patient2_b", "test/patient3")
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        values = np.random.default_rng(number).integers(10, 200, (16, 16), np.uint8)
+        Pillow.fromarray(values).save(tmp_path / f"{name}.png")
+    found = inspect(tmp_path)
+    assert "prepare and run will refuse this. 2 patients are in two official splits" in found.text()
+    assert not found.planned
+    words = ["data.kind=folder", f"data.path={tmp_path}", "prepare.official=false"]
+    assert inspect(tmp_path, settings=resolve(overrides=words)).planned
+
+
 def test_grey_that_is_stored_as_colour_is_learned_as_grey(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(12):

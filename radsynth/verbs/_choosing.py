@@ -8,7 +8,7 @@ from radsynth.settings import Resolved
 
 if TYPE_CHECKING:
     from radsynth.choices import Choice
-    from radsynth.verbs.inspect import Inspection
+    from radsynth.verbs._inspection import Inspection
 
 
 BATCHES = {"batch", "accumulate", "processes"}

@@ -10,8 +10,8 @@ import numpy as np
 from radsynth.datasets import Record
 from radsynth.image import GREY, Image, ImageSpec
 from radsynth.verbs._preparing.groups import Group
+from radsynth.verbs._preparing.options import Settings
 from radsynth.verbs._preparing.prepared import sorted_labels
-from radsynth.verbs.prepare import Settings
 
 
 def expected(records: Sequence[Record], images: Sequence[Image], group: Group, options: Settings,

@@ -17,9 +17,10 @@ from radsynth.datasets import Record
 from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
 from radsynth.verbs._mask_notes import MANY
+from radsynth.verbs._scarce import rare
 
 if TYPE_CHECKING:
-    from radsynth.verbs.inspect import Inspection
+    from radsynth.verbs._inspection import Inspection
 
 SIDE = 112
 """Pixels of a small picture's longer side."""
@@ -176,20 +177,18 @@ ALIKE = (". If there are more, the files call them alike, as some software does 
          "data.patient_pattern finds them in the paths, data.labels in a table")
 """What to do where one Patient ID stands for many."""
 
-RARE = 20
-"""Images of a class, at most, that were not learned among others (docs/benchmarks-quality.md, "Rare classes")."""
-
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
 
 def told(found: Inspection) -> list[str]:
     """What is wrong or odd, and how many files were rejected, in words."""
     files = [f"{_many(len(found.rejected), 'file')} rejected:"] if found.rejected else []
-    return [*problems(found), *files] or ["nothing is wrong"]
+    few = rare(found.labels)
+    return [*problems(found), *([few] if few else []), *files] or ["nothing is wrong"]
 
 
 def problems(found: Inspection) -> list[str]:
-    """What is wrong or odd with the images that can be used, in words."""
+    """What is wrong or odd with the images that can be used, in words; of rare classes `prepare` speaks."""
     lines = [f"{count:,} x {note}" for note, count in found.notes.items()]
     if found.mixed:
         lines.append("radsynth prepare and run will refuse this. " + found.mixed.replace("\n", "\n    "))
@@ -213,7 +212,6 @@ def problems(found: Inspection) -> list[str]:
         lines.append(f"labels name several findings, and each of the {len(found.labels)} combinations would be a class "
                      f"of its own. The {len(findings)} findings are {_listed(findings)}: data.conditions=[{named}] "
                      "learns the named ones instead, each 1 or 0, so that they can be asked for (--at)")
-    lines += _rare(found.labels)
     if found.intensity and found.intensity.tops[1] > SCALES * max(found.intensity.tops[0], 0) > 0:
         usual, highest = found.intensity.tops
         lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
@@ -239,18 +237,6 @@ def problems(found: Inspection) -> list[str]:
             + "; ".join(f"{count} x {text}" for text, count in reasons)
         )
     return lines
-
-
-def _rare(labels: dict[str, int]) -> list[str]:
-    """Classes of few images among larger ones."""
-    few = sorted((count, label) for label, count in labels.items() if count <= RARE)
-    if not few or len(few) == len(labels):
-        return []
-    named = ", ".join(f"{label} ({count})" for count, label in few[:8])
-    named += f" and {len(few) - 8} more" if len(few) > 8 else ""
-    return [f"{len(few)} of the {len(labels)} classes have {RARE} images or fewer, too few to be learned among the "
-            f"others: {named}. A table of labels (data.labels=PATH) can put them together or leave them out; for a "
-            "finding that matters see 'Few images, and rare classes' in docs/when-training-goes-wrong.md"]
 
 
 def _findings(labels: dict[str, int]) -> dict[str, int]:

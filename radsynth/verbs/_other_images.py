@@ -16,7 +16,7 @@ from radsynth.datasets import recognise
 from radsynth.errors import DataError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
-from radsynth.verbs.prepare import prepare
+from radsynth.verbs._preparing.steps import make_prepared
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
         data["plane"] = "volume"
     settings = resolve({"data": data, "prepare": options}, sections=("data", "prepare"))
     with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
-        made = prepare(settings.section("data"), Path(temporary) / "images", settings=settings)
+        made = make_prepared(settings.section("data"), Path(temporary) / "images", settings)
         rows = np.arange(len(made.rows), dtype=np.int64)
         images = made.images(rows)
         if intensity.method == "bits" and min(intensity.levels, made.intensity.levels) > 255:

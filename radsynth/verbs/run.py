@@ -31,6 +31,7 @@ from radsynth.verbs._inspection_page import problems
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
+from radsynth.verbs._preparing.options import Settings as PrepareSettings
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._preparing.size import size_of
 from radsynth.verbs._training.checks import tried
@@ -42,7 +43,6 @@ from radsynth.verbs.evaluate import evaluate_prepared
 from radsynth.verbs.generate import Generated, Sampler, check_filter, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
-from radsynth.verbs.prepare import Settings as PrepareSettings
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train

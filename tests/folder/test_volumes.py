@@ -17,8 +17,8 @@ from radsynth.datasets.folder import Settings
 from radsynth.errors import DataError, SettingsError
 from radsynth.io import metaimage
 from radsynth.verbs._duplicates import equal_files
+from radsynth.verbs._preparing.options import Settings as Prepare
 from radsynth.verbs._preparing.source import source_hash
-from radsynth.verbs.prepare import Settings as Prepare
 from tests.folder.examples import ct_series, found, reasons, volume
 
 
@@ -98,6 +98,17 @@ def test_an_incomplete_series_is_rejected_or_used_slice_by_slice(tmp_path: Path)
     records, rejected = found(tmp_path, incomplete="slices")
     assert len(records) == 9 and not rejected and records[0].load().space == (9, 8)
     assert len(found(tmp_path, incomplete="slices", plane="volume")[0]) == 1
+
+
+def test_a_slice_that_is_cut_short_costs_itself_where_the_others_may_stand_alone(tmp_path: Path) -> None:
+    cut = ct_series(tmp_path / "s")[2]
+    cut.write_bytes(cut.read_bytes()[:-40])
+    ct_series(tmp_path / "t", count=3, seed=1)
+    for incomplete, count, lines in (("reject", 0, 2), ("slices", 4, 1)):
+        records, rejected = found(tmp_path, incomplete=incomplete)
+        assert len(records) == 3 + count and len(rejected) == lines
+        assert "cut short" in reasons(rejected)[cut.relative_to(tmp_path).as_posix()]
+    assert all(record.load().space == (9, 8) for record in records)
 
 
 def test_copies_of_an_instance_and_strange_objects_are_counted(tmp_path: Path) -> None:

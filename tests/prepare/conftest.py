@@ -21,7 +21,7 @@ def from_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
 
     def make(records: Sequence[Record], name: str = "out", workers: int = 1, **options: Any) -> Prepared:
         module = SimpleNamespace(records=lambda settings, rejected: iter(records))
-        monkeypatch.setattr("radsynth.verbs.prepare.dataset", lambda kind: module)
+        monkeypatch.setattr("radsynth.verbs._preparing.steps.dataset", lambda kind: module)
         return prepare(
             folder.Settings(path=tmp_path), tmp_path / name, settings=with_options(**options), workers=workers
         )

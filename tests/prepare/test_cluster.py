@@ -104,7 +104,7 @@ def test_an_error_of_a_job_comes_back_as_it_is(cluster: Any) -> None:
 def test_a_worker_that_does_not_see_the_files_is_named(
     cluster: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("radsynth.verbs.prepare.probe", lambda *_: f"pixels of {os.getpid()}")
+    monkeypatch.setattr("radsynth.verbs._preparing.steps.probe", lambda *_: f"pixels of {os.getpid()}")
     with pytest.raises(RadsynthError, match=r"The Dask worker tcp://.* does not load patient00_0\.png"):
         made(pictures, tmp_path / "out", cluster=cluster.scheduler_address)
     assert not (tmp_path / "out").exists()
@@ -182,8 +182,8 @@ def test_a_folder_that_was_finished_meanwhile_is_not_filled_again(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = made(pictures, tmp_path / "out", workers=1)
-    monkeypatch.setattr("radsynth.verbs.prepare.open_finished", lambda *_: None)
-    monkeypatch.setattr("radsynth.verbs.prepare.check_free", lambda *_: None)
+    monkeypatch.setattr("radsynth.verbs._preparing.steps.open_finished", lambda *_: None)
+    monkeypatch.setattr("radsynth.verbs._preparing.steps.check_free", lambda *_: None)
     before = {path: path.stat().st_mtime_ns for path in done.folder.rglob("*.npy")}
     with pytest.raises(FolderError, match="finished by another process"):
         made(pictures, tmp_path / "out", workers=1)

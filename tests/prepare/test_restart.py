@@ -18,8 +18,8 @@ from radsynth.arrays import Prepared
 from radsynth.datasets import Record, dataset
 from radsynth.errors import FolderError, RadsynthError
 from radsynth.image import Image
+from radsynth.verbs._preparing.options import Settings
 from radsynth.verbs._preparing.source import source_hash
-from radsynth.verbs.prepare import Settings
 from tests.prepare.records import Prepare, dies, everything, fails, picture, record, with_header
 
 
@@ -35,11 +35,10 @@ def test_a_finished_folder_is_returned_at_once_and_others_are_refused(from_recor
     assert from_records(records, size=[8, 8], strict=True).manifest == first.manifest, "to be strict changes no array"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").touch()
-    with pytest.raises(FolderError, match="not empty"):
-        from_records(records, "photos", size=[8, 8])
     (tmp_path / "file").touch()
-    with pytest.raises(FolderError, match="cannot be used"):
-        from_records(records, "file", size=[8, 8])
+    for name, reason in (("photos", "not empty"), ("file", "is a file")):
+        with pytest.raises(FolderError, match=reason):  # before anything is read
+            from_records([Record(**{**vars(r), "load": dies}) for r in records], name, size=[8, 8])
 
 
 @pytest.mark.parametrize(("kind", "known"), [

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from radsynth.errors import DataError, SettingsError
-from tests.prepare.records import Prepare, picture, record
+from tests.prepare.records import Prepare, dies, picture, record
 
 
 def test_patients_are_split_whole_by_class_and_seed(from_records: Prepare) -> None:
@@ -82,13 +82,24 @@ def test_a_class_without_training_images_is_told(from_records: Prepare, capsys: 
     assert "no training image" not in capsys.readouterr().err
 
 
+def test_classes_of_few_training_images_are_told(from_records: Prepare, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["common"] * 21 + ["rare"] * 3
+    from_records([record(n, label=label, split="train") for n, label in enumerate(labels)], size=[8, 8])
+    assert "mind: 1 of the 2 classes has 20 training images or fewer" in (said := capsys.readouterr().err)
+    assert "among the others: rare (3). A table of labels" in said and "no training image" not in said
+    from_records([record(n, label=label, split="test") for n, label in enumerate(labels)], "test", size=[8, 8])
+    assert "mind" not in capsys.readouterr().err, "nothing is to be learned"
+
+
 def test_an_official_split_is_kept(from_records: Prepare) -> None:
     records = [record(n, split=("train", "test")[n % 2], patient=f"p{n % 6}") for n in range(12)]
     prepared = from_records(records, size=[8, 8])
     assert [row.split for row in prepared.rows] == ["train", "test"] * 6
     torn = [*records, record(12, split="test", patient="p0")]
-    with pytest.raises(DataError, match="two official splits"):
-        from_records(torn, "torn", size=[8, 8])
+    for more, reason in (((), r"One patient is in two official splits, as file000 \(train\) and file012 \(test\) show"),
+                         ((record(13, split="train", patient="p1"),), "2 patients are in two official splits")):
+        with pytest.raises(DataError, match=reason):  # before anything is read
+            from_records([replace(one, load=dies) for one in (*torn, *more)], "torn", size=[8, 8])
     assert sum(from_records(torn, "anew", size=[8, 8], official=False).manifest.counts.values()) == 13
 
 

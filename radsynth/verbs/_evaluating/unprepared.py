@@ -20,7 +20,7 @@ from radsynth.image import all_grey_in_colour
 from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve
 from radsynth.verbs._preparing.preparation import NOT_KEPT
-from radsynth.verbs.prepare import prepare
+from radsynth.verbs._preparing.steps import make_prepared
 
 HALVES: dict[str, Any] = {"train": 0.5, "validation": 0.0, "official": False, "masks": "off"}
 
@@ -77,7 +77,7 @@ def _prepared(real: Path, known: dict[str, Any], folder: Path, dimensions: int) 
     own, data = _as_they_are(real, dimensions), sections["data"]
     sections["data"] = {**own, **(data if data.get("kind") == own["kind"] else {}), "path": str(real)}
     settings = resolve(sections, sections=("data", "prepare"))
-    return prepare(settings.section("data"), folder, settings=settings)
+    return make_prepared(settings.section("data"), folder, settings)
 
 
 def _as_they_are(real: Path, dimensions: int) -> dict[str, Any]:

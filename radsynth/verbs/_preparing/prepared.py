@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from radsynth.arrays import ROW_FIELDS, SPLITS, IntensityMap, Manifest, Prepared, Row
-from radsynth.datasets import Record, Rejected
-from radsynth.errors import DataError, FolderError
-from radsynth.files import LOCK, write_atomically
+from radsynth.datasets import Record
+from radsynth.errors import FolderError
+from radsynth.files import LOCK, check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.io._geometry import common_directions
+from radsynth.verbs._preparing.outcome import Outcome
 from radsynth.verbs._preparing.shards import Entry, Plan, Shard
-from radsynth.verbs._preparing.split import find_copies
-from radsynth.verbs._rejected import by_file, write_rejected
+from radsynth.verbs._rejected import write_rejected
 
 QUANTILES = 33
 """Numbers that the distribution of a condition is kept as."""
@@ -51,12 +51,15 @@ def open_finished(out: Path, source: str) -> Prepared | None:
 
 
 def check_free(out: Path) -> None:
-    """FolderError unless the folder is missing, empty, or was begun by an earlier call."""
+    """FolderError unless the folder is finished, or can be written and is missing, empty or begun."""
+    if (out / "manifest.json").exists():
+        return
+    check_writable(out)
     try:
-        foreign = out.exists() and not (out / "begun.json").exists() and {path.name for path in out.iterdir()} - {LOCK}
+        names = {path.name for path in out.iterdir()} if out.exists() else set[str]()
     except OSError as error:
         raise _unusable(out, error) from None
-    if foreign:
+    if names - {LOCK} and "begun.json" not in names:
         raise FolderError(f"{out} is not empty and holds no prepared data. Choose another folder for the arrays.")
 
 
@@ -93,58 +96,6 @@ def _remove(out: Path, *patterns: str) -> None:
 def _tidy(out: Path) -> None:
     """Remove what only an unfinished folder needs: also the lock, since `begin` refuses a folder with a manifest."""
     _remove(out, "begun.json", "shards/[0-9]*.json", "**/.*.part", LOCK)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What can be used.
-
-    usable: positions of records; rejected: every file that cannot be used; left_out: slices of background
-    masks: are they kept?
-    """
-
-    usable: tuple[int, ...]
-    rejected: tuple[Rejected, ...]
-    duplicates: int
-    left_out: int
-    masks: bool
-
-
-def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[Rejected], *, masks: bool) -> Outcome:
-    """Which images are used: those without a fault, without copies, and with a mask where most have one, unless they
-    are wanted without (`Record.unmasked`)."""
-    rejected = list[Rejected]()
-    copies = find_copies(
-        [None if entry.reason else entry.pixels for entry in entries],
-        [record.patient for record in records],
-        [record.source for record in records],
-        [entry.mask_values is not None for entry in entries],
-    )
-    good = [i for i, entry in enumerate(entries) if not entry.reason and i not in copies]
-    masked = [i for i in good if entries[i].mask_values is not None]
-    some = any(record.unmasked for record in records)
-    own = [i for i in good if not records[i].added]  # what is added does not outvote the data
-    most = 2 * sum(entries[i].mask_values is not None for i in own) >= len(own)
-    keep = masks and bool(masked) and (some or most)
-    usable = [i for i in good if entries[i].mask_values is not None or records[i].unmasked] if keep else good
-    for i, (record, entry) in enumerate(zip(records, entries, strict=True)):
-        reason = "" if entry.skipped else entry.reason or copies.get(i, "")
-        if not (reason or entry.skipped) and keep and entry.mask_values is None and not record.unmasked:
-            reason = ("it has no mask, as most images have; data.unmasked=keep uses it, prepare.masks=off uses all "
-                      "images without masks")
-        if reason:
-            rejected.append(Rejected(path=record.source, reason=reason, skipped=i in copies))
-    rejected = [*found, *by_file(rejected, (record.source for record in records))]
-    left_out = sum(entry.skipped for entry in entries)
-    if not usable:
-        wrong = "".join(f"\n  {line.path}: {line.reason}" for line in rejected[:5])
-        raise DataError(
-            f"There is no image that can be used: {len(rejected)} were rejected or skipped, {left_out} are background."
-            f"{wrong}"
-        )
-    return Outcome(
-        usable=tuple(usable), rejected=tuple(rejected), duplicates=len(copies), left_out=left_out, masks=keep
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

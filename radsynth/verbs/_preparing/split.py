@@ -8,20 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from radsynth.arrays import SPLITS
 from radsynth.datasets import Record
-from radsynth.errors import DataError
 
 
 def split_of(records: Sequence[Record], usable: Sequence[int], masked: Sequence[bool], official: bool,
              fractions: Sequence[float], seed: int) -> dict[str, str]:
-    """The split of each patient: the official one if there is one and it is wanted, else drawn. DataError for a patient
-    in two.
+    """The split of each patient: the official one if there is one and it is wanted, else drawn. None is `torn`.
 
     Patients with masks are divided by themselves, so that each split has some, however few they are.
     """
     labels: dict[str, set[str]] = defaultdict(set)
     for position in usable:
         labels[records[position].patient].add(records[position].label or "")
-    given = official_splits(records[i] for i in usable if official or records[i].added)
+    given = {one.patient: one.split for one in map(records.__getitem__, usable)
+             if one.split and (official or one.added)}
     rest = {name: frozenset(found) for name, found in labels.items() if name not in given}
     with_masks = {records[i].patient for i in usable if masked[i]}
     groups = [{name: some for name, some in rest.items() if (name in with_masks) == masks} for masks in (True, False)]
@@ -112,16 +111,16 @@ def find_copies(pixels: Sequence[str | None], patients: Sequence[str], sources: 
     return copies
 
 
-def official_splits(records: Iterable[Record]) -> dict[str, str]:
-    """The official split of each patient that has one; DataError for a patient in two."""
-    found: dict[str, Record] = {}
+def torn(records: Iterable[Record], official: bool) -> str:
+    """Why splits that come with the data cannot be kept, and what to do: patients in two; "" where there is none."""
+    found: dict[str, dict[str, Record]] = defaultdict(dict)
     for record in records:
-        if record.split is None:
-            continue
-        first = found.setdefault(record.patient, record)
-        if first.split != record.split:
-            raise DataError(
-                f"One patient is in two official splits: {first.source} ({first.split}) and {record.source} "
-                f"({record.split}). Correct the data, or set prepare.official=false to split the patients anew."
-            )
-    return {name: record.split or "" for name, record in found.items()}
+        if record.split and (official or record.added):
+            found[record.patient].setdefault(record.split, record)
+    patients = [places for places in found.values() if len(places) > 1]
+    if not patients:
+        return ""
+    (first, one), (second, other), *_ = patients[0].items()
+    who = "One patient is" if len(patients) == 1 else f"{len(patients):,} patients are"
+    return (f"{who} in two official splits, as {one.source} ({first}) and {other.source} ({second}) show. Correct the "
+            "data, or set prepare.official=false to split the patients anew.")

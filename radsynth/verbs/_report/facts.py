@@ -6,7 +6,7 @@ from typing import Any
 
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, odds, privacy_bound
-from radsynth.verbs._untaught import untaught
+from radsynth.verbs._scarce import untaught
 
 USE = (
     "Meant for developing and testing methods, for teaching, and for enlarging training sets whose result is then "
