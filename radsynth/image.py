@@ -49,6 +49,7 @@ class Image:
     laid: how the file's own axes lie, so that what is made of the image can lie likewise; None: unknown, or as ours
     frame: DICOM's identifier of the frame of reference that `affine` is in, for what is made of the image at its own
     place; "" when unknown
+    regridded: its mask, or one of its channels, lay on another grid in its file
     """
 
     pixels: NDArray[Any]
@@ -62,6 +63,7 @@ class Image:
     window: tuple[float, float] | None = None
     laid: Layout | None = None
     frame: str = ""
+    regridded: bool = False
 
     def __post_init__(self) -> None:
         assert self.pixels.ndim in (3, 4), f"pixels must be (c, *space), got shape {self.pixels.shape}"

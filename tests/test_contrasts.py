@@ -15,8 +15,7 @@ import pytest
 
 from radsynth.arrays import Prepared
 from radsynth.datasets import Rejected, at, contrasts, lidc, recognise
-from radsynth.datasets._regrid import onto
-from radsynth.datasets._volumes import distance
+from radsynth.datasets._regrid import distance, onto
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Header, Provenance, read, write
@@ -261,8 +260,8 @@ def test_visits_share_their_patient(tmp_path: Path) -> None:
 
 def test_labels_end_where_their_image_ends() -> None:
     """Not with the lowest label, which may be one that fills the whole image."""
-    small = Image(pixels=np.ones((1, 4, 4, 4), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
-    large = Image(pixels=np.zeros((1, 6, 6, 6), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))
+    small, large = (Image(pixels=np.full((1, side, side, side), side == 4, np.uint8), affine=np.diag([2.0, 2, 2, 1]))
+                    for side in (4, 6))
     assert onto(small, large, "mask", "image", labels=True).pixels.sum() == 4**3
 
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from radsynth.datasets._regrid import onto
+from radsynth.datasets._regrid import mask_on, onto
 from radsynth.datasets._volumes import Source, known_modality, load_image
-from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.errors import RejectedFile
 from radsynth.image import Image
-from radsynth.io import read_mask
 
 AIR = -32768
 """Hounsfield units of a blank channel: below any window."""
@@ -47,20 +45,13 @@ class Examination:
             if image is not None and len(image.pixels) != 1:
                 raise RejectedFile(f"{name} has {len(image.pixels)} channels itself")
             there.append(None if image is None else onto(image, fixed, name, self.names[self.first]))
+        mask = mask_on(Path(self.mask), fixed, self.names[self.first]) if self.mask else None
         units = {image.units for image in there if image is not None}
         blank = np.full((1, *fixed.space), AIR if units == {"HU"} else 0, fixed.pixels.dtype)
         return fixed.replace(
             pixels=np.concatenate([blank if image is None else image.pixels for image in there]),
             channels=self.channels, modality=known_modality(fixed.modality, self.modality), window=None,
             units=units.pop() if len(units) == 1 else "stored",
-            bits=max(image.bits for image in there if image is not None), mask=self._mask(fixed))
-
-    def _mask(self, fixed: Image) -> NDArray[np.uint8] | None:
-        if not self.mask:
-            return None
-        name = Path(self.mask).name
-        try:
-            mask = onto(read_mask(Path(self.mask)), fixed, name, self.names[self.first], labels=True)
-        except (RejectedFile, MissingExtra) as error:
-            raise RejectedFile(f"its mask {name}: {error}") from None
-        return np.asarray(mask.pixels[0], np.uint8)
+            bits=max(image.bits for image in there if image is not None),
+            mask=None if mask is None else mask.pixels[0],
+            regridded=any(image.regridded for image in (*there, mask) if image is not None))

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.datasets import EmptySlice, Record
+from radsynth.datasets._regrid import mask_on
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import Header, format_module, nifti, read_mask
+from radsynth.io import Header, format_module, nifti
 from radsynth.io._geometry import cut, cut_affine
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -29,9 +30,6 @@ UNKNOWN = "OT"
 
 BACKGROUND = 0.1
 """Share of a volume's range (its 0.5th to 99.5th percentile) that counts as background."""
-
-SAME_PLACE = 0.1
-"""mm by which a mask's corner may lie off its image's."""
 
 
 class Loads(Hashable, Protocol):
@@ -105,24 +103,15 @@ def load_image(source: Source, frame: int = 0) -> Image:
         image = image.replace(modality=modality, units="HU" if modality == "CT" else image.units)
     if not source.masks:
         return image
+    masks = {path: mask_on(path, image, Path(source.files[0]).name) for path in map(Path, source.masks)}
     # Where several masks, each of a part, overlap, the higher label is kept.
-    return image.replace(mask=np.max([_mask(Path(mask), source, image) for mask in source.masks], axis=0))
+    return image.replace(
+        mask=np.max([_renumbered(path, mask.pixels[0], source) for path, mask in masks.items()], axis=0),
+        regridded=any(mask.regridded for mask in masks.values()))
 
 
-def _mask(path: Path, source: Source, image: Image) -> NDArray[np.uint8]:
-    try:
-        mask = read_mask(path)
-    except (RejectedFile, MissingExtra) as error:
-        raise RejectedFile(f"its mask {path.name}: {error}") from None
-    if mask.space != image.space:
-        raise RejectedFile(f"its mask {path.name} has the size {mask.space}, the image {image.space}")
-    off = distance(mask, image)
-    if off > SAME_PLACE:
-        have, want = (" x ".join(f"{step:.3g}" for step in one.spacing or ()) for one in (mask, image))
-        why = "their positions or orientations differ" if have == want else (
-            f"its spacing is {have} mm, the image's {want} mm")
-        raise RejectedFile(f"its mask {path.name} lies {off:.2g} mm off the image: {why}")
-    values = np.asarray(mask.pixels[0], dtype=np.uint8)
+def _renumbered(path: Path, values: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
+    """A mask with the label values that `source` wants."""
     if not source.mask_values:
         return values
     if unknown := set(np.unique(values).tolist()) - {0, *source.mask_values}:
@@ -158,19 +147,6 @@ def cut_up(source: Loads, name: str, header: Header, settings: Cutting, planar: 
     for index in range(header.size[axis]):
         load = partial(load_slice, source, axis, index, settings.minimum_foreground)
         yield shared(source=f"{name}#{plane_name(axis)}{index:04d}", load=load, header=flat)
-
-
-def distance(one: Image, other: Image) -> float:
-    """mm between the corners of two images of one size, the furthest pair; 0 when the place of either is unknown."""
-    if one.affine is None or other.affine is None:
-        return 0.0
-    return float(np.abs(corners(one.affine, one.space) - corners(other.affine, other.space)).max())
-
-
-def corners(affine: NDArray[np.float64], space: tuple[int, ...]) -> NDArray[np.float64]:
-    """(3, 8) LPS mm: the middles of the outermost pixels of a grid."""
-    last = np.array([*space[::-1], 1][:3]) - 1
-    return np.asarray(affine[:3, :3] @ (np.indices((2, 2, 2)).reshape(3, -1) * last[:, None]) + affine[:3, 3:])
 
 
 def keep(source: Loads) -> Image:

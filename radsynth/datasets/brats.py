@@ -20,7 +20,8 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import listed, opened
-from radsynth.datasets._volumes import SAME_PLACE, Source, distance, load_image, load_slice
+from radsynth.datasets._regrid import SAME_PLACE, distance
+from radsynth.datasets._volumes import Source, load_image, load_slice
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, format_module

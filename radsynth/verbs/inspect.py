@@ -38,6 +38,9 @@ SAMPLE_BYTES = 1_000_000_000
 
 FEWEST = 4
 
+REGRIDDED = ("a mask, or a contrast, on another grid than its image (of those looked at): brought onto that grid as "
+             "headers say, of masks the nearest pixel's label. Nothing is registered: look whether it fits")
+
 
 def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
     """Look at `data`: a path, or the settings of a data set. With `out`, write inspect.html and inspection.json there.
@@ -150,6 +153,8 @@ def _gather(
     values = np.unique(np.concatenate([np.unique(mask) for mask in masks])) if masks else np.zeros(0, np.uint8)
     with_masks = {record.patient for record, bare in zip(records, _bare(records), strict=True) if masks and not bare}
     notes = Counter(note for header in headers for note in header.notes)
+    if moved := sum(image.regridded for image in images):
+        notes[REGRIDDED] = moved
     return Inspection(
         data=data,
         kind=kind,

@@ -21,11 +21,14 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10)) -> Path
     return path
 
 
-def volume(path: Path, size: tuple[int, int, int] = (6, 7, 8), spacing: tuple[float, float, float] = (1, 1, 1)) -> Path:
-    """NIfTI in (column, row, slice) order, columns to the left, rows to the back, slices to the head."""
+def volume(path: Path, size: tuple[int, int, int] = (6, 7, 8), spacing: tuple[float, float, float] = (1, 1, 1),
+           start: tuple[float, float, float] = (0, 0, 0)) -> Path:
+    """NIfTI in (column, row, slice) order, columns to the left, rows to the back, slices to the head, from `start`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = np.random.default_rng(0).integers(50, 255, size, np.uint8)
-    nibabel.save(nibabel.Nifti1Image(data, np.diag([-spacing[0], -spacing[1], spacing[2], 1])), path)
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1])
+    affine[:3, 3] = start
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
     return path
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from radsynth.datasets import recognise
 from radsynth.errors import DataError
-from tests.folder.examples import found, picture
+from tests.folder.examples import found, picture, reasons
 
 
 def zipped(path: Path, *names: str, content: bytes = b"x") -> Path:
@@ -86,3 +86,13 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="cannot be unpacked"):
         found(path)
+
+
+def test_an_archive_among_images_is_skipped_and_told_from_what_only_looks_like_one(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.png")
+    (tmp_path / "in/more").mkdir()
+    zipped(tmp_path / "in/more/b.zip", "b.png")
+    zipped(tmp_path / "in/letter.docx", "word/document.xml")
+    records, rejected = found(tmp_path / "in")
+    assert len(records) == 1 and all(line.skipped for line in rejected)
+    assert "unpack it" in reasons(rejected)["more/b.zip"] and "no format" in reasons(rejected)["letter.docx"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 from radsynth.errors import RejectedFile, SettingsError
+from radsynth.verbs.inspect import REGRIDDED, inspect
 from tests.folder.examples import found, picture, reasons, volume
 
 
@@ -62,9 +64,33 @@ def test_masks_without_images_and_images_without_masks_are_told(tmp_path: Path) 
 def test_a_mask_that_does_not_fit_rejects_its_image(tmp_path: Path) -> None:
     picture(tmp_path / "images/a.png")
     picture(tmp_path / "masks/a.png", size=(5, 5))
-    volume(tmp_path / "images/v.nii")
-    volume(tmp_path / "masks/v.nii", spacing=(1, 1, 2))
-    records, _ = found(tmp_path, plane="auto")
-    for record, reason in ((records[0], "has the size"), (records[-1], "mm off.*its spacing is 2 x 1 x 1 mm")):
+    volume(tmp_path / "images/far.nii", spacing=(2, 2, 2))
+    volume(tmp_path / "masks/far.nii", spacing=(2, 2, 2), start=(0, 0, 99))
+    volume(tmp_path / "images/plane.nii", (6, 7, 1), spacing=(2, 2, 2))
+    volume(tmp_path / "masks/plane.nii", (6, 7, 1), spacing=(2, 2, 2), start=(0, 0, 5))
+    volume(tmp_path / "images/vague.nii", spacing=(2, 2, 2))
+    volume(tmp_path / "masks/vague.nii")
+    found_here, _ = found(tmp_path, plane="whole", unmasked="keep")
+    for record, reason in zip(found_here, (
+        r"its mask a\.png has 5x5 pixels and a\.png 12x10, and their headers do not say",
+        r"its mask far\.nii lies beside far\.nii, say their headers",
+        r"its mask plane\.nii lies beside plane\.nii, say their headers",
+        r"its mask vague\.nii \(8x7x6 pixels\) .* the header of its mask vague\.nii has pixels of 1 mm that begin at 0",
+    ), strict=True):
         with pytest.raises(RejectedFile, match=reason):
             record.load()
+
+
+def test_a_mask_on_another_grid_is_brought_onto_that_of_its_image(tmp_path: Path) -> None:
+    """Pixels half as large, of which four lie in one of the image's, and the other way round in space; it is said."""
+    volume(tmp_path / "images/a.nii.gz", (8, 10, 6), spacing=(2, 2, 3))
+    volume(tmp_path / "images/b.nii.gz", (8, 10, 6), spacing=(2, 2, 3))
+    labels = np.random.default_rng(0).integers(0, 3, (8, 10, 6)).astype(np.uint8)
+    fine = np.repeat(np.repeat(labels, 2, axis=0), 2, axis=1)[::-1]
+    affine = np.array([[1, 0, 0, -14.5], [0, -1, 0, 0.5], [0, 0, 3, 0], [0, 0, 0, 1.0]])  # towards the right
+    (tmp_path / "masks").mkdir()
+    nibabel.save(nibabel.Nifti1Image(fine, affine), tmp_path / "masks/a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(labels, np.diag([-2.0, -2, 3, 1])), tmp_path / "masks/b.nii.gz")
+    (moved, same), rejected = found(tmp_path, plane="volume")
+    assert not rejected and np.array_equal(moved.load().mask, labels.T) and np.array_equal(same.load().mask, labels.T)
+    assert f"6 x {REGRIDDED}" in inspect(tmp_path).text(), "the slices of one of two volumes"

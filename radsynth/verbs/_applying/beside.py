@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from radsynth.datasets import Record
 from radsynth.datasets._layout import stem
-from radsynth.datasets._regrid import onto
+from radsynth.datasets._regrid import mask_on
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
-from radsynth.io import read_mask
 from radsynth.io._landmarks import ENDINGS
 
 
@@ -57,11 +56,7 @@ class Beside:
             return moving.mask
         name = Path(record.files[0]).name if record.files else record.source
         file = _in(self.labels, record, "labels", list(dict.fromkeys([name, f"{stem(name)}.nii.gz"])))
-        try:
-            mask = read_mask(file)
-        except RejectedFile as error:
-            raise RejectedFile(f"its labels {file.name}: {error}") from None
-        return np.asarray(onto(mask, moving, file.name, record.source, labels=True).pixels[0], np.uint8)
+        return np.asarray(mask_on(file, moving, record.source, "labels").pixels[0], np.uint8)
 
     def landmarks_of(self, record: Record) -> Path:
         """The file of a moving image's landmarks, which has the image's name with an ending of landmarks."""
