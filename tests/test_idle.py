@@ -47,6 +47,14 @@ def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
     (("task.kind=private", "task.start=0", "task.anchor=5"), "no mean images are told"),
     (("task.kind=private", "train.balance=1"), "the images have no classes"),
     (("task.kind=restore", "task.noise=[0.1, 0.2]"), "task.noise=[0.1, 0.2] does nothing here: it is for task.what="),
+    ((*NO_JUDGE, "task.loss=hinge"), "task.loss=\"hinge\" does nothing here: no discriminator is trained"),
+    (("task.kind=translate", "task.absolute=0", "task.balance=1"), "the absolute difference has no weight"),
+    (("task.kind=segment", "task.entropy=0", "task.balance=1"), "there is no cross-entropy"),
+    (("task.kind=segment", "task.masked=0.2"), "every image in training has a mask (task.adversarial=0)"),
+    (("task.kind=segment", "task.tissues_of=flair"), "masks are learned, not classes of intensity"),
+    (("task.kind=register", "task.similarity=none", "task.refinement=9"), "nothing is left to compare a pair by"),
+    (("task.kind=register", "task.moving=t1", "task.fixed=flair", "task.refinement=9"), "the channels differ"),
+    (("task.kind=register", "task.similarity=none", "task.window=5"), "no local correlation is taken"),
 ])
 def test_a_setting_that_does_nothing_is_told_with_the_reason(words: tuple[str, ...], message: str) -> None:
     line, = told(words)
@@ -63,6 +71,8 @@ def test_patients_are_not_drawn_by_their_class() -> None:
     ("augment.shift=0.2",), ("train.doctor=false", "augment.strength=0.5", "augment.shift=0.2"),
     ("task.kind=translate", "augment.strength=0.5", "model.discriminator_width=8"),
     ("model.kind=progressive", "task.penalty_every=2"), ("task.kind=restore", "task.factor=3"),
+    ("task.kind=register", "task.similarity=squared", "task.window=5"),  # of the refinement
+    ("task.kind=segment", "task.adversarial=0.01", "task.masked=0.2", "task.loss=hinge"),
 ])
 def test_a_setting_that_does_something_is_not(words: tuple[str, ...]) -> None:
     assert told(words, CLASSES) == []

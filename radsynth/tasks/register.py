@@ -90,6 +90,18 @@ class Settings:
     slices, any for volumes."""
 
 
+def idle(options: Settings) -> dict[str, str]:
+    """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
+    found, compared = dict[str, str](), f"task.similarity={options.similarity}"
+    if options.similarity == "none":
+        found["refinement"] = f"nothing is left to compare a pair by ({compared})"
+    elif options.moving and options.fixed and options.moving != options.fixed:
+        found["refinement"] = f"the channels differ (task.moving={options.moving}, task.fixed={options.fixed})"
+    if options.similarity != "correlation" and ("refinement" in found or not options.refinement):
+        found["window"] = f"no local correlation is taken ({compared})"
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Warps:
     """Displacements (n, d, *space) in pixels: moving(p + forward(p)) looks like fixed(p), and the inverse.

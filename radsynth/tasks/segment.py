@@ -70,6 +70,17 @@ class Settings:
     """Whose intensity: a channel, by name; empty: the first."""
 
 
+def idle(options: Settings) -> dict[str, str]:
+    """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
+    if options.tissues:
+        found = dict.fromkeys(("rare", "masked"), f"classes of intensity are learned (task.tissues={options.tissues})")
+    else:
+        found = {"tissues_of": "masks are learned, not classes of intensity (task.tissues=0)"}
+        if not options.adversarial:
+            found["masked"] = "without an adversary every image in training has a mask (task.adversarial=0)"
+    return found if options.entropy else {**found, "balance": "there is no cross-entropy (task.entropy=0)"}
+
+
 class Segment:
     """The task: networks, turns, label maps."""
 

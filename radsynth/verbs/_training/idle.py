@@ -42,7 +42,7 @@ def _without_effect(settings: Resolved, task: Task, classes: int) -> Iterator[tu
     if not any(name.startswith("discriminator") for turn in task.turns() for name in turn.nets):
         for section in ("task", "model"):
             for name in vars(settings.section(section)):
-                if name.startswith("discriminator"):
+                if name.startswith("discriminator") or name == "loss":  # the adversarial one
                     yield section, name, "no discriminator is trained"
         yield from _augmentation(augment, "no discriminator is trained")
     elif registers(task) or isinstance(task, Private):
