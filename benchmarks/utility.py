@@ -53,8 +53,8 @@ def fewer(data: Prepared, share: float, folder: Path) -> Prepared:
         rows = data.indices("train")
         rows = rows[data.labels(rows) >= 0]
         kept = some_patients(real(data, "train", "classification"), share, 0)
-        all_owners = np.unique([data.rows[int(row)].patient for row in rows], return_inverse=True)[1]
-        chosen = set(rows[np.isin(all_owners, np.unique(kept.owners))].tolist())
+        owners = np.unique(data.patients(rows), return_inverse=True)[1]  # numbered as `real` does
+        chosen = set(rows[np.isin(owners, kept.owners)].tolist())
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "shards").symlink_to((data.folder / "shards").resolve())

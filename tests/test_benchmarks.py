@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from radsynth.arrays import Prepared
 from radsynth.errors import DataError
+from radsynth.verbs._usefulness.sources import real, some_patients
 
 
 @pytest.fixture
@@ -35,3 +40,14 @@ def test_what_was_refused_ends_in_its_reason(told: Any) -> None:
 def test_every_benchmark_ends_so(repository: Path) -> None:
     for benchmark in repository.glob("benchmarks/[a-z]*.py"):
         assert benchmark.read_text(encoding="utf-8").endswith('if __name__ == "__main__":\n    told(main)\n'), benchmark
+
+
+def test_the_few_patients_are_those_of_the_study(
+    repository: Path, make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    utility, data = importlib.import_module("utility"), Prepared(make_prepared(60, labels=("a", "b")))
+    few = utility.fewer(data, 0.3, tmp_path / "few")
+    wanted = some_patients(real(data, "train", "classification"), 0.3, 0).examples
+    rows = few.indices("train")
+    assert np.array_equal(few.images(rows), wanted.images) and np.array_equal(few.labels(rows), wanted.labels)
