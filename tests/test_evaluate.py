@@ -19,6 +19,7 @@ from radsynth.io import Provenance, read, write
 from radsynth.metrics import _features, radiomics
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
+from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_arrays, evaluate_prepared
 from radsynth.verbs.prepare import prepare
@@ -222,6 +223,17 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path, make_prepared: Calla
         evaluate(prepared, folder)
     with pytest.raises(FolderError, match="not a folder"):
         evaluate(prepared, tmp_path / "nowhere")
+
+
+def test_what_lies_beside_images_is_no_image(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    prepared, folder = Prepared(make_prepared(12)), write_pictures(tmp_path / "made", discs(4, 3))
+    (folder / "samples.csv").unlink()
+    (folder / "README.md").write_text("By another generator.")
+    (folder / "images" / "pixels.raw").write_bytes(bytes(256))
+    assert len(read_synthetic(folder, prepared.spec, prepared.intensity)) == 4
+    (folder / "images" / "000009.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"000009\.png cannot be used"):
+        read_synthetic(folder, prepared.spec, prepared.intensity)
 
 
 def test_images_of_another_size_are_refused(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:

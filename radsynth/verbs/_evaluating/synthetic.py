@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError, FolderError, RejectedFile
 from radsynth.image import Image, ImageSpec
-from radsynth.io import read
+from radsynth.io import NotAnImage, detect, read
 from radsynth.io.dicom import SUFFIXES
 from radsynth.io.npz import MOST_CHANNELS, channel_names, entries
 from radsynth.metrics._features import Rows
@@ -131,21 +131,34 @@ def _same_range(folder: Path, low: float, high: float, outside: float, intensity
 
 def _places(folder: Path, volumes: bool = False) -> list[Path]:
     """What is read as an image: each file that samples.csv lists, or the folder of the files that are one volume's
-    slices; without the table every visible file and its sub-folders', of `volumes` in DICOM their folders.
+    slices; without the table every visible image file in it and in its sub-folders, of `volumes` in DICOM their
+    folders.
     """
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder. Give the folder that 'radsynth generate' wrote.")
     table = folder / "samples.csv"
     if table.exists():
         return _listed(folder, table)
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+                   and _may_be_image(path))
     if not found:
-        raise DataError(f"{folder} holds no files. Give the folder that 'radsynth generate' wrote.")
+        raise DataError(f"{folder} holds no images. Give the folder that 'radsynth generate' wrote.")
     if not volumes:
         return found
     series = {path.parent for path in found if path.name.lower().endswith(SUFFIXES)}
     whole = {one for one in series if not series & set(one.parents)}  # reading a folder reads what is below it too
     return sorted({next((one for one in path.parents if one in whole), path) for path in found})
+
+
+def _may_be_image(path: Path) -> bool:
+    """Not a text, or what else lies beside images, such as the pixels of a MetaImage header."""
+    try:
+        detect(path)
+    except NotAnImage:
+        return False
+    except RejectedFile:
+        pass  # reading it says what is wrong
+    return True
 
 
 def _listed(folder: Path, table: Path) -> list[Path]:
