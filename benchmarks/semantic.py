@@ -39,12 +39,13 @@ from radsynth.plan import plan
 from radsynth.settings import resolve
 from radsynth.verbs._agreement import measure_agreement, side_by_side
 from radsynth.verbs._grid import grid
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._usefulness.sources import Real, real
 from radsynth.verbs._usefulness.training import Examples, Recipe, fit, predict
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.evaluate import Settings as Measured
 from radsynth.verbs.evaluate import evaluate_prepared
-from radsynth.verbs.generate import Sampler, draw
+from radsynth.verbs.generate import draw
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 

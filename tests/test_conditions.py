@@ -21,13 +21,14 @@ from radsynth.models import build, takes
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build as build_task
 from radsynth.verbs._numbers import Numbers
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.explain_sources import given_images, made_images
 from radsynth.verbs._steering.inversion import starting_codes
 from radsynth.verbs._steering.judge import load_discriminator
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Direction, study
 from radsynth.verbs.explain import explain
-from radsynth.verbs.generate import Sampler, generate
+from radsynth.verbs.generate import generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from radsynth.web.explorer import Explorer

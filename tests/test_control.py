@@ -19,6 +19,7 @@ from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
 from radsynth.tasks import build as build_task
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import control_pictures
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attributes import Attribute, attributes
@@ -34,7 +35,6 @@ from radsynth.verbs._steering.steering import (
     walk,
 )
 from radsynth.verbs.control import control
-from radsynth.verbs.generate import Sampler
 
 LATENT, SIDE = 6, 8
 

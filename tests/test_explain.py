@@ -21,6 +21,7 @@ from radsynth.image import ImageSpec
 from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import explain_pictures
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
 from radsynth.verbs._steering.explain_words import sentences
@@ -28,7 +29,6 @@ from radsynth.verbs._steering.inversion import FEATURE_WEIGHT, invert, layer_fea
 from radsynth.verbs._steering.judge import Judge, separation
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.explain import explain, is_output
-from radsynth.verbs.generate import Sampler
 from radsynth.verbs.train import train
 
 

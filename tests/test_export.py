@@ -16,8 +16,9 @@ import pytest
 from radsynth.errors import FolderError, SettingsError
 from radsynth.models._blocks import _widening
 from radsynth.settings import resolve
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs.export import TOLERANCE, _difference, export
-from radsynth.verbs.generate import Sampler, generate, sample
+from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 

@@ -21,9 +21,10 @@ from radsynth.models import takes
 from radsynth.run_folder import RunFolder
 from radsynth.settings import kinds, resolve
 from radsynth.verbs._journal import Journal
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.apply import apply
-from radsynth.verbs.generate import Sampler, generate, sample
+from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
 from tests.tables import rows
 

@@ -19,8 +19,8 @@ from radsynth.settings import resolve
 from radsynth.tasks import build as build_task
 from radsynth.tasks._warm_start import backgrounds, greys_of
 from radsynth.tasks.synthesis import Synthesis
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._training.start import fit
-from radsynth.verbs.generate import Sampler
 from radsynth.verbs.train import train
 
 GREY = 96 / 127.5 - 1

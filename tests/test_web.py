@@ -33,7 +33,8 @@ pytest.importorskip("httpx2")
 from PIL import Image as Picture
 from starlette.testclient import TestClient
 
-from radsynth.verbs.generate import Sampler, sample
+from radsynth.verbs._sampler import Sampler
+from radsynth.verbs.generate import sample
 from radsynth.web import explorer
 from radsynth.web import serve as serve_module
 from radsynth.web.app import make_app

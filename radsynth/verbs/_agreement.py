@@ -23,9 +23,9 @@ from radsynth.metrics import Estimate, Measurement, Number, difference
 from radsynth.metrics._overlap import dice
 from radsynth.metrics._paired import over_patients
 from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict
 from radsynth.verbs._writing import Drawn
-from radsynth.verbs.generate import Sampler
 
 NUMBER = Number(
     name="mask_agreement", title="Agreement with the masks (Dice)", better="higher",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from radsynth.arrays import Batch
 from radsynth.models.progressive import Growing
 from radsynth.tasks import draws_masks, paints, takes_images
-from radsynth.verbs.generate import Sampler
+from radsynth.verbs._sampler import Sampler
 
 EXAMPLES = 8
 """Images of an example."""

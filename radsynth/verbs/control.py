@@ -17,6 +17,7 @@ import numpy as np
 
 from radsynth.files import check_writable, write_atomically
 from radsynth.progress import Progress
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.contact_sheets import Shown
 from radsynth.verbs._steering.control_pictures import save_sheets
 from radsynth.verbs._steering.control_words import sentences
@@ -33,7 +34,6 @@ from radsynth.verbs._steering.steering import (
     truncation_sweep,
     walk,
 )
-from radsynth.verbs.generate import Sampler
 
 __all__ = ["Direction", "Study", "control", "find_directions", "latent_space", "measure_effects", "render", "study",
            "truncation_sweep", "walk"]

@@ -21,6 +21,7 @@ from radsynth.files import check_writable, write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 from radsynth.progress import Progress, track
 from radsynth.tasks import draws_masks
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
 from radsynth.verbs._steering.contact_sheets import Shown
@@ -32,7 +33,6 @@ from radsynth.verbs._steering.inversion import Inversion, invert, layer_features
 from radsynth.verbs._steering.judge import Judge, load_discriminator, scores, separation
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Study, freed, render, study
-from radsynth.verbs.generate import Sampler
 
 JUDGED = 200
 """Held-out and synthetic images on which the discriminator is tried."""

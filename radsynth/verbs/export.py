@@ -25,7 +25,7 @@ from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import registers, segments
 from radsynth.verbs._export_graphs import EXAMPLES, FromImages, FromMasks, FromNoise, Graph, graph_of
-from radsynth.verbs.generate import Sampler
+from radsynth.verbs._sampler import Sampler
 
 BUNDLE = Path(__file__).resolve().parent.parent / "templates" / "bundle"
 """Files that go into every bundle as they are."""

@@ -34,13 +34,14 @@ from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs._preparing.options import Settings as PrepareSettings
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._preparing.size import size_of
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._training.checks import tried
 from radsynth.verbs._training.idle import tell_of_idle
 from radsynth.verbs._training.start import read_start, started
 from radsynth.verbs._writing import check_format
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared
-from radsynth.verbs.generate import Generated, Sampler, check_filter, draw, generate
+from radsynth.verbs.generate import Generated, check_filter, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
 from radsynth.verbs.prepare import prepare

@@ -14,9 +14,9 @@ from radsynth.errors import SettingsError, in_command
 from radsynth.tasks import registers, takes_images
 from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
 from radsynth.verbs._report.pictures import flat
+from radsynth.verbs._sampler import CHUNK, Sampler
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Direction, walk
-from radsynth.verbs.generate import CHUNK, Sampler
 from radsynth.web._png import picture
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)

@@ -28,7 +28,7 @@ from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
 from radsynth.verbs._preparing.fit import Fit
-from radsynth.verbs.generate import Sampler
+from radsynth.verbs._sampler import Sampler
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

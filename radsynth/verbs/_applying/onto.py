@@ -33,7 +33,7 @@ from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.fit import Fit, resample
-from radsynth.verbs.generate import Sampler
+from radsynth.verbs._sampler import Sampler
 
 Row = dict[str, object]
 LARGEST = 2**24

@@ -23,8 +23,8 @@ from radsynth.tasks.register import NOISE, Register
 from radsynth.verbs._pairs import itk_registration as itk
 from radsynth.verbs._pairs.document import compared, held_out, refused, write
 from radsynth.verbs._pairs.found import OWN, Found
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._turns import in_turns
-from radsynth.verbs.generate import Sampler
 
 Array = NDArray[np.float32]
 Method = Callable[[Array, Array], Array]

@@ -15,10 +15,10 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.run_folder import RunFolder
 from radsynth.verbs._other_images import other_images
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.explained import Given
 from radsynth.verbs._steering.inversion import starting_codes
 from radsynth.verbs._steering.latents import LatentSpace
-from radsynth.verbs.generate import Sampler
 
 MOST = 8
 """Images explained at most: each is a row of pictures."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError
 from radsynth.run_folder import RunFolder
-from radsynth.verbs.generate import Sampler
+from radsynth.verbs._sampler import Sampler
 
 
 def load_discriminator(sampler: Sampler, run: Path) -> tuple[nn.Module | None, str]:

@@ -22,7 +22,7 @@ from radsynth.errors import SettingsError
 from radsynth.models._conditions import ConditionedGenerator
 from radsynth.models._equalised import EqualisedLinear
 from radsynth.tasks import takes_images
-from radsynth.verbs.generate import CHUNK, Sampler
+from radsynth.verbs._sampler import CHUNK, Sampler
 
 ON_A_SPHERE = 1e-3
 """Codes whose lengths vary by less than this share lie on a sphere, and stay on it when they are moved."""

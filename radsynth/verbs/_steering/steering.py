@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attributes import Attribute, attributes
 from radsynth.verbs._steering.directions import Effect, effect
 from radsynth.verbs._steering.latents import LatentSpace
-from radsynth.verbs.generate import Sampler
 
 Array = NDArray[np.float64]
 

@@ -15,8 +15,9 @@ from radsynth.run_folder import RunFolder
 from radsynth.tasks import makes_masks
 from radsynth.verbs._evaluating.synthetic import classes_of, read_synthetic
 from radsynth.verbs._other_images import other_images
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._usefulness.training import Examples, Kind
-from radsynth.verbs.generate import Sampler, draw
+from radsynth.verbs.generate import draw
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
