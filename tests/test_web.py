@@ -34,7 +34,7 @@ from PIL import Image as Picture
 from starlette.testclient import TestClient
 
 from radsynth.verbs._sampler import Sampler
-from radsynth.verbs.generate import sample
+from radsynth.verbs.generate import draw, sample
 from radsynth.web import explorer
 from radsynth.web import serve as serve_module
 from radsynth.web.app import make_app
@@ -167,14 +167,14 @@ def test_runs_that_are_served_side_by_side_keep_their_visitors(run: Path) -> Non
 
 
 def test_a_page_full_of_images_is_drawn_once_and_little_is_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, images = list[int](), Sampler.images
+    drawn, chunks = list[int](), Sampler.drawn
 
     def slow(self: Sampler, first: int, count: int, **how: Any) -> Any:
         drawn.append(first)
         time.sleep(0.1)
-        return images(self, first, count, **how)
+        return chunks(self, first, count, **how)
 
-    monkeypatch.setattr(Sampler, "images", slow)
+    monkeypatch.setattr(Sampler, "drawn", slow)
     monkeypatch.setattr(explorer, "KEPT", 2 * 16 * 16 * 16 * 4)  # two chunks
     shown = Explorer(run)
     with ThreadPoolExecutor(6) as pool:
@@ -196,6 +196,24 @@ def test_walks_along_directions_that_control_found(run: Path) -> None:
     assert organiser.get("/one/3").text.count('class="strip"') == 2
     strip = pixels(organiser.get("/walk/3.png?direction=brightness").content)
     assert strip.shape[1] > 4 * strip.shape[0]
+
+
+def test_images_of_masks_are_shown_with_their_masks(tmp_path: Path) -> None:
+    data = prepared_discs(tmp_path, name="run/data", mask_classes=3, mask_values=(0, 2))
+    images = np.load(data / "shards" / "00000.images.npy")
+    np.save(data / "shards" / "00000.masks.npy", np.where(images[:, 0] > 70, 2, 0).astype(np.uint8))
+    run = tmp_path / "run"
+    train(data, run, settings=resolve(overrides=("task.kind=semantic", "model.width=8", "model.widest=16",
+                                                 "model.hidden=8", "train.batch=8", "train.images=16",
+                                                 "train.previews=0")))
+    organiser = client(run, KEYS[0])
+    page = organiser.get("/one/3?seed=5").text
+    assert "mask=1" in page and "radsynth control" not in page
+    shown, masks = pixels(organiser.get("/image/3.png?seed=5&mask=1&side=64").content), draw(run, 4, seed=5).masks
+    assert masks is not None and np.array_equal(shown, np.kron(np.where(masks[3] == 2, 255, 0), np.ones((4, 4))))
+    assert sum(make_study(run, Settings(images=10)).items.values()) == 5
+    data.rename(tmp_path / "elsewhere")
+    assert "makes images from images" in client(run, KEYS[0]).get("/").text, "there are no masks to paint any more"
 
 
 def test_a_study_tells_nothing_and_loses_nothing(run: Path) -> None:

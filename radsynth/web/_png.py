@@ -16,14 +16,19 @@ SIDE = 512
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
-def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, float] = (-1.0, 1.0)) -> bytes:
-    """One image (c, *space), black to white at `ends`, as PNG, enlarged by a whole factor with Lanczos' kernel."""
+def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, float] = (-1.0, 1.0), *,
+            smooth: bool = True) -> bytes:
+    """One image (c, *space), black to white at `ends`, as PNG, enlarged by a whole factor with Lanczos' kernel.
+
+    smooth: False repeats pixels instead, for masks
+    """
     from PIL import Image as Pillow
 
     found = Pillow.fromarray(flat(shades(image, ends)))
     factor = max(1, side // max(found.size))
     if factor > 1:
-        found = found.resize((found.width * factor, found.height * factor), Pillow.Resampling.LANCZOS)
+        kernel = Pillow.Resampling.LANCZOS if smooth else Pillow.Resampling.NEAREST
+        found = found.resize((found.width * factor, found.height * factor), kernel)
     buffer = io.BytesIO()
     found.save(buffer, format="PNG")
     return buffer.getvalue()

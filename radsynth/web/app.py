@@ -169,11 +169,12 @@ class Pages:
                           step=SHOWN, query=_query(asked))
 
     async def image(self, request: Request) -> Response:
-        """One image."""
+        """One image, or its mask."""
         self._must_draw()
         asked = self._asked(request)
         side = min(max(_number(request, "side", 256), 64), 1024)
-        content = await run_in_threadpool(self.explorer.image, _item(request), side=side, **asked)
+        shown = self.explorer.mask if request.query_params.get("mask") else self.explorer.image
+        content = await run_in_threadpool(shown, _item(request), side=side, **asked)
         return Response(content, media_type="image/png")
 
     async def one(self, request: Request) -> Response:
@@ -183,7 +184,8 @@ class Pages:
         label = await run_in_threadpool(self.explorer.label, item, **asked)
         numbers = self.explorer.numbers(item, asked["seed"])
         return self._page("one.html", item=item, shown=label, numbers=numbers, **asked, query=_query(asked),
-                          run=self.explorer.run, directions=list(self.explorer.directions))
+                          run=self.explorer.run, directions=list(self.explorer.directions), moves=self.explorer.moves,
+                          masked=self.explorer.masked)
 
     async def walk(self, request: Request) -> Response:
         """An image moved along a direction."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from radsynth.errors import SettingsError, in_command
-from radsynth.tasks import registers, takes_images
+from radsynth.errors import FolderError, SettingsError, in_command
+from radsynth.tasks import draws, makes_masks, paints, takes_images
 from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
 from radsynth.verbs._report.pictures import flat
 from radsynth.verbs._sampler import CHUNK, Sampler
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Direction, walk
+from radsynth.verbs._writing import Drawn
 from radsynth.web._png import picture
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -26,16 +27,26 @@ KEPT = 2**28
 """Bytes of images that are kept in memory, about."""
 
 
+def _draws(sampler: Sampler) -> bool:
+    """Whether images come out of a run by itself; one that paints masks needs those of its training patients."""
+    if paints(sampler.task):
+        with suppress(FolderError):
+            return sampler.mask_source is not None
+        return False
+    return draws(sampler.task)
+
+
 class Explorer:
     """A trained run's generator behind the pages. One image is computed at a time, whatever the number of visitors."""
 
     def __init__(self, run: Path) -> None:
         self.run, self.sampler, self._lock = Path(run), Sampler(run), threading.Lock()
         self.ends = black_and_white(shown_window(self.sampler.spec), self.sampler.intensity)
-        self.draws = not (takes_images(self.sampler.task) or registers(self.sampler.task))
+        self.draws, self.masked = _draws(self.sampler), makes_masks(self.sampler.task)
+        self.moves = self.draws and not takes_images(self.sampler.task)  # along directions in the noise
         self.labels = self.sampler.spec.labels if len(self.sampler.spec.labels) > 1 else ()
         self.learned = self.sampler.learned if self.labels else ()
-        self.directions = self._directions() if self.draws else {}
+        self.directions = self._directions() if self.moves else {}
         spec = self.sampler.spec
         chunk = 4 * CHUNK * len(spec.channels) * math.prod(spec.size)  # bytes, of 32-bit numbers
         self._drawn = lru_cache(max(1, KEPT // chunk))(self._draw)
@@ -50,23 +61,31 @@ class Explorer:
             return {str(name): Direction(name=str(name), kind=str(kind), vector=vector, step=float(step))
                     for name, kind, vector, step in rows}
 
-    def _draw(self, start: int, seed: int, label: str | None, truncation: float) -> Any:
-        (found,) = self.sampler.images(start, CHUNK, seed=seed, label=label, truncation=truncation)
+    def _draw(self, start: int, seed: int, label: str | None, truncation: float) -> Drawn:
+        (found,) = self.sampler.drawn(start, CHUNK, seed=seed, label=label, truncation=truncation)
         return found
 
-    def _chunk(self, item: int, seed: int, label: str | None, truncation: float) -> Any:
-        """Images and classes of the chunk that an item is in. A page asks for many at once: one draws, others wait."""
+    def _chunk(self, item: int, seed: int, label: str | None, truncation: float) -> Drawn:
+        """The chunk that an item is in. A page asks for many at once: one draws, others wait."""
         with self._lock:
             return self._drawn(item - item % CHUNK, seed, label, truncation)
 
     def image(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of image `item`: the same that `generate` writes. SettingsError for a class that does not exist."""
-        images, _ = self._chunk(item, seed, label, truncation)
-        return picture(images[item % CHUNK], side, self.ends)
+        return picture(self._chunk(item, seed, label, truncation).images[item % CHUNK], side, self.ends)
+
+    def mask(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
+        """PNG of the mask of image `item`, its labels as evenly spaced greys."""
+        masks = self._chunk(item, seed, label, truncation).masks
+        if masks is None:
+            raise SettingsError("This run makes no masks.")
+        values = self.sampler.spec.label_values
+        places = np.searchsorted(values, masks[item % CHUNK][None])
+        return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side, smooth=False)
 
     def label(self, item: int, seed: int, label: str | None, truncation: float) -> str:
         """The class of image `item`, "" without classes."""
-        _, labels = self._chunk(item, seed, label, truncation)
+        labels = self._chunk(item, seed, label, truncation).labels
         return self.labels[int(labels[item % CHUNK])] if self.labels else ""
 
     def numbers(self, item: int, seed: int) -> dict[str, float]:
