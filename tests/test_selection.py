@@ -197,3 +197,15 @@ def test_measuring_changes_no_weight_and_goes_on_bit_exactly(data: Path, tmp_pat
     states = [load_tensors(path)[0]["networks"]["generator"] for path in last]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert np.isfinite([moment[1] for moment in facts["chosen"]["course"]]).all()
+
+
+def test_the_last_distance_is_logged_with_every_step_after_it(data: Path, tmp_path: Path) -> None:
+    settings = resolve(overrides=TINY)
+    from radsynth.tasks import build
+
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), Prepared(data).spec)
+    loop = Loop(task, settings.section("train"), Prepared(data), RunFolder(tmp_path), 0)
+    logged = [loop.take_step().get("selection/distance") for _ in range(20)]
+    assert loop.selection and [images for images, _ in loop.selection.course] == [128, 256]
+    first, second = (distance for _, distance in loop.selection.course)
+    assert logged == [None] * 7 + [first] * 8 + [second] * 5

@@ -161,8 +161,10 @@ class Loop:
             if self.doctor.due(self, before):
                 self.doctor.examine(self)
             logged |= self.doctor.measured
-        if self.selection and self.selection.due(self, before):
-            logged["selection/distance"] = self.selection.measure(self)
+        if self.selection:
+            if self.selection.due(self, before):
+                self.selection.measure(self)
+            logged |= self.selection.measured
         return logged
 
     def _set_rates(self) -> None:

@@ -62,6 +62,11 @@ class Selection:
         return len(self.held_out) >= LEAST
 
     @property
+    def measured(self) -> dict[str, float]:
+        """What is logged: the last distance, with every step after it, since not every step has a line in the log."""
+        return {"selection/distance": self.course[-1][1]} if self.course else {}
+
+    @property
     def best(self) -> float:
         """The smallest distance so far."""
         return min((distance for _, distance in self.course), default=math.inf)
@@ -84,7 +89,7 @@ class Selection:
         passed = loop.images // APART > before // APART
         return self.possible and passed and (loop.images - last) * MOMENTS * loop.progress >= loop.images
 
-    def measure(self, loop: Loop) -> float:
+    def measure(self, loop: Loop) -> None:
         """Measure the averaged generator now; remember its weights if none before was closer."""
         distance = loop.ranks.agree(self._distance(loop), False)[0]  # the first process's number counts for all
         if loop.doctor and loop.doctor.signs.lost:
@@ -101,7 +106,6 @@ class Selection:
                 f"The distance of samples to validation images was {self.best:.1f} at its best and has been more than "
                 f"{WORSE} times that in the last {PATIENCE} measurements (now {distance:.1f}): few images are learned "
                 "by heart. Training ends."))
-        return distance
 
     def _as_close(self) -> bool:
         """Whether the last moment is as close as any other; a collapsed one only where all are."""
