@@ -71,11 +71,14 @@ def test_the_data_set_card_says_when_numbers_are_of_other_images(run: Path) -> N
 
 
 def test_the_model_card_has_valid_front_matter(run: Path) -> None:
+    write_model_card(run)
+    assert "See Privacy below" not in read(run / "README.md")[1], "there is nothing on it below"
     add(run, results=RESULTS)
     write_model_card(run)
     front, text = read(run / "README.md")
     assert set(front) == MODEL_KEYS and front["pipeline_tag"] in TASKS
-    for words in ("sngan", "400 images seen in 20 steps", "12 s", "0.067 Wh", "Fréchet distance", "Not audited"):
+    for words in ("sngan", "400 images seen in 20 steps", "12 s", "0.067 Wh", "Fréchet distance", "Not audited",
+                  "See Privacy below.\n\n## The network"):
         assert words in text, words
 
 
@@ -159,6 +162,14 @@ def test_the_scorecard_knows_what_was_learned_with(run: Path) -> None:
         add(run, spec=document | {"spec": document["spec"] | {"conditions": numbers}})
         told = str([criterion.to_json() for criterion in scorecard(RunFiles(run))])
         assert all(word in told for word in words), told
+
+
+@pytest.mark.parametrize(("format", "words"), [("png", "text fields of the file"), ("tiff", "text fields of the file"),
+                                               ("npz", "an array that says so")])
+def test_the_scorecard_says_how_files_are_marked(format: str, words: str, run: Path) -> None:
+    (run / "synthetic" / "generate.json").write_text(json.dumps(REQUEST | {"format": format}))
+    facts = dict(fact for one in scorecard(RunFiles(run)) for fact in one.facts)
+    assert facts["Marked as synthetic"] == f"every file, by {words}"
 
 
 def test_sizes_are_hugging_faces() -> None:

@@ -1,7 +1,7 @@
 """Evaluates: how close synthetic images are to real ones of patients that training never saw; whether they are copies.
 
 Every number comes with its interval and with its floor: what real training images give in place of the synthetic ones.
-Several synthetic sets are measured on the same images and half-samples, and ranked (`_ranking.py`).
+Several synthetic sets are measured on the same images and half-samples, and ranked (`_evaluating/ranking.py`).
 """
 
 from __future__ import annotations

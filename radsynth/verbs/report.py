@@ -1,6 +1,6 @@
 """Reports: everything a run folder holds, as one self-contained page that a reader without radsynth can judge it by.
 
-A part of the page is one function of the run folder's files (in `_report_*.py`) and, where it has a heading of its own,
+A part of the page is one function of the run folder's files (in `_report/`) and, where it has a heading of its own,
 one template in templates/report/.
 """
 

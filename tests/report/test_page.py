@@ -17,6 +17,7 @@ from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs.document import refused
 from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.training import course
 from radsynth.verbs._report.verdicts import verdicts
 from radsynth.verbs.report import report
 from tests.report.examples import AUDIT, SPEC, add, page, utility
@@ -239,3 +240,24 @@ def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, scheme: str) 
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         browser.close()
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_task_without_one_loss_is_told_by_its_terms_and_distances_are_shown(run: Path) -> None:
+    lines = [{"step": i, "images": 100 * i, "seconds": i, "generator/dice": 1 / i, "generator/entropy": 0.1,
+              "generator/gradient_norm": 9.0, "discriminator/loss": 0.5, "discriminator/real": 0.1, "doctor/rate": 1.0,
+              "selection/distance": 70.0} for i in range(1, 5)]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = RunFiles(run)
+    charts = {one["title"]: one["svg"] for one in course(found)["charts"]}
+    assert list(charts) == ["Terms of the loss, as weighted", "Loss of the discriminator",
+                            "Scores that the discriminator gives (higher: more real)",
+                            "Distance of samples to validation images (lower: closer)"]
+    terms = charts["Terms of the loss, as weighted"]
+    assert "generator dice" in terms and "generator entropy" in terms and "norm" not in terms
+
+
+def test_a_number_of_fewer_images_says_so(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    results["measurements"][1]["n"] = 40
+    (run / "results.json").write_text(json.dumps(results))
+    assert page(run).text.count("40 images of each kind.") == 1 and "60 images of each kind." not in page(run).text

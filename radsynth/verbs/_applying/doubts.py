@@ -1,7 +1,7 @@
 """Whether the result of a task from image to image can be doubted: five numbers that need no truth.
 
 Networks of this kind can invent and remove findings (Cohen, Luck and Honari 2018). A number is the 99th percentile over
-the pixels, so that damage in a small place counts; of anatomy, the share of labels that differ (`_anatomy`). MEAN is
+the pixels, so that damage in a small place counts; of anatomy, the share of labels that differ (`anatomy`). MEAN is
 a mean: it follows the error of a restoration best (docs/lab-notebook.md, "do the checks tell bad results?"). What is
 usual is known from held-out images (`limits`).
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -60,10 +61,10 @@ def course(lines: list[dict[str, Any]], names: list[str]) -> str:
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Any) -> None:
-        for name, colour in zip(names, SERIES, strict=False):
+        for name, (dashes, colour) in zip(names, itertools.product(("-", "--"), SERIES), strict=False):
             points = [(line["images"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
             label = LABELS.get(name, name.replace("/", " "))
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=label)
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=dashes, linewidth=1.4, label=label)
         axes.set_xlabel("images seen in training")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if min(axes.get_ylim()) > 0:

@@ -11,6 +11,10 @@ from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import duration
 
 PREVIEWS = 4
+NO_TERMS = ("real", "fake", "gradient_norm", "weights_norm", "epsilon")
+"""What is logged of a network beside the terms of its loss."""
+WATCHING = ("doctor", "selection")
+"""Who logs besides networks."""
 
 
 def course(files: RunFiles) -> dict[str, Any]:
@@ -24,9 +28,11 @@ def course(files: RunFiles) -> dict[str, Any]:
         raise Missing("There is no record of the training in this run folder.")
     names = list(dict.fromkeys(name for line in measured for name in line))
     groups: dict[str, list[str]] = {
-        "Losses": [name for name in names if name.endswith("/loss")],
+        **_losses([name for name in names if "/" in name]),
         "Scores that the discriminator gives (higher: more real)": [
             name for name in ("discriminator/real", "discriminator/fake") if name in names],
+        "Distance of samples to validation images (lower: closer)": [
+            name for name in ("selection/distance",) if name in names],
         "Images per second": ["images_per_second"] if "images_per_second" in names else [],
     }
     charts = [{"title": title, "svg": pictures.course(measured, group)} for title, group in groups.items()
@@ -34,6 +40,20 @@ def course(files: RunFiles) -> dict[str, Any]:
     last = measured[-1] if measured else {}
     facts = f"{last['images']:,} images in {duration(last['seconds'])}" if "seconds" in last else ""
     return {"charts": charts, "events": events, "previews": previews, "facts": facts}
+
+
+def _losses(names: list[str]) -> dict[str, list[str]]:
+    """Charts of what goes down, of logged names with a network before the dash.
+
+    A task whose network has no single loss, such as one from image to image, is told by the terms that it adds up.
+    """
+    losses = [name for name in names if name.endswith("/loss")]
+    if any(not name.startswith("discriminator") for name in losses):
+        return {"Losses": losses}
+    parts = {name: name.split("/", 1) for name in names}
+    terms = [name for name, (network, term) in parts.items()
+             if network not in WATCHING and not network.startswith("discriminator") and term not in NO_TERMS]
+    return {"Terms of the loss, as weighted": terms, "Loss of the discriminator": losses}
 
 
 def _previews(files: RunFiles) -> list[dict[str, str]]:
