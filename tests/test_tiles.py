@@ -9,7 +9,8 @@ import torch
 
 from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
-from radsynth.models.unet import UNet, from_patches
+from radsynth.models._blocks import unfold_patches
+from radsynth.models.unet import UNet
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs._applying.tiles import convert_tiled, core_size
@@ -68,7 +69,7 @@ def test_the_limit_holds_where_it_can() -> None:
 def test_no_side_ends_nearer_to_the_zeros_of_convolutions_than_those_of_training(
         trained: int, side: int, wanted: int) -> None:
     net, seen = network(2, halvings=2, size=(24, trained)), []
-    net.enter.register_forward_pre_hook(lambda _, given: seen.append(from_patches(given[0], 2)))
+    net.enter.register_forward_pre_hook(lambda _, given: seen.append(unfold_patches(given[0], 2)))
     images = torch.randn(1, 1, 24, side)
     with torch.no_grad():
         net(images)

@@ -78,20 +78,28 @@ def unfold_patches(x: Tensor, patch: int) -> Tensor:
     """(n, c * patch^d, *space) -> (n, c, *space * patch): pixels out of channels, in 2 or 3 dimensions."""
     if patch == 1:
         return x
-    d, space = x.ndim - 2, x.shape[2:]
-    x = x.reshape(x.shape[0], -1, *[patch] * d, *space)
-    order = [0, 1, *[axis for k in range(d) for axis in (2 + d + k, 2 + k)]]
-    return x.permute(order).reshape(x.shape[0], x.shape[1], *[side * patch for side in space])
+    if x.ndim == 4:
+        return functional.pixel_shuffle(x, patch)
+    n, c, depth, height, width = x.shape
+    parts = x.reshape(n, c // patch**3, patch, patch, patch, depth, height, width).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return parts.reshape(n, c // patch**3, depth * patch, height * patch, width * patch)
 
 
 def fold_patches(x: Tensor, patch: int) -> Tensor:
     """(n, c, *space) -> (n, c * patch^d, *space / patch): the inverse of `unfold_patches`."""
     if patch == 1:
         return x
-    d = x.ndim - 2
-    x = x.reshape(*x.shape[:2], *[part for side in x.shape[2:] for part in (side // patch, patch)])
-    order = [0, 1, *[3 + 2 * k for k in range(d)], *[2 + 2 * k for k in range(d)]]
-    return x.permute(order).flatten(1, 1 + d)
+    if x.ndim == 4:
+        return functional.pixel_unshuffle(x, patch)
+    n, c, *space = x.shape
+    depth, height, width = (side // patch for side in space)
+    parts = x.reshape(n, c, depth, patch, height, patch, width, patch).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return parts.reshape(n, c * patch**3, depth, height, width)
+
+
+def widths(width: int, widest: int, levels: int) -> list[int]:
+    """Channels from the coarsest resolution to the finest, `levels` doublings later; `width` at the finest."""
+    return [min(widest, width * 2**level) for level in reversed(range(levels + 1))]
 
 
 def crop(images: Tensor, size: tuple[int, ...]) -> Tensor:

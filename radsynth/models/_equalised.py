@@ -66,8 +66,3 @@ def halve(x: Tensor) -> Tensor:
     pool = functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d
     halved: Tensor = pool(x, 2, ceil_mode=True, count_include_pad=False)
     return halved.to(x.dtype)  # autocast of a processor pools volumes in fp32
-
-
-def widths(width: int, widest: int, levels: int) -> list[int]:
-    """Channels from the coarsest resolution to the finest, `levels` doublings later; `width` at the finest."""
-    return [min(widest, width * 2**level) for level in reversed(range(levels + 1))]

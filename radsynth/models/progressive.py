@@ -18,13 +18,12 @@ from torch.nn import functional
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
-from radsynth.models._blocks import LatentCondition, ProjectionHead, classes_of, crop, starting_grid
+from radsynth.models._blocks import LatentCondition, ProjectionHead, classes_of, crop, starting_grid, widths
 from radsynth.models._equalised import (
     EqualisedConvolution,
     EqualisedLinear,
     halve,
     pixel_norm,
-    widths,
     with_deviation,
 )
 from radsynth.settings import settings

@@ -28,6 +28,7 @@ from radsynth.models._blocks import (
     fold_patches,
     starting_grid,
     unfold_patches,
+    widths,
 )
 from radsynth.settings import settings
 
@@ -71,11 +72,6 @@ class Residual(nn.Module):
         return kept
 
 
-def _stage_widths(width: int, widest: int, levels: int) -> list[int]:
-    """Channels from the coarsest stage to the finest."""
-    return [min(widest, width * 2**level) for level in reversed(range(levels + 1))]
-
-
 class Generator(nn.Module):
     """Latent (n, latent) to images (n, c, *space), not limited to [-1, 1]: writers clip."""
 
@@ -85,18 +81,18 @@ class Generator(nn.Module):
         self.latent, width, widest, blocks, self.patch, slope = options
         self.size, dimensions = size, len(size)
         levels, self.grid = _grid(size, self.patch)
-        widths = _stage_widths(width, widest, levels)
-        depth = len(widths) * blocks
+        wide = widths(width, widest, levels)
+        depth = len(wide) * blocks
         self.condition = LatentCondition(classes, self.latent)
         # The coarsest features: a learned basis of patterns, mixed by the latent (the paper's "generative basis").
-        self.basis = nn.Linear(self.latent, widths[0] * math.prod(self.grid))
+        self.basis = nn.Linear(self.latent, wide[0] * math.prod(self.grid))
         self.stages = nn.ModuleList(
-            nn.Sequential(*[Residual(w, dimensions, slope, depth) for _ in range(blocks)]) for w in widths
+            nn.Sequential(*[Residual(w, dimensions, slope, depth) for _ in range(blocks)]) for w in wide
         )
         self.transitions = nn.ModuleList(
-            CONVOLUTION[dimensions](coarse, fine, 1, bias=False) for coarse, fine in pairwise(widths)
+            CONVOLUTION[dimensions](coarse, fine, 1, bias=False) for coarse, fine in pairwise(wide)
         )
-        self.head = CONVOLUTION[dimensions](widths[-1], channels * self.patch**dimensions, 3, padding=1)
+        self.head = CONVOLUTION[dimensions](wide[-1], channels * self.patch**dimensions, 3, padding=1)
         nn.init.kaiming_normal_(self.head.weight, a=1, nonlinearity="linear")
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -120,19 +116,19 @@ class Discriminator(nn.Module):
         dimensions = len(size)
         levels, grid = _grid(size, self.patch)
         self.size = tuple(side * 2**levels * self.patch for side in grid)
-        widths = _stage_widths(width, widest, levels)[::-1]
-        depth = len(widths) * blocks
+        wide = widths(width, widest, levels)[::-1]
+        depth = len(wide) * blocks
         convolution = CONVOLUTION[dimensions]
-        self.stem = convolution(channels * self.patch**dimensions, widths[0], 3, padding=1)
+        self.stem = convolution(channels * self.patch**dimensions, wide[0], 3, padding=1)
         self.stages = nn.ModuleList(
-            nn.Sequential(*[Residual(w, dimensions, slope, depth) for _ in range(blocks)]) for w in widths
+            nn.Sequential(*[Residual(w, dimensions, slope, depth) for _ in range(blocks)]) for w in wide
         )
         self.transitions = nn.ModuleList(
-            convolution(fine, coarse, 1, bias=False) for fine, coarse in pairwise(widths)
+            convolution(fine, coarse, 1, bias=False) for fine, coarse in pairwise(wide)
         )
         # The paper's "discriminative basis": one learned pattern a channel.
-        self.basis = nn.Parameter(torch.randn(widths[-1], *grid) / math.prod(grid) ** 0.5)
-        self.head = ProjectionHead(widths[-1], classes)
+        self.basis = nn.Parameter(torch.randn(wide[-1], *grid) / math.prod(grid) ** 0.5)
+        self.head = ProjectionHead(wide[-1], classes)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         missing = [(want - have) for have, want in zip(images.shape[2:], self.size, strict=True)]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
-from radsynth.models._blocks import CONVOLUTION
+from radsynth.models._blocks import CONVOLUTION, fold_patches, unfold_patches
 from radsynth.models._patch import PatchDiscriminator
 from radsynth.settings import settings
 
@@ -56,29 +56,6 @@ class Block(nn.Module):
         return result
 
 
-def to_patches(images: Tensor, patch: int) -> Tensor:
-    """(n, c, *space) as (n, c * patch^d, *space / patch)."""
-    if patch == 1:
-        return images
-    if images.ndim == 4:
-        return functional.pixel_unshuffle(images, patch)
-    n, c, *space = images.shape
-    z, y, x = (side // patch for side in space)
-    parts = images.reshape(n, c, z, patch, y, patch, x, patch).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return parts.reshape(n, c * patch**3, z, y, x)
-
-
-def from_patches(features: Tensor, patch: int) -> Tensor:
-    """The inverse of `to_patches`."""
-    if patch == 1:
-        return features
-    if features.ndim == 4:
-        return functional.pixel_shuffle(features, patch)
-    n, c, z, y, x = features.shape
-    parts = features.reshape(n, c // patch**3, patch, patch, patch, z, y, x).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return parts.reshape(n, c // patch**3, z * patch, y * patch, x * patch)
-
-
 class UNet(nn.Module):
     """Images (n, inputs, *space) to (n, outputs, *space), linear. The last layer begins at zero.
 
@@ -106,7 +83,7 @@ class UNet(nn.Module):
     def forward(self, images: Tensor, encode: bool = False) -> Tensor | list[Tensor]:
         space = images.shape[2:]
         # With the background at 0 instead of -1, the zeros that convolutions pad with are background.
-        features = self.enter(to_patches(pad_to(images + 1, self.stride, self.size), self.patch))
+        features = self.enter(fold_patches(pad_to(images + 1, self.stride, self.size), self.patch))
         kept = []
         for level, blocks in enumerate(self.down):
             features = blocks(features)
@@ -119,7 +96,7 @@ class UNet(nn.Module):
             # The wide half goes through a 1x1 convolution before it is enlarged: a quarter of the arithmetic.
             coarse = functional.interpolate(self.widen[level](features), scale_factor=2.0, mode="nearest")
             features = self.up[level](kept[level] + coarse)
-        made = from_patches(self.leave(functional.leaky_relu(features, 0.2)), self.patch)
+        made = unfold_patches(self.leave(functional.leaky_relu(features, 0.2)), self.patch)
         return made[(slice(None), slice(None), *(slice(side) for side in space))]
 
 
