@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from radsynth._describe import describe
 from radsynth.arrays import Prepared
-from radsynth.models._patch import InstanceNorm
+from radsynth.models import spade, unet
+from radsynth.models._patch import InstanceNorm, PatchDiscriminator
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
@@ -51,3 +53,15 @@ def test_images_are_made_once_a_step(
     loop.doctor = None
     loop.take_step()
     assert len(calls) == times
+
+
+@pytest.mark.parametrize("settings", [unet.Settings, spade.Settings])
+def test_a_logit_sees_as_many_pixels_as_the_settings_say(settings: Any) -> None:
+    net, images = PatchDiscriminator(1, 4, settings().discriminator_halvings, (128, 128)), torch.randn(1, 1, 128, 128)
+    images.requires_grad_(True)
+    net(images)[0, 0, 8, 8].backward()
+    assert images.grad is not None
+    seen = images.grad[0, 0].abs().sum(1).nonzero()[:, 0]
+    side = int(seen.max() - seen.min()) + 1
+    said = next(one.meaning for one in describe(settings) if one.name == "discriminator_halvings")
+    assert f"with 3, a logit sees {side} x {side} pixels" in said

@@ -45,7 +45,7 @@ class Settings:
     discriminator_width: PositiveInt = 32
     """Channels of the discriminator's first layer; they double at each halving."""
     discriminator_halvings: int = Field(3, ge=1, le=5)
-    """How often the discriminator halves the grid of each scale: with 3, a logit sees 46 x 46 pixels of it."""
+    """How often the discriminator halves the grid of each scale: with 3, a logit sees 54 x 54 pixels of it."""
 
 
 # gamma(m) * (x - mean) / deviation + beta(m), gamma and beta of each place (eq. 1); gamma is learned as 1 + a change.

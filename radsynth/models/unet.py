@@ -37,7 +37,7 @@ class Settings:
     discriminator_width: PositiveInt = 32
     """Channels of the discriminator's first layer; they double at each halving."""
     discriminator_halvings: int = Field(3, ge=1, le=5)
-    """How often the discriminator halves the grid: with 3, a logit sees 46 x 46 pixels."""
+    """How often the discriminator halves the grid: with 3, a logit sees 54 x 54 pixels."""
 
 
 class Block(nn.Module):
