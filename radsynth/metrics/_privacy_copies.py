@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from radsynth.metrics._features import Rows
+from radsynth.metrics._features import Rows, shrink
 
 REACH = 4
 """Largest shift in pixels, along each axis, that is undone."""
@@ -222,19 +222,7 @@ def _axes(images: Tensor) -> list[int]:
 
 
 def _reduced(pixels: NDArray[np.float32]) -> Tensor:
-    images = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
-    return _pooled(images, tuple(images.shape[2:]), PIXELS)
-
-
-def _pooled(images: Tensor, space: tuple[int, ...], most: int) -> Tensor:
-    """Averaged over blocks until at most so many pixels are left."""
-    factor = (math.prod(space) / most) ** (1 / len(space))
-    if factor <= 1:
-        return images
-    size = [max(1, int(side / factor)) for side in space]
-    if len(space) == 2:
-        return functional.adaptive_avg_pool2d(images, (size[0], size[1]))
-    return functional.adaptive_avg_pool3d(images, (size[0], size[1], size[2]))
+    return torch.from_numpy(shrink(pixels, PIXELS))
 
 
 def _standard(images: Tensor) -> Tensor:
@@ -278,7 +266,8 @@ def _spectrum(white: Tensor) -> NDArray[np.float32]:
 def _coarse(white: Tensor) -> NDArray[np.float32]:
     """Whitened images blurred over blocks of 2 pixels or more, to at most `COARSE` in all, of mean 0 and norm 1."""
     space = tuple(white.shape[2:])
-    return _unit(_pooled(white, space, min(COARSE, math.prod(space) // 2 ** len(space))).flatten(1))
+    coarse = shrink(white.numpy(), min(COARSE, math.prod(space) // 2 ** len(space)))
+    return _unit(torch.from_numpy(coarse).flatten(1))
 
 
 def _unit(rows: Tensor) -> NDArray[np.float32]:

@@ -22,24 +22,17 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve
 from radsynth.tasks import build, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._evaluating.sides import PreparedRows
 
 Values = NDArray[np.float64]
 BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Side:
-    """Some images of the prepared data, read when asked for, with the patient of each."""
+class Side(PreparedRows):
+    """Some images of the prepared data, with the patient of each."""
 
-    prepared: Prepared
-    rows: NDArray[np.int64]
     patients: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[np.float32]:
-        return self.prepared.images(self.rows[indices])
 
 
 @dataclass(frozen=True, kw_only=True)
