@@ -63,6 +63,8 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         times.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert all(f"  {name} " in shown.stdout for name in radsynth.VERBS)
     assert min(times) < 0.3, times
+    cut = [line for line in shown.stdout.splitlines() if line.startswith("  ") and line.endswith("...")]
+    assert not cut, "no command is told by half"
     code = "import radsynth.cli, sys; print({'torch', 'numpy', 'pydantic', 'rich', 'yaml'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "set()"

@@ -48,7 +48,7 @@ def explain(
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Explain by single images: redrawing them, counterfactual pairs, where the discriminator looks."""
+    """Explain by single images. Redrawing them, counterfactual pairs, where the discriminator looks."""
     from radsynth.verbs.explain import explain as verb
     from radsynth.verbs.explain import is_output
 
@@ -66,7 +66,7 @@ def serve(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Whom to answer; 0.0.0.0: the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0: any that is free.")] = 8000,
 ) -> None:
-    """Show a run in the browser: an explorer of its images, and a blinded reader study."""
+    """Show a run in the browser: an explorer, a blinded reader study."""
     (run,), overrides = split_words([run, *(overrides or [])], "RUN")
     settings = resolved(["study"], overrides, None, None)
     from radsynth.web.serve import serve as verb
@@ -79,7 +79,10 @@ def show(
     name: Annotated[str | None, argument("NAME", "A section or kind; a folder of kinds.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Every setting; every kind of data set, network, loss, format, metric and task; the state of a run."""
+    """Tell what settings there are, what kinds, or how a run stands.
+
+    Kinds of data sets, networks, losses, formats, metrics and tasks.
+    """
     from radsynth.verbs.show import show as verb
 
     show_result(verb(what, name), as_json)

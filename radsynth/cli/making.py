@@ -99,10 +99,12 @@ def apply(
     style: Annotated[
         Path | None, typer.Option(metavar="IMAGE", help="For images of masks: an image that lends its style.")
     ] = None,
-    seed: Seed = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="For images of masks: their styles follow from it. [default: 0]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Apply a trained run to images or masks: translate, restore, segment, register, paint masks."""
+    """Apply a trained run to images or masks. It translates, restores, segments, registers or paints masks."""
     from radsynth.verbs.apply import apply as verb
 
     show_result(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels,
@@ -115,7 +117,7 @@ def export(
     out: Annotated[Path, argument("OUT", "The folder to write.")],
     as_json: Json = False,
 ) -> None:
-    """Bundle a trained network for others: ONNX, weights, scripts for NumPy and Keras."""
+    """Bundle a trained network for others: ONNX, weights, scripts. The scripts are for NumPy and Keras."""
     from radsynth.verbs.export import export as verb
 
     found = verb(run, out)

@@ -22,7 +22,7 @@ def evaluate(
     out: OutFile = None,
     as_json: Json = False,
 ) -> None:
-    """Measure synthetic images against real ones: fidelity, variety, nearness to training images.
+    """Measure synthetic images against real ones. Fidelity, variety, nearness to training images.
 
     Several sets (REAL A B C) are measured on the same real images and ranked, with intervals of their differences.
     With --out DIR, 'radsynth report DIR' makes a page of either.
@@ -46,7 +46,7 @@ def audit(
     settings_file: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Attack the synthetic images: copies, membership, re-identification. Writes RUN/audit.json."""
+    """Attack the synthetic images: copies, members, re-identification. Writes RUN/audit.json."""
     (run,), overrides = split_words([run, *(overrides or [])], "RUN")
     settings = resolved(["audit"], overrides, settings_file, None)
     from radsynth.verbs.audit import audit as verb

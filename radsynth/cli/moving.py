@@ -46,7 +46,7 @@ def push(
     certificate: Certificate = "",
     as_json: Json = False,
 ) -> None:
-    """Push synthetic DICOM to a PACS; what is not marked as synthetic is refused.
+    """Push synthetic DICOM to a PACS. What is not marked as synthetic is refused.
 
     The same command again goes on where it stopped. The account comes from where pull's does.
     """
