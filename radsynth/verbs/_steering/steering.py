@@ -192,7 +192,7 @@ def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] 
     """Images (count, truncations, c, *space) and, for each truncation, how varied 256 images (of many classes two of
     each) of it are.
 
-    variety: mean distance between two images, as a share of that without truncation
+    variety: the deviation of pixels from their mean image (root mean square), as a share of that without truncation
     """
     space, groups = of.space, of.groups
     centre = torch.zeros_like(of.codes)
