@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,9 @@ import pytest
 from radsynth.errors import FolderError, SettingsError
 from radsynth.models._blocks import _widening
 from radsynth.settings import resolve
+from radsynth.verbs._numbers import _drawn
 from radsynth.verbs._sampler import Sampler
-from radsynth.verbs.export import TOLERANCE, _difference, export
+from radsynth.verbs.export import BUNDLE, TOLERANCE, _difference, export
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
@@ -164,3 +166,10 @@ def test_noise_that_the_network_draws_is_refused(trained: Trained, tmp_path: Pat
     with pytest.raises(SettingsError, match=r"model\.noise=false"):
         export(trained("model.kind=style", "model.noise=true", "model.width=8"), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("line", [[0.0, 0.0, 0.4, 1.0, 1.0], [0.0, 1.0], [0.0, 0.5, 0.6, 1.0], [20.0, 50.0, 90.0]])
+def test_numbers_are_drawn_in_the_bundle_as_by_radsynth(line: list[float]) -> None:
+    """Findings are there or not, never by half."""
+    shares = np.linspace(0, 0.999, 50, dtype=np.float32)
+    assert np.array_equal(runpy.run_path(str(BUNDLE / "sample.py"))["_drawn"](shares, line), _drawn(shares, line))

@@ -40,8 +40,7 @@ class Generator:
         """Age, position and the like (n, k), each drawn as in the training data."""
         lines = self.about["numbers"].values()
         draws = np.stack([s.random((len(lines),), dtype=np.float32) for s in _sources(seed, items, "condition")])
-        return np.stack([np.interp(draws[:, k], np.linspace(0, 1, len(line)), line)
-                         for k, line in enumerate(lines)], axis=1).astype(np.float32)
+        return np.stack([_drawn(draws[:, k], line) for k, line in enumerate(lines)], axis=1).astype(np.float32)
 
     def images(self, seed, items, label=None):
         """Images and class indices of the items (whole numbers from 0 on); each depends on (seed, item) alone.
@@ -59,6 +58,13 @@ class Generator:
         images, *masks = self.session.run(None, feed)
         self.masks = masks[0] if masks else None
         return images, labels
+
+
+def _drawn(shares, line):
+    """Numbers below which such shares of the training images lie; of findings, which are 1 or 0, one of these."""
+    found = np.interp(shares, np.linspace(0, 1, len(line)), line)
+    between = len(set(line) - {0.0, 1.0})
+    return found.round() if (line[0], line[-1]) == (0, 1) and between <= 1 else found
 
 
 def _sources(seed, items, stream):
