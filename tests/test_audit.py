@@ -223,7 +223,7 @@ def test_without_checkpoint_or_data_it_is_said(run: Path, tmp_path: Path) -> Non
     made = write_synthetic(tmp_path / "made", phantoms(60, 9))
     shutil.rmtree(run / "checkpoints")
     refused = audit(run, made, settings=FAST).refused
-    assert any("no checkpoint with a discriminator" in line["reason"] for line in refused)
+    assert any("no checkpoint any more" in line["reason"] for line in refused)
     (run / "data" / "manifest.json").rename(tmp_path / "away.json")
     with pytest.raises(FolderError, match="prepared data"):
         audit(run, made)

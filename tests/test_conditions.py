@@ -20,11 +20,11 @@ from radsynth.io._dicom_header import age_in_years
 from radsynth.models import build, takes
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build as build_task
+from radsynth.verbs._discriminator import load_discriminator
 from radsynth.verbs._numbers import Numbers
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.explain_sources import given_images, made_images
 from radsynth.verbs._steering.inversion import starting_codes
-from radsynth.verbs._steering.judge import load_discriminator
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Direction, study
 from radsynth.verbs.explain import explain
@@ -120,7 +120,7 @@ def test_explain_asks_the_discriminator_about_an_image_with_the_images_own_numbe
     run = train(tmp_path / "run" / "data", tmp_path / "run", settings=settings).path
     found = explain(run, starts=1, steps=1)
     sampler = Sampler(run)
-    discriminator, _ = load_discriminator(sampler, run)
+    discriminator, _ = load_discriminator(sampler.task, run)
     assert discriminator is not None
     given = {"held-out": given_images(sampler, [], None, prepared, 0), "synthetic": made_images(sampler, 0)}
     for kind, one in given.items():

@@ -21,6 +21,7 @@ from radsynth.files import check_writable, write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 from radsynth.progress import Progress, track
 from radsynth.tasks import draws_masks
+from radsynth.verbs._discriminator import load_discriminator
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
@@ -30,7 +31,7 @@ from radsynth.verbs._steering.explain_sources import given_images, guess_classes
 from radsynth.verbs._steering.explain_words import sentences
 from radsynth.verbs._steering.explained import Explained, Given
 from radsynth.verbs._steering.inversion import Inversion, invert, layer_features
-from radsynth.verbs._steering.judge import Judge, load_discriminator, scores, separation
+from radsynth.verbs._steering.judge import Judge, scores, separation
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Study, freed, render, study
 
@@ -66,7 +67,8 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
     real = given_images(sampler, images, label, prepared, seed)
     if real.assumed:
         real = guess_classes(space, real, seed)
-    discriminator, reason = load_discriminator(sampler, run)
+    discriminator, reason = load_discriminator(sampler.task, run)
+    discriminator = None if discriminator is None else discriminator.to(sampler.device)
     made = made_images(sampler, seed)
     of = study(space, seed=seed)
     with Progress(2 * steps, "looking for codes", "steps") as progress:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared, PreparedWithMasks
-from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import DataError
 from radsynth.metrics._distances import nearest
 from radsynth.metrics._features import Rows, describe
@@ -22,6 +20,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import read_yaml, resolve
 from radsynth.tasks import build, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._discriminator import load_discriminator
 from radsynth.verbs._evaluating.sides import PreparedRows
 
 Values = NDArray[np.float64]
@@ -175,22 +174,13 @@ def _per_patient(values: Values, patients: NDArray[np.int64]) -> tuple[NDArray[n
 @torch.no_grad()
 def _judged(folder: RunFolder, side: Side) -> Values:
     """The last checkpoint's discriminator's logits; DataError when the run has none."""
-    kept = load_checkpoint(folder.checkpoints) if Path(folder.checkpoints).is_dir() else None
-    state = kept[0]["networks"].get("discriminator") if kept else None
-    if state is None:
-        raise DataError(f"{folder.checkpoints} holds no checkpoint with a discriminator, so this was not tried: "
-                        "it was removed, or the task has none.")
-    resolved = resolve(read_yaml(folder.path / "settings.yaml"), sections=("task", "model", "augment"))
     spec = side.prepared.spec
+    resolved = resolve(read_yaml(folder.path / "settings.yaml"), sections=("task", "model", "augment"))
     options, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
     task = build(options, model, augment, spec)
-    discriminator = task.networks()["discriminator"]
-    try:
-        discriminator.load_state_dict(state)
-    except RuntimeError:
-        raise DataError(f"The discriminator in {folder.checkpoints} is of another version of radsynth, so this was not "
-                        "tried. Train the run again.") from None
-    discriminator.eval()
+    discriminator, reason = load_discriminator(task, folder.path)
+    if discriminator is None:
+        raise DataError(reason)
     logits = []
     prepared = PreparedWithMasks(side.prepared.folder) if draws_masks(task) else side.prepared
     for start in range(0, len(side), BATCH):

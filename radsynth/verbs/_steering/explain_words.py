@@ -42,7 +42,7 @@ def _redrawing(document: dict[str, Any]) -> str:
 
 def _judge(discriminator: dict[str, Any]) -> str:
     if not discriminator["there"]:
-        return str(discriminator["reason"])
+        return f"{discriminator['reason']} Where it looks cannot be shown."
     area = discriminator["auc_held_out_against_synthetic"]
     if area is None:
         return "How well the discriminator tells real from synthetic is not known here: no held-out images are at hand."

@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from radsynth.checkpoints import load_checkpoint
-from radsynth.errors import FolderError
-from radsynth.run_folder import RunFolder
-from radsynth.verbs._sampler import Sampler
-
-
-def load_discriminator(sampler: Sampler, run: Path) -> tuple[nn.Module | None, str]:
-    """The discriminator of the last good checkpoint, or None and the reason why there is none."""
-    networks = sampler.task.networks()
-    if "discriminator" not in networks:
-        return None, "This task has no discriminator, so there is nothing to ask where it looks."
-    try:
-        found = load_checkpoint(RunFolder(run).checkpoints)
-    except FolderError as error:
-        return None, str(error)
-    if found is None:
-        return None, (f"{run} has no checkpoint any more, and only checkpoints hold the discriminator: where it looks "
-                      "cannot be shown.")
-    network = networks["discriminator"]
-    network.load_state_dict(found[0]["networks"]["discriminator"])
-    return network.to(sampler.device).eval().requires_grad_(False), ""
 
 
 class Judge:
