@@ -126,8 +126,11 @@ class RunFolder:
         Until those are written the run counts as untrained.
         """
         facts = self.load_weights()[1]
-        earlier = self.path / EARLIER / facts["sha256"][:16]
-        earlier.mkdir(parents=True, exist_ok=True)
+        earlier, times = self.path / EARLIER / facts["sha256"][:16], 1
+        while earlier.exists():  # the same weights came back: what was made with them then stays
+            times += 1
+            earlier = earlier.with_name(f"{facts['sha256'][:16]}-{times}")
+        earlier.mkdir(parents=True)
         for name in (*OF_WEIGHTS, self.weights.with_suffix(".json").name, self.weights.name):
             if (self.path / name).exists():
                 (self.path / name).rename(earlier / name)

@@ -257,6 +257,12 @@ def test_more_training_sets_aside_what_belongs_to_the_former_weights(make_prepar
     assert kept == {"synthetic", "audit.json", "generator.json", "generator.safetensors"}
     assert not (run / "synthetic").exists() and not (run / "audit.json").exists()
     assert RunFolder(run).load_weights()[1]["sha256"] != former and "set aside" in events(run)
+    later = RunFolder(run).load_weights()[1]["sha256"][:16]
+    for place in (run / "earlier" / later / "synthetic", run / "synthetic"):  # as if these weights had come back
+        place.mkdir(parents=True)
+        (place / "samples.csv").write_text("file")
+    train(data, run, settings=options("train.images=240"))
+    assert all((run / "earlier" / name / "synthetic" / "samples.csv").exists() for name in (later, f"{later}-2"))
 
 
 def test_a_run_begun_before_a_setting_existed_goes_on_with_the_default(make_prepared: Make, tmp_path: Path) -> None:
