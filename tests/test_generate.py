@@ -23,6 +23,7 @@ from radsynth.settings import kinds, resolve
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._writing import folder_name
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
@@ -313,3 +314,10 @@ def test_damaged_weights_are_never_sampled(trained: Path, tmp_path: Path) -> Non
     weights.write_bytes(content)
     with pytest.raises(FolderError, match="SHA-256"):
         generate(trained, tmp_path / "out", count=3)
+
+
+def test_a_long_class_name_is_a_shorter_folder_of_its_own() -> None:
+    """Free text of a table, which file systems refuse as a name after hours of training."""
+    names = {folder_name("ä" * 300 + end) for end in "ab"}
+    assert len(names) == 2 and all(len(name.encode()) < 255 for name in names)
+    assert folder_name("rare/one") == "rare_one"

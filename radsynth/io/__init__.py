@@ -25,7 +25,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,9 +203,18 @@ def read_mask(path: Path) -> Image:
         return Image(pixels=cast(NDArray[np.uint8], special(path))[None])
     mask = module.read(path)
     values = mask.pixels
-    if len(values) != 1 or values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.rint(values)):
-        raise RejectedFile(f"as a mask it must hold whole numbers 0 to 255, not {values.min()} to {values.max()}")
+    if len(values) != 1:
+        raise RejectedFile(f"as a mask it must have one channel, not {len(values)}")
+    check_labels(values)
     return mask.replace(pixels=values.astype(np.uint8), bits=8)
+
+
+def check_labels(values: NDArray[Any]) -> None:
+    """RejectedFile for values of a mask that are no labels."""
+    broken = values[values != np.rint(values)]
+    if broken.size or values.min() < 0 or values.max() > 255:
+        found = f"fractions such as {broken[0]:g}" if broken.size else f"{values.min():g} to {values.max():g}"
+        raise RejectedFile(f"as a mask it must hold whole numbers from 0 to 255, not {found}")
 
 
 def write(image: Image, path: Path | str, *, provenance: Provenance, format: str | None = None) -> list[Path]:

@@ -34,7 +34,7 @@ def open_checked(path: Path, fourth: Fourth) -> Any:
     """nibabel's lazy image, after a look at the header's own claims. RejectedFile for what cannot be read."""
     import nibabel
 
-    size = check_file(path)
+    check_file(path)
     try:
         _check_offset(path)
         opened: Any = nibabel.load(path)
@@ -46,8 +46,10 @@ def open_checked(path: Path, fourth: Fourth) -> Any:
     dtype = opened.get_data_dtype()
     each = dtype.itemsize if dtype == COLOURS else dtype.itemsize * channels
     check_size(tuple(shape[::-1]), itemsize=each)
-    needed = math.prod(shape) * each + int(opened.dataobj.offset)
-    if not path.name.lower().endswith(".gz") and issubclass(type(opened), nibabel.Nifti1Image) and size < needed:
+    needed, pixels = math.prod(shape) * each + int(opened.dataobj.offset), Path(opened.file_map["image"].filename)
+    if not pixels.is_file():
+        raise RejectedFile(f"its pixels are missing: there is no file {pixels.name} beside it")
+    if not pixels.name.lower().endswith(".gz") and (size := check_file(pixels)) < needed:
         raise RejectedFile(f"it is cut short: {size:,} bytes of {needed:,}")
     return opened
 

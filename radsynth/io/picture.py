@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo, putchunk
 
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, RGB, Image
-from radsynth.io import Header, Provenance, _tiff
+from radsynth.io import Header, Provenance, _tiff, check_labels
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_file
 from radsynth.io._pillow import bits, check_readable, opened
@@ -97,10 +97,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
             values = values > 127 if file.read(len(JPEG)) == JPEG else values
     if values.dtype != bool and set(np.unique(values).tolist()) <= {0, 255}:
         values = values > 0
-    if values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.rint(values)):
-        raise RejectedFile(
-            f"the mask holds values from {values.min()} to {values.max()}: whole numbers 0 to 255 are labels"
-        )
+    check_labels(values)
     return np.asarray(values, dtype=np.uint8)
 
 

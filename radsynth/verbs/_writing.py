@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io as text_io
 import json
 import tempfile
@@ -28,6 +29,8 @@ from radsynth.verbs._report.words import privacy_bound
 Row = dict[str, object]
 PICTURES = {"png": ".png", "tiff": ".tiff"}
 """What `picture` can be told to be."""
+LONGEST = 200
+"""Bytes of a class's folder, of the 255 that file systems take; a longer name ends in a hash of the whole."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,7 +189,11 @@ def _suffix(format: str, spec: ImageSpec) -> str:
 
 def folder_name(label: str) -> str:
     """A class name as a folder: nothing that could leave the folder or that a file system refuses."""
-    return "".join(c if c.isalnum() or c in "-_ ." else "_" for c in label).strip(". ") or "_"
+    name = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in label).strip(". ") or "_"
+    if len(name.encode()) <= LONGEST:
+        return name
+    start = name.encode()[:LONGEST].decode(errors="ignore").strip(". ")
+    return f"{start}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.generic]:

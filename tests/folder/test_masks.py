@@ -66,6 +66,9 @@ def test_a_mask_that_does_not_fit_rejects_its_image(tmp_path: Path) -> None:
     picture(tmp_path / "masks/a.png", size=(5, 5))
     volume(tmp_path / "images/far.nii", spacing=(2, 2, 2))
     volume(tmp_path / "masks/far.nii", spacing=(2, 2, 2), start=(0, 0, 99))
+    volume(tmp_path / "images/part.nii", spacing=(2, 2, 2))
+    shares = nibabel.Nifti1Image(np.full((6, 7, 8), 0.5, np.float32), np.diag([-2.0, -2, 2, 1]))
+    nibabel.save(shares, tmp_path / "masks/part.nii")
     volume(tmp_path / "images/plane.nii", (6, 7, 1), spacing=(2, 2, 2))
     volume(tmp_path / "masks/plane.nii", (6, 7, 1), spacing=(2, 2, 2), start=(0, 0, 5))
     volume(tmp_path / "images/vague.nii", spacing=(2, 2, 2))
@@ -74,6 +77,7 @@ def test_a_mask_that_does_not_fit_rejects_its_image(tmp_path: Path) -> None:
     for record, reason in zip(found_here, (
         r"its mask a\.png has 5x5 pixels and a\.png 12x10, and their headers do not say",
         r"its mask far\.nii lies beside far\.nii, say their headers",
+        r"its mask part\.nii: as a mask it must hold whole numbers from 0 to 255, not fractions such as 0\.5",
         r"its mask plane\.nii lies beside plane\.nii, say their headers",
         r"its mask vague\.nii \(8x7x6 pixels\) .* the header of its mask vague\.nii has pixels of 1 mm that begin at 0",
     ), strict=True):

@@ -95,6 +95,10 @@ def test_a_pair_of_files_is_one_volume(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Pair(data, np.eye(4)), tmp_path / "a.hdr")
     assert io.header(tmp_path / "a.hdr").beside == (str(tmp_path / "a.img"),)
     assert one(tmp_path / "a.hdr").pixels.max() == data.max()
+    (tmp_path / "a.img").write_bytes(b"short")
+    refused(tmp_path / "a.hdr", "it is cut short: 5 bytes of")
+    (tmp_path / "a.img").unlink()
+    refused(tmp_path / "a.hdr", "there is no file a.img beside it")
 
 
 def test_a_ct_is_recognised_by_its_values(tmp_path: Path) -> None:
