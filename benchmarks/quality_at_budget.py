@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import radsynth.verbs.train as training
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.choices import document
 from radsynth.device import here
 from radsynth.metrics._features import features

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.settings import settings
 
 

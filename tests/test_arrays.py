@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch, IntensityMap, Prepared
+from radsynth.arrays import IntensityMap, Prepared
+from radsynth.batch import Batch
 from radsynth.errors import FolderError
 
 

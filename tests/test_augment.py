@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from radsynth.arrays import Batch
 from radsynth.augment import Settings, augment
+from radsynth.batch import Batch
 
 
 def images(*space: int, n: int = 64) -> torch.Tensor:

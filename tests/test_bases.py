@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch
 from radsynth.bases import FOLDER, PART, Facts, facts, fitting, names, read_base
+from radsynth.batch import Batch
 from radsynth.choices import document
 from radsynth.course import FEW
 from radsynth.datasets import Record

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from radsynth.arrays import Batch, Care, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch, Care
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.errors import TrainingError
 from radsynth.run_folder import RunFolder

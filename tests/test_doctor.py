@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Batch, Care, Prepared
+from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
+from radsynth.batch import Batch, Care
 from radsynth.checkpoints import all_finite, load_tensors
 from radsynth.errors import TrainingError
 from radsynth.models import dcgan

@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import distributed
 
-from radsynth.arrays import Care, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Care
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.choices import document
 from radsynth.device import Device

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import Networks, build

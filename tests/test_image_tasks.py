@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import NO_MASK, Batch, Prepared
+from radsynth.arrays import NO_MASK, Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.errors import DataError, OutOfMemory, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from radsynth.arrays import Care, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Care
 from radsynth.errors import TrainingError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve

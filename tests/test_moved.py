@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from radsynth.arrays import NO_MASK, Batch
+from radsynth.arrays import NO_MASK
+from radsynth.batch import Batch
 from radsynth.tasks._moved import displacement, moved
 from radsynth.tasks._warp import grid
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from radsynth.arrays import NO_MASK, Batch, Prepared
+from radsynth.arrays import NO_MASK, Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve

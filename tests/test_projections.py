@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve

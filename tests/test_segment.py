@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import NO_MASK, Batch, Prepared
+from radsynth.arrays import NO_MASK, Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, read_mask, write

@@ -13,8 +13,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.datasets import recognise
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import Image, ImageSpec

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build as build_networks

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from radsynth.arrays import Batch, Care, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch, Care
 from radsynth.models._blocks import Doubling
 from radsynth.settings import resolve
 from radsynth.tasks import Studious, _warm_start, build

@@ -19,7 +19,8 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import Networks

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 
 
 def average_down(images: Tensor, factors: tuple[int, ...]) -> Tensor:

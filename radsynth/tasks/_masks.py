@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.tasks._warp import integrate, random_velocity, warp

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.tasks._warp import enlarge, grid, integrate, random_velocity, warp
 
 WAVE = 0.25

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
+from radsynth.batch import Batch
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import AdversarialLoss

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 
 WATER = 0.0193
 """Attenuation of water in 1/mm at 70 keV, about the mean energy of 120 kVp."""

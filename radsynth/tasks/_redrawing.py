@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.tasks._warm_start import STUDIED, PrincipalCodes, in_parts
 
 POOL = 4

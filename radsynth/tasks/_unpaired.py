@@ -10,9 +10,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
+from radsynth.batch import Batch
 from radsynth.device import channels_last
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import ImageSpec

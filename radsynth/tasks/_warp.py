@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 
 SQUARINGS = 6
 """Scaling and squaring begins with 1 / 2^6 of the velocity: a tenth of a pixel for velocities of 6 pixels."""

@@ -7,8 +7,8 @@ from typing import Any, Literal, cast
 from pydantic import Field
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.likelihood import calibrated_normal, divergence_from_normal

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES

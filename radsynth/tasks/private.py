@@ -17,8 +17,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu, softplus
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.errors import FolderError, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES

@@ -14,8 +14,9 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from radsynth.arrays import NO_MASK, Batch, Prepared
+from radsynth.arrays import NO_MASK, Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.device import channels_last
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec

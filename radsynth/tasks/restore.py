@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES

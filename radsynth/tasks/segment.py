@@ -16,9 +16,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.arrays import NO_MASK, Batch, Prepared
+from radsynth.arrays import NO_MASK, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
+from radsynth.batch import Batch
 from radsynth.device import channels_last
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec

@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.arrays import Batch
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
+from radsynth.batch import Batch
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.likelihood import divergence_from_normal

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
 from radsynth.metrics import Estimate, Measurement, Number, difference

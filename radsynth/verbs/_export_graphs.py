@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.models.progressive import Growing
 from radsynth.tasks import draws_masks, paints, takes_images
 from radsynth.verbs._sampler import Sampler

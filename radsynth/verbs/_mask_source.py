@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.errors import FolderError, SettingsError
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import Task, draws_masks

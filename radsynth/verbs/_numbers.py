@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.settings import nearest
 

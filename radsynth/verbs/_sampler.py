@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radsynth.arrays import Batch, scaled
+from radsynth.arrays import scaled
+from radsynth.batch import Batch
 from radsynth.device import module_channels_last, torch_device
 from radsynth.errors import SettingsError
 from radsynth.run_folder import RunFolder

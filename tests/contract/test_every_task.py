@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.device import channels_last
 from radsynth.run_folder import RunFolder

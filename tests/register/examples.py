@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build

@@ -12,7 +12,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from radsynth.arrays import Batch, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.metrics._registration import folding, target_registration_error

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.metrics._registration import folding
 from radsynth.tasks._warp import compose, enlarge, grid, integrate, random_velocity, shrink, smooth, warp
 from tests.register.examples import SIZES, inner, velocity_of

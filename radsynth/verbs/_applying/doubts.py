@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.tasks import ImageTask
 from radsynth.tasks._degrade import average_down
 from radsynth.verbs._applying.anatomy import Anatomy

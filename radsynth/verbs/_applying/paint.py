@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.datasets import Record, Rejected, dataset
 from radsynth.datasets._layout import printable
 from radsynth.datasets._walking import files_below

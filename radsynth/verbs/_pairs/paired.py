@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import NO_MASK, Batch, Prepared
+from radsynth.arrays import NO_MASK, Prepared
+from radsynth.batch import Batch
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
 from radsynth.metrics._paired import NUMBERS, Images, PairNumber

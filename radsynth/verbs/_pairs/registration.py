@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import NO_MASK, Batch, Prepared
+from radsynth.arrays import NO_MASK, Prepared
+from radsynth.batch import Batch
 from radsynth.errors import DataError, MissingExtra
 from radsynth.losses.alignment import local_correlation
 from radsynth.metrics._registration import folding, label_overlap, target_registration_error

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.models._conditions import ConditionedGenerator
 from radsynth.models._equalised import EqualisedLinear

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.tasks import Repeatable
 from radsynth.verbs._training.optimisers import clear, move, norms
 

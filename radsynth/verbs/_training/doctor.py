@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from radsynth.arrays import Care, Prepared
+from radsynth.arrays import Prepared
+from radsynth.batch import Care
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import TrainingError
 from radsynth.run_folder import RunFolder

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from radsynth.arrays import Batch, Care, Prepared
+from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
+from radsynth.batch import Batch, Care
 from radsynth.device import channels_last
 from radsynth.models import Networks
 from radsynth.verbs._training.compare import compare

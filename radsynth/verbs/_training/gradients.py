@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.errors import OutOfMemory, out_of_memory
 from radsynth.tasks import Terms, Turn, needs_both_sides
 from radsynth.verbs._training.optimisers import clear

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from radsynth.arrays import Batch, Care, Prepared, PreparedWithMasks
+from radsynth.arrays import Prepared, PreparedWithMasks
+from radsynth.batch import Batch, Care
 from radsynth.checkpoints import all_finite, save_checkpoint
 from radsynth.device import Precision, here, keep_freed_memory, module_channels_last
 from radsynth.errors import TrainingError

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from radsynth.arrays import Batch
+from radsynth.batch import Batch
 from radsynth.errors import OutOfMemory, out_of_memory
 
 AT_ONCE = 2**25
