@@ -70,7 +70,7 @@ def _write(sampler: Sampler, run: RunFolder, folder: Path) -> dict[str, Any]:
         "version": 1, "kind": "noise" if draws else "mask" if isinstance(graph, FromMasks) else "image",
         "weights": sampler.facts["sha256"], "model": sampler.facts["model"], "task": sampler.facts["task"],
         "inputs": {name: _described(name, tensor, sampler) for name, tensor in graph.inputs.items()},
-        "outputs": _outputs(graph, sampler), "labels": list(sampler.spec.labels),
+        "outputs": _outputs(graph, sampler), "labels": list(sampler.spec.labels), "learned": list(sampler.learned),
         "numbers": sampler.numbers.quantiles, "modality": sampler.spec.modality, "spacing": sampler.spec.spacing,
         "intensity": vars(sampler.intensity), "virtual": sampler.spec.virtual, "synthetic": True,
         "check": _check(graph, path),
@@ -95,7 +95,8 @@ def _to_onnx(graph: Graph, path: Path) -> None:
 
 
 def _described(name: str, tensor: Tensor, sampler: Sampler) -> dict[str, Any]:
-    meaning = {"latent": "standard normal numbers", "label": "index into labels", "mask": "label values",
+    meaning = {"latent": "standard normal numbers", "mask": "label values",
+               "label": "index into labels, of a class in learned: others had no training image",
                "numbers": f"{', '.join(sampler.numbers.quantiles)}, within the range of the training images",
                "images": f"intensities of {', '.join(getattr(sampler.task, 'inputs', ()))} in [-1, 1], see intensity"}
     return {"shape": ["n", *tensor.shape[1:]], "type": str(tensor.dtype).removeprefix("torch."),

@@ -79,11 +79,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--label", help="a class of export.json")
+    parser.add_argument("--label", help="a class of export.json, one of 'learned'")
     parser.add_argument("--out", default="synthetic.npz")
     given = parser.parse_args()
     generator = Generator()
-    learned = [name for name in generator.about["labels"] if generator.shares[name]]  # others had no training image
+    learned = generator.about["learned"]  # other classes had no training image
     if given.label is not None and given.label not in learned:
         parser.error(f"--label {given.label}: there are {', '.join(learned) or 'no classes'}")
     if given.count < 1:
