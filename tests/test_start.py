@@ -100,6 +100,21 @@ def test_words_alone_take_the_network_from_the_start_and_the_recipe_that_goes_wi
     assert now.section("task").loss == "relativistic" and now.section("train").rate == then.section("train").rate
 
 
+def test_the_run_is_read_once_and_again_when_it_was_trained_on(
+    source: Path, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr("radsynth.verbs._training.start.load_checkpoint",
+                        lambda folder: read.append(folder) or load_checkpoint(folder))
+    data = make_prepared()
+    train(data, tmp_path / "run", overrides=(f"train.start={source}", "train.batch=8"), budget="16img")
+    assert read == [source / "checkpoints"], "the recipe, the checks and the training ask for it"
+    before = read_start(str(source))
+    train(tmp_path / "public", source, settings=resolve(overrides=(*TINY, "train.images=176")))
+    after = read_start(str(source))
+    assert len(read) == 2 and before.name != after.name
+
+
 def test_what_does_not_fit_is_refused(source: Path, make_prepared: Make, tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="neither a trained run nor a base"):
         train(make_prepared(name="a"), tmp_path / "run", settings=options("train.start=nowhere"))

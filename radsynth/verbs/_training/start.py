@@ -7,6 +7,7 @@ Few images are learned better from there than from nothing. The discriminator's 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -79,17 +80,33 @@ def started(settings: Resolved) -> tuple[Resolved, Start | None]:
 
 
 def read_start(source: str) -> Start:
-    """A base by its name, or the run in this folder; FolderError when it is neither, or not trained."""
+    """A base by its name, or the run in this folder; FolderError when it is neither, or not trained.
+
+    Read once, though the plan, the checks and the training each ask for it; again when the run has other weights.
+    """
     if source in names():
-        return Start(**vars(read_base(source)))
+        return _base(source)
     folder = RunFolder(Path(source))
     if not folder.begun:
         raise FolderError(f"train.start={source} is neither a trained run nor a base{nearest(source, names())}; bases "
                           f"are {', '.join(names()) or 'none'}.")
+    facts = folder.weights.with_suffix(".json")
+    return _run(folder.path, facts.read_bytes() if facts.is_file() else b"")
+
+
+@lru_cache(maxsize=1)
+def _base(name: str) -> Start:
+    return Start(**vars(read_base(name)))
+
+
+@lru_cache(maxsize=1)
+def _run(path: Path, known: bytes) -> Start:
+    """known: the facts of its weights, their hash among them, by which they are told from others in the same folder."""
+    folder = RunFolder(path)
     weights, facts = folder.load_weights()
     found = load_checkpoint(folder.checkpoints)
     if found is None:
-        raise FolderError(f"train.start={source} has no checkpoint any more, and with it no discriminator.")
+        raise FolderError(f"train.start={path} has no checkpoint any more, and with it no discriminator.")
     state, settings = found[0], resolve(path=folder.path / "settings.yaml", sections=("model",))
     return Start(name=f"run {facts['sha256'][:16]}", weights={**state["networks"], facts["keeps"]: weights},
                  studied=state["studied"], model=settings.document()["model"], spec=folder.spec()[0])
