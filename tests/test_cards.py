@@ -131,6 +131,12 @@ def test_claim_says_what_was_left_out_and_where_weights_started(run: Path) -> No
     assert answer(35) == ("120 images of 60 patients found. 100 images included. Left out: files that could not be "
                           "used 1,234, second copies of an image 2, slices of background 0.")
     assert answer(24) == "The weights of brain; what these have not is random, from seed 7."
+    spec = json.loads((run / "spec.json").read_text())
+    counts = {name: spec[name] | {"train": spec[name]["train"] + 700} for name in ("counts", "patients")}
+    add(run, spec=spec | counts | {"added": {"images": 700, "patients": 700}})
+    besides = "Besides, 700 training images from elsewhere (prepare.extra)."
+    assert f"found. 100 images included. {besides} Left out" in answer(35), "no more than were found"
+    assert answer(19).startswith("train 100 images of ") and answer(19).endswith(besides)
 
 
 def test_claim_does_not_say_that_patients_are_unknown_where_each_has_one_image(run: Path) -> None:

@@ -44,6 +44,7 @@ class Inspection:
     masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
     masked_patients: those of whom an image has a mask
     duplicates: groups of equal files
+    added: images that `prepare.extra` adds to the training split; none of them is in the numbers above
     rejected: files that cannot be used; skipped: files that are no images
     mixed: why `prepare` and `run` refuse the data as a whole, empty if they do not
     planned: what `radsynth run` would choose, with its reason
@@ -79,6 +80,7 @@ class Inspection:
     rejected: tuple[Rejected, ...]
     skipped: tuple[Rejected, ...]
     mixed: str = ""
+    added: int = 0
     spec: ImageSpec | None = None
     mapping: str = ""
     planned: tuple[dict[str, Any], ...] = ()

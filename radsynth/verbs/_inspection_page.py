@@ -133,6 +133,7 @@ def facts(found: Inspection) -> dict[str, str]:
         "bits": _listed(found.bits_found),
         "labels": _listed(found.labels) or "none",
         "split": _listed(found.splits) or "none, patients will be divided",
+        **({"added": f"{_many(found.added, 'image')} for training alone (prepare.extra)"} if found.added else {}),
         "masks": (f"label values {', '.join(map(str, found.masks))}" if found.masks else "none")
         + (f"; {found.unmasked:,} of {found.n_images:,} images have none" if found.unmasked else ""),
     }

@@ -108,14 +108,16 @@ def test_extra_images_are_of_the_datas_classes(from_records: Prepare, tmp_path: 
     for k, name in enumerate(("rare_one/0.png", "rare_one/1.png", "strange/2.png", "3.png")):
         (tmp_path / "made" / name).parent.mkdir(parents=True, exist_ok=True)
         PIL.Image.fromarray(picture(100 + k).pixels[0]).save(tmp_path / "made" / name)
+    (tmp_path / "made" / "rare_one" / "4.png").write_text("no picture")
     real = [record(n, label=("common", "rare/one")[n % 2]) for n in range(10)]
     prepared = from_records(real, "classes", size=[20, 20], extra=str(tmp_path / "made"))
     assert prepared.spec.labels == ("common", "rare/one") and len(prepared.rows) == 12
     assert prepared.labels(np.array([10, 11])).tolist() == [1, 1]
     table = (prepared.folder / "rejected.csv").read_text()
-    assert "its class strange is none of the data's" in table and "3.png" in table
+    assert prepared.manifest.rejected == 3 and "extra/strange/2.png,its class strange is none of the data's" in table
+    assert "extra/3.png" in table and "extra/rare_one/4.png" in table, "they are none of the data's own files"
     shutil.rmtree(tmp_path / "made" / "rare_one")
-    with pytest.raises(DataError, match=r"no image that can be used; extra/3\.png: it has no class"):
+    with pytest.raises(DataError, match=r"no image that can be used; 3\.png: it has no class"):
         from_records(real, "none", size=[20, 20], extra=str(tmp_path / "made"))
     bare = from_records([record(n) for n in range(10)], "bare", size=[20, 20], extra=str(tmp_path / "made"))
     assert bare.spec.labels == () and {row.label for row in bare.rows} == {-1}

@@ -19,13 +19,14 @@ def extra_records(path: Path, data: Sequence[Record], source: Any, rejected: lis
     data: the images that they are added to, whose classes they must have, if any; source: the settings of these.
     DataError when none can be used, SettingsError when its labels do not tell a number that the data's do.
     """
-    before = len(rejected)
+    unusable: list[Rejected] = []
     try:
-        found = list(_extra_records(path, data, source, rejected))
+        found = list(_extra_records(path, data, source, unusable))
     except SettingsError as error:  # of the numbers that the data has
         raise SettingsError(f"prepare.extra={path} does not fit: {error}") from None
+    rejected += [replace(line, path=f"extra/{line.path}") for line in unusable]
     if not found:
-        why = "".join(f"; {line.path}: {line.reason}" for line in rejected[before:][:1])
+        why = "".join(f"; {line.path}: {line.reason}" for line in unusable[:1])
         raise DataError(f"prepare.extra={path} has no image that can be used{why}.")
     return found
 
@@ -42,16 +43,17 @@ def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: li
     classes = {record.label for record in data} - {None}
     known = {folder_name(name): name for name in classes if name} | {name: name for name in classes}
     for record in module.records(settings, rejected):
-        source, reason = f"extra/{record.source}", ""
+        reason = ""
         if classes and record.label not in known:
             reason = f"its class {record.label} is none of the data's" if record.label else "it has no class"
         elif lacking := [name for name in (data[0].conditions if data else ()) if name not in record.conditions]:
             reason = f"it has no number for {', '.join(lacking)}, which data.conditions asks for"
         if reason:
-            rejected.append(Rejected(path=source, reason=reason))
+            rejected.append(Rejected(path=record.source, reason=reason))
         else:
-            yield replace(record, source=source, split="train", unmasked=unmasked, label=known.get(record.label),
-                          patient="extra/" + hashlib.sha256(record.patient.encode()).hexdigest()[:16], added=True)
+            yield replace(record, source=f"extra/{record.source}", split="train", unmasked=unmasked, added=True,
+                          label=known.get(record.label),
+                          patient="extra/" + hashlib.sha256(record.patient.encode()).hexdigest()[:16])
 
 
 def _table_of_numbers(path: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from radsynth.verbs._report.facts import limits, use
+from radsynth.verbs._report.facts import limits, own, use
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent
 
@@ -59,10 +59,12 @@ def _data(files: RunFiles) -> dict[int, str]:
         found[35] = f"{count(source['n_images'], 'image')} of {count(source['n_patients'], 'patient')} found."
     if not {"spec", "counts", "patients", "intensity"} <= spec.keys():
         return found
-    images, patients = spec["counts"], spec["patients"]
+    images, patients = dict(spec["counts"]), dict(spec["patients"])
+    images["train"], patients["train"] = own(spec)
     parts = [f"{name} {count(images[name], 'image')} of {count(patients.get(name, 0), 'patient')}" for name in images]
     by_image = all(images[name] == patients.get(name) for name in images)
-    found[35] = f"{found.get(35, '')} {count(sum(images.values()), 'image')} included.{_left_out(files)}".strip()
+    included = f"{count(sum(images.values()), 'image')} included.{_added(spec)}{_left_out(files)}"
+    found[35] = f"{found.get(35, '')} {included}".strip()
     return found | {
         7: "A virtual cohort, made from a public template." if files.virtual else "",
         9: f"Brought to {extent(spec['spec']['size'])} without stretching; intensities mapped "
@@ -76,7 +78,7 @@ def _data(files: RunFiles) -> dict[int, str]:
 
 def _added(spec: dict[str, Any]) -> str:
     added = spec.get("added")
-    return f" Of the training images {added['images']:,} were added from elsewhere (prepare.extra)." if added else ""
+    return f" Besides, {count(added['images'], 'training image')} from elsewhere (prepare.extra)." if added else ""
 
 
 def _left_out(files: RunFiles) -> str:
