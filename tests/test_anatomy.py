@@ -39,12 +39,16 @@ SIDE = 24
 class Thresholds:
     """Calls everything above 0 a lesion, everything above -0.5 a head."""
 
+    may_lack = False
+
     def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         return (stack[:, :1] > -0.5).astype(np.float32) + (stack[:, :1] > 0)
 
 
 class Everywhere:
     """Calls everything a head."""
+
+    may_lack = False
 
     def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         return np.ones_like(stack[:, :1])
@@ -125,6 +129,33 @@ def test_images_that_lack_a_given_channel_set_no_limit(tmp_path: Path, monkeypat
     found = next(one for one in document["pairs"]["numbers"] if one["name"] == "segmented_dice_1")
     seen = next(line["value"] for line in found["methods"] if line["method"] == "the given images")
     assert seen == 1, "where T1 is given, the segmenter of what is given finds every head"
+
+
+def test_a_removed_lesion_is_seen_where_a_given_channel_is_missing(tmp_path: Path) -> None:
+    """The segmenter of what is given learns to go without, as the run does: lesions are in T1 and in T2."""
+    folder = prepared_discs(tmp_path, 64, (SIDE, SIDE), channels=("t1", "t2", "flair"), mask_classes=3)
+    masks, rng = heads(64), np.random.default_rng(1)
+    shades = np.array(([5, 120, 230], [5, 140, 60], [5, 80, 220]))
+    images = np.stack([shade[masks] for shade in shades], 1) + rng.integers(0, 20, (64, 3, SIDE, SIDE))
+    np.save(folder / "shards" / "00000.images.npy", images.astype(np.uint8))
+    np.save(folder / "shards" / "00000.masks.npy", masks)
+    data = Prepared(folder)
+    settings = resolve(overrides=(*SMALL, "train.images=1600", "task.outputs=[flair]", "task.missing=0.4"))
+    task = build(*(settings.section(name) for name in ("task", "model", "augment")), data.spec)
+    learn_anatomy(tmp_path, data, task, settings, 0.9)
+    missing = {side: read_yaml(tmp_path / "anatomy" / side / "settings.yaml")["task"]["missing"]
+               for side in ("given", "made")}
+    assert missing == {"given": 0.4, "made": 0.0}, "there is one channel that is made, and it is there"
+    check, rows = read_anatomy(tmp_path, task, Applier), data.indices("test")
+    assert check
+    ill, real = (masks[rows] == 2).any((1, 2)), data.images(rows)
+    healed = np.where(masks[rows][:, None] == 2, -0.3, real[:, 2:]).astype(np.float32)
+    for blank in (None, 0, 1):
+        given = real[:, :2].copy()
+        if blank is not None:
+            given[:, blank] = -1
+        honest, wrong = (check.differences(given, made)[1] for made in (real[:, 2:], healed))
+        assert (wrong[ill] > 5 * honest.mean() + 2).all() and np.array_equal(wrong[~ill], honest[~ill]), blank
 
 
 def rows_of(run: Path, scans: Path, out: Path) -> dict[int, dict[str, str]]:

@@ -124,6 +124,23 @@ def test_warps_move_image_and_mask_together() -> None:
     assert ((varied.images[:, 0] > 0).long() == varied.masks).float().mean() > 0.98
 
 
+def test_channels_that_may_be_missing_are_blanked_in_training(make_masked: Make, tmp_path: Path) -> None:
+    spec = ImageSpec(size=(16, 16), channels=("t1", "t2"), mask_classes=2)
+    task = task_of("task.missing=0.9", "task.deform=0.05", spec=spec)
+    images = torch.stack([torch.zeros(64, 16, 16), torch.ones(64, 16, 16)], dim=1)
+    batch = Batch(images=images, masks=torch.zeros(64, 16, 16, dtype=torch.long), seed=0, items=tuple(range(64)))
+    blank = (task._varied(batch).images == -1).flatten(2).all(2)
+    assert blank.any(0).all() and not blank.all(1).any()
+    with pytest.raises(SettingsError, match="only t2 is given"):
+        task_of("task.missing=0.5", "task.inputs=[t2]", spec=spec)
+    data = make_masked(n=12, channels=("t1", "t2"))
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=8", "task.missing=0.5")))
+    write(Image(pixels=np.load(data / "shards" / "00000.images.npy")[0, 1:], channels=("t2",)), tmp_path / "t2.npz",
+          provenance=FROM)
+    made = apply(tmp_path / "run", tmp_path / "t2.npz", tmp_path / "out")
+    assert [row["missing"] for row in rows(made.folder)] == ["t1"]
+
+
 def test_losses_of_an_untrained_network_are_those_of_equal_shares() -> None:
     """The last layer begins at zero: every label has the share 1/3, for which both losses have a closed form."""
     masks = torch.zeros(1, 16, 16, dtype=torch.long)

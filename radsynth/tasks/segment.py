@@ -30,6 +30,7 @@ from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._again import Again, images_to_draw_again, masked_to_draw_again
 from radsynth.tasks._masks import check_labels, masks_of, none_there, places_of
+from radsynth.tasks._missing import blanked, need_several
 from radsynth.tasks._moved import moved
 from radsynth.tasks._paired import paired_networks
 from radsynth.tasks._tissues import thresholds, tissues
@@ -58,6 +59,8 @@ class Settings:
     """How far rare labels count for more in the cross-entropy: it is divided by this power of their pixels' number."""
     inputs: tuple[str, ...] = ()
     """Channels that are seen, by name; empty: all."""
+    missing: float = Field(0.0, ge=0, lt=1)
+    """Share of the seen channels that is blanked in training, never all, so that `apply` may go without some."""
     rare: float = Field(0.25, ge=0, lt=1)
     """Least share of the images with masks in training that have the rarest label; drawn again to that end."""
     masked: float = Field(0.5, gt=0, le=1)
@@ -95,6 +98,7 @@ class Segment:
         self.values = tuple(range(options.tissues)) or spec.label_values  # gaps between labels cost no channels
         self.classes, self.finer = len(self.values), (1,) * spec.dimensions
         self._seen = [spec.channels.index(name) for name in self.inputs]
+        self.may_lack = options.missing > 0
         self.loss = LOSSES[options.loss]
         self.again: Again | None = None
         self.masked: Again | None = None
@@ -175,14 +179,16 @@ class Segment:
         return torch.bincount(truth.flatten(), minlength=self.classes).clamp_min(1).float() ** -self.options.balance
 
     def _varied(self, batch: Batch) -> Batch:
-        """The channels that are seen; some images drawn again for their rare label; warped together with the masks."""
+        """The channels that are seen, some blanked; some images drawn again for their rare label; warped together with
+        the masks."""
         if self.masked is not None:
             batch = self.masked.mixed_in(batch)
         if self.again is not None:
             batch = self.again.mixed_in(batch, only=_masks(batch).flatten(1)[:, 0] != NO_MASK)
         masks = _masks(batch) if self._thresholds is None else tissues(batch.images, self._parted, self._thresholds)
-        images = batch.images[:, self._seen]
-        return moved(dataclasses.replace(batch, images=images, masks=masks), self.options.deform)
+        seen = dataclasses.replace(batch, images=batch.images[:, self._seen], masks=masks)
+        seen = moved(seen, self.options.deform)
+        return dataclasses.replace(seen, images=blanked(seen.images, seen, self.options.missing))
 
     # Luc et al. 2016, section 3: the true label gets max(0.9, s), the others keep their proportions in what is left.
     def _softened(self, shares: Tensor, truth: Tensor) -> Tensor:
@@ -253,7 +259,8 @@ def _known(batch: Batch) -> Tensor:
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
-    """The task; SettingsError for data without masks or stand-ins, and for no loss that says what is right."""
+    """The task; SettingsError for data without masks or stand-ins, for no loss that says what is right, and where no
+    channel could be missing."""
     if spec.mask_classes < 2 and not options.tissues:
         raise SettingsError(f"task.kind=segment learns from masks, and {none_there(spec)} task.tissues=4 learns "
                             "classes of intensity instead.")
@@ -264,4 +271,6 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
     if not options.dice and not options.entropy:
         raise SettingsError("task.dice=0 and task.entropy=0 leave nothing that says which labels are right: give "
                             "one of them a weight.")
-    return Segment(options, augmentation, model, spec)
+    task = Segment(options, augmentation, model, spec)
+    need_several(options.missing, task.inputs, spec.channels)
+    return task

@@ -20,6 +20,7 @@ from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Turn
 from radsynth.tasks._again import Again, images_to_draw_again
 from radsynth.tasks._masks import label_shares, places_of
+from radsynth.tasks._missing import blanked, need_several
 from radsynth.tasks._moved import moved
 from radsynth.tasks._paired import PairedGame, paired_networks
 
@@ -121,11 +122,7 @@ class Translate:
 
     def _see(self, batch: Batch) -> tuple[Tensor, Tensor]:
         given, truth = self.pair(batch)
-        if self.options.missing and len(self.inputs) > 1:
-            draw = batch.uniform("missing", len(self.inputs))
-            blank = (draw < self.options.missing) & (draw < draw.amax(1, keepdim=True))
-            given = given.masked_fill(blank[(...,) + (None,) * (given.ndim - 2)], -1.0)
-        return given, truth
+        return blanked(given, batch, self.options.missing), truth
 
     def enlarge(self, images: Tensor) -> Tensor:
         """The same images."""
@@ -166,9 +163,5 @@ def _channels(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tupl
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for channels that do not exist, and where none could be missing."""
     task = Translate(options, augmentation, model, spec)
-    if options.missing and len(task.inputs) < 2:
-        raise SettingsError(
-            f"task.missing={options.missing:g} blanks some of several given channels, and only {task.inputs[0]} is "
-            f"given: name two or more of {', '.join(spec.channels)} in task.inputs, or set task.missing=0."
-        )
+    need_several(options.missing, task.inputs, spec.channels)
     return task

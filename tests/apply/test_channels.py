@@ -63,12 +63,16 @@ def test_contrasts_become_a_file_each_where_the_format_holds_one(make_run: Calla
         apply(run, tmp_path / "in", tmp_path / "no", format="jpeg")
 
 
-def test_an_image_that_lacks_a_channel_has_no_check_of_its_anatomy(make_run: Callable[..., Path]) -> None:
+def test_an_image_that_lacks_a_channel_is_checked_by_a_segmenter_that_has_learned_to_go_without(
+    make_run: Callable[..., Path]
+) -> None:
     applier = Applier(make_run("task.kind=translate", "task.missing=0.3", "task.outputs=[flair]",
                                channels=("t1", "t2", "flair")))
-    applier.anatomy = cast(Any, SimpleNamespace(differences=lambda given, made: (None, np.full(len(given), 7.0))))
     both = np.concatenate([disc((16, 16)), disc((16, 16), 1)])
-    for channels, expected in ((("t1", "t2"), [7.0]), (("t1", "pd"), [np.nan])):
+    for channels, may_lack, expected in ((("t1", "t2"), False, [7.0]), (("t1", "pd"), False, [np.nan]),
+                                         (("t1", "pd"), True, [7.0])):
+        applier.anatomy = cast(Any, SimpleNamespace(
+            differences=lambda given, made: (None, np.full(len(given), 7.0)), given=SimpleNamespace(may_lack=may_lack)))
         found = applier.convert(Image(pixels=both, channels=channels))[1]["anatomy"]
         assert np.array_equal(found, expected, equal_nan=True)
 

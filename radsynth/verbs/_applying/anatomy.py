@@ -35,6 +35,10 @@ THIN = 1
 class Sees(Protocol):
     """A trained segmentation (an `Applier` of one)."""
 
+    @property
+    def may_lack(self) -> bool:
+        """Whether it has learned to go without some of its channels."""
+
     def network_of(self, stack: Images, target: str) -> Images:
         """Network values (n, channels, *space) to labels (n, 1, *space)."""
 
@@ -56,14 +60,14 @@ class Anatomy:
     def differences(self, given: Images, made: Images) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Where (n, *space) labels of what was given and of what was made differ, both on the result's grid, borders
         left aside; and how much that is (n,), in percent of the pixels that have a label: NaN, and nowhere, of images
-        that lack a given channel. The segmenter has learned from all, and finds another anatomy without one."""
+        that lack a given channel where the segmenter has not learned to go without: it finds another anatomy then."""
         from scipy.ndimage import binary_opening
 
         before, after = self.labels_of_given(given), self.labels(made)
         cube, axes = np.ones((2 * THIN + 1,) * (before.ndim - 1), bool), tuple(range(1, before.ndim))
         places = np.stack([binary_opening(one != other, cube) for one, other in zip(before, after, strict=True)])
         labelled = np.maximum(((before > 0) | (after > 0)).sum(axes), 1)
-        lacks = lacking(given)
+        lacks = lacking(given) & (not self.given.may_lack)
         share = np.where(lacks, np.nan, 100 * places.sum(axes) / labelled)
         return places & ~lacks.reshape(-1, *[1] * len(axes)), np.asarray(share, np.float64)
 
@@ -86,13 +90,14 @@ def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Reso
     labels = {} if masks else {"tissues": TISSUES, "tissues_of": task.outputs[0]}
     rows = np.arange(len(prepared.rows))
     patients = len(np.unique(prepared.patients(rows[prepared.masked(rows)]))) if masks else 0
-    budget = settings.section("train", TrainSettings)
+    budget, missing = settings.section("train", TrainSettings), getattr(settings.section("task"), "missing", 0.0)
     given = {"seed": settings.seed, "train": {
         "images": int(np.ceil(share * budget.images)), "seconds": share * budget.seconds, "previews": 0}}
     segment = {"kind": "segment", "adversarial": 0.0, "deform": warps(patients), **labels}
     for side, channels in _sides(task).items():
+        own = {**segment, "inputs": list(channels), "missing": missing if side == "given" else 0.0}
         train(prepared.folder, Path(run) / FOLDER / side, settings=resolve(
-            document(recipe("unet", "segment")), {**given, "task": {**segment, "inputs": list(channels)}}))
+            document(recipe("unet", "segment")), {**given, "task": own}))
 
 
 def read_anatomy(run: Path, task: ImageTask, open: Callable[[Path], Sees]) -> Anatomy | None:

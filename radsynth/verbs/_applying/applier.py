@@ -134,11 +134,11 @@ class Applier:
 
     def channels(self, image: Image) -> list[NDArray[Any] | None]:
         """The channels (*space) that the task takes; None for a missing one where the run was trained for that."""
-        return taken(image, self.task.inputs, getattr(self.task, "may_lack", False))
+        return taken(image, self.task.inputs, self.may_lack)
 
     def missing(self, image: Image) -> dict[str, str]:
         """Columns of samples.csv: the names of the given channels that an image lacks, of a run that may go without."""
-        if not getattr(self.task, "may_lack", False):
+        if not self.may_lack:
             return {}
         given = zip(self.task.inputs, self.channels(image), strict=True)
         return {"missing": " ".join(name for name, channel in given if channel is None)}
@@ -154,8 +154,9 @@ class Applier:
         space = tuple(side * f for side, f in zip(image.space, finer, strict=True))
         pixels = np.empty((len(self.task.outputs), *space), image.pixels.dtype)
         doubtful: dict[str, list[NDArray[np.float64]]] = {}
-        # The segmenter of what is given has learned from all channels: with one blank it finds another anatomy.
-        anatomy = None if any(channel is None for channel in view.channels) else self.anatomy
+        anatomy = self.anatomy
+        if anatomy and not anatomy.given.may_lack and any(channel is None for channel in view.channels):
+            anatomy = None  # an older segmenter of what is given, which has never met a blank channel
         for part in view.parts():
             given = self.given(view, part)
             made = self.network_of(given, self.target)
@@ -169,6 +170,11 @@ class Applier:
         result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine,
                                window=image.window if self.restores else None)
         return result, {name: np.concatenate(values) for name, values in doubtful.items()}
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether an image may lack some of the given channels, because the run has learned to go without."""
+        return getattr(self.task, "may_lack", False)
 
     @property
     def restores(self) -> bool:
