@@ -66,6 +66,7 @@ def test_a_run_takes_no_folder_of_something_else(holds: str, data: Path) -> None
     (("task.kind=cycle",), "needs images of two classes"),
     (("task.kind=segment",), "learns from masks, and this data has none"),
     (("task.kind=restore", "task.axes=slices"), "needs volumes"),
+    (("task.kind=register", "prepare.fit=patches"), "crops of two patients show different places.*prepare.fit=pad"),
     (("train.accumulate=3",), "must divide train.batch=16"),
     (("train.freeze=2", "train.start=''"), "give train.start"),
     (("train.start=brain_64", "prepare.size=[32, 32]"), "makes images of 64x64, and these are 32x32"),
@@ -107,6 +108,11 @@ def test_a_format_that_cannot_hold_the_images_is_told_before_they_are_learned(
 
 def test_extra_images_are_looked_at_before_anything_is_prepared(data: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
+    colour = tmp_path / "more" / "colour.png"
+    Pillow.fromarray(np.arange(1440).astype(np.uint8).reshape(24, 20, 3)).save(colour)
+    found = inspect(data, settings=given(data, "prepare.extra=more"))
+    assert (found.n_images, found.added) == (12, 1) and "1 image for training alone (prepare.extra)" in found.text()
+    colour.unlink()
     Pillow.fromarray(np.arange(480, dtype=np.uint16).reshape(24, 20)).save(tmp_path / "more" / "grey.png")
     with pytest.raises(DataError, match="mixes 2 groups"):
         prepare(data, tmp_path / "prepared", overrides=["prepare.extra=more"])

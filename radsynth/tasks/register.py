@@ -65,8 +65,7 @@ class Settings:
     window: PositiveInt = 9
     """Pixels along each side of the local correlation's window."""
     smoothness: float = Field(0.2, ge=0)
-    """Weight of the velocity's roughness, in pixels, which prepare makes alike along all axes (prepare.fit=patches does
-    not: thick slices then count as thin ones)."""
+    """Weight of the velocity's roughness, in pixels, which prepare makes alike along all axes."""
     labels: float = Field(2.0, ge=0)
     """Weight of the overlap (Dice) of warped labels, where the data has masks; results need none."""
     loss: Literal["non_saturating", "least_squares", "hinge", "relativistic"] = "least_squares"

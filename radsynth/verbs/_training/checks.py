@@ -7,7 +7,7 @@ from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.parallel import launched
 from radsynth.settings import Resolved, constant
-from radsynth.tasks import Private, Repeatable, Task, build, needs_both_sides
+from radsynth.tasks import Private, Repeatable, Task, build, needs_both_sides, registers
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import Start
 
@@ -44,6 +44,10 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     processes = processes_of(options, task)
     check_parts(options, processes)
     _check_both_sides(settings.kind("task"), options, processes)
+    if registers(task) and settings.given("prepare").get("fit") == "patches":
+        raise SettingsError("task.kind=register with prepare.fit=patches: crops of two patients show different places, "
+                            "which no warp brings onto each other. Prepare whole images, with prepare.fit=pad: those "
+                            "larger than prepare.size are shrunk to it.")
     if start and isinstance(task, Private):
         raise SettingsError("task.kind=private starts from chance: what train.start has seen is outside its bound. "
                             "Set train.start=''.")
