@@ -11,7 +11,7 @@ from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.progress import tell
-from radsynth.settings import Resolved
+from radsynth.settings import Resolved, constant
 from radsynth.verbs._given import given
 from radsynth.verbs._preparing.steps import make_prepared
 from radsynth.verbs._scarce import rare, untaught
@@ -30,7 +30,9 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
     path = Path(data) if isinstance(data, str | Path) else None
     settings = settings or given(("data", "prepare"), overrides, data=path)
     made = make_prepared(data if path is None else settings.section("data"), Path(out), settings, workers, cluster)
-    counts = made.training_labels()
-    for problem in filter(None, (untaught(counts), rare(counts, "training images"))):
+    kind, counts = settings.kind("task"), made.training_labels()
+    # From image to image classes are not told apart, but for the two of a translation without pairs.
+    learned = not constant("tasks", kind, "RESULTS") or constant("tasks", kind, "UNPAIRED")
+    for problem in filter(None, (untaught(counts), rare(counts, "training images")) if learned else ()):
         tell(f"mind: {problem}")
     return made

@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 
 from radsynth.errors import DataError, SettingsError
+from radsynth.verbs.prepare import prepare
 from tests.prepare.records import Prepare, dies, picture, record
 
 
@@ -89,6 +90,17 @@ def test_classes_of_few_training_images_are_told(from_records: Prepare, capsys: 
     assert "among the others: rare (3). A table of labels" in said and "no training image" not in said
     from_records([record(n, label=label, split="test") for n, label in enumerate(labels)], "test", size=[8, 8])
     assert "mind" not in capsys.readouterr().err, "nothing is to be learned"
+
+
+def test_classes_that_a_task_does_not_learn_are_not_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(24):
+        path = tmp_path / "in" / ("common" if n < 21 else "rare") / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(picture(n).pixels[0]).save(path)
+    for kind, told in (("synthesis", True), ("cycle", True), ("restore", False)):
+        prepare(tmp_path / "in", tmp_path / kind, workers=1, overrides=(
+            f"task.kind={kind}", "prepare.size=[8,8]", "prepare.train=1", "prepare.validation=0"))
+        assert ("mind: 1 of the 2 classes has 20 training images" in capsys.readouterr().err) == told, kind
 
 
 def test_an_official_split_is_kept(from_records: Prepare) -> None:
