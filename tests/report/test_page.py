@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, FolderError
@@ -261,3 +264,14 @@ def test_a_number_of_fewer_images_says_so(run: Path) -> None:
     results["measurements"][1]["n"] = 40
     (run / "results.json").write_text(json.dumps(results))
     assert page(run).text.count("40 images of each kind.") == 1 and "60 images of each kind." not in page(run).text
+
+
+@pytest.mark.parametrize(("rows", "at_once", "folded"), [(4, 4, 0), (12, 6, 6)])
+def test_the_numbers_are_not_far_below_the_pictures_of_results(rows: int, at_once: int, folded: int, run: Path) -> None:
+    pairs = {"numbers": [], "task": "restore", "images": 12, "patients": 12, "virtual": False, "split": "test",
+             "columns": ["given", "this run", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
+    (run / "results.json").write_text(json.dumps({"pairs": pairs}))
+    np.save(run / "pictures" / "pairs.npy", np.zeros((rows, 3, 16, 16), np.uint8))
+    sheets = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="(Further r|R)ows', report(run).read_text())
+    heights = [Pillow.open(io.BytesIO(base64.b64decode(data))).height for data, _ in sheets]
+    assert heights == [17 * count - 1 for count in (at_once, folded) if count]

@@ -11,6 +11,8 @@ from radsynth.verbs._report.words import count, extent, figure, interval, sides
 COLUMNS = 6
 VOLUMES = 12
 """Volumes on a sheet at most: each is three slices."""
+AT_ONCE = 6
+"""Rows of results against the truth that are shown at once: the numbers come below them."""
 
 
 def sheets(files: RunFiles) -> list[dict[str, str]]:
@@ -59,8 +61,10 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     if not found:
         return None
     array = files.array("pairs")
-    picture = None if array is None else pictures.sheet(array.reshape(-1, 1, *array.shape[2:]), array.shape[1])
-    return {**found, "rows": _rows(found["numbers"]), "picture": picture}
+    # They lie in the order of the split: every second one is of all patients, too.
+    parts = () if array is None else (array,) if len(array) <= AT_ONCE else (array[::2], array[1::2])
+    sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1]) for part in parts]
+    return {**found, "rows": _rows(found["numbers"]), "pictures": sheets}
 
 
 def findings(files: RunFiles) -> list[dict[str, Any]] | None:
