@@ -23,8 +23,9 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
                for label, found in results.get("classes", {}).items() for one in found["measurements"]
                if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]
     refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
-    refused += [{"title": one["title"], "reason": one["reason"]}
-                for found in results.get("classes", {}).values() for one in found["refused"][:1]]
+    refused += [{"title": f"Numbers of class {label}", "reason": reason}
+                for label, found in results.get("classes", {}).items()
+                for reason in dict.fromkeys(one["reason"] for one in found["refused"])]
     found = {"numbers": rows, "against_the_truth" if "pairs" in results else "findings": pairs,
              "by_class": classes, "not_measured": refused,
              "mind": " ".join(results.get("context", {}).get("warnings", []))}

@@ -16,6 +16,7 @@ import pytest
 
 import radsynth
 from radsynth import cli
+from radsynth._summaries import numbers
 from radsynth.cli._words import split_words
 from radsynth.errors import DataError, FolderError, Interrupted, SettingsError, TrainingError
 
@@ -319,3 +320,9 @@ def test_where_it_cannot_run_it_says_where_it_can() -> None:
                           capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("ImportError: radsynth runs on")
     assert "WSL 2" in done.stderr
+
+
+def test_numbers_of_a_class_that_were_refused_are_told_once_by_its_name() -> None:
+    refused = [{"name": name, "title": name, "reason": "There are 3."} for name in ("precision", "recall")]
+    found = numbers({"measurements": [], "classes": {"lesion": {"measurements": [], "refused": refused}}})
+    assert found["not_measured"] == [{"title": "Numbers of class lesion", "reason": "There are 3."}]
