@@ -271,6 +271,9 @@ def test_a_class_of_held_out_patients_alone_was_not_learned_and_is_refused(make_
 def test_what_cannot_be_asked_is_refused(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="common, rare/one"):
         generate(trained, tmp_path / "out", count=3, label="rar")
+    generate(trained, tmp_path / "common", count=3, label="common")
+    with pytest.raises(SettingsError, match=r"'comon' is no class of this run \(did you mean common\?\)"):
+        generate(trained, tmp_path / "common", count=3, label="comon")
     with pytest.raises(SettingsError, match="truncation"):
         generate(trained, tmp_path / "out", count=3, truncation=0)
     with pytest.raises(SettingsError, match="at least one"):

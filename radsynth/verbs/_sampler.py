@@ -17,7 +17,7 @@ from radsynth.batch import Batch
 from radsynth.device import module_channels_last, torch_device
 from radsynth.errors import SettingsError
 from radsynth.run_folder import RunFolder
-from radsynth.settings import read_yaml, resolve
+from radsynth.settings import nearest, read_yaml, resolve
 from radsynth.tasks import build, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
@@ -71,7 +71,8 @@ class Sampler:
         names = self.spec.labels
         if label not in self.learned:
             allowed = ", ".join(self.learned) if names else "none, the run has no classes"
-            why = "has no training image, so it was not learned" if label in names else "is no class of this run"
+            why = ("has no training image, so it was not learned" if label in names else
+                   f"is no class of this run{nearest(label, self.learned)}")
             do = (" To learn it, train a new run on data that was prepared with images of it in training."
                   if label in names else "")
             raise SettingsError(f"label={label!r} {why}; there are: {allowed}.{do}")

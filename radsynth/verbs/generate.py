@@ -156,6 +156,8 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if not draws(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {in_command(run)} "
                             "INPUT OUT'.")
+    if label is not None:
+        sampler.index_of(label)  # or an error, before the images of another class are told
     chosen = format or usual_format(sampler.spec, masks=paints(sampler.task) or draws_masks(sampler.task))
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
                "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),
