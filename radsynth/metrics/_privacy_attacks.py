@@ -124,8 +124,8 @@ def threshold(held_out: _Floats, patients: NDArray[np.int64], false_alarms: floa
     needed = int(np.ceil(1 / false_alarms)) - 1
     if len(held_out) < needed:
         raise DataError(
-            f"To find copies at {false_alarms:.1%} false alarms at least {needed} held-out images are needed, there "
-            f"are {len(held_out)}. Hold out a larger share (prepare.train), or prepare more patients."
+            f"To find copies at {100 * false_alarms:g} % false alarms at least {needed} held-out images are needed, "
+            f"there are {len(held_out)}. Hold out a larger share (prepare.train), or prepare more patients."
         )
     if len(np.unique(patients)) < 2:
         raise DataError(f"All {len(held_out)} held-out images are of one patient: they do not tell how like training "

@@ -53,9 +53,9 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     chosen = asked if space.classes else None
     place = Path(out) if out is not None else run / "control"
     check_writable(place)
-    with Progress(None, "looking for directions") as progress:
+    with Progress(None, "looking for directions", "images") as progress:
         of = study(space, label=chosen, seed=seed)
-        progress.update(len(of.codes), "images drawn")
+        progress.update(len(of.codes))
         plain = find_directions(of, label=chosen)
     found = []
     with Progress(len(plain), "measuring effects", "directions") as progress:
