@@ -37,7 +37,8 @@ ALIKE = 2
 """Classes up to which the generator is deeper: virtual brains with and without lesions were nearer with it, six organs
 learned together farther."""
 DEEP = 2000
-"""Images from which the generator of more than `SMALL` pixels is deeper still: hundreds were hardly nearer with it."""
+"""Images of more than `SMALL` pixels from which the generator is deeper still: hundreds were hardly nearer with it. Of
+`LARGE` slices, and of volumes, hundreds were."""
 WARM_START = 20_000
 """Images of the warm start at most: by counts virtual brains were nearer with as many than with half."""
 WARM_PASSES = 3
@@ -63,8 +64,8 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
     augmented = augmentation(images, passes(images, device, budget, size, model))
     if model == DEFAULT_MODEL:
         choices += _width(size, device)
+        choices += _depth(images, classes, size)
         if _tried(images, size):
-            choices += _depth(images, classes, size)
             choices = _warm_start(choices, images, *_shown(device, budget, size, model))
             choices += _growth(budget) if augmented and grows else []
     return choices + augmented
@@ -82,15 +83,16 @@ def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
 
 def _depth(images: int, classes: int, size: tuple[int, ...]) -> list[Choice]:
     """Further convolutions of the default network's generator, where images were nearer with them (lab notebook)."""
-    if classes > ALIKE:
+    volumes, pixels = len(size) == 3, math.prod(size)
+    if classes > ALIKE or (images < FEW and not volumes):
         return []
-    many = images >= DEEP and math.prod(size) > SMALL
-    return [Choice(setting="model.residual", value=2 if many else 1, reason=(
+    two = volumes or pixels >= LARGE or (images >= DEEP and pixels > SMALL)
+    return [Choice(setting="model.residual", value=2 if two else 1, reason=(
         "Further convolutions of the generator where pixels are few: it was behind the discriminator."))]
 
 
 def _tried(images: int, size: tuple[int, ...]) -> bool:
-    """Whether the course of a training was tried on such data: enough images of up to 64 px."""
+    """Whether warm starts and growing batches were tried on such data: enough images of up to 64 px."""
     return images >= FEW and len(size) == 2 and math.prod(size) < LARGE
 
 
