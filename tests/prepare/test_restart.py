@@ -38,7 +38,7 @@ def test_a_finished_folder_is_returned_at_once_and_others_are_refused(from_recor
     (tmp_path / "file").touch()
     for name, reason in (("photos", "not empty"), ("file", "is a file")):
         with pytest.raises(FolderError, match=reason):  # before anything is read
-            from_records([Record(**{**vars(r), "load": dies}) for r in records], name, size=[8, 8])
+            from_records([Record(**{**vars(r), "load": partial(fails, AssertionError())}) for r in records], name)
 
 
 @pytest.mark.parametrize(("kind", "known"), [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from radsynth.errors import DataError, SettingsError
 from radsynth.verbs.prepare import prepare
-from tests.prepare.records import Prepare, dies, picture, record
+from tests.prepare.records import Prepare, fails, picture, record
 
 
 def test_patients_are_split_whole_by_class_and_seed(from_records: Prepare) -> None:
@@ -111,7 +112,7 @@ def test_an_official_split_is_kept(from_records: Prepare) -> None:
     for more, reason in (((), r"One patient is in two official splits, as file000 \(train\) and file012 \(test\) show"),
                          ((record(13, split="train", patient="p1"),), "2 patients are in two official splits")):
         with pytest.raises(DataError, match=reason):  # before anything is read
-            from_records([replace(one, load=dies) for one in (*torn, *more)], "torn", size=[8, 8])
+            from_records([replace(one, load=partial(fails, AssertionError())) for one in (*torn, *more)], "torn")
     assert sum(from_records(torn, "anew", size=[8, 8], official=False).manifest.counts.values()) == 13
 
 
