@@ -22,12 +22,14 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
     classes = [{"class": label, "number": one["title"], **{column: one[column] for column in columns}}
                for label, found in results.get("classes", {}).items() for one in found["measurements"]
                if one["name"] in ("frechet_distance", "precision", "recall", "coverage")]
-    refused = [{"title": one["title"], "reason": one["reason"]} for one in results.get("refused", [])]
-    refused += [{"title": f"Numbers of class {label}", "reason": reason}
-                for label, found in results.get("classes", {}).items()
-                for reason in dict.fromkeys(one["reason"] for one in found["refused"])]
+    refused: dict[str, list[str]] = {}  # numbers by the reason that they share
+    for one in results.get("refused", []):
+        refused.setdefault(one["reason"], []).append(one["title"])
+    refused |= {one["reason"]: [f"Numbers of class {label}"]
+                for label, found in results.get("classes", {}).items() for one in found["refused"]}
     found = {"numbers": rows, "against_the_truth" if "pairs" in results else "findings": pairs,
-             "by_class": classes, "not_measured": refused,
+             "by_class": classes,
+             "not_measured": [{"title": ", ".join(titles), "reason": reason} for reason, titles in refused.items()],
              "mind": " ".join(results.get("context", {}).get("warnings", []))}
     return {name: part for name, part in found.items() if part}
 

@@ -322,7 +322,9 @@ def test_where_it_cannot_run_it_says_where_it_can() -> None:
     assert "WSL 2" in done.stderr
 
 
-def test_numbers_of_a_class_that_were_refused_are_told_once_by_its_name() -> None:
-    refused = [{"name": name, "title": name, "reason": "There are 3."} for name in ("precision", "recall")]
-    found = numbers({"measurements": [], "classes": {"lesion": {"measurements": [], "refused": refused}}})
-    assert found["not_measured"] == [{"title": "Numbers of class lesion", "reason": "There are 3."}]
+def test_what_was_refused_is_told_once_for_each_reason() -> None:
+    few, fewer = ([{"name": name, "title": name, "reason": reason} for name in ("precision", "recall")]
+                  for reason in ("There are 9.", "There are 3."))
+    found = numbers({"measurements": [], "refused": few, "classes": {"lesion": {"measurements": [], "refused": fewer}}})
+    assert found["not_measured"] == [{"title": "precision, recall", "reason": "There are 9."},
+                                     {"title": "Numbers of class lesion", "reason": "There are 3."}]
