@@ -67,7 +67,8 @@ def test_the_data_set_card_says_when_numbers_are_of_other_images(run: Path) -> N
     for change, words in (({"truncation": 0.5}, "(truncation differ)"), ({"seed": 8}, "drawn in the same way")):
         (other / "generate.json").write_text(json.dumps(REQUEST | change))
         write_dataset_card(other, run)
-        assert words in read(other / "README.md")[1]
+        text = read(other / "README.md")[1]
+        assert words in text and text.index(words) < text.index("| Question | Answer"), "before the verdicts"
 
 
 def test_the_model_card_has_valid_front_matter(run: Path) -> None:
