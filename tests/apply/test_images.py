@@ -248,6 +248,25 @@ def test_other_spacing_is_resampled_when_asked_and_comes_back_on_its_own_grid(
     assert np.abs(back - volume.pixels)[:, :, 3:-3, 3:-3].mean() < 6, "one part in forty of the range"
 
 
+@pytest.mark.parametrize(("what", "seen"), [("task.what=rician", (16, 13)), ("task.factor=2", (8, 6))])
+def test_images_of_unknown_pixel_size_are_brought_to_the_trainings_as_prepare_did(
+    what: str, seen: tuple[int, int], make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, finer = make_run("task.kind=restore", what, "prepare.fit=pad"), 16 // seen[0]
+    image = Image(pixels=disc((40, 32)))
+    write(image, tmp_path / "in.png", provenance=FROM)
+    with pytest.raises(DataError, match=rf"40 x 32 pixels, whose size in mm .* {seen[0]} x {seen[0]}: --resample"):
+        apply(run, tmp_path / "in.png", tmp_path / "refused")
+    applier = Applier(run, resample=True)
+    assert applier.given(applier.view(image), slice(None)).shape == (1, 1, *seen)
+    made, _ = applier.convert(image)
+    assert made.space == (40 * finer, 32 * finer) and made.spacing is None
+    applier.resample = False
+    applier.check(Image(pixels=disc((seen[0], 5))))
+    applier.trained_on = replace(applier.trained_on, fit="patches")
+    applier.check(image)  # crops are learned at the images' own resolution
+
+
 def test_a_volume_in_parts_is_the_same_as_slice_by_slice(make_run: Callable[..., Path],
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     applier = Applier(make_run("task.kind=restore", "task.factor=2"))

@@ -27,7 +27,7 @@ from radsynth.verbs._applying.slices import TOGETHER, cut, join
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
-from radsynth.verbs._preparing.fit import Fit
+from radsynth.verbs._preparing.fit import Fit, plan_fit
 from radsynth.verbs._sampler import Sampler
 
 
@@ -95,14 +95,31 @@ class Applier:
         self.trained_on.check(image)
         have, want = self._steps(image)
         if not self.resample and not near(have, want):
+            if image.spacing is None:
+                raise RejectedFile(
+                    f"it has {_extent(self._within(image))} pixels, whose size in mm nobody knows; for training such "
+                    f"images were brought to {_extent(self._frame())}: --resample does so and brings the result back")
             raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
                                "brings an image to that and the result back")
 
     def _steps(self, image: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """mm along the axes that the network sees, of the image and as expected; () where either is unknown."""
+        """mm along the axes that the network sees, of the image and as expected; () where either is unknown. Where both
+        are: pixels of the image, as `prepare` would make them of an image of its size."""
+        if self.spec.spacing is None and image.spacing is None and self.trained_on.fit in ("pad", "crop"):
+            space = self._within(image)
+            crop, enlarge = self.trained_on.fit == "crop", self.trained_on.enlarge
+            return (1.0,) * len(space), plan_fit(space, self._frame(), None, crop=crop, enlarge=enlarge).ratios
         if self.spec.spacing is None or image.spacing is None:
             return (), ()
         return _within(image.spacing, self.axis(image)), self._expected()
+
+    def _frame(self) -> tuple[int, ...]:
+        """Sides in pixels of what the network was given in training."""
+        return tuple(side // finer for side, finer in zip(self.spec.size, self.task.finer, strict=True))
+
+    def _within(self, image: Image) -> tuple[int, ...]:
+        """Sides in pixels of an image, or of its slices."""
+        return _within(image.space, self.axis(image))
 
     def _grids(self, image: Image, axis: int | None) -> tuple[Fit | None, Fit | None]:
         """To the training's grid over the same field, and from the result's to the image's; None where they agree."""
@@ -251,6 +268,10 @@ def finer_affine(affine: NDArray[np.float64], finer: tuple[int, ...]) -> NDArray
 def _within(numbers: tuple[Any, ...], axis: int | None) -> tuple[Any, ...]:
     """Of the axes of space those within a slice; all without slices."""
     return tuple(number for place, number in enumerate(numbers) if place != axis)
+
+
+def _extent(sides: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sides))
 
 
 def _spoken(spacing: tuple[float, ...]) -> str:

@@ -26,6 +26,7 @@ class TrainedOn:
 
     kind, contrasts, plane, modality: of `data`; percentiles: of each image, its black and white; grey: colour was made
     grey; instances: things in masks had numbers of their own
+    fit, enlarge: how images of another size were brought to that of the training, "" where that is not known
     """
 
     spec: ImageSpec
@@ -36,6 +37,8 @@ class TrainedOn:
     percentiles: tuple[float, float]
     grey: bool
     instances: bool
+    fit: str
+    enlarge: bool
 
     @classmethod
     def of(cls, run: Path, spec: ImageSpec) -> TrainedOn:
@@ -46,7 +49,8 @@ class TrainedOn:
         return cls(spec=spec, kind=str(data.get("kind", "folder")), contrasts=tuple(data.get("contrasts") or ()),
                    plane=str(data.get("plane", "auto")), modality=str(data.get("modality", "")),
                    percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
-                   instances=made.get("masks") == "instances")
+                   instances=made.get("masks") == "instances", fit=str(made.get("fit", "")),
+                   enlarge=bool(made.get("enlarge")))
 
     @property
     def channels(self) -> tuple[str, ...]:
