@@ -101,6 +101,7 @@ def test_few_images_are_augmented() -> None:
     (6000, "cpu", {"images": 1_000_000}, "", True), (6000, "cuda", {"images": 80_000, "seconds": 3600}, "", False),
     (6000, "cpu", {"seconds": 3600}, "r3gan", False), (6000, "cpu", {"images": 1_000_000}, "r3gan", True),
     (100_000, "cuda", {}, "", False), (100_000, "cuda", {"seconds": 3600}, "", True),
+    (7000, "cpu", {"images": 130_000}, "", False), (7000, "cpu", {"images": 150_000}, "", True),
 ])
 def test_many_images_that_are_shown_often_are_augmented(
     images: int, accelerator: str, budget: dict[str, float], model: str, augmented: bool
