@@ -25,8 +25,9 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
     refused: dict[str, list[str]] = {}  # numbers by the reason that they share
     for one in results.get("refused", []):
         refused.setdefault(one["reason"], []).append(one["title"])
-    refused |= {one["reason"]: [f"Numbers of class {label}"]
-                for label, found in results.get("classes", {}).items() for one in found["refused"]}
+    for label, part in results.get("classes", {}).items():
+        for reason in dict.fromkeys(one["reason"] for one in part["refused"]):
+            refused.setdefault(reason, []).append(f"Numbers of class {label}")
     found = {"numbers": rows, "against_the_truth" if "pairs" in results else "findings": pairs,
              "by_class": classes,
              "not_measured": [{"title": ", ".join(titles), "reason": reason} for reason, titles in refused.items()],

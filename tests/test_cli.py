@@ -325,6 +325,8 @@ def test_where_it_cannot_run_it_says_where_it_can() -> None:
 def test_what_was_refused_is_told_once_for_each_reason() -> None:
     few, fewer = ([{"name": name, "title": name, "reason": reason} for name in ("precision", "recall")]
                   for reason in ("There are 9.", "There are 3."))
-    found = numbers({"measurements": [], "refused": few, "classes": {"lesion": {"measurements": [], "refused": fewer}}})
+    classes = {label: {"measurements": [], "refused": fewer} for label in ("lesion", "cyst")}
+    found = numbers({"measurements": [], "refused": few, "classes": classes})
     assert found["not_measured"] == [{"title": "precision, recall", "reason": "There are 9."},
-                                     {"title": "Numbers of class lesion", "reason": "There are 3."}]
+                                     {"title": "Numbers of class lesion, Numbers of class cyst",
+                                      "reason": "There are 3."}]
