@@ -92,9 +92,12 @@ def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_wh
                             patients=prepared.patients(prepared.indices(split))) for split in ("train", "test"))
     noise = 0.05 * np.random.default_rng(0).normal(size=(90, 1, 32, 32))
     leaked = np.clip(members[np.arange(90)] + noise, -1, 1).astype(np.float32)
+    bare = RunFolder(tmp_path / "bare")  # a run without checkpoints
+    bare.path.mkdir()
+    (bare.path / "settings.yaml").write_text("model: {kind: sngan}\n", encoding="utf-8")
     for made, leaks in ((leaked, True), (phantoms(90, 9), False)):
         refused: list[dict[str, str]] = []
-        tried = attacks(RunFolder(tmp_path / "nothing"), made, members, others, refused, seed=0)
+        tried = attacks(bare, made, members, others, refused, seed=0)
         assert [line["name"] for line in refused] == ["membership_discriminator"]
         assert {attack.name: attack.found for attack in tried} == {
             "membership_nearness": leaks, "reidentification": leaks}
@@ -102,5 +105,5 @@ def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_wh
         assert all(abs(part.auc.value - 0.5) < 0.2 for attack in tried for part in (attack.control, attack.baseline))
         assert [(attack.main.members, attack.main.others) for attack in tried] == [(90, 150), (30, 50)]
     assert all(one.closer.low > 0.5 and one.ratio < 1 for one in _nearness(leaked, members, others))
-    text, passed = verdict(None, attacks(RunFolder(tmp_path / "nothing"), leaked, members, others, [], seed=0), [])
+    text, passed = verdict(None, attacks(bare, leaked, members, others, [], seed=0), [])
     assert passed is False and "Membership by nearness works" in text and "Re-identification of patients works" in text
