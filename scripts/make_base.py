@@ -2,7 +2,8 @@
 
 Usage: python scripts/make_base.py NAME [--data FILE] [--images 130000] [--work DIR] (NAME: a key of BASES below). The
 work folder keeps the run, and the same command goes on where it stopped. What is trained on is the training split;
-the card's numbers are measured on the test split, which training never saw.
+the card's numbers are measured on the test split, which training never saw. They do not say how good a start it is: a
+base of brains that was nearer to its own kind was a worse one (docs/lab-notebook.md), so benchmarks/bases.py decides.
 """
 
 from __future__ import annotations
