@@ -86,6 +86,7 @@ def greyed(folder: Path) -> Path:
 def test_the_generator_takes_it_from_the_training_images_and_draws_it_flat(
     make_prepared: Callable[..., Path], labels: tuple[str, ...], size: tuple[int, ...]
 ) -> None:
+    torch.manual_seed(0)
     data = Prepared(greyed(make_prepared(labels=labels, size=size)))
     settings = resolve(overrides=("model.kind=sngan", "model.width=8", "model.latent=8", "task.anchor=10"),
                        sections=("task", "model", "augment"))

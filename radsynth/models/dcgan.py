@@ -21,6 +21,7 @@ from radsynth.models._blocks import (
     crop,
     initialise_normal,
     starting_grid,
+    widths,
 )
 from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
@@ -42,11 +43,6 @@ class Settings:
     penalties cannot be taken through "batch", which mixes images."""
 
 
-def _widths(width: int, widest: int, levels: int) -> list[int]:
-    """Channels from the coarsest level to the finest."""
-    return [min(widest, width * 2**level) for level in reversed(range(levels))]
-
-
 class Generator(nn.Module):
     """Latent (n, latent) to images (n, c, *space) in [-1, 1] by transposed convolutions 4x4, stride 2."""
 
@@ -57,14 +53,14 @@ class Generator(nn.Module):
         self.latent, self.size = latent, size
         dimensions = len(size)
         levels, self.grid = starting_grid(size, "dcgan")
-        widths = _widths(width, widest, levels)
+        wide = widths(width, widest, levels - 1)
         transposed, norm = TRANSPOSED[dimensions], BATCH_NORM[dimensions]
         self.condition = LatentCondition(classes, latent)
-        self.project = nn.Linear(latent, widths[0] * math.prod(self.grid))
-        layers: list[nn.Module] = [norm(widths[0]), nn.ReLU()]
-        for coarse, fine in pairwise(widths):
+        self.project = nn.Linear(latent, wide[0] * math.prod(self.grid))
+        layers: list[nn.Module] = [norm(wide[0]), nn.ReLU()]
+        for coarse, fine in pairwise(wide):
             layers += [transposed(coarse, fine, 4, 2, 1, bias=False), norm(fine), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, transposed(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        self.layers = nn.Sequential(*layers, transposed(wide[-1], channels, 4, 2, 1), nn.Tanh())
         initialise_normal(self, 0.02)
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -82,11 +78,11 @@ class Discriminator(nn.Module):
         super().__init__()
         dimensions, batch_norm = len(size), norm == "batch"
         levels, _ = starting_grid(size, "dcgan")
-        widths = _widths(width, widest, levels)[::-1]
+        wide = widths(width, widest, levels - 1)[::-1]
         convolution = CONVOLUTION[dimensions]
         # No normalisation in the first layer, as in the paper.
-        layers: list[nn.Module] = [convolution(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for fine, coarse in pairwise(widths):
+        layers: list[nn.Module] = [convolution(channels, wide[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for fine, coarse in pairwise(wide):
             layers += [convolution(fine, coarse, 4, 2, 1, bias=not batch_norm)]
             layers += [BATCH_NORM[dimensions](coarse)] if batch_norm else []
             layers += [nn.LeakyReLU(0.2)]
@@ -94,7 +90,7 @@ class Discriminator(nn.Module):
         grid = size
         for _ in range(levels):
             grid = tuple(side // 2 for side in grid)
-        self.head = ProjectionHead(widths[-1] * math.prod(grid), classes)
+        self.head = ProjectionHead(wide[-1] * math.prod(grid), classes)
         initialise_normal(self, 0.02)
         if norm == "spectral":  # Miyato et al. 2018, eq. 8: W / sigma(W) for every layer
             for layer in [*self.layers, self.head.linear, self.head.embedding]:  # or the classes' part has no bound
@@ -109,8 +105,8 @@ class Discriminator(nn.Module):
 def networks(settings: Settings, spec: ImageSpec) -> Networks:
     """Generator and discriminator for images of `spec`."""
     channels, classes = len(spec.channels), classes_of(spec)
-    widths = (settings.width, settings.widest)
+    limits = (settings.width, settings.widest)
     return {
-        "generator": Generator(settings.latent, *widths, channels, spec.size, classes),
-        "discriminator": Discriminator(*widths, channels, spec.size, classes, settings.discriminator_norm),
+        "generator": Generator(settings.latent, *limits, channels, spec.size, classes),
+        "discriminator": Discriminator(*limits, channels, spec.size, classes, settings.discriminator_norm),
     }

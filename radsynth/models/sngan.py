@@ -28,6 +28,7 @@ from radsynth.models._blocks import (
     classes_of,
     crop,
     starting_grid,
+    widths,
 )
 from radsynth.models._greys import Greys
 from radsynth.models._products import HALVING
@@ -83,17 +84,17 @@ class Generator(nn.Module):
         self.latent, self.size = latent, size
         dimensions = len(size)
         levels, self.grid = starting_grid(size, "sngan")
-        widths = [min(widest, width * 2**level) for level in reversed(range(levels))]
+        wide = widths(width, widest, levels - 1)
         norm = BATCH_NORM[dimensions]
         self.condition = LatentCondition(classes, latent)
-        self.project = nn.Linear(latent, widths[0] * math.prod(self.grid), bias=False)
+        self.project = nn.Linear(latent, wide[0] * math.prod(self.grid), bias=False)
         nn.init.normal_(self.project.weight, std=latent**-0.5)
-        layers: list[nn.Module] = [norm(widths[0]), nn.ReLU()]
-        for doublings, (coarse, fine) in enumerate(pairwise(widths), 1):
+        layers: list[nn.Module] = [norm(wide[0]), nn.ReLU()]
+        for doublings, (coarse, fine) in enumerate(pairwise(wide), 1):
             small = max(self.grid) * 2**doublings <= COARSE
             corrections = [Residual(fine, dimensions) for _ in range(residual if small else 0)]
             layers += [Doubling(coarse, fine, dimensions), *corrections, norm(fine), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, Doubling(widths[-1], channels, dimensions, gain=0.25))
+        self.layers = nn.Sequential(*layers, Doubling(wide[-1], channels, dimensions, gain=0.25))
         self.mean = nn.Parameter(torch.zeros(max(classes, 1), channels, *size))
         self.background, self.greys = Background(classes, channels), Greys(classes, channels)
 
@@ -119,9 +120,9 @@ class Discriminator(nn.Module):
         super().__init__()
         levels, _ = starting_grid(size, "sngan")
         self.size = tuple(math.ceil(side / 2**levels) * 2**levels for side in size)
-        widths = [channels, *[min(widest, width * 2**level) for level in range(levels)]]
+        wide = [channels, *widths(width, widest, levels - 1)[::-1]]
         layers: list[nn.Module] = []
-        for fine, coarse in pairwise(widths):
+        for fine, coarse in pairwise(wide):
             down = HALVING[len(size)](fine, coarse)
             nn.init.kaiming_normal_(down.weight, 0.2)
             nn.init.zeros_(down.bias)
@@ -131,7 +132,7 @@ class Discriminator(nn.Module):
         # One output a class, of which the image's own counts: bounded like every layer, where the embedding of a class
         # projection is not, and then lets the classes collapse (docs/lab-notebook.md).
         grid = math.prod(side // 2**levels for side in self.size)
-        self.linear = spectral_norm(nn.Linear(widths[-1] * grid, max(classes, 1)))
+        self.linear = spectral_norm(nn.Linear(wide[-1] * grid, max(classes, 1)))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         images = self.greys(images, labels)

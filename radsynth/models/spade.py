@@ -19,7 +19,7 @@ from torch.nn import functional
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
-from radsynth.models._blocks import BATCH_NORM, CONVOLUTION, Doubling, crop, fold_patches, starting_grid
+from radsynth.models._blocks import BATCH_NORM, CONVOLUTION, Doubling, crop, fold_patches, starting_grid, widths
 from radsynth.models._patch import PatchDiscriminator
 from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
@@ -92,12 +92,12 @@ class Encoder(nn.Module):
         super().__init__()
         levels, grid = starting_grid(size, "spade")
         self.size = tuple(side * 2**levels for side in grid)
-        widths = [channels, *[min(widest, width * 2**level) for level in range(levels)]]
+        wide = [channels, *widths(width, widest, levels - 1)[::-1]]
         layers: list[nn.Module] = []
-        for fine, coarse in pairwise(widths):
+        for fine, coarse in pairwise(wide):
             layers += [CONVOLUTION[len(size)](fine, coarse, 4, 2, 1), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
-        self.linear = nn.Linear(widths[-1] * math.prod(grid), 2 * latent)
+        self.linear = nn.Linear(wide[-1] * math.prod(grid), 2 * latent)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.layers(channels_last(_filled(images, self.size)))
@@ -120,14 +120,14 @@ class Generator(nn.Module):
         levels, self.grid = starting_grid(size, "spade")
         self.stride = 2**levels
         self.reach = _reach(levels)
-        widths = [min(widest, width * 2**level) for level in reversed(range(levels))]
+        wide = widths(width, widest, levels - 1)
         self.encoder = Encoder(channels, latent, width, widest, size)
-        self.project = nn.Linear(latent, widths[0] * math.prod(self.grid))
+        self.project = nn.Linear(latent, wide[0] * math.prod(self.grid))
         self.blocks = nn.ModuleList(
-            Block(coarse, fine, given, hidden, dimensions) for coarse, fine in pairwise(widths))
+            Block(coarse, fine, given, hidden, dimensions) for coarse, fine in pairwise(wide))
         # On patches of 2 x 2, of which each pixel's class is given: so edges are as sharp as the mask's.
-        self.last = Spade(widths[-1], given * 2**dimensions, hidden, dimensions)
-        self.leave = Doubling(widths[-1], channels, dimensions, gain=0.25)
+        self.last = Spade(wide[-1], given * 2**dimensions, hidden, dimensions)
+        self.leave = Doubling(wide[-1], channels, dimensions, gain=0.25)
 
     def forward(self, given: Tensor, latents: Tensor, corner: tuple[int, ...] | None = None) -> Tensor:
         space = given.shape[2:]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
-from radsynth.models._blocks import CONVOLUTION, LatentCondition, classes_of, crop, starting_grid
+from radsynth.models._blocks import CONVOLUTION, LatentCondition, classes_of, crop, starting_grid, widths
 from radsynth.settings import settings
 
 TAKES = "code"
@@ -33,11 +33,6 @@ class Settings:
     """Upper limit of the channels."""
 
 
-def _widths(width: int, widest: int, levels: int) -> list[int]:
-    """Channels from the finest level to the coarsest."""
-    return [min(widest, width * 2**level) for level in range(levels)]
-
-
 def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
@@ -53,7 +48,7 @@ class Encoder(nn.Module):
         convolution = CONVOLUTION[len(size)]
         self.padded = tuple(side * 2**levels for side in grid)
         layers: list[nn.Module] = []
-        wide = _widths(width, widest, levels)
+        wide = widths(width, widest, levels - 1)[::-1]
         for fine, coarse in pairwise([channels, *wide]):
             layers += [convolution(fine, coarse, 4, 2, 1), _norm(coarse), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten())
@@ -80,7 +75,7 @@ class Generator(nn.Module):
         self.latent, self.size = latent, size
         levels, self.grid = starting_grid(size, "vae")
         convolution = CONVOLUTION[len(size)]
-        wide = _widths(width, widest, levels)[::-1]
+        wide = widths(width, widest, levels - 1)
         self.condition = LatentCondition(classes, latent)
         self.project = nn.Linear(latent, wide[0] * math.prod(self.grid))
         layers: list[nn.Module] = [_norm(wide[0]), nn.SiLU()]
