@@ -171,10 +171,15 @@ class RunFolder:
         if self.writes and not silent:
             tell(f"{text[:-1]} ({images:,} images)." if images and str(images) not in text else text)
 
-    def rewind_log(self, images: int) -> None:
-        """Drop measurements made after the checkpoint that training goes on from; events stay."""
+    def rewind(self, images: int) -> None:
+        """Drop measurements and previews made after the checkpoint that training goes on from; events stay."""
+        if not self.writes:
+            return
+        for preview in self.previews.glob("*.png"):
+            if preview.stem.isdigit() and int(preview.stem) > images:
+                preview.unlink()
         path = self.path / "log.jsonl"
-        if not path.exists() or not self.writes:
+        if not path.exists():
             return
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _belongs(line, images)]
         write_atomically(path, "".join(line + "\n" for line in lines))

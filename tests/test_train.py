@@ -74,6 +74,22 @@ def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
     assert same(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_stopped_run_has_the_previews_of_one_that_was_not(make_prepared: Make, tmp_path: Path) -> None:
+    data, settings = make_prepared(), options("train.previews=5")  # one after every fourth step
+
+    def previews(run: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (run / "previews").iterdir()}
+
+    train(data, tmp_path / "whole", settings=settings)
+    with stopped(3):  # in the fourth
+        train(data, tmp_path / "cut", settings=settings)
+    assert [*previews(tmp_path / "cut")] == ["000000032.png"]
+    # A kill would have left those made after the last checkpoint; by the clock the next ones come at other images.
+    (tmp_path / "cut" / "previews" / "000000047.png").touch()
+    train(data, tmp_path / "cut", settings=settings)
+    assert len(previews(tmp_path / "whole")) == 5 and previews(tmp_path / "whole") == previews(tmp_path / "cut")
+
+
 @pytest.mark.parametrize("more", [("model.kind=mlp", "task.warm_start=0.25"), ("model.kind=progressive",)])
 def test_a_larger_budget_brings_back_nothing_that_is_past(more: tuple[str, ...], make_prepared: Make,
                                                           tmp_path: Path) -> None:

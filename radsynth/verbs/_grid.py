@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
+from radsynth.files import write_atomically
 from radsynth.image import ImageSpec
 
 
@@ -64,7 +66,7 @@ def save_grid(images: NDArray[Any], path: Path, columns: int = 0, ends: tuple[fl
     """Write network values, black to white at `ends`, as one PNG."""
     from PIL import Image as Picture
 
+    content = io.BytesIO()
+    Picture.fromarray(grid(display(images, ends), columns)).save(content, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    Picture.fromarray(grid(display(images, ends), columns)).save(temporary, format="PNG")
-    temporary.replace(path)
+    write_atomically(path, content.getvalue())

@@ -158,13 +158,16 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
     start = time.monotonic() - loop.seconds
     logged = saved = loop.seconds
     logged_images = loop.images
-    previews = int(loop.progress * loop.options.previews)
+    previews = _previews_due(loop)
     with _board(folder, loop.images) as board:
         while not loop.finished:
             try:
                 terms = loop.take_step()
                 now, stop = loop.ranks.agree(time.monotonic() - start, stopping())
                 loop.seconds = now
+                if _previews_due(loop) > previews:  # before it is saved: what goes on from there does not make it again
+                    loop.samples.preview()
+                    previews = _previews_due(loop)
                 if stop or loop.finished or now - saved >= loop.options.checkpoint_minutes * 60:
                     loop.save()
                     saved = now
@@ -172,7 +175,7 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 ill = not isinstance(error, OutOfMemory)
                 if not (ill and loop.doctor and loop.doctor.recover(loop, error)):
                     raise
-                logged_images = loop.images
+                logged_images, previews = loop.images, _previews_due(loop)
                 continue
             if now - logged >= LOG_SECONDS or loop.finished:
                 rate = (loop.images - logged_images) / max(now - logged, 1e-9)
@@ -189,9 +192,11 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 folder.event("interrupted", loop.images, "Stopped on request; the same command goes on from here.",
                              silent=True)
                 raise Interrupted(f"Stopped on request after {loop.images} images. Repeat the command to go on.")
-            if int(loop.progress * loop.options.previews) > previews:
-                previews = int(loop.progress * loop.options.previews)
-                loop.samples.preview()
+
+
+def _previews_due(loop: Loop) -> int:
+    """How many preview grids belong to the training so far."""
+    return int(loop.progress * loop.options.previews)
 
 
 def _as_prepared(settings: Resolved, data: Prepared) -> Resolved:
@@ -276,7 +281,7 @@ def _resume(loop: Loop, folder: RunFolder) -> None:
     for text in damaged:
         folder.event("damaged checkpoint", state["images"], text)
     loop.restore(state)
-    folder.rewind_log(loop.images)
+    folder.rewind(loop.images)
     if loop.progress < 1 and (setting := loop.ended_by):
         where = "in this run folder" if setting in CHANGEABLE else "in a new run folder"
         folder.event("stays ended", loop.images, (

@@ -95,7 +95,7 @@ class Doctor:
         rate = self.signs.rate * 0.5**in_a_row
         loop.restore(found[0])
         self.signs.rollbacks, self.signs.in_a_row, self.signs.rate = rollbacks, in_a_row, rate
-        self.folder.rewind_log(loop.images)
+        self.folder.rewind(loop.images)
         self.folder.event("rolled back", reached, (
             f"{error} Training goes on from the checkpoint at {loop.images} images, with the learning rate at "
             f"{rate:.2g} of the planned one (roll-back {rollbacks} of at most {ROLLBACKS})."
