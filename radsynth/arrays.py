@@ -2,7 +2,7 @@
 
 DIR/manifest.json   spec, intensity map, counts, hashes; written last, so that its presence means "complete"
 DIR/records.csv     one line an image: split, label, patient (salted hash), shard, row, low, high, conditions, masked,
-                    spacing
+                    spacing, added
 DIR/shards/NNNNN.images.npy   (n, c, *space) uint8 or uint16;  NNNNN.masks.npy   (n, *space) uint8, where a mask is
 """
 
@@ -65,6 +65,7 @@ class Row:
     conditions: the numbers that spec.conditions names, in their order, between semicolons
     masked: 0 where other images have a mask and this one has none: what is stored as its mask says nothing
     spacing: mm of its pixels along each axis of space, between semicolons, "" where the source does not tell
+    added: "" for the data's own; of those that `prepare.extra` brought "synthetic" if `generate` made it, else "other"
     """
 
     split: str
@@ -77,6 +78,7 @@ class Row:
     conditions: str = ""
     masked: int = 1
     spacing: str = ""
+    added: str = ""
 
 
 ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
@@ -149,6 +151,22 @@ class Prepared:
         """Positions of the images of one split (and one class)."""
         chosen = [i for i, r in enumerate(self.rows) if r.split == split and (label is None or r.label == label)]
         return np.asarray(chosen, dtype=np.int64)
+
+    def own(self, *splits: str) -> NDArray[np.int64]:
+        """Positions of the data's own images of these splits: without what `prepare.extra` added to the training."""
+        return self._kept(splits, ("",))
+
+    def showing(self, *splits: str) -> NDArray[np.int64]:
+        """Positions of the images of these splits that may show somebody: all but added ones that `generate` made."""
+        return self._kept(splits, ("", "other"))
+
+    def _kept(self, splits: tuple[str, ...], kinds: tuple[str, ...]) -> NDArray[np.int64]:
+        if self.manifest.added and not any(row.added for row in self.rows):
+            raise FolderError(f"{self.folder} was prepared by an older version, which did not keep the images that "
+                              "prepare.extra added apart from real ones. Prepare the same data again into a new folder "
+                              "and put it in this one's place: runs that learned from it know it by its content.")
+        found = np.concatenate([self.indices(split) for split in splits])
+        return np.asarray([i for i in found if self.rows[int(i)].added in kinds], dtype=np.int64)
 
     def training_labels(self) -> dict[str, int]:
         """How many training images each class has."""

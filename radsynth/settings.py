@@ -61,7 +61,7 @@ SECTIONS = {
     "augment": Section("radsynth.augment"),
     "train": Section("radsynth.verbs._training.options"),
     "generate": Section("radsynth.verbs.generate"),
-    "evaluate": Section("radsynth.verbs.evaluate"),
+    "evaluate": Section("radsynth.verbs._evaluating.options"),
     "audit": Section("radsynth.verbs.audit"),
     "utility": Section("radsynth.verbs.utility"),
     "study": Section("radsynth.web.study"),

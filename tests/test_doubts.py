@@ -15,7 +15,7 @@ from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._applying.doubts import doubts, flags, limits, read_limits
+from radsynth.verbs._applying.doubts import doubts, false_alarms, flags, limits, limits_from, read_limits
 from radsynth.verbs._applying.overlays import columns
 
 Images = NDArray[np.float32]
@@ -110,3 +110,23 @@ def test_limits_are_read_from_the_run_and_unknown_without(tmp_path: Path) -> Non
     assert read_limits(tmp_path, target="t1") == {}, "the way back is another network, which was not measured"
     assert read_limits(tmp_path, ("mismatch",)) == {}, "what an older version measured of label maps is another number"
     assert flags({"edges": 1.0}, {"edges": 2.0}) == "" and flags({"edges": 3.0}, {"edges": 2.0}) == "edges"
+
+
+@pytest.mark.parametrize("images", [1, 10, 60, 98, 99, 250, 1000])
+def test_a_limit_flags_as_many_usual_images_as_it_says(images: int) -> None:
+    """Numbers from 0 to 1, all alike likely: a limit is passed by chance by 1 - limit of all further images."""
+    generator = np.random.default_rng(images)
+    held_out = generator.random((4000, images))
+    found = np.array([limits({"edges": values})["edges"] for values in held_out])
+    promised = 0.01 if images >= 99 else 1 / (images + 1)
+    assert (1 - found).mean() <= 1.1 * promised and (1 - found).mean() > 0.7 * promised
+    above = (held_out > found[:, None]).sum(axis=1)
+    assert (above == above[0]).all() and above[0] <= 0.01 * images
+    assert images >= 99 or above[0] == 0, "the largest of few is no reason to doubt it"
+    assert (f"in {images + 1}," in false_alarms(images)) is (images < 99)
+
+
+def test_a_limit_rests_on_the_images_that_have_the_number() -> None:
+    found = {"edges": np.arange(30.0), "anatomy": np.array([1.0, np.nan] * 15), "inconsistency": np.full(30, np.nan)}
+    assert limits(found) == {"edges": 29, "anatomy": 1} and limits_from(found) == 15
+    assert limits_from({"edges": np.full(3, np.nan)}) == 0

@@ -46,7 +46,8 @@ class Record:
     unmasked: it is wanted even if it has no mask where others have one
     conditions: numbers to learn the image with, by name; the same names for every record
     corner: the first pixel of the patch of what `load` gives that is meant, None for the whole; set by `prepare`
-    added: it is none of the data set's but was added to its training images; set by `prepare`
+    added: "" for the data set's own; for what was added to its training images "synthetic" if `generate` made it, else
+    "other": it may show somebody; set by `prepare`
     """
 
     source: str
@@ -61,7 +62,7 @@ class Record:
     unmasked: bool = False
     conditions: Mapping[str, float] = field(default_factory=dict)
     corner: tuple[int, ...] | None = None
-    added: bool = False
+    added: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,8 +73,8 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
 
 
 def _segmenter(prepared: Prepared, classes: int, seed: int) -> tuple[Recipe, torch.nn.Module]:
-    """Trained on the training patients, with classical augmentation."""
-    rows = prepared.indices("train")
+    """Trained on the data's own training patients, with classical augmentation."""
+    rows = prepared.own("train")
     masks = np.searchsorted(prepared.spec.label_values, prepared.stored(rows, "masks")).astype(np.uint8)
     recipe = Recipe(kind="segmentation", classes=classes, steps=STEPS, batch=BATCH, rate=RATE)
     examples = Examples(images=prepared.images(rows), labels=np.zeros(len(rows), np.int64), masks=masks)

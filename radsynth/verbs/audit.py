@@ -25,7 +25,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
 from radsynth.verbs._auditing.attacks import Attack, Side, attacks
 from radsynth.verbs._auditing.copies import Copies, find_copies
-from radsynth.verbs._auditing.words import LIMITS, verdict
+from radsynth.verbs._auditing.words import LIMITS, limits_of_added, verdict
 from radsynth.verbs._evaluating.sides import all_of, refuse_real
 from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._grid import black_and_white, save_grid, shades, shown_window
@@ -102,8 +102,7 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     made = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)
     made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]
-    held_out = np.concatenate([prepared.indices(split) for split in ("validation", "test")])
-    training = prepared.indices("train")
+    held_out, own, training = prepared.own("validation", "test"), prepared.own("train"), prepared.showing("train")
 
     def side(rows: NDArray[np.int64], most: int) -> Side:
         rows = np.sort(generator.permutation(rows)[:most])
@@ -111,16 +110,16 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
 
     others, searched = side(held_out, options.images), side(training, options.training_images)
     refuse_real("synthetic", all_of(made), all_of(others))
-    members = side(searched.rows, len(others))
+    members = side(np.intersect1d(searched.rows, own), len(others))
     refused: list[dict[str, str]] = []
-    copies = _copies(made, searched, others, refused)
+    copies = _copies(made, searched, members, others, refused)
     tried = attacks(folder, made, members, others, refused, seed=options.seed)
     text, passed = verdict(copies, tried, refused)
-    own = folder.made(place)
-    text += "" if own else " These images are not known to be of this run's generator."
+    of_run = folder.made(place)
+    text += "" if of_run else " These images are not known to be of this run's generator."
     result = Result(audit=folder.path / "audit.json", verdict=text, passed=passed, copies=copies, attacks=tried,
-                    refused=refused, limits=list(LIMITS))
-    context = {"synthetic_images": len(made), "of_run": own, "held_out_images": len(others), "members": len(members),
+                    refused=refused, limits=[*LIMITS, *limits_of_added(prepared)])
+    context = {"synthetic_images": len(made), "of_run": of_run, "held_out_images": len(others), "members": len(members),
                "held_out_patients": len(np.unique(others.patients)), "training_searched": len(searched),
                "training_images": len(training), "data_hash": prepared.manifest.data_hash, "seed": options.seed,
                "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement",
@@ -144,9 +143,10 @@ def _data(folder: RunFolder) -> Prepared:
     return prepared
 
 
-def _copies(made: Rows, searched: Side, others: Side, refused: list[dict[str, str]]) -> Copies | None:
+def _copies(made: Rows, searched: Side, members: Side, others: Side, refused: list[dict[str, str]],
+            ) -> Copies | None:
     try:
-        return find_copies(made, searched, others)
+        return find_copies(made, searched, members, others)
     except DataError as error:
         refused.append({"name": "copies", "title": "Copies", "reason": str(error)})
         return None

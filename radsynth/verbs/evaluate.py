@@ -6,7 +6,6 @@ Several synthetic sets are measured on the same images and half-samples, and ran
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -15,52 +14,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError
 from radsynth.files import check_writable
-from radsynth.metrics import Comparison, Sample
 from radsynth.metrics._features import Rows
-from radsynth.metrics.neighbours import Pair, closest_pairs
-from radsynth.settings import settings as settings_section
+from radsynth.verbs._evaluating.document import document_of, pictures_of
 from radsynth.verbs._evaluating.measuring import Extractor, Measuring, Scale
+from radsynth.verbs._evaluating.options import Settings as Settings
 from radsynth.verbs._evaluating.pictures import shown, write_results
 from radsynth.verbs._evaluating.ranking import ranking
-from radsynth.verbs._evaluating.sides import Numbers, PreparedRows, Sides, Source, choose
+from radsynth.verbs._evaluating.sides import Numbers, PreparedRows, Source, choose
 from radsynth.verbs._evaluating.synthetic import Synthetic, first_image, read_set, refuse_trained_on
 from radsynth.verbs._evaluating.unprepared import open_unprepared
-from radsynth.verbs._grid import black_and_white, shades, shown_window
+from radsynth.verbs._grid import black_and_white, shown_window
 
 HELD_OUT = ("validation", "test")
-
-
-@settings_section
-class Settings:
-    """What is measured on synthetic images."""
-
-    images: int = Field(default=2000, ge=50, le=5000)
-    """Images compared on each side at most; fewer are taken when there are fewer held-out real or synthetic images."""
-    training_images: int = Field(default=10000, ge=50)
-    """Training images searched for copies at most, drawn at random."""
-    repetitions: int = Field(default=30, ge=10, le=1000)
-    """Half-samples behind each interval."""
-    pairs: int = Field(default=12, ge=0, le=200)
-    """Closest pairs of a synthetic and a training image to keep as pictures."""
-    real_pictures: bool = True
-    """Keep pictures of real images for the report. Turn it off for a report that may leave the building."""
-    shrink: bool = False
-    """Bring real images that nobody prepared down to the size of the synthetic ones; finer details are not compared."""
-    classes: bool = True
-    """Measure every class by itself too, where images have classes and there are enough of each."""
-    inception: Path | None = None
-    """File of the original Inception weights (pt_inception-2015-12-05-6726825d.pth), for FID; 2-D images only."""
-    anatomy: float = Field(default=0.2, ge=0, le=1)
-    """For tasks from image to image: share of the training's budget, on top of it, in which segmenters are learned that
-    look for the same anatomy in what is given and in what is made; 0: none. Without masks they learn classes of
-    intensity, where images are pairs."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the draws of images and half-samples."""
 
 
 def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None = None,
@@ -112,13 +81,13 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def _held_out(prepared: Prepared) -> NDArray[np.int64]:
-    return np.concatenate([prepared.indices(split) for split in HELD_OUT])
+    return prepared.own(*HELD_OUT)
 
 
 def _sources(prepared: Prepared) -> tuple[Source, Source]:
-    """The held-out images and those of the training."""
+    """The held-out images and those of the training, of the data itself: `prepare.extra` is no part of the floor."""
     sources = [Source(images=PreparedRows(prepared=prepared, rows=rows), patients=prepared.patients(rows),
-                      labels=prepared.labels(rows)) for rows in (_held_out(prepared), prepared.indices("train"))]
+                      labels=prepared.labels(rows)) for rows in (_held_out(prepared), prepared.own("train"))]
     return sources[0], sources[1]
 
 
@@ -133,7 +102,16 @@ def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, labels: Numbers | 
     """
     held_out, training = _sources(prepared)
     return _evaluate(held_out, training, Source(images=synthetic, labels=labels), _scale(prepared), prepared.intensity,
-                     _facts(prepared), copies, settings or Settings(), out, classifier, notes)
+                     _facts(prepared), copies, settings or Settings(), out, classifier, [*notes, *_added(prepared)])
+
+
+def _added(prepared: Prepared) -> list[str]:
+    """What a reader must know where `prepare.extra` added training images."""
+    count = len(prepared.indices("train")) - len(prepared.own("train"))
+    if not count:
+        return []
+    return [f"The {count:,} training images that prepare.extra added are no part of any comparison: neither of the "
+            "floor nor of the search for copies. 'radsynth audit' searches those that may show somebody."]
 
 
 def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings: Settings | None = None,
@@ -146,10 +124,10 @@ def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings
     measuring = _measuring(held_out, training, sources, _scale(prepared), options, out, classifier)
     documents, measured = {}, {}
     for name, source in sources.items():
-        documents[name], measured[name] = _document(measuring, name, held_out, training, source, prepared.intensity,
-                                                    copies, options)
+        documents[name], measured[name] = document_of(measuring, name, held_out, training, source,
+                                                       prepared.intensity, copies, options)
         documents[name]["context"] |= _facts(prepared)
-        documents[name]["context"]["warnings"] += notes
+        documents[name]["context"]["warnings"] += [*notes, *_added(prepared)]
     document = {"version": 1, **ranking(measured, options.repetitions), "sets": documents,
                 "context": {"seconds": round(time.monotonic() - start, 1), "repetitions": options.repetitions}}
     if out is not None:
@@ -192,7 +170,7 @@ def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scal
     start = time.monotonic()
     sets = {"synthetic": synthetic} | ({} if before is None else {"before": before})
     measuring = _measuring(held_out, training, sets, scale, options, out, classifier)
-    document, _ = _document(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
+    document, _ = document_of(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
     if before is not None:
         found, _ = measuring.measure("before", copies=False, repetitions=options.repetitions, seed=options.seed)
         document["before"] = [one.to_json() for one in found]
@@ -200,7 +178,7 @@ def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scal
     document["context"] |= facts | {"seconds": round(time.monotonic() - start, 1)}
     if out is not None:
         window = black_and_white(facts.get("window"), intensity)
-        write_results(Path(out), document, _pictures(document, measuring.sides, options, window))
+        write_results(Path(out), document, pictures_of(document, measuring.sides, options, window))
     return document
 
 
@@ -210,27 +188,6 @@ def _measuring(held_out: Source, training: Source, sets: Mapping[str, Source], s
                    seed=options.seed)
     cache = None if out is None else Path(out) / "features"
     return Measuring(sides, scale, cache=cache, inception=options.inception, classifier=classifier)
-
-
-def _document(measuring: Measuring, name: str, held_out: Source, training: Source, synthetic: Source,
-              intensity: IntensityMap | None, copies: bool, options: Settings) -> tuple[dict[str, Any], list[Any]]:
-    """What results.json holds of one set, and its measurements."""
-    settings = {"repetitions": options.repetitions, "seed": options.seed}
-    measurements, refused = measuring.measure(name, copies=copies, **settings)
-    comparison = measuring.comparison(name)
-    pairs = closest_pairs(comparison, options.pairs) if copies else []
-    counts = {"held_out_images": len(held_out.images), "training_images": len(training.images),
-              "synthetic_images": len(synthetic.images)}
-    document = {
-        "version": 1,
-        "measurements": [one.to_json() for one in measurements],
-        "refused": refused,
-        "classes": measuring.classes(name, **settings) if options.classes else {},
-        "context": _context(measuring.sides, counts, comparison, options),
-        "histogram": _histogram(comparison, intensity),
-        "neighbours": [_pair(pair, measuring.sides, name) for pair in pairs],
-    }
-    return document, measurements
 
 
 def _scale(prepared: Prepared) -> Scale:
@@ -248,57 +205,3 @@ def _facts(prepared: Prepared) -> dict[str, Any]:
     window = shown_window(prepared.spec)
     return {"virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,
             **({"window": list(window)} if window else {})}
-
-
-def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, options: Settings) -> dict[str, Any]:
-    """What a reader must know of the comparison as a whole."""
-    patients = len(np.unique(sides.held_out.patients))
-    warnings = []
-    most = int(np.unique(sides.held_out.patients, return_counts=True)[1].max())
-    if 2 * most > len(sides.held_out):
-        warnings.append(f"{most:,} of {len(sides.held_out):,} held-out images are of one patient: the intervals hardly "
-                        "tell what other patients' images would give.")
-    elif patients < 20:
-        warnings.append(f"Only {patients} held-out patients: the intervals are wide for that, and the numbers may not "
-                        "carry over to other patients.")
-    if len(sides.training) < counts["training_images"]:
-        warnings.append(f"Copies were looked for among {len(sides.training):,} of {counts['training_images']:,} "
-                        "training images.")
-    return {
-        "images": len(comparison), **counts, "held_out_patients": patients, "training_searched": len(sides.training),
-        "features": comparison.features, "interval": "95 %, half-samples of patients, Student's t for their number",
-        "repetitions": options.repetitions, "real_pictures": options.real_pictures, "seed": options.seed,
-        "warnings": warnings,
-    }
-
-
-def _histogram(comparison: Comparison, intensity: IntensityMap | None, bins: int = 128) -> dict[str, Any]:
-    """Shares of pixels in `bins` equal bins of the images' units, for held-out and synthetic images."""
-    low, high = (-1.0, 1.0) if intensity is None else (intensity.low, intensity.high)
-
-    def shares(sample: Sample) -> list[float]:
-        mean = sample.histograms.mean((0, 1), dtype=np.float64)
-        return [round(float(share), 7) for share in mean.reshape(bins, -1).sum(1)]
-
-    return {"low": low, "high": high, "units": comparison.units, "real": shares(comparison.real),
-            "synthetic": shares(comparison.synthetic)}
-
-
-def _pair(pair: Pair, sides: Sides, name: str) -> dict[str, Any]:
-    """A pair with row numbers of the source in place of the sample's."""
-    return dataclasses.asdict(pair) | {"synthetic": int(sides.synthetic[name].rows[pair.synthetic]),
-                                       "training": int(sides.training.rows[pair.training])}
-
-
-def _pictures(document: dict[str, Any], sides: Sides, options: Settings, window: tuple[float, float],
-              ) -> dict[str, NDArray[np.uint8]]:
-    """What the report shows of one set: synthetic images, real ones, the closest pairs."""
-    synthetic, pairs = sides.synthetic["synthetic"], document["neighbours"]
-    pictures = {"synthetic": shown(synthetic, window)}
-    if options.real_pictures:
-        pictures["real"] = shown(sides.held_out, window)
-    if options.real_pictures and pairs:
-        copies, nearest = (shades(side.images[np.asarray([pair[name] for pair in pairs])], window)
-                           for name, side in (("synthetic", synthetic), ("training", sides.training)))
-        pictures["neighbours"] = np.stack([copies, nearest], axis=1)
-    return pictures

@@ -9,6 +9,7 @@ usual is known from held-out images (`limits`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ MISMATCH = "mismatch"
 NOISE = 0.04
 """Standard deviation of the test-time noise: 2 % of the range from -1 to 1."""
 
-USUAL = 99.0
-"""Percentile over held-out images above which a number is flagged."""
+FALSE_ALARMS = 0.01
+"""Share of further usual images above a limit, at most and in expectation, where there are images enough to tell."""
+ENOUGH = 99
+"""Held-out images that a limit with so few false alarms needs: with n of them the lowest rate is 1 in n + 1."""
 
 
 def doubts(task: ImageTask, network: Callable[[Images, str], Images], given: Images, made: Images, target: str = "",
@@ -112,9 +115,28 @@ def _percent(differences: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def limits(found: Doubts) -> dict[str, float]:
-    """What is usual on held-out images: a limit for each number that the task has, of the images that have it."""
-    known = {name: values[np.isfinite(values)] for name, values in found.items()}
-    return {name: float(np.percentile(values, USUAL)) for name, values in known.items() if len(values)}
+    """What is usual on held-out images: a limit for each number that the task has, of the images that have it.
+
+    Conformal (Vovk, Gammerman and Shafer 2005): a further image's number has n + 1 places among n others, all alike
+    likely, so that k of n + 1 are above the k-th largest. With fewer than ENOUGH images it is the largest.
+    """
+    known = {name: np.sort(values[np.isfinite(values)]) for name, values in found.items()}
+    return {name: float(values[-max(1, math.floor(FALSE_ALARMS * (len(values) + 1) + 1e-9))])
+            for name, values in known.items() if len(values)}
+
+
+def limits_from(found: Doubts) -> int:
+    """How many images the limit that rests on the fewest rests on; 0 without limits."""
+    counts = [int(np.isfinite(values).sum()) for values in found.values()]
+    return min((count for count in counts if count), default=0)
+
+
+def false_alarms(images: int) -> str:
+    """How often a check flags a usual image by chance, in words, where its limit rests on so many images."""
+    if images >= ENOUGH:
+        return "at most one usual image in a hundred"
+    return (f"one usual image in {images + 1:,}, because the limit is the largest number of {images:,} held-out "
+            f"image{'s' if images > 1 else ''}; for one in a hundred it takes {ENOUGH}")
 
 
 def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "") -> dict[str, float]:
@@ -129,6 +151,14 @@ def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "") -> 
         return {name: float(document["limits"][name]) for name in names if name in document["limits"]}
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}
+
+
+def read_limits_from(run: Path) -> int:
+    """How many images those limits rest on; 0 when nothing says so."""
+    try:
+        return int(json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))["limits_from"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def flags(found: dict[str, float], usual: dict[str, float]) -> str:

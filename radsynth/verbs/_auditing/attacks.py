@@ -146,7 +146,7 @@ def _check(members: Side, others: Side) -> None:
 
 
 def _patients(prepared: Prepared, *splits: str) -> int:
-    return len(np.unique(prepared.patients(np.concatenate([prepared.indices(split) for split in splits]))))
+    return len(np.unique(prepared.patients(prepared.own(*splits))))
 
 
 def _better(main: Strength, control: Strength, baseline: Strength) -> bool:

@@ -65,8 +65,11 @@ class Copies:
     pairs: list[CopyPair] = field(repr=False)
 
 
-def find_copies(made: Rows, training: Side, held_out: Side, *, kept: int = 200) -> Copies:
-    """Of synthetic images (n, c, *space); `kept` pairs most alike are returned. DataError for few held-out images."""
+def find_copies(made: Rows, training: Side, members: Side, held_out: Side, *, kept: int = 200) -> Copies:
+    """Of synthetic images (n, c, *space); `kept` pairs most alike are returned. DataError for few held-out images.
+
+    training: images that may show somebody; members: no more of them than are held out, of the same data as these
+    """
     if not len(held_out):
         threshold(np.empty(0), held_out.patients, FALSE_ALARMS)  # says how many are needed
     whitening = Whitening.of(training)
@@ -80,13 +83,11 @@ def find_copies(made: Rows, training: Side, held_out: Side, *, kept: int = 200) 
              for k in np.argsort(-found, kind="stable")[:kept]]
     return Copies(count=int(copied.sum()), share=share_of(int(copied.sum()), len(found)),
                   threshold=limit.likeness, expected=limit.expected, by=LIKENESS, pairs=pairs,
-                  chance=limit.chance(int(copied.sum()), len(found)), nearness=_nearness(made, training, held_out))
+                  chance=limit.chance(int(copied.sum()), len(found)), nearness=_nearness(made, members, held_out))
 
 
-def _nearness(made: Rows, training: Side, held_out: Side) -> list[Nearness]:
+def _nearness(made: Rows, members: Side, held_out: Side) -> list[Nearness]:
     """In features and in low-resolution pixels, with as many training as held-out images."""
-    rows = np.random.default_rng(0).permutation(len(training))[: len(held_out)]
-    members = Side(prepared=training.prepared, rows=training.rows[rows], patients=training.patients[rows])
     seen, unseen = describe(members, members.patients), describe(held_out, held_out.patients)
     synthetic = describe(made, np.arange(len(made)))
     found = []

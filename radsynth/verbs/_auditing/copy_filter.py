@@ -33,10 +33,10 @@ class CopyFilter:
         prepared = Prepared(data)
         if prepared.manifest.data_hash != data_hash:
             raise FolderError(f"{data} is not the data that the run was trained on; the copy filter needs that data.")
-        training = _side(prepared, ("train",))
+        training = _side(prepared, prepared.showing("train"))
         self._whitening = Whitening.of(training)
         self._known = prints(training, self._whitening)
-        held_out = _side(prepared, ("validation", "test"))
+        held_out = _side(prepared, prepared.own("validation", "test"))
         real, _ = likeness(prints(held_out, self._whitening), self._known)
         self.threshold = threshold(real, held_out.patients, FALSE_ALARMS).likeness
         self.held_out = len(real)
@@ -59,6 +59,5 @@ def given_up(index: int) -> DataError:
                      "copies. Train with more images, augmentation (augment.strength) or a smaller network.")
 
 
-def _side(prepared: Prepared, splits: tuple[str, ...]) -> Side:
-    rows = np.concatenate([prepared.indices(split) for split in splits])
+def _side(prepared: Prepared, rows: NDArray[np.int64]) -> Side:
     return Side(prepared=prepared, rows=rows, patients=prepared.patients(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from radsynth.arrays import Prepared
 from radsynth.metrics._privacy_attacks import FALSE_ALARMS
 from radsynth.verbs._auditing.attacks import Attack
 from radsynth.verbs._auditing.copies import Copies
@@ -24,6 +25,21 @@ LIMITS = (
     "group of patients (a disease, a site) is not.",
     "The audit holds for the synthetic images that were looked at, not for others that the same generator would make.",
 )
+
+
+def limits_of_added(prepared: Prepared) -> list[str]:
+    """What the audit cannot promise where `prepare.extra` added images to the training."""
+    own, showing, every = (len(rows) for rows in (
+        prepared.own("train"), prepared.showing("train"), prepared.indices("train")))
+    texts = []
+    if every > showing:
+        texts.append(f"{every - showing:,} synthetic images that prepare.extra added to the training were not searched "
+                     "for copies: they show nobody. If their generator learned from other patients than these, copies "
+                     "of those are not found here: audit that generator's run.")
+    if showing > own:
+        texts.append(f"The {showing - own:,} other images that prepare.extra added were searched for copies, but none "
+                     "of them is unseen, so that nobody can be attacked among the people whom they may show.")
+    return texts
 
 
 def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[dict[str, str]],

@@ -19,7 +19,7 @@ from radsynth.metrics._paired import NUMBERS, Images, PairNumber
 from radsynth.progress import track
 from radsynth.tasks import PairedTask
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import doubts, limits
+from radsynth.verbs._applying.doubts import doubts, limits, limits_from
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
@@ -44,7 +44,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     try:
         rows, split = held_out(prepared, images, seed)
         rows = _complete(task, prepared, rows)
-        fitted = spread(_complete(task, prepared, prepared.indices("train")), FITTED)
+        fitted = spread(_complete(task, prepared, prepared.own("train")), FITTED)
     except DataError as error:
         return refused(str(error), out)
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
@@ -54,7 +54,8 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
         numbers += _segmented(measured.labels, rows, prepared, np.isnan(measured.doubts["anatomy"]))
-    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual, "pairs": compared(
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual,
+                                "limits_from": limits_from(measured.doubts), "pairs": compared(
         prepared, rows, numbers, repetitions, seed, task=applier.facts["task"], split=split,
         columns=["given", *methods, "truth"], inputs=list(task.inputs), outputs=list(task.outputs))}
     if out is not None:
@@ -155,7 +156,8 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     if not len(given) or not len(real):
         name = prepared.spec.labels[target if len(given) else source]
         return refused(f"There is no image of the class {name} outside of training: prepare more.", out)
-    training = prepared.indices("train", target)
+    training = prepared.own("train")
+    training = training[prepared.labels(training) == target]
     start = prepared.images(given)
     made = applier.network_of(start, applier.target)
     try:
@@ -169,6 +171,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
         return refused(str(error), out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
     document["limits"] = usual = limits(doubtful)
+    document["limits_from"] = limits_from(doubtful)
     document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}

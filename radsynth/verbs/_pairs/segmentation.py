@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.progress import track
-from radsynth.verbs._applying.doubts import MISMATCH, limits
+from radsynth.verbs._applying.doubts import MISMATCH, limits, limits_from
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
 from radsynth.verbs._pairs.found import OWN
@@ -35,7 +35,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
         rows, split = held_out(prepared, images, seed, masked=True)
     except DataError as error:
         return refused(str(error), out)
-    training = prepared.indices("train")
+    training = prepared.own("train")
     fitted = spread(training[prepared.masked(training)], FITTED)
     seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
     methods: dict[str, Method] = label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
@@ -51,8 +51,10 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     results = {name: np.concatenate(parts) for name, parts in made.items()}
     truths = prepared.stored(rows, "masks")
     numbers = label_numbers(results, truths, prepared.spec, prepared.spacings(rows))
+    doubtful = {MISMATCH: np.concatenate(mismatches)}
     document: dict[str, Any] = {
-        "version": 1, "measurements": [], "refused": [], "limits": limits({MISMATCH: np.concatenate(mismatches)}),
+        "version": 1, "measurements": [], "refused": [], "limits": limits(doubtful),
+        "limits_from": limits_from(doubtful),
         "pairs": compared(prepared, rows, numbers, repetitions, seed, task=segmenter.facts["task"], split=split,
                           columns=["given", *results, "truth"])}
     if out is not None:

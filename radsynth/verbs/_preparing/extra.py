@@ -10,6 +10,7 @@ from typing import Any
 
 from radsynth.datasets import Record, Rejected, dataset, recognise
 from radsynth.errors import DataError, SettingsError
+from radsynth.verbs._made_before import REQUEST
 from radsynth.verbs._writing import folder_name
 
 
@@ -40,6 +41,7 @@ def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: li
     if numbers := getattr(source, "conditions", ()):
         wanted |= {"conditions": numbers, **_table_of_numbers(path)}
     settings = module.Settings(path=path, **{name: value for name, value in wanted.items() if name in taken})
+    added = "synthetic" if (path / REQUEST).is_file() else "other"
     classes = {record.label for record in data} - {None}
     known = {folder_name(name): name for name in classes if name} | {name: name for name in classes}
     for record in module.records(settings, rejected):
@@ -51,7 +53,7 @@ def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: li
         if reason:
             rejected.append(Rejected(path=record.source, reason=reason))
         else:
-            yield replace(record, source=f"extra/{record.source}", split="train", unmasked=unmasked, added=True,
+            yield replace(record, source=f"extra/{record.source}", split="train", unmasked=unmasked, added=added,
                           label=known.get(record.label),
                           patient="extra/" + hashlib.sha256(record.patient.encode()).hexdigest()[:16])
 
@@ -59,4 +61,4 @@ def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: li
 def _table_of_numbers(path: Path) -> dict[str, str]:
     """Where the numbers of images are that `generate` made: with each image's class in its own table."""
     table = path / "samples.csv"
-    return {"labels": str(table)} if (path / "generate.json").is_file() and table.is_file() else {}
+    return {"labels": str(table)} if (path / REQUEST).is_file() and table.is_file() else {}

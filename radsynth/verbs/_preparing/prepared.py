@@ -180,6 +180,7 @@ def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
                 conditions=";".join(f"{number:.7g}" for number in record.conditions.values()),
                 masked=int(not made.outcome.masks or entry.mask_values is not None),
                 spacing=";".join(f"{step:.7g}" for step in entry.spacing or ()),
+                added=record.added,
             )
         )
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from radsynth.verbs._applying.doubts import ENOUGH, false_alarms
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import count, extent, figure, interval, sides
@@ -85,7 +86,9 @@ def doubts(files: RunFiles) -> dict[str, Any] | None:
         return None
     rows = [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
             for k, flags in enumerate(found["flags"])]
-    return {"columns": found["columns"], "rows": rows, "worth": _worth(found) if "flagged" in found else ""}
+    chance = false_alarms(files.get("results.json").get("limits_from") or ENOUGH)  # an older run does not say
+    return {"columns": found["columns"], "rows": rows, "chance": chance,
+            "worth": _worth(found) if "flagged" in found else ""}
 
 
 def _worth(found: dict[str, Any]) -> str:

@@ -56,6 +56,10 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     else:
         task.networks()
     if isinstance(task, Private):
+        if settings.given("prepare").get("extra"):
+            raise SettingsError("task.kind=private with prepare.extra: what a network made of the same patients, or "
+                                "what else shows them, would tell of them outside of the bound. Leave prepare.extra "
+                                "out, and prepare the data without it.")
         if options.batch_end:
             raise SettingsError("task.kind=private promises for batches of one size: set train.batch_end=0.")
         task.check(options.batch, options.images, processes, patients)

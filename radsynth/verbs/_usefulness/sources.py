@@ -63,8 +63,8 @@ def kind_of(prepared: Prepared, wanted: str) -> Kind:
 
 
 def real(prepared: Prepared, split: str, kind: Kind) -> Real:
-    """The images of a split that can be used: those with a class, or those with a mask."""
-    rows = prepared.indices(split)
+    """The data's own images of a split that can be used: those with a class, or those with a mask."""
+    rows = prepared.own(split)
     labels = prepared.labels(rows)
     if kind == "classification":
         rows, labels = rows[labels >= 0], labels[labels >= 0]

@@ -1,0 +1,93 @@
+"""What results.json holds of one synthetic set, and the pictures that the report shows beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.arrays import IntensityMap
+from radsynth.metrics import Comparison, Sample
+from radsynth.metrics.neighbours import Pair, closest_pairs
+from radsynth.verbs._evaluating.measuring import Measuring
+from radsynth.verbs._evaluating.options import Settings
+from radsynth.verbs._evaluating.pictures import shown
+from radsynth.verbs._evaluating.sides import Sides, Source
+from radsynth.verbs._grid import shades
+
+
+def document_of(measuring: Measuring, name: str, held_out: Source, training: Source, synthetic: Source,
+              intensity: IntensityMap | None, copies: bool, options: Settings) -> tuple[dict[str, Any], list[Any]]:
+    """What results.json holds of one set, and its measurements."""
+    settings = {"repetitions": options.repetitions, "seed": options.seed}
+    measurements, refused = measuring.measure(name, copies=copies, **settings)
+    comparison = measuring.comparison(name)
+    pairs = closest_pairs(comparison, options.pairs) if copies else []
+    counts = {"held_out_images": len(held_out.images), "training_images": len(training.images),
+              "synthetic_images": len(synthetic.images)}
+    document = {
+        "version": 1,
+        "measurements": [one.to_json() for one in measurements],
+        "refused": refused,
+        "classes": measuring.classes(name, **settings) if options.classes else {},
+        "context": _context(measuring.sides, counts, comparison, options),
+        "histogram": _histogram(comparison, intensity),
+        "neighbours": [_pair(pair, measuring.sides, name) for pair in pairs],
+    }
+    return document, measurements
+
+
+def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, options: Settings) -> dict[str, Any]:
+    """What a reader must know of the comparison as a whole."""
+    patients = len(np.unique(sides.held_out.patients))
+    warnings = []
+    most = int(np.unique(sides.held_out.patients, return_counts=True)[1].max())
+    if 2 * most > len(sides.held_out):
+        warnings.append(f"{most:,} of {len(sides.held_out):,} held-out images are of one patient: the intervals hardly "
+                        "tell what other patients' images would give.")
+    elif patients < 20:
+        warnings.append(f"Only {patients} held-out patients: the intervals are wide for that, and the numbers may not "
+                        "carry over to other patients.")
+    if len(sides.training) < counts["training_images"]:
+        warnings.append(f"Copies were looked for among {len(sides.training):,} of {counts['training_images']:,} "
+                        "training images.")
+    return {
+        "images": len(comparison), **counts, "held_out_patients": patients, "training_searched": len(sides.training),
+        "features": comparison.features, "interval": "95 %, half-samples of patients, Student's t for their number",
+        "repetitions": options.repetitions, "real_pictures": options.real_pictures, "seed": options.seed,
+        "warnings": warnings,
+    }
+
+
+def _histogram(comparison: Comparison, intensity: IntensityMap | None, bins: int = 128) -> dict[str, Any]:
+    """Shares of pixels in `bins` equal bins of the images' units, for held-out and synthetic images."""
+    low, high = (-1.0, 1.0) if intensity is None else (intensity.low, intensity.high)
+
+    def shares(sample: Sample) -> list[float]:
+        mean = sample.histograms.mean((0, 1), dtype=np.float64)
+        return [round(float(share), 7) for share in mean.reshape(bins, -1).sum(1)]
+
+    return {"low": low, "high": high, "units": comparison.units, "real": shares(comparison.real),
+            "synthetic": shares(comparison.synthetic)}
+
+
+def _pair(pair: Pair, sides: Sides, name: str) -> dict[str, Any]:
+    """A pair with row numbers of the source in place of the sample's."""
+    return dataclasses.asdict(pair) | {"synthetic": int(sides.synthetic[name].rows[pair.synthetic]),
+                                       "training": int(sides.training.rows[pair.training])}
+
+
+def pictures_of(document: dict[str, Any], sides: Sides, options: Settings, window: tuple[float, float],
+              ) -> dict[str, NDArray[np.uint8]]:
+    """What the report shows of one set: synthetic images, real ones, the closest pairs."""
+    synthetic, pairs = sides.synthetic["synthetic"], document["neighbours"]
+    pictures = {"synthetic": shown(synthetic, window)}
+    if options.real_pictures:
+        pictures["real"] = shown(sides.held_out, window)
+    if options.real_pictures and pairs:
+        copies, nearest = (shades(side.images[np.asarray([pair[name] for pair in pairs])], window)
+                           for name, side in (("synthetic", synthetic), ("training", sides.training)))
+        pictures["neighbours"] = np.stack([copies, nearest], axis=1)
+    return pictures
