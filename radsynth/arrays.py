@@ -136,8 +136,9 @@ class Prepared:
                     for line in csv.DictReader(file)
                 ]
         except (FileNotFoundError, NotADirectoryError) as error:
+            missing = f"{Path(error.filename).name} is missing" if self.folder.exists() else "it does not exist"
             raise FolderError(
-                f"{self.folder} is not a complete prepared folder ({Path(error.filename).name} is missing). "
+                f"{self.folder} is not a complete prepared folder ({missing}). "
                 "Run 'radsynth prepare DATA DIR' (again): it goes on where it stopped."
             ) from None
         except (ValueError, KeyError, TypeError) as error:

@@ -104,8 +104,12 @@ class RunFolder:
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError:
-            why = f"it has no {name}" if self.path.exists() else "it does not exist"
-            raise FolderError(f"{self.path} is not a run folder: {why}. 'radsynth run' makes one.") from None
+            raise self.no_run(f"it has no {name}") from None
+
+    def no_run(self, why: str) -> FolderError:
+        """The error for a folder that is none of a run; why: unless it does not even exist."""
+        why = why if self.path.exists() else "it does not exist"
+        return FolderError(f"{self.path} is not a run folder: {why}. 'radsynth run' makes one.")
 
     def made(self, folder: Path) -> bool:
         """Whether the images in a folder are known to be of this run's weights: `generate` says so beside them."""
@@ -141,7 +145,7 @@ class RunFolder:
     def load_weights(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The averaged generator's state and facts; FolderError when training has not ended or the file is damaged."""
         if not self.trained and not self.begun:
-            raise FolderError(f"{self.path} is not a run folder: nothing was trained there. 'radsynth run' makes one.")
+            raise self.no_run("nothing was trained there")
         if not self.trained:
             raise FolderError(f"{self.path} holds no trained generator yet: repeat the command that trains it. With a "
                               "shorter --budget it ends with what has been learned so far.")

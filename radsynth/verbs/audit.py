@@ -132,6 +132,8 @@ def _data(folder: RunFolder) -> Prepared:
     """The run's own prepared data."""
     place = folder.path / "data"
     if not (place / "manifest.json").exists():
+        if not folder.begun:
+            raise folder.no_run("it has no spec.json")
         raise FolderError(
             f"{place} does not hold the prepared data that the run was trained on; the audit needs it. "
             f"'radsynth run' leaves it there; after 'radsynth train DATA {in_command(folder.path)}' copy or link DATA "

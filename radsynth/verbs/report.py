@@ -61,8 +61,9 @@ def report(run: Path) -> Path:
     """
     run = Path(run)
     if not any((run / name).is_file() for name in ("spec.json", "results.json", "settings.yaml")):
-        raise FolderError(f"{run} is not a run folder: it has no spec.json. 'radsynth run' makes one, "
-                          "'radsynth evaluate REAL A B --out DIR' a folder with a ranking.")
+        why = "it has no spec.json" if run.exists() else "it does not exist"
+        raise FolderError(f"{run} is not a run folder: {why}. 'radsynth run' makes one, 'radsynth evaluate REAL A B "
+                          "--out DIR' a folder with a ranking.")
     if "ranking" in RunFiles(run).get("results.json"):
         return _report_ranking(run)
     document = _document(RunFiles(run))

@@ -46,8 +46,8 @@ def show(what: str = "settings", name: str | None = None) -> list[SectionHelp] |
         return _kinds(name)
     if what != "settings":
         raise SettingsError(
-            f"There is no 'show {what}'; there are 'show settings [SECTION|KIND]', 'show kinds [FOLDER]' and "
-            "'show RUN', a run folder."
+            f"There is no 'show {what}' and no folder of this name; there are 'show settings "
+            "[SECTION|KIND]', 'show kinds [FOLDER]' and 'show RUN', a run folder."
         )
     chosen = [(s, k) for s, where in SECTIONS.items() for k in (kinds(where.module) if where.default_kind else ("",))]
     if name is not None:

@@ -135,7 +135,8 @@ def _places(folder: Path, volumes: bool = False) -> list[Path]:
     folders.
     """
     if not folder.is_dir():
-        raise FolderError(f"{folder} is not a folder. Give the folder that 'radsynth generate' wrote.")
+        why = "is not a folder" if folder.exists() else "does not exist"
+        raise FolderError(f"{folder} {why}. Give the folder that 'radsynth generate' wrote.")
     table = folder / "samples.csv"
     if table.exists():
         return _listed(folder, table)

@@ -41,6 +41,8 @@ def open_real(run: Path, data: Path | None) -> Prepared:
     folder = RunFolder(run)
     if data is None:
         data = run if (run / "manifest.json").exists() else run / "data"
+        if not run.exists():
+            raise FolderError(f"{run} does not exist. Give a run folder, or a prepared folder with --synthetic DIR.")
         if not (data / "manifest.json").exists():
             raise FolderError(f"{run} has no prepared data in {data}: name the folder that it was trained on (--data).")
     prepared = Prepared(data)
@@ -108,8 +110,8 @@ def synthetic(run: Path, folder: Path | None, prepared: Prepared, kind: Kind, co
     if folder is None:
         folder = run / "synthetic"
     if not folder.exists():
-        raise FolderError(f"There are no synthetic images in {folder}. Generate them (with masks for segmentation), or "
-                          "name a folder.")
+        raise FolderError(f"{folder} does not exist: there are no synthetic images. Generate them (with masks for "
+                          "segmentation), or name a folder.")
     if kind == "classification" and (folder / "samples.csv").exists():
         found = _generated(folder, prepared)
     else:
