@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from radsynth.datasets._volumes import Source
 from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
 from radsynth.progress import track
+
+SHOWN = 5
+"""Files that a message names at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +45,15 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
     from radsynth.io._dicom_frames import instances
     from radsynth.io._dicom_series import arrange
 
-    found, names_of = [], {str(root / name): name for name in names}
+    found, names_of, broken = [], {str(root / name): name for name in names}, dict[str, list[str]]()
     for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
         try:
             members = instances(Path(path))
         except RejectedFile as error:
-            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            skipped = isinstance(error, NotAnImage)
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=skipped))
+            if not skipped:
+                broken.setdefault(os.path.dirname(path), []).append(printable(Path(name).name))
             continue
         if wanted(members[0].header, name):
             found += members
@@ -54,7 +61,15 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
     for path, reason in copies:
         rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
     return [Item(name=min(names_of[file] for file in member.files), header=member.header, slices=member.slices,
-                 fault=member.fault, planar=member.planar, turned=member.turned,
+                 fault=member.fault and member.fault + _to_fetch(member.files, broken),
+                 planar=member.planar, turned=member.turned,
                  source=Source(format="dicom", files=member.files, modality=modality,
                                frames=() if set(member.frames) == {None} else member.frames))
             for member in gathered]
+
+
+def _to_fetch(files: Sequence[str], broken: Mapping[str, Sequence[str]]) -> str:
+    """What to say of files that cannot be read, by folder, where these lie, of a series that lacks some; "" if none."""
+    beside = [name for folder in dict.fromkeys(map(os.path.dirname, files)) for name in broken.get(folder, ())]
+    more = f" and {len(beside) - SHOWN} more" if len(beside) > SHOWN else ""
+    return f"; fetch {', '.join(beside[:SHOWN])}{more} again, which cannot be read beside them" if beside else ""

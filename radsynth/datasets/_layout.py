@@ -1,11 +1,11 @@
-"""What folder and file names say: classes, official splits, masks beside images, patients. Pure functions of names."""
+"""What folder and file names say: classes, official splits, patients. Pure functions of names."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -34,8 +34,6 @@ MASK_FOLDERS = {
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "imagestr", "imagests"}
 PORTION = re.compile(r"(images?|imgs?|part|batch|chunk|subset|disk)[_-]?\d+", re.IGNORECASE)
 """Folders into which a large collection is divided (images_001, images_002): they mean nothing."""
-UNLABELLED_FOLDERS = {"imagests"}
-"""The Decathlon's test images, which come without masks."""
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -46,14 +44,9 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-MASK_ENDINGS = re.compile(r"[_-](mask|masks|seg|segmentation|label|labels|gt)([_-]?\d{1,2})?$", re.IGNORECASE)
-CHANNEL_ENDING = re.compile(r"_0000$")
-"""nnU-Net's number of the first channel."""
-
 MAX_CLASSES = 100
 MOST_LABELS = 255
 MAX_VOLUMES_OF_A_PATIENT = 20
-
 
 SESSION = re.compile(r"(?i)(ses|session|visit|timepoint|tp|baseline|follow[-_ ]?up|fu|month|week|year|day|pre|post)"
                      r"([-_ ]?\d*)|(19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}")
@@ -106,61 +99,6 @@ def stem(name: str) -> str:
     """A file's name without its endings (.nii.gz counts as one)."""
     lower = name.lower()
     return name[:-7] if lower.endswith(".nii.gz") else PurePosixPath(name).stem
-
-
-def _key(path: str) -> tuple[tuple[str, ...], str]:
-    """What an image and its mask have in common: the folders without images/ or masks/, and the bare name."""
-    parts = PurePosixPath(path).parts
-    folders = tuple(part.lower() for part in parts[:-1] if part.lower() not in MASK_FOLDERS | IMAGE_FOLDERS)
-    return folders, CHANNEL_ENDING.sub("", stem(parts[-1])).lower()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """images: those to use; masks: image -> its masks; lonely: masks without an image; bare: images without a mask."""
-
-    images: list[str]
-    masks: dict[str, tuple[str, ...]]
-    lonely: list[str]
-    bare: list[str]
-
-
-def pair(paths: Iterable[str], unmasked: bool = False) -> Pairs:
-    """Tell masks from images by their folder (masks/, labels/, labelsTr/, ...) or by an ending (x_mask beside x).
-
-    An image may have several, x_mask, x_mask_1, x_mask_2, ..., each with a part of what is to be seen.
-    unmasked: images without a mask are images as well, though others have one.
-    """
-    paths = list(paths)
-    in_mask_folder = {
-        path for path in paths if {part.lower() for part in PurePosixPath(path).parts[:-1]} & MASK_FOLDERS
-    }
-    rest = {_key(path): path for path in paths if path not in in_mask_folder}
-    masks: dict[str, tuple[str, ...]] = {}
-    lonely, taken = [], set(in_mask_folder)
-    for path in paths:
-        folders, name = _key(path)
-        short = MASK_ENDINGS.sub("", name)
-        if path in in_mask_folder:
-            image = rest.get((folders, name)) or rest.get((folders, short))
-        else:
-            image = rest.get((folders, short)) if short != name else None
-            if image is None:
-                continue
-            taken.add(path)
-        part = short != name and image is not None
-        if image is None or (image in masks and not part):
-            lonely.append(path)
-        else:
-            masks[image] = (*masks.get(image, ()), path)
-    images = [path for path in paths if path not in taken]
-    bare = [path for path in images if masks and path not in masks and not unmasked]
-    return Pairs(images=[path for path in images if path not in bare], masks=masks, lonely=lonely, bare=bare)
-
-
-def is_official_test_image(path: str) -> bool:
-    """Lies in the Decathlon's folder of test images, for which no masks were published."""
-    return any(part.lower() in UNLABELLED_FOLDERS for part in PurePosixPath(path).parts[:-1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from radsynth.datasets._archives import is_archive, unpack
 from radsynth.datasets._layout import printable
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import own_folder
-from radsynth.io import Header, detect
+from radsynth.io import detect
 
 
 def files_below(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
@@ -29,9 +29,9 @@ def files_below(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
     return path, sorted(names)
 
 
-def without_data_files(root: Path, headers: Iterable[Header], rejected: list[Rejected]) -> None:
+def without_data_files(root: Path, files: Iterable[str], rejected: list[Rejected]) -> None:
     """Take out the lines of files that are no images by themselves but hold the pixels of one (x.raw of x.mhd)."""
-    used = {printable(os.path.relpath(file, root)) for header in headers for file in header.beside}
+    used = {printable(os.path.relpath(file, root)) for file in files}
     if used:
         rejected[:] = [line for line in rejected if line.path not in used]
 

@@ -198,7 +198,7 @@ def _called(words: str, format: str, wanted: dict[str, re.Pattern[str] | None]) 
 
 def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:
     """Files and series below the root, sorted by path."""
-    names, headers = files_below(root, rejected)[1], list[Header]()
+    names, used = files_below(root, rejected)[1], list[str]()
     dicom = []
     for name in track(names, len(names), "reading headers", "files"):
         try:
@@ -210,14 +210,14 @@ def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator
         except RadsynthError as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        headers.append(header)
+        used += header.beside
         own, folder = stem(PurePosixPath(name).name), str(PurePosixPath(name).parent)
         mask = MASK.search(own)
         match = mask or KNOWN.search(own)
         yield Part(name=printable(name), words=own, header=header, mask=mask is not None,
                    examination=f"{folder}/{own[:match.start()] if match else ''}",
                    source=Source(format=kind, files=(str(root / name),), modality=settings.modality))
-    without_data_files(root, headers, rejected)
+    without_data_files(root, used, rejected)
     yield from _series(root, dicom, settings, rejected)
 
 

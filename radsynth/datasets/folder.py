@@ -6,7 +6,6 @@ How patients, labels and masks are found is told to users in docs/your-data.md.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,19 +17,18 @@ import numpy as np
 from pydantic import Field
 
 from radsynth.datasets import Record, Rejected, _label_table, _layout
-from radsynth.datasets._archives import ENDINGS, is_archive
-from radsynth.datasets._items import Item, series
+from radsynth.datasets._archives import is_archive
+from radsynth.datasets._gathering import gather
+from radsynth.datasets._items import Item
 from radsynth.datasets._label_table import Line, Table
 from radsynth.datasets._layout import printable
-from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image, slicing_axis
-from radsynth.datasets._walking import files_below, without_data_files
-from radsynth.errors import DataError, RadsynthError, RejectedFile
-from radsynth.io import Header, NotAnImage, detect, format_module
-from radsynth.progress import track
+from radsynth.datasets._volumes import cut_up, known_modality, load_image, slicing_axis
+from radsynth.datasets._walking import files_below
+from radsynth.errors import DataError, RejectedFile
+from radsynth.io import Header, NotAnImage, detect
 from radsynth.settings import settings as section
 
 WHOLE = ("volume", "whole")
-NOT_UNPACKED = "an archive, of which nothing is read: unpack it, or give its own path"
 
 
 @section
@@ -96,7 +94,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
             raise DataError(f"None of the {len(names):,} files of {settings.path} has data.only={settings.only!r} in "
                             f"its path, which is a regular expression. The first is {printable(names[0])}")
         names = chosen
-    items = _items(root, names, settings, rejected)
+    items = gather(root, names, settings, rejected)
     if not items:
         raise DataError(_nothing(settings, rejected))
     return _records(root, items, settings, pattern, rejected)
@@ -110,70 +108,6 @@ def example(folder: Path) -> Settings:
         (folder / name).parent.mkdir(exist_ok=True)
         Pillow.fromarray((np.arange(24 * 20).reshape(24, 20) % (50 + number)).astype(np.uint8)).save(folder / name)
     return Settings(path=folder)
-
-
-def _items(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
-    """Images and volumes with their masks, DICOM files gathered into series."""
-    formats: dict[str, str] = {}
-    table = _label_table.table_file(root, settings.labels)
-    for name in track(names, len(names), "looking at files", "files"):
-        try:
-            formats[name] = detect(root / name)
-        except RejectedFile as error:
-            skipped = isinstance(error, NotAnImage)
-            if skipped and table and table.is_file() and table.samefile(root / name):
-                continue  # it is used, though not as an image
-            idle = skipped and settings.labels == "auto" and "/" not in name and name != _label_table.TABLE
-            packed = skipped and name.lower().endswith(ENDINGS) and is_archive(root / name)
-            reason = NOT_UNPACKED if packed else _label_table.unused(root / name) if idle else None
-            rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
-    pairs = _layout.pair((name for name, kind in formats.items() if kind != "dicom"), settings.unmasked == "keep")
-    for name in pairs.lonely:
-        rejected.append(Rejected(path=printable(name), reason="a mask without an image of its name", skipped=True))
-    for name in pairs.bare:
-        test = _layout.is_official_test_image(name)
-        reason = "a test image without a mask, as others have" if test else "it has no mask, as the other images have"
-        reason += "; data.unmasked=keep uses it"
-        rejected.append(Rejected(path=printable(name), reason=reason, skipped=test))
-    items = []
-    for name in track(pairs.images, len(pairs.images), "reading headers", "files"):
-        try:
-            header = format_module(formats[name]).header(root / name)
-        except RadsynthError as error:
-            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
-            continue
-        source = Source(
-            format=formats[name],
-            files=(str(root / name),),
-            masks=tuple(str(root / mask) for mask in pairs.masks.get(name, ())),
-            modality=settings.modality,
-        )
-        items.append(Item(name=name, source=source, header=header))
-    without_data_files(root, (item.header for item in items), rejected)
-    items += _series(root, [name for name, kind in formats.items() if kind == "dicom"], settings, rejected)
-    return sorted(items, key=lambda item: item.name)
-
-
-def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
-    """DICOM series as they are wanted; DataError where there are only others."""
-    pattern, others = _layout.compiled(settings.series, "series"), Counter[str]()
-
-    def wanted(header: Header, name: str) -> bool:
-        if pattern and not pattern.search(header.series or ""):
-            others[header.series or "none"] += 1
-            return False
-        if settings.burned_in == "exclude" and header.burned_in:
-            reason = "its pixels may show a patient's name (burned-in annotation), and data.burned_in=exclude is set"
-            rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
-            return False
-        return True
-
-    found = series(root, names, settings.modality, rejected, wanted)
-    if others and not found:
-        listed = ", ".join(printable(text) for text, _ in others.most_common(10))
-        raise DataError(f"No DICOM file of {settings.path} has data.series={settings.series!r} in its series "
-                        f"description, which is a regular expression. There are: {listed}")
-    return found
 
 
 def _records(

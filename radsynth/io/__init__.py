@@ -30,7 +30,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import RejectedFile, SettingsError
+from radsynth.errors import MissingExtra, RejectedFile, SettingsError
 from radsynth.image import Image
 
 
@@ -146,6 +146,9 @@ FOREIGN = {
 APPLE_DOUBLE = b"\x00\x05\x16\x07"
 """How the files begin that macOS puts beside others on foreign disks and in zip files: ._scan.png beside scan.png."""
 
+PARTED = (".mhd", ".nhdr", ".nrrd", ".hdr", ".hdr.gz")
+"""Endings of files whose pixels may lie in another one."""
+
 
 def detect(path: Path) -> str:
     """The format of a file by its content. NotAnImage when neither content nor ending is an image's.
@@ -177,6 +180,16 @@ def detect(path: Path) -> str:
 def header(path: Path) -> Header:
     """What a file says of itself, without decoding pixels."""
     return format_module(detect(path)).header(Path(path))
+
+
+def beside(path: Path) -> tuple[str, ...]:
+    """The files beside one that hold its pixels, as x.raw does beside x.mhd; () for a file that has or says none."""
+    if not str(path).lower().endswith(PARTED):
+        return ()
+    try:
+        return header(Path(path)).beside
+    except (RejectedFile, MissingExtra):
+        return ()
 
 
 def read(path: Path | str) -> Image | list[Image]:

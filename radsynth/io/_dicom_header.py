@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
-from radsynth.io._dicom_parsing import parse, quietly, tags
+from radsynth.io._dicom_parsing import check_whole, parse, quietly, tags
 from radsynth.io._dicom_values import (
     Single,
     age_in_years,
@@ -81,8 +82,9 @@ def _describe(path: Path, dataset: Any) -> Instance:
     single = find_single(
         values, str(dataset.file_meta.get("TransferSyntaxUID", "")), getattr(dataset, "pixels_at", 0)
     )
-    if single and not single.compressed:
-        _check_length(dataset.bytes_behind, 2 * header.size[0] * header.size[1])
+    described = values.get("PerFrameFunctionalGroupsSequence") or ()
+    if (at := getattr(dataset, "pixels_at", 0)) and len(described) in (0, header.frames):  # others are refused for that
+        check_whole(path, at, str(dataset.file_meta.TransferSyntaxUID), _bytes_of_pixels(values, header))
     series = str(values.get("SeriesInstanceUID", ""))
     position = numbers_of(values.get("ImagePositionPatient"), 3)
     orientation = numbers_of(values.get("ImageOrientationPatient"), 6)
@@ -123,11 +125,11 @@ def _describe(path: Path, dataset: Any) -> Instance:
     )
 
 
-def _check_length(there: int, needed: int) -> None:
-    """RejectedFile for a file that ends too early: found now, it costs the slice and not the whole series."""
-    there -= 8  # the element's tag and length, at least
-    if there < needed:
-        raise RejectedFile(f"its pixels are cut short: {max(there, 0):,} of {needed:,} bytes are there")
+def _bytes_of_pixels(values: Mapping[str, Any], header: Header) -> int:
+    """Bytes of the pixels where they are not compressed."""
+    samples = int(values.get("SamplesPerPixel") or 1)
+    halved = "422" in str(values.get("PhotometricInterpretation", ""))  # two pixels share their colours
+    return math.prod(header.size) * header.frames * (2 if halved else samples) * int(values["BitsAllocated"]) // 8
 
 
 def _header(values: Mapping[str, Any], dataset: Any) -> Header:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.errors import RejectedFile
-from radsynth.io._dicom_values import IMPLICIT
+from radsynth.io._dicom_values import COMPRESSED, IMPLICIT
 from radsynth.io._limits import MAX_RATIO, MIN_RATIO_BYTES, check_file, unusable
 
+PIXEL_DATA, ITEM = b"\xe0\x7f\x10\x00", b"\xfe\xff\x00\xe0"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 MAX_INFLATED = 256 * 2**20
 
@@ -79,7 +80,7 @@ def quietly() -> Iterator[None]:
 def parse(path: Path, *, pixels: bool = False) -> Any:
     """A pydicom data set with the tags needed here (all of them with `pixels`). RejectedFile for a file that lies.
 
-    Without `pixels` its `pixels_at` is where they begin in the file, `bytes_behind` how many bytes follow there.
+    Without `pixels` its `pixels_at` is where they begin in the file.
     """
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
@@ -105,12 +106,41 @@ def parse(path: Path, *, pixels: bool = False) -> Any:
                 file, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=_at_pixels, specific_tags=[*tags()]
             )
             dataset.file_meta, dataset.preamble, dataset.pixels_at = meta, head[:128], file.tell()
-            dataset.bytes_behind = size - dataset.pixels_at
             return dataset
     except RecursionError:
         raise RejectedFile("its header is nested too deeply") from None
     except Exception as error:
         raise unusable(error, "the DICOM header") from None
+
+
+def check_whole(path: Path, pixels_at: int, syntax: str, needed: int) -> None:
+    """RejectedFile for a file that ends too early: found now, it costs the slice and not the whole series.
+
+    needed: bytes of its pixels where they are not compressed
+    """
+    size = path.stat().st_size
+    if not syntax.startswith(COMPRESSED):
+        there = max(size - pixels_at - 8, 0)  # behind the element's tag and length, at least
+        if there < needed:
+            raise RejectedFile(f"its pixels are cut short: {there:,} of {needed:,} bytes are there")
+    elif _ends_within(path, pixels_at, size):
+        raise RejectedFile(f"its compressed pixels are cut short: the file ends after {size:,} bytes, within them")
+
+
+def _ends_within(path: Path, place: int, size: int) -> bool:
+    """Does a file end before its encapsulated pixels do (PS3.5, A.4)? False where they are of no form that is known."""
+    with open(path, "rb") as file:
+        file.seek(place)
+        if file.read(4) != PIXEL_DATA:
+            return False
+        place += 12
+        while place < size:
+            file.seek(place)
+            head = file.read(8)
+            if head[:4] != ITEM:
+                return len(head) < 8
+            place += 8 + int.from_bytes(head[4:], "little")
+    return True
 
 
 def _behind(tag: int, vr: str | None, length: int) -> bool:

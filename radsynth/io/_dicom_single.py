@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io._dicom_header import Instance
+from radsynth.io._dicom_parsing import PIXEL_DATA
 from radsynth.io._dicom_pixels import decompressed, placed, without_padding
 from radsynth.io._dicom_values import IMPLICIT, Single
 from radsynth.io._synthetic import rescale
 
-PIXEL_DATA, UNDEFINED = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
+UNDEFINED = 0xFFFFFFFF
 
 
 def read(found: Instance, single: Single) -> Image:

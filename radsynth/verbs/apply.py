@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from radsynth import io
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.files import whole_folder, write_atomically
@@ -205,11 +206,13 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
 
 
 def files_hash(*paths: Path | None) -> str:
-    """A hash of the names, sizes and times of change of files, and of those in folders: others of one name differ."""
+    """A hash of the names, sizes and times of change of files, with those of their pixels, and of those in folders:
+    others of one name differ."""
     found = []
     for path in (Path(path) for path in paths if path is not None):
         inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
         found += [(file.relative_to(path).as_posix(), file.lstat()) for file in inside or [path]]
+        found += [(Path(file).name, Path(file).lstat()) for file in io.beside(path)]
     told = sorted((name, about.st_size, about.st_mtime_ns) for name, about in found)
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 

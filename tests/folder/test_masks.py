@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel
@@ -9,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from radsynth.datasets import luna16
+from radsynth.datasets.folder import Settings
 from radsynth.errors import RejectedFile, SettingsError
+from radsynth.io import metaimage
+from radsynth.verbs._preparing.options import Settings as Prepare
+from radsynth.verbs._preparing.source import source_hash
+from radsynth.verbs.apply import files_hash
 from radsynth.verbs.inspect import REGRIDDED, inspect
 from tests.folder.examples import found, picture, reasons, volume
 
@@ -59,6 +66,30 @@ def test_masks_without_images_and_images_without_masks_are_told(tmp_path: Path) 
     assert [record.source for record in records] == ["images/a.png"]
     assert "no mask" in reasons(rejected)["images/b.png"] and "without an image" in reasons(rejected)["masks/c.png"]
     assert {line.path for line in rejected if line.skipped} == {"masks/c.png", "imagesTs/t.png"}
+
+
+def test_a_change_of_a_masks_pixels_makes_another_source_where_they_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+    """x.raw beside x.mhd, of a mask and of LUNA16's scans, and of a file that a run is applied to."""
+    picture(tmp_path / "images/two.png", size=(8, 6))
+    (tmp_path / "masks").mkdir()
+    metaimage.example(tmp_path / "masks")
+    for name in ("one.mha", "three.nrrd"):
+        (tmp_path / "masks" / name).unlink()
+    records, rejected = found(tmp_path)
+    assert len(records[0].masks) == 1 and not rejected, "two.raw is no file of its own"
+
+    def sources() -> tuple[str, str, str]:
+        scans = list(luna16.records(scanned, []))
+        return (source_hash(Settings(path=tmp_path), Prepare(), records), source_hash(scanned, Prepare(), scans),
+                files_hash(tmp_path / "masks/two.mhd"))
+
+    (tmp_path / "luna").mkdir()
+    scanned = luna16.example(tmp_path / "luna")
+    before = sources()
+    assert before == sources()
+    for path in (tmp_path / "masks/two.raw", next((tmp_path / "luna").rglob("*.*raw"))):
+        os.utime(path, ns=(1, 1))
+    assert not {*before} & {*sources()}
 
 
 def test_a_mask_that_does_not_fit_rejects_its_image(tmp_path: Path) -> None:

@@ -120,6 +120,17 @@ def test_a_slice_that_lacks_pixels_is_rejected(tmp_path: Path) -> None:
         instances(tmp_path / "cut.dcm")
 
 
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm",
+                                  "examples_rgb_color.dcm", "examples_ybr_color.dcm", "MR_small_bigendian.dcm"])
+def test_a_file_that_ends_within_its_pixels_is_seen_by_its_header(name: str, tmp_path: Path) -> None:
+    content, part = shipped(name).read_bytes(), tmp_path / "part.dcm"
+    assert instances(shipped(name))
+    for length in (len(content) - 300, len(content) * 2 // 3):
+        part.write_bytes(content[:length])
+        with pytest.raises(RejectedFile, match="pixels are cut short"):
+            instances(part)
+
+
 @pytest.mark.parametrize(
     "name", ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm"]
 )

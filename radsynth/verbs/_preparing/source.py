@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from radsynth.datasets import Record
+from radsynth.io import beside
 
 FORMAT = 1
 """Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
@@ -35,7 +36,8 @@ def source_hash(data: Any, options: Any, records: Sequence[Record]) -> str:
     for record in records:
         known = (record.source, record.patient, record.label, record.split, *sorted(record.conditions.items()))
         digest.update(repr(known).encode("utf-8", "replace"))
-    for name in sorted({name for record in records for name in (*record.files, *record.masks)}):
+    named = {name for record in records for name in (*record.files, *record.masks)}
+    for name in sorted(named.union(*(beside(Path(name)) for name in named))):
         state = Path(name).stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
     return digest.hexdigest()

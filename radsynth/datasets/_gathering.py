@@ -1,0 +1,146 @@
+"""From the files of a folder to images, volumes and DICOM series, each with its masks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from radsynth.datasets import Rejected, _label_table
+from radsynth.datasets._archives import ENDINGS, is_archive
+from radsynth.datasets._items import Item, series
+from radsynth.datasets._layout import compiled, printable
+from radsynth.datasets._pairing import is_official_test_image, pair
+from radsynth.datasets._volumes import Source
+from radsynth.datasets._walking import without_data_files
+from radsynth.errors import DataError, RadsynthError, RejectedFile
+from radsynth.io import Header, NotAnImage, beside, detect, format_module
+from radsynth.progress import track
+
+NOT_UNPACKED = "an archive, of which nothing is read: unpack it, or give its own path"
+SAME = 0.01
+"""Spacings that differ by no more than this share are the same."""
+
+
+class Wanted(Protocol):
+    """What settings say of the files that are used; as in `folder.Settings`."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def labels(self) -> str: ...
+    @property
+    def modality(self) -> str: ...
+    @property
+    def series(self) -> str: ...
+    @property
+    def burned_in(self) -> str: ...
+    @property
+    def unmasked(self) -> str: ...
+
+
+def gather(root: Path, names: Sequence[str], settings: Wanted, rejected: list[Rejected]) -> list[Item]:
+    """The images, volumes and series that files below `root` make, with their masks, sorted by name.
+
+    What is none, and masks and images that lack each other, are appended to `rejected`.
+    """
+    formats = _formats(root, names, settings, rejected)
+    files = [name for name, kind in formats.items() if kind != "dicom"]
+    found = _series(root, [name for name, kind in formats.items() if kind == "dicom"], settings, rejected)
+    keys = {f"{item.name}#{number}": item for number, item in enumerate(found)}
+    places = {key: [Path(file).relative_to(root).as_posix() for file in item.source.files]
+              for key, item in keys.items() if len(item.header.size) == 3 or item.header.frames == 1}
+
+    def alike(mask: str, among: Sequence[str]) -> list[str]:
+        return _of_this_grid(root / mask, formats[mask], {key: keys[key].header for key in among})
+
+    pairs = pair(files, places, alike)
+    rejected += [Rejected(path=printable(name), reason=reason, skipped=True) for name, reason in pairs.lonely.items()]
+    masks = {name: tuple(str(root / mask) for mask in some) for name, some in pairs.masks.items()}
+    seen = [root / mask for some in (*pairs.masks.values(), pairs.lonely) for mask in some]
+    without_data_files(root, [file for mask in seen for file in beside(mask)], rejected)
+    needed = bool(masks) and settings.unmasked == "reject"
+    images = [name for name in pairs.images if not needed or _has(masks, name, name, rejected)]
+    items = _files(root, images, formats, masks, settings.modality, rejected)
+    items += [replace(item, source=replace(item.source, masks=masks.get(key, ()))) for key, item in keys.items()
+              if not needed or _has(masks, key, item.name, rejected)]
+    return sorted(items, key=lambda item: item.name)
+
+
+def _formats(root: Path, names: Sequence[str], settings: Wanted, rejected: list[Rejected]) -> dict[str, str]:
+    """The format of each file that is an image."""
+    formats: dict[str, str] = {}
+    table = _label_table.table_file(root, settings.labels)
+    for name in track(names, len(names), "looking at files", "files"):
+        try:
+            formats[name] = detect(root / name)
+        except RejectedFile as error:
+            skipped = isinstance(error, NotAnImage)
+            if skipped and table and table.is_file() and table.samefile(root / name):
+                continue  # it is used, though not as an image
+            idle = skipped and settings.labels == "auto" and "/" not in name and name != _label_table.TABLE
+            packed = skipped and name.lower().endswith(ENDINGS) and is_archive(root / name)
+            reason = NOT_UNPACKED if packed else _label_table.unused(root / name) if idle else None
+            rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
+    return formats
+
+
+def _has(masks: Mapping[str, tuple[str, ...]], key: str, name: str, rejected: list[Rejected]) -> bool:
+    """Has an image or series a mask, as others have? If not, it is told."""
+    if key in masks:
+        return True
+    test = is_official_test_image(name)
+    reason = "a test image without a mask, as others have" if test else "it has no mask, as the other images have"
+    rejected.append(Rejected(path=printable(name), reason=f"{reason}; data.unmasked=keep uses it", skipped=test))
+    return False
+
+
+def _files(root: Path, names: Sequence[str], formats: Mapping[str, str], masks: Mapping[str, tuple[str, ...]],
+           modality: str, rejected: list[Rejected]) -> list[Item]:
+    """The images and volumes that are files."""
+    items = []
+    for name in track(names, len(names), "reading headers", "files"):
+        try:
+            header = format_module(formats[name]).header(root / name)
+        except RadsynthError as error:
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
+            continue
+        source = Source(format=formats[name], files=(str(root / name),), masks=masks.get(name, ()), modality=modality)
+        items.append(Item(name=name, source=source, header=header))
+    without_data_files(root, [file for item in items for file in item.header.beside], rejected)
+    return items
+
+
+def _series(root: Path, names: list[str], settings: Wanted, rejected: list[Rejected]) -> list[Item]:
+    """DICOM series as they are wanted; DataError where there are only others."""
+    pattern, others = compiled(settings.series, "series"), Counter[str]()
+
+    def wanted(header: Header, name: str) -> bool:
+        if pattern and not pattern.search(header.series or ""):
+            others[header.series or "none"] += 1
+            return False
+        if settings.burned_in == "exclude" and header.burned_in:
+            reason = "its pixels may show a patient's name (burned-in annotation), and data.burned_in=exclude is set"
+            rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
+            return False
+        return True
+
+    found = series(root, names, settings.modality, rejected, wanted)
+    if others and not found:
+        listed = ", ".join(printable(text) for text, _ in others.most_common(10))
+        raise DataError(f"No DICOM file of {settings.path} has data.series={settings.series!r} in its series "
+                        f"description, which is a regular expression. There are: {listed}")
+    return found
+
+
+def _of_this_grid(mask: Path, format: str, series: Mapping[str, Header]) -> list[str]:
+    """Which of some series are volumes of the size and spacing that a mask has."""
+    try:
+        own = format_module(format).header(mask)
+    except RadsynthError:
+        return []
+    return [name for name, header in series.items() if own.spacing and header.spacing and header.size == own.size
+            and len(header.spacing) == len(own.spacing)
+            and all(abs(one - other) <= SAME * other for one, other in zip(own.spacing, header.spacing, strict=True))]
