@@ -53,11 +53,15 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def save_checkpoint(folder: Path, images: int, state: Any, facts: dict[str, Any]) -> Path:
-    """Write the checkpoint reached after so many images and remove all but the last `KEPT`."""
+    """Write the checkpoint reached after so many images and remove all but the last `KEPT` up to it.
+
+    One of more images was damaged and passed over: it must not stand in for the one before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{images:09d}.safetensors"
     save_tensors(path, state, {**facts, "images": images})
-    kept = {facts_file.stem for facts_file in _saved(folder)[-KEPT:]}
+    saved = [facts_file.stem for facts_file in _saved(folder)]
+    kept = saved[:saved.index(path.stem) + 1][-KEPT:]
     for file in sorted(folder.iterdir()):  # facts before tensors
         if file.stem not in kept:  # also what a kill in the middle of writing has left
             file.unlink()

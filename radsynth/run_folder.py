@@ -166,8 +166,13 @@ class RunFolder:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise FolderError(f"{path} could not be written: {error.strerror}. Free some space or check the "
-                              "permissions, then repeat the command: it goes on from the last checkpoint.") from None
+            raise self.not_written(path, error) from None
+
+    @staticmethod
+    def not_written(path: Path, error: OSError) -> FolderError:
+        """What to raise where a file of the training's course cannot be written (disk full, ...)."""
+        return FolderError(f"{path} could not be written: {error.strerror}. Free some space or check the permissions, "
+                           "then repeat the command: it goes on from the last checkpoint.")
 
     def event(self, event: str, images: int, text: str, *, silent: bool = False) -> None:
         """Append an event in plain words to log.jsonl, and say it on stderr unless it is said there otherwise."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -208,6 +211,14 @@ def test_the_last_checkpoint_is_that_of_the_most_images(tmp_path: Path) -> None:
     assert found and int(found[0]["images"]) == 1_000_000_001
 
 
+def test_a_damaged_checkpoint_does_not_stand_in_for_the_one_before(tmp_path: Path) -> None:
+    for images in (10, 20, 30):
+        save_checkpoint(tmp_path, images, {"images": torch.tensor(images)}, {})
+    (tmp_path / "000000030.safetensors").write_bytes(b"")
+    save_checkpoint(tmp_path, 25, {"images": torch.tensor(25)}, {})  # training went on from 20
+    assert sorted(file.stem for file in tmp_path.glob("*.json")) == ["000000020", "000000025"]
+
+
 def test_a_full_disk_is_said_and_nothing_half_written_stays(make_prepared: Make, tmp_path: Path) -> None:
     """The file-size limit of a child process stands for the disk: a checkpoint does not fit."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n" \
@@ -220,6 +231,23 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(make_prepared: Make,
     (tmp_path / "log.jsonl").mkdir()
     with pytest.raises(FolderError, match=r"log\.jsonl could not be written: .* goes on from the last checkpoint"):
         RunFolder(tmp_path).log({"step": 1})
+
+
+def test_curves_that_the_disk_refuses_are_said_and_hide_no_other_error(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = make_prepared()
+    monkeypatch.setattr(SummaryWriter, "close", refuse)
+    with stopped(2):  # Interrupted
+        train(data, tmp_path / "run", settings=options())
+    monkeypatch.setattr(SummaryWriter, "add_scalar", refuse)
+    with pytest.raises(FolderError, match=r"tensorboard could not be written: No space left on device\. Free some"):
+        train(data, tmp_path / "run", settings=options())
 
 
 def test_values_that_are_not_finite_stop_training_and_spare_the_checkpoint(

@@ -27,6 +27,7 @@ from radsynth.tasks._differential import never_less
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._report.words import privacy_bound
+from radsynth.verbs._training.board import board
 from radsynth.verbs._training.checks import check_parts, processes_of, tried
 from radsynth.verbs._training.idle import tell_of_idle
 from radsynth.verbs._training.loop import Loop
@@ -159,7 +160,7 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
     logged = saved = loop.seconds
     logged_images = loop.images
     previews = _previews_due(loop)
-    with _board(folder, loop.images) as board:
+    with board(folder, loop.images) as draw:
         while not loop.finished:
             try:
                 terms = loop.take_step()
@@ -181,9 +182,7 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                 rate = (loop.images - logged_images) / max(now - logged, 1e-9)
                 folder.log({"step": loop.step, "images": loop.images, "seconds": round(now, 2),
                             "images_per_second": round(rate, 1), **terms})
-                if board:
-                    for name, value in terms.items():
-                        board.add_scalar(name, value, loop.images)
+                draw(terms, loop.images)
                 logged, logged_images = now, loop.images
             if progress:
                 spent = f", epsilon {never_less(terms[EPSILON]):.2f}" if EPSILON in terms else ""
@@ -210,13 +209,6 @@ def _named(settings: Resolved, start: Start | None) -> Resolved:
     if start:
         document["train"]["start"] = start.name
     return resolve(document, sections=("train",))
-
-
-def _board(folder: RunFolder, images: int) -> Any:
-    """TensorBoard's writer in the process that writes, nothing in the others."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    return SummaryWriter(str(folder.path / "tensorboard"), purge_step=images) if folder.writes else nullcontext()
 
 
 def _budget(options: Settings) -> dict[str, float]:
