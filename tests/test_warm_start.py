@@ -15,9 +15,12 @@ from torch.nn import functional
 from radsynth.arrays import Prepared
 from radsynth.batch import Batch, Care
 from radsynth.models._blocks import Doubling
+from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import Studious, _warm_start, build
 from radsynth.tasks._warm_start import PrincipalCodes, in_parts
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs._training.options import Settings
 
 Make = Callable[..., Path]
 
@@ -127,3 +130,20 @@ def test_doubling_is_nearest_neighbours_and_a_convolution() -> None:
         flipped = layer.weight.flip(list(range(2, 2 + dimensions))).transpose(0, 1)
         expected = convolution(functional.interpolate(x, scale_factor=2), flipped, padding=1)
         assert torch.allclose(layer(x), expected, atol=1e-5)
+
+
+def test_a_run_that_goes_on_keeps_what_its_latents_stand_for(make_prepared: Make, tmp_path: Path) -> None:
+    """Another machine, or another version, would find the directions a little otherwise."""
+    prepared = Prepared(make_prepared())
+    settings = resolve(overrides=("model.kind=mlp", "task.warm_start=0.25", "train.batch=8", "train.images=80"))
+
+    def loop() -> Loop:
+        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+        return Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
+
+    saved = loop().state()
+    saved["studied"]["directions"] = saved["studied"]["directions"] + 0.01
+    resumed = loop()
+    resumed.restore(saved)
+    assert torch.equal(resumed.state()["studied"]["directions"], saved["studied"]["directions"])
+    assert "redrawing" in " ".join(resumed.take_step()), "the warm start goes on"

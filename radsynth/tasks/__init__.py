@@ -96,8 +96,9 @@ class Recalling(Protocol):
     def studied(self) -> dict[str, Tensor]:
         """What was taken, {} for nothing."""
 
-    def recall(self, studied: dict[str, Tensor]) -> None:
-        """In place of `study`: take what the training had taken whose weights this one starts from."""
+    def recall(self, studied: dict[str, Tensor], *, resumed: bool = False) -> None:
+        """In place of `study`: take what the training had taken whose weights this one starts from; or, resumed, what
+        it had itself: another machine or version would find it a little otherwise."""
 
 
 @runtime_checkable

@@ -116,8 +116,13 @@ class Synthesis:
         """The principal directions, {} when nothing needs them."""
         return self.codes.state() if self.codes else {}
 
-    def recall(self, studied: dict[str, Tensor]) -> None:
-        """Keep the directions that the generator's latents stand for; a warm start would only undo what it knows."""
+    def recall(self, studied: dict[str, Tensor], *, resumed: bool = False) -> None:
+        """Keep the directions that the generator's latents stand for; in another training than that which found them a
+        warm start would only undo what it knows."""
+        if resumed and studied:
+            self.codes = PrincipalCodes.restored(studied, classes_of(self.spec))
+        if resumed:
+            return
         self.warm_start = 0.0
         if self.options.anchor:
             if not studied:

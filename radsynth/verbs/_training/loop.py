@@ -254,6 +254,8 @@ class Loop:
         self.average.network.load_state_dict(state["average"])
         # An older run did not write it down, and counted its steps as equally large.
         self.average.waiting = state.get("waiting", state["step"] % APART * self.options.batch)
+        if isinstance(self.task, Recalling):
+            self.task.recall(state.get("studied", {}), resumed=True)
         torch.set_rng_state(state["random"])
         self.step, self.images, self.item = state["step"], state["images"], state["item"]
         self.reached = state.get("stage", 0.0)  # an older run did not write it down
