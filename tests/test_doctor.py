@@ -259,7 +259,15 @@ def test_what_was_remembered_before_classes_were_counted_can_be_taken_up() -> No
     doctor = object.__new__(_doctor.Doctor)
     older = {"rate": 0.5, "varied": True, "alike": 2, "collapses": 1}
     doctor.restore({"signs": older, "care": {"augment": 0.1}, "pulses": {}, "losses": {}, "best": {}}, progress=1.0)
-    assert (doctor.signs.rate, doctor.signs.varied, doctor.signs.alike) == (0.5, {}, {})
+    assert (doctor.signs.rate, doctor.signs.varied, doctor.signs.alike, doctor.measured) == (0.5, {}, {}, {})
+    saved = {**doctor.state(), "measured": {"doctor/rate": 0.5}}
+    doctor.restore(saved, progress=1.0)
+    assert doctor.measured == {"doctor/rate": 0.5}, "logged until the next examination"
+
+
+def test_texts_say_which_images_samples_are_compared_with(discs: Callable[[int], Path], make_prepared: Make) -> None:
+    compared = [examination.Examiner(None, Prepared(data), 0).compared for data in (discs(40), make_prepared(60))]
+    assert compared == ["held-out", "training"], "of fewer than eight nothing can be said"
 
 
 @pytest.mark.parametrize("near", [0.1, 0.4])

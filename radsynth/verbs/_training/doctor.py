@@ -60,7 +60,7 @@ class Doctor:
     def state(self) -> dict[str, Any]:
         """Everything that the doctor's decisions depend on."""
         return {"signs": vars(self.signs), "care": vars(self.care), "pulses": self.pulse.norms,
-                "losses": self.pulse.losses, "best": self.best}
+                "losses": self.pulse.losses, "best": self.best, "measured": self.measured}
 
     def restore(self, state: dict[str, Any], progress: float) -> None:
         """Go on from a saved state. progress: of the run as it goes on, whose budget may have become larger."""
@@ -71,6 +71,7 @@ class Doctor:
         self.signs.progress = min(self.signs.progress, progress)  # else it would wait until so much is spent again
         self.signs.worse_since = min(self.signs.worse_since, progress)
         self.pulse, self.best = Pulse(norms=state["pulses"], losses=state["losses"]), state["best"]
+        self.measured = state.get("measured", {})  # an older run has none
         if self.care.redraw:
             self.task.get_redrawing_ready(self.prepared, self.seed)
 
@@ -207,8 +208,9 @@ class Doctor:
         if illnesses.only_worse(signs, loop.progress):
             signs.finished = True
             self._event(loop, "stopped early", (
-                f"The distance of samples to held-out images was {signs.best:.3f} and has been at more than twice that "
-                f"for a fifth of the run (now {signs.distance:.3f}). Training ends; the best weights are kept."))
+                f"The distance of samples to {self.examiner.compared} images was {signs.best:.3f} and has been at more "
+                f"than twice that for a fifth of the run (now {signs.distance:.3f}). Training ends; the best weights "
+                "are kept."))
 
     def _steepen(self, loop: Loop, illness: str, text: str) -> None:
         """Double the penalty, within its limit."""
@@ -229,7 +231,7 @@ class Doctor:
             return False
         loop.average.network.load_state_dict(self.best)
         self._event(loop, "best weights kept", (
-            f"The last samples are {self.signs.distance:.3f} from held-out images, the best were "
+            f"The last samples are {self.signs.distance:.3f} from {self.examiner.compared} images, the best were "
             f"{self.signs.best:.3f}: the best weights are delivered."))
         return True
 

@@ -65,13 +65,18 @@ class Found:
 
 
 class Examiner:
-    """Looks at a training without touching it: its random numbers are its own, and weights stay as they are."""
+    """Looks at a training without touching it: its random numbers are its own, and weights stay as they are.
+
+    compared: which images samples are compared with, for texts: those held out, or where these are too few those of
+    training
+    """
 
     def __init__(self, task: Any, prepared: Prepared, seed: int) -> None:
         self.task, self.prepared, self.seed = task, prepared, seed
         self.train = prepared.indices("train")
         held_out = prepared.indices("validation")
         self.held_out = held_out if len(held_out) >= 8 else None
+        self.compared = "training" if self.held_out is None else "held-out"
 
     def look(self, loop: Loop, care: Care, turn: int) -> Found:
         """Ask the discriminator and look at samples. turn: which of many classes have their turn"""

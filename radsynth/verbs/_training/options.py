@@ -65,6 +65,7 @@ class Settings:
     """Preview grids over the training."""
     select: bool = True
     """Deliver the last moment whose samples are as close to validation images as any, and end a training on few images
-    that only gets worse. Needs 16 validation images, and a budget above 10,240 images."""
+    that only gets worse. Needs 16 validation images (about 107 in all, as they are split), and 10,240 images shown;
+    with less the last moment is delivered."""
     doctor: bool = True
     """Watch for illnesses of training (values that run away, overfitting, collapse) and treat them."""

@@ -151,7 +151,8 @@ class Selection:
         if have:
             enough = f" {math.ceil(len(self.prepared.rows) * LEAST / have)} images in all, split alike, are enough."
         loop.folder.event("last weights", loop.images, (
-            f"{have} validation images cannot tell which moment of training is best ({LEAST} can): the averaged "
-            "weights at the end are delivered. With so few images they were the best, or hardly worse, in trials of "
-            "the default network. Where previews/ shows better ones before, train again with a smaller budget; "
-            f"'radsynth audit' finds images that were learned by heart.{enough}"))
+            f"{have} validation images cannot tell which moment of training is best, or that it should end early "
+            f"({LEAST} can): it took its whole budget, and the averaged weights at the end are delivered. With so few "
+            "images they were the best, or hardly worse, in trials of the default network. Where previews/ shows "
+            "better ones before, train again with a smaller budget; 'radsynth audit' finds images that were learned by "
+            f"heart.{enough}"))
