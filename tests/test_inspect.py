@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 from pydicom.data import get_testdata_file
 
-from radsynth.datasets import folder
+from radsynth.datasets import Rejected, folder
 from radsynth.errors import DataError
 from radsynth.settings import read_yaml, resolve
 from radsynth.verbs.inspect import inspect
@@ -272,3 +273,19 @@ def test_real_data(shared_data: Path) -> None:
     volumes = inspect(folder.Settings(path=shared_data / "hippocampus", plane="volume"))
     assert (volumes.n_images, volumes.dimensions, volumes.masks) == (260, 3, (0, 1, 2))
     assert volumes.masked_patients == 260
+
+
+def test_reasons_why_files_are_not_used_are_put_together_and_none_is_hidden(pictures: Path) -> None:
+    (pictures / "mine.csv").write_text("name,class\n")
+    for number in range(3):
+        (pictures / f"note{number}.txt").touch()
+    copies = [Rejected(path=f"b{number}", reason=f"a copy (the same) of a{number}", skipped=True) for number in (0, 1)]
+    found = inspect(pictures)
+    found = replace(found, skipped=(*found.skipped, *copies))
+    text = found.text()
+    unread = sum("of no format" in line.reason for line in found.skipped)
+    assert f"{unread} x it is of no format that radsynth reads; 2 x a copy (the same) of a0, or alike; " in text
+    assert "; mine.csv: a table" in text
+    many = tuple(Rejected(path=str(k), reason=f"reason {k}", skipped=True) for k in range(9))
+    assert "9 files not used: 0: reason 0; " in (text := replace(found, skipped=many).text())
+    assert "5: reason 5; 3 for other reasons (--out writes them all" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,15 +45,12 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
     from radsynth.io._dicom_frames import instances
     from radsynth.io._dicom_series import arrange
 
-    found, names_of, broken = [], {str(root / name): name for name in names}, dict[str, list[str]]()
+    found, names_of = [], {str(root / name): name for name in names}
     for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
         try:
             members = instances(Path(path))
         except RejectedFile as error:
-            skipped = isinstance(error, NotAnImage)
-            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=skipped))
-            if not skipped:
-                broken.setdefault(os.path.dirname(path), []).append(printable(Path(name).name))
+            rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
         if wanted(members[0].header, name):
             found += members
@@ -61,15 +58,17 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
     for path, reason in copies:
         rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
     return [Item(name=min(names_of[file] for file in member.files), header=member.header, slices=member.slices,
-                 fault=member.fault and member.fault + _to_fetch(member.files, broken),
+                 fault=member.fault and member.fault + _to_fetch([names_of[file] for file in member.files], rejected),
                  planar=member.planar, turned=member.turned,
                  source=Source(format="dicom", files=member.files, modality=modality,
                                frames=() if set(member.frames) == {None} else member.frames))
             for member in gathered]
 
 
-def _to_fetch(files: Sequence[str], broken: Mapping[str, Sequence[str]]) -> str:
-    """What to say of files that cannot be read, by folder, where these lie, of a series that lacks some; "" if none."""
-    beside = [name for folder in dict.fromkeys(map(os.path.dirname, files)) for name in broken.get(folder, ())]
+def _to_fetch(files: Sequence[str], rejected: Sequence[Rejected]) -> str:
+    """What to say of files that cannot be read and lie where those of a series that lacks some do; "" if none."""
+    folders = {os.path.dirname(printable(file)) for file in files}
+    beside = [os.path.basename(line.path) for line in rejected
+              if not line.skipped and os.path.dirname(line.path) in folders]
     more = f" and {len(beside) - SHOWN} more" if len(beside) > SHOWN else ""
     return f"; fetch {', '.join(beside[:SHOWN])}{more} again, which cannot be read beside them" if beside else ""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from radsynth.datasets import Rejected
-from radsynth.datasets._layout import stem
+from radsynth.datasets._cells import GUESSED, Cells, cells_of
+from radsynth.datasets._layout import printable, stem
 from radsynth.errors import DataError, SettingsError
 from radsynth.settings import nearest
 
@@ -84,41 +85,44 @@ def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] =
     """A CSV with the columns file (or patient alone), label and, if wanted, patient and `numbers`.
 
     columns: "file=Image Index" for columns of other names; numbers may also be findings that labels name. Without a
-    label, columns of which each line has a single 1 are classes. Cells are parted by commas, or by semicolons or tabs,
-    as spreadsheets of other languages write them. DataError: it is no such table.
+    label, columns of which each line has a single 1 are classes. Encodings and signs between cells: `_cells`.
+    DataError: it is no such table.
     """
-    given = _named(columns)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=(sign := max(",;\t", key=head.count)))
-            names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-            where = {meaning: names.get(given.get(meaning, meaning).lower()) for meaning in MEANINGS}
-            hot = () if where["label"] else _one_hot(path, sign, {*where.values()})
-            hot = () if {name.lower() for name in numbers} & {name.strip().lower() for name in hot} else hot
-            _check(path, names, where, given, numbers, bool(hot))
-            by = "file" if where["file"] else "patient"
-            lines: dict[str, Line] = {}
-            for row in reader:
-                told = {meaning: (row[column] or "").strip() or None if column else None
-                        for meaning, column in where.items()}
-                key = (told[by] or "").replace("\\", "/").removeprefix("./")
-                key = key.casefold() if by == "patient" else key
-                label = told["label"] or next((name.strip() for name in hot if _bit(row[name])), None)
-                line = Line(label=label, patient=told["patient"] and told["patient"].casefold(),
-                            numbers=_numbers(row, names, numbers, comma=sign != ","))
-                if lines.setdefault(key, line) != line:
-                    raise DataError(f"{path} has two different lines for {key!r}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}. Spreadsheets save such a table "
-                        "as 'CSV UTF-8'.") from None
+    given, cells = _named(columns), _cells(path)
+    reader = cells.rows()
+    names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    where = {meaning: names.get(given.get(meaning, meaning).lower()) for meaning in MEANINGS}
+    hot = () if where["label"] else _one_hot(cells, {*where.values()})
+    hot = () if {name.lower() for name in numbers} & {name.strip().lower() for name in hot} else hot
+    _check(path, names, where, given, numbers, bool(hot))
+    by = "file" if where["file"] else "patient"
+    lines: dict[str, Line] = {}
+    for row in reader:
+        told = {meaning: (row[column] or "").strip() or None if column else None for meaning, column in where.items()}
+        key = (told[by] or "").replace("\\", "/").removeprefix("./")
+        key = key.casefold() if by == "patient" else key
+        label = told["label"] or next((name.strip() for name in hot if _bit(row[name])), None)
+        line = Line(label=label, patient=told["patient"] and told["patient"].casefold(),
+                    numbers=_numbers(row, names, numbers, comma=cells.sign != ","))
+        if lines.setdefault(key, line) != line:
+            raise DataError(f"{path} has two different lines for {key!r}")
     lines = _with_findings(lines, [name for name in numbers if name.lower() not in names])
     labelled = any(line.label for line in lines.values())
     if by == "file":
         return Table(by=by, lines=lines, tails=_all_tails(lines), labelled=labelled)
     numerals = _unique((key.lstrip("0"), line) for key, line in lines.items())
     return Table(by=by, lines=lines, tails={}, numerals=numerals, labelled=labelled)
+
+
+def _cells(path: Path) -> Cells:
+    """DataError for a table that cannot be read."""
+    try:
+        cells = cells_of(path)
+        list(cells.rows())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}. Spreadsheets save such a table "
+                        "as 'CSV UTF-8'.") from None
+    return cells
 
 
 def table_file(root: Path, labels: str) -> Path | None:
@@ -132,18 +136,24 @@ def table_file(root: Path, labels: str) -> Path | None:
 
 def table_of(root: Path, labels: str, columns: Sequence[str], numbers: Sequence[str],
              rejected: list[Rejected]) -> Table | None:
-    """The table of labels that was named, or labels.csv in the root if it can be read and has the right columns."""
+    """The table of labels that was named, or labels.csv in the root, None without one. DataError: it cannot be used,
+    which would train without its classes. That its encoding was guessed is appended to `rejected`."""
     file = table_file(root, labels)
     if file is None:
         return None
     try:
-        return read_table(file, columns=columns, numbers=numbers)
-    except DataError as error:  # whoever gave the table its name expects that labels and patients are taken from it
+        table = read_table(file, columns=columns, numbers=numbers)
+    except DataError as error:
         if labels != "auto":
             raise
-        reason = str(error).replace(str(file), "it")
-        rejected.append(Rejected(path=TABLE, reason=f"it is not taken as the table of labels: {reason}"))
-        return None
+        raise DataError(f"{error} The file is taken as the table of labels because of its name and place: correct it, "
+                        "or set data.labels=folders or data.labels=none to go on without it.") from None
+    cells = cells_of(file)
+    if cells.encoding == GUESSED and (word := cells.foreign()):
+        reason = (f"it is not UTF-8: read as {GUESSED}, as Excel saves 'CSV' in Western Europe. If {word!r} is wrong, "
+                  "save it as 'CSV UTF-8'")
+        rejected.append(Rejected(path=printable(file.name), reason=reason, skipped=True))
+    return table
 
 
 def unused(path: Path) -> str | None:
@@ -157,11 +167,9 @@ def unused(path: Path) -> str | None:
     if not path.name.lower().endswith(ENDINGS):
         return None
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline(10_000)
-    except (OSError, UnicodeDecodeError):
+        names = [name.strip() for name in cells_of(path).rows().fieldnames or ()]
+    except (OSError, UnicodeDecodeError, csv.Error):
         return None
-    names = [name.strip() for name in next(csv.reader([head], delimiter=max(",;\t", key=head.count)), [])]
     if len(names) < 2:
         return None
     return (f"a table that is not used: 'data.labels=PATH/{path.name}' takes labels and patients from it, and "
@@ -194,12 +202,11 @@ def _check(path: Path, names: Mapping[str, str], where: Mapping[str, str | None]
                         "'data.columns=[file=NAME,label=NAME]' names those that are called otherwise")
 
 
-def _one_hot(path: Path, sign: str, used: set[str | None]) -> tuple[str, ...]:
+def _one_hot(cells: Cells, used: set[str | None]) -> tuple[str, ...]:
     """The columns of 0 and 1 that are not used otherwise, if each line has a single 1 in them; () if they are none."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=sign)
-        columns = [name for name in reader.fieldnames or () if name and name not in used]
-        found = {tuple(_bit(row[name]) for name in columns) for row in reader if any(map(row.get, columns))}
+    reader = cells.rows()
+    columns = [name for name in reader.fieldnames or () if name and name not in used]
+    found = {tuple(_bit(row[name]) for name in columns) for row in reader if any(map(row.get, columns))}
     bits = [place for place in range(len(columns)) if all(values[place] is not None for values in found)]
     hot = len(bits) > 1 and found and all(sum(values[place] or 0 for place in bits) == 1 for values in found)
     return tuple(columns[place] for place in bits) if hot else ()

@@ -29,8 +29,8 @@ MANY = 100
 ALONE = "a mask without an image of its name"
 UNSURE = ("it may be the mask of several images ({}): name it after one of them (x_mask of x), or after the "
           "folder of a series")
-TOO_MANY = ("it is one of {} masks that may be those of {}, so that none is taken: put them into one, or leave the "
-            "others out (data.only)")
+TOO_MANY = ("it is one of several masks that may be of one image ({} of {}), so that none is taken: put them into one, "
+            "or leave the others out (data.only)")
 
 Folders = tuple[str, ...]
 Key = tuple[Folders, str]

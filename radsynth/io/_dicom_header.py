@@ -25,10 +25,12 @@ from radsynth.io._dicom_values import (
 )
 from radsynth.io._limits import check_size, unusable
 
+AS_MASK = " (saved as NIfTI or NRRD beside its series it can be the mask of that)"
 NOT_IMAGES = {
     "1.2.840.10008.1.3.10": "a directory of a medium (DICOMDIR)",
-    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation object",
-    "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation object",
+    "1.2.840.10008.5.1.4.1.1.66.4": f"a segmentation object{AS_MASK}",
+    "1.2.840.10008.5.1.4.1.1.66.7": f"a segmentation object{AS_MASK}",
+    "1.2.840.10008.5.1.4.1.1.481.3": f"a set of contours{AS_MASK}",
     "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose grid",
 }
 
@@ -172,7 +174,7 @@ def _checked_pixels(values: Mapping[str, Any], size: tuple[int, int], frames: in
             "8, 16 or 32"
         )
     if str(values.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
-        return 3, int(values["RedPaletteColorLookupTableDescriptor"][2])
+        return 3, 8  # what screens show of its colours, which may be stored as 16 bits
     return samples, stored
 
 

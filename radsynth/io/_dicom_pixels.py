@@ -119,8 +119,8 @@ def _real(values: NDArray[Any], dataset: Any, found: Instance) -> NDArray[Any]:
 
     colours = str(dataset.get("PhotometricInterpretation", ""))
     if colours == "PALETTE COLOR":
-        expanded = apply_color_lut(values, dataset)
-        return np.asarray(expanded, dtype=np.uint8 if found.header.bits == 8 else np.uint16)
+        expanded = np.asarray(apply_color_lut(values, dataset))
+        return (expanded >> 8 if expanded.max() > 255 else expanded).astype(np.uint8)
     if values.ndim == 3:
         return values
     if colours == "MONOCHROME1":

@@ -65,7 +65,7 @@ def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str
     for found in instances:
         own = (found.header.patient, found.uid, found.position)
         if found.uid and own in seen:
-            copies[found.path] = f"it is a second copy of {Path(seen[own]).name} (same SOP Instance UID)"
+            copies[found.path] = f"it is a second copy (same SOP Instance UID) of {Path(seen[own]).name}"
             continue
         seen[own] = found.path
         alone = found.position is None or found.header.spacing is None or found.header.frames > 1 or not found.series

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.datasets import Record
+from radsynth.datasets import Record, Rejected
 from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
 from radsynth.verbs._mask_notes import MANY
@@ -178,6 +179,9 @@ ALIKE = (". If there are more, the files call them alike, as some software does 
          "data.patient_pattern finds them in the paths, data.labels in a table")
 """What to do where one Patient ID stands for many."""
 
+KINDS = 6
+"""Reasons why files are not used that are shown at most."""
+
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
 
@@ -232,12 +236,22 @@ def problems(found: Inspection) -> list[str]:
             f"{found.empty_slices} of the sampled slices show only background at a volume's end and will be left out"
         )
     if found.skipped:
-        reasons = Counter(line.reason for line in found.skipped).most_common(3)
-        lines.append(
-            f"{_many(len(found.skipped), 'file')} not used: "
-            + "; ".join(f"{count} x {text}" for text, count in reasons)
-        )
+        lines.append(f"{_many(len(found.skipped), 'file')} not used: {_reasons(found.skipped)}")
     return lines
+
+
+def _reasons(skipped: Sequence[Rejected]) -> str:
+    """Why files are not used, the commonest reasons first; those that differ in what stands behind ( alone are one."""
+    alike: dict[str, list[Rejected]] = defaultdict(list)
+    for line in skipped:
+        alike[line.reason.partition(" (")[0]].append(line)
+    kinds = sorted(alike.values(), key=len, reverse=True)
+    shown = [f"{some[0].path}: {some[0].reason}" if len(some) == 1 else
+             f"{len(some)} x {some[0].reason}{', or alike' if len({line.reason for line in some}) > 1 else ''}"
+             for some in kinds[:KINDS]]
+    if others := sum(map(len, kinds[KINDS:])):
+        shown.append(f"{others} for other reasons (--out writes them all to rejected.csv)")
+    return "; ".join(shown)
 
 
 def _findings(labels: dict[str, int]) -> dict[str, int]:

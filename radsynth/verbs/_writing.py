@@ -154,7 +154,7 @@ def check_format(spec: ImageSpec, format: str) -> None:
 def usual_format(spec: ImageSpec, masks: bool = False) -> str:
     """The sources' format, or NIfTI where that cannot hold the channels: several contrasts are no colours.
 
-    masks: written beside the images, so not DICOM, which has none that would be read back as theirs
+    masks: written beside the images, so not DICOM, whose own kind of masks is not written
     """
     channels = len(spec.channels)
     holds = channels == 1 or (spec.channels == RGB if spec.format == "dicom" else channels == 3)

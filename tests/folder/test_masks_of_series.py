@@ -104,7 +104,7 @@ def test_masks_of_which_nobody_knows_whose_they_are_are_told_and_never_taken_for
     told = reasons(rejected)
     assert all(line.skipped for line in rejected) and not any(record.masks for record in records)
     assert "P1/a.nii.gz, P1/b.nii.gz" in told["P1/seg.nii.gz"] and "without an image" in told["P2/ct2_seg.nii.gz"]
-    assert "one of 2 masks that may be those of P3/ct.nii.gz" in told["P3/seg.nii.gz"] == told["P3/mask.nii.gz"]
+    assert "of one image (2 of P3/ct.nii.gz)" in told["P3/seg.nii.gz"] == told["P3/mask.nii.gz"]
 
 
 def test_masks_alone_are_images(tmp_path: Path) -> None:

@@ -170,15 +170,34 @@ def test_lines_of_single_dicom_files_label_these_slices(tmp_path: Path, turned: 
     assert len(found(tmp_path / "CT", labels=str(table), plane="volume")[0]) == 1
 
 
-def test_a_table_of_another_language_is_read_and_never_passed_over_in_silence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_a_table_of_any_spreadsheet_is_read(encoding: str, tmp_path: Path) -> None:
     for name in ("P1/0.png", "P2/1.png"):
         picture(tmp_path / name, int(name[-5]))
-    table = "file,label,patient\nP1/0.png,krank,J\u00f6rg\nP2/1.png,gesund,Eva\n"
-    for sign in (";", "\t"):
-        (tmp_path / "labels.csv").write_text(table.replace(",", sign), encoding="utf-8-sig")
-        records, _ = found(tmp_path)
+    table = "file,label,patient\r\nP1/0.png,krank,J\u00f6rg\r\nP2/1.png,gesund,Eva\r\n"
+    for sign, first in ((",", ""), (";", ""), ("\t", ""), ("|", "sep=|\r\n")):
+        (tmp_path / "labels.csv").write_bytes((first + table.replace(",", sign)).encode(encoding))
+        records, rejected = found(tmp_path)
         assert [(record.label, record.patient) for record in records] == [("krank", "j\u00f6rg"), ("gesund", "eva")]
-    (tmp_path / "labels.csv").write_text(table, encoding="latin-1")
-    line = found(tmp_path)[1][-1]
-    assert line.path == "labels.csv" and not line.skipped and str(tmp_path) not in line.reason
-    assert "not taken as the table of labels" in line.reason and "UTF-8" in line.reason
+        told = reasons(rejected)
+        assert list(told) == ([] if encoding != "cp1252" else ["labels.csv"]), sign
+        assert all("not UTF-8" in reason and "J\u00f6rg" in reason for reason in told.values())
+    (tmp_path / "labels.csv").rename(tmp_path / "other.csv")
+    assert "columns (file, label, patient)" in reasons(found(tmp_path)[1])["other.csv"]
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (b"file,label\nP1/0.png,\x8d\x81\n", "cannot be read as a label table"),  # Japanese, of no mark
+    (b"value,name\n1,liver\n", "columns value, name; needed are file, label"),
+    (b"", "columns none"),
+])
+def test_a_table_in_the_root_that_cannot_be_used_is_an_error_and_never_passed_over(
+    content: bytes, reason: str, tmp_path: Path
+) -> None:
+    for name in ("P1/0.png", "P2/1.png"):
+        picture(tmp_path / name, int(name[-5]))
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"{reason}.*data\.labels=none to go on without it"):
+        found(tmp_path)
+    assert [record.label for record in found(tmp_path, labels="folders")[0]] == ["P1", "P2"]
+    assert [record.label for record in found(tmp_path, labels="none")[0]] == [None, None]

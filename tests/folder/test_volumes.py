@@ -120,6 +120,8 @@ def test_a_slice_that_is_cut_short_costs_itself_where_the_others_may_stand_alone
         assert "cut short" in reasons(rejected)[cut.relative_to(tmp_path).as_posix()]
         assert f"; fetch {cut.name} again" in rejected[-1].reason or not torn
     assert all(record.load().space == (9, 8) for record in records)
+    cut.write_bytes(b"")
+    assert place == 4 or f"; fetch {cut.name} again" in found(tmp_path)[1][-1].reason, "of no byte"
 
 
 def test_copies_of_an_instance_and_strange_objects_are_counted(tmp_path: Path) -> None:

@@ -63,7 +63,10 @@ def test_a_missing_decoder_is_named_and_with_it_the_file_is_read(name: str, monk
 def test_colour_has_one_policy_and_frames_are_expanded() -> None:
     rgb, palette = one(shipped("examples_rgb_color.dcm")), one(shipped("examples_palette.dcm"))
     assert (rgb.pixels.shape, rgb.bits, rgb.channels) == ((3, 240, 320), 8, ("red", "green", "blue"))
-    assert (palette.pixels.shape, palette.bits) == ((3, 350, 800), 16)
+    assert (palette.pixels.shape, palette.pixels.dtype, palette.bits) == ((3, 350, 800), np.uint8, 8)
+    stored = pydicom.dcmread(shipped("examples_palette.dcm"))
+    colours = pydicom.pixels.apply_color_lut(pydicom.pixels.pixel_array(stored), stored)
+    assert colours.max() > 255 and np.array_equal(palette.pixels, np.moveaxis(colours // 256, -1, 0)), "16 bits as 8"
     frames = io.read(shipped("examples_ybr_color.dcm"))
     assert isinstance(frames, list) and len(frames) == 30
     assert {frame.pixels.shape for frame in frames} == {(3, 240, 320)}
