@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.metrics import Estimate
-from radsynth.metrics._privacy_attacks import Scores, Strength, area, hits_at, strength
+from radsynth.metrics._privacy_attacks import Scores, Strength, area, guessed, hits_at, strength
 from radsynth.metrics._resampling import share_of
 from radsynth.run_folder import RunFolder
 from radsynth.verbs._auditing.attacks import TITLES, Attack, Side, _better, _per_patient, attacks
@@ -69,6 +69,28 @@ def test_an_attack_is_better_than_guessing_than_its_control_and_than_its_baselin
         return Strength(auc=next(ends), hits=next(ends), members=50, others=50)
 
     assert _better(strong(auc, hits, 0.1), strong(*control, 0.0), strong(*baseline, 0.0)) is found
+
+
+@pytest.mark.parametrize("others", [20, 45, 98, 99, 150, 1000])
+def test_who_guesses_finds_as_many_as_guessing_is_said_to_find(others: int) -> None:
+    """The largest of 45 unseen images is passed by 1 of 46, and not by a hundredth."""
+    generator = np.random.default_rng(others)
+    found = [hits_at(generator.random(200), generator.random(others)) for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(guessed(others), rel=0.1)
+    assert guessed(others) == pytest.approx(max(1, 1 + others // 100) / (others + 1))
+    auc, hits = Estimate(value=0.5, low=0.4, high=0.6), Estimate(value=0.03, low=0.015, high=0.05)
+    none = Strength(auc=auc, hits=Estimate(value=0, low=0, high=0), members=others, others=others)
+    assert _better(Strength(auc=auc, hits=hits, members=others, others=others), none, none) is (guessed(others) < 0.015)
+
+
+def test_a_verdict_without_copies_says_what_became_of_the_attacks() -> None:
+    even = Estimate(value=0.5, low=0.4, high=0.6)
+    part = Strength(auc=even, hits=Estimate(value=0, low=0, high=0.1), members=45, others=45)
+    tried = Attack(name="membership_nearness", title="Membership by nearness", meaning="", main=part, control=part,
+                   baseline=part, found=False)
+    text, passed = verdict(None, [tried], [{"name": "copies", "title": "Copies", "reason": "too few"}])
+    assert passed is None and "no attack with the images (Membership by nearness) did better" in text
+    assert "Not tried" not in text, "that copies were not looked for is said already"
 
 
 def test_a_patient_counts_by_the_mean_of_the_images_however_many_they_are() -> None:

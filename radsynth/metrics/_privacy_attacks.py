@@ -34,7 +34,7 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """How well an attack tells members from others: auc 0.5 and hits 0.01 are what guessing gives."""
+    """How well an attack tells members from others: auc 0.5 and hits as in `guessed` are what guessing gives."""
 
     auc: Estimate
     hits: Estimate
@@ -51,10 +51,16 @@ def area(members: _Floats, others: _Floats) -> float:
 
 
 def hits_at(members: _Floats, others: _Floats, false_alarms: float = FALSE_ALARMS) -> float:
-    """Share of members above a threshold that at most this share of the others reaches."""
-    allowed = int(false_alarms * len(others))
-    threshold = np.sort(others)[len(others) - 1 - allowed]
-    return float((members > threshold).mean())
+    """Share of members above a threshold that at most this share of the others exceeds."""
+    return float((members > np.sort(others)[-1 - int(false_alarms * len(others))]).mean())
+
+
+def guessed(others: int) -> float:
+    """The hits of somebody who guesses, in expectation: k of n + 1 are above the k-th largest of n others.
+
+    About a hundredth of many; of fewer than a hundred the threshold is the largest, which one in n + 1 exceeds.
+    """
+    return (int(FALSE_ALARMS * others) + 1) / (others + 1)
 
 
 def strength(members: Scores, others: Scores, *, seed: int = 0, repetitions: int = REPETITIONS) -> Strength:

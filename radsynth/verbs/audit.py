@@ -71,7 +71,8 @@ class Result:
         """What a reader needs at once; `audit` has the rest."""
         numbers = [(attack.title, "AUC", part, getattr(attack, part).auc)
                    for attack in self.attacks for part in ("main", "control", "baseline")]
-        numbers += [(attack.title, "found at 1 % false alarms", "main", attack.main.hits) for attack in self.attacks]
+        numbers += [(attack.title, "found at 1 % false alarms", part, getattr(attack, part).hits)
+                    for attack in self.attacks for part in ("main", "control", "baseline")]
         if self.copies:
             numbers = [("Copies", "share", "main", self.copies.share),
                        *(("Closer to training", "share", one.by.partition(",")[0], one.closer)

@@ -71,7 +71,7 @@ def page(run: Path) -> Page:
 
 
 AUC = {"value": 0.51, "low": 0.45, "high": 0.57}
-STRENGTH = {"auc": AUC, "hits": {"value": 0.01, "low": 0.0, "high": 0.03}}
+STRENGTH = {"auc": AUC, "hits": {"value": 0.01, "low": 0.0, "high": 0.03}, "members": 45, "others": 45}
 AUDIT: dict[str, Any] = {
     "verdict": "No more copies were found than among unseen patients' images.", "passed": True, "limits": ["A limit."],
     "copies": {"count": 0, "share": {"value": 0.0, "low": 0.0, "high": 0.02}, "expected": 0.0075, "threshold": 0.5,
@@ -80,7 +80,7 @@ AUDIT: dict[str, Any] = {
                          {"synthetic": 5, "training": 2, "likeness": 0.9, "rarity": 0.0, "copy": True}]},
     "attacks": [{"name": "membership_nearness", "title": "Membership by nearness", "meaning": "A meaning.",
                  "main": STRENGTH, "control": STRENGTH, "baseline": STRENGTH, "found": False}],
-    "refused": [], "context": {"synthetic_images": 80},
+    "refused": [], "context": {"synthetic_images": 80, "members": 45, "held_out_images": 45, "held_out_patients": 40},
 }
 
 

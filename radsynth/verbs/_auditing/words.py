@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from radsynth.arrays import Prepared
-from radsynth.metrics._privacy_attacks import FALSE_ALARMS
+from radsynth.metrics._privacy_attacks import FALSE_ALARMS, guessed
 from radsynth.verbs._auditing.attacks import Attack
 from radsynth.verbs._auditing.copies import Copies
 
@@ -50,9 +50,10 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
     bad += [f"{attack.title} works: area under the curve {attack.main.auc.value:.3f} "
             f"({attack.main.auc.low:.3f} to {attack.main.auc.high:.3f}; guessing 0.5), control "
             f"{attack.control.auc.value:.3f}, baseline {attack.baseline.auc.value:.3f}; "
-            f"{100 * attack.main.hits.value:.1f} % of the training images found at 1 % false alarms (guessing 1 %)."
+            f"{100 * attack.main.hits.value:.1f} % of the training images found at 1 % false alarms (guessing "
+            f"{100 * guessed(attack.main.others):.1f} %)."
             for attack in attacks if attack.found and attack.name != INSIDE]
-    not_tried = [line["title"] for line in refused]
+    not_tried = [line["title"] for line in refused if copies is not None or line["name"] != "copies"]
     inside = any(attack.found and attack.name == INSIDE for attack in attacks)
     rest = " The discriminator does tell who was in training: never give RUN/checkpoints away." if inside else ""
     rest += f" Not tried: {', '.join(not_tried)}." if not_tried else ""
@@ -64,19 +65,20 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
         return "Do not release these images as they are. " + " ".join(bad) + doubt + rest, False
     if doubt:
         return doubt.strip() + rest, None
+    outside = [attack.title for attack in attacks if attack.name != INSIDE]
+    harmless = f"no attack with the images ({', '.join(outside)}) did better than its control and its baseline"
     if copies is None:
-        return f"No verdict: copies could not be looked for.{rest}", None
+        failed = f" Besides, {harmless}." if outside else ""
+        return f"No verdict: copies could not be looked for.{failed}{rest}", None
     few = ""
     if copies.count:
         few = (f" {copies.count} images are beyond the threshold, no more than chance gives: look at these pairs "
                "before a release.")
     copies_words = "No more copies were found than among unseen patients' images"
-    outside = [attack.title for attack in attacks if attack.name != INSIDE]
     if not outside:
         return (f"{copies_words}; no attack with the images could be tried, so this is no verdict on membership."
                 f"{few}{rest}"), None
-    return (f"{copies_words}, and no attack with the images ({', '.join(outside)}) did better than its "
-            f"control and its baseline.{few}{rest}"), True
+    return f"{copies_words}, and {harmless}.{few}{rest}", True
 
 
 def _many(copies: Copies) -> str:

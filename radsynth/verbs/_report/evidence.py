@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.metrics._privacy_attacks import guessed
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import figure, interval
@@ -23,7 +24,7 @@ def audit(files: RunFiles) -> dict[str, Any]:
     found = files.need("audit.json", "The run has not been audited: 'radsynth audit' tries to find copies and members.")
     attacks = [{"title": one["title"], "meaning": one["meaning"], "found": one["found"],
                 "cells": [_auc(one[part]) for part in ("main", "control", "baseline")],
-                "hits": _estimate(one["main"]["hits"], "share")} for one in found["attacks"]]
+                "hits": _estimate(one["main"]["hits"], "share"), "beside": _beside(one)} for one in found["attacks"]]
     copies = found["copies"]
     return {"verdict": found["verdict"], "passed": found["passed"], "attacks": attacks, "limits": found["limits"],
             "refused": found["refused"], "context": found["context"],
@@ -35,6 +36,12 @@ def _copies(copies: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
             "expected": figure(copies["expected"], "share"),
             "nearness": [{"by": "pixels" if one["by"] == "pixels" else "an image network's features",
                           "closer": _estimate(one["closer"], "share")} for one in copies["nearness"]]}
+
+
+def _beside(attack: dict[str, Any]) -> str:
+    """What the hits have to be compared with: those of control and baseline, and of guessing."""
+    control, baseline = (figure(attack[part]["hits"]["value"], "share") for part in ("control", "baseline"))
+    return f"control {control}, baseline {baseline}, guessing {figure(guessed(attack['main']['others']), 'share')}"
 
 
 def _auc(strength: dict[str, Any]) -> dict[str, str]:

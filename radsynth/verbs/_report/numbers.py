@@ -8,7 +8,7 @@ from typing import Any
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.scorecard import scorecard
-from radsynth.verbs._report.words import figure, interval, verdict
+from radsynth.verbs._report.words import count, figure, interval, verdict
 
 
 def criteria(files: RunFiles) -> list[dict[str, Any]]:
@@ -71,4 +71,6 @@ def histogram(files: RunFiles) -> dict[str, str]:
     results = files.need("results.json", "Nothing has been measured yet.")
     if "histogram" not in results and results.get("refused"):
         raise Missing(_unmeasured(results))
-    return {"svg": pictures.histogram(results["histogram"]), "units": results["histogram"]["units"]}
+    counted = count(results["context"]["images"], "real image") if "context" in results else "the real images"
+    return {"svg": pictures.histogram(results["histogram"]), "units": results["histogram"]["units"],
+            "images": f"{counted} that training never saw and of as many synthetic ones"}
