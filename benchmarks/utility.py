@@ -3,8 +3,9 @@
 With --low the generator is trained anew on the smallest share alone, which is the case of a researcher with few images:
 in the other rows the generator has learned from all of them.
 
-Usage: python benchmarks/utility.py DATA [--images 150000] [--seconds 600] [--seeds 3] [--low 0.1]
-[--work build/utility]. DATA is an npz in MedMNIST's layout, or any folder with classes. Prints one table; the runs
+Usage: python benchmarks/utility.py DATA [--images 150000] [--seconds 600] [--steps 500]
+[--seeds 3] [--low 0.1] [--work build/utility]. Each training of a study takes --steps, or fewer if all together would
+take longer than --seconds. DATA is an npz in MedMNIST's layout, or any folder with classes. Prints one table; the runs
 below build/utility hold utility.json.
 """
 
@@ -87,13 +88,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--images", type=int, default=150000)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--low", type=float, default=0.0)
     parser.add_argument("--work", type=Path, default=Path("build/utility"))
     options = parser.parse_args()
     print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
     data = prepared(options.data, options.work)
-    settings = Settings(seconds=options.seconds, seeds=options.seeds)
+    settings = Settings(seconds=options.seconds, steps=options.steps, seeds=options.seeds)
     run = trained(data, options.work / "run", options.images)
     studies = [("all", utility(run, data=data.folder, settings=settings))]
     if options.low:

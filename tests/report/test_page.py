@@ -140,7 +140,7 @@ def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
     add(run, audit=AUDIT, utility=utility(0.01, 0.05))
     np.save(run / "pictures" / "audit_pairs.npy", np.zeros((2, 2, 1, 16, 16), np.uint8))
     found = page(run)
-    for text in ("Nothing found", "0.510", "A limit.", "control 1.0 %, baseline 1.0 %, guessing 2.2 %",
+    for text in ("Nothing found", "0.510", "A limit.", "control 1.0 %", "baseline 1.0 %", "chance 2.2 %",
                  "45 training images against 45 unseen ones of 40 patients", "likeness 0.90",
                  "60 real images that training never saw and of as many synthetic ones",
                  "+3.0 points (+1.0 to +5.0): helps",

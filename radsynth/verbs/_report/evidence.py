@@ -38,10 +38,11 @@ def _copies(copies: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
                           "closer": _estimate(one["closer"], "share")} for one in copies["nearness"]]}
 
 
-def _beside(attack: dict[str, Any]) -> str:
+def _beside(attack: dict[str, Any]) -> list[str]:
     """What the hits have to be compared with: those of control and baseline, and of guessing."""
     control, baseline = (figure(attack[part]["hits"]["value"], "share") for part in ("control", "baseline"))
-    return f"control {control}, baseline {baseline}, guessing {figure(guessed(attack['main']['others']), 'share')}"
+    return [f"control {control}", f"baseline {baseline}",
+            f"chance {figure(guessed(attack['main']['others']), 'share')}"]
 
 
 def _auc(strength: dict[str, Any]) -> dict[str, str]:
