@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radsynth.verbs.apply import Applied
 
 COMPARED = ("first", "second", "difference", "low", "high", "better")
 """What is printed of the difference of two sets."""
@@ -50,6 +53,14 @@ def in_one_minute(report: Path) -> dict[str, Any]:
     found = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
     rows = [{"question": one["question"], "answer": one["answer"], "found": one["text"]} for one in found["verdicts"]]
     return {"bottom_line": found["bottom_line"], "in_one_minute": rows}
+
+
+def applied(result: Applied) -> dict[str, Any]:
+    """What `apply` made. A target is told where the run has several alone."""
+    flagged = result.flagged if result.flagged is not None else "unknown, because what is usual was not measured"
+    found = {"folder": result.folder, "count": result.count, "target": result.target, "flagged": flagged,
+             "unchecked": result.unchecked, "target_error": result.target_error, "rejected": result.rejected}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def ranked(results: dict[str, Any]) -> dict[str, Any]:

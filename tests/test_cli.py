@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -330,3 +330,17 @@ def test_what_was_refused_is_told_once_for_each_reason() -> None:
     assert found["not_measured"] == [{"title": "precision, recall", "reason": "There are 9."},
                                      {"title": "Numbers of class lesion, Numbers of class cyst",
                                       "reason": "There are 3."}]
+
+
+def test_apply_tells_no_target_where_there_is_no_choice_and_says_why_nothing_is_flagged(
+    verb: Callable[[str, Callable[..., Any]], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from radsynth.verbs.apply import Applied
+
+    made = Applied(folder=Path("out"), count=2, flagged=None)
+    for target in (None, "ct"):
+        verb("apply", lambda *given, now=target, **more: replace(made, target=now))
+        assert run_main(monkeypatch, "apply", "run", "in", "out") == 0
+        told = capsys.readouterr().out
+        assert ("target" in told, "ct" in told) == (target == "ct",) * 2
+        assert "unknown, because" in told and "-" not in told

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from radsynth._summaries import applied
 from radsynth.cli._options import Json, Seed, argument
 from radsynth.cli._words import show_result
 from radsynth.errors import SettingsError
@@ -107,9 +108,9 @@ def apply(
     """Apply a trained run to images or masks. It translates, restores, segments, registers or paints masks."""
     from radsynth.verbs.apply import apply as verb
 
-    show_result(verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels,
-                     landmarks=landmarks, onto_landmarks=onto_landmarks, resample=resample, style=style, seed=seed),
-                as_json)
+    made = verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels, landmarks=landmarks,
+                onto_landmarks=onto_landmarks, resample=resample, style=style, seed=seed)
+    show_result(made if as_json else applied(made), as_json)
 
 
 def export(

@@ -136,7 +136,8 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         there = f" It holds {', '.join(itertools.islice(others, 5))}{more}." if others else ""
         raise DataError(f"{settings.path} holds none of the contrasts {', '.join(settings.contrasts)}: the name of a "
                         "file has to end in one of them (P1/t1.nii.gz, sub-01_T1w.nii.gz), or the description of a "
-                        f"DICOM series to be one.{there}")
+                        f"DICOM series to be one.{there} For training, what is called otherwise is "
+                        f"found by patterns: data.contrasts=[{next(iter(wanted))}=REGULAR EXPRESSION,...].")
     return _records(examinations, channels, settings, pattern, rejected)
 
 

@@ -143,9 +143,10 @@ def _channels(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tupl
     names = ", ".join(spec.channels)
     if len(spec.channels) < 2:
         raise SettingsError(
-            f"task.kind=translate needs images of at least two registered channels, these have one ({names}). The "
-            "embedded cohort has them with data.contrasts=[t1,flair]; for unpaired images of two classes there is "
-            "task.kind=cycle."
+            f"task.kind=translate needs images of at least two registered channels, these have one ({names}). Files "
+            "or DICOM series of a patient become channels with data.kind=contrasts and data.contrasts=[t1,flair] (or "
+            "whatever they are called), virtual patients have them with the latter; for unpaired images of two classes "
+            "there is task.kind=cycle."
         )
     for setting, given in (("inputs", options.inputs), ("outputs", options.outputs)):
         for name in given:

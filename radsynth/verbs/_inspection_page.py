@@ -204,8 +204,9 @@ def problems(found: Inspection) -> list[str]:
     if len(found.modalities) > 1 and not found.mixed:
         lines.append(f"modalities are mixed ({_listed(found.modalities)}): data.only chooses files by their path")
     if 1 < len(found.series) <= 20:
-        lines.append("several kinds of scan are mixed: data.series chooses by their description (above), "
-                     "data.only files by their path")
+        lines.append(f"several kinds of scan are mixed ({_listed(found.series)}): data.series chooses by these "
+                     "descriptions, data.only files by their path, and data.kind=contrasts makes registered ones of a "
+                     "patient the channels of one image")
     if found.n_patients < 10:
         lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation"
                      + (ALIKE if found.n_patients == 1 and "dicom" in found.formats else ""))

@@ -1,10 +1,11 @@
-"""What the output folder of `generate` holds already: what is asked for, some of it, or something else."""
+"""What the output folder of `generate` or `apply` holds already: what is asked for, some of it, or something else."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from radsynth.errors import FolderError
@@ -12,6 +13,9 @@ from radsynth.verbs._writing import Row
 
 REQUEST = "generate.json"
 """What was asked for; written last, so that a folder that has it is whole."""
+HOLDS_OTHER = "{} exists and holds something else. Choose another output folder, or remove it first."
+HASHES = {"weights": "another run's, or its weights have changed", "files": "of other files, or they have changed"}
+"""What stands for a part of a request that tells nobody anything."""
 
 
 def count_made(out: Path, request: dict[str, object]) -> int:
@@ -22,14 +26,18 @@ def count_made(out: Path, request: dict[str, object]) -> int:
         held = dict(json.loads((out / REQUEST).read_text(encoding="utf-8")))
         count = int(held["count"])
     except (OSError, ValueError, TypeError, KeyError):
-        raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.",
-                          ) from None
+        raise FolderError(HOLDS_OTHER.format(out)) from None
     if {**request, "count": count} == held and count <= int(str(request["count"])):
         return count
-    differ = [f"{name} {_told(held.get(name))} there, {_told(request.get(name))} now"
-              for name in dict.fromkeys([*held, *request]) if held.get(name) != request.get(name)]
-    raise FolderError(f"{out} holds other images of a generator ({'; '.join(differ)}). Choose another output folder, "
-                      "or remove it first.")
+    raise FolderError(f"{out} holds other images of a generator ({differences(held, request)}). Choose another output "
+                      "folder, or remove it first.")
+
+
+def differences(held: Mapping[str, object], request: Mapping[str, object]) -> str:
+    """In what a request differs from the one whose results are held, in words; "" in nothing."""
+    differ = [name for name in dict.fromkeys([*request, *held]) if held.get(name) != request.get(name)]
+    return "; ".join(HASHES.get(name) or f"{name} {_told(held.get(name))} there, {_told(request.get(name))} now"
+                     for name in differ)
 
 
 def rows_made(out: Path, count: int) -> list[list[Row]]:

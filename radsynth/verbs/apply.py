@@ -29,6 +29,7 @@ from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.targets import over_pairs
 from radsynth.verbs._journal import Journal, begun
+from radsynth.verbs._made_before import HOLDS_OTHER, differences
 from radsynth.verbs._rejected import harmless, write_rejected
 from radsynth.verbs._writing import check_name, write_table
 
@@ -218,16 +219,18 @@ def files_hash(*paths: Path | None) -> str:
 
 
 def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
-    """The results that `out` holds already; FolderError when they are of another request, or no results."""
+    """The results that `out` holds already; FolderError when they are of another request (what differs), or none."""
     try:
-        document = json.loads((out / "apply.json").read_text(encoding="utf-8"))
-        if all(document.get(name) == request.get(name) for name in {*request, "resample"}):
-            return Applied(folder=out, target=_target(request), count=int(document["count"]),
-                           flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())),
-                           target_error=document.get("target_error", {}))
-    except (OSError, ValueError, KeyError):
-        pass
-    raise FolderError(f"{out} exists and holds something else. Choose another output folder, or remove it first.")
+        document = dict(json.loads((out / "apply.json").read_text(encoding="utf-8")))
+        held = Applied(folder=out, target=_target(request), count=int(document["count"]),
+                       flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())),
+                       target_error=document.get("target_error", {}))
+    except (OSError, ValueError, TypeError, KeyError):
+        raise FolderError(HOLDS_OTHER.format(out)) from None
+    differ = differences({name: document.get(name) for name in {*request, "resample"}}, request)
+    if differ:
+        raise FolderError(f"{out} holds other results ({differ}). Choose another output folder, or remove it first.")
+    return held
 
 
 def _first_reason(rejected: list[Rejected]) -> str:

@@ -56,19 +56,23 @@ def test_the_same_call_again_changes_nothing_and_another_is_refused(
     again = apply(run, given, tmp_path / "out")
     assert again == first and (again.count, again.flagged, again.unchecked) == (1, None, ("modality",))
     assert (tmp_path / "out" / "samples.csv").stat().st_mtime_ns == before
-    for more in ({"format": "npz"}, {"resample": True}):
-        with pytest.raises(FolderError, match="holds something else"):
+    for more, told in (({"format": "npz"}, r"results \(format none there, npz now\)"),
+                       ({"resample": True}, r"results \(resample none there, True now\)")):
+        with pytest.raises(FolderError, match=told):
             apply(run, given, tmp_path / "out", **more)
     resampled = apply(run, given, tmp_path / "resampled", resample=True)
     assert resampled == apply(run, given, tmp_path / "resampled", resample=True)
-    with pytest.raises(FolderError, match="holds something else"):
+    with pytest.raises(FolderError, match="resample True there, none now"):
         apply(run, given, tmp_path / "resampled")
     with pytest.raises(FolderError, match="results would be among them the next time"):
         apply(run, tmp_path, tmp_path / "more" / "results")
     (tmp_path / "other").mkdir()
     write(Image(pixels=disc((20, 20)) // 2), tmp_path / "other" / "in.png", provenance=FROM)
-    with pytest.raises(FolderError, match="holds something else"):  # another patient's file of the same name
+    with pytest.raises(FolderError, match=r"\(of other files, or"):  # another patient's file of the same name
         apply(run, tmp_path / "other" / "in.png", tmp_path / "out")
+    (tmp_path / "out" / "apply.json").write_text("[]")
+    with pytest.raises(FolderError, match="holds something else"):
+        apply(run, given, tmp_path / "out")
 
 
 @pytest.mark.parametrize("ending", [".png", ".dcm"])

@@ -146,6 +146,21 @@ def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(
         apply(run, tmp_path / "slice.png", tmp_path / "no", onto=tmp_path / "slice.png")
 
 
+@pytest.mark.parametrize("space", [(40, 32), (3, 40, 32)])
+def test_images_of_unknown_pixel_size_are_brought_to_the_trainings_as_prepare_did(
+    space: tuple[int, ...], make_run: Callable[..., Path]
+) -> None:
+    registrar = Registrar(make_run("prepare.fit=pad"))
+    fixed, moving = (Image(pixels=np.broadcast_to(disc((40, 32), (20, 16 + k), 9), (1, *space))) for k in (0, 2))
+    registrar.fix(fixed, "fixed.png")
+    assert registrar.fit.content == (*space[:-2], 16, 13)
+    warped = registrar.convert(moving, "moving.png", None)
+    assert warped.image.space == space and warped.displacement.shape == (len(space), *space)
+    registrar.trained_on = replace(registrar.trained_on, fit="")  # an older run, which does not say it
+    registrar.fix(fixed, "fixed.png")
+    assert registrar.fit.is_identity
+
+
 @pytest.mark.parametrize(("given", "message"), [
     ({}, "--onto FIXED"), ({"onto": "both"}, "holds 2 images"), ({"onto": "nothing"}, "nothing"),
     ({"onto": "large.png"}, "small.png has 16 x 16 pixels and large.png 24 x 20"),

@@ -23,11 +23,11 @@ from radsynth.verbs._applying.anatomy import read_anatomy
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.doubts import NAMES, Doubts, doubts
 from radsynth.verbs._applying.regridding import near, regridded, to_training
-from radsynth.verbs._applying.slices import TOGETHER, cut, join
+from radsynth.verbs._applying.slices import TOGETHER, cut, join, within
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
-from radsynth.verbs._preparing.fit import Fit, plan_fit
+from radsynth.verbs._preparing.fit import Fit
 from radsynth.verbs._sampler import Sampler
 
 
@@ -105,13 +105,11 @@ class Applier:
     def _steps(self, image: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """mm along the axes that the network sees, of the image and as expected; () where either is unknown. Where both
         are: pixels of the image, as `prepare` would make them of an image of its size."""
-        if self.spec.spacing is None and image.spacing is None and self.trained_on.fit in ("pad", "crop"):
-            space = self._within(image)
-            crop, enlarge = self.trained_on.fit == "crop", self.trained_on.enlarge
-            return (1.0,) * len(space), plan_fit(space, self._frame(), None, crop=crop, enlarge=enlarge).ratios
+        if image.spacing is None and (ratios := self.trained_on.shrinks(self._within(image), self._frame())):
+            return (1.0,) * len(ratios), ratios
         if self.spec.spacing is None or image.spacing is None:
             return (), ()
-        return _within(image.spacing, self.axis(image)), self._expected()
+        return within(image.spacing, self.axis(image)), self._expected()
 
     def _frame(self) -> tuple[int, ...]:
         """Sides in pixels of what the network was given in training."""
@@ -119,14 +117,14 @@ class Applier:
 
     def _within(self, image: Image) -> tuple[int, ...]:
         """Sides in pixels of an image, or of its slices."""
-        return _within(image.space, self.axis(image))
+        return within(image.space, self.axis(image))
 
     def _grids(self, image: Image, axis: int | None) -> tuple[Fit | None, Fit | None]:
         """To the training's grid over the same field, and from the result's to the image's; None where they agree."""
         have, want = self._steps(image)
         if near(have, want):
             return None, None
-        there = to_training(_within(image.space, axis), have, want)
+        there = to_training(within(image.space, axis), have, want)
         own, fine = (tuple(side * f for side, f in zip(grid, self.task.finer, strict=True))
                      for grid in (there.source, there.content))
         return there, Fit(source=fine, target=own, ratios=tuple(1 / ratio for ratio in there.ratios), content=own,
@@ -263,11 +261,6 @@ def finer_affine(affine: NDArray[np.float64], finer: tuple[int, ...]) -> NDArray
     result[:3, :3] = affine[:3, :3] / columns
     result[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((1 / columns - 1) / 2)
     return result
-
-
-def _within(numbers: tuple[Any, ...], axis: int | None) -> tuple[Any, ...]:
-    """Of the axes of space those within a slice; all without slices."""
-    return tuple(number for place, number in enumerate(numbers) if place != axis)
 
 
 def _extent(sides: tuple[int, ...]) -> str:

@@ -26,7 +26,7 @@ from radsynth.verbs._applying.fields import write_field, write_labels
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
 from radsynth.verbs._applying.regridding import to_training
 from radsynth.verbs._applying.results import write_result
-from radsynth.verbs._applying.slices import TOGETHER, cut, join
+from radsynth.verbs._applying.slices import TOGETHER, cut, join, within
 from radsynth.verbs._applying.targets import Targets
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
@@ -79,11 +79,17 @@ class Registrar:
         check_values(image, self.spec, self.intensity)
 
     def _working_grid(self) -> Fit:
-        """The fixed image's field of view in pixels of the size that the network knows, of volumes slice by slice."""
-        have = want = self.image.spacing or (1.0,) * len(self.image.space)
-        if self.spec.spacing is not None and self.image.spacing is not None:
-            want = self.spec.spacing if self.axis is None else tuple(
-                np.insert(self.spec.spacing, self.axis, have[self.axis]).tolist())
+        """The fixed image's field of view in pixels of the size that the network knows, of volumes slice by slice.
+
+        Where nobody knows mm, neither of the training images nor of this one, `prepare` shrinks it as a whole.
+        """
+        have = self.image.spacing or (1.0,) * len(self.image.space)
+        known = self.spec.spacing
+        if self.image.spacing is None:
+            known = self.trained_on.shrinks(within(self.image.space, self.axis), self.spec.size)
+        want = known or have
+        if known and self.axis is not None:
+            want = tuple(np.insert(known, self.axis, have[self.axis]).tolist())
         fit = to_training(self.image.space, have, want)
         pixels = math.prod(fit.content)
         if self.axis is None and pixels > LARGEST:

@@ -15,6 +15,7 @@ from radsynth.errors import RejectedFile
 from radsynth.image import Image, ImageSpec
 from radsynth.settings import read_yaml
 from radsynth.verbs._applying.regridding import near
+from radsynth.verbs._preparing.fit import plan_fit
 
 PERCENTILES = (0.5, 99.5)
 """Where the range of an image lies if the run's settings do not say."""
@@ -89,6 +90,16 @@ class TrainedOn:
             return scanned
         fits = [axis for axis in (scanned, 0) if near(tuple(np.delete(steps, axis)), want)]
         return fits[0] if fits else scanned
+
+    def shrinks(self, space: tuple[int, ...], frame: tuple[int, ...]) -> tuple[float, ...] | None:
+        """How much larger than its own `prepare` would make the pixels of an image (*space) whose pixel size nobody
+        knows. None where the training's are known, or crops were learned at the images' own resolution.
+
+        frame: sides in pixels of what the network was given in training
+        """
+        if self.spec.spacing is not None or self.fit not in ("pad", "crop"):
+            return None
+        return plan_fit(space, frame, None, crop=self.fit == "crop", enlarge=self.enlarge).ratios
 
     def unchecked(self, image: Image, record: Record | None = None) -> str:
         """What could not be compared with the training, because the image or the training does not say it.
