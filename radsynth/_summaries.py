@@ -57,7 +57,7 @@ def in_one_minute(report: Path) -> dict[str, Any]:
 
 def applied(result: Applied) -> dict[str, Any]:
     """What `apply` made. A target is told where the run has several alone."""
-    flagged = result.flagged if result.flagged is not None else "unknown, because what is usual was not measured"
+    flagged = result.flagged if result.flagged is not None else "unknown: nothing says what is usual"
     found = {"folder": result.folder, "count": result.count, "target": result.target, "flagged": flagged,
              "unchecked": result.unchecked, "target_error": result.target_error, "rejected": result.rejected}
     return {name: value for name, value in found.items() if value is not None}

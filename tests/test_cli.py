@@ -343,4 +343,4 @@ def test_apply_tells_no_target_where_there_is_no_choice_and_says_why_nothing_is_
         assert run_main(monkeypatch, "apply", "run", "in", "out") == 0
         told = capsys.readouterr().out
         assert ("target" in told, "ct" in told) == (target == "ct",) * 2
-        assert "unknown, because" in told and "-" not in told
+        assert "unknown: nothing says" in told and "-" not in told

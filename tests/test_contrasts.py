@@ -165,7 +165,7 @@ def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:
     assert len(records) == 2 and rejected[0].reason == "its examination lacks t2" and rejected[0].path == "P0/t1.nii.gz"
     with pytest.raises(DataError, match="names found: t1"):
         found(tmp_path / "P0")
-    with pytest.raises(DataError, match=r"none of the contrasts flair, pd: the name of a file has to end in"):
+    with pytest.raises(DataError, match=r"none of the contrasts flair, pd: the name of a file .*\[flair=REG"):
         found(tmp_path, contrasts=("flair", "pd"))
     with pytest.raises(SettingsError, match="no regular expression"):
         found(tmp_path, contrasts=("t1=(", "t2"))
@@ -299,7 +299,7 @@ def test_another_contrast_of_the_training_is_not_taken_for_the_given_one(tmp_pat
     (tmp_path / "other").mkdir()
     shutil.copy(one / "flair.nii.gz", tmp_path / "other")
     shutil.copy(one / "t1.nii.gz", tmp_path / "other" / "t2.nii.gz")
-    with pytest.raises(DataError, match=r"holds none of the contrasts t1.* It holds flair, t2\. .*=\[t1=REGULAR"):
+    with pytest.raises(DataError, match=r"holds none of the contrasts t1.* It holds flair, t2\.$"):
         apply(run, tmp_path / "other", tmp_path / "no")
 
 

@@ -134,10 +134,11 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     if not examinations:
         more = ", ..." if len(others) > 5 else ""
         there = f" It holds {', '.join(itertools.islice(others, 5))}{more}." if others else ""
+        hint = "" if any(wanted.values()) else (" For training, what is called otherwise is found by patterns: "
+                                                f"data.contrasts=[{next(iter(wanted))}=REGULAR EXPRESSION,...].")
         raise DataError(f"{settings.path} holds none of the contrasts {', '.join(settings.contrasts)}: the name of a "
                         "file has to end in one of them (P1/t1.nii.gz, sub-01_T1w.nii.gz), or the description of a "
-                        f"DICOM series to be one.{there} For training, what is called otherwise is "
-                        f"found by patterns: data.contrasts=[{next(iter(wanted))}=REGULAR EXPRESSION,...].")
+                        f"DICOM series to be one.{there}{hint}")
     return _records(examinations, channels, settings, pattern, rejected)
 
 

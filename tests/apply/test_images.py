@@ -17,6 +17,7 @@ from radsynth.io._geometry import as_laid
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier, finer_affine
 from radsynth.verbs._applying.doubts import flagged_slices
+from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.slices import cut, join
 from radsynth.verbs._applying.values import ranges_of
 from radsynth.verbs.apply import apply
@@ -181,7 +182,8 @@ def test_thick_slices_become_thin_by_a_network_of_coronal_slices(
                                                                              (factor, 1, 1)), atol=1e-4)
     back = made.pixels.reshape(1, 9, factor, 13, 21).mean(2, dtype=np.float64)
     assert np.abs(back - thick.pixels).mean() < 12, "what is shown has not moved: noise of the phantom is 20"
-    with pytest.raises(DataError, match=f"its spacing is {factor + 1} x 1 mm; the run expects {factor} x 1 mm"):
+    with pytest.raises(DataError, match=f"its spacing is {factor + 1} x 1 mm; the run makes 1 x 1 mm of {factor} x 1 "
+                       "mm, and --resample brings an image to that and"):
         write(thick.replace(spacing=(factor + 1.0, 2.5, 1.0), affine=None), tmp_path / "other.nii.gz", provenance=FROM)
         apply(tmp_path / "run", tmp_path / "other.nii.gz", tmp_path / "no")
 
@@ -258,13 +260,32 @@ def test_images_of_unknown_pixel_size_are_brought_to_the_trainings_as_prepare_di
     with pytest.raises(DataError, match=rf"40 x 32 pixels, whose size in mm .* {seen[0]} x {seen[0]}: --resample"):
         apply(run, tmp_path / "in.png", tmp_path / "refused")
     applier = Applier(run, resample=True)
-    assert applier.given(applier.view(image), slice(None)).shape == (1, 1, *seen)
+    assert applier.view(image).content == seen
     made, _ = applier.convert(image)
     assert made.space == (40 * finer, 32 * finer) and made.spacing is None
     applier.resample = False
     applier.check(Image(pixels=disc((seen[0], 5))))
     applier.trained_on = replace(applier.trained_on, fit="patches")
     applier.check(image)  # crops are learned at the images' own resolution
+
+
+@pytest.mark.parametrize("words", [("task.kind=restore", "task.what=rician"), ("task.kind=restore", "task.factor=2"),
+                                   ("task.kind=segment", "task.tissues=3")])
+def test_what_is_smaller_than_in_training_is_looked_at_in_its_frame_as_held_out_images_are(
+    words: tuple[str, ...], make_run: Callable[..., Path]
+) -> None:
+    """Checks are shares of all pixels: without the frame most small images were flagged by limits of framed ones."""
+    applier = (Segmenter if "task.kind=segment" in words else Applier)(make_run(*words))
+    finer = applier.task.finer[0]
+    frame, sides = 16 // finer, (16 // finer - 1, 5)
+    lead = (frame - 5) // 2
+    whole = np.zeros((1, frame, frame), np.uint8)
+    whole[:, :-1, lead:lead + 5] = disc(sides)
+    small, wide = (applier.convert(Image(pixels=pixels)) for pixels in (disc(sides), whole))
+    assert small[0].space == (sides[0] * finer, 5 * finer)
+    assert np.array_equal(small[0].pixels, wide[0].pixels[:, :sides[0] * finer, lead * finer:(lead + 5) * finer])
+    for name, values in wide[1].items():
+        assert np.array_equal(small[1][name], values, equal_nan=True), name
 
 
 def test_a_volume_in_parts_is_the_same_as_slice_by_slice(make_run: Callable[..., Path],

@@ -25,7 +25,7 @@ from tests.apply.examples import FROM, Make, disc
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"modality": "CT", "units": "HU"}, "its modality is CT; the run was trained on MR"),
-    ({"spacing": (0.5, 0.5)}, "its spacing is 0.5 x 0.5 mm; the run expects 1 x 1 mm"),
+    ({"spacing": (0.5, 0.5)}, "spacing is 0.5 x 0.5 mm; the run expects 1 x 1 mm.* loses what is finer, and the"),
 ])
 def test_other_data_than_in_training_is_refused(
     change: dict[str, Any], message: str, make_run: Callable[..., Path], tmp_path: Path

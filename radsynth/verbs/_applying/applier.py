@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from radsynth.tasks import ImageTask, takes_images
 from radsynth.verbs._applying.anatomy import read_anatomy
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.doubts import NAMES, Doubts, doubts
-from radsynth.verbs._applying.regridding import near, regridded, to_training
-from radsynth.verbs._applying.slices import TOGETHER, cut, join, within
+from radsynth.verbs._applying.regridding import TOLERANCE, Steps, near, regridded, to_training
+from radsynth.verbs._applying.slices import TOGETHER, cut, framed, join, unframed, within
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
@@ -38,6 +38,7 @@ class View:
     channels: (*space) each, None where missing; present: (c, *space), those that are there; ranges: (c, 2) of these
     axis: slices are done along it, None: the image is done as a whole
     there, back: from the image's grid to that of the training, and from the result's to the image's, None: the same
+    content: sides in pixels of the image, or of its slices, on the training's grid
     """
 
     image: Image
@@ -47,6 +48,7 @@ class View:
     axis: int | None
     there: Fit | None
     back: Fit | None
+    content: tuple[int, ...]
 
     def parts(self) -> Iterator[slice]:
         """Slices along the axis, a few at a time, or everything."""
@@ -99,8 +101,12 @@ class Applier:
                 raise RejectedFile(
                     f"it has {_extent(self._within(image))} pixels, whose size in mm nobody knows; for training such "
                     f"images were brought to {_extent(self._frame())}: --resample does so and brings the result back")
-            raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run expects {_spoken(want)} mm, and --resample "
-                               "brings an image to that and the result back")
+            expects = f"expects {_spoken(want)} mm"
+            if max(self.task.finer) > 1:
+                expects = f"makes {_spoken(cast(Steps, self.spec.spacing))} mm of {_spoken(want)} mm"
+            lost = ", which loses what is finer," if min(np.divide(have, want)) < 1 - TOLERANCE else ""
+            raise RejectedFile(f"its spacing is {_spoken(have)} mm; the run {expects}, and --resample brings an image "
+                               f"to that{lost} and the result back")
 
     def _steps(self, image: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """mm along the axes that the network sees, of the image and as expected; () where either is unknown. Where both
@@ -178,6 +184,7 @@ class Applier:
             first = part.start or 0
             for name, values in doubts(self.task, self.network_of, given, made, self.target, anatomy, first).items():
                 doubtful.setdefault(name, []).append(values)
+            made = unframed(made, view.content, self.task.finer)
             made = made if view.back is None else regridded(made, view.back)
             pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)
         affine = None if image.affine is None else finer_affine(image.affine, finer)
@@ -225,10 +232,12 @@ class Applier:
         present = there[0][None] if len(there) == 1 else np.stack(there)
         to, back = self._grids(image, axis)
         return View(image=image, channels=channels, present=present, axis=axis, there=to, back=back,
+                    content=self._within(image) if to is None else to.content,
                     ranges=ranges_of(present, self.intensity, self.trained_on.percentiles))
 
     def given(self, view: View, part: slice) -> NDArray[np.float32]:
-        """What the network is given of a part, (n, inputs, *space) in network values; -1 for missing channels."""
+        """What the network is given of a part, (n, inputs, *space) in network values: -1 for missing channels, and
+        around what is smaller than in training."""
         own, encoded, place = iter(view.ranges.tolist()), [], view.place(part)
         for channel in view.channels:
             if channel is None:
@@ -236,7 +245,8 @@ class Applier:
             else:
                 encoded.append(self.intensity.to_network(self.intensity.encode(channel[place], *next(own))))
         stack = cut(encoded[0][None] if len(encoded) == 1 else np.stack(encoded), view.axis)
-        return np.ascontiguousarray(stack) if view.there is None else regridded(stack, view.there)
+        seen = stack if view.there is None else regridded(stack, view.there)
+        return np.ascontiguousarray(framed(seen, self._frame()))
 
     def network_of(self, stack: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         """(n, inputs, *space) to (n, outputs, *space * finer), a few at a time."""

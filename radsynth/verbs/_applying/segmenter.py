@@ -11,7 +11,7 @@ from radsynth.image import Image
 from radsynth.tasks.segment import Segment
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import MISMATCH, Doubts
-from radsynth.verbs._applying.slices import join
+from radsynth.verbs._applying.slices import join, unframed
 from radsynth.verbs._preparing.fit import resample_mask
 
 Images = NDArray[np.float32]
@@ -33,6 +33,7 @@ class Segmenter(Applier):
         for part in view.parts():
             made, mismatch = self.labels_of(self.given(view, part))
             found.append(mismatch)
+            made = unframed(made, view.content, self.task.finer)
             if view.back is not None:
                 made = np.stack([resample_mask(one, view.back) for one in made])
             labels[(slice(None), *view.place(part))] = join(made[:, None], view.axis)
