@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import IntensityMap, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.batch import Batch
 from radsynth.datasets import recognise
@@ -226,6 +226,17 @@ def test_a_smaller_mask_is_painted_as_the_middle_of_one_of_the_training_size(tra
     assert np.array_equal(made, of_whole[:, 3:12, 1:15])
     mask = save_mask(tmp_path / "mask.png", small[0])
     assert apply(trained, mask, tmp_path / "out").unchecked == ("spacing",), "pictures do not say it"
+
+
+def test_a_smaller_example_lends_the_style_of_one_in_the_middle_of_background(trained: Path, tmp_path: Path) -> None:
+    """Also where 0 is not background, as in CT."""
+    painter = Painter(trained, None, 0, None)
+    painter.intensity = IntensityMap(method="window", low=-1000.0, high=1000.0, levels=painter.intensity.levels)
+    small = np.random.default_rng(0).integers(-500, 900, (1, 9, 14)).astype(np.int16)
+    whole = np.pad(small, [(0, 0), (3, 4), (1, 1)], constant_values=-1000)
+    styles = [painter._style_of(write(Image(pixels=pixels, bits=16), tmp_path / f"{name}.nii.gz", provenance=FROM)[0])
+              for name, pixels in (("small", small), ("whole", whole))]
+    assert torch.equal(*styles)
 
 
 def test_an_example_lends_its_style_and_a_mask_of_black_and_white_is_taken(make_masked: Make, tmp_path: Path) -> None:

@@ -57,16 +57,18 @@ class Painter(Applier):
                                    f"{', '.join(self.spec.channels)}")
             self.trained_on.check(image)
             check_values(image, self.spec, self.intensity)
+            ranges = ranges_of(image.pixels, self.intensity, self.trained_on.percentiles).tolist()
             if (axis := self.axis(image)) is not None:
                 image = image.replace(pixels=cut(image.pixels, axis)[image.space[axis] // 2], affine=None, mask=None,
                                       spacing=image.spacing and tuple(np.delete(image.spacing, axis)))
         except RejectedFile as error:
             raise DataError(f"{path} cannot lend its style: {error}. Give one image: a file, or the folder of a DICOM "
                             "series.") from None
-        values = resample(image.pixels, plan_fit(image.space, self.spec.size, image.spacing, crop=False, enlarge=False))
-        ranges = ranges_of(values, self.intensity, self.trained_on.percentiles).tolist()
-        encoded = np.stack([self.intensity.to_network(self.intensity.encode(channel, *limits))
-                            for channel, limits in zip(values, ranges, strict=True)])
+        fit = plan_fit(image.space, self.spec.size, image.spacing, crop=self.trained_on.fit == "crop",
+                       enlarge=self.trained_on.enlarge)
+        encoded = np.full((len(image.pixels), *self.spec.size), -1, np.float32)  # background around what is small
+        for made, channel, limits in zip(encoded, resample(image.pixels, fit), ranges, strict=True):
+            made[fit.inside] = self.intensity.to_network(self.intensity.encode(channel, *limits))[fit.inside]
         with torch.no_grad():
             codes = cast(nn.Module, self.network.encoder)(torch.from_numpy(encoded)[None].to(self.device))
         mean: Tensor = codes[:, 0]
