@@ -51,7 +51,10 @@ def rejected(prepared: Path) -> str:
 def in_one_minute(report: Path) -> dict[str, Any]:
     """The verdicts at the head of the report, and what follows from them."""
     found = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
-    rows = [{"question": one["question"], "answer": one["answer"], "found": one["text"]} for one in found["verdicts"]]
+    rows = []
+    for one in found["verdicts"]:
+        limit = f" Limit: {one['limit']}" if one["limit"] and one["sign"] in ("good", "note") else ""
+        rows.append({"question": one["question"], "answer": one["answer"], "found": one["text"] + limit})
     return {"bottom_line": found["bottom_line"], "in_one_minute": rows}
 
 

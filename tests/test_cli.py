@@ -16,7 +16,7 @@ import pytest
 
 import radsynth
 from radsynth import cli
-from radsynth._summaries import numbers
+from radsynth._summaries import in_one_minute, numbers
 from radsynth.cli._words import split_words
 from radsynth.errors import DataError, FolderError, Interrupted, SettingsError, TrainingError
 
@@ -143,7 +143,8 @@ def test_run_passes_everything_on(
     def run(data: Path | None, out: Path | None, **options: Any) -> Result:
         calls.append((data, out, options))
         (tmp_path / "report.json").write_text(json.dumps({"bottom_line": "Look at them first.", "verdicts": [
-            {"question": "Do they look like real images?", "answer": "Partly", "text": "Some do."}]}))
+            {"question": "Do they look like real images?", "answer": "Partly", "text": "Some do.", "limit": "",
+             "sign": "note"}]}))
         print("progress of a careless verb", file=sys.stderr)
         return Result(tmp_path, tmp_path / "synthetic", tmp_path / "report.html", RESULTS)
 
@@ -344,3 +345,12 @@ def test_apply_tells_no_target_where_there_is_no_choice_and_says_why_nothing_is_
         told = capsys.readouterr().out
         assert ("target" in told, "ct" in told) == (target == "ct",) * 2
         assert "unknown: nothing says" in told and "-" not in told
+
+
+def test_a_good_verdict_is_told_with_its_limit(tmp_path: Path) -> None:
+    verdict = {"question": "Well?", "text": "It is.", "limit": "Of one patient."}
+    signs = {"good": " Limit: Of one patient.", "note": " Limit: Of one patient.", "warning": "", "open": ""}
+    (tmp_path / "report.json").write_text(json.dumps({"bottom_line": "", "verdicts": [
+        {**verdict, "sign": sign, "answer": sign} for sign in signs]}))
+    told = in_one_minute(tmp_path / "report.html")["in_one_minute"]
+    assert {row["answer"]: row["found"] for row in told} == {sign: f"It is.{end}" for sign, end in signs.items()}
