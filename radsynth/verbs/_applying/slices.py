@@ -45,6 +45,5 @@ def unframed(made: NDArray[Any], space: tuple[int, ...], finer: tuple[int, ...])
     """What lies in the middle of a result (n, ..., *space): that of an image (*space) before `framed`, finer."""
     gaps = [(side - have * f) // f // 2 * f for side, have, f in
             zip(made.shape[-len(space):], space, finer, strict=True)]
-    inside: NDArray[Any] = made[(..., *(slice(gap, gap + have * f)
-                                        for gap, have, f in zip(gaps, space, finer, strict=True)))]
-    return inside
+    sides = [slice(gap, gap + have * f) for gap, have, f in zip(gaps, space, finer, strict=True)]
+    return made[(*[slice(None)] * (made.ndim - len(space)), *sides)]
