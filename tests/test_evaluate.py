@@ -221,7 +221,7 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path, make_prepared: Calla
     table.write_text("file,index,seed,label\n../../etc/passwd,0,0,\n")
     with pytest.raises(FolderError, match="passwd"):
         evaluate(prepared, folder)
-    with pytest.raises(FolderError, match="not a folder"):
+    with pytest.raises(FolderError, match="does not exist"):
         evaluate(prepared, tmp_path / "nowhere")
 
 

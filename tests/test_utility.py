@@ -275,7 +275,7 @@ def test_what_cannot_be_measured_is_refused(make_prepared: Callable[..., Path], 
     made = write_labelled(tmp_path / "made", enough, False)
     with pytest.raises(SettingsError, match=r"too short.*utility\.seeds"):
         utility(enough.folder, made, settings=Settings(seconds=0.1))
-    with pytest.raises(FolderError, match="no prepared data"):
+    with pytest.raises(FolderError, match="does not exist"):
         utility(tmp_path / "nothing", made, settings=FAST)
     place = write_labelled(tmp_path / "real", enough, False) / "small" / "unseen.png"
     Pillow.fromarray(enough.stored(enough.indices("test"))[0, 0]).save(place)

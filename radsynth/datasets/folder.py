@@ -84,8 +84,11 @@ def matches(path: Path) -> bool:
         return not isinstance(error, NotAnImage)
 
 
-def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
-    """Every image, slice or volume, sorted by path. DataError when there is none; SettingsError for a wrong pattern."""
+def records(settings: Settings, rejected: list[Rejected], *, masks: bool = True) -> Iterator[Record]:
+    """Every image, slice or volume, sorted by path. DataError when there is none; SettingsError for a wrong pattern.
+
+    masks: whether images come with the masks that lie beside them
+    """
     pattern, only = (_layout.compiled(getattr(settings, name), name) for name in ("patient_pattern", "only"))
     root, names = files_below(settings.path, rejected)
     if only and names:
@@ -97,6 +100,8 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     items = gather(root, names, settings, rejected)
     if not items:
         raise DataError(_nothing(settings, rejected))
+    if not masks:
+        items = [replace(item, source=replace(item.source, masks=())) for item in items]
     return _records(root, items, settings, pattern, rejected)
 
 
@@ -206,6 +211,10 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
         advice = "" if settings.plane in WHOLE else ". data.incomplete=slices uses its slices one by one"
         rejected.append(Rejected(path=name, reason=f"a series of {len(source.files)} files: {item.fault}{advice}"))
     elif item.fault:
+        if source.masks:
+            rejected.append(Rejected(path=name, skipped=True, reason=(
+                "its mask is one of the whole series, which is none, so that its slices are used without a mask")))
+            source, shared = replace(source, masks=()), partial(shared, masks=())
         places = zip(source.files, source.frames or (None,) * len(source.files), item.slices, strict=True)
         for file, frame, slice_header in places:
             single = replace(source, files=(file,), frames=() if frame is None else (frame,))

@@ -153,7 +153,8 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
     trained_on = registrar.trained_on
     candidates, unusable = input_records(onto, trained_on.modality, trained_on.sought(registrar.task.fixed))
     fixed = one_image(candidates, onto, unusable)
-    records, rejected = input_records(source, trained_on.modality, trained_on.sought(registrar.task.moving))
+    records, rejected = input_records(source, trained_on.modality, trained_on.sought(registrar.task.moving),
+                                      masks=beside.labels is None)
     request: dict[str, object] = {
         "input": source.name, "files": files_hash(source, onto, *beside.paths().values()), "format": format,
         "onto": onto.name, "labels": None, **{name: path.name for name, path in beside.paths().items()},

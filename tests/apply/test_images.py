@@ -47,6 +47,16 @@ def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., 
     assert not list(tmp_path.rglob("*.part*"))
 
 
+def test_a_mask_that_does_not_fit_costs_no_image(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Masks beside images are known as such, and read by registration alone, which moves them."""
+    run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
+    given.mkdir()
+    write(Image(pixels=disc((16, 16))), given / "a.png", provenance=FROM)
+    write(Image(pixels=disc((9, 12))), given / "a_mask.png", provenance=FROM)
+    result = apply(run, given, tmp_path / "out")
+    assert result.count == 1 and not [line for line in result.rejected if not line.skipped]
+
+
 def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run("task.kind=restore", "task.what=rician")
     for folder, channels in (("grey", 1), ("colour", 3)):

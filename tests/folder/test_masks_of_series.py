@@ -111,3 +111,14 @@ def test_masks_alone_are_images(tmp_path: Path) -> None:
     for name in ("P1/seg", "P2/seg", "x_label"):
         volume(tmp_path / f"{name}.nii.gz")
     assert len(found(tmp_path, plane="volume")[0]) == 3
+
+
+def test_slices_of_a_torn_series_are_used_without_its_mask(tmp_path: Path) -> None:
+    """The mask is one of the whole; before, every slice was rejected for a mask of another grid."""
+    files = ct_series(tmp_path / "P1/CT", count=6)
+    mask_of(tmp_path / "P1/CT", tmp_path / "P1/seg.nii.gz")
+    files[2].unlink()
+    records, rejected = found(tmp_path, incomplete="slices")
+    assert len(records) == 5 and not any(record.masks for record in records)
+    assert all(record.load().mask is None for record in records)
+    assert [line.skipped for line in rejected] == [True] and "without a mask" in rejected[0].reason

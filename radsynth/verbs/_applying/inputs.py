@@ -11,12 +11,12 @@ from radsynth.datasets._walking import holds_files
 from radsynth.datasets.contrasts import called
 
 
-def input_records(source: Path, modality: str, trained: dict[str, Any] | None = None,
+def input_records(source: Path, modality: str, trained: dict[str, Any] | None = None, *, masks: bool = False,
                   ) -> tuple[Iterator[Record], list[Rejected]]:
     """The images behind a path, volumes whole; examinations of several contrasts where the run was trained on such.
 
-    Virtual patients have contrasts too, so that files which look like examinations are taken as such. Masks that lie
-    beside some of the images do not matter here.
+    Virtual patients have contrasts too, so that files which look like examinations are taken as such.
+    masks: whether images come with the masks that lie beside some of them; without, a mask that does not fit costs none
     """
     kind, rejected = recognise(source), list[Rejected]()
     whole = {"plane": "whole", "unmasked": "keep", "modality": modality}
@@ -38,7 +38,8 @@ def input_records(source: Path, modality: str, trained: dict[str, Any] | None = 
     else:
         kind = "folder"
     module = dataset(kind)
-    records = module.records(module.Settings(path=source, **more), rejected)
+    without = {"masks": False} if kind == "folder" and not masks else {}
+    records = module.records(module.Settings(path=source, **more), rejected, **without)
     if kind == "folder" and trained and len(names) > 1:
         records = _of_these(records, names, trained["inputs"], rejected)
     return records, rejected
