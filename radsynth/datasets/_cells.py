@@ -37,22 +37,23 @@ class Cells:
 def cells_of(path: Path) -> Cells:
     """UTF-8, UTF-16 (Excel's 'Unicode text') or else Windows-1252 (its 'CSV' in Western Europe), parted by commas,
     semicolons or tabs. OSError, UnicodeDecodeError: it is none of them."""
-    content = path.read_bytes()
-    encoding = _encoding(content)
-    text = content.decode(encoding)
+    text, encoding = _decoded(path.read_bytes())
     told = TOLD_SIGN.match(text)
     text = text[told.end():] if told else text
     head = text.partition("\n")[0]
     return Cells(text=text, sign=told[1] if told else max(",;\t", key=head.count), encoding=encoding)
 
 
-def _encoding(content: bytes) -> str:
+def _decoded(content: bytes) -> tuple[str, str]:
+    """The text and its encoding."""
+    encoding = "utf-8-sig"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if content[1:2] == b"\0" or content[:1] == b"\0":  # English letters of UTF-16 without its mark
-        return "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
+        encoding = "utf-16"
+    elif b"\0" in content[:2]:  # English letters of UTF-16 without its mark
+        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
     try:
-        content.decode("utf-8")
+        return content.decode(encoding), encoding
     except UnicodeDecodeError:
-        return GUESSED
-    return "utf-8-sig"
+        if encoding != "utf-8-sig":
+            raise
+        return content.decode(GUESSED), GUESSED

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from radsynth.datasets import Rejected, _label_table
 from radsynth.datasets._archives import ENDINGS, is_archive
@@ -19,29 +19,15 @@ from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.io import Header, NotAnImage, beside, detect, format_module
 from radsynth.progress import track
 
+if TYPE_CHECKING:
+    from radsynth.datasets.folder import Settings
+
 NOT_UNPACKED = "an archive, of which nothing is read: unpack it, or give its own path"
 SAME = 0.01
 """Spacings that differ by no more than this share are the same."""
 
 
-class Wanted(Protocol):
-    """What settings say of the files that are used; as in `folder.Settings`."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def labels(self) -> str: ...
-    @property
-    def modality(self) -> str: ...
-    @property
-    def series(self) -> str: ...
-    @property
-    def burned_in(self) -> str: ...
-    @property
-    def unmasked(self) -> str: ...
-
-
-def gather(root: Path, names: Sequence[str], settings: Wanted, rejected: list[Rejected]) -> list[Item]:
+def gather(root: Path, names: Sequence[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
     """The images, volumes and series that files below `root` make, with their masks, sorted by name.
 
     What is none, and masks and images that lack each other, are appended to `rejected`.
@@ -69,7 +55,7 @@ def gather(root: Path, names: Sequence[str], settings: Wanted, rejected: list[Re
     return sorted(items, key=lambda item: item.name)
 
 
-def _formats(root: Path, names: Sequence[str], settings: Wanted, rejected: list[Rejected]) -> dict[str, str]:
+def _formats(root: Path, names: Sequence[str], settings: Settings, rejected: list[Rejected]) -> dict[str, str]:
     """The format of each file that is an image."""
     formats: dict[str, str] = {}
     table = _label_table.table_file(root, settings.labels)
@@ -113,7 +99,7 @@ def _files(root: Path, names: Sequence[str], formats: Mapping[str, str], masks: 
     return items
 
 
-def _series(root: Path, names: list[str], settings: Wanted, rejected: list[Rejected]) -> list[Item]:
+def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
     """DICOM series as they are wanted; DataError where there are only others."""
     pattern, others = compiled(settings.series, "series"), Counter[str]()
 

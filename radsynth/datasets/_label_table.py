@@ -81,15 +81,13 @@ class Table:
         return self.lines.get(key) or self.tails.get(path)
 
 
-def read_table(path: Path, columns: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
+def _read_table(path: Path, cells: Cells, columns: Sequence[str], numbers: Sequence[str]) -> Table:
     """A CSV with the columns file (or patient alone), label and, if wanted, patient and `numbers`.
 
     columns: "file=Image Index" for columns of other names; numbers may also be findings that labels name. Without a
-    label, columns of which each line has a single 1 are classes. Encodings and signs between cells: `_cells`.
-    DataError: it is no such table.
+    label, columns of which each line has a single 1 are classes. DataError: it is no such table.
     """
-    given, cells = _named(columns), _cells(path)
-    reader = cells.rows()
+    given, reader = _named(columns), cells.rows()
     names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
     where = {meaning: names.get(given.get(meaning, meaning).lower()) for meaning in MEANINGS}
     hot = () if where["label"] else _one_hot(cells, {*where.values()})
@@ -142,13 +140,13 @@ def table_of(root: Path, labels: str, columns: Sequence[str], numbers: Sequence[
     if file is None:
         return None
     try:
-        table = read_table(file, columns=columns, numbers=numbers)
+        cells = _cells(file)
+        table = _read_table(file, cells, columns, numbers)
     except DataError as error:
         if labels != "auto":
             raise
         raise DataError(f"{error} The file is taken as the table of labels because of its name and place: correct it, "
                         "or set data.labels=folders or data.labels=none to go on without it.") from None
-    cells = cells_of(file)
     if cells.encoding == GUESSED and (word := cells.foreign()):
         reason = (f"it is not UTF-8: read as {GUESSED}, as Excel saves 'CSV' in Western Europe. If {word!r} is wrong, "
                   "save it as 'CSV UTF-8'")

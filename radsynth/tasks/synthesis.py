@@ -119,9 +119,9 @@ class Synthesis:
     def recall(self, studied: dict[str, Tensor], *, resumed: bool = False) -> None:
         """Keep the directions that the generator's latents stand for; in another training than that which found them a
         warm start would only undo what it knows."""
-        if resumed and studied:
-            self.codes = PrincipalCodes.restored(studied, classes_of(self.spec))
         if resumed:
+            if studied:  # {} where nothing needs them, and of an older run
+                self.codes = PrincipalCodes.restored(studied, classes_of(self.spec))
             return
         self.warm_start = 0.0
         if self.options.anchor:

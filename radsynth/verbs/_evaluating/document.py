@@ -19,7 +19,7 @@ from radsynth.verbs._grid import shades
 
 
 def document_of(measuring: Measuring, name: str, held_out: Source, training: Source, synthetic: Source,
-              intensity: IntensityMap | None, copies: bool, options: Settings) -> tuple[dict[str, Any], list[Any]]:
+                intensity: IntensityMap | None, copies: bool, options: Settings) -> tuple[dict[str, Any], list[Any]]:
     """What results.json holds of one set, and its measurements."""
     settings = {"repetitions": options.repetitions, "seed": options.seed}
     measurements, refused = measuring.measure(name, copies=copies, **settings)
@@ -80,7 +80,7 @@ def _pair(pair: Pair, sides: Sides, name: str) -> dict[str, Any]:
 
 
 def pictures_of(document: dict[str, Any], sides: Sides, options: Settings, window: tuple[float, float],
-              ) -> dict[str, NDArray[np.uint8]]:
+                ) -> dict[str, NDArray[np.uint8]]:
     """What the report shows of one set: synthetic images, real ones, the closest pairs."""
     synthetic, pairs = sides.synthetic["synthetic"], document["neighbours"]
     pictures = {"synthetic": shown(synthetic, window)}
