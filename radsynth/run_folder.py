@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ EARLIER = "earlier"
 OF_WEIGHTS = ("synthetic", "pictures", "results.json", "audit.json", "utility.json", "utility.png", "control",
               "explain", "study", "report.html", "report.json", "README.md", "CLAIM.md")
 """What verbs leave in a run folder that is true of one state of the weights alone."""
+OF_PROCESSES = ("resumed", "interrupted", "stopped", "stays ended", "damaged checkpoint", "set aside", "trained")
+"""Events that say how a process began and ended: one that goes on from the same checkpoint does not say them again."""
 
 
 class RunFolder:
@@ -180,8 +182,17 @@ class RunFolder:
         if self.writes and not silent:
             tell(f"{text[:-1]} ({images:,} images)." if images and str(images) not in text else text)
 
-    def rewind(self, images: int) -> None:
-        """Drop measurements and previews made after the checkpoint that training goes on from; events stay."""
+    def logged(self) -> int:
+        """Bytes of log.jsonl until now: a checkpoint notes how far the log had come."""
+        path = self.path / "log.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def rewind(self, images: int, logged: int | None = None) -> None:
+        """Drop measurements and previews made after the checkpoint that training goes on from.
+
+        logged: see there, as the checkpoint noted it; events after it are then dropped, too, for they are said again.
+        Those of processes that ended stay, and what was said of weights that were delivered. Without it all stay.
+        """
         if not self.writes:
             return
         for preview in self.previews.glob("*.png"):
@@ -190,20 +201,26 @@ class RunFolder:
         path = self.path / "log.jsonl"
         if not path.exists():
             return
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _belongs(line, images)]
-        write_atomically(path, "".join(line + "\n" for line in lines))
+        content = path.read_bytes()
+        kept, after = _entries(content[:logged]), _entries(content[logged:]) if logged is not None else []
+        delivered = max((place for place, entry in enumerate(after, 1) if entry.get("event") == "trained"), default=0)
+        kept += after[:delivered]
+        kept += [entry for entry in after[delivered:] if "event" not in entry or entry["event"] in OF_PROCESSES]
+        write_atomically(path, "".join(json.dumps(entry) + "\n" for entry in kept
+                                       if "event" in entry or entry.get("images", 0) <= images))
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep a second process from training here at the same time. The lock ends with the process."""
         return locked(self.path, f"{self.path} is being trained by another process. Wait for it or stop it.")
 
 
-def _belongs(line: str, images: int) -> bool:
-    try:
-        entry = json.loads(line)
-    except ValueError:  # the last line of a killed process may be cut
-        return False
-    return "event" in entry or entry.get("images", 0) <= images
+def _entries(text: bytes) -> list[dict[str, Any]]:
+    """The lines of a log that can be read; the last one of a killed process may be cut."""
+    found = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def version_of(package: str) -> str:

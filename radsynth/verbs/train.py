@@ -269,11 +269,11 @@ def _resume(loop: Loop, folder: RunFolder) -> None:
     if found is None:
         loop.save()  # the first place that the training doctor can go back to
         return
-    state, _, damaged = found
-    for text in damaged:
-        folder.event("damaged checkpoint", state["images"], text)
+    state, facts, damaged = found
     loop.restore(state)
-    folder.rewind(loop.images)
+    folder.rewind(loop.images, facts.get("logged"))  # a checkpoint of an older run does not say it
+    for text in damaged:
+        folder.event("damaged checkpoint", loop.images, text)
     if loop.progress < 1 and (setting := loop.ended_by):
         where = "in this run folder" if setting in CHANGEABLE else "in a new run folder"
         folder.event("stays ended", loop.images, (

@@ -273,7 +273,8 @@ class Loop:
         if not all_finite(state):
             raise TrainingError(f"weights are not finite after {self.images} images.")
         if self.ranks.first:
-            save_checkpoint(self.folder.checkpoints, self.images, state, {"step": self.step, "seconds": self.seconds})
+            save_checkpoint(self.folder.checkpoints, self.images, state, {
+                "step": self.step, "seconds": self.seconds, "logged": self.folder.logged()})
         self.ranks.wait()
 
 
