@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from radsynth.errors import FolderError
+from radsynth.errors import FolderError, Interrupted
 
 LOCK = ".lock"
 """The file of a folder that `locked` holds. It stays: a lock on a file that is being deleted keeps nobody out."""
@@ -125,6 +125,7 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
     keep: whether what a process has left that was killed or interrupted, or that the disk refused, can be gone on with;
     else it is removed.
     FolderError when writing fails (disk full, ...), or while another process writes `out`: it would not be whole.
+    Interrupted, in place of KeyboardInterrupt, where something is kept.
     """
     partial = out.with_name(f".{out.name}.part")
     try:
@@ -149,6 +150,9 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
             kept = (isinstance(error, KeyboardInterrupt) or _of_disk(error)) and keep(partial)
             if not kept:
                 shutil.rmtree(partial, ignore_errors=True)
+            elif isinstance(error, KeyboardInterrupt):
+                raise Interrupted(f"Stopped before {out} was whole. What is finished is kept: the same command goes on "
+                                  "from there.") from None
             if not _of_disk(error):
                 raise
             what = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")

@@ -7,6 +7,7 @@ family a file.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from typing import Annotated, NoReturn
@@ -55,7 +56,11 @@ for command in COMMANDS:
 
 
 def main() -> NoReturn:
-    """Run the command line; every error ends in one clear text on stderr and its exit code, never in a traceback."""
+    """Run the command line; every error ends in one clear text on stderr and its exit code, never in a traceback.
+
+    A batch system, a container or `kill`, which end it by SIGTERM, are answered like Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
         code = 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from radsynth.datasets import dataset, embedded, kinds
-from radsynth.errors import FolderError, RejectedFile
+from radsynth.errors import FolderError, Interrupted, RejectedFile
 from radsynth.image import Image
 from radsynth.io import read, write
 from radsynth.verbs._applying.applier import Applier
@@ -87,7 +87,7 @@ def test_the_same_command_goes_on_after_it_was_interrupted(
         write(image, given / f"{k}{ending}", provenance=replace(FROM, index=k))
     whole = apply(run, given, tmp_path / "whole")
     calls = failing(monkeypatch, {4: KeyboardInterrupt()})
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="kept: the same command goes on"):
         apply(run, given, tmp_path / "out")
     partial = tmp_path / ".out.part"
     (half := partial / "images" / ".99.part.000003").mkdir()
@@ -101,7 +101,7 @@ def test_the_same_command_goes_on_after_it_was_interrupted(
               if path.is_file()} for name in ("out", "whole")]
     assert files[0] == files[1]
     calls.clear()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="kept: the same command goes on"):
         apply(run, given, tmp_path / "other")
     assert apply(run, given, tmp_path / "other", format="npz").count == 5, "another request begins anew"
     assert len(calls) == 9
@@ -118,7 +118,7 @@ def test_an_image_that_can_be_used_later_takes_no_others_name(
         write(image, given / f"{k}.png", provenance=replace(FROM, index=k))
     whole = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "whole").folder)}
     failing(monkeypatch, {1: RejectedFile("it needs a decoder"), 4: KeyboardInterrupt()})
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="kept: the same command goes on"):
         apply(run, given, tmp_path / "out")
     again = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "out").folder)}
     assert len(set(again.values())) == 4 == len(whole)
