@@ -2,7 +2,7 @@
 
 DIR/manifest.json   spec, intensity map, counts, hashes; written last, so that its presence means "complete"
 DIR/records.csv     one line an image: split, label, patient (salted hash), shard, row, low, high, conditions, masked,
-                    spacing, added
+                    spacing, added, image, drawn
 DIR/shards/NNNNN.images.npy   (n, c, *space) uint8 or uint16;  NNNNN.masks.npy   (n, *space) uint8, where a mask is
 """
 
@@ -66,6 +66,8 @@ class Row:
     masked: 0 where other images have a mask and this one has none: what is stored as its mask says nothing
     spacing: mm of its pixels along each axis of space, between semicolons, "" where the source does not tell
     added: "" for the data's own; of those that `prepare.extra` brought "synthetic" if `generate` made it, else "other"
+    image: of patches a number that those of one image share, -1 for a whole image (and for patches of an older version)
+    drawn: share of that image's patches that were drawn (`prepare.patches`)
     """
 
     split: str
@@ -79,9 +81,13 @@ class Row:
     masked: int = 1
     spacing: str = ""
     added: str = ""
+    image: int = -1
+    drawn: float = 1.0
 
 
 ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+WHOLE_NUMBERS, NUMBERS = ("label", "shard", "row", "masked", "image"), ("low", "high", "drawn")
+"""Fields that are no text; a folder of an older version lacks some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +137,8 @@ class Prepared:
             self.manifest = Manifest.from_json(document)
             with (self.folder / "records.csv").open(encoding="utf-8", newline="") as file:
                 self.rows = [
-                    Row(**{**line, **{k: int(line[k]) for k in ("label", "shard", "row", "masked") if k in line},
-                           **{k: float(line[k]) for k in ("low", "high")}})  # type: ignore[arg-type]
+                    Row(**{**line, **{k: int(line[k]) for k in WHOLE_NUMBERS if k in line},
+                           **{k: float(line[k]) for k in NUMBERS if k in line}})  # type: ignore[arg-type]
                     for line in csv.DictReader(file)
                 ]
         except (FileNotFoundError, NotADirectoryError) as error:

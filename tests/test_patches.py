@@ -13,7 +13,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance, write
 from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
-from radsynth.verbs._preparing.patches import corners
+from radsynth.verbs._preparing.patches import drawn, grid
 from radsynth.verbs.prepare import prepare
 
 FROM = Provenance(model="none", weights="", seed=0, index=0)
@@ -30,16 +30,16 @@ def prepared(folder: Path, out: Path, *overrides: str) -> Prepared:
     ((100, 64), (32, 32)), ((16, 90), (32, 32)), ((20, 65, 40), (8, 32, 32))])
 def test_patches_cover_the_image_but_for_narrow_gaps(space: tuple[int, ...], size: tuple[int, ...]) -> None:
     seen = np.zeros(space, bool)
-    for corner in corners(space, size, 10_000, "name"):
+    for corner in grid(space, size):
         seen[tuple(slice(a, a + side) for a, side in zip(corner, size, strict=True))] = True
     assert seen.mean() > 0.75
 
 
 def test_of_too_many_patches_the_name_draws_some() -> None:
-    every = corners((200, 200), (16, 16), 10_000, "a")
-    few = corners((200, 200), (16, 16), 7, "a")
-    assert len(few) == 7 and set(few) <= set(every) and few == corners((200, 200), (16, 16), 7, "a")
-    assert few != corners((200, 200), (16, 16), 7, "b")
+    every = grid((200, 200), (16, 16))
+    few = drawn(every, 7, "a")
+    assert len(few) == 7 and set(few) <= set(every) and few == drawn(every, 7, "a")
+    assert few != drawn(every, 7, "b")
 
 
 def test_patches_are_the_images_own_pixels_with_mask_and_spacing(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_patches_are_the_images_own_pixels_with_mask_and_spacing(tmp_path: Path)
     data = prepared(tmp_path / "in", tmp_path / "out", "prepare.size=[20,32]", "prepare.intensity=bits",
                     "prepare.train=1", "prepare.validation=0")
     assert data.spec.spacing == (0.5, 0.5) and data.spec.size == (20, 32)
-    assert len(data.rows) == 3 * len(corners((40, 70), (20, 32), 100, "")) and len({r.patient for r in data.rows}) == 3
-    places = corners((40, 70), (20, 32), 100, "")
+    assert len(data.rows) == 3 * len(grid((40, 70), (20, 32))) and len({r.patient for r in data.rows}) == 3
+    places = grid((40, 70), (20, 32))
     top, left = places[-1]
     stored = data.stored(np.asarray([len(places) - 1]))[0, 0]
     assert any(np.array_equal(stored, image[0, top:top + 20, left:left + 32]) for image in pixels)

@@ -46,6 +46,7 @@ class Record:
     unmasked: it is wanted even if it has no mask where others have one
     conditions: numbers to learn the image with, by name; the same names for every record
     corner: the first pixel of the patch of what `load` gives that is meant, None for the whole; set by `prepare`
+    image: a number that the patches of one image share, -1 for no patch; drawn: share of its patches that are wanted
     added: "" for the data set's own; for what was added to its training images "synthetic" if `generate` made it, else
     "other": it may show somebody; set by `prepare`
     """
@@ -62,6 +63,8 @@ class Record:
     unmasked: bool = False
     conditions: Mapping[str, float] = field(default_factory=dict)
     corner: tuple[int, ...] | None = None
+    image: int = -1
+    drawn: float = 1.0
     added: str = ""
 
 

@@ -179,7 +179,7 @@ def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, 
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
                journal: Journal) -> Iterator[dict[str, object]]:
     """Convert and write image by image; yields rows of samples.csv."""
-    usual = read_limits(applier.run, applier.checks, applier.target)
+    usual = read_limits(applier.run, applier.checks, applier.target, applier.crops)
     if usual and 0 < (images := read_limits_from(applier.run)) < ENOUGH:
         tell(f"mind: each check flags {false_alarms(images)}")
     for record in track(list(records), None, "applying", "images"):

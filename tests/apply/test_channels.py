@@ -72,7 +72,8 @@ def test_an_image_that_lacks_a_channel_is_checked_by_a_segmenter_that_has_learne
     for channels, may_lack, expected in ((("t1", "t2"), False, [7.0]), (("t1", "pd"), False, [np.nan]),
                                          (("t1", "pd"), True, [7.0])):
         applier.anatomy = cast(Any, SimpleNamespace(
-            differences=lambda given, made: (None, np.full(len(given), 7.0)), given=SimpleNamespace(may_lack=may_lack)))
+            differences=lambda given, made, crops: (None, np.full(len(given), 7.0)),
+            given=SimpleNamespace(may_lack=may_lack)))
         found = applier.convert(Image(pixels=both, channels=channels))[1]["anatomy"]
         assert np.array_equal(found, expected, equal_nan=True)
 

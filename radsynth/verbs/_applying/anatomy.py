@@ -57,16 +57,21 @@ class Anatomy:
         """The label maps (n, *space) of what was given (n, inputs, *space), on the result's grid."""
         return self.given.network_of(given, "")[:, 0].astype(np.uint8)
 
-    def differences(self, given: Images, made: Images) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    def differences(self, given: Images, made: Images, crops: bool = False,
+                    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Where (n, *space) labels of what was given and of what was made differ, both on the result's grid, borders
         left aside; and how much that is (n,), in percent of the pixels that have a label: NaN, and nowhere, of images
-        that lack a given channel where the segmenter has not learned to go without: it finds another anatomy then."""
+        that lack a given channel where the segmenter has not learned to go without: it finds another anatomy then.
+
+        crops: the images are crops of one, and percents are of the labelled pixels that these have on average: of the
+        few that some crops show, any difference is a large share."""
         from scipy.ndimage import binary_opening
 
         before, after = self.labels_of_given(given), self.labels(made)
         cube, axes = np.ones((2 * THIN + 1,) * (before.ndim - 1), bool), tuple(range(1, before.ndim))
         places = np.stack([binary_opening(one != other, cube) for one, other in zip(before, after, strict=True)])
-        labelled = np.maximum(((before > 0) | (after > 0)).sum(axes), 1)
+        labelled = ((before > 0) | (after > 0)).sum(axes)
+        labelled = np.maximum(labelled.mean() if crops else labelled, 1)
         lacks = lacking(given) & (not self.given.may_lack)
         share = np.where(lacks, np.nan, 100 * places.sum(axes) / labelled)
         return places & ~lacks.reshape(-1, *[1] * len(axes)), np.asarray(share, np.float64)

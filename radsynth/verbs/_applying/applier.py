@@ -19,8 +19,9 @@ from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.progress import track
 from radsynth.tasks import ImageTask, takes_images
-from radsynth.verbs._applying.anatomy import read_anatomy
+from radsynth.verbs._applying.anatomy import Anatomy, read_anatomy
 from radsynth.verbs._applying.channels import taken
+from radsynth.verbs._applying.crops import by_crops
 from radsynth.verbs._applying.doubts import NAMES, Doubts, doubts
 from radsynth.verbs._applying.regridding import TOLERANCE, Steps, near, regridded, to_training
 from radsynth.verbs._applying.slices import TOGETHER, cut, framed, join, unframed, within
@@ -181,8 +182,7 @@ class Applier:
         for part in view.parts():
             given = self.given(view, part)
             made = self.network_of(given, self.target)
-            first = part.start or 0
-            for name, values in doubts(self.task, self.network_of, given, made, self.target, anatomy, first).items():
+            for name, values in self._doubts(given, made, anatomy, part.start or 0).items():
                 doubtful.setdefault(name, []).append(values)
             made = unframed(made, view.content, self.task.finer)
             made = made if view.back is None else regridded(made, view.back)
@@ -192,6 +192,23 @@ class Applier:
         result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine,
                                window=image.window if self.restores else None)
         return result, {name: np.concatenate(values) for name, values in doubtful.items()}
+
+    def doubts_of_crops(self, crops: NDArray[np.float32], anatomy: Anatomy | None) -> Doubts:
+        """The `doubts` (k,) of the crops (k, inputs, *space) of one image."""
+        made = self.network_of(crops, self.target)
+        return doubts(self.task, self.network_of, crops, made, self.target, anatomy, crops=True)
+
+    def _doubts(self, given: NDArray[np.float32], made: NDArray[np.float32], anatomy: Anatomy | None, first: int,
+                ) -> Doubts:
+        """The `doubts` (n,) of images; where the run has learned from crops, by those of their crops."""
+        if self.crops:
+            return by_crops(given, self._frame(), lambda crops: self.doubts_of_crops(crops, anatomy))
+        return doubts(self.task, self.network_of, given, made, self.target, anatomy, first)
+
+    @property
+    def crops(self) -> bool:
+        """Whether the run has learned from crops of images."""
+        return self.trained_on.fit == "patches"
 
     @property
     def may_lack(self) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from radsynth.image import Image
 from radsynth.tasks.segment import Segment
 from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.crops import by_crops
 from radsynth.verbs._applying.doubts import MISMATCH, Doubts
 from radsynth.verbs._applying.slices import join, unframed
 from radsynth.verbs._preparing.fit import resample_mask
@@ -31,7 +32,10 @@ class Segmenter(Applier):
         """
         view, labels, found = self.view(image), np.empty((1, *image.space), np.uint8), []
         for part in view.parts():
-            made, mismatch = self.labels_of(self.given(view, part))
+            given = self.given(view, part)
+            made, mismatch = self.labels_of(given)
+            if self.crops:
+                mismatch = by_crops(given, self._frame(), self.mismatches)[MISMATCH]
             found.append(mismatch)
             made = unframed(made, view.content, self.task.finer)
             if view.back is not None:
@@ -40,6 +44,10 @@ class Segmenter(Applier):
         result = image.replace(pixels=labels, channels=self.task.outputs, units="stored", bits=8, mask=None,
                                window=None)
         return result, {MISMATCH: np.concatenate(found)}
+
+    def mismatches(self, given: Images) -> Doubts:
+        """`expected_mismatch` of images (n, inputs, *space) in network values."""
+        return {MISMATCH: self.labels_of(given)[1]}
 
     def labels_of(self, given: Images) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Label maps (n, *space) of images (n, inputs, *space) in network values, and `expected_mismatch` of each."""

@@ -27,6 +27,7 @@ from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
+from radsynth.verbs._pairs.usual import limits_by_crops, limits_told
 
 
 def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
@@ -51,17 +52,21 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
     usual = limits(measured.doubts)
+    told = limits_told(measured.doubts) if not applier.crops else limits_by_crops(
+        prepared, _complete(task, prepared, prepared.indices(split)), images, seed,
+        lambda crops, number: applier.doubts_of_crops(
+            _pairs(task, prepared, crops, seed, number, alike=True)[0], applier.anatomy))
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
         numbers += _segmented(measured.labels, rows, prepared, np.isnan(measured.doubts["anatomy"]))
-    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], "limits": usual,
-                                "limits_from": limits_from(measured.doubts), "pairs": compared(
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [], **told, "pairs": compared(
         prepared, rows, numbers, repetitions, seed, task=applier.facts["task"], split=split,
         columns=["given", *methods, "truth"], inputs=list(task.inputs), outputs=list(task.outputs))}
     if out is not None:
         given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0] for k in most_doubtful(measured.doubts, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, given, usual)
         document["doubts"] |= checked(measured.doubts, usual, numbers[0], measured.labels)
+        document["doubts"]["limits_from"] = limits_from(measured.doubts)
         write(Path(out), document, measured.pictures)
     return document
 
@@ -135,9 +140,12 @@ def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> 
 
 
 def _pairs(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64], seed: int, first: int = 0,
-           ) -> tuple[Images, Images]:
+           alike: bool = False) -> tuple[Images, Images]:
+    """What is given and the truth of images. first: the number of the first, by which it is made worse; alike: that is
+    the number of all, as of crops of one image, which has one noise level"""
+    items = (first,) * len(rows) if alike else tuple(range(first, first + len(rows)))
     batch = Batch(images=torch.from_numpy(prepared.images(rows)), labels=torch.from_numpy(prepared.labels(rows)),
-                  seed=seed, items=tuple(range(first, first + len(rows))))
+                  seed=seed, items=items)
     given, truths = task.pair(batch)
     return given.contiguous().numpy(), truths.contiguous().numpy()
 
@@ -152,7 +160,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     source = next(label for label in map(prepared.spec.labels.index, domains) if label != target)
     given, real = (np.concatenate([prepared.indices(split, label) for split in ("validation", "test")])
                    for label in (source, target))
-    given = np.sort(np.random.default_rng(seed).permutation(given)[:images])
+    every, given = given, np.sort(np.random.default_rng(seed).permutation(given)[:images])
     if not len(given) or not len(real):
         name = prepared.spec.labels[target if len(given) else source]
         return refused(f"There is no image of the class {name} outside of training: prepare more.", out)
@@ -170,8 +178,10 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     except DataError as error:  # one image of a class, say
         return refused(str(error), out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
-    document["limits"] = usual = limits(doubtful)
-    document["limits_from"] = limits_from(doubtful)
+    usual = limits(doubtful)
+    document |= limits_told(doubtful) if not applier.crops else limits_by_crops(
+        prepared, every, images, seed,
+        lambda crops, number: applier.doubts_of_crops(prepared.images(crops), applier.anatomy))
     document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]
     if applier.anatomy is not None and prepared.spec.mask_classes > 1:
         labels = {OWN: applier.anatomy.labels(made), GIVEN: applier.anatomy.labels(start)}
@@ -180,6 +190,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     if out is not None:
         worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
         document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)
+        document["doubts"]["limits_from"] = limits_from(doubtful)
         write_atomically(out / "results.json", json.dumps(document, indent=1))
     return document
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.progress import track
-from radsynth.verbs._applying.doubts import MISMATCH, limits, limits_from
+from radsynth.verbs._applying.doubts import MISMATCH
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
 from radsynth.verbs._pairs.found import OWN
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
+from radsynth.verbs._pairs.usual import limits_by_crops, limits_told
 
 Images = NDArray[np.float32]
 
@@ -52,9 +53,11 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     truths = prepared.stored(rows, "masks")
     numbers = label_numbers(results, truths, prepared.spec, prepared.spacings(rows))
     doubtful = {MISMATCH: np.concatenate(mismatches)}
+    told = limits_told(doubtful) if not segmenter.crops else limits_by_crops(
+        prepared, prepared.indices(split), images, seed,
+        lambda crops, number: segmenter.mismatches(prepared.images(crops)[:, seen]))
     document: dict[str, Any] = {
-        "version": 1, "measurements": [], "refused": [], "limits": limits(doubtful),
-        "limits_from": limits_from(doubtful),
+        "version": 1, "measurements": [], "refused": [], **told,
         "pairs": compared(prepared, rows, numbers, repetitions, seed, task=segmenter.facts["task"], split=split,
                           columns=["given", *results, "truth"])}
     if out is not None:

@@ -30,18 +30,27 @@ FLAT = 0.02
 def cut_into(known: Sequence[tuple[Record, Header]], size: tuple[int, ...], most: int) -> list[tuple[Record, Header]]:
     """A record for each patch of `size`; at most `most` an image, 0: TOTAL over all."""
     most = most or max(1, TOTAL // max(1, len(known)))
-    return [(replace(record, source=f"{record.source}@{','.join(map(str, corner))}", corner=corner), facts)
-            for record, facts in known for corner in corners(facts.size, size, most, record.source)]
+    found = []
+    for number, (record, facts) in enumerate(known):
+        every = grid(facts.size, size)
+        share = min(1.0, most / len(every))
+        found += [(replace(record, source=f"{record.source}@{','.join(map(str, corner))}", corner=corner, image=number,
+                           drawn=share), facts) for corner in drawn(every, most, record.source)]
+    return found
 
 
-def corners(space: tuple[int, ...], size: tuple[int, ...], most: int, name: str) -> list[tuple[int, ...]]:
-    """First pixels of patches spread evenly over an image of `space`; of too many some, drawn by the image's name."""
+def grid(space: tuple[int, ...], size: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """First pixels of patches spread evenly over an image of `space`."""
     starts = []
     for side, patch in zip(space, size, strict=True):
         count = max(1, math.ceil(side / patch - SPARE))
         spare = max(0, side - patch)
         starts.append([spare // 2] if count == 1 else np.rint(np.linspace(0, spare, count)).astype(int).tolist())
-    every = list(itertools.product(*starts))
+    return list(itertools.product(*starts))
+
+
+def drawn(every: list[tuple[int, ...]], most: int, name: str) -> list[tuple[int, ...]]:
+    """Of too many patches some, drawn by the image's name."""
     if len(every) <= most:
         return every
     seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest()[:8], "big")

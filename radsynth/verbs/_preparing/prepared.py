@@ -181,6 +181,8 @@ def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
                 masked=int(not made.outcome.masks or entry.mask_values is not None),
                 spacing=";".join(f"{step:.7g}" for step in entry.spacing or ()),
                 added=record.added,
+                image=record.image,
+                drawn=record.drawn,
             )
         )
     return rows

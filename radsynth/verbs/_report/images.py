@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from radsynth.verbs._applying.doubts import ENOUGH, false_alarms
+from radsynth.verbs._applying.doubts import BY_CROPS, ENOUGH, false_alarms
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import count, extent, figure, interval, sides
@@ -86,9 +86,16 @@ def doubts(files: RunFiles) -> dict[str, Any] | None:
         return None
     rows = [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
             for k, flags in enumerate(found["flags"])]
-    chance = false_alarms(files.get("results.json").get("limits_from") or ENOUGH)  # an older run does not say
+    results = files.get("results.json")
+    usual = results.get("limits_from", ENOUGH)  # an older run does not say
+    chance = false_alarms(found.get("limits_from") or usual or ENOUGH)
     return {"columns": found["columns"], "rows": rows, "chance": chance,
+            "of_whole": false_alarms(usual) if results.get(BY_CROPS) and usual else "", "crops": _learned_crops(files),
             "worth": _worth(found) if "flagged" in found else ""}
+
+
+def _learned_crops(files: RunFiles) -> bool:
+    return bool(files.settings().get("prepare", {}).get("fit") == "patches")
 
 
 def _worth(found: dict[str, Any]) -> str:
