@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +24,14 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
-from radsynth.errors import RadsynthError, TrainingError
+from radsynth.errors import Interrupted, RadsynthError, TrainingError
 
 T = TypeVar("T")
 PATIENCE = 20.0
 """Seconds that the other processes get to end by themselves when one has died; then they are ended."""
+ONE_PRESS = 1.0
+"""Seconds in which several signals are one request: what is between (uv, make) passes on what the terminal has sent to
+its whole group already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +155,8 @@ def _device() -> str:
 def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...]) -> None:
     """Run `function(*arguments)` in `size` processes on this machine and wait for them.
 
-    Their first error of ours is raised here; TrainingError when a process is killed. SIGINT and SIGTERM are passed on.
+    Their first error of ours is raised here; TrainingError when a process is killed. SIGINT and SIGTERM are passed on,
+    and a second SIGINT ends them all.
     """
     context = torch.multiprocessing.get_context("spawn")
     errors = context.SimpleQueue()
@@ -159,7 +164,7 @@ def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...])
     running = start_processes(  # type: ignore[no-untyped-call]
         _enter, (function, arguments, size, port, errors), nprocs=size, join=False, start_method="spawn")
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int) -> None:
         for process in running.processes:
             if process.pid and process.is_alive():
                 os.kill(process.pid, number)
@@ -168,6 +173,10 @@ def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...])
         with stop_signals(pass_on):
             while not running.join(timeout=1.0, grace_period=PATIENCE):
                 pass
+    except Interrupted:
+        for process in running.processes:
+            process.kill()  # it may wait for another one that answers no more
+        raise
     except ProcessException as error:
         if not errors.empty():
             raise errors.get() from None
@@ -178,12 +187,27 @@ def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...])
 
 
 @contextmanager
-def stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to the handler; in another thread than the main one, which gets none, nothing changes."""
+def stop_signals(first: Callable[[int], None]) -> Iterator[None]:
+    """Call `first` with the first SIGINT or SIGTERM that comes; Interrupted after a second SIGINT, at once.
+
+    Files are whole or not there, so that the last checkpoint stays good. A second SIGTERM changes nothing: who sends it
+    comes with SIGKILL next. In another thread than the main one, which gets no signals, nothing changes.
+    """
+    begun: list[float] = []
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        if not begun:
+            begun.append(time.monotonic())
+            first(number)
+        elif number == signal.SIGINT and time.monotonic() - begun[0] > ONE_PRESS:
+            raise KeyboardInterrupt  # which, unlike an error, nothing on the way takes for its own
+
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM) if main}
     try:
         yield
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped at once. Repeat the command to go on from the last checkpoint.") from None
     finally:
         for number, former in before.items():
             signal.signal(number, former)
@@ -194,10 +218,14 @@ def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...],
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
                    "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
                    "TORCHELASTIC_RUN_ID": "radsynth"}
+    os.setpgrp()  # a terminal sends Ctrl-C to its whole group; here it comes from the process that started this one
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
     try:
         function(*arguments)
+    except KeyboardInterrupt:
+        errors.put(Interrupted("Stopped. Repeat the command to go on."))
+        raise SystemExit(Interrupted.exit_code) from None  # torch would let it end as if it were done
     except RadsynthError as error:
         errors.put(error)
         raise SystemExit(error.exit_code) from None

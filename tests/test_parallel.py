@@ -22,7 +22,7 @@ from torch import distributed, nn
 
 from radsynth.arrays import Prepared
 from radsynth.device import Device
-from radsynth.errors import MissingExtra, SettingsError, TrainingError
+from radsynth.errors import Interrupted, MissingExtra, SettingsError, TrainingError
 from radsynth.parallel import Ranks, join, launch, launched, share_batch_norm, stop_signals
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
@@ -150,6 +150,27 @@ def test_a_killed_process_ends_training_with_a_named_error(tmp_path: Path, monke
         launch(_die, 2, (tmp_path,))
 
 
+def _answer_no_more(folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    (folder / str(join().rank)).touch()
+    time.sleep(600)
+
+
+def test_a_second_ctrl_c_ends_processes_that_answer_no_more(tmp_path: Path) -> None:
+    def press() -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.1)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.5)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(Interrupted, match="Stopped at once"):
+        launch(_answer_no_more, 2, (tmp_path,))
+    thread.join()
+
+
 def _refuse(folder: Path) -> None:
     raise SettingsError("never so")
 
@@ -205,11 +226,12 @@ def test_interrupted_processes_save_and_go_on(make_prepared: Make, tmp_path: Pat
     data, run = make_prepared(), tmp_path / "run"
     command = [sys.executable, "-m", "radsynth", "train", str(data), str(run), *SMALL, "model.kind=dcgan",
                "model.discriminator_norm=none", "train.processes=2"]
-    process = subprocess.Popen([*command, "train.images=400000"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "train.images=400000"], stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
     log = run / "log.jsonl"
     while process.poll() is None and not (log.exists() and '"images_per_second"' in log.read_text()):
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
     lines = [json.loads(line) for line in log.read_text().splitlines()]

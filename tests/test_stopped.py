@@ -14,18 +14,48 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from radsynth.checkpoints import load_checkpoint
 from radsynth.settings import resolve
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
+from tests import trained
 from tests.apply.examples import SMALL
 
 Make = Callable[..., Path]
+SLOW = """
+import os, sys, time
+from pathlib import Path
+from radsynth.cli import main
+from radsynth.verbs._training.loop import Loop
+
+run, where = Path(sys.argv[3]), sys.argv.pop()
+take_step, save = Loop.take_step, Loop.save
+
+def linger(seconds):
+    (run / "slow").touch()
+    for _ in range(10 * seconds):
+        time.sleep(0.1)
+
+def step(loop):
+    if loop.step == 3:
+        save(loop)
+    if loop.step == 6:
+        linger(60 if where == "step" else 2)
+        if where == "save":
+            os.fsync = lambda file: linger(60)  # the tensors are written, and lie under a temporary name
+    return take_step(loop)
+
+Loop.take_step = step
+main()
+"""
+"""A training whose seventh step takes a minute; "save": not the step, but what is saved when it is to stop then."""
 
 
 @contextmanager
 def command(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """The command line in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-m", "radsynth", *map(str, arguments)], stdout=subprocess.DEVNULL,
+    how = ["-c", SLOW] if arguments[0] == "train" else ["-m", "radsynth"]
+    process = subprocess.Popen([sys.executable, *how, *map(str, arguments)], stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -76,3 +106,47 @@ def test_prepare_is_stopped_by_sigterm_with_its_workers(tmp_path: Path) -> None:
     assert process.returncode == 130, said
     assert said.endswith("radsynth: Interrupted. What is finished is kept: the same command goes on from there.\n")
     assert "Traceback" not in said and not (out / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("where", ["step", "save"])
+def test_a_second_ctrl_c_stops_training_at_once(where: str, make_prepared: Make, tmp_path: Path) -> None:
+    data, run = make_prepared(), tmp_path / "run"
+    settings = (*trained.SMALL, "train.images=160", "train.checkpoint_minutes=1000")
+    with command("train", data, run, *settings, where) as process:
+        assert process.stderr
+        wait_for(process, (run / "slow").exists)
+        (run / "slow").unlink()
+        for _ in range(2):  # as where something between passes on what the terminal has sent already
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        assert "Ctrl-C again stops at once" in process.stderr.readline()
+        if where == "save":
+            wait_for(process, (run / "slow").exists)
+            assert list(run.rglob("*.part"))
+        time.sleep(1.5)
+        assert process.poll() is None, "the step is not finished"
+        process.send_signal(signal.SIGTERM)  # no second Ctrl-C
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert said.endswith("radsynth: Stopped at once. Repeat the command to go on from the last checkpoint.\n")
+    assert not list(run.rglob("*.part"))
+    found = load_checkpoint(run / "checkpoints")
+    assert found and found[0]["images"] == 24 and not found[2], "the last good one"
+    for folder in (run, tmp_path / "whole"):
+        train(data, folder, overrides=settings)
+    assert trained.events(run) == ["resumed", "trained"] and trained.same(run, tmp_path / "whole")
+
+
+def test_after_one_ctrl_c_the_step_is_finished_and_saved(make_prepared: Make, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with command("train", make_prepared(), run, *trained.SMALL, "train.images=160", "short") as process:
+        wait_for(process, (run / "slow").exists)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and trained.events(run) == ["interrupted"]
+    assert "after 56 images. Repeat the command to go on." in said and said.count("again stops at once") == 1
+    found = load_checkpoint(run / "checkpoints")
+    assert found and found[0]["images"] == 56

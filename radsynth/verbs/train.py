@@ -9,9 +9,8 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from radsynth.arrays import Prepared
@@ -56,7 +55,8 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     budget ("5min") and a seed, on top of what goes with the network, which train.start brings.
 
     Raises SettingsError for settings that cannot work, FolderError for a run of other settings or data, a damaged
-    checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM.
+    checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM, when
+    the step under way is saved, or after a second SIGINT at once.
     """
     settings = settings or given(TRAINING, overrides, preset=preset, budget=budget, seed=seed, with_recipe=True)
     check_writable(Path(run))
@@ -103,7 +103,8 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             folder.event("privacy", 0, loop.promise)  # before anything is learned
         elif loop.promise and ranks.first:
             tell(loop.promise)
-        with _stop_requests() as stopping, Progress(1.0, "training") if ranks.first else nullcontext() as progress:
+        shown = Progress(1.0, "training") if ranks.first else nullcontext()
+        with _stop_requests(tells=ranks.first) as stopping, shown as progress:
             try:
                 with memory_guarded(loop.gradients.memory_ran_out), told_of_memory(loop.gradients.memory_ran_out):
                     _drive(loop, folder, stopping, progress)
@@ -284,12 +285,16 @@ def _resume(loop: Loop, folder: RunFolder) -> None:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM has come; the step that is under way is finished first."""
+def _stop_requests(tells: bool) -> Iterator[Callable[[], bool]]:
+    """Whether a stop was asked for: the step that is under way is finished and saved first. Else as `stop_signals`."""
     received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int) -> None:
         received.append(number)
+        if tells:
+            with suppress(RuntimeError):  # in the middle of writing another line: then this one is lost
+                tell("Stopping: the step under way is finished and saved. Ctrl-C again stops at once; training then "
+                     "goes on from the last checkpoint.")
 
     with stop_signals(note):
         yield lambda: bool(received)
