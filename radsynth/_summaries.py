@@ -62,7 +62,8 @@ def applied(result: Applied) -> dict[str, Any]:
     """What `apply` made. A target is told where the run has several alone."""
     flagged = result.flagged if result.flagged is not None else "unknown: nothing says what is usual"
     found = {"folder": result.folder, "count": result.count, "target": result.target, "flagged": flagged,
-             "unchecked": result.unchecked, "target_error": result.target_error, "rejected": result.rejected}
+             "unchecked": result.unchecked, "target_error": result.target_error, "report": result.report,
+             "rejected": result.rejected}
     return {name: value for name, value in found.items() if value is not None}
 
 

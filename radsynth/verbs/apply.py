@@ -31,7 +31,10 @@ from radsynth.verbs._applying.targets import over_pairs
 from radsynth.verbs._journal import Journal, begun
 from radsynth.verbs._made_before import HOLDS_OTHER, differences
 from radsynth.verbs._rejected import harmless, write_rejected
+from radsynth.verbs._report.landmarks import landmarks_page
 from radsynth.verbs._writing import check_name, write_table
+
+PAGE = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class Applied:
 
     target: the domain or class that was gone to, None where there is no choice; flagged: results that samples.csv flags
     as doubtful, None where the run has not measured what is usual; unchecked: what some files did not say of themselves
-    target_error: of registered pairs with landmarks, see `targets.over_pairs`
+    target_error: of registered pairs with landmarks, see `targets.over_pairs`; report: a page on it, None without
     """
 
     folder: Path
@@ -49,6 +52,7 @@ class Applied:
     flagged: int | None = 0
     unchecked: tuple[str, ...] = ()
     target_error: Mapping[str, Any] = field(default_factory=dict)
+    report: Path | None = None
     rejected: tuple[Rejected, ...] = ()
 
 
@@ -104,9 +108,16 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         write_table(partial / "samples.csv", [{**row, "source": harmless(str(row["source"]))} for row in rows])
         write_rejected(partial / "rejected.csv", (line for line in rejected if not line.skipped))
         told = _told(rows)
+        if told["target_error"]:
+            write_atomically(partial / PAGE, landmarks_page(
+                partial, rows, told["target_error"], str(request["onto"]), str(request["weights"])))
         write_atomically(partial / "apply.json", json.dumps({**request, **told}, indent=1))
         journal.close()
-    return Applied(folder=out, target=_target(request), rejected=tuple(rejected), **told)
+    return Applied(folder=out, target=_target(request), rejected=tuple(rejected), report=_page(out), **told)
+
+
+def _page(out: Path) -> Path | None:
+    return out / PAGE if (out / PAGE).is_file() else None
 
 
 def _target(request: dict[str, object]) -> str | None:
@@ -225,7 +236,7 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
         document = dict(json.loads((out / "apply.json").read_text(encoding="utf-8")))
         held = Applied(folder=out, target=_target(request), count=int(document["count"]),
                        flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())),
-                       target_error=document.get("target_error", {}))
+                       target_error=document.get("target_error", {}), report=_page(out))
     except (OSError, ValueError, TypeError, KeyError):
         raise FolderError(HOLDS_OTHER.format(out)) from None
     differ = differences({name: document.get(name) for name in {*request, "resample"}}, request)

@@ -18,6 +18,7 @@ from radsynth.run_folder import version_of
 from radsynth.verbs._report import done, evidence, facts, images, numbers, training
 from radsynth.verbs._report import verdicts as words
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
+from radsynth.verbs._report.page import template
 from radsynth.verbs._report.ranked import ranked
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.scorecard import scorecard
@@ -68,7 +69,7 @@ def report(run: Path) -> Path:
         return _report_ranking(run)
     document = _document(RunFiles(run))
     write_atomically(run / "report.json", json.dumps(_summary(RunFiles(run), document), indent=1))
-    write_atomically(run / "report.html", _template("report.html").render(document))
+    write_atomically(run / "report.html", template("report.html").render(document))
     _cards(run)
     return run / "report.html"
 
@@ -80,7 +81,7 @@ def _report_ranking(folder: Path) -> Path:
         raise FolderError(f"{folder / 'results.json'} holds a ranking that cannot be read: it was edited, or is of "
                           "another version. Evaluate the sets again.") from None
     version = version_of("radsynth")
-    write_atomically(folder / "report.html", _template("ranking.html").render(document, version=version))
+    write_atomically(folder / "report.html", template("ranking.html").render(document, version=version))
     return folder / "report.html"
 
 
@@ -94,14 +95,6 @@ def _cards(run: Path) -> None:
             write_dataset_card(run / "synthetic", run)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
         return  # the run's own description is damaged: the report says so
-
-
-def _template(name: str) -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(loader=PackageLoader("radsynth"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template(name)
 
 
 def _document(files: RunFiles) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from radsynth.io import Provenance, read, write
 from radsynth.io._landmarks import read_landmarks
 from radsynth.verbs._applying.placing import Placing
 from radsynth.verbs._applying.targets import Targets, in_space, indices, over_pairs, partners
+from radsynth.verbs._report.landmarks import lead
+from radsynth.verbs._report.words import interval
 from radsynth.verbs.apply import apply
 from tests.tables import lines, rows
 
@@ -183,6 +185,7 @@ def test_apply_measures_how_far_landmarks_lie_apart(pair: Path) -> None:
     again = apply(pair / "run", pair / "in", pair / "out", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
                   onto_landmarks=pair / "fixed.csv")
     assert again.target_error == result.target_error, "the same command again says the same"
+    assert result.report == again.report == pair / "out" / "report.html"
     for name, column in (("in/1", 8), ("in/2", 9), ("fixed", 6)):
         file = nibabel.load(pair / f"{name}.nii.gz")
         points = np.array([[10 + 2.0 * column - off, -4.0, 5.0, 1] for off in (0, 6)]) * (-1, -1, 1, 1)
@@ -219,6 +222,35 @@ def test_the_mean_over_pairs_has_an_interval_over_pairs() -> None:
                       {"index": 1, "target_error_before": 1, "target_error": 5}])
     assert few["after_mm"]["low"] == 0 > few["closer_mm"]["low"], "no distance is below 0; a pair may get worse"
     assert over_pairs([{"index": 0, "similarity": 1}]) == {}
+
+
+def test_a_page_shows_every_image_before_and_after_and_the_means(pair: Path) -> None:
+    (pair / "in" / "1.csv").write_text((pair / "in" / "1.csv").read_text().replace("left", "<b>left"))
+    (pair / "fixed.csv").write_text((pair / "fixed.csv").read_text().replace("left", "<b>left"))
+    (pair / "in" / "2.csv").write_text((pair / "in" / "2.csv").read_text().replace("left", "<b>left"))
+    given = {"onto": pair / "fixed.nii.gz", "landmarks": pair / "in", "onto_landmarks": pair / "fixed.csv"}
+    result = apply(pair / "run", pair / "in", pair / "out", **given)
+    assert result.report is not None
+    page = result.report.read_text(encoding="utf-8").replace("\u00a0", " ")
+    mean = result.target_error["after_mm"]
+    assert "How far off are 2 images put onto fixed.nii.gz?" in page and "1.nii.gz" in page and "2.nii.gz" in page
+    assert "4.00 mm" in page and "6.00 mm" in page and f"{mean['value']:.2f} mm" in page, "before, and the mean after"
+    assert interval(mean["low"], mean["high"], "mm").replace("\u00a0", " ") in page
+    assert "&lt;b&gt;left" in page and "<b>left" not in page
+    one = apply(pair / "run", pair / "in" / "1.nii.gz", pair / "one", **given | {"landmarks": pair / "in" / "1.csv"})
+    assert one.report is not None and "A single pair has no interval" in one.report.read_text()
+    bare = apply(pair / "run", pair / "in", pair / "bare", onto=pair / "fixed.nii.gz")
+    assert bare.report is None and not (pair / "bare" / "report.html").exists()
+
+
+@pytest.mark.parametrize(("low", "high", "tone", "words"), [
+    (0.5, 3.0, "good", "2.00 mm closer, which is more than chance"), (-1, 5, "note", "which may be chance"),
+    (-3, -1, "warning", "2.00 mm farther apart, which is more than chance")])
+def test_the_page_says_closer_only_where_the_interval_does(low: float, high: float, tone: str, words: str) -> None:
+    told = {"before_mm": {"value": 6.0}, "after_mm": {"value": 4.0},
+            "closer_mm": {"value": -2.0 if high < 0 else 2.0, "low": low, "high": high}}
+    found = lead(told)
+    assert found["tone"] == tone and words in found["text"].replace("\u00a0", " ")
 
 
 def test_landmarks_of_one_image_that_are_wrong_leave_the_others(pair: Path) -> None:

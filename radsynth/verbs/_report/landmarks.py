@@ -1,0 +1,74 @@
+"""The page on registered images with landmarks: how far they lie from where they belong, before and after."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from radsynth.run_folder import version_of
+from radsynth.verbs._report.page import template
+from radsynth.verbs._report.words import count, figure, interval
+
+UNIT = "mm"
+LIMITS = (
+    "How exactly landmarks can be set at all, often 1 to 2 mm, is in these distances.",
+    "Distances are those of landmarks. Between them, and where nobody could set any, an error may be larger.",
+    "All images were put onto the same fixed one: the intervals say what other images put onto it would give, not what "
+    "another fixed image would.",
+)
+LEFT, WIDTH = 4.0, 92.0
+"""Where the chart of 100 units begins, and how wide it is."""
+
+
+def landmarks_page(folder: Path, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], fixed: str, weights: str,
+                   ) -> str:
+    """The page as HTML. folder: with the tables of `landmarks/`; rows: of samples.csv; told: of `targets.over_pairs`;
+    fixed: the name of the image that all were put onto; weights: a hash of the network's"""
+    measured = {row["index"]: row for row in rows if "target_error" in row}
+    ends = [float(row[name]) for row in measured.values() for name in ("target_error_before", "target_error")]
+    pairs = [_pair(folder, row, max(*ends, 1e-6)) for row in measured.values()]
+    return str(template("landmarks.html").render(
+        version=version_of("radsynth"), weights=weights[:16], fixed=fixed, pairs=pairs, lead=lead(told),
+        mean={name: _mean(told[f"{name}_mm"]) for name in ("before", "after", "closer")}, limits=LIMITS,
+        counted=count(told["pairs"], "image"), worse=[pair["source"] for pair in pairs if pair["tone"] == "warning"],
+        without=len({row["index"] for row in rows}) - len(pairs)))
+
+
+def lead(told: Mapping[str, Any]) -> dict[str, str]:
+    """The answer with its tone: whether landmarks came closer, by the interval over pairs."""
+    closer = told["closer_mm"]
+    before, after = (figure(told[name]["value"], UNIT) for name in ("before_mm", "after_mm"))
+    text = f"Landmarks lie {after} from where they belong in the mean; before the registration it was {before}."
+    if "low" not in closer:
+        return {"tone": "open", "answer": "One pair of images", "text": f"{text} A single pair has no interval."}
+    by = f"{figure(abs(closer['value']), UNIT)} {'closer' if closer['value'] >= 0 else 'farther apart'}"
+    tone, answer = ("note", "Not decided")
+    if closer["low"] > 0 or closer["high"] < 0:
+        tone, answer = ("good", "Closer") if closer["low"] > 0 else ("warning", "Farther apart")
+    chance = "may be chance" if tone == "note" else "is more than chance"
+    return {"tone": tone, "answer": answer, "text": f"{text} They came {by}, which {chance}."}
+
+
+def _mean(one: Mapping[str, float]) -> dict[str, str]:
+    return {"value": figure(one["value"], UNIT),
+            "interval": interval(one["low"], one["high"], UNIT) if "low" in one else ""}
+
+
+def _pair(folder: Path, row: Mapping[str, Any], most: float) -> dict[str, Any]:
+    """A line of the table; most: mm at the right end of the charts."""
+    before, after = float(row["target_error_before"]), float(row["target_error"])
+    with (folder / str(row["landmarks"])).open(encoding="utf-8", newline="") as file:
+        points = [(line["landmark"], float(line["error_before"]), float(line["error"]))
+                  for line in csv.DictReader(file)]
+    farthest, _, distance = max(points, key=lambda point: point[2])
+    places = {name: LEFT + WIDTH * value / most for name, value in (("before", before), ("after", after))}
+    tone, words = ("good", "closer") if after < before else ("warning", "farther apart") if after > before else (
+        "open", "as before")
+    return {"source": str(row["source"]), "count": count(len(points), "landmark"), "before": figure(before, UNIT),
+            "after": figure(after, UNIT), "closer": figure(before - after, UNIT), "places": places, "tone": tone,
+            "words": words, "farthest": f"{farthest}, {figure(distance, UNIT)}",
+            "flagged": str(row["flagged"]).replace(" ", ", ").replace("_", " "),
+            "points": [{"name": name, "before": figure(start, UNIT), "after": figure(end, UNIT)}
+                       for name, start, end in points]}
