@@ -20,10 +20,11 @@ import torch
 from radsynth.arrays import IntensityMap, Manifest
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.device import here
-from radsynth.errors import FolderError
+from radsynth.errors import FolderError, SettingsError
 from radsynth.files import locked, own_folder, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.progress import tell
+from radsynth.settings import read_yaml
 
 PACKAGES = ("radsynth", "torch", "numpy", "lightning-fabric", "pydicom", "nibabel", "scikit-image")
 
@@ -96,6 +97,14 @@ class RunFolder:
         if not {"spec", "intensity", "labels", "data_hash"} <= document.keys():
             raise FolderError(f"{self.path}/spec.json is damaged or of another version of radsynth. Train a new run.")
         return document
+
+    def settings(self) -> dict[str, Any]:
+        """settings.yaml as a dictionary; FolderError when it is missing or damaged."""
+        try:
+            return read_yaml(self.path / "settings.yaml")
+        except SettingsError as error:
+            raise FolderError(f"{self.path} does not say what was trained there. {error} Put a copy of it back, from "
+                              "a backup or a bundle of 'radsynth export', or train a new run.") from None
 
     def spec(self) -> tuple[ImageSpec, IntensityMap]:
         """What the run's images are, and how their intensities map back to real units."""

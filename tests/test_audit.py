@@ -224,6 +224,9 @@ def test_without_checkpoint_or_data_it_is_said(run: Path, tmp_path: Path) -> Non
     shutil.rmtree(run / "checkpoints")
     refused = audit(run, made, settings=FAST).refused
     assert any("no checkpoint any more" in line["reason"] for line in refused)
+    (run / "settings.yaml").rename(tmp_path / "settings.yaml")
+    with pytest.raises(FolderError, match=r"run does not say .*settings\.yaml cannot be read: No such file.* a copy"):
+        audit(run, tmp_path / "nothing", settings=FAST)
     (run / "data" / "manifest.json").rename(tmp_path / "away.json")
     with pytest.raises(FolderError, match="prepared data"):
         audit(run, made)

@@ -9,7 +9,7 @@ from typing import Any
 from radsynth.files import LOCK
 from radsynth.image import ImageSpec
 from radsynth.run_folder import RunFolder
-from radsynth.settings import read_yaml, resolve
+from radsynth.settings import resolve
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, duration, extent
 
@@ -26,7 +26,7 @@ MEASURED = {"images_per_second": "images per second", "selection/distance": "dis
 def shown(run: Path) -> dict[str, Any]:
     """The state of a run, under way or ended. FolderError when there is none."""
     files, spec = RunFiles(run), RunFolder(run).description()
-    settings, log = read_yaml(run / "settings.yaml"), files.log()
+    settings, log = RunFolder(run).settings(), files.log()
     lines = [line for line in log if "step" in line]
     previews = sorted((run / "previews").glob("*.png"))
     events = [{"images": line["images"], "event": line["event"], "text": line["text"]}

@@ -17,7 +17,7 @@ from radsynth.batch import Batch
 from radsynth.device import module_channels_last, torch_device
 from radsynth.errors import SettingsError
 from radsynth.run_folder import RunFolder
-from radsynth.settings import nearest, read_yaml, resolve
+from radsynth.settings import nearest, resolve
 from radsynth.tasks import build, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
@@ -53,7 +53,7 @@ class Sampler:
         """Classes that training images have; others are of held-out patients alone."""
         self.data_hash: str = description["data_hash"]
         self.numbers = Numbers(description.get("conditions", {}), at or {})
-        resolved = resolve(read_yaml(folder.path / "settings.yaml"), sections=("task", "model", "augment"))
+        resolved = resolve(folder.settings(), sections=("task", "model", "augment"))
         task, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
         self.task = build(task, model, augment, self.spec)
         self.network = self.task.networks()[self.task.keeps]

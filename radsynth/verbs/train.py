@@ -20,7 +20,7 @@ from radsynth.files import check_writable
 from radsynth.parallel import join, launch, stop_signals
 from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
-from radsynth.settings import Resolved, read_yaml, resolve
+from radsynth.settings import Resolved, resolve
 from radsynth.tasks import Private, build
 from radsynth.tasks._differential import never_less
 from radsynth.verbs._given import TRAINING, given
@@ -229,7 +229,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
         folder.begin(settings.to_yaml(), data.manifest, data.training_labels())
         return
     new = settings.document()
-    old = read_yaml(folder.path / "settings.yaml")
+    old = folder.settings()
     if lost := [name for name in TRAINING if name not in old]:
         raise FolderError(f"{folder.path / 'settings.yaml'} is damaged, it has no {', '.join(lost)}: put a copy of it "
                           "back, or choose a new run folder.")

@@ -13,7 +13,7 @@ from radsynth.datasets._volumes import AXES, scanned_across
 from radsynth.datasets.contrasts import called
 from radsynth.errors import RejectedFile
 from radsynth.image import Image, ImageSpec
-from radsynth.settings import read_yaml
+from radsynth.run_folder import RunFolder
 from radsynth.verbs._applying.regridding import near
 from radsynth.verbs._preparing.fit import plan_fit
 
@@ -44,7 +44,7 @@ class TrainedOn:
     @classmethod
     def of(cls, run: Path, spec: ImageSpec) -> TrainedOn:
         """As the run folder's settings.yaml has it; older ones say less."""
-        settings = read_yaml(run / "settings.yaml")
+        settings = RunFolder(run).settings()
         data, made = settings.get("data") or {}, settings.get("prepare") or {}
         low, high = made.get("percentiles", PERCENTILES)
         return cls(spec=spec, kind=str(data.get("kind", "folder")), contrasts=tuple(data.get("contrasts") or ()),

@@ -17,7 +17,7 @@ from radsynth.metrics._distances import nearest
 from radsynth.metrics._features import Rows, describe
 from radsynth.metrics._privacy_attacks import MINIMUM_PATIENTS, Scores, Strength, guessed, strength
 from radsynth.run_folder import RunFolder
-from radsynth.settings import read_yaml, resolve
+from radsynth.settings import resolve
 from radsynth.tasks import build, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._discriminator import load_discriminator
@@ -175,7 +175,7 @@ def _per_patient(values: Values, patients: NDArray[np.int64]) -> tuple[NDArray[n
 def _judged(folder: RunFolder, side: Side) -> Values:
     """The last checkpoint's discriminator's logits; DataError when the run has none."""
     spec = side.prepared.spec
-    resolved = resolve(read_yaml(folder.path / "settings.yaml"), sections=("task", "model", "augment"))
+    resolved = resolve(folder.settings(), sections=("task", "model", "augment"))
     options, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
     task = build(options, model, augment, spec)
     discriminator, reason = load_discriminator(task, folder.path)

@@ -18,7 +18,7 @@ from radsynth.datasets import Record, dataset, recognise
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import all_grey_in_colour
 from radsynth.run_folder import RunFolder
-from radsynth.settings import read_yaml, resolve
+from radsynth.settings import resolve
 from radsynth.verbs._preparing.preparation import NOT_KEPT
 from radsynth.verbs._preparing.steps import make_prepared
 
@@ -50,7 +50,7 @@ def open_unprepared(real: Path, made: Path, size: tuple[int, ...], folder: Path,
         options = {"size": list(size), "channels": "grey" if _grey(records) else "keep", **HALVES}
         prepared = _prepared(real, {"prepare": options}, folder / "halves", len(size))
         return Opened(prepared=prepared, own=False, notes=(*notes, _halves(prepared)))
-    known = read_yaml(run.path / "settings.yaml")
+    known = run.settings()
     same = _prepared(real, known, folder / "same", len(size))
     if same.manifest.data_hash == run.description()["data_hash"]:
         return _own(run)
