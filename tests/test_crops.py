@@ -76,7 +76,7 @@ def test_limits_are_of_whole_images(run: Path) -> None:
 def test_whole_images_are_flagged_as_often_as_is_said_and_where_a_lesion_is_lost(run: Path) -> None:
     """The lesion is a thousandth of its image: no percentile of all pixels would tell."""
     applier = Applier(run)
-    usual = read_limits(run, crops=True)
+    usual = read_limits(run, crops=True)[0]
     assert {"edges", "uncertainty"} <= set(usual)
 
     def flagged() -> dict[str, float]:
@@ -103,7 +103,7 @@ def test_limits_of_crops_of_an_older_version_say_nothing_of_whole_images(run: Pa
     document = json.loads((run / "results.json").read_text())
     del document["limits_by_crops"]
     (tmp_path / "results.json").write_text(json.dumps(document))
-    assert read_limits(tmp_path) and not read_limits(tmp_path, crops=True)
+    assert read_limits(tmp_path)[0] and not read_limits(tmp_path, crops=True)[0]
 
 
 def test_an_older_prepared_folder_sets_no_limits(run: Path) -> None:

@@ -101,14 +101,16 @@ def test_uncertainty_is_the_change_under_noise() -> None:
 
 
 def test_limits_are_read_from_the_run_and_unknown_without(tmp_path: Path) -> None:
-    assert read_limits(tmp_path) == {} and flags({"edges": 1.0}, {}) == "unknown"
-    (tmp_path / "results.json").write_text(json.dumps({"limits": {"edges": 2.0, "other": 1}}))
-    assert read_limits(tmp_path) == {"edges": 2.0}
+    assert read_limits(tmp_path) == ({}, 0) and flags({"edges": 1.0}, {}) == "unknown"
+    (tmp_path / "results.json").write_text(json.dumps({"limits": {"edges": 2.0, "other": 1}, "limits_from": 40}))
+    assert read_limits(tmp_path) == ({"edges": 2.0}, 40)
     document = {"limits": {"edges": 2.0}, "direction": ["t1", "t2"]}
     (tmp_path / "results.json").write_text(json.dumps(document))
-    assert read_limits(tmp_path, target="t2") == {"edges": 2.0}
-    assert read_limits(tmp_path, target="t1") == {}, "the way back is another network, which was not measured"
-    assert read_limits(tmp_path, ("mismatch",)) == {}, "what an older version measured of label maps is another number"
+    assert read_limits(tmp_path, target="t2") == ({"edges": 2.0}, 0), "an older version did not say from how many"
+    assert read_limits(tmp_path, target="t1")[0] == {}, "the way back is another network, which was not measured"
+    assert read_limits(tmp_path, ("mismatch",))[0] == {}, "what an older version measured of label maps is another"
+    (tmp_path / "results.json").write_text("[]")
+    assert read_limits(tmp_path) == ({}, 0), "damaged"
     assert flags({"edges": 1.0}, {"edges": 2.0}) == "" and flags({"edges": 3.0}, {"edges": 2.0}) == "edges"
 
 

@@ -149,8 +149,10 @@ def false_alarms(images: int) -> str:
             f"image{'s' if images > 1 else ''}; for one in a hundred it takes {ENOUGH}")
 
 
-def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "", crops: bool = False) -> dict[str, float]:
-    """The limits of these numbers that were measured after training; none when they were not.
+def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "", crops: bool = False,
+                ) -> tuple[dict[str, float], int]:
+    """The limits of these numbers that were measured after training, none when they were not; and how many images they
+    rest on, 0 when nothing says so.
 
     target: of an unpaired translation, which is measured one way: what is usual there says nothing of the way back
     crops: only limits of whole images by their crops (`BY_CROPS`) will do; older versions measured those of crops
@@ -158,20 +160,13 @@ def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "", cro
     try:
         document = json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))
         if target and document.get("direction", ["", target])[1] != target:
-            return {}
+            return {}, 0
         if crops and not document.get(BY_CROPS):
-            return {}
-        return {name: float(document["limits"][name]) for name in names if name in document["limits"]}
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return {}
-
-
-def read_limits_from(run: Path) -> int:
-    """How many images those limits rest on; 0 when nothing says so."""
-    try:
-        return int(json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))["limits_from"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+            return {}, 0
+        found = {name: float(document["limits"][name]) for name in names if name in document["limits"]}
+        return found, int(document.get("limits_from", 0))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return {}, 0
 
 
 def flags(found: dict[str, float], usual: dict[str, float]) -> str:
