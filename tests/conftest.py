@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable
+import resource
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -72,3 +74,19 @@ def without_masks() -> Callable[[Path, Iterable[int]], Prepared]:
         return Prepared(folder)
 
     return take
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A folder in which little can be written, and a call that lifts the limit: a 1 MB tmpfs, else a limit on files."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        yield place, lambda: subprocess.run(["mount", "-o", "remount,size=16M", str(place)], check=True) and None
+        subprocess.run(["umount", str(place)], check=True)
+        return
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    yield place, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)

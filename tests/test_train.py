@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -231,23 +228,6 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(make_prepared: Make,
     (tmp_path / "log.jsonl").mkdir()
     with pytest.raises(FolderError, match=r"log\.jsonl could not be written: .* goes on from the last checkpoint"):
         RunFolder(tmp_path).log({"step": 1})
-
-
-def test_curves_that_the_disk_refuses_are_said_and_hide_no_other_error(
-    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    data = make_prepared()
-    monkeypatch.setattr(SummaryWriter, "close", refuse)
-    with stopped(2):  # Interrupted
-        train(data, tmp_path / "run", settings=options())
-    monkeypatch.setattr(SummaryWriter, "add_scalar", refuse)
-    with pytest.raises(FolderError, match=r"tensorboard could not be written: No space left on device\. Free some"):
-        train(data, tmp_path / "run", settings=options())
 
 
 def test_values_that_are_not_finite_stop_training_and_spare_the_checkpoint(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -125,22 +123,6 @@ def members(group: int) -> list[int]:
         if int(its_group) == group and state not in "ZX":
             found.append(int(stat.parent.name))
     return found
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A folder in which little can be written, and a call that lifts the limit: a 1 MB tmpfs, else a limit on files."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
-        yield place, lambda: subprocess.run(["mount", "-o", "remount,size=16M", str(place)], check=True) and None
-        subprocess.run(["umount", str(place)], check=True)
-        return
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
-    yield place, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -31,9 +32,27 @@ def board(folder: RunFolder, images: int) -> Iterator[Draw]:
         except OSError as error:  # of its thread, some time ago
             raise folder.not_written(path, error) from None
 
+    with _no_traceback_of_the_disk():
+        try:
+            yield draw
+        finally:
+            # A disk that is full for it is full for the log and the checkpoint too, whose error says what to do.
+            with suppress(OSError):
+                writer.close()
+
+
+@contextmanager
+def _no_traceback_of_the_disk() -> Iterator[None]:
+    """Within it a disk that refuses what TensorBoard's thread writes is told by `draw` alone, which raises that error
+    anew: a traceback above it would hide what to do."""
+    former = threading.excepthook
+
+    def told(error: threading.ExceptHookArgs) -> None:
+        if not (type(error.thread).__module__.startswith("tensorboard.") and isinstance(error.exc_value, OSError)):
+            former(error)
+
+    threading.excepthook = told
     try:
-        yield draw
+        yield
     finally:
-        # A disk that is full for it is full for the log and the checkpoint too, whose error says what to do.
-        with suppress(OSError):
-            writer.close()
+        threading.excepthook = former
