@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radsynth.datasets import Rejected
@@ -42,6 +43,7 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
     """
     if not names:
         return []
+    rejected[:] = _with_empty(root, names, rejected)
     from radsynth.io._dicom_frames import instances
     from radsynth.io._dicom_series import arrange
 
@@ -63,6 +65,32 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
                  source=Source(format="dicom", files=member.files, modality=modality,
                                frames=() if set(member.frames) == {None} else member.frames))
             for member in gathered]
+
+
+def _with_empty(root: Path, names: Sequence[str], rejected: Sequence[Rejected]) -> list[Rejected]:
+    """The same lines, but that files of no byte are faults where they are called as the DICOM files beside them are.
+
+    Such files have no ending that would promise an image. One of no byte is a slice that was lost on its way, where its
+    name differs in numbers alone (IM000003, 1.2.840.3); DONE and alike beside them are as they ought to be.
+    """
+    called = {_numberless(printable(name)) for name in names}
+    return [replace(line, reason="the file is empty (0 bytes), and is called as the DICOM files beside it are",
+                    skipped=False)
+            if line.skipped and _numberless(line.path) in called and _is_empty(root / line.path) else line
+            for line in rejected]
+
+
+def _numberless(name: str) -> tuple[str, str]:
+    """A file's folder, and its name with its numbers alike."""
+    folder, own = os.path.split(name)
+    return folder, re.sub(r"\d+", "0", own)
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:  # it has gone, or its path is not what is printed
+        return False
 
 
 def _to_fetch(files: Sequence[str], rejected: Sequence[Rejected]) -> str:

@@ -124,6 +124,21 @@ def test_a_slice_that_is_cut_short_costs_itself_where_the_others_may_stand_alone
     assert place == 4 or f"; fetch {cut.name} again" in found(tmp_path)[1][-1].reason, "of no byte"
 
 
+@pytest.mark.parametrize("name", ["IM{:06d}", "1.2.840.113619.{}", "{:03d}"])
+def test_a_slice_of_no_byte_is_a_fault_though_its_name_promises_nothing(tmp_path: Path, name: str) -> None:
+    for number, path in enumerate(ct_series(tmp_path / "s")):
+        path.rename(path.with_name(name.format(number)))
+    lost = tmp_path / "s" / name.format(2)
+    lost.write_bytes(b"")
+    for marker in ("s/DONE", "s/.hidden", "007"):  # no slice is called so, or lies there
+        (tmp_path / marker).write_bytes(b"")
+    records, rejected = found(tmp_path)
+    assert not records and {line.path for line in rejected if line.skipped} == {"s/DONE", "s/.hidden", "007"}
+    lines = {line.path: line.reason for line in rejected if not line.skipped}
+    assert lines.pop(f"s/{lost.name}").startswith("the file is empty (0 bytes), and is called as the DICOM files")
+    assert all(f"; fetch {lost.name} again" in reason for reason in lines.values()) and lines
+
+
 def test_copies_of_an_instance_and_strange_objects_are_counted(tmp_path: Path) -> None:
     files = ct_series(tmp_path / "s")
     shutil.copy(files[0], tmp_path / "s/again.dcm")
