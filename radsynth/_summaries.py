@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,16 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
 
 def rejected(prepared: Path) -> str:
     """Where the reasons are, if images could not be used; empty when all could."""
-    table = prepared / "rejected.csv"
+    from radsynth.verbs._rejected import in_words
+
+    table, dicom = prepared / "rejected.csv", False
     if not table.is_file():
         return ""
     with table.open(encoding="utf-8", newline="") as file:
         count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
-    return f"{count:,} file{'s' if count > 1 else ''} could not be used: {table} says why." if count else ""
+    with suppress(OSError, ValueError, KeyError):
+        dicom = json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))["spec"]["format"] == "dicom"
+    return f"{in_words(count, dicom)} could not be used: {table} says why." if count else ""
 
 
 def in_one_minute(report: Path) -> dict[str, Any]:

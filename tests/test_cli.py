@@ -176,6 +176,9 @@ def test_run_passes_everything_on(
     (tmp_path / "data" / "rejected.csv").write_text("path,reason,skipped\na.png,it is empty,no\nb.txt,a text,yes\n")
     assert run_main(monkeypatch, "run") == 0
     assert "1 file could not be used" in capsys.readouterr().out
+    (tmp_path / "data" / "manifest.json").write_text(json.dumps({"spec": {"format": "dicom"}}))
+    assert run_main(monkeypatch, "run") == 0
+    assert "1 file or series could not be used" in capsys.readouterr().out, "a line may stand for many files"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from radsynth.errors import DataError
 from radsynth.settings import read_yaml, resolve
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
+from tests.folder.examples import ct_series
 
 
 @pytest.fixture
@@ -273,6 +274,17 @@ def test_real_data(shared_data: Path) -> None:
     volumes = inspect(folder.Settings(path=shared_data / "hippocampus", plane="volume"))
     assert (volumes.n_images, volumes.dimensions, volumes.masks) == (260, 3, (0, 1, 2))
     assert volumes.masked_patients == 260
+
+
+def test_a_series_that_cannot_be_used_is_not_called_a_file(tmp_path: Path) -> None:
+    ct_series(tmp_path / "whole")
+    ct_series(tmp_path / "torn", seed=1)[2].unlink()
+    (tmp_path / "notes.txt").touch()
+    text = inspect(tmp_path).text()
+    assert "! 1 file or series rejected:" in text and "torn/" in text and "a series of 4 files" in text
+    assert "! 1 file or series not used: notes.txt" in text
+    with pytest.raises(DataError, match="1 file or series cannot be used"):
+        prepare(folder.Settings(path=tmp_path), tmp_path / "out", settings=resolve(overrides=("prepare.strict=true",)))
 
 
 def test_reasons_why_files_are_not_used_are_put_together_and_none_is_hidden(pictures: Path) -> None:

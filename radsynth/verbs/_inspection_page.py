@@ -18,6 +18,7 @@ from radsynth.datasets import Record, Rejected
 from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
 from radsynth.verbs._mask_notes import MANY
+from radsynth.verbs._rejected import in_words
 from radsynth.verbs._scarce import rare
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ MANY_CLASSES = 10
 
 def told(found: Inspection) -> list[str]:
     """What is wrong or odd, and how many files were rejected, in words."""
-    files = [f"{_many(len(found.rejected), 'file')} rejected:"] if found.rejected else []
+    files = [f"{in_words(len(found.rejected), 'dicom' in found.formats)} rejected:"] if found.rejected else []
     few = rare(found.labels)
     return [*problems(found), *([few] if few else []), *files] or ["nothing is wrong"]
 
@@ -237,7 +238,8 @@ def problems(found: Inspection) -> list[str]:
             f"{found.empty_slices} of the sampled slices show only background at a volume's end and will be left out"
         )
     if found.skipped:
-        lines.append(f"{_many(len(found.skipped), 'file')} not used: {_reasons(found.skipped)}")
+        lines.append(f"{in_words(len(found.skipped), 'dicom' in found.formats)} not used: "
+                     f"{_reasons(found.skipped)}")
     return lines
 
 

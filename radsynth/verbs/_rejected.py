@@ -30,6 +30,11 @@ def by_file(rejected: Sequence[Rejected], tried: Iterable[str]) -> list[Rejected
     return list(lines.values())
 
 
+def in_words(lines: int, dicom: bool) -> str:
+    """So many lines of the table: of DICOM one stands for a file, or for a series, used or not as a whole."""
+    return f"{lines:,} file{'' if lines == 1 else 's'}{' or series' if dicom else ''}"
+
+
 def nothing_left(rejected: Sequence[Rejected]) -> DataError:
     """The error where no image is left; the first reasons stand for all."""
     wrong = [line for line in rejected if not line.skipped] or list(rejected)

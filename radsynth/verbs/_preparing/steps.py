@@ -31,7 +31,7 @@ from radsynth.verbs._preparing.size import size_of
 from radsynth.verbs._preparing.source import source_hash
 from radsynth.verbs._preparing.split import split_of, torn
 from radsynth.verbs._preparing.stray import without_stray
-from radsynth.verbs._rejected import nothing_left
+from radsynth.verbs._rejected import in_words, nothing_left
 
 
 def make_prepared(data: Any, out: Path, settings: Resolved, workers: int | None = None, cluster: str = "") -> Prepared:
@@ -53,12 +53,13 @@ def make_prepared(data: Any, out: Path, settings: Resolved, workers: int | None 
     finished = open_finished(out, source)
     if finished is not None:
         if options.strict and finished.manifest.rejected:
-            raise DataError(f"prepare.strict is set and {_files(finished.manifest.rejected)} cannot be used: "
+            raise DataError("prepare.strict is set and "
+                            f"{in_words(finished.manifest.rejected, finished.spec.format == 'dicom')} cannot be used: "
                             f"{out}/rejected.csv says why.")
         return finished
     if problem := torn(records, options.official):
         raise DataError(problem)
-    _check_rejected(rejected, options.strict)
+    _check_rejected(rejected, options.strict, records)
     known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
     plan = _plan(options, known, rejected)
     if options.fit == "patches":
@@ -106,7 +107,7 @@ def _fill(
     virtual = bool(getattr(dataset(data.kind), "VIRTUAL", False))
     entries = entries if options.masks == "all" or virtual else without_stray(records, entries)  # nobody made a slip
     outcome = decide(records, entries, rejected, masks=options.masks != "off")
-    _check_rejected(outcome.rejected, options.strict)
+    _check_rejected(outcome.rejected, options.strict, records)
     masked = [outcome.masks and entry.mask_values is not None for entry in entries]
     split = split_of(records, outcome.usable, masked, options.official,
                      (options.train, options.validation, _test_share(options)), options.split_seed)
@@ -167,15 +168,12 @@ def _facts(record: Record, rejected: list[Rejected]) -> Header | None:
     return Header.of(image, "picture")
 
 
-def _check_rejected(rejected: Sequence[Rejected], strict: bool) -> None:
+def _check_rejected(rejected: Sequence[Rejected], strict: bool, records: Sequence[Record]) -> None:
     wrong = [line for line in rejected if not line.skipped]
     if strict and wrong:
         lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:10])
-        raise DataError(f"prepare.strict is set and {_files(len(wrong))} cannot be used:{lines}")
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file{'s' if count > 1 else ''}"
+        dicom = any(record.header and record.header.format == "dicom" for record in records)
+        raise DataError(f"prepare.strict is set and {in_words(len(wrong), dicom)} cannot be used:{lines}")
 
 
 def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: Sequence[Rejected]) -> Plan:
