@@ -131,7 +131,8 @@ def test_images_that_lack_a_given_channel_set_no_limit(tmp_path: Path, monkeypat
     assert seen == 1, "where T1 is given, the segmenter of what is given finds every head"
 
 
-def test_a_removed_lesion_is_seen_where_a_given_channel_is_missing(tmp_path: Path) -> None:
+def test_a_removed_lesion_is_seen_where_a_given_channel_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                                   ) -> None:
     """The segmenter of what is given learns to go without, as the run does: lesions are in T1 and in T2."""
     folder = prepared_discs(tmp_path, 64, (SIDE, SIDE), channels=("t1", "t2", "flair"), mask_classes=3)
     masks, rng = heads(64), np.random.default_rng(1)
@@ -143,6 +144,10 @@ def test_a_removed_lesion_is_seen_where_a_given_channel_is_missing(tmp_path: Pat
     settings = resolve(overrides=(*SMALL, "train.images=1600", "task.outputs=[flair]", "task.missing=0.4"))
     task = build(*(settings.section(name) for name in ("task", "model", "augment")), data.spec)
     learn_anatomy(tmp_path, data, task, settings, 0.9)
+    said = capsys.readouterr().err
+    assert said.index("a segmenter of what is given") < said.index("a segmenter of what is made"), "not two runs more"
+    learn_anatomy(tmp_path, data, task, settings, 0.9)
+    assert "a segmenter" not in capsys.readouterr().err, "they were learned before"
     missing = {side: read_yaml(tmp_path / "anatomy" / side / "settings.yaml")["task"]["missing"]
                for side in ("given", "made")}
     assert missing == {"given": 0.4, "made": 0.0}, "there is one channel that is made, and it is there"

@@ -250,6 +250,9 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     verb("report", report)
     assert run_main(monkeypatch, "report", "somewhere") == 130
     assert capsys.readouterr().err == "radsynth: Stopped.\n", "an end without a word looks like a fault"
+    verb("run", lambda *_, **__: report(Path()))
+    assert run_main(monkeypatch, "run") == 130
+    assert "Stopped. What is finished is kept: the same command goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

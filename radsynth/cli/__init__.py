@@ -37,6 +37,9 @@ COMMANDS = (
 MEMORY = ("Memory ran out. Close what else uses it, and repeat the command. With CUDA_VISIBLE_DEVICES= in front of it "
           "radsynth leaves the GPU alone and computes on the processor.")
 
+GOES_ON = ("run", "prepare", "train", "generate", "apply")
+"""Commands that go on where they were stopped. Most say so themselves, with more about what is kept."""
+
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -67,11 +70,11 @@ def main() -> NoReturn:
     except RadsynthError as error:
         code = _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = _fail("Stopped.", 130)
+        code = _fail(_stopped(), 130)
     except SystemExit as ended:  # so typer ends a command, after Ctrl-C without a word
         if ended.code != 130:
             raise
-        code = _fail("Stopped.", 130)
+        code = _fail(_stopped(), 130)
     except OSError as error:
         # What the machine refuses (disk full, no permission) is the user's to put right, and its text is clear.
         where = f"{error.filename}: " if error.filename else ""
@@ -79,6 +82,12 @@ def main() -> NoReturn:
     except Exception as error:
         code = _fail(MEMORY, 4) if out_of_memory(error) else _fail_unexpectedly(error)
     sys.exit(code)
+
+
+def _stopped() -> str:
+    """What is said of a command that was stopped and said nothing itself."""
+    kept = "What is finished is kept: the same command goes on from there."
+    return f"Stopped. {kept}" if sys.argv[1:2] and sys.argv[1] in GOES_ON else "Stopped."
 
 
 def _fail(text: str, code: int) -> int:
