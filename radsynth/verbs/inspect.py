@@ -23,6 +23,7 @@ from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection import Inspection, Intensity
 from radsynth.verbs._inspection_page import page, settings_file, thumbnail
 from radsynth.verbs._mask_notes import mask_notes
+from radsynth.verbs._preparing.conversions import conversions, in_words
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.options import Settings as PrepareSettings
@@ -93,7 +94,10 @@ def look_at(source: Any, given: Resolved) -> Inspection:
         options = replace(options, channels="grey")
     known = [(record, record.header) for record in records if record.header is not None]
     groups = groups_of(options, known)
-    found = replace(found, mixed=mixture(groups) or torn(records, options.official))
+    converted = conversions(known)
+    found = replace(found, mixed=mixture(groups, converted) or torn(records, options.official))
+    if converted and len(groups) == 1:
+        found = replace(found, notes={**found.notes, in_words(): len(converted)})
     if not found.mixed:
         images = [image for _, image in samples if image is not None]
         group = next(iter(groups), None)

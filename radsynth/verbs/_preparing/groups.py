@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from radsynth.datasets import Record
 from radsynth.io import Header
+from radsynth.verbs._preparing.conversions import in_words
 
 
 class Group(NamedTuple):
@@ -37,8 +38,8 @@ def groups_of(options: Any, known: Sequence[tuple[Record, Header]]) -> dict[Grou
     return groups
 
 
-def mixture(groups: Mapping[Group, Sequence[str]]) -> str:
-    """Why these several groups cannot be prepared, and what to do; empty for a single one."""
+def mixture(groups: Mapping[Group, Sequence[str]], converted: Mapping[str, str]) -> str:
+    """Why these several groups cannot be prepared, and what to do; empty for a single one. converted: see there"""
     if len(groups) < 2:
         return ""
     lines = "".join(
@@ -50,6 +51,8 @@ def mixture(groups: Mapping[Group, Sequence[str]]) -> str:
         "Choose files of one of them by a part of their path ('data.only=PART') or, in DICOM, of their series "
         "description ('data.series=PART'), give a folder that holds one, or set data.modality or prepare.channels=grey "
         "where that makes them alike."
+        + "".join(f"\n{len(converted)} times {in_words(f' (such as {name}: {why})')}."
+                  for name, why in list(converted.items())[:1])
     )
 
 

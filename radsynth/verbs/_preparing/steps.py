@@ -18,6 +18,7 @@ from radsynth.io import Header
 from radsynth.progress import Progress
 from radsynth.settings import Resolved
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
+from radsynth.verbs._preparing.conversions import conversions
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.options import Settings, check
@@ -182,7 +183,7 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         raise nothing_left(rejected)
     groups = groups_of(options, known)
     if len(groups) > 1:
-        raise DataError(mixture(groups))
+        raise DataError(mixture(groups, conversions(known)))
     group = next(iter(groups))
     size = size_of(options.size, options.fit, [facts.size for _, facts in known])
     levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255

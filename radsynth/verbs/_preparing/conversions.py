@@ -1,0 +1,85 @@
+"""NIfTI files that look like conversions of DICOM series in the same data: one patient would count as two."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from radsynth.datasets import Record
+from radsynth.datasets._layout import stem
+from radsynth.io import Header
+from radsynth.verbs._rejected import PART
+
+SAME = 0.01
+"""Spacings that differ by no more than this share are the same."""
+LONGEST = 1_000_000
+"""Bytes of a JSON file beside an image at most."""
+
+
+class Scan(NamedTuple):
+    """A DICOM series or a NIfTI file as `prepare` knows it: its first name, its files, the headers of its slices."""
+
+    name: str
+    files: tuple[str, ...]
+    headers: list[Header]
+
+
+def conversions(known: Sequence[tuple[Record, Header]]) -> dict[str, str]:
+    """NIfTI file -> why it looks like a conversion: a JSON file says so, or it has the grid of a series beside it."""
+    scans: dict[tuple[str, ...], Scan] = {}
+    for record, header in known:
+        if record.added:  # synthetic images of these very series, say
+            continue
+        scan = scans.setdefault(record.files, Scan(PART.sub("", record.source), record.files, []))
+        scan.headers.append(header)
+    series = [scan for scan in scans.values() if scan.headers[0].format == "dicom"]
+    described = {scan.headers[0].series.strip() for scan in series if scan.headers[0].series}
+    found = {}
+    for scan in scans.values() if series else ():
+        if scan.headers[0].format != "nifti" or not scan.files:
+            continue
+        said = _converted_from(scan.files[0])
+        if said in described:
+            found[scan.name] = f"its JSON file names the series {said}"
+        elif like := next((one.name for one in series if _near(scan.name, one.name) and _same_grid(scan, one)), ""):
+            found[scan.name] = f"it has the grid of {like}"
+    return found
+
+
+def in_words(example: str = "") -> str:
+    """What to think of such a file, and what to do. example: " (such as NAME: WHY)", for whoever may see names"""
+    return (f"a NIfTI file looks like a conversion of a DICOM series of the same data{example}, and would count as a "
+            "further patient. Use one of the two: data.only='^(?!.*\\.nii)' takes the DICOM files, which say modality "
+            "and patient, data.only='\\.nii' the NIfTI files")
+
+
+def _converted_from(path: str) -> str | None:
+    """The description of the series that a file was converted from, if a converter's JSON file beside it says so."""
+    sidecar = os.path.join(os.path.dirname(path), stem(os.path.basename(path)) + ".json")
+    try:
+        if os.path.getsize(sidecar) > LONGEST:
+            return None
+        with open(sidecar, encoding="utf-8") as file:
+            said = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or "ConversionSoftware" not in said:
+        return None
+    return str(said.get("SeriesDescription", "")).strip() or None
+
+
+def _near(one: str, other: str) -> bool:
+    """Whether two files lie in one folder, in neighbouring ones, or one in a folder of the other's."""
+    first, second = os.path.dirname(one), os.path.dirname(other)
+    return bool({first, os.path.dirname(first)} & {second, os.path.dirname(second)})
+
+
+def _same_grid(one: Scan, other: Scan) -> bool:
+    """As many slices (or one volume) of the same size and spacing."""
+    first, second = one.headers[0], other.headers[0]
+    if len(one.headers) != len(other.headers) or first.size != second.size or not (first.spacing and second.spacing):
+        return False
+    return len(first.spacing) == len(second.spacing) and all(
+        abs(a - b) <= SAME * b for a, b in zip(first.spacing, second.spacing, strict=True))
