@@ -62,7 +62,8 @@ def test_a_json_file_tells_of_a_series_elsewhere_and_other_scans_are_none(tmp_pa
     (data / "p1" / "nifti").mkdir()
     io.write(other, data / "p1" / "nifti" / "other.nii.gz", provenance=PROVENANCE)
     convert(data / "p1" / "dicom", data / "far" / "p9" / "scan.nii.gz")
-    assert "conversion" not in refusal(data, tmp_path / "out"), "another patient's scan of the same protocol"
+    convert(data / "p1" / "dicom", data / "p2" / "scan.nii.gz")
+    assert "conversion" not in refusal(data, tmp_path / "out"), "other patients' scans of the same protocol"
     description = inspect(data).series
     [name] = description
     convert(data / "p1" / "dicom", data / "far" / "p9" / "scan.nii.gz", name)

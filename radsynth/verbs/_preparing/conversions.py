@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,33 +15,37 @@ from radsynth.verbs._rejected import PART
 
 SAME = 0.01
 """Spacings that differ by no more than this share are the same."""
+FORMAT = re.compile("(?i)dicom|dcm|nifti|nii")
+"""What folders of one format are called."""
 LONGEST = 1_000_000
 """Bytes of a JSON file beside an image at most."""
 
 
 class Scan(NamedTuple):
-    """A DICOM series or a NIfTI file as `prepare` knows it: its first name, its files, the headers of its slices."""
+    """A DICOM series or a NIfTI file as `prepare` knows it: its name and path, the headers of its slices."""
 
     name: str
-    files: tuple[str, ...]
+    path: str
     headers: list[Header]
 
 
 def conversions(known: Sequence[tuple[Record, Header]]) -> dict[str, str]:
     """NIfTI file -> why it looks like a conversion: a JSON file says so, or it has the grid of a series beside it."""
-    scans: dict[tuple[str, ...], Scan] = {}
+    scans: dict[str, Scan] = {}
     for record, header in known:
-        if record.added:  # synthetic images of these very series, say
+        if record.added or not record.files:  # synthetic images of these very series, say
             continue
-        scan = scans.setdefault(record.files, Scan(PART.sub("", record.source), record.files, []))
-        scan.headers.append(header)
+        path = record.files[0]
+        if path not in scans:
+            scans[path] = Scan(PART.sub("", record.source), path, [])
+        scans[path].headers.append(header)
     series = [scan for scan in scans.values() if scan.headers[0].format == "dicom"]
     described = {scan.headers[0].series.strip() for scan in series if scan.headers[0].series}
     found = {}
     for scan in scans.values() if series else ():
-        if scan.headers[0].format != "nifti" or not scan.files:
+        if scan.headers[0].format != "nifti":
             continue
-        said = _converted_from(scan.files[0])
+        said = _converted_from(scan.path)
         if said in described:
             found[scan.name] = f"its JSON file names the series {said}"
         elif like := next((one.name for one in series if _near(scan.name, one.name) and _same_grid(scan, one)), ""):
@@ -71,9 +76,13 @@ def _converted_from(path: str) -> str | None:
 
 
 def _near(one: str, other: str) -> bool:
-    """Whether two files lie in one folder, in neighbouring ones, or one in a folder of the other's."""
+    """Whether two files lie in one folder, one in a folder of the other's, or in neighbouring ones that are called like
+    formats (dicom, nifti): others may be those of two patients."""
     first, second = os.path.dirname(one), os.path.dirname(other)
-    return bool({first, os.path.dirname(first)} & {second, os.path.dirname(second)})
+    above, beside = os.path.dirname(first), os.path.dirname(second)
+    within = first == second or (bool(first) and above == second) or (bool(second) and beside == first)
+    named = FORMAT.search(os.path.basename(first)) or FORMAT.search(os.path.basename(second))
+    return within or (above == beside and named is not None)
 
 
 def _same_grid(one: Scan, other: Scan) -> bool:
