@@ -205,7 +205,7 @@ def test_what_lacks_the_truth_or_the_given_is_neither_learned_nor_measured(
     indices = Prepared.indices
     monkeypatch.setattr(Prepared, "indices", lambda self, split: indices(self, split)[:1 if split == "train" else None])
     (refused,) = evaluate_pairs(run, data)["refused"]
-    assert "lack none of t1, t2, which is too few" in refused["reason"], "nothing to fit the other methods on"
+    assert "all of t1, t2, which is too few" in refused["reason"], "nothing to fit the other methods on"
 
 
 def translator_of_virtual_patients(folder: Path, contrasts: str, sides: str) -> None:

@@ -61,7 +61,8 @@ def test_images_without_a_mask_among_those_with_one(from_records: Prepare) -> No
     assert len(off.rows) == 3 and off.spec.mask_classes == 0
 
 
-def test_a_label_value_of_one_patient_alone_is_rejected_among_many(from_records: Prepare) -> None:
+def test_a_label_value_of_one_patient_alone_is_rejected_among_many(from_records: Prepare,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
     def masked(n: int, label: int) -> Record:
         return record(n, picture(n).replace(mask=label * np.eye(20, dtype=np.uint8)))
 
@@ -71,7 +72,10 @@ def test_a_label_value_of_one_patient_alone_is_rejected_among_many(from_records:
     assert list(rejections(found)) == ["file020"]
     assert "value 117, as none of the other 20 patients has (they have 0, 1, 2)" in rejections(found)["file020"]
     assert from_records(many, "all", size=[20, 20], masks="all").spec.mask_values == (0, 1, 2, 117)
+    assert "label value" not in capsys.readouterr().err, "rejected, or said to be meant"
     assert from_records(many[2:], "few", size=[20, 20]).spec.mask_values == (0, 1, 2, 117), "19 patients are few"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of 19 patients with masks only one has the label value 117 (first in that of file020)" in said
 
 
 def test_data_that_cannot_be_used_as_a_whole_is_one_clear_error(from_records: Prepare, tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> 
     complete: NDArray[np.int64] = rows[usable & made.all(1)]
     if len(complete) < 2:
         lacking = ", ".join(dict.fromkeys((*task.inputs, *task.outputs)))
-        raise DataError(f"Of {len(rows)} images {len(complete)} lack none of {lacking}, which is too few.")
+        raise DataError(f"Only {len(complete)} of {len(rows)} images {'has' if len(complete) == 1 else 'have'} all of "
+                        f"{lacking}, which is too few to measure.")
     return complete
 
 

@@ -15,7 +15,7 @@ from radsynth.datasets import EmptySlice, Record, Rejected, dataset
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.files import locked
 from radsynth.io import Header
-from radsynth.progress import Progress
+from radsynth.progress import Progress, tell
 from radsynth.settings import Resolved
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.conversions import conversions
@@ -31,7 +31,7 @@ from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
 from radsynth.verbs._preparing.size import size_of
 from radsynth.verbs._preparing.source import source_hash
 from radsynth.verbs._preparing.split import split_of, torn
-from radsynth.verbs._preparing.stray import without_stray
+from radsynth.verbs._preparing.stray import doubtful, without_stray
 from radsynth.verbs._rejected import in_words, nothing_left
 
 
@@ -106,7 +106,10 @@ def _fill(
     shards = _make(out / "shards", chunks, plan, workers, cluster)
     entries = [entry for shard in shards for entry in shard.entries]
     virtual = bool(getattr(dataset(data.kind), "VIRTUAL", False))
-    entries = entries if options.masks == "all" or virtual else without_stray(records, entries)  # nobody made a slip
+    if options.masks == "auto" and not virtual:  # nobody made a slip in a virtual cohort
+        entries = without_stray(records, entries)
+        if text := doubtful(records, entries):
+            tell(f"mind: {text}")
     outcome = decide(records, entries, rejected, masks=options.masks != "off")
     _check_rejected(outcome.rejected, options.strict, records)
     masked = [outcome.masks and entry.mask_values is not None for entry in entries]

@@ -16,16 +16,45 @@ MANY = 20
 
 def without_stray(records: Sequence[Record], entries: Sequence[Entry]) -> list[Entry]:
     """The same entries; images whose mask has such a value get it as the reason why they cannot be used."""
-    owners: dict[int, set[str]] = defaultdict(set)
-    for record, entry in zip(records, entries, strict=True):
-        for value in entry.mask_values or ():
-            owners[value].add(record.patient)
-    patients = len(set().union(*owners.values()))
-    stray = {value for value, found in owners.items() if value and len(found) == 1}
+    owners = _owners(records, entries)
+    patients, stray = _patients(owners), _of_one(owners)
     if patients < MANY or not stray:
         return list(entries)
     usual = ", ".join(str(value) for value in sorted(owners.keys() - stray))
     return [_refused(entry, stray.intersection(entry.mask_values or ()), patients, usual) for entry in entries]
+
+
+def doubtful(records: Sequence[Record], entries: Sequence[Entry]) -> str:
+    """What to say of such values among fewer patients, where they may be meant; "" where there is none."""
+    owners = _owners(records, entries)
+    patients, stray = _patients(owners), _of_one(owners)
+    if not 2 < patients < MANY or not stray:
+        return ""
+    first = next(record.source for record, entry in zip(records, entries, strict=True)
+                 if stray.intersection(entry.mask_values or ()))
+    values = ", ".join(str(value) for value in sorted(stray))
+    what, becomes = (("each of the label values", "They become labels") if len(stray) > 1 else
+                     ("the label value", "It becomes a label"))
+    return (f"of {patients} patients with masks only one has {what} {values} (first in that of {first}). {becomes} all "
+            "the same, which cannot be both learned and tested: correct the mask if it is a slip")
+
+
+def _owners(records: Sequence[Record], entries: Sequence[Entry]) -> dict[int, set[str]]:
+    """The patients that have each label value."""
+    owners: dict[int, set[str]] = defaultdict(set)
+    for record, entry in zip(records, entries, strict=True):
+        for value in entry.mask_values or ():
+            owners[value].add(record.patient)
+    return owners
+
+
+def _patients(owners: dict[int, set[str]]) -> int:
+    return len(set().union(*owners.values()))
+
+
+def _of_one(owners: dict[int, set[str]]) -> set[int]:
+    """The label values that one patient alone has."""
+    return {value for value, found in owners.items() if value and len(found) == 1}
 
 
 def _refused(entry: Entry, stray: set[int], patients: int, usual: str) -> Entry:
