@@ -66,6 +66,16 @@ def test_spectral_normalisation_bounds_every_layer_that_of_classes_too(words: tu
     assert len(widest) >= 3 and max(widest.values()) < 1.2, widest
 
 
+def test_a_class_takes_nothing_of_what_latents_vary() -> None:
+    """Latents of one class point everywhere; with a vector of the class as long as they are half would be alike."""
+    torch.manual_seed(0)
+    spec = ImageSpec(size=(16, 16), labels=("a", "b", "c"))
+    generator = build_networks(resolve(overrides=("model.kind=sngan",)).section("model"), spec)["generator"]
+    of_a_class = generator.condition(torch.randn(200, 128), torch.ones(200, dtype=torch.long))
+    directions = torch.nn.functional.normalize(of_a_class, dim=1)
+    assert float((directions @ directions.T).fill_diagonal_(0).mean()) < 0.02
+
+
 @pytest.mark.parametrize("kind", ["dcgan", "mlp", "progressive", "r3gan", "style"])
 def test_what_a_wasserstein_critic_is_said_to_need_can_be_given(kind: str) -> None:
     overrides = (f"model.kind={kind}", "task.loss=wasserstein")

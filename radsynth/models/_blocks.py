@@ -112,11 +112,17 @@ def crop(images: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 class LatentCondition(nn.Module):
-    """Adds a learned vector of the class to the latent (n, latent); the identity without classes."""
+    """Adds a learned vector of the class to the latent (n, latent); the identity without classes.
 
-    def __init__(self, classes: int, latent: int) -> None:
+    std: of these vectors at first, where a latent's numbers have 1
+    """
+
+    def __init__(self, classes: int, latent: int, std: float = 1.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(classes, latent) if classes else None
+        if self.embedding is not None:
+            with torch.no_grad():
+                self.embedding.weight.mul_(std)
 
     def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
         if self.embedding is None:

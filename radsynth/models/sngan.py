@@ -35,6 +35,9 @@ from radsynth.models._products import HALVING
 from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
 
+CLASS_STD = 0.05
+"""Standard deviation of what stands for a class in a latent, at first: it may grow, and as large as the latents' own it
+left images of a class half of the variety (docs/lab-notebook.md)."""
 COARSE = 24
 """Longest side in pixels of a grid with residual convolutions: 8 and 16 px of an image of 64."""
 
@@ -86,7 +89,7 @@ class Generator(nn.Module):
         levels, self.grid = starting_grid(size, "sngan")
         wide = widths(width, widest, levels - 1)
         norm = BATCH_NORM[dimensions]
-        self.condition = LatentCondition(classes, latent)
+        self.condition = LatentCondition(classes, latent, CLASS_STD)
         self.project = nn.Linear(latent, wide[0] * math.prod(self.grid), bias=False)
         nn.init.normal_(self.project.weight, std=latent**-0.5)
         layers: list[nn.Module] = [norm(wide[0]), nn.ReLU()]
