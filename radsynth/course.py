@@ -35,8 +35,8 @@ GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "trai
 """How batches of the default network grow, where time is the limit: at first steps count, then images. Sooner, four
 sets of four were farther (lab notebook)."""
 ALIKE = 2
-"""Classes up to which the generator is deeper: virtual brains with and without lesions were nearer with it, six organs
-learned together farther."""
+"""Classes up to which the generator is deeper still: virtual brains with and without lesions were nearer with two
+convolutions than with one, six organs learned together farther."""
 DEEP = 2000
 """Images of more than `SMALL` pixels from which the generator is deeper still: hundreds were hardly nearer with it. Of
 `LARGE` slices, and of volumes, hundreds were."""
@@ -85,9 +85,9 @@ def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
 def _depth(images: int, classes: int, size: tuple[int, ...]) -> list[Choice]:
     """Further convolutions of the default network's generator, where images were nearer with them (lab notebook)."""
     volumes, pixels = len(size) == 3, math.prod(size)
-    if classes > ALIKE or (images < FEW and not volumes):
+    if images < FEW and not volumes:
         return []
-    two = volumes or pixels >= LARGE or (images >= DEEP and pixels > SMALL)
+    two = classes <= ALIKE and (volumes or pixels >= LARGE or (images >= DEEP and pixels > SMALL))
     return [Choice(setting="model.residual", value=2 if two else 1, reason=(
         "Further convolutions of the generator where pixels are few: it was behind the discriminator."))]
 

@@ -148,7 +148,7 @@ def test_a_warm_start_has_its_images_as_far_as_the_budget_goes(
 
 @pytest.mark.parametrize(("data", "asked", "residual"), [
     ({}, {}, 2), ({"images": 1999}, {}, 1), ({"size": (28, 28)}, {}, 1), ({"one": 900, "two": 2100}, {}, 2),
-    ({"one": 900, "two": 900, "three": 900}, {}, 0), ({"images": 300}, {}, 0),
+    ({"one": 900, "two": 900, "three": 900}, {}, 1), ({"images": 300}, {}, 0),
     ({"size": (32, 32, 32), "images": 100}, {}, 2), ({"images": 600, "size": (128, 128)}, {"size": (128, 128)}, 2),
     ({"images": 300, "size": (128, 128)}, {"size": (128, 128)}, 0), ({}, {"model": "dcgan"}, None),
 ])
