@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from radsynth.datasets.folder import Settings
 
 NOT_UNPACKED = "an archive, of which nothing is read: unpack it, or give its own path"
-SAME = 0.01
-"""Spacings that differ by no more than this share are the same."""
 
 
 def gather(root: Path, names: Sequence[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
@@ -127,6 +125,4 @@ def _of_this_grid(mask: Path, format: str, series: Mapping[str, Header]) -> list
         own = format_module(format).header(mask)
     except RadsynthError:
         return []
-    return [name for name, header in series.items() if own.spacing and header.spacing and header.size == own.size
-            and len(header.spacing) == len(own.spacing)
-            and all(abs(one - other) <= SAME * other for one, other in zip(own.spacing, header.spacing, strict=True))]
+    return [name for name, header in series.items() if own.on_grid_of(header)]

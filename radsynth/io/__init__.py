@@ -33,6 +33,9 @@ from numpy.typing import NDArray
 from radsynth.errors import MissingExtra, RejectedFile, SettingsError
 from radsynth.image import Image
 
+SAME = 0.01
+"""Spacings that differ by no more than this share are the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
@@ -68,6 +71,12 @@ class Header:
         """What a file of the image would say, for an image that no file tells of; format: what it counts as."""
         return cls(format=format, size=image.space, channels=len(image.channels), modality=image.modality,
                    units=image.units, bits=image.bits, spacing=image.spacing)
+
+    def on_grid_of(self, other: Header) -> bool:
+        """Whether both have one size, and spacings that differ by `SAME` at most; not where one tells none."""
+        mine, theirs = self.spacing or (), other.spacing or ()
+        return self.size == other.size and 0 < len(mine) == len(theirs) and all(
+            abs(a - b) <= SAME * b for a, b in zip(mine, theirs, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,11 +140,11 @@ def _data(folder: RunFolder) -> Prepared:
             f"'radsynth run' leaves it there; after 'radsynth train DATA {in_command(folder.path)}' copy or link DATA "
             f"to {place}."
         )
+    prepared = Prepared(place)
     if folder.begun:
         folder.settings()  # or an error: what looks at the network opens them when the other attacks are done
-    prepared = Prepared(place)
-    if folder.begun and folder.description()["data_hash"] != prepared.manifest.data_hash:
-        raise FolderError(f"{place} is not the data that {folder.path} was trained on. Put that data there.")
+        if folder.description()["data_hash"] != prepared.manifest.data_hash:
+            raise FolderError(f"{place} is not the data that {folder.path} was trained on. Put that data there.")
     return prepared
 
 

@@ -18,6 +18,7 @@ from radsynth.choices import document
 from radsynth.plan import warps
 from radsynth.progress import tell
 from radsynth.recipes import recipe
+from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.tasks import ImageTask
 from radsynth.verbs.train import Settings as TrainSettings
@@ -25,7 +26,6 @@ from radsynth.verbs.train import train
 
 Images = NDArray[np.float32]
 FOLDER = "anatomy"
-WEIGHTS = "generator.safetensors"
 SIDES = {"given": "a segmenter of what is given", "made": "a segmenter of what is made"}
 TISSUES = 4
 """Classes of intensity that stand in for masks, the background among them: as a brain's air, fluid, grey and white."""
@@ -103,7 +103,7 @@ def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Reso
         "images": int(np.ceil(share * budget.images)), "seconds": share * budget.seconds, "previews": 0}}
     segment = {"kind": "segment", "adversarial": 0.0, "deform": warps(patients), **labels}
     for side, channels in _sides(task).items():
-        if not (Path(run) / FOLDER / side / WEIGHTS).is_file():
+        if not RunFolder(Path(run) / FOLDER / side).weights.is_file():
             tell(f"Now {SIDES[side]}, for the check of anatomy (evaluate.anatomy):")
         own = {**segment, "inputs": list(channels), "missing": missing if side == "given" else 0.0}
         train(prepared.folder, Path(run) / FOLDER / side, settings=resolve(
@@ -113,7 +113,7 @@ def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Reso
 def read_anatomy(run: Path, task: ImageTask, open: Callable[[Path], Sees]) -> Anatomy | None:
     """The segmenters of a run, if it has any; open: what makes one of its run folder."""
     folders = {side: Path(run) / FOLDER / side for side in _sides(task)}
-    if not all((folder / WEIGHTS).is_file() for folder in folders.values()):
+    if not all(RunFolder(folder).weights.is_file() for folder in folders.values()):
         return None
     found = {side: open(folder) for side, folder in folders.items()}
     return Anatomy(found["given"], found.get("made", found["given"]))

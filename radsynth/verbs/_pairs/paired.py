@@ -19,7 +19,7 @@ from radsynth.metrics._paired import NUMBERS, Images, PairNumber
 from radsynth.progress import track
 from radsynth.tasks import PairedTask
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import doubts, limits, limits_from
+from radsynth.verbs._applying.doubts import doubts
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
@@ -51,8 +51,8 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
-    usual = limits(measured.doubts)
-    told = limits_told(measured.doubts) if not applier.crops else limits_by_crops(
+    own = limits_told(measured.doubts)
+    told = own if not applier.crops else limits_by_crops(
         prepared, _complete(task, prepared, prepared.indices(split)), images, seed,
         lambda crops, number: applier.doubts_of_crops(
             _pairs(task, prepared, crops, seed, number, alike=True)[0], applier.anatomy))
@@ -63,10 +63,10 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         prepared, rows, numbers, repetitions, seed, task=applier.facts["task"], split=split,
         columns=["given", *methods, "truth"], inputs=list(task.inputs), outputs=list(task.outputs))}
     if out is not None:
-        given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0] for k in most_doubtful(measured.doubts, usual)]
-        document["doubts"] = _write_doubtful(Path(out), applier, given, usual)
-        document["doubts"] |= checked(measured.doubts, usual, numbers[0], measured.labels)
-        document["doubts"]["limits_from"] = limits_from(measured.doubts)
+        given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0]
+                 for k in most_doubtful(measured.doubts, own["limits"])]
+        document["doubts"] = _write_doubtful(Path(out), applier, given, own)
+        document["doubts"] |= checked(measured.doubts, own["limits"], numbers[0], measured.labels)
         write(Path(out), document, measured.pictures)
     return document
 
@@ -116,11 +116,12 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
                     pictures=np.concatenate(pictures))
 
 
-def _write_doubtful(out: Path, applier: Applier, given: list[Images], usual: dict[str, float]) -> dict[str, Any]:
-    """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them."""
+def _write_doubtful(out: Path, applier: Applier, given: list[Images], told: dict[str, Any]) -> dict[str, Any]:
+    """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them. told: `limits_told`"""
+    usual = told["limits"]
     found = [overlays(applier, one, usual) for one in given]
     save(out / "pictures" / "doubts.npy", np.stack([picture for picture, _ in found]))
-    return {"columns": columns(usual), "flags": [flagged for _, flagged in found]}
+    return {"columns": columns(usual), "flags": [flagged for _, flagged in found], "limits_from": told["limits_from"]}
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -179,8 +180,8 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     except DataError as error:  # one image of a class, say
         return refused(str(error), out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
-    usual = limits(doubtful)
-    document |= limits_told(doubtful) if not applier.crops else limits_by_crops(
+    own = limits_told(doubtful)
+    document |= own if not applier.crops else limits_by_crops(
         prepared, every, images, seed,
         lambda crops, number: applier.doubts_of_crops(prepared.images(crops), applier.anatomy))
     document["direction"] = [prepared.spec.labels[source], prepared.spec.labels[target]]
@@ -189,9 +190,8 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
         found = _segmented(labels, given, prepared, np.zeros(len(given), bool))
         document["findings"] = numbers_of(found, prepared.patients(given), repetitions, seed)
     if out is not None:
-        worst = [start[k:k + 1] for k in most_doubtful(doubtful, usual)]
-        document["doubts"] = _write_doubtful(Path(out), applier, worst, usual)
-        document["doubts"]["limits_from"] = limits_from(doubtful)
+        worst = [start[k:k + 1] for k in most_doubtful(doubtful, own["limits"])]
+        document["doubts"] = _write_doubtful(Path(out), applier, worst, own)
         write_atomically(out / "results.json", json.dumps(document, indent=1))
     return document
 

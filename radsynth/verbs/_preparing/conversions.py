@@ -13,8 +13,6 @@ from radsynth.datasets._layout import stem
 from radsynth.io import Header
 from radsynth.verbs._rejected import PART
 
-SAME = 0.01
-"""Spacings that differ by no more than this share are the same."""
 FORMAT = re.compile("(?i)dicom|dcm|nifti|nii")
 """What folders of one format are called."""
 LONGEST = 1_000_000
@@ -48,7 +46,9 @@ def conversions(known: Sequence[tuple[Record, Header]]) -> dict[str, str]:
         said = _converted_from(scan.path)
         if said in described:
             found[scan.name] = f"its JSON file names the series {said}"
-        elif like := next((one.name for one in series if _near(scan.name, one.name) and _same_grid(scan, one)), ""):
+        elif like := next((one.name for one in series if _near(scan.name, one.name)
+                           and len(scan.headers) == len(one.headers)  # as many slices, or one volume
+                           and scan.headers[0].on_grid_of(one.headers[0])), ""):
             found[scan.name] = f"it has the grid of {like}"
     return found
 
@@ -83,12 +83,3 @@ def _near(one: str, other: str) -> bool:
     within = first == second or (bool(first) and above == second) or (bool(second) and beside == first)
     named = FORMAT.search(os.path.basename(first)) or FORMAT.search(os.path.basename(second))
     return within or (above == beside and named is not None)
-
-
-def _same_grid(one: Scan, other: Scan) -> bool:
-    """As many slices (or one volume) of the same size and spacing."""
-    first, second = one.headers[0], other.headers[0]
-    if len(one.headers) != len(other.headers) or first.size != second.size or not (first.spacing and second.spacing):
-        return False
-    return len(first.spacing) == len(second.spacing) and all(
-        abs(a - b) <= SAME * b for a, b in zip(first.spacing, second.spacing, strict=True))
