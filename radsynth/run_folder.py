@@ -122,12 +122,19 @@ class RunFolder:
         why = why if self.path.exists() else "it does not exist"
         return FolderError(f"{self.path} is not a run folder: {why}. 'radsynth run' makes one.")
 
+    @property
+    def weights_hash(self) -> str | None:
+        """The SHA-256 of the trained weights as it stands beside them; None without."""
+        try:
+            return str(json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))["sha256"])
+        except (OSError, ValueError, KeyError):
+            return None
+
     def made(self, folder: Path) -> bool:
         """Whether the images in a folder are known to be of this run's weights: `generate` says so beside them."""
         try:
             said = json.loads((folder / "generate.json").read_text(encoding="utf-8"))
-            own = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
-            return bool(said["weights"] == own["sha256"])
+            return bool(said["weights"] == self.weights_hash)
         except (OSError, ValueError, KeyError):
             return False
 

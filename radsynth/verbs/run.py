@@ -28,6 +28,7 @@ from radsynth.verbs._choosing import choices, grows
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white
 from radsynth.verbs._inspection_page import problems
+from radsynth.verbs._measured import measured
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
@@ -94,18 +95,18 @@ def run(
         _write_plan(out, found, planned)
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
-    task = Sampler(out).task
+    task, options = Sampler(out).task, settings.section("evaluate", EvaluateSettings)
     if not draws(task):
-        options = settings.section("evaluate", EvaluateSettings)
         if takes_images(task) and not segments(task):
             learn_anatomy(out, prepared, task, settings, options.anatomy)
         measure = (evaluate_registration if registers(task) else evaluate_segmentation if segments(task)
                    else evaluate_pairs)
-        results = measure(out, prepared, out=out, images=min(options.images, 500),
-                          repetitions=options.repetitions, seed=options.seed)
+        results = measured(out, out / "data", asdict(options), lambda: measure(
+            out, prepared, out=out, images=min(options.images, 500), repetitions=options.repetitions,
+            seed=options.seed))
         return Result(run=out, synthetic=None, report=report(out), results=results)
     made = _generate(settings, prepared, out)
-    results = _evaluate(settings, prepared, out, made)
+    results = measured(out, out / "data", asdict(options), lambda: _evaluate(settings, prepared, out, made))
     return Result(run=out, synthetic=made.folder, report=report(out), results=results)
 
 
@@ -202,14 +203,14 @@ def _evaluate(settings: Resolved, prepared: Prepared, out: Path, made: Generated
     """Measure the very images that were written: the same items, before they were rounded for their files."""
     options = settings.section("generate", GenerateSettings)
     drawn = draw(out, made.count, seed=settings.seed, truncation=options.truncation, copy_filter=options.copy_filter)
-    measured = settings.section("evaluate", EvaluateSettings)
+    evaluating = settings.section("evaluate", EvaluateSettings)
     try:
-        results = evaluate_prepared(prepared, drawn.images, labels=drawn.labels, settings=measured, out=out)
+        results = evaluate_prepared(prepared, drawn.images, labels=drawn.labels, settings=evaluating, out=out)
     except DataError as error:  # too few patients to measure on: the images are made, and the report says why no more
         window = black_and_white(prepared.spec.window, prepared.intensity)
         return write_unmeasured(out, shown(drawn.images, window), str(error))
     if drawn.masks is not None:
-        add_agreement(results, prepared, drawn, repetitions=measured.repetitions, seed=measured.seed)
-        pictures = side_by_side(Sampler(out), prepared, drawn, settings.seed, measured.real_pictures)
+        add_agreement(results, prepared, drawn, repetitions=evaluating.repetitions, seed=evaluating.seed)
+        pictures = side_by_side(Sampler(out), prepared, drawn, settings.seed, evaluating.real_pictures)
         write_agreement(out, results, pictures)
     return results

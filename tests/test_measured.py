@@ -1,0 +1,87 @@
+"""The main job repeated: what was measured stays while nothing changed that it depends on, and only then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+import radsynth.verbs._measured as measured_module
+import radsynth.verbs.run as module
+from radsynth.verbs.run import run
+
+SMALL = ("model.kind=dcgan", "model.width=8", "model.latent=8", "train.batch=8", "train.images=64", "train.previews=0",
+         "generate.count=60", "evaluate.images=50", "evaluate.repetitions=10", "evaluate.classes=false")
+RESTORE = ("task.kind=restore", "model.width=8", "train.batch=8", "train.images=32", "train.previews=0",
+           "evaluate.images=50", "evaluate.repetitions=10", "evaluate.anatomy=0.5")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder, draw = tmp_path / "scans", np.random.default_rng(0)
+    folder.mkdir()
+    for k in range(60):
+        values = np.zeros((32, 32), np.uint8)
+        values[8:24, 6 + k % 8:22] = draw.integers(60, 255, (16, 16 - k % 8), np.uint8)
+        Pillow.fromarray(values).save(folder / f"p{k:02}.png")
+    return folder
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], int]]:
+    """How often the function of this name was called since the last question."""
+    def counting(name: str) -> Callable[[], int]:
+        called, verb = [], getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **more: (called.append(name), verb(*args, **more))[1])
+
+        def since() -> int:
+            times = len(called)
+            called.clear()
+            return times
+        return since
+    return counting
+
+
+def test_synthetic_images_are_measured_again_only_where_something_changed(
+    pictures: Path, count: Callable[[str], Callable[[], int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times, out = count("evaluate_prepared"), tmp_path / "run"
+
+    def repeat(*more: str) -> int:
+        found = run(pictures, out, overrides=[*SMALL, *more])
+        assert found.results == json.loads((out / "results.json").read_text()) and found.report.exists()
+        return times()
+
+    assert repeat() == 1
+    before = (out / "results.json").read_bytes()
+    assert repeat() == 0 and (out / "results.json").read_bytes() == before
+    assert str(tmp_path).encode() not in before, "results travel"
+    assert repeat("evaluate.repetitions=11") == 1 and repeat("evaluate.repetitions=11") == 0
+    (out / "pictures" / "synthetic.npy").unlink()
+    assert repeat("evaluate.repetitions=11") == 1, "the report needs it"
+    for damage in ("", "[]", "{}", '{"measured_from": {"of": null}}'):
+        (out / "results.json").write_text(damage)
+        assert repeat() == 1
+    records = out / "data" / "records.csv"
+    records.write_text(records.read_text().replace("validation", "test"))
+    assert repeat() == 1, "other patients are held out"
+    with monkeypatch.context() as later:
+        later.setattr(measured_module, "version_of", lambda name: "9.9")
+        assert repeat() == 1, "another version may measure otherwise"
+    assert repeat() == 1
+    assert repeat("train.images=96") == 1 and repeat("train.images=96") == 0, "other weights"
+
+
+def test_pairs_are_measured_again_only_where_something_changed(
+    pictures: Path, count: Callable[[str], Callable[[], int]], tmp_path: Path,
+) -> None:
+    times, out = count("evaluate_pairs"), tmp_path / "run"
+    assert [(run(pictures, out, overrides=RESTORE), times())[1] for _ in range(2)] == [1, 0]
+    noted = json.loads((out / "results.json").read_text())["measured_from"]["of"]
+    told = json.loads((out / "anatomy" / "given" / "generator.json").read_text())
+    assert noted["anatomy"]["given"] == told["sha256"], "limits and numbers rest on it"
+    assert [(run(pictures, out, overrides=[*RESTORE, "evaluate.seed=3"]), times())[1] for _ in range(2)] == [1, 0]
