@@ -171,7 +171,7 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
         "onto": onto.name, "labels": None, **{name: path.name for name, path in beside.paths().items()},
         "weights": registrar.facts["sha256"]}
     return _filled(out, request, source, rejected, lambda folder, journal: put_onto(
-        registrar, fixed, records, rejected, folder, format, beside, journal))
+        registrar, fixed, beside.images_alone(records, source, rejected), rejected, folder, format, beside, journal))
 
 
 def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, style: Path | None) -> Applied:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.datasets import Record
+from radsynth.datasets import Record, Rejected
 from radsynth.datasets._layout import stem
 from radsynth.datasets._regrid import mask_on
 from radsynth.errors import DataError, RejectedFile, SettingsError
@@ -63,6 +65,16 @@ class Beside:
         assert self.landmarks is not None
         own = stem(PurePosixPath(record.source).name)
         return _in(self.landmarks, record, "landmarks", [own + ending for ending in ENDINGS])
+
+    def images_alone(self, records: Iterator[Record], source: Path, rejected: list[Rejected]) -> Iterator[Record]:
+        """The same images below `source`; in the end no file with landmarks of theirs is a skipped one any more."""
+        used = set() if self.onto_landmarks is None else {self.onto_landmarks.resolve()}
+        for record in records:
+            if self.landmarks is not None:
+                with suppress(RejectedFile):  # the image is rejected for that
+                    used.add(self.landmarks_of(record).resolve())
+            yield record
+        rejected[:] = [line for line in rejected if not (line.skipped and (source / line.path).resolve() in used)]
 
 
 def _in(path: Path, record: Record, what: str, names: list[str]) -> Path:
