@@ -87,7 +87,7 @@ def utility(
 
 
 def report(
-    run: Annotated[Path, argument("RUN", "A run folder, or what 'evaluate --out' wrote.")],
+    run: Annotated[Path, argument("RUN", "A run folder, or what 'evaluate --out' or 'apply' wrote.")],
     as_json: Json = False,
 ) -> None:
     """Write report.html (one self-contained file) and report.json."""

@@ -18,6 +18,7 @@ from radsynth.run_folder import version_of
 from radsynth.verbs._report import done, evidence, facts, images, numbers, training
 from radsynth.verbs._report import verdicts as words
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
+from radsynth.verbs._report.landmarks import page_again
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.ranked import ranked
 from radsynth.verbs._report.run_files import Missing, RunFiles
@@ -53,7 +54,8 @@ ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "readers", "privacy", "in
 def report(run: Path) -> Path:
     """Write RUN/report.html from the files in the run folder alone; what is missing is left out with a sentence.
 
-    A folder in which `evaluate` wrote a ranking of several sets gets a page on these.
+    A folder in which `evaluate` wrote a ranking of several sets gets a page on these, one in which `apply` put images
+    with landmarks onto another its page on these.
 
     RUN/report.json holds verdicts, scorecard and effort for programs; the numbers are in results.json, audit.json and
     utility.json. README.md (a model card) and the data-set card of RUN/synthetic are brought up to date.
@@ -61,6 +63,9 @@ def report(run: Path) -> Path:
     Raises FolderError when `run` is neither of these, or when the ranking cannot be read.
     """
     run = Path(run)
+    if (run / "apply.json").is_file() and not (run / "spec.json").is_file():
+        write_atomically(run / "report.html", page_again(run))
+        return run / "report.html"
     if not any((run / name).is_file() for name in ("spec.json", "results.json", "settings.yaml")):
         why = "it has no spec.json" if run.exists() else "it does not exist"
         raise FolderError(f"{run} is not a run folder: {why}. 'radsynth run' makes one, 'radsynth evaluate REAL A B "

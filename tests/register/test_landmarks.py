@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.io._landmarks import read_landmarks
@@ -21,6 +21,7 @@ from radsynth.verbs._applying.targets import Targets, in_space, indices, over_pa
 from radsynth.verbs._report.landmarks import lead
 from radsynth.verbs._report.words import interval
 from radsynth.verbs.apply import apply
+from radsynth.verbs.report import report
 from tests.tables import lines, rows
 
 FROM = Provenance(model="none", weights="", seed=0, index=0)
@@ -169,8 +170,10 @@ def pair(make_run: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def test_apply_measures_how_far_landmarks_lie_apart(pair: Path) -> None:
+    (pair / "in" / "3.csv").write_text((pair / "in" / "2.csv").read_text())
     result = apply(pair / "run", pair / "in", pair / "out", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
                    onto_landmarks=pair / "fixed.csv")
+    assert [one.path for one in result.rejected] == ["3.csv"], "of no image; the others are used, and not skipped"
     table = {row["source"]: row for row in rows(pair / "out")}
     before = {name: float(row["target_error_before"]) for name, row in table.items()}
     after = {name: float(row["target_error"]) for name, row in table.items()}
@@ -241,6 +244,16 @@ def test_a_page_shows_every_image_before_and_after_and_the_means(pair: Path) -> 
     assert one.report is not None and "A single pair has no interval" in one.report.read_text()
     bare = apply(pair / "run", pair / "in", pair / "bare", onto=pair / "fixed.nii.gz")
     assert bare.report is None and not (pair / "bare" / "report.html").exists()
+    result.report.unlink()
+    assert report(pair / "out") == result.report and result.report.read_text(encoding="utf-8").replace(
+        "\u00a0", " ") == page, "from the folder alone"
+    with pytest.raises(FolderError, match=r"bare holds results of 'radsynth apply' without landmarks"):
+        report(pair / "bare")
+    table = pair / "out" / "samples.csv"
+    for damage in ("", table.read_text().replace("landmarks/000001.csv", "landmarks/7.csv")):
+        table.write_text(damage)
+        with pytest.raises(FolderError, match=r"out cannot be read or is damaged.*Apply the run again"):
+            report(pair / "out")
 
 
 @pytest.mark.parametrize(("low", "high", "tone", "words"), [
@@ -257,7 +270,7 @@ def test_landmarks_of_one_image_that_are_wrong_leave_the_others(pair: Path) -> N
     (pair / "in" / "2.csv").write_text("x,y,z,label\n28,-4,5,left\n22,-400,5,right\n")
     given = {"onto": pair / "fixed.nii.gz", "landmarks": pair / "in", "onto_landmarks": pair / "fixed.csv"}
     result = apply(pair / "run", pair / "in", pair / "out", **given)
-    assert result.count == 1 and [one.path for one in result.rejected if not one.skipped] == ["2.nii.gz"]
+    assert result.count == 1 and [one.path for one in result.rejected] == ["2.nii.gz"], "once, with the reason"
     assert next(one.reason for one in result.rejected if not one.skipped) == (
         "2.csv, line 3 (right): the point (22.0, -400.0, 5.0) lies outside of 2.nii.gz, which reaches over "
         "x 9.0 to 41.0, y -21.0 to 11.0, z 4.0 to 6.0 (mm towards left, back and head)")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from radsynth.errors import FolderError
 from radsynth.run_folder import version_of
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.words import count, figure, interval
@@ -34,6 +36,23 @@ def landmarks_page(folder: Path, rows: Sequence[Mapping[str, Any]], told: Mappin
         mean={name: _mean(told[f"{name}_mm"]) for name in ("before", "after", "closer")}, limits=LIMITS,
         counted=count(told["pairs"], "image"), worse=[pair["source"] for pair in pairs if pair["tone"] == "warning"],
         without=len({row["index"] for row in rows}) - len(pairs)))
+
+
+def page_again(folder: Path) -> str:
+    """The page once more, from what `apply` wrote into a folder; FolderError where landmarks or files are missing."""
+    try:
+        told = dict(json.loads((folder / "apply.json").read_text(encoding="utf-8")))
+        with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        if len({row["index"] for row in rows}) != told["count"]:
+            raise ValueError("rows are missing")
+        if told.get("target_error"):
+            return landmarks_page(folder, rows, told["target_error"], str(told["onto"]), str(told["weights"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise FolderError(f"{folder} cannot be read or is damaged: it holds results of 'radsynth apply', and some of "
+                          "its tables are missing or were edited. Apply the run again, into another folder.") from None
+    raise FolderError(f"{folder} holds results of 'radsynth apply' without landmarks, and there is no report of these: "
+                      "samples.csv says what is to be known of each. 'radsynth report RUN' makes that of the run.")
 
 
 def lead(told: Mapping[str, Any]) -> dict[str, str]:
