@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from radsynth.io import Provenance, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.crops import by_crops, crops_of, of_image
-from radsynth.verbs._applying.doubts import MEAN, Doubts, flags, limits, limits_from, read_limits
+from radsynth.verbs._applying.doubts import MEAN, Doubts
+from radsynth.verbs._applying.limits import flags, limits, limits_from, read_limits
 from radsynth.verbs._pairs.paired import evaluate_pairs
+from radsynth.verbs.apply import apply
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
@@ -67,10 +70,10 @@ def test_limits_are_of_whole_images(run: Path) -> None:
     data = Prepared(run.parent / "data")
     test = data.indices("test")
     whole = len({data.rows[i].image for i in test})
-    assert len(test) == whole * 36 and document["limits_from"] == whole == 36
-    assert document["doubts"]["limits_from"] == document["pairs"]["images"] == 50, "the report's own are of crops"
+    assert len(test) == whole * 36 and document["limits_from_patients"] == whole == 36
+    assert document["doubts"]["limits_from_patients"] == document["pairs"]["patients"], "the report's own are of crops"
     page = report(run).read_text()
-    assert "one usual image in 37" in page and "These are crops" in page
+    assert "images of one usual patient in 37" in page and "These are crops" in page
 
 
 def test_whole_images_are_flagged_as_often_as_is_said_and_where_a_lesion_is_lost(run: Path) -> None:
@@ -97,6 +100,25 @@ def test_whole_images_are_flagged_as_often_as_is_said_and_where_a_lesion_is_lost
 
     applier.network_of = healed  # type: ignore[method-assign]
     assert flagged()["edges"] > 0.9
+
+
+def test_how_often_usual_images_are_flagged_is_told_and_not_by_an_older_version(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(image(images(1, 2)[0]), tmp_path / "one.nii.gz", provenance=FROM)
+    apply(run, tmp_path / "one.nii.gz", tmp_path / "out")
+    assert "mind: by chance, each check flags images of one usual patient in 37," in capsys.readouterr().err
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    document = json.loads((run / "results.json").read_text())
+    for part in (document, document["doubts"]):  # what an older version wrote, which counted images
+        part["limits_from"] = part.pop("limits_from_patients")
+    (older / "results.json").write_text(json.dumps(document))
+    apply(older, tmp_path / "one.nii.gz", tmp_path / "older out")
+    assert "an unknown share of usual images, because an older version" in capsys.readouterr().err
+    rows = [(tmp_path / name / "samples.csv").read_text() for name in ("out", "older out")]
+    assert rows[0] == rows[1] and "unknown" not in rows[0], "limits hold as they are"
+    assert report(older).read_text().count("an unknown share of usual images") == 2, "of crops and of whole images"
 
 
 def test_limits_of_crops_of_an_older_version_say_nothing_of_whole_images(run: Path, tmp_path: Path) -> None:
@@ -145,6 +167,7 @@ def test_an_image_has_the_largest_number_of_its_crops_and_their_mean_of_the_mean
 def test_where_few_crops_of_an_image_were_looked_at_a_whole_one_is_flagged_more_often() -> None:
     """A quarter of each of 199 images: as 49 whole ones, and the largest number is the limit."""
     found: Doubts = {"edges": np.arange(199.0)}
-    assert limits(found) == {"edges": 197} and limits_from(found) == 199
-    assert limits(found, 0.25) == {"edges": 198} and limits_from(found, 0.25) == 49
-    assert limits(found, 0.004) == {} and limits_from(found, 0.004) == 0
+    each = np.arange(199)
+    assert limits(found, each) == {"edges": 197} and limits_from(found, each) == 199
+    assert limits(found, each, 0.25) == {"edges": 198} and limits_from(found, each, 0.25) == 49
+    assert limits(found, each, 0.004) == {} and limits_from(found, each, 0.004) == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,8 @@ from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._applying.doubts import doubts, false_alarms, flags, limits, limits_from, read_limits
+from radsynth.verbs._applying.doubts import doubts
+from radsynth.verbs._applying.limits import flags, limits
 from radsynth.verbs._applying.overlays import columns
 
 Images = NDArray[np.float32]
@@ -48,7 +47,7 @@ def test_a_removed_or_invented_lesion_is_flagged(damage: str) -> None:
     task = task_of("task.kind=restore", "task.what=rician")
     clean, ill = heads(20, 0.0), heads(20, 0.8)
     before, after = (ill, clean) if damage == "removed" else (clean, ill)
-    usual = limits(doubts(task, lambda images, target: images * 0.98, before, before * np.float32(0.98)))
+    usual = limits(doubts(task, lambda images, target: images * 0.98, before, before * np.float32(0.98)), np.arange(20))
     assert set(usual) == {"edges", "uncertainty"}, "noise removal has no way back"
     honest = measured(task, lambda images, target: images * 0.97, before[:10])
     damaged = measured(task, lambda images, target: after[:len(images)], before[:10])
@@ -74,8 +73,9 @@ def test_a_result_that_is_not_what_was_given_when_made_coarse_again_is_inconsist
     assert all(one["mean_inconsistency"] == pytest.approx(30 * 16 / 1024, rel=1e-3) for one in measured(
         task, inventive, given))
     found = doubts(task, inventive, given, inventive(given, ""))
-    assert "mean_inconsistency" in limits(found) and columns(limits(found)) == ["given", "result", "inconsistency",
-                                                                                "edges", "uncertainty"]
+    usual = limits(found, np.arange(4))
+    assert "mean_inconsistency" in usual
+    assert columns(usual) == ["given", "result", "inconsistency", "edges", "uncertainty"]
 
 
 def test_there_and_back_again_of_an_unpaired_translation() -> None:
@@ -98,37 +98,3 @@ def test_uncertainty_is_the_change_under_noise() -> None:
     assert all(one["uncertainty"] == 0 for one in steady)
     for three, one in zip(shaky, plain, strict=True):
         assert three["uncertainty"] == pytest.approx(3 * one["uncertainty"], rel=1e-3)
-
-
-def test_limits_are_read_from_the_run_and_unknown_without(tmp_path: Path) -> None:
-    assert read_limits(tmp_path) == ({}, 0) and flags({"edges": 1.0}, {}) == "unknown"
-    (tmp_path / "results.json").write_text(json.dumps({"limits": {"edges": 2.0, "other": 1}, "limits_from": 40}))
-    assert read_limits(tmp_path) == ({"edges": 2.0}, 40)
-    document = {"limits": {"edges": 2.0}, "direction": ["t1", "t2"]}
-    (tmp_path / "results.json").write_text(json.dumps(document))
-    assert read_limits(tmp_path, target="t2") == ({"edges": 2.0}, 0), "an older version did not say from how many"
-    assert read_limits(tmp_path, target="t1")[0] == {}, "the way back is another network, which was not measured"
-    assert read_limits(tmp_path, ("mismatch",))[0] == {}, "what an older version measured of label maps is another"
-    (tmp_path / "results.json").write_text("[]")
-    assert read_limits(tmp_path) == ({}, 0), "damaged"
-    assert flags({"edges": 1.0}, {"edges": 2.0}) == "" and flags({"edges": 3.0}, {"edges": 2.0}) == "edges"
-
-
-@pytest.mark.parametrize("images", [1, 10, 60, 98, 99, 250, 1000])
-def test_a_limit_flags_as_many_usual_images_as_it_says(images: int) -> None:
-    """Numbers from 0 to 1, all alike likely: a limit is passed by chance by 1 - limit of all further images."""
-    generator = np.random.default_rng(images)
-    held_out = generator.random((4000, images))
-    found = np.array([limits({"edges": values})["edges"] for values in held_out])
-    promised = 0.01 if images >= 99 else 1 / (images + 1)
-    assert (1 - found).mean() <= 1.1 * promised and (1 - found).mean() > 0.7 * promised
-    above = (held_out > found[:, None]).sum(axis=1)
-    assert (above == above[0]).all() and above[0] <= 0.01 * images
-    assert images >= 99 or above[0] == 0, "the largest of few is no reason to doubt it"
-    assert (f"in {images + 1}," in false_alarms(images)) is (images < 99)
-
-
-def test_a_limit_rests_on_the_images_that_have_the_number() -> None:
-    found = {"edges": np.arange(30.0), "anatomy": np.array([1.0, np.nan] * 15), "inconsistency": np.full(30, np.nan)}
-    assert limits(found) == {"edges": 29, "anatomy": 1} and limits_from(found) == 15
-    assert limits_from({"edges": np.full(3, np.nan)}) == 0

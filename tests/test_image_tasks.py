@@ -25,7 +25,8 @@ from radsynth.tasks._paired import known
 from radsynth.tasks._unpaired import sides_of
 from radsynth.tasks.cut import Cut
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import doubts, limits
+from radsynth.verbs._applying.doubts import doubts
+from radsynth.verbs._applying.limits import limits
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.train import train
 from tests.trained import resumes, weights
@@ -77,7 +78,8 @@ def test_translation_learns_the_negative(make_prepared: Make, tmp_path: Path) ->
     assert error["method"] == "this run" and error["low"] <= error["value"] <= error["high"] < 15
     applier, prepared = Applier(tmp_path / "run"), Prepared(data)
     given = prepared.images(prepared.indices("test"))[:, :1]
-    found = limits(doubts(applier.task, applier.network_of, given, applier.network_of(given, "")))
+    found = limits(doubts(applier.task, applier.network_of, given, applier.network_of(given, "")),
+                   prepared.patients(prepared.indices("test")))
     assert document["limits"] == pytest.approx(found), "apply must find what the limits were measured on"
 
 

@@ -22,8 +22,8 @@ from radsynth.run_folder import RunFolder
 from radsynth.tasks import segments
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
-from radsynth.verbs._applying.doubts import ENOUGH, false_alarms, flagged_slices, flags, read_limits
 from radsynth.verbs._applying.inputs import input_records
+from radsynth.verbs._applying.limits import ENOUGH, false_alarms, flagged_slices, flags, read_limits
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
@@ -190,9 +190,9 @@ def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, 
 def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejected], folder: Path, format: str | None,
                journal: Journal) -> Iterator[dict[str, object]]:
     """Convert and write image by image; yields rows of samples.csv."""
-    usual, images = read_limits(applier.run, applier.checks, applier.target, applier.crops)
-    if usual and 0 < images < ENOUGH:
-        tell(f"mind: each check flags {false_alarms(images)}")
+    usual, patients = read_limits(applier.run, applier.checks, applier.target, applier.crops)
+    if usual and patients < ENOUGH:
+        tell(f"mind: by chance, each check flags {false_alarms(patients)}")
     for record in track(list(records), None, "applying", "images"):
         if made := journal.made(record.source):
             yield from made

@@ -16,7 +16,7 @@ from radsynth.io import read, write
 from radsynth.io._geometry import as_laid
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier, finer_affine
-from radsynth.verbs._applying.doubts import flagged_slices
+from radsynth.verbs._applying.limits import flagged_slices
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.slices import cut, join
 from radsynth.verbs._applying.values import ranges_of

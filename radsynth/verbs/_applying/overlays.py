@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import MEAN, NAMES, doubt_maps, doubts, flags
+from radsynth.verbs._applying.doubts import MEAN, NAMES, doubt_maps, doubts
+from radsynth.verbs._applying.limits import flags
 
 Images = NDArray[np.float32]
 SHOWN = 6

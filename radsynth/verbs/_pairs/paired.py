@@ -20,6 +20,7 @@ from radsynth.progress import track
 from radsynth.tasks import PairedTask
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import doubts
+from radsynth.verbs._applying.limits import FROM
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
@@ -51,7 +52,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
-    own = limits_told(measured.doubts)
+    own = limits_told(measured.doubts, prepared.patients(rows))
     told = own if not applier.crops else limits_by_crops(
         prepared, _complete(task, prepared, prepared.indices(split)), images, seed,
         lambda crops, number: applier.doubts_of_crops(
@@ -121,7 +122,7 @@ def _write_doubtful(out: Path, applier: Applier, given: list[Images], told: dict
     usual = told["limits"]
     found = [overlays(applier, one, usual) for one in given]
     save(out / "pictures" / "doubts.npy", np.stack([picture for picture, _ in found]))
-    return {"columns": columns(usual), "flags": [flagged for _, flagged in found], "limits_from": told["limits_from"]}
+    return {"columns": columns(usual), "flags": [flagged for _, flagged in found], FROM: told[FROM]}
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -180,7 +181,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     except DataError as error:  # one image of a class, say
         return refused(str(error), out)
     doubtful = doubts(applier.task, applier.network_of, start, made, applier.target, applier.anatomy)
-    own = limits_told(doubtful)
+    own = limits_told(doubtful, prepared.patients(given))
     document |= own if not applier.crops else limits_by_crops(
         prepared, every, images, seed,
         lambda crops, number: applier.doubts_of_crops(prepared.images(crops), applier.anatomy))

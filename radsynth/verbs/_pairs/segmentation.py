@@ -53,7 +53,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     truths = prepared.stored(rows, "masks")
     numbers = label_numbers(results, truths, prepared.spec, prepared.spacings(rows))
     doubtful = {MISMATCH: np.concatenate(mismatches)}
-    told = limits_told(doubtful) if not segmenter.crops else limits_by_crops(
+    told = limits_told(doubtful, prepared.patients(rows)) if not segmenter.crops else limits_by_crops(
         prepared, prepared.indices(split), images, seed,
         lambda crops, number: segmenter.mismatches(prepared.images(crops)[:, seen]))
     document: dict[str, Any] = {

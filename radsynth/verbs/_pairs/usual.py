@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.progress import track
 from radsynth.verbs._applying.crops import of_image
-from radsynth.verbs._applying.doubts import BY_CROPS, Doubts, limits, limits_from
+from radsynth.verbs._applying.doubts import Doubts
+from radsynth.verbs._applying.limits import BY_CROPS, FROM, limits, limits_from
 
 Rows = NDArray[np.int64]
 
 
-def limits_told(found: Doubts, share: float = 1) -> dict[str, Any]:
-    """What results.json holds of limits that rest on these numbers (n,) of images. share: as of `limits`"""
-    return {"limits": limits(found, share), "limits_from": limits_from(found, share)}
+def limits_told(found: Doubts, patients: Rows, share: float = 1) -> dict[str, Any]:
+    """What results.json holds of limits that rest on these numbers (n,) of images of patients. share: as of `limits`"""
+    return {"limits": limits(found, patients, share), FROM: limits_from(found, patients, share)}
 
 
 def limits_by_crops(prepared: Prepared, rows: Rows, images: int, seed: int, measure: Callable[[Rows, int], Doubts],
@@ -30,12 +31,12 @@ def limits_by_crops(prepared: Prepared, rows: Rows, images: int, seed: int, meas
     """
     owners = np.asarray([prepared.rows[int(row)].image for row in rows])
     if not len(owners) or owners.min() < 0:
-        return {"limits": {}, "limits_from": 0}
+        return {"limits": {}, FROM: 0}
     chosen = np.sort(np.random.default_rng(seed).permutation(np.unique(owners))[:images])
-    found, shares = [], []
+    found = []
     for number, owner in enumerate(track(chosen.tolist(), None, "checking whole images by their crops", "images")):
-        crops = rows[owners == owner]
-        found.append(of_image(measure(crops, number)))
-        shares.append(prepared.rows[int(crops[0])].drawn)
-    share = 1 / float(np.mean(1 / np.asarray(shares)))
-    return {**limits_told({name: np.array([one[name] for one in found]) for name in found[0]}, share), BY_CROPS: True}
+        found.append(of_image(measure(rows[owners == owner], number)))
+    first = np.asarray([rows[owners == owner][0] for owner in chosen])
+    share = 1 / float(np.mean([1 / prepared.rows[int(row)].drawn for row in first]))
+    numbers = {name: np.array([one[name] for one in found]) for name in found[0]}
+    return {**limits_told(numbers, prepared.patients(first), share), BY_CROPS: True}

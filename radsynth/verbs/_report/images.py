@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from radsynth.verbs._applying.doubts import BY_CROPS, ENOUGH, false_alarms
+from radsynth.verbs._applying.limits import BY_CROPS, FROM, false_alarms
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import count, extent, figure, interval, sides
@@ -87,10 +87,9 @@ def doubts(files: RunFiles) -> dict[str, Any] | None:
     rows = [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
             for k, flags in enumerate(found["flags"])]
     results = files.get("results.json")
-    usual = results.get("limits_from", ENOUGH)  # an older run does not say
-    chance = false_alarms(found.get("limits_from") or usual or ENOUGH)
-    return {"columns": found["columns"], "rows": rows, "chance": chance,
-            "of_whole": false_alarms(usual) if results.get(BY_CROPS) and usual else "", "crops": _learned_crops(files),
+    of_whole = results.get(BY_CROPS) and results["limits"]
+    return {"columns": found["columns"], "rows": rows, "chance": false_alarms(found.get(FROM, 0)),
+            "of_whole": false_alarms(results.get(FROM, 0)) if of_whole else "", "crops": _learned_crops(files),
             "worth": _worth(found) if "flagged" in found else ""}
 
 
