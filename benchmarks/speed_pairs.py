@@ -10,7 +10,9 @@ which say more on a machine that is not idle), of:
   convert        the trained network's results, as training's previews make them
 
 Usage: OMP_NUM_THREADS=2 python benchmarks/speed_pairs.py [--tasks translate,restore] [--batches 0,32,64] [--pairs 3]
-[--size 64] [--images 256]. Batch 0 is what the plan chooses. Prints one table and writes build/speed_pairs.json.
+[--size 64] [--images 256] [--what step,convert]. Batch 0 is what the plan chooses. Prints one table and writes
+build/speed_pairs.json. On a GPU radsynth's steps are CUDA graphs, "single" is radsynth without them; a process measures
+all tasks there, since starting takes longer. Give it some thousand images.
 """
 
 from __future__ import annotations
@@ -40,10 +42,12 @@ from radsynth.recipes import recipe
 from radsynth.run_folder import RunFolder
 from radsynth.settings import constant, resolve
 from radsynth.tasks import build
+from radsynth.verbs._training.captured import BEFORE
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 
-KINDS = ("ours", "plain")
+GPU = torch.cuda.is_available()
+KINDS = ("ours", "single", "plain") if GPU else ("ours", "plain")
 WHAT = ("step", "generator", "discriminator", "convert")
 
 
@@ -54,10 +58,11 @@ def noise(folder: Path, side: int) -> Prepared:
                              labels=[k % 2 for k in range(len(images))], masks=images[:, 0] // 100))
 
 
-def make_loop(task: str, data: Prepared, out: Path, batch: int, plainly: bool) -> Loop:
+def make_loop(task: str, data: Prepared, out: Path, batch: int, kind: str) -> Loop:
     """A training of what the plan chooses, in the middle of its schedule, where most steps are."""
     given = [f"task.kind={task}", f"train.images={10**9}", *([f"train.batch={batch}"] if batch else []),
-             *(["train.precision=32-true"] if plainly else [])]
+             *(["train.precision=32-true"] if kind == "plain" else []),
+             f"train.graphs={str(kind == 'ours').lower()}"]
     settings = resolve(document(recipe(constant("tasks", task, "MODEL") or "", task)), overrides=given)
     task_of = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
     loop = Loop(task_of, settings.section("train", Settings), data, RunFolder(out), 0)
@@ -75,24 +80,23 @@ def write_plainly() -> None:
     loop_module.keep_freed_memory = lambda: False  # type: ignore[attr-defined]
 
 
-def work(kind: str, task: str, batch: int, size: int, images: int) -> dict[str, float]:
-    """One measurement of every rate, in this process."""
-    if kind == "plain":
-        write_plainly()
+def work(kind: str, task: str, batch: int, size: int, images: int, what: list[str]) -> dict[str, float]:
+    """One measurement of each rate in `what`, in this process."""
     with tempfile.TemporaryDirectory() as scratch:
-        loop = make_loop(task, noise(Path(scratch) / "data", size), Path(scratch) / "run", batch, kind == "plain")
+        loop = make_loop(task, noise(Path(scratch) / "data", size), Path(scratch) / "run", batch, kind)
         step = plain(loop, usual=True)[0] if kind == "plain" else loop.take_step
         batch, rows = loop.options.batch, loop.batches.train
         kept = loop.networks[loop.task.keeps] if kind == "plain" else loop.average.network
         found: dict[str, float] = {"batch": batch}
-        for name, action in {
+        actions = {
             "step": step,
             "generator": forth_and_back(loop, loop.networks[loop.task.keeps], made_of(loop)),
-            **({"discriminator": judging(loop, size)} if len(loop.networks) > 1 else {}),
+            **({"discriminator": judging(loop, size)} if judges(loop) else {}),
             "convert": lambda: loop.samples.make(kept.eval(), rows[:batch], range(batch), 1),
-        }.items():
-            rates(action, 3, batch)
-            found[name], found[f"{name}_cpu"] = rates(action, max(2, images // batch), batch)
+        }
+        for name in [name for name in what if name in actions]:
+            rates(actions[name], BEFORE + 2, batch)  # on a GPU the step is recorded in these
+            found[name], found[f"{name}_cpu"] = rates(actions[name], max(2, images // batch), batch)
         return found
 
 
@@ -114,11 +118,16 @@ def made_of(loop: Loop) -> Callable[[], Tensor]:
     return lambda: loop.task.sample(loop.networks[loop.task.keeps], batch)
 
 
+def judges(loop: Loop) -> list[nn.Module]:
+    """The discriminators."""
+    return [network for name, network in loop.networks.items() if name.startswith("discriminator")]
+
+
 def judging(loop: Loop, size: int) -> Callable[[], None]:
     """The discriminator's step of one batch of noise."""
-    network = next(network for name, network in loop.networks.items() if name.startswith("discriminator"))
+    network = judges(loop)[0]
     first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    images = torch.rand(loop.options.batch, first.in_channels, size, size)
+    images = torch.rand(loop.options.batch, first.in_channels, size, size, device=loop.fabric.device)
 
     def run() -> Tensor:
         found = network(channels_last(images))
@@ -127,28 +136,30 @@ def judging(loop: Loop, size: int) -> Callable[[], None]:
     return forth_and_back(loop, network, run)
 
 
-def measured(kind: str, task: str, batch: int, options: argparse.Namespace) -> dict[str, float]:
-    """`work` in a fresh process."""
-    command = [sys.executable, __file__, "--work", kind, "--tasks", task, "--batches", str(batch), "--size",
-               str(options.size), "--images", str(options.images)]
+def measured(kind: str, tasks: list[str], batch: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """`work` for each task, in one fresh process."""
+    command = [sys.executable, __file__, "--work", kind, "--tasks", ",".join(tasks), "--batches", str(batch), "--size",
+               str(options.size), "--images", str(options.images), "--what", options.what]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    found: dict[str, float] = json.loads(lines[-1])
+    found: dict[str, dict[str, float]] = json.loads(lines[-1])
     return found
 
 
-def rows(task: str, batch: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Both kinds in turn, a row for each rate: medians, and ratios pair by pair."""
-    pairs = [[measured(kind, task, batch, options) for kind in KINDS] for _ in range(options.pairs)]
-    table = []
-    for what in [what for what in WHAT if what in pairs[0][0]]:
-        ratios, of_processor = ([ours[name] / theirs[name] for ours, theirs in pairs] for name in (what, f"{what}_cpu"))
-        table.append({"task": task, "batch": pairs[0][0]["batch"], "what": what,
-                      "radsynth": statistics.median(ours[what] for ours, _ in pairs),
-                      "plain": statistics.median(theirs[what] for _, theirs in pairs),
-                      "ratio": round(statistics.median(ratios), 2),
-                      "range": [round(min(ratios), 2), round(max(ratios), 2)],
-                      "ratio by processor time": round(statistics.median(of_processor), 2)})
-    return table
+def rows(tasks: list[str], batch: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All kinds in turn, a row for each task and rate: medians, and ratios pair by pair."""
+    pairs = [{kind: measured(kind, tasks, batch, options) for kind in KINDS} for _ in range(options.pairs)]
+    return [row(task, what, [{kind: found[task] for kind, found in pair.items()} for pair in pairs])
+            for task in tasks for what in options.what.split(",") if what in pairs[0]["ours"][task]]
+
+
+def row(task: str, what: str, pairs: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """One line of the table."""
+    ratios, of_processor = ([pair["ours"][name] / pair["plain"][name] for pair in pairs]
+                            for name in (what, f"{what}_cpu"))
+    return {"task": task, "batch": pairs[0]["ours"]["batch"], "what": what,
+            **{kind: statistics.median(pair[kind][what] for pair in pairs) for kind in KINDS},
+            "ratio": round(statistics.median(ratios), 2), "range": [round(min(ratios), 2), round(max(ratios), 2)],
+            "ratio by processor time": round(statistics.median(of_processor), 2)}
 
 
 def main() -> None:
@@ -158,19 +169,23 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--images", type=int, default=256, help="measured for each rate")
+    parser.add_argument("--what", default=",".join(WHAT))
     parser.add_argument("--work", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     tasks, batches = options.tasks.split(","), [int(text) for text in options.batches.split(",")]
     if options.work:
-        print(json.dumps(work(options.work, tasks[0], batches[0], options.size, options.images)))
+        if options.work == "plain":
+            write_plainly()
+        print(json.dumps({task: work(options.work, task, batches[0], options.size, options.images,
+                                     options.what.split(",")) for task in tasks}))
         return
     print(f"{here().name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.size} px")
     table = []
-    for task in tasks:
+    for together in [tasks] if GPU else [[task] for task in tasks]:
         for batch in batches:
-            for row in rows(task, batch, options):
-                print(" | ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-                table.append(row)
+            for line in rows(together, batch, options):
+                print(" | ".join(f"{name} {value}" for name, value in line.items()), flush=True)
+                table.append(line)
     Path("build").mkdir(exist_ok=True)
     Path("build/speed_pairs.json").write_text(json.dumps(table, indent=1))
 

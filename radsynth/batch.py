@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from radsynth.device import moved
@@ -63,6 +64,10 @@ class Batch:
         """`care.augment` for arithmetic; a tensor () where a step is recorded, unless it is 0."""
         return self.care.augment
 
+    def constant(self) -> Hashable:
+        """What of this batch decides how a step goes that is recorded and repeated with the tensors of others."""
+        return len(self.items), replace(self.care, augment=float(self.care.augment > 0))
+
     def normal(self, stream: str, *shape: int) -> Float[Tensor, "n *shape"]:
         """Standard normal numbers (n, *shape), float32, that depend on (seed, item, stream) alone."""
         draws = [g.standard_normal(shape, dtype=np.float32) for g in self._generators(stream)]
@@ -70,8 +75,11 @@ class Batch:
 
     def uniform(self, stream: str, *shape: int) -> Float[Tensor, "n *shape"]:
         """Uniform numbers in [0, 1), (n, *shape), float32, that depend on (seed, item, stream) alone."""
-        draws = [g.random(shape, dtype=np.float32) for g in self._generators(stream)]
-        return moved(torch.from_numpy(np.stack(draws)), self.images.device)
+        return moved(torch.from_numpy(self.lots(stream, *shape)), self.images.device)
+
+    def lots(self, stream: str, *shape: int) -> NDArray[np.float32]:
+        """The numbers of `uniform` on the processor, for what is decided there: to ask a GPU for them is to wait."""
+        return np.stack([g.random(shape, dtype=np.float32) for g in self._generators(stream)])
 
     def poisson(self, stream: str, means: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Poisson numbers, float32, of the given means (n, *shape), that depend on these and (seed, item, stream)."""

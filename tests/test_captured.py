@@ -194,7 +194,7 @@ def test_graphs_train_as_single_steps_do(more: tuple[str, ...], make_prepared: M
     data = make_prepared(48, (16, 16), labels=("small", "large"))
     single, again = (make_loop(data, tmp_path / name, (*more, "train.graphs=false")) for name in ("one", "two"))
     graphed, other = make_loop(data, tmp_path / "graphed", more), make_loop(data, tmp_path / "other", more)
-    other.order.seed += 1  # another order of the images: what a difference that matters looks like
+    other.batches.order.seed += 1  # another order of the images: what a difference that matters looks like
     expected = trained(single)
     found, noise, difference = (apart(expected, trained(loop)) for loop in (graphed, again, other))
     assert graphed.graphs and any(kind.graph is not None for kind in graphed.graphs.kinds.values())
@@ -209,7 +209,7 @@ def test_a_training_goes_on_from_the_checkpoint_of_a_graph(make_prepared: Make, 
     data = make_prepared(48, (16, 16))
     straight, restored = (make_loop(data, tmp_path / name, ()) for name in ("one", "other"))
     other = make_loop(data, tmp_path / "three", ())
-    other.order.seed += 1
+    other.batches.order.seed += 1
     for _ in range(10):
         for loop in (straight, restored, other):
             loop.take_step()

@@ -67,9 +67,9 @@ def processor() -> Iterator[None]:
         yield
 
 
-def learned(model: str, **sections: dict[str, Any]) -> Any:
+def learned(model: str, width: int = 8, **sections: dict[str, Any]) -> Any:
     """What goes with a network, some of it changed."""
-    own = {"model": {"kind": model, "width": 8}, **sections}
+    own = {"model": {"kind": model, "width": width}, **sections}
     return resolve(document(recipe(model)), own, sections=("task", "model", "augment", "train"))
 
 
@@ -240,7 +240,7 @@ def test_a_recorded_step_asks_for_nothing(name: str, gpu: Machine, make_prepared
 def test_memory_that_ends_is_saved_by_parts(make_prepared: Make, tmp_path: Path) -> None:
     need_gpu()
     data = make_prepared(96, (64, 64))
-    settings = learned("dcgan", model={"kind": "dcgan", "width": 64}, train={
+    settings = learned("dcgan", width=64, train={
         "images": 1024, "batch": 512, "previews": 0, "graphs": False, "doctor": False, "precision": "32-true"})
     gc.collect()  # graphs of other tests
     torch.cuda.empty_cache()

@@ -181,12 +181,12 @@ def test_half_of_the_pairs_are_warped_both_sides_and_the_mask_alike() -> None:
     masks[:, 8:24, 8:24] = 1
     spec = ImageSpec(size=(32, 32), channels=("t1", "t2"), mask_classes=2)
     batch = dataclasses.replace(batch_of((masks[:, None] * 2.0 - 1).expand(-1, 2, -1, -1).contiguous()), masks=masks)
-    varied = task_of("task.kind=translate", spec=spec)._varied(batch)
+    varied = task_of("task.kind=translate", spec=spec).vary(batch)
     warped = (varied.masks != masks).flatten(1).any(1)
     assert 0.3 < float(warped.float().mean()) < 0.7 and torch.equal(varied.images[~warped], batch.images[~warped])
     assert torch.equal(varied.images[:, 0], varied.images[:, 1]), "what is learned stays the same"
     assert ((varied.images[:, 0] > 0).long() == varied.masks).float().mean() > 0.98
-    assert task_of("task.kind=translate", "task.deform=0", spec=spec)._varied(batch) is batch
+    assert task_of("task.kind=translate", "task.deform=0", spec=spec).vary(batch) is batch
 
 
 def test_nothing_is_learned_of_a_blank_truth_or_from_nothing() -> None:
@@ -276,11 +276,11 @@ def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_c
     nets = task.networks()
     assert task.targets == ("a", "c")
     images = torch.randn(6, 1, 16, 16)
-    sides = sides_of(batch_of(images, torch.tensor([2, 0, 0, 1, 0, 0])), task._labels)
+    sides = sides_of(task.vary(batch_of(images, torch.tensor([2, 0, 0, 1, 0, 0]))))
     assert sides is not None and [len(side) for side in sides] == [3, 3] and torch.equal(sides[0][1], images[0])
     for labels in ([2, 0, 0, 1, 0, 0], [1] * 6, [0] * 6):
         for turn in task.turns():
-            terms = turn.loss(nets, batch_of(images, torch.tensor(labels)))
+            terms = turn.loss(nets, task.vary(batch_of(images, torch.tensor(labels))))
             assert bool(terms) == (2 in labels and 0 in labels), "a batch without one of the classes is left out"
             if not terms:
                 continue

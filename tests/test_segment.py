@@ -87,7 +87,7 @@ def test_it_sees_the_named_channels_alone() -> None:
     task = task_of("task.inputs=[t2]", "task.adversarial=0", spec=spec)
     images = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)], dim=1)
     batch = Batch(images=images, masks=torch.zeros(3, 16, 16, dtype=torch.long), seed=0, items=(0, 1, 2))
-    assert task.inputs == ("t2",) and torch.equal(task._varied(batch).images, images[:, 1:])
+    assert task.inputs == ("t2",) and torch.equal(task.vary(batch).images, images[:, 1:])
     with pytest.raises(SettingsError, match="no channel of these images"):
         task_of("task.inputs=[t3]", spec=spec)
 
@@ -119,7 +119,7 @@ def test_warps_move_image_and_mask_together() -> None:
     inside[:, 8:24, 8:24] = 1
     task = task_of("task.deform=0.05", spec=ImageSpec(size=(32, 32), mask_classes=2))
     batch = Batch(images=inside[:, None] * 2.0 - 1, masks=inside, seed=0, items=(0, 1, 2, 3))
-    varied = task._varied(batch)
+    varied = task.vary(batch)
     assert not torch.equal(varied.masks, inside)
     assert ((varied.images[:, 0] > 0).long() == varied.masks).float().mean() > 0.98
 
@@ -129,7 +129,7 @@ def test_channels_that_may_be_missing_are_blanked_in_training(make_masked: Make,
     task = task_of("task.missing=0.9", "task.deform=0.05", spec=spec)
     images = torch.stack([torch.zeros(64, 16, 16), torch.ones(64, 16, 16)], dim=1)
     batch = Batch(images=images, masks=torch.zeros(64, 16, 16, dtype=torch.long), seed=0, items=tuple(range(64)))
-    blank = (task._varied(batch).images == -1).flatten(2).all(2)
+    blank = (task.vary(batch).images == -1).flatten(2).all(2)
     assert blank.any(0).all() and not blank.all(1).any()
     with pytest.raises(SettingsError, match="only t2 is given"):
         task_of("task.missing=0.5", "task.inputs=[t2]", spec=spec)
@@ -169,7 +169,8 @@ def test_images_without_a_mask_are_left_out_of_overlap_and_entropy() -> None:
 def test_the_discriminator_takes_true_labels_of_images_with_masks_alone(loss: str) -> None:
     masks = torch.randint(0, 3, (4, 16, 16))
     masks[1] = masks[3] = NO_MASK
-    task = task_of("task.adversarial=1", f"task.loss={loss}", spec=ImageSpec(size=(16, 16), mask_classes=3))
+    spec = ImageSpec(size=(16, 16), mask_classes=3, partly_masked=True)
+    task = task_of("task.adversarial=1", f"task.loss={loss}", spec=spec)
     batch = Batch(images=torch.rand(4, 1, 16, 16), masks=masks, seed=0, items=(0, 1, 2, 3))
     known, shares = torch.tensor([0, 2]), torch.full((4, 3, 16, 16), 1 / 3)
     real = task._true(batch, shares, known)
@@ -186,7 +187,8 @@ def test_rare_labels_count_for_more_by_a_power_of_their_pixels() -> None:
     masks = torch.tensor([[[0] * 15 + [1]]])
     spec = ImageSpec(size=(1, 16), mask_classes=2)
     for balance, ratio in ((0, 1), (0.5, 15**0.5), (1, 15)):
-        weights = task_of(f"task.balance={balance}", spec=spec)._weights(masks)
+        task = task_of(f"task.balance={balance}", spec=spec)
+        weights = task._weights(task._one_hot(masks))
         assert float(weights[1] / weights[0]) == pytest.approx(ratio, rel=1e-5)
 
 
@@ -233,7 +235,7 @@ def test_without_an_adversary_no_image_without_a_mask_is_drawn(make_masked: Make
     for adversarial, share in ((0, 1.0), (0.1, 0.5)):
         task = task_of(f"task.adversarial={adversarial}", spec=data.spec)
         task.study(data, 0)
-        known = (task._varied(batch).masks.flatten(1)[:, 0] != NO_MASK).float().mean()
+        known = (task.vary(batch).masks.flatten(1)[:, 0] != NO_MASK).float().mean()
         assert float(known) == pytest.approx(share, abs=0.2), adversarial
 
 

@@ -80,6 +80,6 @@ def label_mismatch(warped: Tensor, fixed: Tensor) -> Tensor:
     axes = tuple(range(2, fixed.ndim))
     both, total = (warped * fixed).sum(axes), warped.sum(axes) + fixed.sum(axes)
     present = fixed.flatten(2).any(2) | (warped.flatten(2) > 0.5).any(2)
-    scores = (2 * both / total.clamp_min(1e-6))[present]
-    return 1 - scores.mean() if scores.numel() else both.sum() * 0
+    missed = (1 - 2 * both / total.clamp_min(1e-6)) * present
+    return missed.sum() / present.sum().clamp_min(1)
 

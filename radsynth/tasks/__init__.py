@@ -70,15 +70,25 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Varying(Protocol):
+    """A task that learns from batches other than the loop draws."""
+
+    def vary(self, batch: Batch) -> Batch:
+        """What the turns of a step get in place of a batch: some images drawn again or warped, by (seed, item) alone.
+        Here, and not in a turn, belongs what the processor decides or looks up."""
+
+
+@runtime_checkable
 class Repeatable(Protocol):
     """A task whose step can be recorded and repeated with other tensors in place of the batch's.
 
-    Its turns ask for no value on the device, and take numbers that change from step to step as tensors (`Batch.now`,
-    `Batch.augmenting`) or name them here.
+    Its turns ask for no value on the device, bring nothing to it, and take numbers that change from step to step as
+    tensors (`Batch.now`, `Batch.augmenting`) or name them here.
     """
 
-    def constant(self, batch: Batch) -> Hashable:
-        """What of a batch decides how its step goes, tensors and random numbers left aside."""
+    def constant(self, batch: Batch) -> Hashable | None:
+        """What of a batch decides how its step goes, tensors and random numbers left aside (see `Batch.constant`); None
+        where its step cannot be recorded."""
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from radsynth.arrays import Prepared
 from radsynth.batch import Batch
+from radsynth.device import moved
 from radsynth.errors import DataError
 from radsynth.tasks._masks import CHUNK
 
@@ -30,7 +31,7 @@ class Again:
 
         only: (n,) bool, images that may be replaced; default all.
         """
-        draw = batch.uniform("again", 2).cpu().numpy()
+        draw = batch.lots("again", 2)
         wanted = draw[:, 0] < self.chance
         if self.evenly:
             wanted = np.diff(np.floor(self.chance * np.stack([batch.items, np.add(batch.items, 1)])), axis=0)[0] > 0
@@ -40,8 +41,8 @@ class Again:
         assert batch.masks is not None
         chosen = self.rows[(draw[places, 1] * len(self.rows)).astype(np.int64)]
         images, masks, where = batch.images.clone(), batch.masks.clone(), torch.from_numpy(places)
-        images[where] = torch.from_numpy(self.prepared.images(chosen)).to(images)
-        masks[where] = torch.from_numpy(self.prepared.masks(chosen)).to(masks)
+        images[where] = moved(torch.from_numpy(self.prepared.images(chosen)), images.device)
+        masks[where] = moved(torch.from_numpy(self.prepared.masks(chosen)), masks.device)
         return dataclasses.replace(batch, images=images, masks=masks)
 
 

@@ -37,13 +37,14 @@ def enlarge(images: Tensor, factors: tuple[int, ...]) -> Tensor:
         result = images.float()
         for axis, factor in enumerate(factors, start=2):
             if factor > 1:
-                weights = _lanczos(result.shape[axis], factor).to(result.device)
+                weights = _lanczos(result.shape[axis], factor, result.device)
                 result = torch.tensordot(result, weights, dims=([axis], [1])).movedim(-1, axis)
     return result
 
 
 @lru_cache(maxsize=64)
-def _lanczos(side: int, factor: int, lobes: int = 3) -> Tensor:
+@torch.inference_mode(False)  # it is kept, and a later training needs it
+def _lanczos(side: int, factor: int, device: torch.device, lobes: int = 3) -> Tensor:
     """(side * factor, side) weights: fine pixel i lies at (i + 1/2) / factor - 1/2 between the coarse ones."""
     place = (torch.arange(side * factor, dtype=torch.float64) + 0.5) / factor - 0.5
     taps = torch.floor(place)[:, None] + torch.arange(1 - lobes, lobes + 1)
@@ -52,7 +53,7 @@ def _lanczos(side: int, factor: int, lobes: int = 3) -> Tensor:
     kernel = kernel / kernel.sum(1, keepdim=True)
     weights = torch.zeros(side * factor, side, dtype=torch.float64)
     weights.scatter_add_(1, taps.clamp(0, side - 1).long(), kernel)
-    return weights.float()
+    return weights.float().to(device)
 
 
 def noise_levels(batch: Batch, low: float, high: float) -> Tensor:
@@ -77,7 +78,8 @@ def add_low_dose(images: Tensor, levels: Tensor, batch: Batch) -> Tensor:
     levels: (n,) standard deviations as shares of the range
     """
     rows, columns = images.shape[-2:]
-    f = torch.hypot(torch.fft.fftfreq(rows)[:, None], torch.fft.rfftfreq(columns)[None]).to(images.device)
+    down, across = torch.fft.fftfreq(rows, device=images.device), torch.fft.rfftfreq(columns, device=images.device)
+    f = torch.hypot(down[:, None], across[None])
     window = torch.where(f < 0.5, 0.5 + 0.5 * torch.cos(2 * math.pi * f), torch.zeros_like(f))
     amplitude = f.sqrt() * window
     white = batch.normal("noise", *images.shape[1:])

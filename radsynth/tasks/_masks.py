@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,12 +66,19 @@ def shares_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:
 
 def masks_of(shares: Tensor, values: tuple[int, ...]) -> Tensor:
     """The label value with the largest share at each place: (n, classes, *space) to (n, *space)."""
-    return torch.tensor(values, device=shares.device)[shares.argmax(dim=1)]
+    return _on(values, shares.device)[shares.argmax(dim=1)]
 
 
 def places_of(masks: Tensor, values: tuple[int, ...]) -> Tensor:
     """Label values (n, *space) as their places in `values`, which hold every one of them: classes without gaps."""
-    return torch.bucketize(masks, torch.tensor(values, device=masks.device))
+    return torch.bucketize(masks, _on(values, masks.device))
+
+
+@cache
+@torch.inference_mode(False)  # it is kept, and a later training needs it
+def _on(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Values where masks are: a step that is recorded brings nothing there."""
+    return torch.tensor(values, device=device)
 
 
 def deformed(masks: Tensor, batch: Batch, values: tuple[int, ...], strength: float) -> Tensor:

@@ -33,7 +33,7 @@ def moved(batch: Batch, size: float, share: float = 1.0) -> Batch:
     """
     if not size:
         return batch
-    rows = (batch.uniform("moved?", 1)[:, 0] < share).cpu().nonzero()[:, 0]
+    rows = torch.from_numpy((batch.lots("moved?", 1)[:, 0] < share).nonzero()[0])
     if not len(rows):
         return batch
     images, masks = batch.images.clone(), batch.masks

@@ -31,8 +31,7 @@ class PairedGame:
     """Turns of a generator and, if it has a weight, a discriminator.
 
     see: a batch to (what the network is given, the truth), both on the result's grid; convert: what a task makes of it
-    vary: what a batch becomes beforehand; weigh: how much its pixels (n, 1, *space) count in the absolute difference,
-    None for alike
+    weigh: how much a batch's pixels (n, 1, *space) count in the absolute difference, None for alike
     weights: reconstruction losses by name; adversarial: weight of the generator's adversarial loss, 0 for none
     made: what is given, its truth, the result and the pixels' weights, kept from the discriminator's turn for the
     generator's
@@ -44,7 +43,6 @@ class PairedGame:
     loss: AdversarialLoss
     adversarial: float
     augmentation: Augmentation
-    vary: Callable[[Batch], Batch] = lambda batch: batch
     weigh: Callable[[Batch], Tensor | None] = lambda batch: None
     made: Made | None = None
 
@@ -59,7 +57,6 @@ class PairedGame:
         return augment(channels_last(torch.cat([given, image.to(given)], dim=1)), batch, "pair", self.augmentation)
 
     def _make(self, nets: Networks, batch: Batch) -> Made:
-        batch = self.vary(batch)
         given, truth = self.see(batch)
         return given, truth, known(self.convert(nets["generator"], given), truth, given), self.weigh(batch)
 

@@ -1,6 +1,6 @@
 """What tasks without pairs share: two classes of images as domains, and equally many images of both in each turn.
 
-An item of a class takes part in the turn as that class's image; the smaller side of a batch is repeated.
+The smaller side of a batch is repeated.
 """
 
 from __future__ import annotations
@@ -44,15 +44,22 @@ def need_both(prepared: Prepared, domains: tuple[str, str]) -> None:
                             "give more patients, or name other classes (task.domains).")
 
 
-def sides_of(batch: Batch, labels: list[int]) -> list[Tensor] | None:
-    """Equally many images of each label, or None for a batch that lacks one of them."""
+def by_turns(batch: Batch, labels: list[int]) -> Batch:
+    """Equally many images of the two labels, by turns; none of a batch that lacks one of them."""
     assert batch.labels is not None
     found = [torch.nonzero(batch.labels == label)[:, 0] for label in labels]
-    if min(len(rows) for rows in found) == 0:
-        return None
     # Always half a batch of each, so that a step costs the same whatever the draw.
-    turn = torch.arange((len(batch.images) + 1) // 2, device=batch.images.device)
-    return [channels_last(batch.images[rows[turn % len(rows)]]) for rows in found]
+    half = len(batch.items) // 2 if min(len(rows) for rows in found) else 0
+    turn = torch.arange(half, device=batch.images.device)
+    rows = torch.stack([of[turn % max(1, len(of))] for of in found], dim=1).flatten()
+    return dataclasses.replace(batch, images=batch.images[rows], labels=batch.labels[rows], masks=None,
+                               items=batch.items[:2 * half])
+
+
+def sides_of(batch: Batch) -> list[Tensor] | None:
+    """As many images of the first label as of the second, of a batch `by_turns`; None where there are none."""
+    both = batch.images[:len(batch.images) // 2 * 2]
+    return [channels_last(side) for side in (both[::2], both[1::2])] if len(both) else None
 
 
 def seen(images: Tensor, batch: Batch, stream: str, augmentation: Augmentation) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Literal, cast
 
 from pydantic import Field
@@ -45,6 +46,10 @@ class Autoencode:
     def turns(self) -> list[Turn]:
         """One turn for both."""
         return [Turn(nets=("encoder", "generator"), loss=self.bound)]
+
+    def constant(self, batch: Batch) -> Hashable:
+        """What decides how a step goes: see `Repeatable`."""
+        return batch.constant()
 
     def _labels(self, batch: Batch) -> Tensor | None:
         return batch.labels if self.conditional else None

@@ -6,6 +6,7 @@ No way back is learned, so that the result need not hold what its source cannot 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Literal, cast
 
 import torch
@@ -23,7 +24,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._unpaired import domains_of, first_of, need_both, seen, sides_of
+from radsynth.tasks._unpaired import by_turns, domains_of, first_of, need_both, seen, sides_of
 
 MODEL = "unet"
 RESULTS = "Translated images"
@@ -96,9 +97,17 @@ class Cut:
         return [Turn(nets=("discriminator",), loss=self.discriminator_loss, makes=("generator",)),
                 Turn(nets=("generator", "heads"), loss=self.generator_loss)]
 
+    def vary(self, batch: Batch) -> Batch:
+        """As many images of one class as of the other."""
+        return by_turns(batch, self._labels)
+
+    def constant(self, batch: Batch) -> Hashable | None:
+        """What decides how a step goes: see `Repeatable`."""
+        return batch.constant() if batch.items else None
+
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """The second class's images against those that were made, which are kept for the generator's turn."""
-        sides = sides_of(batch, self._labels)
+        sides = sides_of(batch)
         if sides is None:
             return {}
         self.made = self.convert(nets["generator"], sides[0])
@@ -110,7 +119,7 @@ class Cut:
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Fool the discriminator, and keep what each place shows."""
-        sides = sides_of(batch, self._labels)
+        sides = sides_of(batch)
         if sides is None:
             return {}
         made, self.made = self.made, None

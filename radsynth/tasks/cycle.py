@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Literal, cast
 
 import torch
@@ -19,7 +20,7 @@ from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
-from radsynth.tasks._unpaired import domains_of, need_both, seen, sides_of
+from radsynth.tasks._unpaired import by_turns, domains_of, need_both, seen, sides_of
 
 MODEL = "unet"
 RESULTS = "Translated images"
@@ -91,9 +92,17 @@ class Cycle:
         return [Turn(nets=("discriminator_1", "discriminator_2"), loss=self.discriminator_loss, makes=("translators",)),
                 Turn(nets=("translators",), loss=self.generator_loss)]
 
+    def vary(self, batch: Batch) -> Batch:
+        """As many images of one class as of the other."""
+        return by_turns(batch, self._labels)
+
+    def constant(self, batch: Batch) -> Hashable | None:
+        """What decides how a step goes: see `Repeatable`."""
+        return batch.constant() if batch.items else None
+
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Each domain's images against those translated to it, which are kept for the generators' turn."""
-        sides = sides_of(batch, self._labels)
+        sides = sides_of(batch)
         if sides is None:
             return {}
         self.made = [nets["translators"](sides[1 - towards], towards) for towards in (0, 1)]
@@ -109,7 +118,7 @@ class Cycle:
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Fool the discriminators, come back to the start, and leave alone what already is right."""
-        sides = sides_of(batch, self._labels)
+        sides = sides_of(batch)
         if sides is None:
             return {}
         kept, self.made = self.made, []

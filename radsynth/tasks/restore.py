@@ -6,6 +6,7 @@ The network learns the correction of its interpolated or noisy input. Worse imag
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -94,6 +95,10 @@ class Restore:
     def turns(self) -> list[Turn]:
         """The generator's turn, after the discriminator's if there is one."""
         return self.game.turns()
+
+    def constant(self, batch: Batch) -> Hashable | None:
+        """What decides how a step goes: see `Repeatable`. Photons are drawn by the processor."""
+        return None if self.options.what == "low_dose_projections" else batch.constant()
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images made worse, and the good ones; what does not fill a coarse pixel is cut off."""

@@ -9,6 +9,7 @@ off by default: in equal time the plain network sees more images with masks and 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any, Literal
 
 import torch
@@ -29,7 +30,7 @@ from radsynth.models import Networks
 from radsynth.settings import nearest, settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._again import Again, images_to_draw_again, masked_to_draw_again
-from radsynth.tasks._masks import check_labels, masks_of, none_there, places_of
+from radsynth.tasks._masks import check_labels, masks_of, none_there, places_of, shares_of
 from radsynth.tasks._missing import blanked, need_several
 from radsynth.tasks._moved import moved
 from radsynth.tasks._paired import paired_networks
@@ -99,6 +100,7 @@ class Segment:
         self.classes, self.finer = len(self.values), (1,) * spec.dimensions
         self._seen = [spec.channels.index(name) for name in self.inputs]
         self.may_lack = options.missing > 0
+        self.all_known = not spec.partly_masked and not options.tissues
         self.loss = LOSSES[options.loss]
         self.again: Again | None = None
         self.masked: Again | None = None
@@ -127,9 +129,12 @@ class Segment:
             return [generator]
         return [Turn(nets=("discriminator",), loss=self.discriminator_loss, makes=("generator",)), generator]
 
+    def constant(self, batch: Batch) -> Hashable | None:
+        """What decides how a step goes: see `Repeatable`."""
+        return batch.constant() if self.all_known else None
+
     def _make(self, nets: Networks, batch: Batch) -> tuple[Batch, Tensor]:
-        """The batch as it is seen, and its scores."""
-        batch = self._varied(batch)
+        """The batch, and its scores."""
         return batch, nets["generator"](channels_last(batch.images)).float()
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
@@ -138,17 +143,17 @@ class Segment:
         if kept is None or not kept[1].requires_grad:  # a batch in parts: graphs of all parts would not fit
             kept = self._make(nets, batch)
         options, (batch, scores) = self.options, kept
-        shares, known = scores.softmax(dim=1), _known(batch)
+        shares, known = scores.softmax(dim=1), self._known(batch)
         terms: Terms = {}
         if len(known):
             truth = self._truth(batch, known)
             with torch.autocast(scores.device.type, enabled=False):
+                one_hot = self._one_hot(truth)
                 if options.dice:
-                    terms["dice"] = options.dice * label_mismatch(_together(shares[known]),
-                                                                  _together(self._one_hot(truth)))
+                    terms["dice"] = options.dice * label_mismatch(_together(shares[known]), _together(one_hot))
                 if options.entropy:
                     terms["entropy"] = options.entropy * functional.cross_entropy(scores[known], truth,
-                                                                                  self._weights(truth))
+                                                                                  self._weights(one_hot))
         if options.adversarial and (len(known) or not self.loss.pairs):
             fake = nets["discriminator"](self._judged(batch, shares))
             real = fake.detach()
@@ -162,7 +167,7 @@ class Segment:
         """Images with their true labels against images, also those without a mask, with what the generator says."""
         self.made = self._make(nets, batch)
         batch, scores = self.made
-        shares, known = scores.detach().softmax(dim=1), _known(batch)
+        shares, known = scores.detach().softmax(dim=1), self._known(batch)
         if not len(known):
             return {}
         both = [self._true(batch, shares, known), self._judged(batch, shares)]
@@ -174,11 +179,17 @@ class Segment:
         """The masks' classes (n, *space), of the images `known`: 0 for the least label value, 1 for the next, ..."""
         return places_of(_masks(batch)[known], self.values)
 
-    def _weights(self, truth: Tensor) -> Tensor:
-        """(labels,) of the cross-entropy, by how many pixels each label has in these masks."""
-        return torch.bincount(truth.flatten(), minlength=self.classes).clamp_min(1).float() ** -self.options.balance
+    def _weights(self, one_hot: Tensor) -> Tensor:
+        """(labels,) of the cross-entropy, by how many pixels each label has in these masks (n, labels, *space)."""
+        return one_hot.transpose(0, 1).flatten(1).sum(1).clamp_min(1) ** -self.options.balance
 
-    def _varied(self, batch: Batch) -> Batch:
+    def _known(self, batch: Batch) -> Tensor:
+        """Places in the batch of the images that have a mask."""
+        if self.all_known:
+            return torch.arange(len(batch.items), device=batch.images.device)
+        return (_masks(batch).flatten(1)[:, 0] != NO_MASK).nonzero()[:, 0]
+
+    def vary(self, batch: Batch) -> Batch:
         """The channels that are seen, some blanked; some images drawn again for their rare label; warped together with
         the masks."""
         if self.masked is not None:
@@ -211,7 +222,7 @@ class Segment:
         return augment(channels_last(together), batch, "pair", self.augmentation)
 
     def _one_hot(self, masks: Tensor) -> Tensor:
-        return functional.one_hot(masks, self.classes).movedim(-1, 1).float()
+        return shares_of(masks, tuple(range(self.classes)))
 
     def enlarge(self, images: Tensor) -> Tensor:
         """The same images."""
@@ -251,11 +262,6 @@ def _channels(options: Settings, spec: ImageSpec) -> tuple[str, ...]:
 def _masks(batch: Batch) -> Tensor:
     assert batch.masks is not None, "build refuses data without masks"
     return batch.masks
-
-
-def _known(batch: Batch) -> Tensor:
-    """Places in the batch of the images that have a mask."""
-    return (_masks(batch).flatten(1)[:, 0] != NO_MASK).nonzero()[:, 0]
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:

@@ -8,6 +8,7 @@ style again that an image was made with (Zhu et al. 2017, BicycleGAN), so that n
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Literal, cast
 
 import torch
@@ -84,13 +85,17 @@ class Semantic:
                      makes=("generator",)),
                 Turn(nets=("generator",), loss=self.generator_loss)]
 
+    def constant(self, batch: Batch) -> Hashable:
+        """What decides how a step goes: see `Repeatable`."""
+        return batch.constant(), self._warming(batch)
+
     def given(self, masks: Tensor, labels: Tensor | None) -> Tensor:
         """What the generator sees of masks (n, *space): a channel for each of their classes and of the images'."""
         shares = shares_of(masks, self.values)
         if not self.targets:
             return shares
         assert labels is not None, "images with classes have labels"
-        classes = functional.one_hot(labels.clamp_min(0), len(self.targets)).to(shares)
+        classes = shares_of(labels.clamp_min(0), tuple(range(len(self.targets))))
         planes = classes.view(*classes.shape, *[1] * (masks.ndim - 1)).expand(-1, -1, *masks.shape[1:])
         return torch.cat([shares, planes], dim=1)
 

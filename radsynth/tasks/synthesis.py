@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable
 from contextlib import nullcontext
 from typing import Any, Literal, cast
@@ -161,9 +160,8 @@ class Synthesis:
 
     def constant(self, batch: Batch) -> Hashable:
         """What decides how a step goes: see `Repeatable`."""
-        care = dataclasses.replace(batch.care, augment=float(batch.care.augment > 0))
         first, penalised = batch.items[0] % EVERY, batch.step % self.options.penalty_every == 0
-        return len(batch.items), first, self._warming(batch), penalised, care
+        return batch.constant(), first, self._warming(batch), penalised
 
     def constrain(self, nets: Networks) -> None:
         """Clip the discriminator's weights."""

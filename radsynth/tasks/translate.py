@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Literal
 
 import torch
@@ -85,7 +86,7 @@ class Translate:
         self.game = PairedGame(
             see=self._see, convert=self.convert, loss=LOSSES[options.loss], adversarial=options.adversarial,
             weights={"absolute": options.absolute, "dissimilarity": options.dissimilarity}, augmentation=augmentation,
-            vary=self._varied, weigh=self._pixels)
+            weigh=self._pixels)
 
     def study(self, prepared: Prepared, seed: int) -> None:
         """Learn which training images have the rarest label, and what share of the pixels each label has."""
@@ -104,11 +105,15 @@ class Translate:
         """The discriminator's turn, then the generator's."""
         return self.game.turns()
 
+    def constant(self, batch: Batch) -> Hashable:
+        """What decides how a step goes: see `Repeatable`."""
+        return batch.constant()
+
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The given channels and the others."""
         return channels_last(batch.images[:, self._given]), channels_last(batch.images[:, self._made])
 
-    def _varied(self, batch: Batch) -> Batch:
+    def vary(self, batch: Batch) -> Batch:
         """Some images drawn again for their rare label, some warped."""
         batch = batch if self.again is None else self.again.mixed_in(batch)
         return moved(batch, self.options.deform, WARPED)
@@ -117,8 +122,9 @@ class Translate:
         """(n, 1, *space) of the absolute difference: 1 for the most frequent label and where there is no mask."""
         if batch.masks is None or self.weights is None:
             return None
-        weights = self.weights.to(batch.masks.device)[places_of(batch.masks, self.spec.label_values)]
-        return torch.where(batch.masks == NO_MASK, 1.0, weights)[:, None]
+        self.weights = self.weights.to(batch.masks.device)
+        weights = self.weights[places_of(batch.masks, self.spec.label_values)]
+        return weights.masked_fill(batch.masks == NO_MASK, 1.0)[:, None]
 
     def _see(self, batch: Batch) -> tuple[Tensor, Tensor]:
         given, truth = self.pair(batch)

@@ -38,7 +38,7 @@ class Fixed(Batch):
 
     clock: Tensor
     strength: Tensor
-    drawn: dict[tuple[str, str, tuple[int, ...]], Tensor] = field(default_factory=dict)
+    drawn: dict[tuple[str, str, tuple[int, ...], int], Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: Batch) -> Fixed:
@@ -54,8 +54,8 @@ class Fixed(Batch):
         for name in ("images", "labels", "masks", "conditions"):
             if isinstance(mine := getattr(self, name), Tensor):
                 mine.copy_(getattr(batch, name), non_blocking=True)
-        for (kind, stream, shape), mine in self.drawn.items():
-            mine.copy_(getattr(batch, kind)(stream, *shape), non_blocking=True)
+        for (kind, stream, shape, count), mine in self.drawn.items():
+            mine.copy_(getattr(batch, kind)(stream, *shape)[:count], non_blocking=True)
         self.clock.fill_(batch.progress)
         self.strength.fill_(batch.care.augment)
 
@@ -76,7 +76,7 @@ class Fixed(Batch):
         return self._kept("uniform", stream, shape)
 
     def _kept(self, kind: str, stream: str, shape: tuple[int, ...]) -> Tensor:
-        key = (kind, stream, shape)
+        key = (kind, stream, shape, len(self.items))  # of the first items, where a task takes no more
         if key not in self.drawn:
             self.drawn[key] = getattr(super(), kind)(stream, *shape)
         return self.drawn[key]
@@ -138,7 +138,8 @@ class Graphs:
         loop = self.loop
         if self.refused or loop.gradients.parts > 1 or loop.growing or not isinstance(loop.task, Repeatable):
             return None
-        return tuple(loop.task.constant(batch) for turn in batches for batch in turn)
+        found = tuple(loop.task.constant(batch) for turn in batches for batch in turn)
+        return None if None in found else found
 
     def forget(self) -> None:
         """Drop all graphs: the optimisers' memory is not the same any more."""

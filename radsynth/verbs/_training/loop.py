@@ -19,7 +19,7 @@ from radsynth.errors import TrainingError
 from radsynth.models import Networks, growing
 from radsynth.parallel import Ranks, share_batch_norm
 from radsynth.run_folder import RunFolder
-from radsynth.tasks import Private, Recalling, Studious, Task, Turn, draws_masks
+from radsynth.tasks import Private, Recalling, Studious, Task, Turn, Varying, draws_masks
 from radsynth.verbs._training.average import APART, Average
 from radsynth.verbs._training.batches import Batches
 from radsynth.verbs._training.captured import Found, Graphs
@@ -137,7 +137,8 @@ class Loop:
         size = self.size
         items = range(self.item, self.item + size)[self.ranks.part(size)]
         self.item += size
-        return self.batches.next(items, step=self.step, progress=self.stage, care=self.care)
+        drawn = self.batches.next(items, step=self.step, progress=self.stage, care=self.care)
+        return self.task.vary(drawn) if isinstance(self.task, Varying) else drawn
 
     def rate(self) -> float:
         """The learning rate now, as a share of its highest: a short rise, a plateau, a fall; all linear."""
