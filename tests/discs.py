@@ -44,6 +44,22 @@ def prepared_discs(root: Path, n: int = 48, size: tuple[int, ...] = (16, 16), la
     return folder
 
 
+def in_patients(folder: Path, images: int) -> NDArray[np.int64]:
+    """Make every so many images one patient's, and the test images of every other patient those of validation; returns
+    the positions of both."""
+    with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    held_out = [k for k, row in enumerate(rows) if row["split"] == "test"]
+    for k, row in enumerate(rows):
+        row["patient"] = f"p{k // images}"
+        row["split"] = "validation" if row["split"] == "test" and k // images % 2 else row["split"]
+    with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ROW_FIELDS)
+        table.writeheader()
+        table.writerows(rows)
+    return np.asarray(held_out)
+
+
 def _discs(n: int, size: tuple[int, ...], classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     rng = np.random.default_rng(0)
     labels = np.arange(n) % classes

@@ -29,6 +29,7 @@ from radsynth.verbs._applying.doubts import doubts
 from radsynth.verbs._applying.limits import limits
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.train import train
+from tests.discs import in_patients
 from tests.trained import resumes, weights
 
 Make = Callable[..., Path]
@@ -83,6 +84,24 @@ def test_translation_learns_the_negative(make_prepared: Make, tmp_path: Path) ->
     assert document["limits"] == pytest.approx(found), "apply must find what the limits were measured on"
 
 
+@pytest.mark.parametrize("images", [500, 6])
+def test_limits_are_set_by_all_held_out_patients(images: int, make_prepared: Make, tmp_path: Path) -> None:
+    data = make_prepared(n=144, channels=("t1", "t2"))
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "task.kind=translate", "train.images=16")))
+    held_out = in_patients(data, 12)
+    applier, prepared = Applier(tmp_path / "run"), Prepared(data)
+    document = evaluate_pairs(tmp_path / "run", prepared, out=tmp_path / "run", images=images)
+    if images < len(held_out):
+        assert document["pairs"]["images"] == 6 and 6 < document["limits_from_patients"] <= 12
+        return
+    assert document["pairs"]["images"] == 24 and document["limits_from_patients"] == 12
+    given = prepared.images(held_out)[:, :1]
+    found = doubts(applier.task, applier.network_of, given, applier.network_of(given, ""))
+    usual = limits(found, prepared.patients(held_out))
+    assert document["limits"]["edges"] == pytest.approx(usual["edges"])
+    assert document["limits"]["uncertainty"] == pytest.approx(usual["uncertainty"], rel=0.3), "of other noise"
+
+
 @pytest.mark.parametrize("kind", ["cycle", "cut"])
 def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: str, make_prepared: Make, tmp_path: Path,
                                                                          ) -> None:
@@ -97,6 +116,7 @@ def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: st
     document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     assert document["context"]["held_out_patients"] <= 2 < document["context"]["images"], "intervals are of patients"
     assert {"edges", "uncertainty"} <= set(document["limits"]) and "refused" in document
+    assert document["limits_from_patients"] == 1, "of the class that is given"
     assert ("inconsistency" in document["limits"]) == (kind == "cycle"), "only a way back can be checked by going back"
 
 

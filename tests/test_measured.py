@@ -85,3 +85,16 @@ def test_pairs_are_measured_again_only_where_something_changed(
     told = json.loads((out / "anatomy" / "given" / "generator.json").read_text())
     assert noted["anatomy"]["given"] == told["sha256"], "limits and numbers rest on it"
     assert [(run(pictures, out, overrides=[*RESTORE, "evaluate.seed=3"]), times())[1] for _ in range(2)] == [1, 0]
+
+
+def test_limits_of_an_older_version_are_set_anew(
+    pictures: Path, count: Callable[[str], Callable[[], int]], tmp_path: Path,
+) -> None:
+    times, out = count("evaluate_pairs"), tmp_path / "run"
+    limits = run(pictures, out, overrides=RESTORE).results["limits"]
+    document = json.loads((out / "results.json").read_text())
+    document["limits_from"] = document.pop("limits_from_patients")
+    document["limits"] = {name: 0.0 for name in limits}
+    (out / "results.json").write_text(json.dumps(document))
+    assert times() == 1
+    assert run(pictures, out, overrides=RESTORE).results["limits"] == limits and times() == 1

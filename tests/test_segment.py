@@ -20,12 +20,14 @@ from radsynth.io import Provenance, read, read_mask, write
 from radsynth.settings import resolve
 from radsynth.tasks import build, segments, takes_images
 from radsynth.tasks._again import images_to_draw_again
-from radsynth.verbs._applying.segmenter import LEAST, expected_mismatch
+from radsynth.verbs._applying.limits import limits
+from radsynth.verbs._applying.segmenter import LEAST, Segmenter, expected_mismatch
 from radsynth.verbs._pairs.label_baselines import label_baselines
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
+from tests.discs import in_patients
 from tests.tables import rows
 from tests.trained import resumes, weights
 
@@ -273,6 +275,17 @@ def test_it_tells_by_size_what_intensity_cannot(make_masked: Make, tmp_path: Pat
     assert np.load(tmp_path / "run" / "pictures" / "pairs.npy").shape == (12, 5, 16, 16)
     page = report(tmp_path / "run").read_text(encoding="utf-8")
     assert "Segmented images" in page and "Overlap of label 117" in page and "multi-Otsu</span>" in page
+
+
+def test_limits_are_set_by_all_held_out_patients(make_masked: Make, tmp_path: Path) -> None:
+    data = make_masked(n=72)
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=16")))
+    held_out = in_patients(data, 12)
+    prepared = Prepared(data)
+    document = evaluate_segmentation(tmp_path / "run", prepared, images=12)
+    assert document["pairs"]["images"] == 12 and document["limits_from_patients"] == 6, "three are of validation"
+    found = Segmenter(tmp_path / "run").mismatches(prepared.images(held_out))
+    assert document["limits"] == pytest.approx(limits(found, prepared.patients(held_out)))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 16, 16)])

@@ -14,6 +14,7 @@ from typing import Any
 from radsynth.files import write_atomically
 from radsynth.run_folder import RunFolder, version_of
 from radsynth.verbs._applying.anatomy import FOLDER
+from radsynth.verbs._applying.limits import FROM
 from radsynth.verbs._made_before import REQUEST
 
 NOTE = "measured_from"
@@ -54,10 +55,13 @@ def _hash(file: Path) -> str:
 
 
 def _held(run: Path) -> dict[str, Any] | None:
-    """What was measured before, None where it cannot be read, says not from what, or a picture for the report lacks."""
+    """What was measured before, None where it cannot be read, says not from what, a picture for the report lacks, or
+    limits are no longer set so."""
     try:
         document: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
         note = document[NOTE]
+        if document.get("limits") and FROM not in document:
+            return None  # an older version set them, which counted images
         return document if note["of"] and set(note["pictures"]) <= set(_pictures(run)) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -72,7 +72,7 @@ def false_alarms(patients: int) -> str:
     """What a check flags by chance, in words, where its limit rests on so many patients (0: nobody knows)."""
     if not patients:
         return ("an unknown share of usual images, because an older version set the limits, which took every image for "
-                "one of a patient of its own (radsynth evaluate sets them anew)")
+                "one of a patient of its own ('radsynth run' with the same arguments sets them anew)")
     if patients >= ENOUGH:
         return "at most one usual image in a hundred"
     held_out = "1 held-out patient" if patients == 1 else f"{patients:,} held-out patients"

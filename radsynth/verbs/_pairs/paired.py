@@ -19,7 +19,7 @@ from radsynth.metrics._paired import NUMBERS, Images, PairNumber
 from radsynth.progress import track
 from radsynth.tasks import PairedTask
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import doubts
+from radsynth.verbs._applying.doubts import Doubts, doubts
 from radsynth.verbs._applying.limits import FROM
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
@@ -28,7 +28,7 @@ from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
-from radsynth.verbs._pairs.usual import limits_by_crops, limits_told
+from radsynth.verbs._pairs.usual import limits_by_crops, limits_of_both, limits_told
 
 
 def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500, repetitions: int = 30,
@@ -52,11 +52,7 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
     methods |= baselines(task, *_pairs(task, prepared, fitted, seed + 1))
     measured = _measure(applier, methods, prepared, rows, seed)
-    own = limits_told(measured.doubts, prepared.patients(rows))
-    told = own if not applier.crops else limits_by_crops(
-        prepared, _complete(task, prepared, prepared.indices(split)), images, seed,
-        lambda crops, number: applier.doubts_of_crops(
-            _pairs(task, prepared, crops, seed, number, alike=True)[0], applier.anatomy))
+    own, told = _usual(applier, prepared, rows, measured.doubts, images, seed)
     numbers = _found(measured.values, prepared)
     if measured.labels and prepared.spec.mask_classes:
         numbers += _segmented(measured.labels, rows, prepared, np.isnan(measured.doubts["anatomy"]))
@@ -115,6 +111,27 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
                     doubts={name: np.concatenate(parts) for name, parts in doubtful.items()},
                     labels={name: np.concatenate(parts) for name, parts in labels.items()},
                     pictures=np.concatenate(pictures))
+
+
+def _usual(applier: Applier, prepared: Prepared, rows: NDArray[np.int64], found: Doubts, images: int, seed: int,
+           ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Limits for the images `rows`, whose numbers are `found`, and those for `apply`, which are others where the images
+    are crops. Those of the validation split set them, too."""
+    task = cast(PairedTask, applier.task)
+    every = _complete(task, prepared, prepared.own("validation", "test"))
+    if applier.crops:
+        return limits_told(found, prepared.patients(rows)), limits_by_crops(
+            prepared, every, images, seed, lambda crops, number: applier.doubts_of_crops(
+                _pairs(task, prepared, crops, seed, number, alike=True)[0], applier.anatomy))
+
+    def measure(part: NDArray[np.int64], first: int) -> Doubts:
+        given = _pairs(task, prepared, part, seed, first)[0]
+        made = applier.network_of(given, applier.target)
+        return doubts(task, applier.network_of, given, made, applier.target, applier.anatomy)
+
+    validation = np.intersect1d(every, prepared.own("validation"))
+    told = limits_of_both(prepared, rows, found, validation, images, seed, measure)
+    return told, told
 
 
 def _write_doubtful(out: Path, applier: Applier, given: list[Images], told: dict[str, Any]) -> dict[str, Any]:

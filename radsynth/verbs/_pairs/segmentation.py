@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.progress import track
-from radsynth.verbs._applying.doubts import MISMATCH
+from radsynth.verbs._applying.doubts import MISMATCH, Doubts
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
 from radsynth.verbs._pairs.found import OWN
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
-from radsynth.verbs._pairs.usual import limits_by_crops, limits_told
+from radsynth.verbs._pairs.usual import limits_by_crops, limits_of_both
 
 Images = NDArray[np.float32]
 
@@ -53,9 +53,14 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     truths = prepared.stored(rows, "masks")
     numbers = label_numbers(results, truths, prepared.spec, prepared.spacings(rows))
     doubtful = {MISMATCH: np.concatenate(mismatches)}
-    told = limits_told(doubtful, prepared.patients(rows)) if not segmenter.crops else limits_by_crops(
-        prepared, prepared.indices(split), images, seed,
-        lambda crops, number: segmenter.mismatches(prepared.images(crops)[:, seen]))
+
+    def measure(part: NDArray[np.int64], first: int) -> Doubts:
+        return segmenter.mismatches(prepared.images(part)[:, seen])
+
+    if segmenter.crops:
+        told = limits_by_crops(prepared, prepared.own("validation", "test"), images, seed, measure)
+    else:
+        told = limits_of_both(prepared, rows, doubtful, prepared.own("validation"), images, seed, measure)
     document: dict[str, Any] = {
         "version": 1, "measurements": [], "refused": [], **told,
         "pairs": compared(prepared, rows, numbers, repetitions, seed, task=segmenter.facts["task"], split=split,

@@ -1,4 +1,7 @@
-"""What is usual of held-out images, as results.json tells it: the limits with which `apply` compares its results."""
+"""What is usual of held-out images, as results.json tells it: the limits with which `apply` compares its results.
+
+Limits take patients, so that those of the validation split set them, too: nothing was learned from them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from radsynth.progress import track
 from radsynth.verbs._applying.crops import of_image
 from radsynth.verbs._applying.doubts import Doubts
 from radsynth.verbs._applying.limits import BY_CROPS, FROM, limits, limits_from
+from radsynth.verbs._pairs.document import CHUNK
 
 Rows = NDArray[np.int64]
 
@@ -20,6 +24,21 @@ Rows = NDArray[np.int64]
 def limits_told(found: Doubts, patients: Rows, share: float = 1) -> dict[str, Any]:
     """What results.json holds of limits that rest on these numbers (n,) of images of patients. share: as of `limits`"""
     return {"limits": limits(found, patients, share), FROM: limits_from(found, patients, share)}
+
+
+def limits_of_both(prepared: Prepared, rows: Rows, found: Doubts, validation: Rows, images: int, seed: int,
+                   measure: Callable[[Rows, int], Doubts]) -> dict[str, Any]:
+    """As `limits_told`, of the images `rows`, whose numbers are `found`, and at most `images` further ones.
+
+    measure: the numbers of images (k,), and the number of the first
+    """
+    further = np.setdiff1d(validation, rows)  # where there is no test split, `rows` are of validation themselves
+    further = np.sort(np.random.default_rng(seed).permutation(further)[:images])
+    parts = [found]
+    for first in track(range(0, len(further), CHUNK), None, f"checking further images for limits, {CHUNK} at a time"):
+        parts.append(measure(further[first:first + CHUNK], len(rows) + first))
+    return limits_told({name: np.concatenate([part[name] for part in parts]) for name in found},
+                       prepared.patients(np.concatenate([rows, further])))
 
 
 def limits_by_crops(prepared: Prepared, rows: Rows, images: int, seed: int, measure: Callable[[Rows, int], Doubts],
