@@ -20,6 +20,7 @@ from radsynth.files import whole_folder, write_atomically
 from radsynth.progress import tell, track
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import segments
+from radsynth.verbs._applying import few_values
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.inputs import input_records
@@ -103,6 +104,7 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
     with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial:
         journal = Journal(partial, request)
         rows = list(make(partial, journal))
+        few_values.tell_of(rows)
         if not rows:
             raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
         write_table(partial / "samples.csv", [{**row, "source": harmless(str(row["source"]))} for row in rows])
@@ -213,7 +215,8 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              **applier.missing(image),
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
-             "flagged": flags(means, usual), "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
+             "flagged": few_values.flagged(flags(means, usual), image),
+             "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
              "unchecked": applier.trained_on.unchecked(image, record)}
             for file in write_result(applier.facts, image, result, record, folder / "images", chosen, index)])
 

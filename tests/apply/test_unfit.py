@@ -16,11 +16,13 @@ from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import write
 from radsynth.settings import resolve
+from radsynth.verbs._applying.few_values import has_few_values
 from radsynth.verbs._applying.values import check_values
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
 from tests.apply.examples import FROM, Make, disc
+from tests.tables import rows
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -80,3 +82,35 @@ def test_a_run_from_noise_takes_no_images(make_prepared: Make, tmp_path: Path) -
     write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
     with pytest.raises(SettingsError, match="takes none"):
         apply(tmp_path / "run", tmp_path / "in.png", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("values", "few"), [
+    (np.arange(256, dtype=np.uint8) % 3, True), (np.arange(256, dtype=np.uint8) % 2 * 255, True),
+    (np.arange(256, dtype=np.float32) % 16, True), (np.arange(256, dtype=np.float32) % 17, False),
+    (np.arange(256, dtype=np.float32) % 4 / 8, False), (np.zeros(256, np.uint8), False),
+    (np.where(np.arange(40_000) % 40 == 1, np.arange(40_000) // 40, 0).astype(np.int16), False),
+])
+def test_a_few_whole_numbers_are_told_from_greys(values: np.ndarray[Any, Any], few: bool) -> None:
+    assert has_few_values(Image(pixels=values.reshape(1, 16, -1))) is few
+
+
+@pytest.mark.parametrize("usual", ["", "{}", '{"limits": {"edges": 1000}}', '{"limits": {"edges": -1}}'])
+def test_a_label_map_among_images_is_named_and_flagged(
+    usual: str, make_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = make_run("task.kind=restore", "task.what=rician")
+    if usual:
+        (run / "results.json").write_text(usual)
+    (tmp_path / "in").mkdir()
+    write(Image(pixels=disc((16, 16))), tmp_path / "in" / "a.png", provenance=FROM)
+    write(Image(pixels=(disc((16, 16)) > 100).astype(np.uint8)), tmp_path / "in" / "b.png", provenance=FROM)
+    result = apply(run, tmp_path / "in", tmp_path / "out")
+    flagged = {row["source"]: row["flagged"] for row in rows(tmp_path / "out")}
+    others = "edges" if "-1" in usual else "" if "limits" in usual else "unknown"
+    assert flagged == {"a.png": others, "b.png": "edges few_values" if others == "edges" else "few_values"}
+    assert result.flagged == {"edges": 2, "": 1, "unknown": None}[others]
+    said = capsys.readouterr().err
+    assert "mind: b.png has at most 16 different values" in said and "a.png" not in said
+    (tmp_path / "in" / "c.png").write_bytes((tmp_path / "in" / "b.png").read_bytes())
+    apply(run, tmp_path / "in", tmp_path / "more")
+    assert "mind: 2 images, the first of them b.png, have at most" in capsys.readouterr().err
