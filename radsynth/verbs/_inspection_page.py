@@ -18,6 +18,7 @@ from radsynth.datasets import Record, Rejected
 from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
 from radsynth.verbs._mask_notes import MANY
+from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
 from radsynth.verbs._rejected import in_words
 from radsynth.verbs._scarce import rare
 
@@ -190,12 +191,14 @@ def told(found: Inspection) -> list[str]:
     """What is wrong or odd, and how many files were rejected, in words."""
     files = [f"{in_words(len(found.rejected), 'dicom' in found.formats)} rejected:"] if found.rejected else []
     few = rare(found.labels)
-    return [*problems(found), *([few] if few else []), *files] or ["nothing is wrong"]
+    converted = [f"{count:,} x {note}" for note, count in found.notes.items() if note == conversion_in_words()]
+    return [*converted, *problems(found), *([few] if few else []), *files] or ["nothing is wrong"]
 
 
 def problems(found: Inspection) -> list[str]:
-    """What is wrong or odd with the images that can be used, in words; of rare classes `prepare` speaks."""
-    lines = [f"{count:,} x {note}" for note, count in found.notes.items()]
+    """What is wrong or odd with the images that can be used, in words; of rare classes and of conversions `prepare`
+    speaks."""
+    lines = [f"{count:,} x {note}" for note, count in found.notes.items() if note != conversion_in_words()]
     if found.mixed:
         lines.append("radsynth prepare and run will refuse this. " + found.mixed.replace("\n", "\n    "))
     if found.duplicates:

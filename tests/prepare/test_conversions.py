@@ -16,6 +16,7 @@ from radsynth.datasets import folder
 from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.settings import resolve
+from radsynth.verbs._inspection_page import problems
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 from tests.folder.examples import PROVENANCE, ct_series
@@ -70,16 +71,25 @@ def test_a_json_file_tells_of_a_series_elsewhere_and_other_scans_are_none(tmp_pa
     assert f"(such as far/p9/scan.nii.gz: its JSON file names the series {name})" in refusal(data, tmp_path / "out")
 
 
-def test_where_settings_make_them_alike_it_is_still_told_without_a_name(tmp_path: Path) -> None:
+def test_where_settings_make_them_alike_it_is_still_told_without_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
     """A NIfTI that says its modality and units itself, as radsynth's own do."""
-    ct_series(tmp_path / "a")
-    image = io.read(tmp_path / "a")
+    ct_series(tmp_path / "scans" / "a")
+    image = io.read(tmp_path / "scans" / "a")
     assert isinstance(image, list)
-    io.write(image[0], tmp_path / "mine.nii.gz", provenance=PROVENANCE)
-    found = inspect(tmp_path)
+    io.write(image[0], tmp_path / "scans" / "mine.nii.gz", provenance=PROVENANCE)
+    found = inspect(tmp_path / "scans")
     [(note, count)] = [(note, count) for note, count in found.notes.items() if "conversion" in note]
     assert not found.mixed and count == 1 and "1 x a NIfTI file looks like a conversion" in found.text()
     assert "mine" not in note, "run folders keep notes"
+    assert not any("conversion" in problem for problem in problems(found)), "of a run, prepare says it once"
+    capsys.readouterr()
+    prepare(tmp_path / "scans", tmp_path / "out")
+    said = capsys.readouterr().err
+    assert said.count("mind: 1 x a NIfTI file looks like a conversion of a DICOM series") == 1 and "mine" not in said
+    prepare(folder.Settings(path=tmp_path / "scans", only=r"\.nii"), tmp_path / "one", settings=resolve())
+    assert "conversion" not in capsys.readouterr().err
 
 
 def test_real_conversions_are_named(shared_data: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from radsynth.progress import Progress, tell
 from radsynth.settings import Resolved
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.conversions import conversions
+from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.options import Settings, check
@@ -184,9 +185,11 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
     """Decide what is done to every image."""
     if not known:
         raise nothing_left(rejected)
-    groups = groups_of(options, known)
+    groups, converted = groups_of(options, known), conversions(known)
     if len(groups) > 1:
-        raise DataError(mixture(groups, conversions(known)))
+        raise DataError(mixture(groups, converted))
+    if converted:
+        tell(f"mind: {len(converted):,} x {conversion_in_words()}")
     group = next(iter(groups))
     size = size_of(options.size, options.fit, [facts.size for _, facts in known])
     levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255
