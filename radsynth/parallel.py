@@ -9,15 +9,10 @@ machine `launch` starts the processes.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -25,13 +20,11 @@ from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from radsynth.errors import Interrupted, RadsynthError, TrainingError
+from radsynth.stopping import stop_signals
 
 T = TypeVar("T")
 PATIENCE = 20.0
 """Seconds that the other processes get to end by themselves when one has died; then they are ended."""
-ONE_PRESS = 1.0
-"""Seconds in which several signals are one request: what is between (uv, make) passes on what the terminal has sent to
-its whole group already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,33 +177,6 @@ def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...])
             f"One of the {size} training processes ended ({str(error).strip().splitlines()[-1][:200]}), and the others "
             "were stopped. The last checkpoint is kept: repeat the command to go on."
         ) from error
-
-
-@contextmanager
-def stop_signals(first: Callable[[int], None]) -> Iterator[None]:
-    """Call `first` with the first SIGINT or SIGTERM that comes; Interrupted after a second SIGINT, at once.
-
-    Files are whole or not there, so that the last checkpoint stays good. A second SIGTERM changes nothing: who sends it
-    comes with SIGKILL next. In another thread than the main one, which gets no signals, nothing changes.
-    """
-    begun: list[float] = []
-
-    def answer(number: int, frame: FrameType | None) -> None:
-        if not begun:
-            begun.append(time.monotonic())
-            first(number)
-        elif number == signal.SIGINT and time.monotonic() - begun[0] > ONE_PRESS:
-            raise KeyboardInterrupt  # which, unlike an error, nothing on the way takes for its own
-
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM) if main}
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted("Stopped at once. Repeat the command to go on from the last checkpoint.") from None
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
 
 
 def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...], size: int, port: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,8 +37,13 @@ RESULTS = {"measurements": [NUMBER], "size": (64, 48), "rate": float("nan")}
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["radsynth", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
     return int(stopped.value.code or 0)
 
 
@@ -252,6 +258,8 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "radsynth: Stopped.\n", "an end without a word looks like a fault"
     verb("run", lambda *_, **__: report(Path()))
     assert run_main(monkeypatch, "run") == 130
+    verb("report", lambda run: signal.raise_signal(signal.SIGTERM))
+    assert run_main(monkeypatch, "report", "somewhere") == 143
     assert "Stopped. What is finished is kept: the same command goes on" in capsys.readouterr().err
 
 

@@ -23,9 +23,10 @@ from torch import distributed, nn
 from radsynth.arrays import Prepared
 from radsynth.device import Device
 from radsynth.errors import Interrupted, MissingExtra, SettingsError, TrainingError
-from radsynth.parallel import Ranks, join, launch, launched, share_batch_norm, stop_signals
+from radsynth.parallel import Ranks, join, launch, launched, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
+from radsynth.stopping import stop_signals
 from radsynth.tasks import build
 from radsynth.verbs._training import checks
 from radsynth.verbs._training.checks import processes_of, tried

@@ -89,7 +89,7 @@ def test_apply_says_what_is_kept_and_goes_on(how: signal.Signals, make_prepared:
         wait_for(process, lambda: journal.exists() and journal.read_bytes().count(b"\n") > 3)
         process.send_signal(how)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
+    assert process.returncode == 128 + how, said
     assert said.endswith("was whole. What is finished is kept: the same command goes on from there.\n"), said
     assert "Traceback" not in said and journal.exists() and not (tmp_path / "out").exists()
     # Of those that the journal names: the one under way may be there without a line, and is made again.
@@ -105,7 +105,7 @@ def test_prepare_is_stopped_by_sigterm_with_its_workers(tmp_path: Path) -> None:
         wait_for(process, lambda: any(out.glob("shards/*.json")))
         process.terminate()
         _, said = process.communicate(timeout=30)  # which ends when no worker holds stderr any more
-    assert process.returncode == 130, said
+    assert process.returncode == 143, said
     assert said.endswith("radsynth: Interrupted. What is finished is kept: the same command goes on from there.\n")
     assert "Traceback" not in said and not (out / "manifest.json").exists()
 
@@ -142,13 +142,55 @@ def test_a_second_ctrl_c_stops_training_at_once(where: str, make_prepared: Make,
     assert trained.events(run) == ["resumed", "trained"] and trained.same(run, tmp_path / "whole")
 
 
-def test_after_one_ctrl_c_the_step_is_finished_and_saved(make_prepared: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_after_one_signal_the_step_is_finished_and_saved(how: signal.Signals, make_prepared: Make, tmp_path: Path,
+                                                         ) -> None:
     run = tmp_path / "run"
     with command("train", make_prepared(), run, *trained.SMALL, "train.images=160", "short") as process:
         wait_for(process, (run / "slow").exists)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 130 and trained.events(run) == ["interrupted"]
+    assert process.returncode == 128 + how and trained.events(run) == ["interrupted"]
     assert "after 56 images. Repeat the command to go on." in said and said.count("again stops at once") == 1
     found = load_checkpoint(run / "checkpoints")
     assert found and found[0]["images"] == 56
+
+
+ENDING = """
+import atexit, time
+from radsynth import cli
+
+def linger():
+    print("ending", flush=True)
+    for _ in range(100):
+        time.sleep(0.1)
+
+atexit.register(linger)
+def work():
+    print("working", flush=True)
+    time.sleep(100)
+
+cli.app = work
+cli.main()
+"""
+"""A command whose end takes ten seconds."""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_process_ends_leaves_no_traceback(how: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ENDING], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    try:
+        assert process.stdout and process.stdout.readline() == "working\n"
+        for _ in range(2):  # passed on by what is between, beside the terminal's own
+            process.send_signal(how)
+            time.sleep(0.05)
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(how)
+        time.sleep(1.5)
+        assert process.poll() is None, "one request"
+        process.send_signal(how)
+        _, said = process.communicate(timeout=5)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + how and said == "radsynth: Stopped.\n"

@@ -7,19 +7,19 @@ family a file.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 from typing import Annotated, NoReturn
 
 import typer
 
+from radsynth import stopping
 from radsynth.cli.learning import inspect, prepare, run, train
 from radsynth.cli.looking import control, explain, serve, show
 from radsynth.cli.making import apply, export, generate
 from radsynth.cli.measuring import audit, evaluate, report, utility
 from radsynth.cli.moving import pull, push
-from radsynth.errors import RadsynthError, out_of_memory
+from radsynth.errors import Interrupted, RadsynthError, out_of_memory
 
 app = typer.Typer(
     name="radsynth",
@@ -63,25 +63,32 @@ def main() -> NoReturn:
 
     A batch system, a container or `kill`, which end it by SIGTERM, are answered like Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stopping.listen()
+    try:
+        code = _run()
+    finally:
+        stopping.stop_listening()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         app()
-        code = 0
+        return 0
     except RadsynthError as error:
-        code = _fail(str(error), error.exit_code)
+        return _fail(str(error), stopping.exit_code() if isinstance(error, Interrupted) else error.exit_code)
     except KeyboardInterrupt:
-        code = _fail(_stopped(), 130)
+        return _fail(_stopped(), stopping.exit_code())
     except SystemExit as ended:  # so typer ends a command, after Ctrl-C without a word
         if ended.code != 130:
             raise
-        code = _fail(_stopped(), 130)
+        return _fail(_stopped(), stopping.exit_code())
     except OSError as error:
         # What the machine refuses (disk full, no permission) is the user's to put right, and its text is clear.
         where = f"{error.filename}: " if error.filename else ""
-        code = _fail(f"{where}{error.strerror or error}", 3)
+        return _fail(f"{where}{error.strerror or error}", 3)
     except Exception as error:
-        code = _fail(MEMORY, 4) if out_of_memory(error) else _fail_unexpectedly(error)
-    sys.exit(code)
+        return _fail(MEMORY, 4) if out_of_memory(error) else _fail_unexpectedly(error)
 
 
 def _stopped() -> str:

@@ -17,10 +17,11 @@ from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError, Interrupted, OutOfMemory, TrainingError
 from radsynth.files import check_writable
-from radsynth.parallel import join, launch, stop_signals
+from radsynth.parallel import join, launch
 from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
+from radsynth.stopping import stop_signals
 from radsynth.tasks import Private, build
 from radsynth.tasks._differential import never_less
 from radsynth.verbs._given import TRAINING, given

@@ -21,6 +21,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000, settings: Resolved | None = None) -> None:
     """Serve until it is stopped. Prints two addresses on stderr: the organiser's, and the one to give to readers.
 
+    SIGINT and SIGTERM are the ways to end it: answers under way are given, then it returns as from any finished work.
+
     host: 127.0.0.1 answers this machine alone; 0.0.0.0 the network, which sees images of real patients in the study
     Raises MissingExtra without the extra `web`, FolderError for no run, SettingsError for a port that is taken.
     """
@@ -46,7 +48,11 @@ def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000, settings: Res
         if host not in LOOPBACK:
             print("Anybody in the network who has such an address can open it; nothing is encrypted.", file=sys.stderr)
         print("Stop with Ctrl-C.", file=sys.stderr, flush=True)
-        server.run(sockets=[listening])
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:  # the signal again for which the server has shut down, as it is meant to end
+            if server.force_exit or not server.should_exit:
+                raise
 
 
 def _study(run: Path, options: Settings, draws: bool) -> tuple[Study | None, str]:
