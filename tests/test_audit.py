@@ -19,6 +19,7 @@ from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics._privacy_attacks import Scores, Threshold, strength, threshold
 from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
 from radsynth.metrics._resampling import share_of
+from radsynth.metrics.neighbours import NUMBERS
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.verbs._auditing.attacks import Side, _judged
@@ -206,6 +207,8 @@ def test_a_clean_generator_passes_and_a_copying_one_does_not(run: Path, tmp_path
     assert "not known" not in found.verdict
     assert found.passed is False and found.copies is not None and found.copies.share.value >= 0.95
     assert "Do not release" in found.verdict
+    titles = {line["attack"] for line in found.table()["numbers"]} | {number.title for number in NUMBERS}
+    assert {"Aligned copies", "Outright copies"} <= titles and "Copies" not in titles, "two rules"
     document = json.loads((run / "audit.json").read_text())
     assert document["limits"] and document["context"]["held_out_images"] == 150
     assert len(document["copies"]["pairs"]) == 4 and document["copies"]["pairs"][0]["copy"]

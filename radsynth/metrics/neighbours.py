@@ -24,7 +24,7 @@ CLOSE = 0.01
 COPIED = 0.5
 NUMBERS = (
     Number(
-        name="copies", title="Copies", better="lower", unit="share",
+        name="copies", title="Outright copies", better="lower", unit="share",
         meaning="The share of synthetic images that are less than half as far from a training image as any unseen "
                 "patient's image is: each of them should be looked at.",
     ),

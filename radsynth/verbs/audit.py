@@ -74,7 +74,7 @@ class Result:
         numbers += [(attack.title, "found at 1 % false alarms", part, getattr(attack, part).hits)
                     for attack in self.attacks for part in ("main", "control", "baseline")]
         if self.copies:
-            numbers = [("Copies", "share", "main", self.copies.share),
+            numbers = [("Aligned copies", "share", "main", self.copies.share),
                        *(("Closer to training", "share", one.by.partition(",")[0], one.closer)
                          for one in self.copies.nearness), *numbers]
         rows = [{"attack": title, "number": number, "of": of, "value": estimate.value, "low": estimate.low,
@@ -153,7 +153,7 @@ def _copies(made: Rows, searched: Side, members: Side, others: Side, refused: li
     try:
         return find_copies(made, searched, members, others)
     except DataError as error:
-        refused.append({"name": "copies", "title": "Copies", "reason": str(error)})
+        refused.append({"name": "copies", "title": "Aligned copies", "reason": str(error)})
         return None
 
 

@@ -113,6 +113,7 @@ def test_copies_are_a_warning_not_a_tick(run: Path) -> None:
     add(run, results=RESULTS | {"measurements": copied})
     privacy = next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
     assert privacy.sign == "warning" and privacy.text.startswith("3 synthetic images of 60 look copied")
+    assert privacy.answer == "Outright copies", "the audit's are others"
     assert "Do not give these images away as they are" in bottom_line(verdicts(RunFiles(run)))
 
 
@@ -122,7 +123,7 @@ def test_near_copies_are_told_by_the_number_that_is_beyond_chance(run: Path) -> 
              "near_copies_pixels": {"value": 0.04, "low": 0.03, "high": 0.05, "floor": 0.04, "floor_high": 0.05}}
     add(run, results=RESULTS | {"measurements": [one | apart.get(one["name"], {}) for one in RESULTS["measurements"]]})
     privacy = next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
-    assert privacy.sign == "warning"
+    assert privacy.sign == "warning" and privacy.answer == "Near copies"
     assert "(3.0 % at most, chance gives about 1.0 %)" in privacy.text.replace("\u00a0", " ")
 
 

@@ -74,7 +74,7 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
     if copies.count:
         few = (f" {copies.count} images are beyond the threshold, no more than chance gives: look at these pairs "
                "before a release.")
-    copies_words = "No more copies were found than among unseen patients' images"
+    copies_words = "No more aligned copies were found than among unseen patients' images"
     if not outside:
         return (f"{copies_words}; no attack with the images could be tried, so this is no verdict on membership."
                 f"{few}{rest}"), None

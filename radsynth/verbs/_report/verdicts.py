@@ -226,7 +226,8 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
                        answer=answer, text=audit["verdict"] + promise, limit=limit)
     copied = _copies(found)
     if copied:
-        return Verdict(heading=heading, question=question, sign="warning", answer="Copies", text=copied + promise,
+        answer, text = copied
+        return Verdict(heading=heading, question=question, sign="warning", answer=answer, text=text + promise,
                        limit="Attacks on membership have not been tried: 'radsynth audit' does it.")
     looked = any(name in found for name in ("copies", "near_copies_features", "near_copies_pixels"))
     text = ("No more synthetic images lie close to a training image than chance explains. This looks for near copies "
@@ -235,19 +236,20 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
                    text=f"{text} 'radsynth audit' does it.{promise}", limit=limit)
 
 
-def _copies(found: dict[str, dict[str, Any]]) -> str:
-    """Nothing when the evaluation found no copies."""
+def _copies(found: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
+    """The kind of copies that the evaluation found, and how many; None when it found none."""
     copied = found.get("copies")
     if copied and copied["value"] > 0:
         number = round(copied["value"] * copied["n"])
-        return (f"{count(number, 'synthetic image')} of {copied['n']:,} {'looks' if number == 1 else 'look'} copied: "
-                "less than half as far from a training image as any unseen patient's image is. Look at the closest "
-                "pairs below.")
+        return "Outright copies", (
+            f"{count(number, 'synthetic image')} of {copied['n']:,} {'looks' if number == 1 else 'look'} copied: less "
+            "than half as far from a training image as any unseen patient's image is. Look at the closest pairs below.")
     near = [found[name] for name in ("near_copies_features", "near_copies_pixels") if name in found]
     beyond = [one for one in near if verdict(one)[0] == "warning"]
     if beyond:
         worst = max(beyond, key=lambda one: one["value"])
-        return (f"More synthetic images lie close to a training image than chance explains "
-                f"({figure(worst['value'], 'share')} at most, chance gives about {figure(worst['floor'], 'share')}). "
-                "Look at the closest pairs below.")
-    return ""
+        return "Near copies", (
+            f"More synthetic images lie close to a training image than chance explains "
+            f"({figure(worst['value'], 'share')} at most, chance gives about {figure(worst['floor'], 'share')}). "
+            "Look at the closest pairs below.")
+    return None
