@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -25,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """A GPU is hidden from all tests but those of `-m gpu`: the others expect a processor's results, bit for bit."""
     if "gpu" not in config.option.markexpr.replace("not gpu", ""):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # A script's background job ignores Ctrl-C, and so would every command that tests start and stop by it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
