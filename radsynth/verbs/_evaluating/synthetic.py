@@ -18,6 +18,8 @@ from radsynth.io.dicom import SUFFIXES
 from radsynth.io.npz import MOST_CHANNELS, channel_names, entries
 from radsynth.metrics._features import Rows
 from radsynth.progress import track
+from radsynth.run_folder import RunFolder
+from radsynth.settings import constant, kinds
 from radsynth.verbs._evaluating.sides import PreparedRows, all_of, refuse_overlap
 
 MOST_OUTSIDE = 0.25
@@ -90,6 +92,11 @@ def _of_run(folder: Path) -> Path:
     if not (folder / "spec.json").exists():
         return folder
     if not (folder / "synthetic").is_dir():
+        kind = RunFolder(folder, writes=False).settings().get("task", {}).get("kind", "")
+        if kind in kinds("tasks") and constant("tasks", kind, "RESULTS"):
+            raise FolderError(f"{folder} is a run of task.kind={kind}, which makes images from images: what 'radsynth "
+                              "run' measured stands in its report. To compare such images with real ones, make some "
+                              f"with 'radsynth apply {folder} INPUT OUT' and give OUT.")
         raise FolderError(f"{folder} is a run folder without synthetic images. Make some first: 'radsynth generate "
                           f"{folder} {folder / 'synthetic'} --count 1000'.")
     return folder / "synthetic"
