@@ -33,6 +33,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "restore, rician": ("task.what=rician",),
     "restore, low_dose": ("task.what=low_dose",),
     "cycle": ("augment.strength=0.5",), "cut": ("augment.strength=0.5",),
+    "cut, an odd batch": ("train.batch=5", "augment.strength=0.5"),
     "semantic": ("task.warm_start=0.4", "augment.strength=0.5"),
     "autoencode": (),
 }

@@ -28,6 +28,7 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import doubts
 from radsynth.verbs._applying.limits import limits
 from radsynth.verbs._pairs.paired import evaluate_pairs
+from radsynth.verbs._training.parts import parts_of
 from radsynth.verbs.train import train
 from tests.discs import in_patients
 from tests.trained import resumes, weights
@@ -296,7 +297,7 @@ def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_c
     nets = task.networks()
     assert task.targets == ("a", "c")
     images = torch.randn(6, 1, 16, 16)
-    sides = sides_of(task.vary(batch_of(images, torch.tensor([2, 0, 0, 1, 0, 0]))))
+    sides = sides_of(task.vary(batch_of(images, torch.tensor([2, 0, 0, 1, 0, 0]))), task._labels)
     assert sides is not None and [len(side) for side in sides] == [3, 3] and torch.equal(sides[0][1], images[0])
     for labels in ([2, 0, 0, 1, 0, 0], [1] * 6, [0] * 6):
         for turn in task.turns():
@@ -307,6 +308,22 @@ def test_cycle_takes_equal_sides_whatever_the_draw_and_survives_a_batch_of_one_c
             loss = torch.stack([value for name, value in terms.items() if not name.startswith("_")]).sum()
             loss.backward()
             assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(("items", "parts", "each"), [
+    (8, 1, 4), (8, 2, 2), (6, 2, 2), (12, 4, 2), (5, 1, 3), (9, 3, 2)])
+def test_sides_are_equal_and_their_own_in_all_parts_of_a_batch(items: int, parts: int, each: int) -> None:
+    task = task_of("task.kind=cut", "task.domains=[c,a]", spec=ImageSpec(size=(16, 16), labels=("a", "b", "c")))
+    labels = torch.tensor([0, 1, 2, 0, 0, 2, 0, 1, 2, 0, 1, 1])[:items]
+    images = (labels + torch.arange(items) / 100).view(-1, 1, 1, 1).expand(-1, 1, 16, 16)
+    shown, found = set(), list(parts_of(task.vary(batch_of(images, labels)), parts))
+    assert len(found) == parts, "gradients are divided by that number"
+    for part in found:
+        sides = sides_of(part, task._labels)
+        assert sides is not None and all(side.shape == (each, 1, 16, 16) for side in sides)
+        assert (sides[0] >= 2).all() and (sides[1] < 1).all()
+        shown |= set(torch.cat(sides)[:, 0, 0, 0].tolist())
+    assert shown <= set(images[:, 0, 0, 0].tolist()) and len(shown) > 1
 
 
 @pytest.mark.parametrize(("overrides", "spec", "message"), [

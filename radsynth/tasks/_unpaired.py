@@ -45,21 +45,24 @@ def need_both(prepared: Prepared, domains: tuple[str, str]) -> None:
 
 
 def by_turns(batch: Batch, labels: list[int]) -> Batch:
-    """Equally many images of the two labels, by turns; none of a batch that lacks one of them."""
+    """Equally many images of the two labels, by turns, one more than items where these are an odd number; none of a
+    batch that lacks one of them."""
     assert batch.labels is not None
     found = [torch.nonzero(batch.labels == label)[:, 0] for label in labels]
     # Always half a batch of each, so that a step costs the same whatever the draw.
-    half = len(batch.items) // 2 if min(len(rows) for rows in found) else 0
+    half = (len(batch.items) + 1) // 2 if min(len(rows) for rows in found) else 0
     turn = torch.arange(half, device=batch.images.device)
     rows = torch.stack([of[turn % max(1, len(of))] for of in found], dim=1).flatten()
     return dataclasses.replace(batch, images=batch.images[rows], labels=batch.labels[rows], masks=None,
                                items=batch.items[:2 * half])
 
 
-def sides_of(batch: Batch) -> list[Tensor] | None:
-    """As many images of the first label as of the second, of a batch `by_turns`; None where there are none."""
-    both = batch.images[:len(batch.images) // 2 * 2]
-    return [channels_last(side) for side in (both[::2], both[1::2])] if len(both) else None
+def sides_of(batch: Batch, labels: list[int]) -> list[Tensor] | None:
+    """As many images of the first label as of the second, of a batch `by_turns` or a part of one; None where there are
+    none."""
+    if len(batch.images) % 2:  # a part, whose first image may be of the second label
+        batch = by_turns(batch, labels)
+    return [channels_last(side) for side in (batch.images[::2], batch.images[1::2])] if len(batch.images) else None
 
 
 def seen(images: Tensor, batch: Batch, stream: str, augmentation: Augmentation) -> Tensor:

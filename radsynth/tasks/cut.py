@@ -107,7 +107,7 @@ class Cut:
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """The second class's images against those that were made, which are kept for the generator's turn."""
-        sides = sides_of(batch)
+        sides = sides_of(batch, self._labels)
         if sides is None:
             return {}
         self.made = self.convert(nets["generator"], sides[0])
@@ -119,7 +119,7 @@ class Cut:
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Fool the discriminator, and keep what each place shows."""
-        sides = sides_of(batch)
+        sides = sides_of(batch, self._labels)
         if sides is None:
             return {}
         made, self.made = self.made, None

@@ -102,7 +102,7 @@ class Cycle:
 
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Each domain's images against those translated to it, which are kept for the generators' turn."""
-        sides = sides_of(batch)
+        sides = sides_of(batch, self._labels)
         if sides is None:
             return {}
         self.made = [nets["translators"](sides[1 - towards], towards) for towards in (0, 1)]
@@ -118,7 +118,7 @@ class Cycle:
 
     def generator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Fool the discriminators, come back to the start, and leave alone what already is right."""
-        sides = sides_of(batch)
+        sides = sides_of(batch, self._labels)
         if sides is None:
             return {}
         kept, self.made = self.made, []
