@@ -21,7 +21,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 GPU = torch.device("meta")
 ACROSS = ("aten::copy_", "aten::_to_copy", "aten::to", "aten::_foreach_copy_")
 """Operations that take tensors of two devices."""
-WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::equal")
+WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::unique_dim",
+           "aten::unique_consecutive", "aten::equal", "aten::bincount", "aten::repeat_interleave",
+           "aten::_linalg_check_errors")
 """Operations for whose result the processor waits: none may be in a step that is recorded."""
 INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 """Operations whose indices may lie on the processor."""
@@ -59,6 +61,14 @@ class Remote(Tensor):
         chosen: Tensor = super().__getitem__(tuple(torch.tensor(one) if isinstance(one, list) else one
                                                    for one in parts))
         return chosen
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        places = where if isinstance(where, tuple) else (where,)
+        if isinstance(value, float | int) and len(places) == self.ndim and all(type(one) is int for one in places):
+            # A GPU gets the number of a single element as a tensor of the processor; those of larger parts are told.
+            self[where].copy_(torch.tensor(value))
+        else:
+            super().__setitem__(where, value)
 
 
 def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], recording: bool = False) -> Any:

@@ -224,3 +224,27 @@ def test_a_training_goes_on_from_the_checkpoint_of_a_graph(make_prepared: Make, 
             loop.take_step()
     expected = weights(straight)
     assert apart(expected, weights(restored)) < 0.1 * apart(expected, weights(other))
+
+
+@pytest.mark.gpu
+def test_a_recording_that_fails_does_not_end_a_training(
+    make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    work = Graphs.work
+
+    def asking(self: Graphs, recorded: Recorded) -> None:
+        work(self, recorded)
+        float(recorded.values.sum())
+
+    data = make_prepared(48, (16, 16))
+    single, other = (make_loop(data, tmp_path / name, ("train.graphs=false",)) for name in ("one", "two"))
+    other.batches.order.seed += 1
+    expected, difference = trained(single), trained(other)
+    monkeypatch.setattr(Graphs, "work", asking)
+    loop = make_loop(data, tmp_path / "asking", ())
+    found = trained(loop)
+    assert loop.graphs and loop.graphs.refused
+    assert apart(expected, found) < 0.1 * apart(expected, difference)
+    assert '"no graph"' in (tmp_path / "asking" / "log.jsonl").read_text()

@@ -94,10 +94,15 @@ def test_tensors_on_two_devices_are_an_error() -> None:
         assert there.cpu().numpy().shape == (2, 3)
         with Pretending(recording=True):
             for asking in (lambda: float(there.sum()), there.cpu, lambda: there[there > 0], there.nonzero,
-                           lambda: torch.ones(2).to(GPU)):
+                           lambda: torch.ones(2).to(GPU), lambda: there.__setitem__((0, 1), 2.0),
+                           there.flatten().long().bincount, lambda: torch.linalg.inv(there @ there.T)):
                 with pytest.raises(RuntimeError, match="capturing"):
                     asking()
+            there[0] = 2.0
+            there[:, :2] = 3.0
             assert (there + 1).device == GPU
+        there[1, 2] = 4.0
+        assert there.cpu().tolist() == [[3, 3, 2], [3, 3, 4]]
 
 
 @pytest.mark.parametrize("model", MODELS)

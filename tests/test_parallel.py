@@ -248,6 +248,7 @@ def test_interrupted_processes_save_and_go_on(make_prepared: Make, tmp_path: Pat
     (("train.graphs=false", "train.processes=2"), 8, 2), (("task.kind=cut", "model.kind=unet"), 8, 1),
     (("task.kind=cut", "model.kind=unet", "train.graphs=false"), 8, 4),
     (("task.kind=register", "model.kind=unet", "train.batch=7"), 8, 7),
+    (("task.kind=segment", "model.kind=unet", "task.tissues=3"), 8, 8),  # whose steps are not recorded
 ])
 def test_as_many_gpus_share_a_batch_as_divide_it(
     more: tuple[str, ...], gpus: int, expected: int, make_prepared: Make, monkeypatch: pytest.MonkeyPatch

@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from radsynth.arrays import Prepared
@@ -148,6 +149,12 @@ class ImageTask(Task, Protocol):
 
     def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
         """What the kept network makes of enlarged images: (n, inputs, *space) to (n, outputs, *space)."""
+
+
+def repeats(task: Task) -> TypeGuard[Repeatable]:
+    """Whether steps of a task can be recorded, those of whole batches at least."""
+    some = Batch(images=torch.empty(1, 0), seed=0, items=(0,))
+    return isinstance(task, Repeatable) and task.constant(some) is not None
 
 
 def takes_images(task: Task) -> TypeGuard[ImageTask]:

@@ -85,10 +85,8 @@ def add_low_dose(images: Tensor, levels: Tensor, batch: Batch) -> Tensor:
     white = batch.normal("noise", *images.shape[1:])
     texture = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(rows, columns))
     # The power of white noise that the filter lets through; inner columns of the half spectrum count twice.
-    twice = torch.full((columns // 2 + 1,), 2.0, device=images.device)
-    twice[0] = 1
-    if columns % 2 == 0:
-        twice[-1] = 1
+    place = torch.arange(columns // 2 + 1, device=images.device)
+    twice = 1 + ((place > 0) & (2 * place < columns)).float()
     power = (amplitude.square() * twice).sum() / (rows * columns)
     noisy: Tensor = images + 2 * _like(levels, images) * texture / power.sqrt()
     return noisy

@@ -195,7 +195,8 @@ class Segment:
         if self.masked is not None:
             batch = self.masked.mixed_in(batch)
         if self.again is not None:
-            batch = self.again.mixed_in(batch, only=_masks(batch).flatten(1)[:, 0] != NO_MASK)
+            known = None if self.all_known else _masks(batch).flatten(1)[:, 0] != NO_MASK
+            batch = self.again.mixed_in(batch, only=known)
         masks = _masks(batch) if self._thresholds is None else tissues(batch.images, self._parted, self._thresholds)
         seen = dataclasses.replace(batch, images=batch.images[:, self._seen], masks=masks)
         seen = moved(seen, self.options.deform)

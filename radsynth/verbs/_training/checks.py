@@ -7,7 +7,7 @@ from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.parallel import launched
 from radsynth.settings import Resolved, constant
-from radsynth.tasks import Private, Repeatable, Task, build, needs_both_sides, registers
+from radsynth.tasks import Private, Task, build, needs_both_sides, registers, repeats
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import Start
 
@@ -26,7 +26,7 @@ def processes_of(options: Settings, task: Task) -> int:
                             f"machine has {device.count}. Set train.processes={device.count}, or leave it out.")
     # A recorded step is several times as fast as one whose kernels are launched singly, into however many parts it is
     # cut: docs/benchmarks-speed.md, "On a GPU".
-    if options.processes or isinstance(task, Private) or (options.graphs and isinstance(task, Repeatable)):
+    if options.processes or isinstance(task, Private) or (options.graphs and repeats(task)):
         return options.processes or 1
     least = 2 if needs_both_sides(task) else 1
     sizes = [size // options.accumulate for size in (options.batch, max(options.batch, options.batch_end))]
