@@ -245,6 +245,7 @@ def test_interrupted_processes_save_and_go_on(make_prepared: Make, tmp_path: Pat
 @pytest.mark.parametrize(("more", "gpus", "expected"), [
     ((), 8, 1), (("train.graphs=false",), 8, 8), (("train.graphs=false",), 3, 2),  # a batch of 8
     (("train.graphs=false", "train.batch_end=12"), 8, 4), (("train.graphs=false", "train.accumulate=2"), 8, 4),
+    (("train.accumulate=2",), 8, 4),  # parts are not recorded
     (("train.graphs=false", "train.processes=2"), 8, 2), (("task.kind=cut", "model.kind=unet"), 8, 1),
     (("task.kind=cut", "model.kind=unet", "train.graphs=false"), 8, 4),
     (("task.kind=register", "model.kind=unet", "train.batch=7"), 8, 7),

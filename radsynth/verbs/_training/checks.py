@@ -26,7 +26,8 @@ def processes_of(options: Settings, task: Task) -> int:
                             f"machine has {device.count}. Set train.processes={device.count}, or leave it out.")
     # A recorded step is several times as fast as one whose kernels are launched singly, into however many parts it is
     # cut: docs/benchmarks-speed.md, "On a GPU".
-    if options.processes or isinstance(task, Private) or (options.graphs and repeats(task)):
+    recorded = options.graphs and options.accumulate == 1 and repeats(task)
+    if options.processes or isinstance(task, Private) or recorded:
         return options.processes or 1
     least = 2 if needs_both_sides(task) else 1
     sizes = [size // options.accumulate for size in (options.batch, max(options.batch, options.batch_end))]
