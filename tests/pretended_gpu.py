@@ -26,7 +26,7 @@ WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", 
            "aten::_linalg_check_errors")
 """Operations for whose result the processor waits: none may be in a step that is recorded."""
 INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
-"""Operations whose indices may lie on the processor."""
+"""Operations whose indices may lie on the processor, from where a GPU fetches them."""
 
 
 class Remote(Tensor):
@@ -87,7 +87,8 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], recordin
         kwargs = {**kwargs, "device": torch.device("cpu")}
     waits = name in WAITING or (name in INDEXED and any(one.dtype == torch.bool for one in given[1:]))
     crosses = name in ACROSS and any(isinstance(one, Remote) != stays for one in given)
-    if recording and ((remote and waits) or crosses):
+    brings = name in INDEXED and stays and bool(strangers)
+    if recording and ((remote and waits) or crosses or brings):
         raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
     out = operation(*tree_map(_values, args), **tree_map(_values, kwargs))
     known = {id(one.values): one for one in remote}

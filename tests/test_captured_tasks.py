@@ -93,6 +93,7 @@ def test_a_recorded_step_asks_for_nothing(name: str, data: Prepared, tmp_path: P
 def test_graphs_train_as_single_steps_do(name: str, data: Prepared, tmp_path: Path) -> None:
     if here().accelerator != "cuda":
         pytest.skip("no GPU here")
+    (tmp_path / "graphed").mkdir()  # for the reason why a step cannot be recorded
     single, again = (make_loop(name, data, tmp_path / part, "train.graphs=false") for part in ("one", "two"))
     graphed, other = make_loop(name, data, tmp_path / "graphed"), make_loop(name, data, tmp_path / "other")
     other.batches.order.seed += 1  # another order of the images: what a difference that matters looks like

@@ -111,7 +111,9 @@ class Translate:
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The given channels and the others."""
-        return channels_last(batch.images[:, self._given]), channels_last(batch.images[:, self._made])
+        given, made = (torch.stack([batch.images[:, channel] for channel in channels], dim=1)  # a list goes to the GPU
+                       for channels in (self._given, self._made))
+        return channels_last(given), channels_last(made)
 
     def vary(self, batch: Batch) -> Batch:
         """Some images drawn again for their rare label, some warped."""
