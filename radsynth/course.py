@@ -1,4 +1,4 @@
-"""The course of a synthesis training: width and depth of its network, warm start, growing batches, augmentation."""
+"""The course of a synthesis training: its network's width and depth, warm start, batches, rate, augmentation."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ WHY_CONTRAST = {
 GROWTH: dict[str, Any] = {"train.batch_end": 64, "train.augment_end": 0.6, "train.grow_images": 60_000}
 """How batches of the default network grow, where time is the limit: at first steps count, then images. Sooner, four
 sets of four were farther (lab notebook)."""
+LONG, OFTEN = 200_000, 100
+"""Images shown, and times that each is, from which the rate falls over most of a training of one or two classes. Heads
+and radiographs were nearer then; virtual brains, shown 67 times each, were farther, and so were six organs."""
+FALL = 0.8
+"""Share of such a training in which it falls."""
 ALIKE = 2
 """Classes up to which the generator is deeper still: virtual brains with and without lesions were nearer with two
 convolutions than with one, six organs learned together farther."""
@@ -69,6 +74,7 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
         if _tried(images, size):
             choices = _warm_start(choices, images, *_shown(device, budget, size, model))
             choices += _growth(budget) if augmented and grows else []
+            choices += _fall(classes, _shown(device, budget, size, model)[0], images)
     return choices + augmented
 
 
@@ -115,6 +121,14 @@ def _growth(budget: dict[str, float]) -> list[Choice]:
     return [Choice(setting=name, value=value, reason=(
         "Larger batches learn more images in the same time, and augmentation keeps their variety."))
         for name, value in GROWTH.items()]
+
+
+def _fall(classes: int, shown: float, images: int) -> list[Choice]:
+    """A longer fall of the learning rate where images are shown many times."""
+    if classes > ALIKE or shown < max(LONG, OFTEN * images):
+        return []
+    return [Choice(setting="train.fall", value=FALL, reason=(
+        f"Each image is shown about {shown / images:.0f} times: results were nearer when the rate fell for longer."))]
 
 
 def _large(size: tuple[int, ...], device: Device) -> bool:

@@ -146,6 +146,20 @@ def test_a_warm_start_has_its_images_as_far_as_the_budget_goes(
     assert resolve(document(planned), sections=("task",)).section("task").warm_start == share
 
 
+@pytest.mark.parametrize(("data", "budget", "falls"), [
+    ({}, {}, None), ({}, {"seconds": 1200}, 0.8), ({}, {"images": 300_000}, 0.8), ({}, {"images": 299_000}, None),
+    ({"images": 1000}, {"images": 199_000}, None), ({"images": 1000}, {"images": 200_000}, 0.8),
+    ({"size": (28, 28), "images": 5856}, {}, None), ({"size": (28, 28), "images": 5856}, {"seconds": 1200}, 0.8),
+    ({"one": 900, "two": 900}, {"images": 10**6}, 0.8),
+    ({"one": 900, "two": 900, "three": 900}, {"images": 10**6}, None),
+    ({"images": 300}, {"images": 10**6}, None), ({"size": (32, 32, 32)}, {"images": 10**6}, None),  # not tried there
+])
+def test_the_rate_falls_longer_in_long_trainings(data: dict[str, Any], budget: dict[str, float], falls: float | None,
+                                                 ) -> None:
+    planned = document(plan(fingerprint(**data), CPU, budget))
+    assert planned["train"].get("fall") == falls
+
+
 @pytest.mark.parametrize(("data", "asked", "residual"), [
     ({}, {}, 2), ({"images": 1999}, {}, 1), ({"size": (28, 28)}, {}, 1), ({"one": 900, "two": 2100}, {}, 2),
     ({"one": 900, "two": 900, "three": 900}, {}, 1), ({"images": 300}, {}, 0),
