@@ -72,9 +72,10 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
         choices += _width(size, device)
         choices += _depth(images, classes, size)
         if _tried(images, size):
-            choices = _warm_start(choices, images, *_shown(device, budget, size, model))
+            shown, limit = _shown(device, budget, size, model)
+            choices = _warm_start(choices, images, shown, limit)
             choices += _growth(budget) if augmented and grows else []
-            choices += _fall(classes, _shown(device, budget, size, model)[0], images)
+            choices += _fall(images, classes, shown)
     return choices + augmented
 
 
@@ -123,7 +124,7 @@ def _growth(budget: dict[str, float]) -> list[Choice]:
         for name, value in GROWTH.items()]
 
 
-def _fall(classes: int, shown: float, images: int) -> list[Choice]:
+def _fall(images: int, classes: int, shown: float) -> list[Choice]:
     """A longer fall of the learning rate where images are shown many times."""
     if classes > ALIKE or shown < max(LONG, OFTEN * images):
         return []

@@ -111,7 +111,8 @@ class Translate:
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The given channels and the others."""
-        given, made = (torch.stack([batch.images[:, channel] for channel in channels], dim=1)  # a list goes to the GPU
+        # One by one: a list as an index is brought to the GPU, which a recorded step may not do.
+        given, made = (torch.stack([batch.images[:, channel] for channel in channels], dim=1)
                        for channels in (self._given, self._made))
         return channels_last(given), channels_last(made)
 
