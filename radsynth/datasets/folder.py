@@ -87,7 +87,7 @@ def matches(path: Path) -> bool:
 def records(settings: Settings, rejected: list[Rejected], *, masks: bool = True) -> Iterator[Record]:
     """Every image, slice or volume, sorted by path. DataError when there is none; SettingsError for a wrong pattern.
 
-    masks: whether images come with the masks that lie beside them
+    masks: whether images come with the masks that lie beside them; without, records name these (`Record.masks`)
     """
     pattern, only = (_layout.compiled(getattr(settings, name), name) for name in ("patient_pattern", "only"))
     root, names = files_below(settings.path, rejected)
@@ -100,9 +100,7 @@ def records(settings: Settings, rejected: list[Rejected], *, masks: bool = True)
     items = gather(root, names, settings, rejected)
     if not items:
         raise DataError(_nothing(settings, rejected))
-    if not masks:
-        items = [replace(item, source=replace(item.source, masks=())) for item in items]
-    return _records(root, items, settings, pattern, rejected)
+    return _records(root, items, settings, pattern, rejected, masks)
 
 
 def example(folder: Path) -> Settings:
@@ -116,7 +114,8 @@ def example(folder: Path) -> Settings:
 
 
 def _records(
-    root: Path, items: list[Item], settings: Settings, pattern: re.Pattern[str] | None, rejected: list[Rejected]
+    root: Path, items: list[Item], settings: Settings, pattern: re.Pattern[str] | None, rejected: list[Rejected],
+    masks: bool,
 ) -> Iterator[Record]:
     names = [item.name for item in items]
     pictures = all(item.header.format in ("picture", "npz") for item in items)
@@ -157,6 +156,8 @@ def _records(
             mask_names=named,
             unmasked=settings.unmasked == "keep",
         )
+        if not masks:
+            item = replace(item, source=replace(item.source, masks=()))
         yield from _told(_cut(item, settings, shared, rejected), lines, table, item, settings, rejected)
 
 

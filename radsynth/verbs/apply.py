@@ -25,6 +25,7 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.inputs import input_records
 from radsynth.verbs._applying.limits import ENOUGH, false_alarms, flagged_slices, flags, read_limits
+from radsynth.verbs._applying.masks_beside import masks_beside
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
@@ -108,7 +109,7 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         if not rows:
             raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
         write_table(partial / "samples.csv", [{**row, "source": harmless(str(row["source"]))} for row in rows])
-        write_rejected(partial / "rejected.csv", (line for line in rejected if not line.skipped))
+        write_rejected(partial / "rejected.csv", rejected)
         told = _told(rows)
         if told["target_error"]:
             write_atomically(partial / PAGE, landmarks_page(
@@ -195,7 +196,9 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
     usual, patients = read_limits(applier.run, applier.checks, applier.target, applier.crops)
     if usual and patients < ENOUGH:
         tell(f"mind: by chance, each check flags {false_alarms(patients)}")
-    for record in track(list(records), None, "applying", "images"):
+    images = list(records)
+    masks_beside(images, rejected)
+    for record in track(images, None, "applying", "images"):
         if made := journal.made(record.source):
             yield from made
             continue

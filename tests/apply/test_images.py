@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -315,3 +316,29 @@ def test_the_doubtful_slices_of_a_volume_are_named() -> None:
     assert flagged_slices(found, {"edges": 5.0, "anatomy": 3.0}) == "1-3 5"
     assert flagged_slices(found, {"edges": 10.0}) == "" == flagged_slices(found, {})
     assert flagged_slices({"edges": np.array([9.0])}, {"edges": 5.0}) == "", "an image has no slices"
+
+
+def test_masks_beside_images_are_told_and_listed(make_run: Callable[..., Path], tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """A scan that happens to be called like the mask of another one does not vanish without a word."""
+    run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
+    for name in ("sub/a.png", "sub/a_seg.png", "masks/b.png", "images/b.png"):
+        write(Image(pixels=disc((16, 16))), given / name, provenance=FROM)
+    result = apply(run, given, tmp_path / "out")
+    said, listed = capsys.readouterr().err, {line.path: line for line in result.rejected}
+    assert result.count == 2 and set(listed) == {"sub/a_seg.png", "masks/b.png"}
+    assert listed["sub/a_seg.png"].skipped and "the mask of sub/a.png" in listed["sub/a_seg.png"].reason
+    assert "is not taken for an image" in said and "give it alone or under another name; so is 1 more" in said
+    with (tmp_path / "out" / "rejected.csv").open(encoding="utf-8", newline="") as file:
+        assert {line["path"]: line["skipped"] for line in csv.DictReader(file)} == dict.fromkeys(listed, "yes")
+    assert apply(run, given / "sub" / "a_seg.png", tmp_path / "alone").count == 1
+
+
+def test_labels_that_a_registration_carries_along_are_told(make_run: Callable[..., Path], tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    run, given = make_run("task.kind=register", "task.refinement=0"), tmp_path / "in"
+    for name in ("a.png", "a_seg.png"):
+        write(Image(pixels=disc((16, 16))), given / name, provenance=FROM)
+    result = apply(run, given, tmp_path / "out", onto=given / "a.png")
+    assert result.count == 1 and rows(tmp_path / "out")[0]["labels"]
+    assert "a_seg.png is not taken for an image: by its name it has the labels of a.png" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from radsynth.tasks.register import Register
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.fields import write_field, write_labels
+from radsynth.verbs._applying.masks_beside import masks_beside
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
 from radsynth.verbs._applying.regridding import to_training
 from radsynth.verbs._applying.results import write_result
@@ -193,6 +194,7 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
     unchecked = registrar.trained_on.unchecked
     open_of_fixed = unchecked(registrar.image, fixed).split()
     images = list(records)
+    masks_beside(images, rejected, carried=beside.labels is None)
     beside.check_for(len(images))
     for record in track(images, None, "registering", "images"):
         if made := journal.made(record.source):
