@@ -99,6 +99,7 @@ class Manifest:
     whose pixels came before; left_out: slices of background at the edges of volumes
     conditions: of each of spec.conditions the quantiles over training images at equal steps, lowest to highest
     preparation: the settings sections `data` and `prepare`, without sources
+    few_values: share of the images that have at most 16 whole numbers alone, as label maps have
     """
 
     spec: ImageSpec
@@ -114,6 +115,7 @@ class Manifest:
     added: dict[str, int] = dataclasses.field(default_factory=dict)
     conditions: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     preparation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    few_values: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for JSON."""

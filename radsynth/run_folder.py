@@ -83,7 +83,7 @@ class RunFolder:
         document = {
             "spec": manifest.spec.to_json(), "intensity": vars(manifest.intensity), "data_hash": manifest.data_hash,
             "counts": manifest.counts, "patients": manifest.patients, "added": manifest.added,
-            "labels": labels, "conditions": manifest.conditions,
+            "labels": labels, "conditions": manifest.conditions, "few_values": manifest.few_values,
         }
         write_atomically(self.path / "spec.json", json.dumps(document, indent=1))
 

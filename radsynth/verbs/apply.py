@@ -218,7 +218,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              **applier.missing(image),
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
-             "flagged": few_values.flagged(flags(means, usual), image),
+             "flagged": few_values.flagged(flags(means, usual), image, applier.trained_on.few_values),
              "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
              "unchecked": applier.trained_on.unchecked(image, record)}
             for file in write_result(applier.facts, image, result, record, folder / "images", chosen, index)])

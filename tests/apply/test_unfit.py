@@ -16,10 +16,11 @@ from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import write
 from radsynth.settings import resolve
-from radsynth.verbs._applying.few_values import has_few_values
 from radsynth.verbs._applying.values import check_values
+from radsynth.verbs._preparing.few_values import has_few_values
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
+from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from tests.apply.examples import FROM, Make, disc
 from tests.tables import rows
@@ -91,7 +92,7 @@ def test_a_run_from_noise_takes_no_images(make_prepared: Make, tmp_path: Path) -
     (np.where(np.arange(40_000) % 40 == 1, np.arange(40_000) // 40, 0).astype(np.int16), False),
 ])
 def test_a_few_whole_numbers_are_told_from_greys(values: np.ndarray[Any, Any], few: bool) -> None:
-    assert has_few_values(Image(pixels=values.reshape(1, 16, -1))) is few
+    assert has_few_values(values.reshape(1, 16, -1)) is few
 
 
 @pytest.mark.parametrize("usual", ["", "{}", '{"limits": {"edges": 1000}}', '{"limits": {"edges": -1}}'])
@@ -114,3 +115,37 @@ def test_a_label_map_among_images_is_named_and_flagged(
     (tmp_path / "in" / "c.png").write_bytes((tmp_path / "in" / "b.png").read_bytes())
     apply(run, tmp_path / "in", tmp_path / "more")
     assert "mind: 2 images, the first of them b.png, have at most" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("share", "flagged"), [(0.0, "few_values"), (0.05, "few_values"), (0.5, "")])
+def test_what_was_usual_in_training_is_not_flagged(share: float, flagged: str, make_run: Callable[..., Path],
+                                                   tmp_path: Path) -> None:
+    run = make_run("task.kind=restore", "task.what=rician")
+    (run / "results.json").write_text('{"limits": {"edges": 1000}}')
+    document = json.loads((run / "spec.json").read_text())
+    assert document["few_values"] == 0
+    (run / "spec.json").write_text(json.dumps(document | {"few_values": share}))
+    write(Image(pixels=(disc((16, 16)) > 100).astype(np.uint8)), tmp_path / "a.png", provenance=FROM)
+    apply(run, tmp_path / "a.png", tmp_path / "out")
+    assert [row["flagged"] for row in rows(tmp_path / "out")] == [flagged]
+
+
+def test_prepare_counts_images_of_few_values(tmp_path: Path) -> None:
+    for number in range(6):
+        image = disc((16, 16), number)
+        write(Image(pixels=image if number < 3 else np.roll(image // 100, number)), tmp_path / "in" / f"p{number}.png",
+              provenance=FROM)
+    prepare(tmp_path / "in", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["few_values"] == 0.5
+
+
+def test_label_maps_are_named_for_registration_too(make_run: Callable[..., Path], tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run("task.kind=register", "task.refinement=0")
+    write(Image(pixels=disc((16, 16))), tmp_path / "a.png", provenance=FROM)
+    write(Image(pixels=(disc((16, 16)) > 100).astype(np.uint8)), tmp_path / "b.png", provenance=FROM)
+    apply(run, tmp_path / "b.png", tmp_path / "moved", onto=tmp_path / "a.png")
+    assert "few_values" in rows(tmp_path / "moved")[0]["flagged"].split()
+    assert "mind: b.png has at most 16" in capsys.readouterr().err
+    apply(run, tmp_path / "a.png", tmp_path / "onto", onto=tmp_path / "b.png")
+    assert "mind: b.png, which images are put onto, has at most 16" in capsys.readouterr().err

@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from radsynth.image import Image
 from radsynth.progress import tell
+from radsynth.verbs._preparing.few_values import FEW, has_few_values
 
-FEW = 16
-"""Values at most."""
 FLAG = "few_values"
 """What samples.csv flags such an image with."""
-GLANCE = 10_000
-"""Values that are looked at first: nearly every image has more than a few among them."""
+USUAL = 0.1
+"""Share of the training images from which on an image with few values is a usual one, which says nothing. Fewer may
+be dark slices at the ends of volumes, or label maps that lay among them."""
 
 
-def has_few_values(image: Image) -> bool:
-    """From two to FEW values, all whole numbers. A single one is a blank image."""
-    values = image.pixels.ravel()
-    if len(np.unique(values[::max(1, len(values) // GLANCE)])) > FEW:
-        return False
-    found = np.unique(values)
-    return 2 <= len(found) <= FEW and bool((found == np.rint(found)).all())
+def looks_like_labels(image: Image, usual: float) -> bool:
+    """An image with few values, where the share of such among the training images, `usual`, is below USUAL."""
+    return usual < USUAL and has_few_values(image.pixels)
 
 
-def flagged(others: str, image: Image) -> str:
-    """The flags of an image: others, as of `doubts.flags`, and FLAG where it has few values."""
-    if not has_few_values(image):
+def flagged(others: str, image: Image, usual: float) -> str:
+    """The flags of an image: others, as of `doubts.flags`, and FLAG where it looks like labels."""
+    if not looks_like_labels(image, usual):
         return others
     return FLAG if others in ("", "unknown") else f"{others} {FLAG}"
 

@@ -17,9 +17,10 @@ from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.losses.alignment import local_correlation
 from radsynth.metrics._registration import folding
-from radsynth.progress import track
+from radsynth.progress import tell, track
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
+from radsynth.verbs._applying import few_values
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.fields import write_field, write_labels
@@ -33,6 +34,7 @@ from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
 from radsynth.verbs._journal import Journal
+from radsynth.verbs._preparing.few_values import FEW
 from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs._sampler import Sampler
 
@@ -190,6 +192,9 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
         registrar.fix(fixed.load(), fixed.source)
     except RejectedFile as error:
         raise DataError(f"{fixed.source}, which images are to be put onto, cannot be used: {error}.") from None
+    if few_values.looks_like_labels(registrar.image, registrar.trained_on.few_values):
+        tell(f"mind: {fixed.source}, which images are put onto, has at most {FEW} different values, all "
+             "whole numbers. If that is a label map, all results mean nothing.")
     targets = Targets(beside.onto_landmarks, registrar.image, fixed.source) if beside.onto_landmarks else None
     unchecked = registrar.trained_on.unchecked
     open_of_fixed = unchecked(registrar.image, fixed).split()
@@ -219,7 +224,7 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
-             "flagged": _flags(found),
+             "flagged": few_values.flagged(_flags(found), moving, registrar.trained_on.few_values),
              "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed}))}
             for file in write_result(registrar.facts, moving, warped.image, fixed, folder / "images", chosen, index)])
 

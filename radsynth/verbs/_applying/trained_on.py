@@ -27,6 +27,7 @@ class TrainedOn:
 
     kind, contrasts, plane, modality: of `data`; percentiles: of each image, its black and white; grey: colour was made
     grey; instances: things in masks had numbers of their own
+    few_values: share of the training images that have few values, 0 in runs that do not say it
     fit, enlarge: how images of another size were brought to that of the training, "" where that is not known
     """
 
@@ -40,18 +41,21 @@ class TrainedOn:
     instances: bool
     fit: str
     enlarge: bool
+    few_values: float
 
     @classmethod
     def of(cls, run: Path, spec: ImageSpec) -> TrainedOn:
         """As the run folder's settings.yaml has it; older ones say less."""
-        settings = RunFolder(run).settings()
+        folder = RunFolder(run)
+        settings = folder.settings()
         data, made = settings.get("data") or {}, settings.get("prepare") or {}
         low, high = made.get("percentiles", PERCENTILES)
         return cls(spec=spec, kind=str(data.get("kind", "folder")), contrasts=tuple(data.get("contrasts") or ()),
                    plane=str(data.get("plane", "auto")), modality=str(data.get("modality", "")),
                    percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
                    instances=made.get("masks") == "instances", fit=str(made.get("fit", "")),
-                   enlarge=bool(made.get("enlarge")))
+                   enlarge=bool(made.get("enlarge")),
+                   few_values=float(folder.description().get("few_values", 0)))
 
     @property
     def channels(self) -> tuple[str, ...]:

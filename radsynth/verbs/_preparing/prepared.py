@@ -149,6 +149,7 @@ def finish(out: Path, made: Made) -> None:
         added=_added(made),
         conditions=_quantiles(made),
         preparation=made.preparation,
+        few_values=sum(entry.few_values for entry in _used(made)) / len(rows),
     )
     _write_table(out / "records.csv", ROW_FIELDS, [[getattr(row, name) for name in ROW_FIELDS] for row in rows])
     write_rejected(out / "rejected.csv", made.outcome.rejected)

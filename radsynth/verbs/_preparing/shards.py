@@ -24,6 +24,7 @@ from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
 from radsynth.image import Image, Layout, as_tuples
 from radsynth.io._geometry import directions_of
+from radsynth.verbs._preparing.few_values import has_few_values
 from radsynth.verbs._preparing.fit import Fit, as_it_is, plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs._preparing.patches import FLAT, patch_of
@@ -62,7 +63,7 @@ class Entry:
 
     pixels: SHA-256 of the source's pixels; top: largest stored value; spacing: mm of the target's pixels
     mask_values: label values in the mask, None without a mask; directions, window, laid: as in `ImageSpec`
-    skipped: left out on purpose, nothing is wrong with it
+    skipped: left out on purpose, nothing is wrong with it; few_values: see `has_few_values`
     """
 
     reason: str = ""
@@ -79,6 +80,7 @@ class Entry:
     window: tuple[float, ...] | None = None
     laid: Layout | None = None
     pixels: str = ""
+    few_values: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +283,7 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
         window=image.window,
         laid=image.laid,
         pixels=_digest(image.pixels),
+        few_values=has_few_values(image.pixels),
     )
     return entry, framed, mask
 
