@@ -116,6 +116,15 @@ def test_the_inception_score_sees_missing_classes(tmp_path: Path) -> None:
     assert "inception_score" not in numbers(held_out, training, alike, out=tmp_path)
 
 
+def test_a_classifier_that_guesses_gives_no_inception_score() -> None:
+    labels: dict[str, Any] = {"held_out_labels": np.arange(60) % 2, "training_labels": np.arange(100) % 2}
+    results = evaluate_arrays(heads(60, 1), heads(100, 2), heads(60, 3), settings=OPTIONS,
+                              label_names=("one", "other"), **labels)
+    assert "inception_score" not in {one["name"] for one in results["measurements"]}
+    refused = next(one for one in results["refused"] if one["name"] == "inception_score")
+    assert "chance and always naming the commonest" in refused["reason"] and "100 real images" in refused["reason"]
+
+
 @pytest.mark.slow
 def test_volumes_have_numbers_of_their_own() -> None:
     def volumes(n: int, seed: int, sigma: float = 1.2) -> Array:

@@ -24,6 +24,13 @@ class Classifier:
         return np.asarray(torch.from_numpy(logits).softmax(1).numpy(), dtype=np.float32)
 
 
+def better_than_guessing(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> bool:
+    """Whether a classifier is right (n,) more often than always naming the commonest of the classes (n,), by more than
+    two standard errors of that."""
+    guessed = np.bincount(labels).max() / len(labels)
+    return bool(right.mean() > guessed + 2 * np.sqrt(guessed * (1 - guessed) / len(labels)))
+
+
 def fit(features: NDArray[np.float32], labels: NDArray[np.int64], ridge: float = 1e-2, steps: int = 60) -> Classifier:
     """Fit to features (n, d) and class indices (n,) from 0; the same input gives the same classifier."""
     mean, deviation = features.mean(0), features.std(0) + np.float32(1e-6)

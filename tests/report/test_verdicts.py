@@ -162,3 +162,19 @@ def test_far_is_four_times_the_floor_of_logarithms_and_of_numbers_whose_floor_is
                       "floor": floor, "floor_low": floor - 0.9, "floor_high": floor + 0.9,
                       "excess_low": 0.1, "excess_high": 9.0}
     assert verdict(one) == ("warning" if "far" in words else "note", f"{words} real images")
+
+
+@pytest.mark.parametrize(("change", "found"), [
+    ({}, ("good", "as real images")),
+    ({"floor": 1.05, "floor_low": 1.03, "floor_high": 1.07, "value": 1.04, "low": 1.0, "high": 1.08,
+      "excess": -0.01, "excess_low": -0.05, "excess_high": 0.03}, ("note", "cannot tell: classes hardly found")),
+    ({"features": "FID's Inception network, its 1008 classes"}, ("note", "not the classes of these images")),
+    ({"value": 1.2, "low": 1.1, "high": 1.3, "excess": -0.6, "excess_low": -0.7, "excess_high": -0.5},
+     ("note", "below real images")),
+])
+def test_a_likeness_in_the_inception_score_counts_where_classes_are_found(
+    change: dict[str, Any], found: tuple[str, str],
+) -> None:
+    score = {**MEASURED, "name": "inception_score", "value": 1.78, "low": 1.7, "high": 1.86, "floor": 1.8,
+             "floor_low": 1.72, "floor_high": 1.88, "excess": -0.02, "excess_low": -0.12, "excess_high": 0.08}
+    assert verdict(score | change) == found

@@ -49,6 +49,7 @@ class Measuring:
             self.inception = InceptionFeatures(inception)
         self.samples = self._describe()
         self.classifier = classifier
+        self.score_refused = ""
         self.score_name, self.score = self._classifier()
 
     def _describe(self) -> dict[str, Sample]:
@@ -152,6 +153,8 @@ class Measuring:
         if hasattr(module, "describe"):
             return module.OWN, self._pixels(module.OWN, module.describe)
         if kind == "inception_score":
+            if self.score_refused:
+                raise DataError(self.score_refused)
             return None if self.score is None else (self.score_name, self.score)
         wanted = {"fid": True, "inception_distance": False}.get(kind)
         if self.inception is None or wanted is not self.inception.original:
@@ -177,13 +180,19 @@ class Measuring:
         counts = np.bincount(labels[labels >= 0], minlength=1)
         if (counts >= LEAST_LABELLED).sum() < 2:
             return "", None
-        from radsynth.metrics._classifier import fit
+        from radsynth.metrics._classifier import better_than_guessing, fit
 
         usable = np.flatnonzero(np.isin(labels, np.flatnonzero(counts >= LEAST_LABELLED)))
         rows = np.random.default_rng(0).permutation(usable)[:3000]
         classifier = fit(self.samples["training"].features[rows], labels[rows])
         known = held_out >= 0
         right = classifier.probabilities(self.samples["held_out"].features[known]).argmax(1) == held_out[known]
+        if len(right) and not better_than_guessing(right, held_out[known]):
+            self.score_refused = (
+                f"A linear classifier that was trained on {len(rows):,} real images names the class of "
+                f"{right.mean():.0%} of {len(right):,} held-out ones, which chance and always naming the "
+                "commonest explain, too: what it finds in synthetic images says nothing.")
+            return "", None
         says = f", right on {right.mean():.0%} of {len(right):,} held-out images" if len(right) else ""
         name = f"linear classifier trained on {len(rows):,} real training images{says}; features: {NAME}"
         return name, lambda sample, _: classifier.probabilities(sample.features)

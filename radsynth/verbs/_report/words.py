@@ -12,6 +12,8 @@ FAR = 4
 """A number that is this many times its floor, or this many times below it, is called far from it."""
 LOGARITHMS = ("radiomics_distance",)
 """Numbers that are logarithms: a difference is a factor."""
+IMAGENET = "its 1008 classes"
+"""What the name of a measurement's classifier says where its classes are those of photographs."""
 PERCENT = "\u00a0%"
 
 
@@ -62,6 +64,8 @@ def verdict(one: dict[str, Any]) -> tuple[str, str]:
     """(tone, words): where a measurement lies relative to its floor, by their intervals."""
     if one["name"] == "copies" and one["value"] > 0:
         return "warning", "look at them"
+    if one["name"] == "inception_score" and (blind := _blind(one)):
+        return "note", blind
     if _alike(one):
         return "good", "as real images" if one["better"] != "lower" else "as chance gives"
     above = one["value"] > one["floor"]
@@ -75,6 +79,21 @@ def verdict(one: dict[str, Any]) -> tuple[str, str]:
         return "good", "above real images"
     far = _times(one) > FAR if above else one["value"] * FAR < one["floor"]
     return ("warning" if far else "note"), f"{'far ' if far else ''}{'above' if above else 'below'} real images"
+
+
+def _blind(one: dict[str, Any]) -> str:
+    """Why a likeness in the Inception Score says nothing; "" where it does say something.
+
+    1 is the score where all images look alike to the classifier: it is blind where it cannot tell a set that has lost
+    half of what lies between that and real images.
+    """
+    if not _alike(one):
+        return ""
+    if IMAGENET in one.get("features", ""):
+        return "not the classes of these images"
+    lost = (1 - one["floor"]) / 2
+    least = one["excess_low"] if one.get("excess_low") is not None else one["low"] - one["floor"]
+    return "" if least > lost else "cannot tell: classes hardly found"
 
 
 def _times(one: dict[str, Any]) -> float:
