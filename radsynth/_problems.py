@@ -11,6 +11,16 @@ from typing import Any
 from radsynth._describe import Setting
 from radsynth.errors import SettingsError
 
+ELSEWHERE = {
+    "lr": "rate", "learning_rate": "rate", "batch_size": "batch", "ema": "average",
+    "epochs": "images", "steps": "images", "iterations": "images", "kimg": "images",
+    "lsgan": "least_squares", "wgan": "wasserstein", "wgan_gp": "wasserstein", "rpgan": "relativistic",
+    "bce": "non_saturating", "vanilla": "non_saturating", "gp": "wgan_gp", "gradient_penalty": "wgan_gp",
+    "fp32": "32-true", "float32": "32-true", "progan": "progressive", "stylegan": "style",
+    "stylegan2": "style",
+}
+"""What papers and other programs call settings and their values, with what it is here, wherever there is such a one."""
+
 
 def explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str, Any]) -> str:
     """One line: path, what was given, what is allowed, the nearest right name."""
@@ -47,9 +57,12 @@ def raise_all(problems: list[str]) -> None:
 
 
 def nearest(name: str, known: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
-    """The end of a message, "(did you mean X?)", with the known name closest to `name`; empty when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+    """The end of a message, "(did you mean X?)", with the known name that is called `name`
+    elsewhere or closest to it, whatever the case; empty when none is close."""
+    given, names = name.lower().replace("-", "_"), {each.lower(): each for each in known}
+    same = [each for each in (given, ELSEWHERE.get(given, "")) if each in names]
+    close = same or difflib.get_close_matches(given, list(names), n=1, cutoff=0.5)
+    return f" (did you mean {prefix}{names[close[0]]}?)" if close else ""
 
 
 def listed(names: Sequence[str] | Mapping[str, Any]) -> str:

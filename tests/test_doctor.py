@@ -103,6 +103,12 @@ def test_a_huge_rate_is_rolled_back_and_halved_until_it_works(discs: Callable[[i
     assert with_doctor < 0.3 * without, (with_doctor, without)
 
 
+def test_a_penalty_that_outweighs_all_is_told_to_be_lowered(discs: Callable[[int], Path], tmp_path: Path) -> None:
+    heavy = (*TINY, "train.images=800", "task.penalty=r1", "task.penalty_weight=1e12")
+    with pytest.raises(TrainingError, match=r"penalty has run away.*Lower train\.rate or task\.penalty_weight, and"):
+        train(discs(64), tmp_path / "run", settings=resolve(overrides=heavy))
+
+
 def test_a_hopeless_rate_is_given_up_with_the_reason(discs: Callable[[int], Path], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"Lower train\.rate"):
         train(discs(64), tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=800", "train.rate=1e30")))

@@ -59,7 +59,9 @@ def test_a_run_takes_no_folder_of_something_else(holds: str, data: Path) -> None
 @pytest.mark.parametrize(("words", "message"), [
     (("model.kind=dcgan", "model.discriminator_norm=batch", "task.penalty=r1"), "Set model.discriminator_norm=none"),
     (("model.kind=dcgan", "prepare.size=[6, 6]"), "cannot make images of 6x6"),
-    (("model.kind=unet",), "this task's network must take noise"),
+    (("model.kind=unet",), "this task's network must take noise.*such as task.kind=translate"),
+    (("model.kind=vae",), "vae is a network of task.kind=autoencode"),
+    (("model.kind=spade",), "spade is a network of task.kind=semantic"),
     (("prepare.size=[16, 16, 16]",), "has 3 numbers, but the data is 2-D"),
     (("task.kind=translate", "task.inputs=[t1]"), "'t1' is no channel of these images; they have red, green, blue"),
     (("task.kind=translate", "prepare.channels=grey"), "at least two registered channels.*data.kind=contrasts"),

@@ -143,6 +143,8 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
         ("model.size=[8, 8, 8]", "a list: [a whole number; a whole number]"),
         ("model.limit=x", "a whole number or null"),
         ("model.kind=rde", "did you mean red?"),
+        ("model.kind=RED", "did you mean red?"),
+        ("model.lr=1", "did you mean model.rate?"),
         ("model=blue", "write model.kind=blue"),
         ("model.width=[1,", "is not valid YAML"),
         ("model.width=", 'given "", allowed: a whole number'),
@@ -171,6 +173,20 @@ def test_accepted_values_and_round_trip(override: str, value: object, tmp_path: 
     assert again.section("model") == resolved.section("model")
     assert again.section("plain").path == tmp_path
     assert again.seed == 9
+
+
+@pytest.mark.parametrize(("override", "meant"), [
+    ("train.lr=0.001", "train.rate"), ("train.learning_rate=0.001", "train.rate"), ("train.epochs=5", "train.images"),
+    ("train.batch_size=8", "train.batch"), ("train.ema=0.99", "train.average"), ("model.kind=DCGAN", "dcgan"),
+    ("model.kind=stylegan2", "style"), ("task.loss=lsgan", "least_squares"), ("task.loss=WGAN-GP", "wasserstein"),
+    ("task.loss=BCE", "non_saturating"), ("task.penalty=gp", "wgan_gp"), ("task.penalty=WGAN-GP", "wgan_gp"),
+    ("train.precision=fp32", "32-true"),
+])
+def test_names_of_papers_and_other_programs_are_understood(
+    override: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert f"did you mean {meant}?" in problems(overrides=[override])
 
 
 def test_only_the_sections_asked_for_are_loaded() -> None:

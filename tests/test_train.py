@@ -256,8 +256,11 @@ def test_values_that_are_not_finite_stop_training_and_spare_the_checkpoint(
 def test_other_settings_or_data_in_the_same_folder_are_refused(make_prepared: Make, tmp_path: Path) -> None:
     data = make_prepared()
     train(data, tmp_path / "run", settings=options())
-    with pytest.raises(FolderError, match=r"train\.rate: 0\.001 then, 0\.01 now"):
+    with pytest.raises(FolderError, match=r"train\.rate: 0\.001 then, 0\.01 now.*train\.start=.* begins with what was"):
         train(data, tmp_path / "run", settings=options("train.rate=0.01"))
+    for word in ("model.width=4", "task.kind=private"):  # a start that would be refused there is not advised
+        with pytest.raises(FolderError, match=r"Repeat it with the same ones, or choose a new run folder\.$"):
+            train(data, tmp_path / "run", settings=options(word, *["augment.strength=0"] * word.endswith("private")))
     with pytest.raises(FolderError, match="seed"):
         train(data, tmp_path / "run", settings=options("seed=4"))
     train(data, tmp_path / "run", settings=options("train.accumulate=2"))  # nothing learned depends on it

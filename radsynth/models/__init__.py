@@ -54,6 +54,13 @@ def takes(settings: Any) -> str:
     return getattr(sys.modules[type(settings).__module__], "TAKES", "noise")
 
 
+MEANT_FOR = {
+    "noise": "task.kind=synthesis (or private)", "code": "task.kind=autoencode", "mask": "task.kind=semantic",
+    "image": "tasks from image to image, such as task.kind=translate or segment",
+}
+"""What a network is taken for, by what it takes."""
+
+
 def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judges: int = 0,
           codes: bool = False, masks: bool = False) -> Networks:
     """The networks of the kind whose `Settings` these are; with a `source` for a task whose generator takes images.
@@ -66,7 +73,8 @@ def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judge
     if takes(settings) != wanted:
         raise SettingsError(
             f"model.kind={settings.kind} takes {takes(settings)}, but this task's network must take {wanted}. "
-            f"Leave model.kind out, or choose one that does ('radsynth show kinds')."
+            f"Leave model.kind out, or choose one that does ('radsynth show kinds'); {settings.kind} is a network of "
+            f"{MEANT_FOR[takes(settings)]}."
         )
     if source is not None:
         return cast(Networks, module.networks(settings, spec, source, judges))

@@ -114,9 +114,11 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                 if isinstance(error, OutOfMemory):
                     raise
                 more = {True: " or raise task.penalty_weight", False: " or take a task.penalty", None: ""}
+                heavy = str(error).startswith("discriminator/penalty")  # more of it would not help
                 raise TrainingError(
                     f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate"
-                    f"{more[getattr(task, 'penalised', None)]}, and train into a new run folder."
+                    f"{' or task.penalty_weight' if heavy else more[getattr(task, 'penalised', None)]}, "
+                    f"and train into a new run folder."
                 ) from None
         with told_of_memory(loop.gradients.memory_ran_out):
             _deliver(loop, folder, settings)
@@ -246,10 +248,11 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     if folder.description()["data_hash"] != data.manifest.data_hash:
         changed.append("the prepared data is not the same")
     if changed:
-        raise FolderError(
-            f"{folder.path} was begun with other settings or data: {'; '.join(changed)}. Repeat it with the same ones, "
-            f"or choose a new run folder; there, train.start={folder.path} begins with what was learned here."
-        )
+        alike = old["model"] == new["model"] and all(
+            _get(old, "task", key) == _get(new, "task", key) != "private" for key in ("kind", "masks"))
+        there = f"; there, train.start={folder.path} begins with what was learned here" if alike else ""  # else refused
+        raise FolderError(f"{folder.path} was begun with other settings or data: {'; '.join(changed)}. Repeat it with "
+                          f"the same ones, or choose a new run folder{there}.")
     folder.begin(settings.to_yaml(), data.manifest, data.training_labels())
 
 
