@@ -42,6 +42,9 @@ FALL = 0.8
 ALIKE = 2
 """Classes up to which the generator is deeper still: virtual brains with and without lesions were nearer with two
 convolutions than with one, six organs learned together farther."""
+CONSISTENCY = 1.0
+"""Weight of consistency where one or two classes are learned: in equal time heads, abdomens and radiographs were nearer
+with it, virtual brains and chests as near, and six organs learned together farther (lab notebook)."""
 DEEP = 2000
 """Images of more than `SMALL` pixels from which the generator is deeper still: hundreds were hardly nearer with it. Of
 `LARGE` slices, and of volumes, hundreds were."""
@@ -76,6 +79,7 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
             choices = _warm_start(choices, images, shown, limit)
             choices += _growth(budget) if augmented and grows else []
             choices += _fall(images, classes, shown)
+            choices += _consistency(classes) if augmented else []
     return choices + augmented
 
 
@@ -130,6 +134,14 @@ def _fall(images: int, classes: int, shown: float) -> list[Choice]:
         return []
     return [Choice(setting="train.fall", value=FALL, reason=(
         f"Each image is shown about {shown / images:.0f} times: results were nearer when the rate fell for longer."))]
+
+
+def _consistency(classes: int) -> list[Choice]:
+    """What the discriminator may not take from an augmentation, where that brought images nearer."""
+    if classes > ALIKE:
+        return []
+    return [Choice(setting="task.consistency", value=CONSISTENCY, reason=(
+        "A discriminator that rates two augmentations of an image alike tells the generator more about its shape."))]
 
 
 def _large(size: tuple[int, ...], device: Device) -> bool:

@@ -49,8 +49,8 @@ class Played:
 
 def make_loop(data: Path, run: Path, more: tuple[str, ...]) -> Loop:
     settings = resolve(overrides=(
-        "train.batch=8", f"train.images={8 * STEPS}", "task.warm_start=0.25", "task.anchor=10", "augment.strength=0.5",
-        "train.precision=32-true", *more))
+        "train.batch=8", f"train.images={8 * STEPS}", "task.warm_start=0.25", "task.anchor=10", "task.consistency=1",
+        "augment.strength=0.5",        "train.precision=32-true", *more))
     prepared = Prepared(data)
     task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
     run.mkdir()

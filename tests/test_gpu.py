@@ -201,7 +201,7 @@ def test_one_of_several_processes(kind: str, make_prepared: Make, tmp_path: Path
 RECORDED: dict[str, tuple[str, ...]] = {
     "mlp": (), "dcgan": ("model.width=8",), "style": ("model.width=8", "task.penalty=finite_r1"),
     "r3gan": ("model.width=8", "task.loss=relativistic", "task.penalty=r1_r2"),
-    "sngan": ("model.width=8", "task.warm_start=0.2", "task.anchor=10", "train.clip=0.5"),
+    "sngan": ("model.width=8", "task.warm_start=0.2", "task.anchor=10", "task.consistency=1", "train.clip=0.5"),
 }
 
 

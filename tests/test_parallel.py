@@ -53,7 +53,7 @@ def _gradients(data: Path, run: Path, more: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("more", [
-    ("model.kind=sngan", "task.warm_start=0.2", "task.anchor=10", "train.batch_end=16"),
+    ("model.kind=sngan", "task.warm_start=0.2", "task.anchor=10", "task.consistency=1", "train.batch_end=16"),
     ("model.kind=dcgan", "model.discriminator_norm=none", "task.penalty=r1_r2"),
 ])
 def test_two_processes_find_the_gradients_of_one(more: tuple[str, ...], make_prepared: Make, tmp_path: Path) -> None:

@@ -174,6 +174,20 @@ def test_the_generator_is_deeper_where_that_was_tried(
     assert getattr(model, "residual", None) == residual
 
 
+@pytest.mark.parametrize(("data", "budget", "asked", "consistent"), [
+    ({}, {}, {}, True), ({"one": 900, "two": 2100}, {}, {}, True), ({"size": (28, 28)}, {}, {}, True),
+    ({"one": 900, "two": 900, "three": 900}, {}, {}, False),
+    ({"images": 7000}, {"images": 100_000}, {}, False),  # nothing is augmented
+    ({"size": (32, 32, 32)}, {}, {}, False), ({"size": (128, 128)}, {}, {"size": (128, 128)}, False),  # not tried
+    ({}, {}, {"model": "dcgan"}, False), ({"images": 300}, {}, {}, False),
+])
+def test_the_discriminator_is_to_be_consistent_where_that_brought_images_nearer(
+    data: dict[str, Any], budget: dict[str, float], asked: dict[str, Any], consistent: bool
+) -> None:
+    planned = document(plan(fingerprint(**data), CPU, budget, **asked))
+    assert resolve(planned, sections=("task",)).section("task").consistency == float(consistent)
+
+
 @pytest.mark.parametrize("asked", ["train.batch=32", "train.accumulate=3", "train.processes=3", "augment.strength=0"])
 def test_batches_do_not_grow_beside_sizes_that_were_asked_for(asked: str) -> None:
     found = SimpleNamespace(fingerprint=fingerprint(), pictures=None, grey_in_colour=False)

@@ -7,7 +7,8 @@ import re
 import pytest
 import torch
 
-from radsynth.batch import Batch
+from radsynth.augment import augment
+from radsynth.batch import Batch, Care
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import build as build_networks
@@ -48,8 +49,36 @@ def test_logits_of_real_images_do_not_depend_on_generated_ones(kind: str, n: int
     """Also where a network looks at groups of four images, and the batch is no multiple of it."""
     task, images = synthesis(f"model.kind={kind}"), torch.randn(3, n, 1, 16, 16)
     discriminator = task.networks()["discriminator"]
-    one, other = (task._judge(discriminator, images[0], fake, (None,))[0] for fake in images[1:])
+    one, other = (task._judge(discriminator, [images[0], fake], (None,))[0] for fake in images[1:])
     assert torch.equal(one, other)
+
+
+CONSISTENT = ("model.kind=dcgan", "model.width=8", "model.discriminator_norm=none", "task.consistency=3")
+
+
+@pytest.mark.parametrize("doctor", [0.0, 0.8])
+def test_consistency_compares_two_augmentations_of_each_real_image(doctor: float) -> None:
+    strength = 0.0 if doctor else 1.0
+    task = synthesis(*CONSISTENT, f"augment.strength={strength}")
+    networks = task.networks()
+    batch = Batch(images=torch.rand(8, 1, 16, 16) * 2 - 1, seed=0, items=tuple(range(8)), care=Care(augment=doctor))
+    term = task.discriminator_loss(networks, batch)["consistency"]
+    one, other = (networks["discriminator"](augment(batch.images, batch, stream, task.augmentation))
+                  for stream in ("real", "again"))
+    assert float(term.detach()) == pytest.approx(3 * float((one - other).square().mean()), rel=1e-4) and term > 1e-6
+    # Both logits are to move, none of them is the other's truth.
+    weights = list(networks["discriminator"].parameters())
+    found = torch.autograd.grad(term, weights, retain_graph=True)
+    wanted = torch.autograd.grad(3 * (one - other).square().mean(), weights)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, wanted, strict=True))
+
+
+def test_consistency_costs_nothing_where_nothing_is_augmented() -> None:
+    task = synthesis(*CONSISTENT, "augment.strength=0")
+    networks, seen = task.networks(), []
+    networks["discriminator"].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    batch = Batch(images=torch.rand(8, 1, 16, 16) * 2 - 1, seed=0, items=tuple(range(8)))
+    assert "consistency" not in task.discriminator_loss(networks, batch) and sum(seen) == 16
 
 
 @pytest.mark.parametrize("words", [("model.kind=sngan",), ("model.kind=dcgan", "model.discriminator_norm=spectral")])

@@ -1,4 +1,4 @@
-"""Penalties on the discriminator's slope, each without its weight; `critic` maps (n, c, *space) to logits (n,).
+"""Penalties on the discriminator, each without its weight; `critic` maps (n, c, *space) to logits (n,).
 
 Exact penalties differentiate twice: the critic must not be compiled and its augmentation must not use grid_sample.
 """
@@ -54,6 +54,13 @@ def finite_difference(critic: Critic, images: Tensor, logits: Tensor, noise: Ten
     """
     moved = critic(images.detach() + step * noise)
     return 0.5 * ((moved - logits) / step).square().mean()
+
+
+# Consistency (Zhang et al. 2020, "Consistency regularization for GANs", eq. 3): E (D(x) - D(T(x)))^2, T an augmentation
+# at random. Here both are augmented, since the discriminator sees no other images.
+def inconsistency(logits: Tensor, again: Tensor) -> Tensor:
+    """Mean squared difference between the logits (n,) of images augmented in two ways."""
+    return (logits - again).square().mean()
 
 
 @dataclass(frozen=True, kw_only=True)

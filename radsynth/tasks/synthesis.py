@@ -20,7 +20,14 @@ from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.constraints import clip_weights
-from radsynth.losses.penalties import PENALTIES, around_real, finite_difference, one_centred, zero_centred
+from radsynth.losses.penalties import (
+    PENALTIES,
+    around_real,
+    finite_difference,
+    inconsistency,
+    one_centred,
+    zero_centred,
+)
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.models._background import Background
@@ -56,6 +63,9 @@ class Settings:
     """Take the penalty every so many steps, at so many times its weight (lazy regularisation)."""
     penalty_step: float = Field(0.03, gt=0)
     """Size of the step of finite differences, in units of [-1, 1]. Below about 0.01 rounding of bf16 outweighs it."""
+    consistency: float = Field(0.0, ge=0)
+    """Weight of the squared difference between the discriminator's logits of a real image augmented in two ways
+    (CR-GAN); nothing while nothing is augmented."""
     weight_clip: float = Field(0.0, ge=0)
     """Keep the discriminator's weights within this distance of 0 (first WGAN: 0.01, which is crude); 0 is off."""
     discriminator_steps: PositiveInt = 1
@@ -195,16 +205,23 @@ class Synthesis:
         fake = self._augmented(self.made.detach(), batch, "fake")
         # Spectral normalisation moves on with every call: a finite difference between two calls would measure that too.
         with parametrize.cached() if self.penalty.finite else nullcontext():
-            real_logits, fake_logits = self._judge(discriminator, real, fake, given)
+            again = [self._augmented(batch.images, batch, "again")] if self._compares(batch) else []
+            real_logits, fake_logits, *again_logits = self._judge(discriminator, [real, fake, *again], given)
             terms = {
                 "loss": self.loss.discriminator(real_logits, fake_logits),
                 "_real": real_logits.detach().mean(),
                 "_fake": fake_logits.detach().mean(),
             }
+            for logits in again_logits:
+                terms["consistency"] = self.options.consistency * inconsistency(real_logits, logits)
             if self.options.penalty != "none" and batch.step % self.options.penalty_every == 0:
                 value = self._penalty(discriminator, batch, real, fake, real_logits, fake_logits)
                 terms["penalty"] = value * self._penalty_weight(batch) * self.options.penalty_every
         return terms
+
+    def _compares(self, batch: Batch) -> bool:
+        """Whether real images are judged a second time, under another augmentation."""
+        return self.options.consistency > 0 and (self.augmentation.strength > 0 or batch.care.augment > 0)
 
     def _augmented(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
         """Images as the discriminator is shown them: changed in the unit that it sees them in."""
@@ -213,15 +230,12 @@ class Synthesis:
         greys, labels = self.codes.on(images.device).greys, self._given(batch)[0]
         return greys.back(augment(greys(images, labels), batch, stream, self.augmentation), labels)
 
-    def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, given: tuple[Tensor | None, ...],
-               ) -> tuple[Tensor, Tensor]:
-        """Logits of both; in one call, which is faster, unless batch normalisation or groups would mix them."""
-        if self.batch_norm or len(real) % GROUP:
-            return discriminator(real, *given), discriminator(fake, *given)
-        twice = [None if part is None else torch.cat([part, part]) for part in given]
-        both = discriminator(torch.cat([real, fake]), *twice)
-        real_logits, fake_logits = both.chunk(2)
-        return real_logits, fake_logits
+    def _judge(self, discriminator: nn.Module, kinds: list[Tensor], given: tuple[Tensor | None, ...]) -> list[Tensor]:
+        """Logits of each; in one call, which is faster, unless batch normalisation or groups would mix them."""
+        if self.batch_norm or len(kinds[0]) % GROUP:
+            return [discriminator(images, *given) for images in kinds]
+        repeated = [None if part is None else torch.cat([part] * len(kinds)) for part in given]
+        return list(discriminator(torch.cat(kinds), *repeated).chunk(len(kinds)))
 
     def _penalty(self, discriminator: nn.Module, batch: Batch, real: Tensor, fake: Tensor,
                  real_logits: Tensor, fake_logits: Tensor) -> Tensor:
