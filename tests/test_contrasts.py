@@ -154,6 +154,14 @@ def test_masks_lie_beside_contrasts_and_on_their_grid(pattern: str, tmp_path: Pa
     assert len(prepare(settings.section("data"), tmp_path / "all", settings=settings, workers=1).rows) == 12
 
 
+def test_what_is_left_out_is_told_with_the_contrasts_that_are_looked_for(tmp_path: Path) -> None:
+    for name in ("t1", "t2", "flair"):
+        write(volume(0), tmp_path / "P0" / f"{name}.nii.gz", provenance=FROM)
+    records, rejected = found(tmp_path, contrasts=("t1", "t2"))
+    assert len(records) == 1
+    assert [line.reason for line in rejected] == ["it is none of the contrasts t1, t2"] and rejected[0].skipped
+
+
 def test_missing_contrasts_are_blank_or_refused(tmp_path: Path) -> None:
     for n in range(3):
         write(volume(n), tmp_path / f"P{n}" / "t1.nii.gz", provenance=FROM)

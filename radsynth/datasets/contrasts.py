@@ -113,7 +113,8 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         name = MASKS if part.mask else _called(part.words, part.source.format, wanted)
         if name is None:
             others[part.words] = None
-            rejected.append(Rejected(path=part.name, reason="it is none of the contrasts", skipped=True))
+            reason = f"it is none of the contrasts {', '.join(wanted)}" if wanted else "its name has no contrast"
+            rejected.append(Rejected(path=part.name, reason=reason, skipped=True))
         elif part.fault:
             reason = f"a series of {len(part.source.files)} files: {part.fault}"
             rejected.append(Rejected(path=part.name, reason=reason))

@@ -10,6 +10,7 @@ import json
 import math
 import zlib
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,7 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
         fields.set_intent("vector")
     if provenance.window is not None:
         fields["cal_min"], fields["cal_max"] = provenance.window
-    fields["descrip"] = sentence(provenance).encode("ascii", "replace")[:79]
+    fields["descrip"] = shorten(sentence(provenance), 79, placeholder="...").encode("ascii", "replace")
     fields["aux_file"] = b"SYNTHETIC"
     note = json.dumps({KEY: json.loads(mark(image, provenance, stored))})
     fields.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, note.encode("ascii")))
@@ -177,7 +178,8 @@ def _rescaled(stored: NDArray[Any], opened: Any) -> NDArray[Any]:
     if stored.dtype.kind == "f":
         broken = stored.size - int(np.count_nonzero(np.isfinite(stored)))
         if broken:
-            raise RejectedFile(f"{broken:,} of its {stored.size:,} voxels are not finite numbers (NaN or infinity)")
+            raise RejectedFile(f"{broken:,} of its {stored.size:,} voxels are not finite numbers (NaN or infinity). "
+                               "Set them to the background's value if they lie outside of a mask")
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     values = rescale(native, float(slope), float(intercept))
     return values.astype(np.float32) if values.dtype.kind == "f" else values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from radsynth import io
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import RGB, Image
+from radsynth.io import nifti
+from radsynth.io._synthetic import sentence
 
 FORMATS = io.formats()
 PROVENANCE = io.Provenance(model="dcgan", weights="ab" * 32, seed=5, index=12)
@@ -94,6 +97,15 @@ def test_every_file_says_that_it_is_synthetic(format: str, name: str, tmp_path: 
         text = readable_text(path, format)
         assert [word for word in WORDS if word not in text] == [], path
         assert any("synthetic" in note for note in io.header(path).notes)
+
+
+def test_a_nifti_header_breaks_its_sentence_between_words(tmp_path: Path) -> None:
+    import nibabel
+
+    made = replace(PROVENANCE, source="abc", model="a network with a long name")
+    nifti.write(images()["ct volume"], tmp_path / "one.nii", provenance=made)
+    found = bytes(nibabel.load(tmp_path / "one.nii").header["descrip"].item()).decode()
+    assert found.endswith("...") and f"{found[:-3]} " in sentence(made) and len(found) < 80
 
 
 def readable_text(path: Path, format: str) -> str:
