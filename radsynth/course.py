@@ -137,11 +137,11 @@ def _fall(images: int, classes: int, shown: float) -> list[Choice]:
 
 
 def _consistency(classes: int) -> list[Choice]:
-    """What the discriminator may not take from an augmentation, where that brought images nearer."""
+    """Two augmentations of a real image are to be rated alike, where that brought images nearer."""
     if classes > ALIKE:
         return []
     return [Choice(setting="task.consistency", value=CONSISTENCY, reason=(
-        "A discriminator that rates two augmentations of an image alike tells the generator more about its shape."))]
+        "Two augmentations of a real image are to be rated alike: so images were nearer or as near in the same time."))]
 
 
 def _large(size: tuple[int, ...], device: Device) -> bool:
