@@ -13,6 +13,7 @@ from radsynth.bases import Facts, fitting
 from radsynth.choices import Choice
 from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes
 from radsynth.device import Device
+from radsynth.io import SAME
 from radsynth.recipes import DEFAULT_MODEL, TUNING, recipe
 from radsynth.settings import constant
 
@@ -22,7 +23,8 @@ class Fingerprint:
     """What the plan looks at of the data.
 
     images, patients: numbers; modality: DICOM's code; channels: number; size: median (rows, columns) or (slices, ...)
-    labels: images of each class; masked: patients with masks; virtual: the embedded cohort
+    spacing: mm of these pixels, None where unknown; labels: images of each class; masked: patients with masks
+    virtual: the embedded cohort
     """
 
     images: int
@@ -33,6 +35,15 @@ class Fingerprint:
     labels: dict[str, int]
     masked: int = 0
     virtual: bool = False
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def even(self) -> tuple[int, ...]:
+        """The size in squares or cubes as wide as its finest pixels, which `prepare` makes of all."""
+        steps = self.spacing or (1.0,) * len(self.size)
+        if max(steps) <= (1 + SAME) * min(steps):
+            return self.size
+        return tuple(round(side * step / min(steps)) for side, step in zip(self.size, steps, strict=True))
 
 
 FEW_MASKED = 100
@@ -149,8 +160,9 @@ def _seconds(budget: dict[str, float], device: Device) -> float:
 
 
 def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple[int, ...]:
-    """The largest size that can be learned in the time, at the data's own proportions, never larger than the data."""
-    have = data.size
+    """The largest size that can be learned in the time, at the data's own proportions (in mm, where these are known):
+    others would leave background around what `prepare` shrinks alike along all axes."""
+    have = data.even
     if len(have) == 3:
         longest = 64 if device.accelerator == "cuda" else 32
     else:
@@ -165,7 +177,10 @@ def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple
 
 def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> str:
     have, make = "x".join(map(str, data.size)), "x".join(map(str, size))
-    if max(size) < max(data.size):
+    if data.even != data.size:
+        steps = "x".join(f"{step:.3g}" for step in data.spacing or ())
+        have += f" pixels of {steps} mm, which become {'cubes' if len(size) == 3 else 'squares'}"
+    if max(size) < max(data.even):
         return f"The images are {have}; {make} is what a {device.accelerator} learns in this budget."
     return f"The images are {have}, small enough to be learned as they are."
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import radsynth
@@ -20,6 +21,8 @@ from radsynth.tasks import build
 from radsynth.verbs import _likeness
 from radsynth.verbs._choosing import choices
 from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._preparing.fit import plan_fit
+from radsynth.verbs.inspect import look_at
 
 CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
 
@@ -39,6 +42,31 @@ def chosen(data: Fingerprint, **budget: float) -> dict[str, object]:
 ])
 def test_size_keeps_proportions_and_fits_the_budget(have: tuple[int, ...], want: list[int]) -> None:
     assert chosen(fingerprint(size=have))["prepare.size"] == want
+
+
+@pytest.mark.parametrize(("have", "spacing", "want"), [
+    ((30, 128, 128), (5.0, 1.8, 1.8), [24, 32, 32]),  # 150 x 230 x 230 mm
+    ((300, 512, 512), (1.0, 0.5, 0.5), [32, 32, 32]),
+    ((20, 24, 24), (1.2, 1.0, 1.0), [24, 24, 24]), ((20, 24, 24), (1.005, 1.0, 1.0), [20, 24, 24]),
+    ((30, 512), (5.0, 0.45), [48, 64]), ((512, 400), (0.5, 0.5), [64, 56]),
+])
+def test_size_keeps_the_proportions_of_thick_slices_in_mm(have: tuple[int, ...], spacing: tuple[float, ...],
+                                                          want: list[int]) -> None:
+    assert chosen(replace(fingerprint(size=have), spacing=spacing))["prepare.size"] == want
+
+
+def test_volumes_of_thick_slices_fill_the_size_that_is_planned_for_them(tmp_path: Path) -> None:
+    import nibabel
+
+    for number in range(3):
+        values = np.random.default_rng(number).integers(50, 200, (64, 64, 15)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.8, -1.8, 5.0, 1.0])), tmp_path / f"P{number}.nii.gz")
+    asked = resolve({"data": {"kind": "folder", "path": str(tmp_path), "plane": "volume"}})
+    found = look_at(asked.section("data"), asked)
+    size = next(choice for choice in choices(asked, found, {}) if choice.setting == "prepare.size")
+    content = plan_fit(found.median_size, tuple(size.value), found.spacing, crop=False, enlarge=False).content
+    assert max(frame - side for frame, side in zip(size.value, content, strict=True)) < 8, "no more than is rounded up"
+    assert "5x1.8x1.8 mm" in size.reason
 
 
 def test_longer_budgets_allow_larger_images() -> None:

@@ -100,6 +100,7 @@ class Inspection:
             labels=self.labels,
             masked=self.masked_patients,
             virtual=self.virtual,
+            spacing=self.spacing,
         )
 
     def to_json(self) -> dict[str, Any]:
