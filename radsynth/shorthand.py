@@ -12,8 +12,8 @@ from radsynth.settings import read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 
-_BUDGET = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([a-z]*)")
-_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
+_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([a-z]*)\s*")
+_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _IMAGES = {"img": 1, "kimg": 1000}
 
 
@@ -33,15 +33,18 @@ def read_privacy(name: str) -> dict[str, Any]:
 
 
 def read_budget(text: str) -> dict[str, dict[str, float]]:
-    """A budget ("30s", "5min", "2h", "100000img") as a document of settings: train.seconds or train.images."""
-    match = _BUDGET.fullmatch(text.strip().lower())
-    number, unit = (float(match[1]), match[2]) if match else (0.0, "")
-    if number > 0 and unit in _SECONDS:
-        return {"train": {"seconds": number * _SECONDS[unit], "images": 0}}
-    if number > 0 and unit in _IMAGES and round(number * _IMAGES[unit]) > 0:
-        return {"train": {"images": round(number * _IMAGES[unit]), "seconds": 0}}
-    meant = f" Did you mean {match[1]}min?" if match and number > 0 and not unit else ""
+    """A budget ("30s", "2h30min", "1d", "100000img") as a document of settings: train.seconds or train.images."""
+    given = text.strip().lower()
+    parts = _PART.findall(given)
+    numbers, units = [float(number) for number, _ in parts], [unit for _, unit in parts]
+    if _PART.sub("", given) == "" and sum(numbers) > 0:
+        if all(unit in _SECONDS for unit in units):
+            seconds = sum(number * _SECONDS[unit] for number, unit in zip(numbers, units, strict=True))
+            return {"train": {"seconds": seconds, "images": 0}}
+        if len(parts) == 1 and units[0] in _IMAGES and round(numbers[0] * _IMAGES[units[0]]) > 0:
+            return {"train": {"images": round(numbers[0] * _IMAGES[units[0]]), "seconds": 0}}
+    meant = f" Did you mean {given}min?" if units == [""] and numbers[0] > 0 and given == parts[0][0] else ""
     raise SettingsError(
-        f"The budget {text!r} means nothing: give a time (30s, 5min, 2h) or a number of training images (100000img)."
-        f"{meant}"
+        f"The budget {text!r} means nothing: give a time (30s, 5min, 2h30min, 1d) or a number of training images "
+        f"(100000img).{meant}"
     )

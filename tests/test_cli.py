@@ -270,7 +270,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         (["inspect"], "DATA"),
         (["generate", "a", "b", "--count", "many"], "--count"),
         (["run", "a", "b"], "takes [DATA]"),
-        (["train", "a", "b", "--budget", "long"], "30s, 5min, 2h"),
+        (["train", "a", "b", "--budget", "long"], "30s, 5min, 2h30min, 1d"),
         (["train", "a", "b", "--preset", "nonesuch"], "There is no preset"),
         (["train", "a", "b", "--settings", "nonesuch.yaml"], "cannot be read"),
         (["train", "a", "b", "tran.batch=3"], "did you mean train?"),

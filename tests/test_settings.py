@@ -275,6 +275,8 @@ def test_empty_file_and_empty_section_are_defaults(tmp_path: Path) -> None:
         ("30s", {"seconds": 30, "images": 0}),
         ("5min", {"seconds": 300, "images": 0}),
         ("1.5h", {"seconds": 5400, "images": 0}),
+        ("2h30min", {"seconds": 9000, "images": 0}),
+        ("1d 12h", {"seconds": 129600, "images": 0}),
         ("100000img", {"images": 100000, "seconds": 0}),
         ("100 kimg", {"images": 100000, "seconds": 0}),
     ],
@@ -283,8 +285,8 @@ def test_budgets(text: str, expected: dict[str, float]) -> None:
     assert read_budget(text) == {"train": expected}
 
 
-@pytest.mark.parametrize("text", ["", "5", "min", "-5min", "0s", "5 days", "5min30s", "nan s", "0.2img",
-                                  f"{10**400}img"])
+@pytest.mark.parametrize("text", ["", "5", "min", "-5min", "0s", "5 days", "2h30", "2h 100img", "1kimg500img",
+                                  "nan s", "0.2img", f"{10**400}img"])
 def test_budgets_that_mean_nothing(text: str) -> None:
-    with pytest.raises(SettingsError, match="30s, 5min, 2h"):
+    with pytest.raises(SettingsError, match="30s, 5min, 2h30min, 1d"):
         read_budget(text)

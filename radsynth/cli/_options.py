@@ -26,7 +26,9 @@ Privacy = Annotated[
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Everything random follows from it. [default: 0]")
 ]
-Budget = Annotated[str | None, typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 5min, 2h or 100000img.")]
+Budget = Annotated[
+    str | None, typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 2h30min, 1d or 100000img.")
+]
 Cluster = Annotated[
     str, typer.Option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster: tcp://host:port of its scheduler.")
 ]
