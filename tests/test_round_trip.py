@@ -115,6 +115,26 @@ def test_values_of_a_dicom_scale_survive(slope: float, intercept: float, tmp_pat
     assert np.abs(back.pixels - (values * slope + intercept)).max() <= 1.5 * step
 
 
+@pytest.mark.parametrize("format", ["nifti", "metaimage"])
+def test_values_below_those_of_16_bits_do_not_wrap_around(format: str, tmp_path: Path) -> None:
+    """Whole numbers of 16 bits under a whole scale, as NIfTI may have them."""
+    stored = np.random.default_rng(0).integers(-20_000, 5_000, (12, 14, 10)).astype(np.int16)
+    stored.flat[:2] = -20_000, 5_000
+    scaled = nibabel.Nifti1Image(stored, np.diag([1.0, 1.0, 1.0, 1.0]))
+    scaled.header.set_slope_inter(2, 0)
+    (tmp_path / "in").mkdir()
+    nibabel.save(scaled, tmp_path / "in" / "a.nii.gz")
+    source = io.read(tmp_path / "in" / "a.nii.gz")
+    assert isinstance(source, Image) and (source.pixels.min(), source.bits) == (-40_000, 16)
+    options = {"size": list(source.space), "percentiles": [0.0, 100.0]}
+    prepared = prepare(folder.Settings(path=tmp_path / "in", plane="volume"), tmp_path / "data",
+                       settings=Resolved(0, {"prepare": options}, {}), workers=1)
+    (row,) = generated(prepared, format, tmp_path / "out")
+    back = io.read(tmp_path / "out" / row["file"])
+    assert isinstance(back, Image) and (back.pixels.min(), back.pixels.max()) == (-40_000, 10_000)
+    assert np.abs(back.pixels - source.pixels).max() <= 1
+
+
 @pytest.mark.parametrize(("size", "channels"), [((16, 20), 2), ((16, 20), 4), ((4, 16, 20), 3), ((4, 16, 3), 1)])
 def test_several_contrasts_are_written_and_read_back(size: tuple[int, ...], channels: int, tmp_path: Path) -> None:
     """DICOM examinations of several contrasts, which DICOM images cannot hold, come out as NIfTI."""

@@ -81,10 +81,10 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     colour = len(stored.values) == 3
     values = np.moveaxis(stored.values, 0, -1) if colour else stored.values[0]
     if stored.slope == 1 and float(stored.intercept).is_integer() and stored.bits != 32:
-        extent = int(stored.values.max()) + stored.intercept
-        values = (values.astype(np.int64) + int(stored.intercept)).astype(
-            np.int16 if stored.intercept < 0 and extent < 2**15 else np.int32 if stored.intercept < 0 else values.dtype
-        )
+        signed = stored.intercept < 0
+        whole = values.astype(np.int64) + int(stored.intercept)
+        short = whole.min() >= -(2**15) and whole.max() < 2**15
+        values = whole.astype(np.int16 if signed and short else np.int32 if signed else values.dtype)
         stored = type(stored)(values=values, slope=1.0, intercept=0.0, bits=stored.bits)
     affine = image.affine if image.pixels.ndim == 4 else None
     if affine is not None and image.laid is not None:

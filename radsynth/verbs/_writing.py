@@ -206,7 +206,9 @@ def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: Intensi
     signed = spec.units == "HU" or intensity.low < 0
     kinds = (np.int16, np.int32) if signed else (np.uint8, np.uint16, np.int32) if spec.bits <= 8 else (
         np.uint16, np.int32)
-    return np.rint(values).astype(next(kind for kind in kinds if round(intensity.high) <= np.iinfo(kind).max))
+    ends = round(intensity.low), round(intensity.high)
+    return np.rint(values).astype(next(kind for kind in kinds if all(
+        np.iinfo(kind).min <= end <= np.iinfo(kind).max for end in ends)))
 
 
 def write_table(path: Path, rows: list[Row]) -> None:
