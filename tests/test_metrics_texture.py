@@ -67,6 +67,12 @@ def test_co_occurrence_agrees_with_scikit_image() -> None:
     assert found[14] == pytest.approx(graycoprops(matrix, "homogeneity").mean())
 
 
+def test_a_volume_of_one_slice_is_measured_as_that_slice() -> None:
+    for name, family in FAMILIES.items():
+        found = family(PLANE[None, None], LEVELS)
+        np.testing.assert_allclose(found, family(PLANE[None], LEVELS), err_msg=name)
+
+
 def test_an_image_of_one_level_is_finite() -> None:
     flat = np.zeros((2, 6, 6), dtype=np.int64)
     for family in FAMILIES.values():

@@ -22,16 +22,22 @@ def directions(dimensions: int) -> list[tuple[int, ...]]:
     return [d for d in every if any(d) and next(step for step in d if step) > 0]
 
 
+def _steps(levels: Levels) -> list[tuple[int, ...]]:
+    """The directions in which there are neighbours: none across a single slice."""
+    return [step for step in directions(levels.ndim - 1)
+            if all(side > 1 for side, along in zip(levels.shape[1:], step, strict=True) if along)]
+
+
 def cooccurrence(levels: Levels, count: int) -> Floats:
     """(n, 20) features of the symmetric co-occurrence matrix of direct neighbours, averaged over directions."""
-    steps = directions(levels.ndim - 1)
-    return np.asarray(np.mean([_cooccurrence_features(_pairs(levels, count, step)) for step in steps], axis=0))
+    found = [_cooccurrence_features(_pairs(levels, count, step)) for step in _steps(levels)]
+    return np.asarray(np.mean(found, axis=0))
 
 
 def run_lengths(levels: Levels, count: int) -> Floats:
     """(n, 16) features of the lengths of runs of one level, averaged over directions."""
     found = []
-    for step in directions(levels.ndim - 1):
+    for step in _steps(levels):
         image, level, length = _runs(levels, step)
         found.append(size_features(image, level, length, len(levels), count, levels[0].size))
     return np.asarray(np.mean(found, axis=0))
