@@ -178,6 +178,7 @@ def resolve(
     layers = [*documents, *([read_yaml(path)] if path else []), _parse_overrides(overrides, problems)]
     merged: dict[str, dict[str, Any]] = {}
     seed: Any = 0
+    brought = _brought(layers)
     for layer in layers:
         for name, value in layer.items():
             if name == "seed":
@@ -189,8 +190,9 @@ def resolve(
             elif value is not None and not isinstance(value, Mapping):
                 problems.append(f"{name}: given {shown(value)}, allowed: names with values{_kind_hint(name, value)}")
             else:
-                _merge(merged, name, value or {})
-    _follow(merged)
+                _merge(merged, name, value or {}, brought.get(name, SECTIONS[name].default_kind))
+    for name, kind in brought.items():
+        merged[name] = {"kind": kind, **merged.get(name, {})}
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         problems.append(f"seed: given {shown(seed)}, allowed: a whole number from 0 to 2147483647")
     wanted = list(merged) if sections is None else sections
@@ -201,16 +203,17 @@ def resolve(
     return Resolved(seed, merged, objects)
 
 
-def _follow(merged: dict[str, dict[str, Any]]) -> None:
-    """A section without a kind that follows another takes the kind that the other names, if it names one."""
+def _brought(layers: Sequence[Document]) -> dict[str, str]:
+    """The kind of sections that follow another, where they name none: what goes with the kind which that one names."""
+    found = dict[str, str]()
     for name, where in SECTIONS.items():
-        if not where.follows or "kind" in merged.get(name, {}):
-            continue
-        module, default, _ = SECTIONS[where.follows]
-        leader = merged.get(where.follows, {}).get("kind", default)
-        own = constant(module, leader, name.upper()) if leader in kinds(module) else None
-        if own is not None:
-            merged[name] = {**merged.get(name, {}), "kind": own}
+        if where.follows:
+            module, leader, _ = SECTIONS[where.follows]
+            for given in (layer.get(where.follows) for layer in layers):
+                leader = given.get("kind", leader) if isinstance(given, Mapping) else leader
+            own = constant(module, leader, name.upper()) if leader in kinds(module) else None
+            found |= {} if own is None else {name: own}
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -250,10 +253,13 @@ def _parse_overrides(overrides: Sequence[str], problems: list[str]) -> dict[str,
     return document
 
 
-def _merge(merged: dict[str, dict[str, Any]], name: str, new: Document) -> None:
-    """Put `new` over a section; another kind replaces it, because settings of one kind mean nothing to another."""
+def _merge(merged: dict[str, dict[str, Any]], name: str, new: Document, usual: str) -> None:
+    """Put `new` over a section; another kind replaces it, because settings of one kind mean nothing to another.
+
+    usual: the section's kind where it names none
+    """
     old = merged.get(name, {})
-    same = new.get("kind") in (None, old.get("kind", SECTIONS[name].default_kind))
+    same = new.get("kind") in (None, old.get("kind", usual))
     merged[name] = {**(old if same else {}), **copy.deepcopy(dict(new))}
 
 

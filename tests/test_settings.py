@@ -104,6 +104,23 @@ def test_a_new_kind_replaces_its_section() -> None:
     assert same.section("model").width == 16
 
 
+def test_the_kind_that_goes_with_a_task_is_no_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = tmp_path / "fakehouse" / "tasks"
+    tasks.mkdir()
+    (tasks / "__init__.py").touch()
+    (tasks / "paint.py").write_text(RED.replace("red", "paint") + 'MODEL = "blue"\n')
+    (tasks / "plain.py").write_text(RED.replace("red", "plain"))
+    monkeypatch.setitem(house.SECTIONS, "task", Section("fakehouse.tasks", "plain"))
+    monkeypatch.setitem(house.SECTIONS, "model", Section("fakehouse.colours", "red", follows="task"))
+    mine = {"model": {"width": 16}}
+    for layers, kind in ((({"task": {"kind": "paint"}}, mine), ""), (({"task": {"kind": "paint"}}, mine), "blue"),
+                         ((mine, {"task": {"kind": "paint"}}), "blue")):
+        found = resolve(*layers, overrides=[f"model.kind={kind}"] if kind else [])
+        assert (found.kind("model"), found.section("model").width) == ("blue", 16)
+    replaced = resolve({"task": {"kind": "paint"}}, mine, overrides=["model.kind=red"])
+    assert (replaced.kind("model"), replaced.section("model").width) == ("red", 64)
+
+
 def test_the_documents_given_are_not_changed() -> None:
     document = {"model": {"size": [8, 8]}}
     resolve(document, overrides=["model.width=16"])
