@@ -35,7 +35,7 @@ VIRTUAL = True
 
 MODALITY, BITS = "MR", 12
 FIELD_OF_VIEW = 224.0
-"""mm that the larger side of an image covers: a head and a rim of air."""
+"""mm that the smaller side of an image covers: a head and a rim of air."""
 
 LEVELS: dict[Plane, tuple[float, float]] = {"axial": (-4.0, 54.0), "coronal": (-30.0, 58.0), "sagittal": (-44.0, 44.0)}
 """mm along the plane's normal between which the slices lie: the part of the head that is rich in brain."""
