@@ -17,9 +17,13 @@ ELSEWHERE = {
     "lsgan": "least_squares", "wgan": "wasserstein", "wgan_gp": "wasserstein", "rpgan": "relativistic",
     "bce": "non_saturating", "vanilla": "non_saturating", "gp": "wgan_gp", "gradient_penalty": "wgan_gp",
     "fp32": "32-true", "float32": "32-true", "progan": "progressive", "stylegan": "style",
-    "stylegan2": "style",
+    "stylegan2": "style", "devices": "processes", "gpus": "processes",
 }
 """What papers and other programs call settings and their values, with what it is here, wherever there is such a one."""
+DEVICE = ("a GPU is used where there is one; the environment variable CUDA_VISIBLE_DEVICES says which, and empty, that "
+          "none is")
+NO_SETTING = dict.fromkeys(("device", "accelerator", "cuda", "gpu", "use_gpu", "use_cuda"), DEVICE)
+"""What others have a setting for, and how it is decided here."""
 
 
 def explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str, Any]) -> str:
@@ -45,7 +49,8 @@ def explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str
 
 def no_such(name: str, title: str, key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     """The same for a name that does not exist."""
-    return f"{name}.{key}: no such setting{nearest(key, known, f'{name}.')}; {title} has {listed(known)}"
+    hint = f" ({NO_SETTING[key]})" if key in NO_SETTING else nearest(key, known, f"{name}.")
+    return f"{name}.{key}: no such setting{hint}; {title} has {listed(known)}"
 
 
 def raise_all(problems: list[str]) -> None:

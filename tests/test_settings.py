@@ -197,13 +197,18 @@ def test_accepted_values_and_round_trip(override: str, value: object, tmp_path: 
     ("train.batch_size=8", "train.batch"), ("train.ema=0.99", "train.average"), ("model.kind=DCGAN", "dcgan"),
     ("model.kind=stylegan2", "style"), ("task.loss=lsgan", "least_squares"), ("task.loss=WGAN-GP", "wasserstein"),
     ("task.loss=BCE", "non_saturating"), ("task.penalty=gp", "wgan_gp"), ("task.penalty=WGAN-GP", "wgan_gp"),
-    ("train.precision=fp32", "32-true"),
+    ("train.precision=fp32", "32-true"), ("train.gpus=2", "train.processes"),
 ])
 def test_names_of_papers_and_other_programs_are_understood(
     override: str, meant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
     assert f"did you mean {meant}?" in problems(overrides=[override])
+
+
+def test_how_a_device_is_chosen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert "train.device: no such setting (a GPU is used where there is one" in problems(overrides=["train.device=cpu"])
 
 
 def test_only_the_sections_asked_for_are_loaded() -> None:
