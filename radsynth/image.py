@@ -49,6 +49,8 @@ class Image:
     laid: how the file's own axes lie, so that what is made of the image can lie likewise; None: unknown, or as ours
     frame: DICOM's identifier of the frame of reference that `affine` is in, for what is made of the image at its own
     place; "" when unknown
+    thickness: mm of anatomy that each slice of its file shows, not the step from slice to slice where these overlap or
+    leave gaps; None when unknown
     regridded: its mask, or one of its channels, lay on another grid in its file
     """
 
@@ -63,6 +65,7 @@ class Image:
     window: tuple[float, float] | None = None
     laid: Layout | None = None
     frame: str = ""
+    thickness: float | None = None
     regridded: bool = False
 
     def __post_init__(self) -> None:
@@ -75,6 +78,11 @@ class Image:
     def space(self) -> tuple[int, ...]:
         """Size without the channels: (rows, columns) or (slices, rows, columns)."""
         return tuple(self.pixels.shape[1:])
+
+    @property
+    def through(self) -> int:
+        """The axis of a volume (slices 0, rows 1, columns 2) across which the slices of its own file were taken."""
+        return 0 if self.laid is None else 2 - self.laid[0].index(2)
 
     @property
     def grey_in_colour(self) -> bool:

@@ -40,6 +40,7 @@ class Instance:
     """One DICOM file, or one frame of an enhanced one, as its header describes it.
 
     position, across, down: the image plane in LPS mm; group: what the slices of one volume have in common
+    step: mm to the next slice, as far as the file says; thickness: mm that this one shows, None where it does not say
     reference: the identifier of its frame of reference, "" for none that is valid
     frame: the frame's index in an enhanced multi-frame file, None for the file as a whole
     single: how its pixels are read without parsing it again; None where that takes more
@@ -56,7 +57,8 @@ class Instance:
     position: tuple[float, ...] | None
     across: tuple[float, ...] | None
     down: tuple[float, ...] | None
-    thickness: float
+    step: float
+    thickness: float | None = None
     reference: str = ""
     frame: int | None = None
     single: Single | None = None
@@ -92,6 +94,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
     orientation = numbers_of(values.get("ImageOrientationPatient"), 6)
     across, down = _axes(orientation)
     reference = str(values.get("FrameOfReferenceUID", ""))
+    thickness = _length(values.get("SliceThickness"))
     return Instance(
         path=str(path),
         header=header,
@@ -115,14 +118,8 @@ def _describe(path: Path, dataset: Any) -> Instance:
         position=position if across else None,
         across=across,
         down=down,
-        thickness=next(
-            (
-                found[0]
-                for name in ("SpacingBetweenSlices", "SliceThickness")
-                if (found := numbers_of([values.get(name)], 1)) and found[0] > 0
-            ),
-            1.0,
-        ),
+        step=_length(values.get("SpacingBetweenSlices")) or thickness or 1.0,
+        thickness=thickness,
         single=single,
     )
 
@@ -191,7 +188,7 @@ def slice_affine(found: Instance) -> NDArray[np.float64] | None:
     affine = np.eye(4)
     affine[:3, 0] = np.asarray(found.across) * found.header.spacing[1]
     affine[:3, 1] = np.asarray(found.down) * found.header.spacing[0]
-    affine[:3, 2] = np.cross(found.across, found.down) * found.thickness
+    affine[:3, 2] = np.cross(found.across, found.down) * found.step
     affine[:3, 3] = found.position
     return affine
 
@@ -212,6 +209,11 @@ def _notes(preamble: bytes | None, values: Mapping[str, Any], text: str | None) 
     if str(values.get("SyntheticData", "")).upper() == "YES":
         notes.append("synthetic, as its SyntheticData says")
     return tuple(notes)
+
+
+def _length(value: Any) -> float | None:
+    found = numbers_of([value], 1)
+    return found[0] if found and found[0] > 0 else None
 
 
 def _integer(value: Any) -> int:

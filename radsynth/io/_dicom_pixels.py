@@ -98,6 +98,7 @@ def placed(found: Instance, values: NDArray[Any], window: tuple[float, float] | 
         channels=GREY if len(pixels) == 1 else RGB,
         window=window if len(pixels) == 1 else None,
         frame=found.reference,
+        thickness=found.thickness,
     )
 
 

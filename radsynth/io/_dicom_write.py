@@ -63,7 +63,7 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
     """All slices in a temporary folder, renamed when it is whole."""
     content = _content(stored)
     temporary = folder.with_name(f".{os.getpid()}.part.{folder.name}")
-    names = [f"{number:04d}.dcm" for number in range(1, image.space[_through(image)] + 1)]
+    names = [f"{number:04d}.dcm" for number in range(1, image.space[image.through] + 1)]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -79,11 +79,6 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [folder / name for name in names]
-
-
-def _through(image: Image) -> int:
-    """The axis of a volume (slices 0, rows 1, columns 2) across which its slices are written."""
-    return 0 if image.laid is None else 2 - image.laid[0].index(2)
 
 
 def _content(stored: Stored) -> str:
@@ -200,7 +195,7 @@ def _geometry(dataset: Any, image: Image, index: int | None, kind: str, provenan
     """Plane and spacing. CT and MR of unknown place are laid on an axial grid about the origin."""
     if image.spacing is None:
         return
-    steps = image.spacing if index is None else np.delete(image.spacing, _through(image)).tolist()
+    steps = image.spacing if index is None else np.delete(image.spacing, image.through).tolist()
     rows, columns = steps
     dataset.PixelSpacing = [_decimal(rows), _decimal(columns)]
     if kind in ("DX", "CR"):
@@ -209,15 +204,17 @@ def _geometry(dataset: Any, image: Image, index: int | None, kind: str, provenan
         return
     affine = default_affine(image.space, image.spacing) if image.affine is None else image.affine
     if index is not None:
-        affine = cut_affine(affine, image.space, _through(image), index)
+        affine = cut_affine(affine, image.space, image.through, index)
     across, down = affine[:3, 0] / columns, affine[:3, 1] / rows
-    thickness = float(np.linalg.norm(affine[:3, 2]))
+    step = float(np.linalg.norm(affine[:3, 2]))
     dataset.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
     dataset.ImageOrientationPatient = [_decimal(value) for value in (*across, *down)]
-    # Nobody knows how thick a slice drawn from noise would be; DICOM lets it be empty (type 2).
-    dataset.SliceThickness = _decimal(thickness) if index is not None or provenance.source else ""
+    # Nobody knows how thick a slice drawn from noise would be; DICOM lets it be empty (type 2). What is made of a slice
+    # shows as much as that slice, whose neighbours may overlap it or leave a gap (PS3.3 C.7.6.2.1.1).
+    known = index is not None or provenance.source
+    dataset.SliceThickness = _decimal(step if image.thickness is None else image.thickness) if known else ""
     if index is not None:
-        dataset.SpacingBetweenSlices = _decimal(thickness)
+        dataset.SpacingBetweenSlices = _decimal(step)
 
 
 def _decimal(value: float) -> Any:
@@ -228,7 +225,7 @@ def _decimal(value: float) -> Any:
 
 
 def _pixels(dataset: Any, image: Image, stored: Stored, index: int | None, kind: str, provenance: Provenance) -> None:
-    values: NDArray[Any] = stored.values if index is None else cut(stored.values, _through(image), index)
+    values: NDArray[Any] = stored.values if index is None else cut(stored.values, image.through, index)
     grey = len(values) == 1
     deep = not (stored.bits == 8 and (not grey or kind == "SC"))  # CT and MR allow 16 allocated bits only
     dataset.SamplesPerPixel = len(values)

@@ -166,6 +166,33 @@ def test_dicom_results_say_that_they_are_derived_and_carry_no_identity(
         assert not {str(d[field].value) for d in found} & {str(d[field].value) for d in sources}, field
 
 
+@pytest.mark.parametrize(("words", "spacing", "thickness"), [
+    (("task.factor=2",), (2.0, 2.0, 2.0), 5.0), (("task.what=rician",), (2.0, 1.0, 1.0), 5.0),
+    (("task.axes=slices",), (2.0, 1.0, 1.0), 1.0)])
+def test_slices_that_overlap_stay_as_thick_as_they_were(
+    words: tuple[str, ...], spacing: tuple[float, ...], thickness: float, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    import pydicom
+
+    size = (8, 12, 10) if "task.axes=slices" in words else (24, 16)
+    run = make_run("task.kind=restore", *words, modality="MR", spacing=(1.0,) * len(size), size=size, bits=12)
+    files = write(Image(pixels=disc((6, 12, 10)).astype(np.uint16), modality="MR", bits=12, spacing=spacing),
+                  tmp_path / "in" / "scan", provenance=FROM, format="dicom")
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.SliceThickness = 5
+        dataset.save_as(file)
+    apply(run, tmp_path / "in", tmp_path / "out")
+    made = [pydicom.dcmread(tmp_path / "out" / row["file"]) for row in rows(tmp_path / "out")]
+    step = spacing[0] / (len(made) / len(files))
+    assert {one.SpacingBetweenSlices for one in made} == {step} and {one.SliceThickness for one in made} == {thickness}
+    alone = tmp_path / "alone.dcm"
+    pydicom.dcmread(files[0]).save_as(alone)
+    if len(size) == 2:
+        apply(run, alone, tmp_path / "one")
+        assert pydicom.dcmread(tmp_path / "one" / rows(tmp_path / "one")[0]["file"]).SliceThickness == thickness
+
+
 def test_a_volume_through_a_network_of_volumes(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run("task.kind=restore", "task.axes=slices", size=(8, 12, 10))
     write(Image(pixels=disc((5, 13, 11)), spacing=(4.0, 1.0, 1.0)), tmp_path / "in.nii.gz", provenance=FROM)

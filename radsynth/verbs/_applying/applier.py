@@ -188,9 +188,11 @@ class Applier:
             made = made if view.back is None else regridded(made, view.back)
             pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)
         affine = None if image.affine is None else finer_affine(image.affine, finer)
+        planar = len(space) == 2
         steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
         result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine,
-                               window=image.window if self.restores else None)
+                               window=image.window if self.restores else None,
+                               thickness=image.thickness if planar or finer[image.through] == 1 else None)
         return result, {name: np.concatenate(values) for name, values in doubtful.items()}
 
     def doubts_of_crops(self, crops: NDArray[np.float32], anatomy: Anatomy | None) -> Doubts:
