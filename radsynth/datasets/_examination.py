@@ -47,7 +47,8 @@ class Examination:
             there.append(None if image is None else onto(image, fixed, name, self.names[self.first]))
         mask = mask_on(Path(self.mask), fixed, self.names[self.first]) if self.mask else None
         units = {image.units for image in there if image is not None}
-        blank = np.full((1, *fixed.space), AIR if units == {"HU"} else 0, fixed.pixels.dtype)
+        # Of a signed type: CT files of unsigned numbers cannot hold it.
+        blank = np.full((1, *fixed.space), AIR, np.int16) if units == {"HU"} else np.zeros_like(fixed.pixels)
         return fixed.replace(
             pixels=np.concatenate([blank if image is None else image.pixels for image in there]),
             channels=self.channels, modality=known_modality(fixed.modality, self.modality), window=None,
