@@ -172,7 +172,9 @@ def test_the_scorecard_knows_what_was_learned_with(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("format", "words"), [("png", "text fields of the file"), ("tiff", "text fields of the file"),
-                                               ("npz", "an array that says so")])
+                                               ("npz", "an array that says so"),
+                                               ("nifti", "the header's description and extension"),
+                                               ("metaimage", "a comment and a field of the header")])
 def test_the_scorecard_says_how_files_are_marked(format: str, words: str, run: Path) -> None:
     (run / "synthetic" / "generate.json").write_text(json.dumps(REQUEST | {"format": format}))
     facts = dict(fact for one in scorecard(RunFiles(run)) for fact in one.facts)

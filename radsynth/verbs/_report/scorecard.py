@@ -31,8 +31,8 @@ NUMBERS = {
 }
 """Where each measurement of `evaluate` stands (a test checks that every one does)."""
 MARKS = {"dicom": "Synthetic Data (0008,001C) YES and the equipment that made them",
-         "nifti": "the header's description and a file beside each image",
-         "metaimage": "the header and a file beside each image",
+         "nifti": "the header's description and extension",
+         "metaimage": "a comment and a field of the header",
          **dict.fromkeys(("picture", "png", "tiff"), "text fields of the file"), "npz": "an array that says so"}
 
 
