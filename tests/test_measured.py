@@ -98,3 +98,26 @@ def test_limits_of_an_older_version_are_set_anew(
     (out / "results.json").write_text(json.dumps(document))
     assert times() == 1
     assert run(pictures, out, overrides=RESTORE).results["limits"] == limits and times() == 1
+
+
+@pytest.mark.parametrize("kind", ["restore", "segment"])
+def test_a_report_without_real_pictures_shows_nothing_that_was_made_of_patients_images(
+    kind: str, pictures: Path, count: Callable[[str], Callable[[], int]], tmp_path: Path,
+) -> None:
+    times, out = count("evaluate_pairs"), tmp_path / "run"
+    if kind == "segment":
+        (pictures / "masks").mkdir()
+        for path in list(pictures.glob("*.png")):
+            Pillow.fromarray((np.asarray(Pillow.open(path)) > 0).astype(np.uint8)).save(pictures / "masks" / path.name)
+    words = [*RESTORE, "train.previews=1", f"task.kind={kind}"]
+    page = run(pictures, out, overrides=words).report.read_text()
+    assert "This page shows real images" in page and "the same training images at several moments" in page
+    assert "random numbers" not in page and "scorecard" not in page.split("</style>")[1], "there is none"
+    assert "show whom these show" in page and "no patients' images" not in page
+    times()
+    page = run(pictures, out, overrides=[*words, "evaluate.real_pictures=false"]).report.read_text()
+    assert not list((out / "pictures").glob("*.npy")) and "<img" not in page and "shows real images" not in page
+    assert kind == "segment" or ("Rank correlation of each check with the mean absolute error" in page and times() == 1)
+    np.save(out / "pictures" / "pairs.npy", np.zeros((1, 3, 8, 8), np.uint8))  # an older version kept them
+    run(pictures, out, overrides=[*words, "evaluate.real_pictures=false"])
+    assert not list((out / "pictures").glob("*.npy")) and times() == 0

@@ -109,6 +109,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
                                 "version": version_of("radsynth"),
                                 "subject": files.of_images or "Synthetic images",
                                 "weights": str(network.get("sha256", ""))[:16],
+                                "of_images": bool(files.of_images),
                                 "real_pictures": any((files.run / name).is_file() for name in REAL)}
     for name, build in PARTS.items():
         try:
@@ -118,6 +119,8 @@ def _document(files: RunFiles) -> dict[str, Any]:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             # Files of another version, or edited by hand: the rest of the page is worth having.
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
+    previews = document["course"]["previews"] if document["course"] else []
+    document["real_pictures"] |= files.shows_patients and bool(previews)
     left_out = set() if document["pairs"] else {"pairs"}
     left_out |= set(ONLY_SYNTHESIS) if document["pairs"] or files.paired else set()
     left_out |= {"usefulness", "readers", "privacy"} if files.unpaired else set()

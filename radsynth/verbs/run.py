@@ -29,6 +29,7 @@ from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white
 from radsynth.verbs._inspection_page import problems
 from radsynth.verbs._measured import measured
+from radsynth.verbs._pairs.document import forget_pictures, kept_pictures
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._pairs.registration import evaluate_registration
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
@@ -101,9 +102,11 @@ def run(
             learn_anatomy(out, prepared, task, settings, options.anatomy)
         measure = (evaluate_registration if registers(task) else evaluate_segmentation if segments(task)
                    else evaluate_pairs)
-        results = measured(out, out / "data", asdict(options), lambda: measure(
-            out, prepared, out=out, images=min(options.images, 500), repetitions=options.repetitions,
-            seed=options.seed))
+        if not options.real_pictures:  # earlier ones, which older versions kept all the same
+            forget_pictures(out)
+        results = measured(out, out / "data", asdict(options), lambda: kept_pictures(
+            out, options.real_pictures, measure(out, prepared, out=out, images=min(options.images, 500),
+                                                repetitions=options.repetitions, seed=options.seed)))
         return Result(run=out, synthetic=None, report=report(out), results=results)
     made = _generate(settings, prepared, out)
     results = measured(out, out / "data", asdict(options), lambda: _evaluate(settings, prepared, out, made))

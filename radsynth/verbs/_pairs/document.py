@@ -66,6 +66,19 @@ def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) ->
     write_atomically(out / "results.json", json.dumps(document, indent=1))
 
 
+def kept_pictures(out: Path, real: bool, document: dict[str, Any]) -> dict[str, Any]:
+    """The document, which says whether pictures were kept; without `real` ones none is: results show patients, too."""
+    if not real:
+        forget_pictures(out)
+    return {**document, "real_pictures": real}
+
+
+def forget_pictures(out: Path) -> None:
+    """Remove the pictures of a measurement, which counts as incomplete then."""
+    for picture in (out / "pictures").glob("*.npy"):
+        picture.unlink()
+
+
 def save(path: Path, pictures: NDArray[np.uint8]) -> None:
     """An array of pictures, without pickle."""
     buffer = io.BytesIO()

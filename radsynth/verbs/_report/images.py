@@ -82,11 +82,11 @@ def _rows(numbers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def doubts(files: RunFiles) -> dict[str, Any] | None:
     """The most doubtful results with what speaks against them, for a task from image to image; None for others."""
     found, array = files.get("results.json").get("doubts"), files.array("doubts")
-    if not found or array is None:
-        return None
-    rows = [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
-            for k, flags in enumerate(found["flags"])]
     results = files.get("results.json")
+    if not found or (array is None and results.get("real_pictures") is not False):
+        return None
+    rows = [] if array is None else [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
+                                     for k, flags in enumerate(found["flags"])]
     of_whole = results.get(BY_CROPS) and results["limits"]
     return {"columns": found["columns"], "rows": rows, "chance": false_alarms(found.get(FROM, 0)),
             "of_whole": false_alarms(results.get(FROM, 0)) if of_whole else "", "crops": _learned_crops(files),
@@ -107,7 +107,7 @@ def _worth(found: dict[str, Any]) -> str:
                  f"{figure(found['of_others'], found['unit'])} of the others.")
     if found.get("order"):
         ranks = ", ".join(f"{name} {value:.2f}" for name, value in found["order"].items())
-        text += (f" Rank correlation of each check with that error (1: it puts images in the order "
+        text += (f" Rank correlation of each check with the {found['error'].lower()} (1: it puts images in the order "
                  f"of their errors; 0: it says nothing about them): {ranks}.")
     if found.get("wrong"):
         text += (f" In {count(found['wrong'], 'image')} the segmenter misses a whole label that it finds in the truth, "

@@ -100,6 +100,11 @@ class RunFiles:
         return self._of_task("RESULTS")
 
     @property
+    def shows_patients(self) -> bool:
+        """Whether results, and so previews, show whom the images that they are made of show."""
+        return bool(self.of_images) and not self.virtual
+
+    @property
     def unpaired(self) -> bool:
         """Whether results are compared with images of another class, because there is no truth."""
         return bool(self._of_task("UNPAIRED"))

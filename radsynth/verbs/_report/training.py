@@ -60,6 +60,8 @@ def _previews(files: RunFiles) -> list[dict[str, str]]:
     """A few fixed-seed grids, evenly over the training, the last included."""
     from PIL import Image as Pillow
 
+    if files.shows_patients and files.get("results.json").get("real_pictures") is False:
+        return []
     paths = sorted((files.run / "previews").glob("*.png"))
     steps = {round(k * (len(paths) - 1) / (PREVIEWS - 1)) for k in range(PREVIEWS)} if paths else set()
     found = []
