@@ -16,7 +16,7 @@ from radsynth.verbs._auditing import attacks as _audit_attacks
 from radsynth.verbs._pairs import label_numbers, registration
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import NUMBERS, QUESTIONS, scorecard
-from radsynth.verbs._report.words import figure, interval
+from radsynth.verbs._report.words import extent, figure, interval, sides
 from radsynth.verbs.report import report
 
 
@@ -41,9 +41,15 @@ def test_every_measurement_has_its_place_in_the_scorecard() -> None:
     (19.96, "", "20.0"), (-1.67, "", "\u22121.67"), (0.0, "HU", "0 HU"), (5.541, "HU", "5.54 HU"),
     (0.00012, "", "0.00012"), (0.0002, "share", "0.02 %"), (0.0996, "share", "10 %"), (0.9996, "share", "99.9 %"),
     (0.997, "share", "99.7 %"), (0.99, "share", "99 %"), (1.0, "share", "100 %"),
+    (-0.0003, "share", "\u22120.03 %"), (-0.123, "share", "\u221212 %"),
 ])  # fmt: skip
 def test_figures_are_written_for_readers(value: float, unit: str, text: str) -> None:
     assert figure(value, unit).replace("\u00a0", " ") == text
+
+
+def test_sizes_are_written_out() -> None:
+    assert extent((10240, 8192)) == "10240\u00a0\u00d7\u00a08192\u00a0pixels"
+    assert sides((2.5, 0.70312)) == "2.5\u00a0\u00d7\u00a00.7031"
 
 
 def test_intervals_name_the_unit_once() -> None:

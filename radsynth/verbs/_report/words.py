@@ -30,6 +30,8 @@ def figure(value: float, unit: str) -> str:
 
 def _percentage(value: float) -> str:
     """0 and 100 are said of none and of all alone: one copy in 5,000 images is no 0 %."""
+    if value < 0:
+        return f"\u2212{_percentage(-value)}"
     if 0 < value < 0.05:
         return f"{value:.1g}"
     if 99.5 <= value < 100:
@@ -127,7 +129,7 @@ def duration(seconds: float) -> str:
 
 def sides(size: Sequence[float]) -> str:
     """A size or a spacing: its numbers with crosses between them."""
-    return "\u00a0\u00d7\u00a0".join(f"{side:.4g}" for side in size)
+    return "\u00a0\u00d7\u00a0".join(f"{side:.4g}" if side < 1e4 else f"{side:.0f}" for side in size)
 
 
 def extent(size: Sequence[int]) -> str:
