@@ -20,6 +20,7 @@ from radsynth.settings import resolve
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.fields import write_field
 from radsynth.verbs._applying.onto import Registrar
+from radsynth.verbs._applying.overlap import box, overlap
 from radsynth.verbs._applying.placing import Placing, placings, sampled
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
@@ -211,6 +212,35 @@ def test_outside_lies_what_is_lowest_in_the_channel() -> None:
     values = np.stack([np.full((3, 4), -1000.0), np.full((3, 4), 7.0)])
     shifted = sampled(values, Placing(matrix=np.eye(2), offset=np.array([0.0, 9.0])), (3, 4))
     assert shifted[0].max() == -1000 and shifted[1].min() == 7
+
+
+@pytest.mark.parametrize(("at", "share"), [((8, 8), 1.0), ((8, 14), 0.0), ((8, 11), 0.5)])
+def test_images_that_hardly_lie_on_each_other_are_flagged(
+    at: tuple[int, int], share: float, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, space, steps = make_run(spacing=(2.0, 2.0)), (16, 32), (2.0, 2.0)
+    write(Image(pixels=disc(space, (8, 8), 4), spacing=steps), tmp_path / "fixed.nii.gz", provenance=FROM)
+    # The moving image shows a disc elsewhere, on a field of view that reaches far beyond that of the fixed one.
+    moving = np.zeros((1, 32, 64), np.uint8)
+    moving[:, 8:24, 16:48] = disc(space, (at[0], at[1] + (6 if share == 0 else 0)), 4)
+    write(Image(pixels=moving, spacing=steps), tmp_path / "moving.nii.gz", provenance=FROM)
+    made = apply(run, tmp_path / "moving.nii.gz", tmp_path / "out", onto=tmp_path / "fixed.nii.gz")
+    (row,) = rows(made.folder)
+    assert float(row["overlap"]) == pytest.approx(share, abs=0.2)
+    assert ("overlap" in row["flagged"].split()) == (share == 0)
+
+
+def test_what_lies_outside_of_the_fixed_image_counts_for_the_overlap() -> None:
+    image = np.zeros((1, 20, 20), np.uint8)
+    image[:, :, 5:15] = 100
+    found = box(image, np.array([[0.0, 100.0]]))
+    assert found is not None and found.tolist() == [[-0.5, 4.5], [19.5, 14.5]]
+    for shift, share in ((0.0, 1.0), (18.0, 0.1), (25.0, 0.0)):
+        placing = Placing(matrix=np.eye(2), offset=np.array([shift, 0.0]))
+        assert overlap(found, found, placing) == pytest.approx(share)
+    half = Placing(matrix=np.eye(2) / 2, offset=np.zeros(2))
+    assert overlap(found, found * 2 + 0.5, half) == pytest.approx(0.95, abs=0.05), "of one size in mm"
+    assert box(image * 0, np.array([[0.0, 100.0]])) is None and overlap(found, None, half) == 0
 
 
 def test_images_that_lie_apart_are_laid_middle_on_middle(make_run: Callable[..., Path]) -> None:

@@ -25,6 +25,7 @@ from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.fields import write_field, write_labels
 from radsynth.verbs._applying.masks_beside import masks_beside
+from radsynth.verbs._applying.overlap import HARDLY, Box, box, overlap
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
 from radsynth.verbs._applying.regridding import to_training
 from radsynth.verbs._applying.results import write_result
@@ -75,7 +76,11 @@ class Registrar:
         self._check(fixed)
         self.axis = self.trained_on.axis(fixed, self.spec.spacing or ())
         self.fit = self._working_grid()
-        self._seen = self._network_values(_channels(fixed, self.task.fixed))
+        channels = _channels(fixed, self.task.fixed)
+        self._seen, self._box = self._network_values(channels), self._box_of(channels)
+
+    def _box_of(self, channels: NDArray[Any]) -> Box | None:
+        return box(channels, ranges_of(channels, self.intensity, self.trained_on.percentiles))
 
     def _check(self, image: Image) -> None:
         self.trained_on.check(image)
@@ -123,6 +128,7 @@ class Registrar:
                        for values in (seen, self._seen))
         found, numbers = self._registered(start, goal)
         displacement = self._on_fixed(found.numpy())
+        numbers["overlap"] = overlap(self._box_of(channels), self._box, placing)
         numbers["folding"] = float(folding(displacement[None])[0])
         pixels = sampled(moving.pixels, placing, self.image.space, displacement)
         image = moving.replace(pixels=as_stored(pixels, moving), mask=None, spacing=self.image.spacing,
@@ -247,9 +253,10 @@ def _below(folder: Path, kind: str, name: str, write: Callable[[Path], None]) ->
 
 
 def _flags(found: dict[str, float]) -> str:
-    """What speaks against a registration: images that agree less, or landmarks that lie farther apart than before, or a
-    warp that folds space."""
+    """What speaks against a registration: images that agree less, or landmarks that lie farther apart than before,
+    images that hardly lie on each other, or a warp that folds space."""
     doubtful = {"similarity": found["similarity"] < found["similarity_before"], "folding": found["folding"] > 0,
+                "overlap": found["overlap"] < HARDLY,
                 "target_error": found.get("target_error", 0) > found.get("target_error_before", 0)}
     return " ".join(name for name, is_so in doubtful.items() if is_so)
 
