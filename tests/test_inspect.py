@@ -84,6 +84,17 @@ def test_masks_that_can_be_meant_in_two_ways_are_said_with_the_other_way(tmp_pat
     assert numbered not in inspect(tmp_path / "cells", settings=settings).text()
 
 
+def test_label_maps_among_the_images_are_told(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for k in range(6):
+        for name, values in (("ct", draw.integers(0, 255, (16, 16))), ("roi", draw.integers(0, 3, (16, 16)))):
+            Pillow.fromarray(values.astype(np.uint8)).save(tmp_path / f"p{k}_{name}.png")
+    told = "x at most 16 different values, all whole numbers, among the sampled images"
+    assert f"6 {told}" in inspect(tmp_path).text()
+    chosen = resolve({"data": {"kind": "folder", "path": str(tmp_path), "only": "ct"}})
+    assert told not in inspect(tmp_path, settings=chosen).text()
+
+
 def test_labels_of_several_findings_are_said_with_what_to_do(pictures: Path) -> None:
     files = [path.name for path in sorted(pictures.rglob("patient*.png"))]
     names = ("Mass|Effusion", "None", "None", "Mass|Effusion|Hernia", "Mass|Hernia")

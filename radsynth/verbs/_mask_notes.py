@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.datasets import Record
+from radsynth.verbs._preparing.few_values import FEW
 
 THINGS = 4
 DIFFERENT = 3
@@ -20,6 +21,11 @@ TOGETHER = (
     "several masks of one image (x_mask_1, x_mask_2, ...) become one in which all are the label 1. If each shows "
     "another kind of thing, save one mask with the values 1, 2, ...; if each shows a thing of one kind and they must "
     "be told apart, save one mask in which they are numbered and set prepare.masks=instances"
+)
+FEW_VALUES = (
+    f"at most {FEW} different values, all whole numbers, among the sampled images. If these are label maps (masks), "
+    "they would be learned as images: data.only chooses files by their path, and a mask that is named as such is used "
+    "as the mask of its image"
 )
 NUMBERED = (
     "a mask whose values are 1 to n, with another n in others: every value counts as a class. If each thing has its "

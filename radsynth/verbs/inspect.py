@@ -22,9 +22,10 @@ from radsynth.verbs._duplicates import equal_files
 from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection import Inspection, Intensity
 from radsynth.verbs._inspection_page import page, settings_file, thumbnail
-from radsynth.verbs._mask_notes import mask_notes
+from radsynth.verbs._mask_notes import FEW_VALUES, mask_notes
 from radsynth.verbs._preparing.conversions import conversions, in_words
 from radsynth.verbs._preparing.extra import extra_records
+from radsynth.verbs._preparing.few_values import has_few_values
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.options import Settings as PrepareSettings
 from radsynth.verbs._preparing.options import check
@@ -159,6 +160,8 @@ def _gather(
     notes = Counter(note for header in headers for note in header.notes)
     if moved := sum(image.regridded for image in images):
         notes[REGRIDDED] = moved
+    if (few := sum(has_few_values(image.pixels) for image in images)) > 1:  # one may be the dark end of a volume
+        notes[FEW_VALUES] = few
     return Inspection(
         data=data,
         kind=kind,
