@@ -283,6 +283,18 @@ def test_classes_without_training_images_are_no_part_of_it(run: Path, data: Path
     assert all(line["changes"] == ["rare"] for line in found["images"])
 
 
+def test_a_class_without_held_out_images_is_named(run: Path, data: Path) -> None:
+    table = data / "records.csv"
+    lines = table.read_text().splitlines()
+    split, label = (lines[0].split(",").index(name) for name in ("split", "label"))
+    rows = [line.split(",") for line in lines[1:]]
+    for row in rows:
+        row[split] = "train" if row[label] == "1" else row[split]
+    table.write_text("\n".join([lines[0], *map(",".join, rows)]) + "\n")
+    with pytest.raises(DataError, match=r"has no held-out images of rare\. Give images"):
+        fast(run, data=data, label="rare")
+
+
 def test_a_run_that_draws_masks_too_is_refused(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
     data = make_prepared(24, mask_classes=2)
     images = np.load(data / "shards" / "00000.images.npy")[:, 0]

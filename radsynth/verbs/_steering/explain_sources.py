@@ -64,7 +64,8 @@ def _held_out(sampler: Sampler, prepared: Prepared | None, label: int | None, se
     if len(names) > 1:
         rows = rows[np.isin(prepared.labels(rows), wanted)]
     if not len(rows):
-        raise DataError(f"{prepared.folder} has no held-out images. Give images to explain.")
+        of = f" of {', '.join(names[value] for value in wanted)}" if len(names) > 1 else ""
+        raise DataError(f"{prepared.folder} has no held-out images{of}. Give images to explain.")
     rows = np.random.default_rng(seed).permutation(rows)
     labels = prepared.labels(rows)
     turn = np.zeros(len(rows), np.int64)  # the first of every class, then the second of every class, and so on
