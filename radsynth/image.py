@@ -51,6 +51,8 @@ class Image:
     place; "" when unknown
     thickness: mm of anatomy that each slice of its file shows, not the step from slice to slice where these overlap or
     leave gaps; None when unknown
+    lossy: by which ratios its pixels were once compressed with loss, () where that is not said; None: they were not, or
+    nobody knows
     regridded: its mask, or one of its channels, lay on another grid in its file
     """
 
@@ -66,6 +68,7 @@ class Image:
     laid: Layout | None = None
     frame: str = ""
     thickness: float | None = None
+    lossy: tuple[float, ...] | None = None
     regridded: bool = False
 
     def __post_init__(self) -> None:

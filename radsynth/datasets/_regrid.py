@@ -68,7 +68,8 @@ def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False
     if image.pixels.dtype.kind != "f":
         pixels = np.rint(pixels)
     return fixed.replace(pixels=pixels.astype(image.pixels.dtype), modality=image.modality, units=image.units,
-                         bits=image.bits, channels=image.channels, window=image.window, mask=None, regridded=True)
+                         bits=image.bits, channels=image.channels, window=image.window, lossy=image.lossy, mask=None,
+                         regridded=True)
 
 
 def distance(one: Image, other: Image) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,17 @@ NOT_IMAGES = {
 }
 
 
+LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+"""JPEG baseline and extended."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instance:
     """One DICOM file, or one frame of an enhanced one, as its header describes it.
 
     position, across, down: the image plane in LPS mm; group: what the slices of one volume have in common
     step: mm to the next slice, as far as the file says; thickness: mm that this one shows, None where it does not say
+    lossy: as in `Image`
     reference: the identifier of its frame of reference, "" for none that is valid
     frame: the frame's index in an enhanced multi-frame file, None for the file as a whole
     single: how its pixels are read without parsing it again; None where that takes more
@@ -59,6 +64,7 @@ class Instance:
     down: tuple[float, ...] | None
     step: float
     thickness: float | None = None
+    lossy: tuple[float, ...] | None = None
     reference: str = ""
     frame: int | None = None
     single: Single | None = None
@@ -120,6 +126,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
         down=down,
         step=_length(values.get("SpacingBetweenSlices")) or thickness or 1.0,
         thickness=thickness,
+        lossy=_lossy(values, str(dataset.file_meta.get("TransferSyntaxUID", ""))),
         single=single,
     )
 
@@ -209,6 +216,14 @@ def _notes(preamble: bytes | None, values: Mapping[str, Any], text: str | None) 
     if str(values.get("SyntheticData", "")).upper() == "YES":
         notes.append("synthetic, as its SyntheticData says")
     return tuple(notes)
+
+
+def _lossy(values: Mapping[str, Any], syntax: str) -> tuple[float, ...] | None:
+    if str(values.get("LossyImageCompression") or "") != "01" and syntax not in LOSSY:
+        return None
+    ratios = values.get("LossyImageCompressionRatio")
+    several = [ratios] if isinstance(ratios, str) or not isinstance(ratios, Sequence) else list(ratios)
+    return numbers_of(several, len(several)) or ()
 
 
 def _length(value: Any) -> float | None:

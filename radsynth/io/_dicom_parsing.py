@@ -58,6 +58,8 @@ TAGS = (
     "ModalityLUTSequence",
     "RedPaletteColorLookupTableDescriptor",
     "BurnedInAnnotation",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
     "WindowCenter",
     "WindowWidth",
     "ConcatenationUID",

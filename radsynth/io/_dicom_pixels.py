@@ -99,6 +99,7 @@ def placed(found: Instance, values: NDArray[Any], window: tuple[float, float] | 
         window=window if len(pixels) == 1 else None,
         frame=found.reference,
         thickness=found.thickness,
+        lossy=found.lossy,
     )
 
 

@@ -184,6 +184,7 @@ def volume(ordered: list[tuple[Instance, Image]]) -> Image:
         spacing=turned[0][2],
         bits=max(image.bits for image in images),
         window=images[len(images) // 2].window,
+        lossy=next((image.lossy for image in images if image.lossy is not None), None),
         laid=layout(affine),
     )
 

@@ -233,7 +233,9 @@ def _pixels(dataset: Any, image: Image, stored: Stored, index: int | None, kind:
     dataset.Rows, dataset.Columns = values.shape[1:]
     dataset.BitsAllocated = 16 if deep else 8
     dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = stored.bits, stored.bits - 1, 0
-    dataset.LossyImageCompression = "00"
+    dataset.LossyImageCompression = "00" if image.lossy is None else "01"  # once 01, never 00 again: PS3.3 C.7.6.1.1.5
+    if image.lossy:
+        dataset.LossyImageCompressionRatio = [_decimal(ratio) for ratio in image.lossy]
     ordered = values[0] if grey else np.moveaxis(values, 0, -1)
     content = np.ascontiguousarray(ordered.astype("<u2" if deep else "u1")).tobytes()
     dataset.PixelData = content + b"\0" * (len(content) % 2)

@@ -193,6 +193,29 @@ def test_slices_that_overlap_stay_as_thick_as_they_were(
         assert pydicom.dcmread(tmp_path / "one" / rows(tmp_path / "one")[0]["file"]).SliceThickness == thickness
 
 
+@pytest.mark.parametrize(("ratio", "kept"), [(12.5, 12.5), ([4, 8], [4, 8]), (None, None)])
+def test_what_was_compressed_with_loss_says_so_in_what_is_made_of_it(
+    ratio: float | list[float] | None, kept: float | list[float] | None, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    import pydicom
+
+    run = make_run("task.kind=restore", "task.what=rician", modality="MR", bits=12)
+    files = write(Image(pixels=disc((4, 12, 10)).astype(np.uint16), modality="MR", bits=12, spacing=(2.0, 1.0, 1.0)),
+                  tmp_path / "in" / "scan", provenance=FROM, format="dicom")
+    apply(run, tmp_path / "in", tmp_path / "whole")
+    assert {pydicom.dcmread(tmp_path / "whole" / row["file"]).LossyImageCompression
+            for row in rows(tmp_path / "whole")} == {"00"}
+    dataset = pydicom.dcmread(files[2])
+    dataset.LossyImageCompression = "01"
+    if ratio is not None:
+        dataset.LossyImageCompressionRatio = ratio
+    dataset.save_as(files[2])
+    apply(run, tmp_path / "in", tmp_path / "lossy")
+    for row in rows(tmp_path / "lossy"):
+        made = pydicom.dcmread(tmp_path / "lossy" / row["file"])
+        assert made.LossyImageCompression == "01" and made.get("LossyImageCompressionRatio") == kept
+
+
 def test_a_volume_through_a_network_of_volumes(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run("task.kind=restore", "task.axes=slices", size=(8, 12, 10))
     write(Image(pixels=disc((5, 13, 11)), spacing=(4.0, 1.0, 1.0)), tmp_path / "in.nii.gz", provenance=FROM)
