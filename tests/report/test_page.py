@@ -19,6 +19,7 @@ from radsynth.verbs._evaluating.pictures import write_unmeasured
 from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs.document import refused
+from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.training import course
 from radsynth.verbs._report.verdicts import verdicts
@@ -278,3 +279,10 @@ def test_the_numbers_are_not_far_below_the_pictures_of_results(rows: int, at_onc
     sheets = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="(Further r|R)ows', report(run).read_text())
     heights = [Pillow.open(io.BytesIO(base64.b64decode(data))).height for data, _ in sheets]
     assert heights == [17 * count - 1 for count in (at_once, folded) if count]
+
+
+def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:
+    heads = template("report/_macros.html").module.heads
+    assert 'class="heads many"' in heads(list("abcdefg")) and 'class="heads"' in heads(list("abcde"))
+    style = template("report/style.css").render()
+    assert ".heads.many { display: block;" in style.split("@media screen and (max-width")[1].split("@media")[0]
