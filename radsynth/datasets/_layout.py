@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -159,10 +159,15 @@ def of_patient(folder: str) -> str:
     return "/".join(parts) or "."
 
 
-def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[str]) -> dict[str, str]:
-    """The patient of each file: what `pattern` finds in its path; of `volumes` the folder of few; else the file."""
+def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[str],
+             labels: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """The patient of each file: what `pattern` finds in its path; of `volumes` the folder of few; else the file.
+
+    labels: of the files whose folders say one: the folder of a class is no patient's
+    """
     found = {}
     holds: dict[str, int] = defaultdict(int)
+    volumes = {path for path in volumes if not _holds_class(path, (labels or {}).get(path))}
     for path in volumes:
         holds[of_patient(str(PurePosixPath(path).parent))] += 1
     grouped = (
@@ -177,3 +182,9 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
         else:
             found[path] = parent if grouped and path in volumes and parent != "." else path
     return found
+
+
+def _holds_class(path: str, label: str | None) -> bool:
+    """Whether a file lies in the folder of its class itself, and not in a patient's below that."""
+    parts = PurePosixPath(of_patient(str(PurePosixPath(path).parent))).parts
+    return label is not None and parts[-1:] == (label,) and parts.count(label) == 1

@@ -123,7 +123,8 @@ def _records(
         names, pattern, classes=settings.labels == "folders" or (settings.labels == "auto" and pictures)
     )
     volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
-    patients = _layout.patients(names, pattern, volumes=volumes)
+    patients = _layout.patients(names, pattern, volumes=volumes,
+                                labels={name: place.label for name, place in places.items()})
     table = _label_table.table_of(root, settings.labels, settings.columns, settings.conditions, rejected)
     if table is not None:
         table = table.among(Path(file).relative_to(root).as_posix() for item in items for file in item.source.files)

@@ -133,6 +133,17 @@ def test_volumes_in_folders_of_few_belong_to_one_patient(tmp_path: Path) -> None
     assert {record.patient for record in found(tmp_path)[0]} == {"x1", "x2"}
 
 
+def test_the_folder_of_a_class_is_no_patient(tmp_path: Path) -> None:
+    for name in ("ill/1", "ill/2", "ill/P3/pre", "ill/P3/post", "well/4", "well/baseline/5"):
+        volume(tmp_path / f"{name}.nii.gz")
+    records = found(tmp_path, labels="folders", plane="volume")[0]
+    assert {record.source.split(".")[0]: (record.label, record.patient.split(".")[0]) for record in records} == {
+        "ill/1": ("ill", "ill/1"), "ill/2": ("ill", "ill/2"), "ill/P3/pre": ("ill", "ill/P3"),
+        "ill/P3/post": ("ill", "ill/P3"), "well/4": ("well", "well/4"),
+        "well/baseline/5": ("well", "well/baseline/5")}  # fmt: skip
+    assert {record.patient for record in found(tmp_path)[0]} == {"ill", "ill/P3", "well"}
+
+
 def test_the_decathlon_layout(shared_data: Path) -> None:
     records, rejected = found(shared_data / "hippocampus", plane="volume")
     assert len(records) == 260 and len({record.patient for record in records}) == 260
