@@ -65,7 +65,7 @@ def test_a_run_takes_no_folder_of_something_else(holds: str, data: Path) -> None
     (("prepare.size=[16, 16, 16]",), "has 3 numbers, but the data is 2-D"),
     (("task.kind=translate", "task.inputs=[t1]"), "'t1' is no channel of these images; they have red, green, blue"),
     (("task.kind=translate", "prepare.channels=grey"), "at least two registered channels.*data.kind=contrasts"),
-    (("task.kind=cycle",), "needs images of two classes"),
+    (("task.kind=cycle",), "needs images of two classes.*data.labels=folders"),
     (("task.kind=segment",), "learns from masks, and this data has none"),
     (("task.kind=restore", "task.axes=slices"), "needs volumes"),
     (("task.kind=register", "prepare.fit=patches"), "crops of two patients show different places.*prepare.fit=pad"),

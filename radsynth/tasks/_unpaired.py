@@ -24,7 +24,9 @@ def domains_of(kind: str, names: tuple[str, ...], spec: ImageSpec) -> tuple[str,
     """The two classes that were named, or the data's; SettingsError when they are not two of the data's."""
     known = ", ".join(spec.labels) or "none"
     if len(spec.labels) < 2:
-        raise SettingsError(f"task.kind={kind} needs images of two classes, such as sub-folders; these have: {known}.")
+        raise SettingsError(f"task.kind={kind} needs images of two classes, such as sub-folders; these have: {known}. "
+                            "Sub-folders of DICOM, NIfTI and MetaImage files are taken for patients: "
+                            "data.labels=folders takes them for classes.")
     for name in names:
         if name not in spec.labels:
             raise SettingsError(f"task.domains: {name!r} is no class of these images{nearest(name, spec.labels)}; "
