@@ -38,6 +38,7 @@ def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
     (("train.balance=1",), "the images have no classes"),
     (("train.fall=0", "train.rate_end=0.5"), "the learning rate does not fall"),
     (("train.doctor=false", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
+    (("train.doctor=false", "task.consistency=2"), "task.consistency=2.0 does nothing here: nothing is augmented"),
     (("task.kind=semantic", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
     ((*NO_JUDGE, "augment.strength=0.5"), "augment.strength=0.5 does nothing here: no discriminator is trained"),
     ((*NO_JUDGE, "train.augment_end=0.5"), "no discriminator is trained"),
@@ -69,6 +70,7 @@ def test_patients_are_not_drawn_by_their_class() -> None:
     ("task.penalty=finite_r1", "task.penalty_step=0.1", "task.penalty_weight=10"), ("task.warm_start_rate=3",),
     ("train.batch_end=64", "train.grow_at=0.2"), ("train.augment_end=0.5", "train.grow_at=0.2"), ("train.balance=1",),
     ("augment.shift=0.2",), ("train.doctor=false", "augment.strength=0.5", "augment.shift=0.2"),
+    ("task.consistency=2",), ("train.doctor=false", "augment.strength=0.5", "task.consistency=2"),
     ("task.kind=translate", "augment.strength=0.5", "model.discriminator_width=8"),
     ("model.kind=progressive", "task.penalty_every=2"), ("task.kind=restore", "task.factor=3"),
     ("task.kind=register", "task.similarity=squared", "task.window=5"),  # of the refinement

@@ -328,8 +328,12 @@ def test_impossible_settings_are_refused_before_anything_is_written(
 
 
 def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    network = train(make_prepared(), run, settings=options()).load_weights()[0]
+    run, data = tmp_path / "run", make_prepared()
+    with stopped(7):
+        train(data, run, settings=options())
+    found = show(str(run))
+    assert isinstance(found, dict) and found["state"].startswith("stopped; the same command goes on: 64 images")
+    network = train(data, run, settings=options()).load_weights()[0]
     found = show(str(run))
     assert isinstance(found, dict) and found["state"].startswith("trained with 160 images") and not found["events"]
     weights = sum(value.numel() for name, value in network.items() if "running" not in name and "batches" not in name)

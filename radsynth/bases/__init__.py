@@ -63,8 +63,13 @@ def names() -> tuple[str, ...]:
 
 def facts(name: str) -> Facts:
     """What a base is, without reading its weights."""
-    document = json.loads((FOLDER / name / PART).with_suffix(".json").read_text(encoding="utf-8"))
-    return Facts(**_facts(name, document))
+    return Facts(**_facts(name, _document(name)))
+
+
+def origin(name: str) -> dict[str, str]:
+    """What images a base was learned from (source), and on which terms (licence)."""
+    document = _document(name)
+    return {key: str(document[key]) for key in ("source", "licence")}
 
 
 def read_base(name: str) -> Base:
@@ -73,6 +78,11 @@ def read_base(name: str) -> Base:
 
     state, document = load_tensors(FOLDER / name / PART)
     return Base(**_facts(name, document), weights=state["weights"], studied=state["studied"], look=state["look"])
+
+
+def _document(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((FOLDER / name / PART).with_suffix(".json").read_text(encoding="utf-8"))
+    return document
 
 
 def _facts(name: str, document: dict[str, Any]) -> dict[str, Any]:

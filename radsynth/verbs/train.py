@@ -182,7 +182,7 @@ def _drive(loop: Loop, folder: RunFolder, stopping: Callable[[], bool], progress
                     raise
                 logged_images, previews = loop.images, _previews_due(loop)
                 continue
-            if now - logged >= LOG_SECONDS or loop.finished:
+            if now - logged >= LOG_SECONDS or loop.finished or stop:
                 rate = (loop.images - logged_images) / max(now - logged, 1e-9)
                 folder.log({"step": loop.step, "images": loop.images, "seconds": round(now, 2),
                             "images_per_second": round(rate, 1), **terms})

@@ -123,6 +123,28 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         report(tmp_path)
 
 
+def test_whose_weights_training_began_with_is_told_on_page_and_card(run: Path) -> None:
+    def told(start: str) -> str:
+        (run / "settings.yaml").write_text(f"train:\n  start: {start}\n")
+        (run / "generator.json").write_text(json.dumps({"model": "sngan", "task": "synthesis", "images": 3, "steps": 1,
+                                                        "sha256": "f00"}))
+        text = page(run).text
+        card = (run / "README.md").read_text(encoding="utf-8")
+        found = next((line for line in card.splitlines() if "Started from" in line), "")
+        assert ("Started from" in text) == bool(found)
+        return found
+
+    assert "of chest_28, learned from PneumoniaMNIST" in told("chest_28") and "CC BY 4.0" in told("chest_28")
+    assert "of run 0123abcd, learned from other images" in told("run 0123abcd")
+    assert "copies of them were not looked for" in told("run 0123abcd") and not told("''")
+
+
+def test_nobody_is_sent_to_a_test_of_usefulness_that_cannot_be_made(run: Path) -> None:
+    assert "radsynth utility" not in page(run).text
+    (run / "spec.json").write_text(json.dumps(SPEC | {"spec": SPEC["spec"] | {"labels": ["a", "b"]}}))
+    assert page(run).text.count("radsynth utility") == 3
+
+
 def test_a_virtual_cohort_is_called_so(run: Path) -> None:
     (run / "spec.json").write_text(json.dumps(SPEC | {"spec": SPEC["spec"] | {"virtual": True}}))
     text = page(run).text

@@ -151,7 +151,8 @@ def _contents(files: RunFiles, made: dict[str, Any], classes: dict[str, int]) ->
 
 
 def _making(files: RunFiles) -> list[tuple[str, str]]:
-    weights, found = files.get("generator.json"), [pair for pair in facts(files) if pair[0] == "Learned from"]
+    weights = files.get("generator.json")
+    found = [pair for pair in facts(files) if pair[0] in ("Learned from", "Started from")]
     if weights:
         found += [("Network, task", f"{weights['model']}, {weights['task']}"),
                   ("Training", f"{weights['images']:,} images seen in {weights['steps']:,} steps"),

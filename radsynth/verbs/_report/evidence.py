@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from radsynth.metrics._privacy_attacks import guessed
 from radsynth.verbs._report import pictures
+from radsynth.verbs._report.facts import testable
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import figure, interval
 from radsynth.verbs._usefulness.words import points
@@ -114,8 +115,10 @@ def _rarity(pair: dict[str, Any]) -> str:
 
 def usefulness(files: RunFiles) -> dict[str, Any]:
     """The utility study: scores by share of the real patients and by what was learned from; differences; by class."""
-    found = files.need("utility.json", "Not tested: 'radsynth utility' trains a classifier or segmenter on real, "
-                                       "synthetic and both kinds of images, and tests it on unseen real patients.")
+    found = files.need("utility.json", (
+        "Not tested: 'radsynth utility' trains a classifier or segmenter on real, synthetic and both kinds of images, "
+        "and tests it on unseen real patients." if testable(files) else
+        "Not tested: this data has neither classes nor masks that a classifier or segmenter could learn."))
     rows = [{"share": f"{100 * arm['share']:g}\u00a0%" if arm["arm"] != "synthetic" else "none",
              "arm": ARMS[arm["arm"]], "images": f"{arm['images']:,}", **_estimate(arm, "share"),
              "gain": _gain(found, arm)} for arm in found["arms"] if arm["arm"] != "synthetic" or arm["share"] == 1.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from radsynth.bases import names, origin
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, odds, privacy_bound
 from radsynth.verbs._scarce import untaught
@@ -22,6 +23,7 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
     """What was learned from, what was made, what to mind, what could not be measured."""
     spec, results = files.get("spec.json"), files.get("results.json")
     lines = [("Learned from", _learned(spec))] if spec else []
+    lines += [("Started from", text) for text in [_began(files)] if text]
     if "pairs" in results or files.paired:
         return lines
     if problem := untaught(spec.get("labels", {})):
@@ -78,6 +80,19 @@ def _learned(spec: dict[str, Any]) -> str:
     return f"{source} ({size}){more}."
 
 
+def _began(files: RunFiles) -> str:
+    """Whose weights training began with, which know of images that are not the run's own; "" where it was chance."""
+    name = files.settings().get("train", {}).get("start")
+    if not name:
+        return ""
+    whose = "other images, which the page of that run tells"
+    if name in names():
+        known = origin(name)
+        whose = f"{known['source']}. {known['licence'].rstrip('.')}"
+    return (f"The weights of {name}, learned from {whose}. What is peculiar to those images can show in these, and "
+            "copies of them were not looked for.")
+
+
 def own(spec: dict[str, Any]) -> tuple[int, int]:
     """Images and patients of the training split without those that prepare.extra added, which show nobody or others."""
     added = spec.get("added", {})
@@ -98,6 +113,12 @@ def alone(files: RunFiles) -> bool:
     spec = files.get("spec.json")
     images, patients = own(spec) if "counts" in spec else (0, 0)
     return bool(patients and patients == images)
+
+
+def testable(files: RunFiles) -> bool:
+    """Whether there are classes or masks that `radsynth utility` could learn."""
+    spec = files.get("spec.json").get("spec", {})
+    return len(spec.get("labels", ())) > 1 or spec.get("mask_classes", 0) > 1
 
 
 def promised(files: RunFiles) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from radsynth.verbs._report.facts import promised
+from radsynth.verbs._report.facts import promised, testable
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, figure, format_name, sides
 
@@ -91,7 +91,9 @@ def _never(name: str, files: RunFiles) -> list[str]:
                        "The physics of the scanner: noise and artefacts are imitated, not simulated."],
         "Completeness": [f"Age, sex, diagnosis, scanner and site beyond {_learned(files)}: the generator does not "
                          "learn them."]
-        + ([] if tested else ["Whether they suffice for a task: 'radsynth utility' has not been run."]),
+        + ([] if tested else ["Whether they suffice for a task: " + (
+            "'radsynth utility' has not been run." if testable(files) else
+            "it cannot be tested without classes or masks.")]),
         "Compliance": ([] if audited else ["Attacks on privacy: 'radsynth audit' has not been run."])
         + ["Law, consent and ethics: for people to judge."],
         "Comprehension": [] if explained else

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._pairs.found import GIVEN
-from radsynth.verbs._report.facts import USE_IMAGES, alone, promised
+from radsynth.verbs._report.facts import USE_IMAGES, alone, promised, testable
 from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
@@ -159,11 +159,9 @@ def _usefulness(files: RunFiles) -> Verdict:
     heading, question = "Usefulness", "Do they help in training?"
     found = files.get("utility.json")
     if not found:
-        spec = files.get("spec.json").get("spec", {})
-        possible = len(spec.get("labels", ())) > 1 or spec.get("mask_classes", 0) > 1
         return Verdict(heading=heading, question=question, sign="open", answer="Not tested", text=(
             "Whether a classifier or segmenter learns from them has not been tested: 'radsynth utility' does it."
-            if possible else "It cannot be tested on this data: it has neither classes nor masks to learn."))
+            if testable(files) else "It cannot be tested on this data: it has neither classes nor masks to learn."))
     whole = _gain(found, 1.0)
     few = min(found["shares"])
     signs: dict[str, tuple[Sign, str]] = {

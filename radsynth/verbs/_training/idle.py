@@ -48,8 +48,9 @@ def _without_effect(settings: Resolved, task: Task, classes: int) -> Iterator[tu
     elif registers(task) or isinstance(task, Private):
         yield from _augmentation(augment, f"task.kind={options.kind} takes no augmentation")
     elif not (augment.strength or train.augment_end or (train.doctor and isinstance(task, Judging))):
-        for name in vars(augment):
-            yield "augment", name, "nothing is augmented (augment.strength=0)"
+        yield from _augmentation(augment, why := "nothing is augmented (augment.strength=0)")
+        if hasattr(options, "consistency"):
+            yield "task", "consistency", why
     if train.batch_end <= train.batch:
         yield "train", "batch_end", f"batches only grow, and train.batch is {train.batch}"
         if not train.augment_end:
