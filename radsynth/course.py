@@ -58,6 +58,8 @@ CHEAP = 3
 """So many of its images take the time of one of the game."""
 SMALL = 1600
 """Pixels of an image (a 40 x 40 one) up to which the default network is twice as wide."""
+SHALLOW = 32
+"""Pixels of the shorter side from which the discriminator has three convolutions, and gained nothing by a fourth."""
 LARGE = 96 * 96
 """Pixels of a slice from which it is half as wide on a processor (docs/benchmarks-quality.md, "Larger images")."""
 
@@ -73,7 +75,7 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
     augmented = augmentation(images, passes(images, device, budget, size, model))
     if model == DEFAULT_MODEL:
         choices += _width(size, device)
-        choices += _depth(images, classes, size)
+        choices += _depth(images, classes, size) + _judging(images, classes, size)
         if _tried(images, size):
             shown, limit = _shown(device, budget, size, model)
             choices = _warm_start(choices, images, shown, limit)
@@ -101,6 +103,14 @@ def _depth(images: int, classes: int, size: tuple[int, ...]) -> list[Choice]:
     two = classes <= ALIKE and (volumes or pixels >= LARGE or (images >= DEEP and pixels > SMALL))
     return [Choice(setting="model.residual", value=2 if two else 1, reason=(
         "Further convolutions of the generator where pixels are few: it was behind the discriminator."))]
+
+
+def _judging(images: int, classes: int, size: tuple[int, ...]) -> list[Choice]:
+    """A further convolution of the default network's discriminator, where it would have but two (lab notebook)."""
+    if images < FEW or classes > ALIKE or len(size) == 3 or min(size) >= SHALLOW:
+        return []
+    return [Choice(setting="model.discriminator_convolutions", value=1, reason=(
+        "On images as small the discriminator has two convolutions, and told too little of what a deeper one tells."))]
 
 
 def _tried(images: int, size: tuple[int, ...]) -> bool:

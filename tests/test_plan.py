@@ -202,6 +202,16 @@ def test_the_generator_is_deeper_where_that_was_tried(
     assert getattr(model, "residual", None) == residual
 
 
+@pytest.mark.parametrize(("data", "further"), [
+    ({"size": (28, 28)}, 1), ({"size": (28, 40)}, 1), ({"one": 900, "two": 900, "size": (28, 28)}, 1),
+    ({"size": (32, 32)}, 0), ({}, 0), ({"size": (16, 28, 28)}, 0), ({"images": 300, "size": (28, 28)}, 0),
+    ({"one": 900, "two": 900, "three": 900, "size": (28, 28)}, 0),  # not tried
+])
+def test_a_shallow_discriminator_is_deepened(data: dict[str, Any], further: int) -> None:
+    planned = document(plan(fingerprint(**data), CPU, {}))
+    assert resolve(planned, sections=("model",)).section("model").discriminator_convolutions == further
+
+
 @pytest.mark.parametrize(("data", "budget", "asked", "consistent"), [
     ({}, {}, {}, True), ({"one": 900, "two": 2100}, {}, {}, True), ({"size": (28, 28)}, {}, {}, True),
     ({"one": 900, "two": 900, "three": 900}, {}, {}, False),

@@ -8,7 +8,7 @@ al. 2016) on its coarse grids, where they cost little. See docs/benchmarks-quali
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 import torch
@@ -57,6 +57,8 @@ class Settings:
     """Upper limit of the discriminator's channels."""
     residual: NonNegativeInt = 0
     """Residual 3x3 convolutions of the generator on each doubled grid of up to 24 pixels a side."""
+    discriminator_convolutions: NonNegativeInt = 0
+    """Further 3x3 convolutions of the discriminator on its coarsest grid."""
 
 
 class Residual(nn.Module):
@@ -117,19 +119,23 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (n, c, *space) to logits (n,) by convolutions 4x4, stride 2, all spectrally normalised; sees `greys`."""
+    """Images (n, c, *space) to logits (n,) by convolutions 4x4, stride 2, and some 3x3 where these end, all spectrally
+    normalised; sees `greys`."""
 
-    def __init__(self, width: int, widest: int, channels: int, size: tuple[int, ...], classes: int) -> None:
+    def __init__(
+        self, width: int, widest: int, further: int, channels: int, size: tuple[int, ...], classes: int
+    ) -> None:
         super().__init__()
         levels, _ = starting_grid(size, "sngan")
         self.size = tuple(math.ceil(side / 2**levels) * 2**levels for side in size)
         wide = [channels, *widths(width, widest, levels - 1)[::-1]]
+        halving = (HALVING[len(size)](fine, coarse) for fine, coarse in pairwise(wide))
+        coarsest = (CONVOLUTION[len(size)](wide[-1], wide[-1], 3, padding=1) for _ in range(further))
         layers: list[nn.Module] = []
-        for fine, coarse in pairwise(wide):
-            down = HALVING[len(size)](fine, coarse)
-            nn.init.kaiming_normal_(down.weight, 0.2)
-            nn.init.zeros_(down.bias)
-            layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
+        for convolution in chain(halving, coarsest):
+            nn.init.kaiming_normal_(convolution.weight, 0.2)
+            nn.init.zeros_(convolution.bias)
+            layers += [spectral_norm(convolution), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.greys = Greys(classes, channels)
         # One output a class, of which the image's own counts: bounded like every layer, where the embedding of a class
@@ -163,6 +169,7 @@ def networks(settings: Settings, spec: ImageSpec) -> Networks:
             settings.latent, settings.width, settings.widest_generator, settings.residual, channels, spec.size, classes
         ),
         "discriminator": Discriminator(
-            settings.width, settings.widest_discriminator, channels, spec.size, classes
+            settings.width, settings.widest_discriminator, settings.discriminator_convolutions, channels,
+            spec.size, classes,
         ),
     }

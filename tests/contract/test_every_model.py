@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from radsynth.device import module_channels_last
 from radsynth.errors import SettingsError
@@ -62,6 +63,20 @@ def test_residual_convolutions_lie_on_coarse_grids(size: tuple[int, ...], grids:
     images.square().sum().backward()
     assert images.shape[2:] == size and seen == grids
     assert all(weight.grad is not None for weight in generator.parameters())
+
+
+@pytest.mark.parametrize(("size", "grid"), [((28, 28), (7, 7)), ((64, 48), (8, 6)), ((8, 16, 12), (4, 8, 6))])
+def test_further_convolutions_of_a_discriminator_lie_on_its_coarsest_grid(
+    size: tuple[int, ...], grid: tuple[int, ...]
+) -> None:
+    spec, seen = ImageSpec(size=size), []
+    discriminator = build(settings_class("model", "sngan")(discriminator_convolutions=2), spec)["discriminator"]
+    for layer in discriminator.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.kernel_size[0] == 3:
+            assert is_parametrized(layer, "weight")  # spectrally normalised
+            layer.register_forward_hook(lambda layer, given, made: seen.append(tuple(made.shape[2:])))
+    discriminator(torch.randn(2, 1, *size)).square().sum().backward()
+    assert seen == [grid, grid] and all(weight.grad is not None for weight in discriminator.parameters())
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
