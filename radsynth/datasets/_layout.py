@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -166,13 +166,12 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
     labels: of the files whose folders say one: the folder of a class is no patient's
     """
     found = {}
-    holds: dict[str, int] = defaultdict(int)
+    several = len({of_patient(str(PurePosixPath(path).parent)) for path in volumes}) > 1
     volumes = {path for path in volumes if not _holds_class(path, (labels or {}).get(path))}
-    for path in volumes:
-        holds[of_patient(str(PurePosixPath(path).parent))] += 1
+    holds = Counter(of_patient(str(PurePosixPath(path).parent)) for path in volumes)
     grouped = (
-        len(holds) > 1
-        and max(holds.values()) <= MAX_VOLUMES_OF_A_PATIENT
+        several
+        and max(holds.values(), default=0) <= MAX_VOLUMES_OF_A_PATIENT
         and not any(part.lower() in IMAGE_FOLDERS for folder in holds for part in PurePosixPath(folder).parts)
     )
     for path in paths:
