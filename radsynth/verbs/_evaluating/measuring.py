@@ -190,9 +190,9 @@ class Measuring:
         if len(right) and not better_than_guessing(right, held_out[known]):
             self.score_refused = (
                 f"A linear classifier that was trained on {len(rows):,} real images names the class of "
-                f"{right.mean():.0%} of {len(right):,} held-out ones, which chance and always naming the "
-                "commonest explain, too: what it finds in synthetic images says nothing.")
+                f"{100 * right.mean():.0f} % of {len(right):,} held-out ones, no more than by chance or by always "
+                "naming the commonest: what it finds in synthetic images says nothing.")
             return "", None
-        says = f", right on {right.mean():.0%} of {len(right):,} held-out images" if len(right) else ""
+        says = f", right on {100 * right.mean():.0f} % of {len(right):,} held-out images" if len(right) else ""
         name = f"linear classifier trained on {len(rows):,} real training images{says}; features: {NAME}"
         return name, lambda sample, _: classifier.probabilities(sample.features)
