@@ -20,9 +20,9 @@ ELSEWHERE = {
     "stylegan2": "style", "devices": "processes", "gpus": "processes",
 }
 """What papers and other programs call settings and their values, with what it is here, wherever there is such a one."""
-DEVICE = ("a GPU is used where there is one; the environment variable CUDA_VISIBLE_DEVICES says which, and empty, that "
-          "none is")
-NO_SETTING = dict.fromkeys(("device", "accelerator", "cuda", "gpu", "use_gpu", "use_cuda"), DEVICE)
+NO_SETTING = dict.fromkeys(("device", "accelerator", "cuda", "gpu", "use_gpu", "use_cuda"), (
+    "a GPU is used where there is one; the environment variable CUDA_VISIBLE_DEVICES says which, and empty, that none "
+    "is"))
 """What others have a setting for, and how it is decided here."""
 
 

@@ -166,16 +166,17 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
     labels: of the files whose folders say one: the folder of a class is no patient's
     """
     found = {}
-    several = len({of_patient(str(PurePosixPath(path).parent)) for path in volumes}) > 1
-    volumes = {path for path in volumes if not _holds_class(path, (labels or {}).get(path))}
-    holds = Counter(of_patient(str(PurePosixPath(path).parent)) for path in volumes)
+    folders = {path: of_patient(str(PurePosixPath(path).parent)) for path in paths}
+    several = len({folders[path] for path in volumes}) > 1
+    volumes = {path for path in volumes if not _is_class(folders[path], (labels or {}).get(path))}
+    holds = Counter(folders[path] for path in volumes)
     grouped = (
         several
         and max(holds.values(), default=0) <= MAX_VOLUMES_OF_A_PATIENT
         and not any(part.lower() in IMAGE_FOLDERS for folder in holds for part in PurePosixPath(folder).parts)
     )
     for path in paths:
-        parent = of_patient(str(PurePosixPath(path).parent))
+        parent = folders[path]
         if told := patient_in(path, pattern):
             found[path] = told
         else:
@@ -183,7 +184,7 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
     return found
 
 
-def _holds_class(path: str, label: str | None) -> bool:
-    """Whether a file lies in the folder of its class itself, and not in a patient's below that."""
-    parts = PurePosixPath(of_patient(str(PurePosixPath(path).parent))).parts
+def _is_class(folder: str, label: str | None) -> bool:
+    """Whether a file's folder is that of its class itself, and not a patient's below that."""
+    parts = PurePosixPath(folder).parts
     return label is not None and parts[-1:] == (label,) and parts.count(label) == 1

@@ -135,7 +135,7 @@ def test_whose_weights_training_began_with_is_told_on_page_and_card(run: Path) -
         return found
 
     assert "of chest_28, learned from PneumoniaMNIST" in told("chest_28") and "CC BY 4.0" in told("chest_28")
-    assert "of run 0123abcd, learned from other images" in told("run 0123abcd")
+    assert "of run 0123abcd, learned from what the page of that run tells" in told("run 0123abcd")
     assert "copies of them were not looked for" in told("run 0123abcd") and not told("''")
 
 

@@ -81,11 +81,11 @@ def _learned(spec: dict[str, Any]) -> str:
 
 
 def _began(files: RunFiles) -> str:
-    """Whose weights training began with, which know of images that are not the run's own; "" where it was chance."""
+    """Whose weights training began with, which may know of other images than the run's; "" where it was chance."""
     name = files.settings().get("train", {}).get("start")
     if not name:
         return ""
-    whose = "other images, which the page of that run tells"
+    whose = "what the page of that run tells"
     if name in names():
         known = origin(name)
         whose = f"{known['source']}. {known['licence'].rstrip('.')}"
