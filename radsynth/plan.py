@@ -13,7 +13,7 @@ from radsynth.bases import Facts, fitting
 from radsynth.choices import Choice
 from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes
 from radsynth.device import Device
-from radsynth.io import SAME
+from radsynth.io._geometry import even_size
 from radsynth.recipes import DEFAULT_MODEL, TUNING, recipe
 from radsynth.settings import constant
 
@@ -40,10 +40,7 @@ class Fingerprint:
     @property
     def even(self) -> tuple[int, ...]:
         """The size in squares or cubes as wide as its finest pixels, which `prepare` makes of all."""
-        steps = self.spacing or (1.0,) * len(self.size)
-        if max(steps) <= (1 + SAME) * min(steps):
-            return self.size
-        return tuple(round(side * step / min(steps)) for side, step in zip(self.size, steps, strict=True))
+        return even_size(self.size, self.spacing)
 
 
 FEW_MASKED = 100

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.image import Layout
+from radsynth.io import SAME
 
 LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's millimetres (right, front, head) to DICOM's (left, back, head), and back."""
@@ -101,6 +102,14 @@ def single_slice(space: tuple[int, ...]) -> int | None:
     """The axis of a volume (slices 0, rows 1, columns 2) that is one slice alone; None when none is."""
     thin = [axis for axis, size in enumerate(space) if size == 1]
     return thin[0] if thin else None
+
+
+def even_size(size: tuple[int, ...], spacing: tuple[float, ...] | None) -> tuple[int, ...]:
+    """The size that an image has in squares or cubes as wide as its finest pixels; spacing: mm, None means square."""
+    steps = spacing or (1.0,) * len(size)
+    if max(steps) <= (1 + SAME) * min(steps):
+        return size
+    return tuple(round(side * step / min(steps)) for side, step in zip(size, steps, strict=True))
 
 
 def usable(affine: NDArray[np.float64]) -> bool:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from radsynth.image import Image
-from radsynth.verbs._preparing.size import automatic_size
+from radsynth.plan import Fingerprint
+from radsynth.verbs._preparing.size import automatic_size, size_of
 from tests.prepare.records import Prepare, everything, picture, record
 
 
@@ -74,3 +75,24 @@ def test_the_automatic_size_is_the_medians() -> None:
     assert automatic_size([(28, 28)] * 3) == (32, 32)
     assert automatic_size([(512, 400), (500, 390), (4000, 3000)]) == (512, 400)
     assert automatic_size([(35, 50, 36)]) == (40, 64, 40)
+
+
+def test_thick_slices_are_sized_in_mm() -> None:
+    """Cubes fill the frame: a frame of as many pixels along the slices as these have would shrink all axes."""
+    volumes, steps = [(30, 64, 64)] * 3, (5.0, 1.0, 1.0)
+    assert automatic_size(volumes, [steps] * 3) == (160, 64, 64)
+    assert automatic_size(volumes, [steps, None, steps]) == (160, 64, 64)
+    assert automatic_size(volumes, [None] * 3) == automatic_size(volumes, [(1.0, 1.0, 1.005)] * 3) == (32, 64, 64)
+    assert size_of(None, "patches", volumes, [steps] * 3) == size_of(None, "patches", volumes), "of their own pixels"
+
+
+def test_prepare_keeps_the_detail_of_thick_slices(from_records: Prepare) -> None:
+    prepared = from_records([record(n, picture(n, (10, 40), spacing=(4.0, 1.0))) for n in range(3)], size=None)
+    assert prepared.spec.size == (40, 40) and prepared.spec.spacing == (1.0, 1.0)
+
+
+def test_the_plan_and_prepare_take_the_same_proportions() -> None:
+    data = Fingerprint(images=3, patients=3, modality="MR", channels=1, size=(30, 64, 64), spacing=(5.0, 1.0, 1.0),
+                       labels={})
+    assert data.even == (150, 64, 64)
+    assert automatic_size([data.size], [data.spacing]) == tuple(16 * -(-side // 16) for side in data.even)

@@ -9,8 +9,8 @@ from itertools import groupby
 from radsynth.datasets import Record
 from radsynth.verbs._preparing.shards import Plan, is_slice, volume_of
 
-LAYOUT = 2
-"""Version of how images are divided into shards: a folder that was begun with another number is begun anew."""
+LAYOUT = 3
+"""Version of how shards are made: a folder that was begun with another number is begun anew."""
 
 SHARD_BYTES = 2**26
 """A shard takes at most about this much, so that a worker's memory is bounded for volumes too."""

@@ -18,8 +18,8 @@ class Settings:
     """Preparing: how images become arrays."""
 
     size: Annotated[tuple[Annotated[int, Field(ge=4, le=2048)], ...], Field(min_length=2, max_length=3)] | None = None
-    """Rows and columns, or slices, rows and columns; null: the median size of the data, in multiples of 16 (of 8 for
-    small images)."""
+    """Rows and columns, or slices, rows and columns; null: the median size of the data, in squares or cubes as fine
+    as its finest pixels, and in multiples of 16 (of 8 for small images)."""
     fit: Literal["pad", "crop", "patches"] = "pad"
     """Images of other sizes: pad shrinks larger ones as a whole until they fit and puts background around; crop shrinks
     them until they fill the size and cuts off the rest. Smaller ones are padded. Never stretched: all axes alike.

@@ -191,7 +191,8 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
     if converted:
         tell(f"mind: {len(converted):,} x {conversion_in_words()}")
     group = next(iter(groups))
-    size = size_of(options.size, options.fit, [facts.size for _, facts in known])
+    size = size_of(options.size, options.fit, [facts.size for _, facts in known],
+                   [facts.spacing for _, facts in known])
     levels = 65535 if group.method == "window" or any(facts.bits > 8 for _, facts in known) else 255
     low, high = options.window if group.method == "window" else (0.0, float(levels))
     return Plan(
