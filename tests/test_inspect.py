@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -58,6 +59,19 @@ def test_one_patient_of_many_files_is_asked_about(tmp_path: Path) -> None:
     assert "data.patient_pattern finds them in the paths" in inspect(tmp_path).text()
     Pillow.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20)).save(tmp_path / "b.png")
     assert "data.patient_pattern" not in inspect(tmp_path).text()
+
+
+def test_folders_of_classes_that_may_pass_for_patients_are_asked_about(tmp_path: Path) -> None:
+    for name in ("one/a", "one/b", "two/c", "two/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.arange(480, dtype=np.int16).reshape(10, 12, 4), np.eye(4)),
+                     tmp_path / f"{name}.nii.gz")
+    (tmp_path / "labels.csv").write_text("file,label\na,ill\nb,ill\nc,well\nd,well\n", encoding="utf-8")
+    found = inspect(tmp_path)
+    assert found.n_patients == 2 and "data.patient_pattern='(?P<patient>[^/]+)$'" in found.text()
+    given = resolve(overrides=["data.kind=folder", f"data.path={tmp_path}", "data.patient_pattern=(?P<patient>[^/]+)$"])
+    found = inspect(tmp_path, settings=given)
+    assert found.n_patients == 4 and "data.patient_pattern" not in found.text()
 
 
 def masked(folder: Path, masks: dict[str, list[int]]) -> str:

@@ -160,15 +160,15 @@ def of_patient(folder: str) -> str:
 
 
 def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[str],
-             labels: Mapping[str, str | None] | None = None) -> dict[str, str]:
+             places: Mapping[str, Place] | None = None) -> dict[str, str]:
     """The patient of each file: what `pattern` finds in its path; of `volumes` the folder of few; else the file.
 
-    labels: of the files whose folders say one: the folder of a class is no patient's
+    places: what is known of files: the folder of a class, or of an official split, is no patient's
     """
     found = {}
     folders = {path: of_patient(str(PurePosixPath(path).parent)) for path in paths}
     several = len({folders[path] for path in volumes}) > 1
-    volumes = {path for path in volumes if not _is_class(folders[path], (labels or {}).get(path))}
+    volumes = {path for path in volumes if not _is_nobodys(folders[path], (places or {}).get(path, Place()))}
     holds = Counter(folders[path] for path in volumes)
     grouped = (
         several
@@ -184,7 +184,8 @@ def patients(paths: list[str], pattern: re.Pattern[str] | None, *, volumes: set[
     return found
 
 
-def _is_class(folder: str, label: str | None) -> bool:
-    """Whether a file's folder is that of its class itself, and not a patient's below that."""
-    parts = PurePosixPath(folder).parts
-    return label is not None and parts[-1:] == (label,) and parts.count(label) == 1
+def _is_nobodys(folder: str, place: Place) -> bool:
+    """Whether a file's folder is that of its class or split itself, and not a patient's below that."""
+    parts, label = PurePosixPath(folder.casefold()).parts, place.label and place.label.casefold()
+    of_split = place.split is not None and parts[-1:] and SPLIT_FOLDERS.get(parts[-1]) == place.split
+    return bool(of_split or (label and parts[-1:] == (label,) and parts.count(label) == 1))

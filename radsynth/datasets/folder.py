@@ -123,11 +123,13 @@ def _records(
         names, pattern, classes=settings.labels == "folders" or (settings.labels == "auto" and pictures)
     )
     volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
-    patients = _layout.patients(names, pattern, volumes=volumes,
-                                labels={name: place.label for name, place in places.items()})
     table = _label_table.table_of(root, settings.labels, settings.columns, settings.conditions, rejected)
     if table is not None:
         table = table.among(Path(file).relative_to(root).as_posix() for item in items for file in item.source.files)
+    by_file = table if table is not None and table.by == "file" else None
+    patients = _layout.patients(names, pattern, volumes=volumes, places={
+        name: replace(place, label=line.label) if by_file and (line := by_file.line(name, "")) else place
+        for name, place in places.items()})
     classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
         place = places[item.name]

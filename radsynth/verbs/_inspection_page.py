@@ -181,6 +181,13 @@ ALIKE = (". If there are more, the files call them alike, as some software does 
          "data.patient_pattern finds them in the paths, data.labels in a table")
 """What to do where one Patient ID stands for many."""
 
+FOLDERS = (". There are as many classes: if each lies in a folder of its own, that was taken for a patient, as folders "
+           "of few volumes are. \"data.patient_pattern='(?P<patient>[^/]+)$'\" makes each file a patient")
+"""What to do where the folders of classes, which are called otherwise, are taken for patients."""
+
+VOLUMES = {"nifti", "metaimage"}
+"""Formats whose folders are taken for patients."""
+
 KINDS = 6
 """Reasons why files are not used that are shown at most."""
 
@@ -213,7 +220,8 @@ def problems(found: Inspection) -> list[str]:
                      "patient the channels of one image")
     if found.n_patients < 10:
         lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation"
-                     + (ALIKE if found.n_patients == 1 and "dicom" in found.formats else ""))
+                     + (ALIKE if found.n_patients == 1 and "dicom" in found.formats else "")
+                     + (FOLDERS if 1 < found.n_patients == len(found.labels) and VOLUMES & {*found.formats} else ""))
     if len(found.masks) > MANY:
         lines.append(f"masks have {len(found.masks)} values: if each thing has its own number, prepare.masks=instances")
     if together := {one for label in found.labels if len(some := findings_of(label)) > 1 for one in some}:

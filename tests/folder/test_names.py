@@ -144,6 +144,31 @@ def test_the_folder_of_a_class_is_no_patient(tmp_path: Path) -> None:
     assert {record.patient for record in found(tmp_path)[0]} == {"ill", "ill/P3", "well"}
 
 
+def test_the_folder_of_a_class_that_a_table_names_is_no_patient(tmp_path: Path) -> None:
+    files = ("Ill/1", "Ill/2", "Ill/P3/pre", "Ill/P3/post", "well/4", "well/5")
+    for name in files:
+        volume(tmp_path / f"{name}.nii.gz")
+    lines = "".join(f"{name}.nii.gz,{name.split('/')[0].lower()}\n" for name in files)
+    (tmp_path / "labels.csv").write_text("file,label\n" + lines, encoding="utf-8")
+    records = found(tmp_path, plane="volume")[0]
+    assert {record.source.split(".")[0]: record.patient.split(".")[0] for record in records} == {
+        "Ill/1": "Ill/1", "Ill/2": "Ill/2", "Ill/P3/pre": "Ill/P3", "Ill/P3/post": "Ill/P3", "well/4": "well/4",
+        "well/5": "well/5"}  # fmt: skip
+    assert {record.label for record in records} == {"ill", "well"}
+
+
+def test_the_folder_of_a_split_is_no_patient(tmp_path: Path) -> None:
+    for name in ("train/1", "train/2", "train/P3/pre", "train/P3/post", "Val/4", "test/test/5", "test/test/6"):
+        volume(tmp_path / f"{name}.nii.gz")
+    records = found(tmp_path, plane="volume")[0]
+    assert len({record.patient for record in records}) == 6
+    assert {record.split for record in records} == {"train", "validation", "test"}
+    for folder in ("train", "other"):
+        volume(tmp_path / "site" / folder / "1.nii.gz")
+        volume(tmp_path / "site" / folder / "2.nii.gz")
+    assert {record.patient for record in found(tmp_path / "site")[0]} == {"train", "other"}, "no split is there"
+
+
 def test_the_decathlon_layout(shared_data: Path) -> None:
     records, rejected = found(shared_data / "hippocampus", plane="volume")
     assert len(records) == 260 and len({record.patient for record in records}) == 260
