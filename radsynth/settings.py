@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import os
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -260,7 +261,13 @@ def _merge(merged: dict[str, dict[str, Any]], name: str, new: Document, usual: s
     """
     old = merged.get(name, {})
     same = new.get("kind") in (None, old.get("kind", usual))
-    merged[name] = {**(old if same else {}), **copy.deepcopy(dict(new))}
+    added = {key: _at_home(value) for key, value in copy.deepcopy(dict(new)).items()}
+    merged[name] = {**(old if same else {}), **added}
+
+
+def _at_home(value: Any) -> Any:
+    """A path in the home folder as it is in full: shells leave the ~ of data.path=~/scans alone, YAML does too."""
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def _check_kind(name: str, given: Document, problems: list[str]) -> str | None:

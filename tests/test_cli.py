@@ -20,6 +20,7 @@ from radsynth import cli
 from radsynth._summaries import in_one_minute, numbers
 from radsynth.cli._words import split_words
 from radsynth.errors import DataError, FolderError, Interrupted, SettingsError, TrainingError
+from radsynth.settings import resolve
 
 
 @dataclass(frozen=True)
@@ -368,3 +369,27 @@ def test_a_good_verdict_is_told_with_its_limit(tmp_path: Path) -> None:
         {**verdict, "sign": sign, "answer": sign} for sign in signs]}))
     told = in_one_minute(tmp_path / "report.html")["in_one_minute"]
     assert {row["answer"]: row["found"] for row in told} == {sign: f"It is.{end}" for sign, end in signs.items()}
+
+
+def test_paths_in_the_home_folder(verb: Callable[[str, Callable[..., Any]], None], monkeypatch: pytest.MonkeyPatch,
+                                  tmp_path: Path) -> None:
+    """Shells expand a ~ at the beginning of a word alone."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked: list[Any] = []
+
+    def stand_in(data: Any, out: Any = None, **options: Any) -> Any:
+        asked.append((data, out, options["overrides"]))
+        raise DataError("asked")
+
+    verb("run", stand_in)
+    monkeypatch.chdir(tmp_path)
+    Path("~scans").mkdir()
+    run_main(monkeypatch, "run", "~scans", "--out=~/runs/a", "data.only=a~")
+    assert asked == [(Path("~scans"), tmp_path / "runs" / "a", ["data.only=a~"])]
+    given = tmp_path / "mine.yaml"
+    given.write_text("data: {kind: folder, path: ~/scans, labels: ~/labels.csv, only: a~/}\ntrain: {start: ~/run}\n",
+                     encoding="utf-8")
+    found = resolve(path=given, overrides=["prepare.extra=~/more"])
+    data = found.section("data")
+    assert (data.path, data.labels, data.only) == (tmp_path / "scans", f"{tmp_path}/labels.csv", "a~/")
+    assert found.given("train")["start"] == f"{tmp_path}/run" and found.section("prepare").extra == tmp_path / "more"

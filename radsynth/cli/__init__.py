@@ -73,7 +73,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
-        app()
+        app(args=[_at_home(word) for word in sys.argv[1:]])
         return 0
     except RadsynthError as error:
         return _fail(str(error), stopping.exit_code() if isinstance(error, Interrupted) else error.exit_code)
@@ -89,6 +89,13 @@ def _run() -> int:
         return _fail(f"{where}{error.strerror or error}", 3)
     except Exception as error:
         return _fail(MEMORY, 4) if out_of_memory(error) else _fail_unexpectedly(error)
+
+
+def _at_home(word: str) -> str:
+    """An option with a path in the home folder as it is in full: shells leave the ~ of --out=~/runs alone, and a folder
+    of the name ~ would be made."""
+    option, _, value = word.partition("=")
+    return f"{option}={os.path.expanduser(value)}" if option.startswith("--") and value.startswith("~/") else word
 
 
 def _stopped() -> str:
