@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 
 from radsynth.bases import FOLDER, PART, Facts, facts, fitting, names, read_base
 from radsynth.batch import Batch
@@ -24,6 +25,7 @@ from radsynth.tasks import build
 from radsynth.verbs._inspection_page import Thumbnail, thumbnail
 from radsynth.verbs._likeness import Likeness
 from radsynth.verbs._training.start import read_start
+from radsynth.verbs.inspect import inspect
 
 CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
 BRAIN = Fingerprint(images=120, patients=12, modality="MR", channels=1, size=(256, 256), labels={})
@@ -94,6 +96,25 @@ def test_a_body_is_told_from_another_by_its_look(shared_data: Path) -> None:
     assert all(Likeness(shown(images))(base) for images in brains.values())
     assert not any(Likeness(shown(images))(base) for images in sets.values())
     assert not Likeness(shown(brains["t1"][:4]))(base), "too few to tell"
+
+
+def test_few_images_of_no_stated_modality_are_told_that_stating_it_helps(tmp_path: Path, shared_data: Path) -> None:
+    with np.load(shared_data / "pneumoniamnist.npz", allow_pickle=False) as file:
+        chests = file["train_images"][:16]
+    for number, image in enumerate(chests):
+        Pillow.fromarray(image).save(tmp_path / f"{number}.png")
+
+    def said(*more: str) -> str:
+        given = resolve(overrides=["data.kind=folder", f"data.path={tmp_path}", *more])
+        return inspect(tmp_path, settings=given).text()
+
+    assert "if they are CR or DX, data.modality=CR lets training begin with its weights" in inspect(tmp_path).text()
+    assert "train.start = chest_28" in said("data.modality=CR")
+    for other in ("data.modality=MR", "prepare.size=[32,32]", "train.start=''", "task.kind=restore"):
+        assert "of no stated modality" not in said(other), other
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 255, (16, 28, 28), np.uint8)):
+        Pillow.fromarray(image).save(tmp_path / f"{number}.png")
+    assert "of no stated modality" not in said(), "noise looks like no chest"
 
 
 def shown(images: np.ndarray) -> list[Thumbnail]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from radsynth.settings import Resolved
+from radsynth.settings import names as settings_of
 
 if TYPE_CHECKING:
     from radsynth.choices import Choice
@@ -29,6 +31,25 @@ def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> lis
         reason = "The images are stored as colour and show grey: red, green and blue are equal at every pixel."
         planned.insert(0, Choice(setting="prepare.channels", value="grey", reason=reason))
     return planned
+
+
+def told_of_modality(found: Inspection, given: Resolved, budget: dict[str, float]) -> Inspection:
+    """The inspection, with a note where a base generator would be begun with if the modality, which no file tells, were
+    stated."""
+    from radsynth.bases import facts, names
+    from radsynth.verbs._likeness import NEAR, Likeness
+
+    if found.modality != "OT" or "modality" not in settings_of("data", found.kind):
+        return found
+    for base in map(facts, names()):
+        stated = choices(given, replace(found, modality=base.modalities[0]), budget)
+        begins = any(choice.setting == "train.start" and choice.value == base.name for choice in stated)
+        if begins and Likeness(found.pictures).distance(base) <= NEAR:
+            note = (f"an image of no stated modality that looks like those of the base generator {base.name}: if they "
+                    f"are {' or '.join(base.modalities)}, data.modality={base.modalities[0]} lets training begin with "
+                    "its weights, from which so few images are learned better than from chance")
+            return replace(found, notes={**found.notes, note: found.n_images})
+    return found
 
 
 def grows(given: Resolved) -> bool:

@@ -62,7 +62,7 @@ def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Pa
         check_writable(out)
     found = look_at(source, given := settings or resolve())
     if not found.mixed:
-        found = replace(found, planned=_planned(found, given))
+        found = _planned(found, given)
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -223,13 +223,15 @@ def _intensity(images: list[Image]) -> Intensity | None:
     )
 
 
-def _planned(found: Inspection, given: Resolved) -> tuple[dict[str, Any], ...]:
+def _planned(found: Inspection, given: Resolved) -> Inspection:
+    """The inspection with what `run` would choose."""
     from radsynth.choices import as_given
-    from radsynth.verbs._choosing import choices
+    from radsynth.verbs._choosing import choices, told_of_modality
 
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     task = given.given("task").get("kind")
     asked = [{"setting": "task.kind", "value": task, "reason": "As asked for."}] if task else []
     planned = as_given(choices(given, found, limits), lambda section, key: given.given(section).get(key))
     found_out = [asdict(choice) for choice in planned]
-    return tuple(asked + [choice for choice in found_out if not asked or choice["setting"] != "task.kind"])
+    found_out = asked + [choice for choice in found_out if not asked or choice["setting"] != "task.kind"]
+    return replace(told_of_modality(found, given, limits), planned=tuple(found_out))

@@ -24,7 +24,7 @@ from radsynth.shorthand import read_budget, read_preset, read_privacy
 from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
-from radsynth.verbs._choosing import choices, grows
+from radsynth.verbs._choosing import choices, grows, told_of_modality
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white
 from radsynth.verbs._inspection_page import problems
@@ -154,6 +154,7 @@ def _plan(given: Resolved, budget: dict[str, float]) -> tuple[dict[str, Any], li
     """Look at the data and plan."""
     found = look_at(given.section("data"), given)
     if not found.mixed:  # `prepare` refuses it with the same words
+        found = told_of_modality(found, given, budget)
         for problem in problems(found):
             tell(f"mind: {problem}")
     return {"asked": _asked(given), **found.without_names().to_json()}, choices(given, found, budget)
