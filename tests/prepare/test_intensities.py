@@ -11,7 +11,7 @@ from radsynth.datasets import Record, folder
 from radsynth.image import Image
 from radsynth.verbs._preparing.ranges import percentiles
 from radsynth.verbs.prepare import prepare
-from tests.prepare.records import Prepare, everything, picture, record, with_options
+from tests.prepare.records import Prepare, everything, picture, record, rejections, with_options
 
 
 def test_eight_bit_pictures_stay_as_they_are(from_records: Prepare) -> None:
@@ -95,3 +95,13 @@ def test_percentiles_are_those_of_numpy() -> None:
             for wanted in ((0.5, 99.5), (0.0, 100.0), (13.1, 52.3)):
                 wide = values if dtype == np.float32 else values.astype(np.int64)  # numpy's steps overflow in 8 bits
                 np.testing.assert_array_equal(percentiles(values, wanted), np.percentile(wide, wanted))
+
+
+def test_values_beyond_the_stored_bits_are_told_and_not_clipped(from_records: Prepare) -> None:
+    """Files scale what they store: 12,000 times 10 is more than 16 bits hold."""
+    scaled = [picture(n, bits=16) for n in range(4)]
+    scaled[3] = scaled[3].replace(pixels=scaled[3].pixels.astype(np.int32) * 10)
+    records = [record(n, image) for n, image in enumerate(scaled)]
+    told = rejections(from_records(records, "bits", intensity="bits"))["file003"]
+    assert "beyond the 65535 that the stored bits hold; choose prepare.intensity=percentiles" in told
+    assert not rejections(from_records(records, "percentiles", intensity="percentiles"))

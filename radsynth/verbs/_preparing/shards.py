@@ -237,6 +237,9 @@ def _checked(image: Image, plan: Plan) -> Image:
         raise RejectedFile(f"all its pixels have the value {low}")
     if plan.intensity.method == "bits" and low < 0:
         raise RejectedFile(f"it has stored values down to {low}; choose prepare.intensity=percentiles for such data")
+    if plan.intensity.method == "bits" and high > plan.intensity.high:  # the file scales what it stores
+        raise RejectedFile(f"it has values up to {high:g}, beyond the {plan.intensity.high:.0f} that the stored bits "
+                           "hold; choose prepare.intensity=percentiles for such data")
     if plan.intensity.method == "window" and (high <= plan.intensity.low or low >= plan.intensity.high):
         raise RejectedFile(
             f"its values, {low:g} to {high:g}, lie outside of the window {plan.intensity.low:g} to "
