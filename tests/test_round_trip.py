@@ -216,3 +216,25 @@ def test_volumes_are_written_along_the_axes_of_those_they_were_learned_from(
                       for path in files}
             assert across == {float(made == "PSL")}
     assert prepared.spec == Prepared(tmp_path / "data").spec
+
+
+@pytest.mark.parametrize("low", [0, -100])
+@pytest.mark.parametrize("format", ["nifti", "metaimage"])
+def test_signed_numbers_stay_signed(format: str, low: int, tmp_path: Path) -> None:
+    """int16 is what scanners' volumes come in, negative values or none, and what programs beside expect."""
+    itk = pytest.importorskip("SimpleITK")
+    values = np.random.default_rng(0).integers(low, 1500, (12, 14, 10)).astype(np.int16)
+    for number, bottom in enumerate((low, 0)):  # of one set: the second has no negative value
+        volume = itk.GetImageFromArray(np.maximum(values, bottom))
+        (tmp_path / "in").mkdir(exist_ok=True)
+        itk.WriteImage(volume, str(tmp_path / "in" / f"case{number}{io.format_module(format).SUFFIXES[0]}"))
+    options = {"size": [12, 14, 10], "percentiles": [0.0, 100.0]}
+    prepared = prepare(folder.Settings(path=tmp_path / "in", plane="volume"), tmp_path / "data",
+                       settings=Resolved(0, {"prepare": options}, {}), workers=1)
+    for row in generated(prepared, format, tmp_path / "out"):
+        made = itk.ReadImage(str(tmp_path / "out" / row["file"]))
+        assert made.GetPixelID() == itk.sitkInt16, "as it is stored, without a scale"
+        back = io.read(tmp_path / "out" / row["file"])
+        assert isinstance(back, Image) and back.pixels.dtype == np.int16 and back.bits == 16
+        if format == "nifti":
+            assert nibabel.load(tmp_path / "out" / row["file"]).get_data_dtype() == np.int16

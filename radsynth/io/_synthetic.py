@@ -65,6 +65,20 @@ def store(image: Image, *, floats: bool = False, span: tuple[float, float] | Non
     return Stored(values=np.clip(values, 0, 2**bits - 1).astype(dtype), slope=slope, intercept=intercept, bits=bits)
 
 
+def as_whole_numbers(stored: Stored, *, signed: bool) -> Stored:
+    """The same real values without an intercept, for formats that hold signed numbers, as other programs write them.
+
+    signed: the image's own numbers are: 16 bits are signed then, too, where its values fit
+    """
+    whole = stored.slope == 1 and float(stored.intercept).is_integer() and stored.bits != 32
+    if not whole or not (stored.intercept or (signed and stored.bits > 8)):
+        return stored
+    values = stored.values.astype(np.int32) + int(stored.intercept)
+    low, high = int(values.min()), int(values.max())
+    dtype = np.int16 if low >= -(2**15) and high < 2**15 else np.uint16 if low >= 0 and high < 2**16 else np.int32
+    return Stored(values=values.astype(dtype), slope=1.0, intercept=0.0, bits=stored.bits)
+
+
 def sentence(provenance: Provenance) -> str:
     """The mark for a human reader."""
     maker = f"radsynth {metadata.version('radsynth')} ({provenance.model})"

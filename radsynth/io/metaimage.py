@@ -18,7 +18,7 @@ from radsynth.io import Header, Provenance
 from radsynth.io._decoding import decode
 from radsynth.io._geometry import as_laid, axes_towards_left_back_head, layout, modality_of, reorient
 from radsynth.io._metaimage_header import NRRD, Claim, affine_of, check_data, read_claim, spacing_of
-from radsynth.io._synthetic import KEY, Marked, mark, parse_mark, sentence, store, write_whole
+from radsynth.io._synthetic import KEY, Marked, as_whole_numbers, mark, parse_mark, sentence, store, write_whole
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 
@@ -77,15 +77,9 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
         raise DataError(f"{path.name}: write .mha or .nrrd, which keep header and pixels in one file")
     if len(image.pixels) not in (1, 3):
         raise DataError(f"{path.name}: written are one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
-    stored = store(image, floats=True)
+    stored = as_whole_numbers(store(image, floats=True), signed=image.pixels.dtype.kind == "i")
     colour = len(stored.values) == 3
     values = np.moveaxis(stored.values, 0, -1) if colour else stored.values[0]
-    if stored.slope == 1 and float(stored.intercept).is_integer() and stored.bits != 32:
-        signed = stored.intercept < 0
-        whole = values.astype(np.int64) + int(stored.intercept)
-        short = whole.min() >= -(2**15) and whole.max() < 2**15
-        values = whole.astype(np.int16 if signed and short else np.int32 if signed else values.dtype)
-        stored = type(stored)(values=values, slope=1.0, intercept=0.0, bits=stored.bits)
     affine = image.affine if image.pixels.ndim == 4 else None
     if affine is not None and image.laid is not None:
         colours = range(3, values.ndim)

@@ -32,7 +32,18 @@ from radsynth.io._geometry import (
 )
 from radsynth.io._limits import unusable
 from radsynth.io._nifti_header import COLOURS, GZIP, Fourth, has_affine, layout_of, open_checked, place_of
-from radsynth.io._synthetic import KEY, Marked, Stored, mark, parse_mark, rescale, sentence, store, write_whole
+from radsynth.io._synthetic import (
+    KEY,
+    Marked,
+    Stored,
+    as_whole_numbers,
+    mark,
+    parse_mark,
+    rescale,
+    sentence,
+    store,
+    write_whole,
+)
 
 SUFFIXES = (".nii.gz", ".nii")
 
@@ -128,7 +139,7 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     path = Path(path)
     if not path.name.lower().endswith(SUFFIXES):
         raise DataError(f"{path.name}: NIfTI files end in .nii.gz or .nii")
-    stored = store(image, floats=True)
+    stored = as_whole_numbers(store(image, floats=True), signed=image.pixels.dtype.kind == "i")
     data, affine = _packed(image, stored), image.affine
     if affine is None:
         data = data[:, ::-1]  # without orientation rows are read as stepping to the front
@@ -198,7 +209,7 @@ def _packed(image: Image, stored: Stored) -> NDArray[Any]:
     values = (stored.values if image.pixels.ndim == 4 else stored.values[:, None]).transpose(0, 3, 2, 1)
     if len(values) == 1:
         return np.asarray(values[0])
-    if len(values) != 3 or stored.bits != 8:
+    if len(values) != 3 or values.dtype != np.uint8:
         return np.moveaxis(values, 0, -1)[..., None, :]
     colours = np.zeros(values.shape[1:], dtype=COLOURS)
     for name, channel in zip("RGB", values, strict=True):

@@ -198,14 +198,14 @@ def folder_name(label: str) -> str:
 
 def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.generic]:
     """Network values as real values in the source's integer type, or a larger one that holds their range; floating
-    point for 32 bits.
+    point for 32 bits. Volumes' formats hold signed numbers as a rule, also where none is negative.
     """
     values = intensity.decode(images)
     if spec.bits > 16:
         return values
     signed = spec.units == "HU" or intensity.low < 0
     kinds = (np.int16, np.int32) if signed else (np.uint8, np.uint16, np.int32) if spec.bits <= 8 else (
-        np.uint16, np.int32)
+        np.int16, np.uint16, np.int32) if spec.format in ("nifti", "metaimage") else (np.uint16, np.int32)
     ends = round(intensity.low), round(intensity.high)
     return np.rint(values).astype(next(kind for kind in kinds if all(
         np.iinfo(kind).min <= end <= np.iinfo(kind).max for end in ends)))
