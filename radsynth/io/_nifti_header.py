@@ -36,6 +36,7 @@ def open_checked(path: Path, fourth: Fourth) -> Any:
 
     check_file(path)
     try:
+        _check_name(path)
         _check_offset(path)
         opened: Any = nibabel.load(path)
     except Exception as error:
@@ -54,6 +55,23 @@ def open_checked(path: Path, fourth: Fourth) -> Any:
     return opened
 
 
+def _check_name(path: Path) -> None:
+    """RejectedFile where nibabel, which goes by names, would not read what is there: browsers unpack what they fetch,
+    and keep the name."""
+    packed, name = _is_packed(path), path.name.lower()
+    bare = name.removesuffix(".gz")
+    if packed == (name != bare) and bare.endswith((".nii", ".hdr", ".img")):
+        return
+    right = path.name[:len(bare)].removesuffix(".nii") + (".nii.gz" if packed else ".nii")
+    raise RejectedFile(f"it is {'a' if packed else 'no'} gzip file, which its name does not say: rename it to {right}")
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a file is gzip, whatever its name."""
+    with open(path, "rb") as raw:
+        return raw.read(2) == GZIP
+
+
 def _check_offset(path: Path) -> None:
     """RejectedFile when the pixels start too late: everything before them is read as header extensions."""
     offset = _field(path, "vox_offset")
@@ -63,9 +81,7 @@ def _check_offset(path: Path) -> None:
 
 def _field(path: Path, name: str) -> float:
     """One number of the header as it is on disk (nibabel hides the scale factors once it has applied them)."""
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == GZIP
-    with gzip.open(path, "rb") if packed else open(path, "rb") as file:
+    with gzip.open(path, "rb") if _is_packed(path) else open(path, "rb") as file:
         head = file.read(540)
     if len(head) < 348:
         raise RejectedFile(f"it is cut short: {len(head)} bytes of header")

@@ -67,6 +67,15 @@ def test_nifti_faults(tmp_path: Path) -> None:
     refused(patched(flat, 296, "<4f", 0, 0, 0, 0), "orientation")
 
 
+@pytest.mark.parametrize(("saved", "found", "right"), [
+    ("a.nii", "a.nii.gz", "it is no gzip file, .* rename it to a.nii$"), ("a.nii", "a", "rename it to a.nii$"),
+    ("a.nii.gz", "a.nii", "it is a gzip file, .* rename it to a.nii.gz$"), ("a.nii.gz", "a", "rename it to a.nii.gz$")])
+def test_a_name_that_says_otherwise_is_told(saved: str, found: str, right: str, tmp_path: Path) -> None:
+    """Browsers unpack what they fetch and keep its name."""
+    path = nifti(tmp_path / saved, np.arange(10 * 11 * 12, dtype=np.int16).reshape(10, 11, 12), np.eye(4))
+    refused(path.rename(tmp_path / found), right)
+
+
 def test_nifti_oddities_are_noted_and_read(tmp_path: Path) -> None:
     data = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
     for slope in (np.nan, np.inf):
