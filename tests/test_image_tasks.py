@@ -103,6 +103,26 @@ def test_limits_are_set_by_all_held_out_patients(images: int, make_prepared: Mak
     assert document["limits"]["uncertainty"] == pytest.approx(usual["uncertainty"], rel=0.3), "of other noise"
 
 
+@pytest.mark.parametrize("kind", ["translate", "cycle"])
+def test_the_images_that_set_the_limits_are_not_flagged_in_the_report(
+        kind: str, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_prepared(n=72, channels=("t1", "t2")) if kind == "translate" else make_prepared(
+        n=72, labels=("small", "large"))
+    more = () if kind == "translate" else ("task.domains=[small,large]",)
+    train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, f"task.kind={kind}", *more, "train.images=16")))
+    network_of = Applier.network_of
+
+    def alone_otherwise(applier: Applier, images: Any, *further: Any) -> Any:
+        """Alone in its batch an image has another result: in truth by the last digit, here by a grid."""
+        made = network_of(applier, images, *further)
+        made[..., ::2] += 0.5 * (len(images) == 1)
+        return made
+
+    monkeypatch.setattr(Applier, "network_of", alone_otherwise)
+    document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
+    assert document["doubts"].get("flagged", 0) == 0 and not any(document["doubts"]["flags"])
+
+
 @pytest.mark.parametrize("kind", ["cycle", "cut"])
 def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: str, make_prepared: Make, tmp_path: Path,
                                                                          ) -> None:

@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from radsynth.verbs._applying.applier import Applier
-from radsynth.verbs._applying.doubts import MEAN, NAMES, doubt_maps, doubts
-from radsynth.verbs._applying.limits import flags
+from radsynth.verbs._applying.doubts import MEAN, NAMES, doubt_maps
 
 Images = NDArray[np.float32]
 SHOWN = 6
@@ -28,14 +27,13 @@ def columns(usual: dict[str, float]) -> list[str]:
     return ["given", "result", *(name for name in NAMES if name in usual and name != MEAN)]
 
 
-def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> tuple[NDArray[np.uint8], str]:
-    """One result, (1, inputs, *space / finer), as (columns, 3, rows, columns) on a screen, and its flags.
+def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> NDArray[np.uint8]:
+    """One result, (1, inputs, *space / finer), as (columns, 3, rows, columns) on a screen.
 
     A map is as red as it can be where it reaches twice what is usual.
     """
     made = applier.network_of(given, applier.target)
     fine = applier.task.enlarge(torch.from_numpy(given)).numpy()
-    found = doubts(applier.task, applier.network_of, given, made, applier.target, applier.anatomy)
     maps = {name: 50 * values.mean(axis=1)[0]
             for name, values in doubt_maps(applier.task, applier.network_of, given, made, applier.target)}
     if applier.anatomy is not None:
@@ -47,7 +45,7 @@ def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> tuple[
         # On the coarse grid of what was given: each of its pixels covers several of the result.
         factors = [have // want for have, want in zip(grey.shape, strength.shape, strict=True)]
         pictures.append(_in_red(grey, np.kron(strength, np.ones(factors)).clip(0, 1)))
-    return np.stack(pictures), flags({name: float(values[0]) for name, values in found.items()}, usual)
+    return np.stack(pictures)
 
 
 def _middle(image: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from radsynth.progress import track
 from radsynth.tasks import PairedTask
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import Doubts, doubts
-from radsynth.verbs._applying.limits import FROM
+from radsynth.verbs._applying.limits import FROM, flags
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
@@ -60,9 +61,8 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         prepared, rows, numbers, repetitions, seed, task=applier.facts["task"], split=split,
         columns=["given", *methods, "truth"], inputs=list(task.inputs), outputs=list(task.outputs))}
     if out is not None:
-        given = [_pairs(task, prepared, rows[k:k + 1], seed, k)[0]
-                 for k in most_doubtful(measured.doubts, own["limits"])]
-        document["doubts"] = _write_doubtful(Path(out), applier, given, own)
+        document["doubts"] = _write_doubtful(Path(out), applier, measured.doubts, own, lambda k: _pairs(
+            task, prepared, rows[k:k + 1], seed, k)[0])
         document["doubts"] |= checked(measured.doubts, own["limits"], numbers[0], measured.labels)
         write(Path(out), document, measured.pictures)
     return document
@@ -134,12 +134,17 @@ def _usual(applier: Applier, prepared: Prepared, rows: NDArray[np.int64], found:
     return told, told
 
 
-def _write_doubtful(out: Path, applier: Applier, given: list[Images], told: dict[str, Any]) -> dict[str, Any]:
-    """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them. told: `limits_told`"""
+def _write_doubtful(out: Path, applier: Applier, found: Doubts, told: dict[str, Any], given: Callable[[int], Images],
+                    ) -> dict[str, Any]:
+    """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them. found: the numbers of
+    all images; told: `limits_told`; given: the k-th image, (1, ...)"""
     usual = told["limits"]
-    found = [overlays(applier, one, usual) for one in given]
-    save(out / "pictures" / "doubts.npy", np.stack([picture for picture, _ in found]))
-    return {"columns": columns(usual), "flags": [flagged for _, flagged in found], FROM: told[FROM]}
+    worst = most_doubtful(found, usual).tolist()
+    save(out / "pictures" / "doubts.npy", np.stack([overlays(applier, given(k), usual) for k in worst]))
+    # By the numbers that set the limits: in a batch of its own an image has others in the last digit, and the one that
+    # is the limit would be above itself.
+    return {"columns": columns(usual), FROM: told[FROM],
+            "flags": [flags({name: float(values[k]) for name, values in found.items()}, usual) for k in worst]}
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -208,8 +213,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
         found = _segmented(labels, given, prepared, np.zeros(len(given), bool))
         document["findings"] = numbers_of(found, prepared.patients(given), repetitions, seed)
     if out is not None:
-        worst = [start[k:k + 1] for k in most_doubtful(doubtful, own["limits"])]
-        document["doubts"] = _write_doubtful(Path(out), applier, worst, own)
+        document["doubts"] = _write_doubtful(Path(out), applier, doubtful, own, lambda k: start[k:k + 1])
         write_atomically(out / "results.json", json.dumps(document, indent=1))
     return document
 
