@@ -74,6 +74,29 @@ def test_folders_of_classes_that_may_pass_for_patients_are_asked_about(tmp_path:
     assert found.n_patients == 4 and "data.patient_pattern" not in found.text()
 
 
+def test_volumes_that_are_ct_by_their_values_are_prepared_as_ct(tmp_path: Path) -> None:
+    """NIfTI does not say what it is: what `inspect` calls Hounsfield units has to stay such."""
+    body = np.full((12, 14, 6), -1000, np.int16)
+    body[3:9, 3:10] = 40 + np.arange(7, dtype=np.int16)[:, None]
+    for number in range(3):
+        nibabel.save(nibabel.Nifti1Image(body + np.int16(number), np.eye(4)), tmp_path / f"{number}.nii.gz")
+    data = {"data": {"kind": "folder", "path": str(tmp_path)}}
+    found = inspect(tmp_path, out=tmp_path / "look")
+    planned = {choice["setting"]: choice["value"] for choice in found.planned}
+    assert planned["data.modality"] == "CT" and found.modality == "CT" and found.mapping == "window"
+    assert found.spec is not None and (found.spec.modality, found.spec.units) == ("CT", "HU")
+    settings = resolve(read_yaml(tmp_path / "look" / "settings.yaml"), data)
+    prepared = prepare(settings.section("data"), tmp_path / "prepared", settings=settings, workers=1)
+    assert (prepared.spec.modality, prepared.spec.units, prepared.intensity.method) == ("CT", "HU", "window")
+    for told in ("MR", "CT"):
+        given = resolve(data, overrides=[f"data.modality={told}"])
+        assert not inspect(tmp_path, settings=given).ct_by_values
+    (tmp_path / "2.nii.gz").unlink()
+    nibabel.save(nibabel.Nifti1Image(body[3:9, 3:10], np.eye(4)), tmp_path / "2.nii.gz")
+    text = inspect(tmp_path).text()
+    assert "data.modality=CT says that all are CT" in text and "data.modality = CT" not in text
+
+
 def masked(folder: Path, masks: dict[str, list[int]]) -> str:
     """What is said of 12 pictures with masks of stripes that have these values in turn, by the ends of their names."""
     rng = np.random.default_rng(0)

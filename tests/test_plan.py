@@ -228,7 +228,7 @@ def test_the_discriminator_is_to_be_consistent_where_that_brought_images_nearer(
 
 @pytest.mark.parametrize("asked", ["train.batch=32", "train.accumulate=3", "train.processes=3", "augment.strength=0"])
 def test_batches_do_not_grow_beside_sizes_that_were_asked_for(asked: str) -> None:
-    found = SimpleNamespace(fingerprint=fingerprint(), pictures=None, grey_in_colour=False)
+    found = SimpleNamespace(fingerprint=fingerprint(), pictures=None, grey_in_colour=False, ct_by_values=False)
     planned = [{choice.setting for choice in choices(resolve(overrides=more), found, {})}  # type: ignore[arg-type]
                for more in ([], [asked])]
     assert ["train.batch_end" in one for one in planned] == [True, False]
@@ -308,7 +308,7 @@ def test_a_task_that_starts_from_a_run_is_planned_as_from_chance(task: str) -> N
 def test_no_base_is_chosen_for_images_with_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_likeness.Likeness, "__call__", lambda self, base: True)
     scans = replace(fingerprint(images=90), modality="MR")
-    found = SimpleNamespace(fingerprint=scans, pictures=(), grey_in_colour=False)
+    found = SimpleNamespace(fingerprint=scans, pictures=(), grey_in_colour=False, ct_by_values=False)
     planned = [{choice.setting for choice in choices(resolve(overrides=more), found, {})}  # type: ignore[arg-type]
                for more in ((), ("task.masks=true",))]
     assert ["train.start" in settings for settings in planned] == [True, False]  # they have none of its channels

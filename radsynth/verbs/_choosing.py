@@ -30,6 +30,10 @@ def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> lis
     if found.grey_in_colour:
         reason = "The images are stored as colour and show grey: red, green and blue are equal at every pixel."
         planned.insert(0, Choice(setting="prepare.channels", value="grey", reason=reason))
+    if found.ct_by_values:
+        reason = "No file says what it shows; air and tissue lie at Hounsfield values, which are kept so."
+        planned[:0] = [Choice(setting="data.kind", value=found.kind, reason="As found."),
+                       Choice(setting="data.modality", value="CT", reason=reason)]
     return planned
 
 

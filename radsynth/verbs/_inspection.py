@@ -39,6 +39,7 @@ class Inspection:
     None where unknown; virtual: made-up patients; labels, splits: images of each class and of each official split
     formats, modalities, sizes, bits_found, series: how many images of each; notes: what is odd, with its number
     grey_in_colour: the colour images of the sample are grey in truth
+    ct_by_values: no file says what it is, and the sample's volumes have air and tissue at Hounsfield values
     spec: what `prepare` would make of it, at the median size; None where that cannot be told
     mapping: how it would map intensities ("window", "percentiles", "bits"), "" likewise
     masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
@@ -79,6 +80,7 @@ class Inspection:
     duplicates: tuple[tuple[str, ...], ...]
     rejected: tuple[Rejected, ...]
     skipped: tuple[Rejected, ...]
+    ct_by_values: bool = False
     mixed: str = ""
     added: int = 0
     spec: ImageSpec | None = None

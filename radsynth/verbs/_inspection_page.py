@@ -213,7 +213,8 @@ def problems(found: Inspection) -> list[str]:
         first = " = ".join(found.duplicates[0])
         lines.append(f"{_many(copies, 'file')} with the content of another; prepare uses each once. First: {first}")
     if len(found.modalities) > 1 and not found.mixed:
-        lines.append(f"modalities are mixed ({_listed(found.modalities)}): data.only chooses files by their path")
+        lines.append(f"modalities are mixed ({_listed(found.modalities)}): data.only chooses files by their path"
+                     + (", data.modality=CT says that all are CT" if {*found.modalities} == {"CT", "OT"} else ""))
     if 1 < len(found.series) <= 20:
         lines.append(f"several kinds of scan are mixed ({_listed(found.series)}): data.series chooses by these "
                      "descriptions, data.only files by their path, and data.kind=contrasts makes registered ones of a "

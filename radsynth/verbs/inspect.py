@@ -94,6 +94,9 @@ def look_at(source: Any, given: Resolved) -> Inspection:
     if found.grey_in_colour and "channels" not in given.given("prepare"):
         options = replace(options, channels="grey")
     known = [(record, record.header) for record in records if record.header is not None]
+    found = replace(found, ct_by_values=not getattr(source, "modality", "none") and _ct_by_values(known, samples))
+    if found.ct_by_values:
+        known = [(record, replace(header, modality="CT", units="HU")) for record, header in known]
     groups = groups_of(options, known)
     converted = conversions(known)
     found = replace(found, mixed=mixture(groups, converted) or torn(records, options.official))
@@ -130,6 +133,13 @@ def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], l
         except RejectedFile as error:
             broken.append(Rejected(path=record.source, reason=str(error)))
     return samples, by_file(broken, (record.source for record in chosen))
+
+
+def _ct_by_values(known: list[tuple[Record, Header]], samples: list[tuple[Record, Image | None]]) -> bool:
+    """Whether no header tells a modality and every sampled image is CT by its values."""
+    read = [image for _, image in samples if image is not None]
+    return bool(read) and all(image.units == "HU" for image in read) and all(
+        header.modality == "OT" for _, header in known)
 
 
 def _bare(records: list[Record]) -> list[bool]:

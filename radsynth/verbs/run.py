@@ -90,7 +90,7 @@ def run(
     begun = _begun(out, given)
     found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
     settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
-    if not any(choice.setting.startswith("data.") for choice in planned):  # other images than those looked at
+    if not any(choice.setting == "data.contrasts" for choice in planned):  # other images than those looked at
         _refuse_impossible(settings, found, planned)
     if begun is None:
         _write_plan(out, found, planned)
