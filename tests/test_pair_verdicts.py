@@ -54,7 +54,8 @@ def test_labels_that_the_segmenter_is_no_judge_of_are_no_tick() -> None:
     numbers = [number("dice_1", 0.8, 0.79), number("dice_4", 0.0, 0.1)]
     findings = pair_verdicts({"task": "translate", "numbers": [psnr(2), *numbers]})[1]
     assert (findings.sign, findings.answer) == ("note", "As far as can be told")
-    assert "as well as in the true images. Nothing can be said of label 4" in findings.text
+    assert ("finds label 1 in the results as well as in the true images. Nothing can be said of label 4"
+            in findings.text), "not 'the labels'"
 
 
 @pytest.mark.parametrize(("given", "guessed"), [(0.3, True), (0.785, False)])

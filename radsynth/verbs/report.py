@@ -25,7 +25,7 @@ from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.scorecard import scorecard
 
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
-    "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files)),
+    "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files), facts.use(files)),
     "facts": facts.facts, "use": facts.use, "limits": facts.limits,
     "pairs": images.pairs, "doubts": images.doubts, "findings": images.findings, "sheets": images.sheets,
     "masks": images.masked, "walks": images.walks,
@@ -109,7 +109,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
                                 "version": version_of("radsynth"),
                                 "subject": files.of_images or "Synthetic images",
                                 "weights": str(network.get("sha256", ""))[:16],
-                                "of_images": bool(files.of_images),
+                                "of_images": bool(files.of_images), "of_masks": files.of_masks,
                                 "real_pictures": any((files.run / name).is_file() for name in REAL)}
     for name, build in PARTS.items():
         try:

@@ -228,6 +228,36 @@ def test_what_the_page_is_about_is_what_the_task_says(run: Path, task: str, subj
     assert {"usefulness", "privacy", "scorecard"} - found.anchors == left_out
 
 
+@pytest.mark.parametrize(("task", "verbs", "banner"), [
+    ("synthesis", {"serve", "utility", "audit", "control", "explain"}, {"evaluate", "audit", "explain"}),
+    ("semantic", {"serve", "utility", "audit", "control", "explain"}, {"evaluate", "audit"}),
+    ("cut", {"utility", "control", "explain"}, {"evaluate"}),
+    ("cycle", {"utility", "control", "explain"}, {"evaluate"})])
+def test_the_page_sends_nobody_to_a_verb_that_refuses_the_run(run: Path, task: str, verbs: set[str], banner: set[str],
+                                                               ) -> None:
+    add(run, spec={**SPEC, "spec": {**SPEC["spec"], "labels": ["healthy", "ill"]}},
+        generator={"task": task, "model": "unet", "images": 16, "steps": 1, "sha256": "5f" * 32})
+    text = page(run).text
+    open_points = json.loads((run / "report.json").read_text())["scorecard"]
+    told = " ".join(point for one in open_points for point in one["open"])
+    assert set(re.findall(r"'radsynth (\w+)", told)) == verbs
+    assert ("have not been run" in told) == (task == "synthesis"), "control and explain need noise alone"
+    assert ("--synthetic DIR" in told) == ("audit" not in verbs) == ("the same image gives the same result" in text)
+    assert ("of the same masks and random numbers" in text) == (task == "semantic")
+    shown = text[text.index("This page shows real images"):].partition("report again")[0]
+    assert {name for name in ("evaluate", "audit", "explain") if name in shown} == banner
+
+
+@pytest.mark.parametrize(("task", "words"), [
+    ("segment", "can miss a finding and mark one where there is none"), ("register", "A warp squeezes or stretches"),
+    ("restore", "can invent or remove findings")])
+def test_what_results_are_meant_for_is_said_of_their_task(run: Path, task: str, words: str) -> None:
+    add(run, generator={"task": task})
+    refused("There are no patients outside of training.", run)
+    assert page(run).text.count(words) == 2, "at the top and under the limits"
+    assert words in json.loads((run / "report.json").read_text())["bottom_line"]
+
+
 def test_what_could_not_be_measured_is_shown(run: Path) -> None:
     with pytest.raises(DataError) as refused:
         choose(*(Source(images=np.zeros((n, 1, 16, 16))) for n in (0, 9)),
@@ -306,5 +336,6 @@ def test_the_numbers_are_not_far_below_the_pictures_of_results(rows: int, at_onc
 def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:
     heads = template("report/_macros.html").module.heads
     assert 'class="heads many"' in heads(list("abcdefg")) and 'class="heads"' in heads(list("abcde"))
+    assert "</span> <span>" in heads(list("abcdefg")), "without a blank the line broke within words"
     style = template("report/style.css").render()
     assert ".heads.many { display: block;" in style.split("@media screen and (max-width")[1].split("@media")[0]

@@ -17,6 +17,13 @@ USE_IMAGES = (
     "Meant for developing and testing methods. A network of this kind can invent or remove findings: its results are "
     "no acquisition and not for diagnosis."
 )
+USE_OF = {
+    "segment": "Meant for developing and testing methods. A network of this kind can miss a finding and mark one where "
+               "there is none: its label maps are not for diagnosis.",
+    "register": "Meant for developing and testing methods. A warp squeezes or stretches what only one of the two "
+                "images has, and can lay the wrong places upon each other: its results are not for diagnosis.",
+}
+"""Of tasks whose results are other than pictures that a network has made."""
 
 
 def facts(files: RunFiles) -> list[tuple[str, str]]:
@@ -46,7 +53,9 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
 
 def use(files: RunFiles) -> str:
     """What the images, or the results of a task from image to image, are meant for."""
-    return USE_IMAGES if files.of_images or "pairs" in files.get("results.json") else USE
+    if files.of_images or "pairs" in files.get("results.json"):
+        return USE_OF.get(files.get("generator.json").get("task", ""), USE_IMAGES)
+    return USE
 
 
 def limits(files: RunFiles) -> list[str]:

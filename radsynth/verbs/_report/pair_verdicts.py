@@ -106,9 +106,10 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
     told += [f"{_first(called[label])} is made up: it is found in {figure(own['value'], '%')} of the results that "
              f"should have none (of {best} in {figure(true['value'], '%')})."
              for label, (own, true) in invented.items()]
-    if judged and not told:
-        told = [f"A segmenter finds the labels in the results as well as in {best}."]
     unseen = [called[label] for label in overlaps if label not in judged]
+    if judged and not told:
+        found = ", ".join(called[label] for label in judged) if unseen else "the labels"
+        told = [f"A segmenter finds {found} in the results as well as in {best}."]
     told += [f"Nothing can be said of {', '.join(unseen)}, which it does not find in {best} either."] if unseen else []
     sign, answer = (("warning", "No") if lost or invented else ("note", "Partly") if less
                     else ("open", "No verdict") if not judged else ("note", "As far as can be told") if unseen

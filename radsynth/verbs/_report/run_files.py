@@ -110,6 +110,11 @@ class RunFiles:
         return bool(self._of_task("UNPAIRED"))
 
     @property
+    def of_masks(self) -> bool:
+        """Whether images are painted of masks, so that there is no code of noise alone to be steered."""
+        return self.get("generator.json").get("task") == "semantic"
+
+    @property
     def paired(self) -> bool:
         """Whether results are compared with the truth."""
         return bool(self.of_images) and not self.unpaired

@@ -82,9 +82,12 @@ def _never(name: str, files: RunFiles) -> list[str]:
     tested, audited = bool(files.get("utility.json")), bool(files.get("audit.json"))
     judged = bool(files.get("study/results.json").get("readers"))
     explained = any((files.run / place).is_file() for place in ("control/control.json", "explain/explain.json"))
+    given = "the results of such a run are made of images that you give"
     told = {
         "Congruence": [] if judged else
-        ["What radiologists say of single images: nobody has finished a reader study ('radsynth serve')."],
+        ["What radiologists say of single images: " + (
+            "there is no reader study of images that are made of images." if files.of_images else
+            "nobody has finished a reader study ('radsynth serve').")],
         "Coverage": ["Rare findings one by one."],
         "Constraint": ["Whether every organ and every lesion is possible in number, place and shape: the numbers above "
                        "are coarse statistics of brightness and outline.",
@@ -92,12 +95,16 @@ def _never(name: str, files: RunFiles) -> list[str]:
         "Completeness": [f"Age, sex, diagnosis, scanner and site beyond {_learned(files)}: the generator does not "
                          "learn them."]
         + ([] if tested else ["Whether they suffice for a task: " + (
+            f"{given}, and 'radsynth utility RUN --synthetic DIR' tests them." if files.of_images else
             "'radsynth utility' has not been run." if testable(files) else
             "it cannot be tested without classes or masks.")]),
-        "Compliance": ([] if audited else ["Attacks on privacy: 'radsynth audit' has not been run."])
+        "Compliance": ([] if audited else ["Attacks on privacy: " + (
+            f"{given}, and show whom these show." if files.of_images else "'radsynth audit' has not been run.")])
         + ["Law, consent and ethics: for people to judge."],
         "Comprehension": [] if explained else
-        ["What the generator has learned: 'radsynth control' and 'radsynth explain' have not been run."],
+        ["What the generator has learned: 'radsynth control' and 'radsynth explain' " + (
+            "need one that draws images from noise alone." if files.of_images or files.of_masks else
+            "have not been run.")],
         "Consistency": ["Other trainings with other seeds: these are the images of one training.",
                         "Sites, scanners, age and sex: not known here."],
     }
@@ -189,4 +196,5 @@ def _consistency(files: RunFiles) -> list[tuple[str, str]]:
             told = (f"{ratios[low]:.2g}, in all" if ratios[low] == ratios[high] else
                     f"{ratios[low]:.2g} (class {low}) to {ratios[high]:.2g} (class {high})")
             facts.append((f"{title} over its floor, by class", told))
-    return [*facts, ("Repeated", "the same seed and number give the same image again")]
+    same = "image gives the same result" if files.of_images else "seed and number give the same image"
+    return [*facts, ("Repeated", f"the same {same} again")]

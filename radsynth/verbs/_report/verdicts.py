@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._pairs.found import GIVEN
-from radsynth.verbs._report.facts import USE_IMAGES, alone, promised, testable
+from radsynth.verbs._report.facts import alone, promised, testable
 from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
@@ -37,11 +37,11 @@ def verdicts(files: RunFiles) -> list[Verdict]:
             _usefulness(files), _privacy(files, found)]
 
 
-def bottom_line(found: list[Verdict]) -> str:
-    """What to do, in one or two sentences."""
+def bottom_line(found: list[Verdict], meant: str = "") -> str:
+    """What to do, in one or two sentences. meant: what the results of a task from image to image are meant for"""
     signs, answers = {one.heading: one.sign for one in found}, [one.answer for one in found]
     if "Privacy" not in signs:
-        return USE_IMAGES
+        return meant
     share = {
         "good": "No leak was found; whether the images may leave the building is still a decision for people.",
         "warning": "Do not give these images away as they are.",
