@@ -209,6 +209,15 @@ def test_an_image_of_another_scale_is_told(tmp_path: Path) -> None:
     assert "differ in scale" not in inspect(tmp_path).text()
 
 
+def test_bone_beside_water_is_no_other_scale(tmp_path: Path) -> None:
+    """99 % of a slice of lung and soft tissue may lie below 20 HU, of one with bone below 1,000."""
+    for number in range(5):
+        values = np.full((12, 14, 6), -1000, np.int16)
+        values[3:9, 3:10] = 900 if number == 3 else np.arange(14, 21)[:, None]
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{number}.nii.gz")
+    assert "differ in scale" not in inspect(tmp_path).text()
+
+
 def test_images_of_devices_with_other_bit_depths_are_told(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 4096, (8, 12, 12), dtype=np.uint16)
     for number, one in enumerate(values):

@@ -145,8 +145,9 @@ def table_of(root: Path, labels: str, columns: Sequence[str], numbers: Sequence[
     except DataError as error:
         if labels != "auto":
             raise
-        raise DataError(f"{error} The file is taken as the table of labels because of its name and place: correct it, "
-                        "or set data.labels=folders or data.labels=none to go on without it.") from None
+        raise DataError(f"{str(error).rstrip('.')}. The file is taken as the table of labels because of its name "
+                        "and place: correct it, or set data.labels=folders or data.labels=none to go on without "
+                        "it.") from None
     if cells.encoding == GUESSED and (word := cells.foreign()):
         reason = (f"it is not UTF-8: read as {GUESSED}, as Excel saves 'CSV' in Western Europe. If {word!r} is wrong, "
                   "save it as 'CSV UTF-8'")

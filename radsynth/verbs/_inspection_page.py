@@ -231,7 +231,8 @@ def problems(found: Inspection) -> list[str]:
         lines.append(f"labels name several findings, and each of the {len(found.labels)} combinations would be a class "
                      f"of its own. The {len(findings)} findings are {_listed(findings)}: data.conditions=[{named}] "
                      "learns the named ones instead, each 1 or 0, so that they can be asked for (--at)")
-    if found.intensity and found.intensity.tops[1] > SCALES * max(found.intensity.tops[0], 0) > 0:
+    dark = min(found.intensity.low, 0) if found.intensity else 0  # of Hounsfield units 0 is water, not nothing
+    if found.intensity and found.intensity.tops[1] - dark > SCALES * max(found.intensity.tops[0] - dark, 0) > 0:
         usual, highest = found.intensity.tops
         lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
                      f"{highest:g} in the brightest; volumes are mapped by their own percentiles, pictures and CT not")
