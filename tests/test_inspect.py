@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as Pillow
 from pydicom.data import get_testdata_file
 
+from radsynth import io
 from radsynth.datasets import Rejected, folder
 from radsynth.errors import DataError
 from radsynth.settings import read_yaml, resolve
@@ -91,6 +92,12 @@ def test_volumes_that_are_ct_by_their_values_are_prepared_as_ct(tmp_path: Path) 
     for told in ("MR", "CT"):
         given = resolve(data, overrides=[f"data.modality={told}"])
         assert not inspect(tmp_path, settings=given).ct_by_values
+    made = io.Provenance(model="sngan", weights="", seed=0, index=0)  # which says that it is CT
+    io.write(io.read(tmp_path / "0.nii.gz"), tmp_path / "made" / "a.nii.gz", provenance=made)  # type: ignore[arg-type]
+    given = resolve(data, overrides=["data.only=^[0-9]", f"prepare.extra={tmp_path / 'made'}"])
+    added = inspect(tmp_path, settings=given)
+    assert added.added and added.ct_by_values and not added.mixed
+    shutil.rmtree(tmp_path / "made")
     (tmp_path / "2.nii.gz").unlink()
     nibabel.save(nibabel.Nifti1Image(body[3:9, 3:10], np.eye(4)), tmp_path / "2.nii.gz")
     text = inspect(tmp_path).text()

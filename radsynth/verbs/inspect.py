@@ -136,10 +136,10 @@ def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], l
 
 
 def _ct_by_values(known: list[tuple[Record, Header]], samples: list[tuple[Record, Image | None]]) -> bool:
-    """Whether no header tells a modality and every sampled image is CT by its values."""
+    """Whether no header of the data's own tells a modality and every sampled image is CT by its values."""
     read = [image for _, image in samples if image is not None]
     return bool(read) and all(image.units == "HU" for image in read) and all(
-        header.modality == "OT" for _, header in known)
+        header.modality == "OT" or (record.added and header.modality == "CT") for record, header in known)
 
 
 def _bare(records: list[Record]) -> list[bool]:
