@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from radsynth._rounding import rounded
+
 if TYPE_CHECKING:
     from radsynth.verbs.apply import Applied
 
@@ -21,7 +23,8 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
     rows = [{"number": one["title"], **{column: one.get(column) for column in columns}}
             for one in results.get("measurements", [])]
     pairs = [{"number": number["title"], "unit": number["unit"],
-              **{line["method"]: "{value:.3g} ({low:.3g} to {high:.3g})".format(**line) for line in number["methods"]}}
+              **{line["method"]: "{} ({} to {})".format(*(rounded(line[key], 3) for key in ("value", "low", "high")))
+                 for line in number["methods"]}}
              for number in results.get("pairs", {}).get("numbers", results.get("findings", []))]
     classes = [{"class": label, "number": one["title"], **{column: one[column] for column in columns}}
                for label, found in results.get("classes", {}).items() for one in found["measurements"]

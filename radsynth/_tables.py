@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from radsynth._rounding import rounded
+
 _ROWS = 40
 """Longer tables are cut on the screen; --json and the written files have every row."""
 
@@ -127,7 +129,7 @@ def _cell(value: Any, name: str = "") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return rounded(value, 4)
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_cell(item)}" for key, item in value.items())
     if isinstance(value, list) and all(isinstance(item, str) and item.endswith(".") for item in value):

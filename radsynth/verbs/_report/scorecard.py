@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from radsynth._rounding import rounded
 from radsynth.verbs._report.facts import promised, testable
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, figure, format_name, sides
@@ -193,8 +194,8 @@ def _consistency(files: RunFiles) -> list[tuple[str, str]]:
                 ratios[label] = number["value"] / number["floor"]
         if len(ratios) > 1:
             low, high = min(ratios, key=lambda k: ratios[k]), max(ratios, key=lambda k: ratios[k])
-            told = (f"{ratios[low]:.2g}, in all" if ratios[low] == ratios[high] else
-                    f"{ratios[low]:.2g} (class {low}) to {ratios[high]:.2g} (class {high})")
+            told = (f"{rounded(ratios[low], 2)}, in all" if ratios[low] == ratios[high] else
+                    f"{rounded(ratios[low], 2)} (class {low}) to {rounded(ratios[high], 2)} (class {high})")
             facts.append((f"{title} over its floor, by class", told))
     same = "image gives the same result" if files.of_images else "seed and number give the same image"
     return [*facts, ("Repeated", f"the same {same} again")]
