@@ -12,12 +12,13 @@ import PIL.Image
 import pytest
 
 from radsynth.arrays import Prepared
-from radsynth.errors import FolderError, SettingsError
+from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.verbs._auditing.copy_filter import CopyFilter
 from radsynth.verbs._usefulness.sources import real
 from radsynth.verbs.audit import Settings as AuditSettings
 from radsynth.verbs.audit import audit
 from radsynth.verbs.evaluate import Settings, evaluate_prepared
+from radsynth.verbs.generate import generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.run import run
 from radsynth.verbs.train import train
@@ -66,6 +67,35 @@ def test_prepare_tells_what_generate_made_from_what_may_show_somebody(
     assert [found.rows[k].added for k in rows].count(kind) == 3 and len(rows) == len(found.own("train")) + 3
     assert len(found.showing("train")) == len(rows) - 3 * generated
     assert len(found.own("validation", "test")) == 20 - len(found.own("train"))
+
+
+@pytest.mark.parametrize("format", ["png", "dicom"])
+def test_generated_images_of_one_class_or_of_any_format_are_of_their_class(
+        format: str, make_prepared: Make, tmp_path: Path) -> None:
+    """One sub-folder is no class of a folder of scans, nor are those of DICOM: so the rare class could not be added."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name, seed in (("healthy", 0), ("lesion", 1)):
+        pictures(scans / name, [f"{name}{k}" for k in range(12)], seed)
+    data = prepare(scans, tmp_path / "first", overrides=("prepare.size=[16,16]",), workers=1)
+    train(tmp_path / "first", tmp_path / "run", overrides=(
+        "model.kind=mlp", "train.images=8", "train.batch=4"))
+    generate(tmp_path / "run", tmp_path / "ill", count=3, label="lesion", format=format)
+    found = prepare(scans, tmp_path / "second", overrides=("prepare.size=[16,16]", f"prepare.extra={tmp_path / 'ill'}"),
+                    workers=1)
+    assert [row.label for row in found.rows if row.added] == [1] * 3, "healthy, lesion"
+    assert len(found.rows) == len(data.rows) + 3
+
+
+def test_images_that_cannot_be_added_are_named_before_files_that_are_none(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name, seed in (("healthy", 0), ("lesion", 1)):
+        pictures(scans / name, [f"{name}{k}" for k in range(12)], seed)
+    more = pictures(tmp_path / "more", ("a", "b"), 2)
+    (more / "CLAIM.md").write_text("a text")
+    with pytest.raises(DataError, match=r"a\.png: it has no class\.$"):
+        prepare(scans, tmp_path / "out", overrides=("prepare.size=[16,16]", f"prepare.extra={more}"), workers=1)
 
 
 def test_folders_that_do_not_tell_added_images_apart_are_refused(make_prepared: Make) -> None:

@@ -27,7 +27,8 @@ def extra_records(path: Path, data: Sequence[Record], source: Any, rejected: lis
         raise SettingsError(f"prepare.extra={path} does not fit: {error}") from None
     rejected += [replace(line, path=f"extra/{line.path}") for line in unusable]
     if not found:
-        why = "".join(f"; {line.path}: {line.reason}" for line in unusable[:1])
+        images_first = sorted(unusable, key=lambda line: line.skipped)
+        why = "".join(f"; {line.path}: {line.reason}" for line in images_first[:1])
         raise DataError(f"prepare.extra={path} has no image that can be used{why}.")
     return found
 
@@ -38,11 +39,13 @@ def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: li
     module = dataset(recognise(path))
     taken = {one.name for one in fields(module.Settings)}
     wanted: dict[str, Any] = {"modality": modality, **({"unmasked": "keep"} if unmasked else {})}
+    classes = {record.label for record in data} - {None}
     if numbers := getattr(source, "conditions", ()):
-        wanted |= {"conditions": numbers, **_table_of_numbers(path)}
+        wanted["conditions"] = numbers
+    if numbers or classes:
+        wanted |= _own_table(path)
     settings = module.Settings(path=path, **{name: value for name, value in wanted.items() if name in taken})
     added = "synthetic" if (path / REQUEST).is_file() else "other"
-    classes = {record.label for record in data} - {None}
     known = {folder_name(name): name for name in classes if name} | {name: name for name in classes}
     for record in module.records(settings, rejected):
         reason = ""
@@ -58,7 +61,8 @@ def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: li
                           patient="extra/" + hashlib.sha256(record.patient.encode()).hexdigest()[:16])
 
 
-def _table_of_numbers(path: Path) -> dict[str, str]:
-    """Where the numbers of images are that `generate` made: with each image's class in its own table."""
+def _own_table(path: Path) -> dict[str, str]:
+    """Where the classes and numbers of images are that `generate` made. Folders tell no classes where
+    there is a single one (`--label`), nor of DICOM, where they are patients."""
     table = path / "samples.csv"
     return {"labels": str(table)} if (path / REQUEST).is_file() and table.is_file() else {}
