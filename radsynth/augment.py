@@ -21,6 +21,7 @@ class Settings:
 
     strength: float = Field(0.0, ge=0, le=1)
     """Share of the images that are augmented, each transform decided on its own. 0 is off; few images need up to 1.
+    The training doctor raises it, and ends it where the discriminator tells nothing; train.doctor=false does not.
     Without effect where no discriminator is trained, and in registration."""
     shift: float = Field(0.125, ge=0, le=0.5)
     """Largest shift, as a share of each side."""
@@ -35,12 +36,13 @@ class Settings:
 def augment(images: Tensor, batch: Batch, stream: str, settings: Settings) -> Tensor:
     """Images (n, c, *space) changed at random; `stream` tells real from generated draws.
 
-    The strength is that of the settings, or what the training doctor has prescribed if that is more.
+    The strength is that of the settings, or what the training doctor has prescribed if that is more; after it has ended
+    augmentation, what it prescribes alone.
     """
-    if settings.strength == batch.care.augment == 0:
+    if not augments(batch, settings):
         return images
-    least = batch.augmenting()
-    strength = least.clamp_min(settings.strength) if isinstance(least, Tensor) else max(settings.strength, least)
+    least, planned = batch.augmenting(), _planned(batch, settings)
+    strength = least.clamp_min(planned) if isinstance(least, Tensor) else max(planned, least)
     dimensions = images.ndim - 2
     draw = batch.uniform(f"augment/{stream}", 5 + 2 * dimensions)
     used = draw[:, :3] < strength
@@ -51,6 +53,15 @@ def augment(images: Tensor, batch: Batch, stream: str, settings: Settings) -> Te
         images = _bias(images, (slopes[:, :1] < strength) * settings.bias * (slopes[:, 1:] - 0.5))
     images = _shift(images, used[:, 1:2] * settings.shift * (2 * draw[:, 5:5 + dimensions] - 1))
     return _cutout(images, used[:, 2], draw[:, 5 + dimensions:], settings.cutout)
+
+
+def augments(batch: Batch, settings: Settings) -> bool:
+    """Whether anything is augmented in this batch."""
+    return batch.care.augment > 0 or _planned(batch, settings) > 0
+
+
+def _planned(batch: Batch, settings: Settings) -> float:
+    return 0.0 if batch.care.spared else settings.strength
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

@@ -20,12 +20,14 @@ from radsynth.device import moved
 class Care:
     """What the training doctor has prescribed so far; the defaults are for a healthy run.
 
-    augment: least strength of augmentation; penalty: factor of the penalty's weight
+    augment: least strength of augmentation; spared: what the settings have does not count, `augment` alone does
+    penalty: factor of the penalty's weight
     unsaturated: take the non-saturating form of a generator's loss that saturates
     redraw: weight of the error of training images redrawn, as a share of what images of their class vary
     """
 
     augment: float = 0.0
+    spared: bool = False
     penalty: float = 1.0
     unsaturated: bool = False
     redraw: float = 0.0

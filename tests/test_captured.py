@@ -64,6 +64,8 @@ def trained(loop: Loop) -> dict[str, torch.Tensor]:
         if step == STEPS // 2 and loop.doctor:
             loop.doctor.care = Care(augment=0.7, penalty=2.0, unsaturated=True)
             loop.doctor.task.get_redrawing_ready(loop.prepared, loop.seed)
+        if step == STEPS - 3 and loop.doctor:
+            loop.doctor.care = Care(penalty=2.0, unsaturated=True, spared=True)
         if step == STEPS - 2 and loop.doctor:
             loop.doctor.care = Care(augment=0.9, penalty=2.0, unsaturated=True, redraw=2.0)
         assert all(math.isfinite(value) for value in loop.take_step().values())

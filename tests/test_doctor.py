@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,7 @@ def test_the_doctor_resumes_bit_exactly(
 ) -> None:
     monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
     monkeypatch.setattr(illnesses, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
+    monkeypatch.setattr(illnesses, "SILENT", 99)  # and is not ended
     monkeypatch.setattr(illnesses, "ALIKE", 9.0)  # always too much alike: training images are redrawn
     data, settings = discs(40), resolve(overrides=(*TINY, "train.images=640"))
     assert resumes(data, tmp_path, settings, step=22)
@@ -348,6 +350,53 @@ def test_augmentation_rises_from_what_the_settings_have(
     assert measured(run.path)["doctor/augmentation"] == max(first, 0.8)
 
 
+@pytest.mark.parametrize("more", [(), ("train.augment_end=0.6", "train.grow_at=0.3")])
+def test_augmentation_that_leaves_the_discriminator_nothing_to_tell_is_ended(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    """A discriminator that hardly learns; then its overfitting is made up, and augmentation begins again from none."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
+    slow = (*TINY, "train.images=1280", "augment.strength=0.3", "task.discriminator_rate=0.001", *more)
+    data = discs(40)
+    run = train(data, tmp_path / "run", settings=resolve(overrides=slow))
+    assert "hardly tells" in events(run.path)["augmentation ended"]
+    assert measured(run.path)["doctor/augmentation"] == 0
+    once = [line["images"] for line in lines(run.path) if line.get("event") == "augmentation ended"]
+    assert len(once) == 1 and 128 < once[0] < 640
+    monkeypatch.setattr(illnesses, "OVERFIT", -9.0)
+    run = train(data, tmp_path / "again", settings=resolve(overrides=slow))
+    texts = [line["text"] for line in lines(run.path) if str(line.get("event")).startswith("augmentation")]
+    ended = next(place for place, text in enumerate(texts) if "hardly tells" in text)
+    assert "now at 0.10" in texts[ended + 1]
+
+
+def test_a_warm_start_in_which_no_discriminator_learns_ends_no_augmentation(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
+    warm = (*TINY, "train.images=1280", "augment.strength=0.3", "task.discriminator_rate=0.001", "task.warm_start=0.49")
+    run = train(discs(40), tmp_path / "run", settings=resolve(overrides=warm))
+    once = [line["images"] for line in lines(run.path) if line.get("event") == "augmentation ended"]
+    assert len(once) == 1 and once[0] > 640 + 4 * 64
+
+
+def test_without_held_out_images_augmentation_is_not_ended(
+    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would see that training images are learned by heart."""
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
+    begin = examination.Examiner.__init__
+
+    def without_held_out(examiner: examination.Examiner, *given: Any) -> None:
+        begin(examiner, *given)
+        examiner.held_out = None
+
+    monkeypatch.setattr(examination.Examiner, "__init__", without_held_out)
+    slow = (*TINY, "train.images=1280", "augment.strength=0.3", "task.discriminator_rate=0.001")
+    run = train(discs(40), tmp_path / "run", settings=resolve(overrides=slow))
+    assert "augmentation ended" not in events(run.path)
+
+
 def test_a_healthy_run_is_left_alone(discs: Callable[[int], Path], tmp_path: Path) -> None:
     """The doctor's measurements draw on no random number of training and leave every weight as it was."""
     data, settings = discs(64), (*TINY, "train.images=320")
@@ -386,3 +435,8 @@ def test_care_reaches_augmentation() -> None:
     images = torch.rand(32, 1, 8, 8)
     batch = Batch(images=images, seed=0, items=tuple(range(32)), care=Care(augment=1.0))
     assert not torch.equal(augment(images, batch, "real", Augmentation()), images)
+    ended = replace(batch, care=Care(spared=True))
+    assert augment(images, ended, "real", Augmentation(strength=0.5)) is images
+    begun = replace(batch, care=Care(augment=0.5, spared=True))
+    assert torch.equal(augment(images, begun, "real", Augmentation(strength=1.0)),
+                       augment(images, begun, "real", Augmentation(strength=0.5)))

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
-from radsynth.augment import augment
+from radsynth.augment import augment, augments
 from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
@@ -221,7 +221,7 @@ class Synthesis:
 
     def _compares(self, batch: Batch) -> bool:
         """Whether real images are judged a second time, under another augmentation."""
-        return self.options.consistency > 0 and (self.augmentation.strength > 0 or batch.care.augment > 0)
+        return self.options.consistency > 0 and augments(batch, self.augmentation)
 
     def _augmented(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
         """Images as the discriminator is shown them: changed in the unit that it sees them in."""

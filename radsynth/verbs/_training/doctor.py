@@ -134,8 +134,13 @@ class Doctor:
 
     def _augment(self, loop: Loop, sign: float, aim: float, passed: float) -> None:
         """Adaptive augmentation: its strength moves up or down with the sign of what is left to the aim, from what the
-        settings have, and never below."""
-        signs, least = self.signs, max(self.task.augmentation.strength, loop.augmented)
+        settings have, and not below unless that was ended."""
+        signs = self.signs
+        least = 0.0 if self.care.spared else max(self.task.augmentation.strength, loop.augmented)
+        seen = self.examiner.held_out is not None and self.pulse.felt_other_than(self.task.keeps)
+        if least > 0 and seen and illnesses.tells_nothing(signs, loop.progress):
+            self._spare(loop)
+            return
         change = math.copysign(min(0.1, passed / RAMP), sign - aim)
         strength = max(least, min(STRONGEST, max(least, self.care.augment) + change))
         self._prescribe(augment=strength)
@@ -154,6 +159,15 @@ class Doctor:
         if illnesses.overfits_still(signs, sign, aim, strength >= STRONGEST):
             self._steepen(loop, "discriminator overfits",
                           f"Augmentation is at its limit and the overfit sign still at {sign:.2f} (aim {aim}).")
+
+    def _spare(self, loop: Loop) -> None:
+        """End augmentation: it hides from the discriminator what there still is to tell."""
+        self.signs.told = 0.0
+        self._prescribe(augment=0.0, spared=True)
+        self._event(loop, "augmentation ended", (
+            f"The discriminator hardly tells training images from generated ones, {illnesses.SILENT} examinations in a "
+            "row: augmentation hides what is left to learn. There is none from now on, until held-out images show that "
+            "training images are learned by heart."))
 
     def _help_generator(self, loop: Loop) -> None:
         """Against a discriminator that wins: a loss that does not saturate, redrawing, then a lower rate."""

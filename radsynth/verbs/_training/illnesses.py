@@ -20,6 +20,11 @@ OVERFITS = 5
 """Examinations in a row, far above the aim under the strongest augmentation, that are an illness."""
 VANISHED = 0.01
 """A saturating loss that lets less than this share of the gradient through, while all its images are found out."""
+APART = 0.5
+"""Distance of the means of its logits of training and generated images, as a share of the spread of all, up to which
+the discriminator tells nothing apart."""
+SILENT = 5
+"""Examinations in a row in which it tells nothing although images are augmented, that are an illness."""
 FOUND_OUT = 0.95
 """Certainty at which all generated images are found out."""
 STRONG_EXAMINATIONS = 3
@@ -68,6 +73,7 @@ class Signs:
     strong_since: float = math.inf
     lost: bool = False
     overfits: int = 0
+    silent: int = 0
     finished: bool = False
 
     def take(self, found: Found) -> None:
@@ -99,9 +105,22 @@ def overfit(signs: Signs, held_out: bool) -> tuple[float, float]:
     """
     if not held_out:
         return signs.certainty, CERTAIN
-    gap = signs.trained - signs.generated
     # Where the discriminator tells nothing apart the ratio means nothing.
-    return ((signs.trained - signs.held_out) / gap if gap > 0.5 * signs.spread else 0.0), OVERFIT
+    return ((signs.trained - signs.held_out) / _gap(signs) if _apart(signs) else 0.0), OVERFIT
+
+
+def _gap(signs: Signs) -> float:
+    return signs.trained - signs.generated
+
+
+def _apart(signs: Signs) -> bool:
+    return _gap(signs) > APART * signs.spread
+
+
+def tells_nothing(signs: Signs, progress: float) -> bool:
+    """Whether the discriminator has told nothing apart for some time. Counts examinations."""
+    signs.silent = signs.silent + 1 if progress > BEGUN and not _apart(signs) else 0
+    return signs.silent >= SILENT
 
 
 def overfits_still(signs: Signs, sign: float, aim: float, strongest: bool) -> bool:

@@ -113,7 +113,7 @@ class Loop:
     def care(self) -> Care:
         """What batches carry: what the doctor prescribes, and the augmentation that larger batches need."""
         care, least = self.doctor.care if self.doctor else Care(), self.augmented
-        return dataclasses.replace(care, augment=least) if care.augment < least else care
+        return dataclasses.replace(care, augment=least) if care.augment < least and not care.spared else care
 
     @property
     def augmented(self) -> float:

@@ -23,7 +23,8 @@ class Settings:
     batch_end: NonNegativeInt = 0
     """Images a turn once batches have grown, if more than `batch`: faster, gradients of less noise; 0: never more."""
     augment_end: float = Field(0.0, ge=0, le=1)
-    """Least strength of augmentation once batches have grown: they lose variety with less. 0: as before."""
+    """Least strength of augmentation once batches have grown: they lose variety with less. 0: as before.
+    Not once the training doctor has ended augmentation."""
     grow_at: float = Field(0.25, ge=0, le=1)
     """Share of the budget after which batches grow."""
     grow_images: NonNegativeInt = 0

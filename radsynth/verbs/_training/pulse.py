@@ -41,6 +41,10 @@ class Pulse:
         felt = self.norms.get(name, {})
         return {f"_{key}_norm": felt[key] for key in ("gradient", "weights") if key in felt}
 
+    def felt_other_than(self, network: str) -> bool:
+        """Whether another network than this one has been trained, as in a warm start none is."""
+        return any(not key.startswith(f"{network}/") for key in self.losses)
+
     def _take(self, name: str, gradient: float, size: float) -> None:
         if not math.isfinite(gradient + size):
             raise TrainingError(f"the gradient or the weights of the {name} are not finite.")
