@@ -74,6 +74,9 @@ def test_limits_are_of_whole_images(run: Path) -> None:
     assert document["doubts"]["limits_from_patients"] == document["pairs"]["patients"], "the report's own are of crops"
     page = report(run).read_text()
     assert "images of one usual patient in 37" in page and "These are crops" in page
+    trained, tested = len(data.indices("train")), document["pairs"]["images"]
+    assert f"{trained:,} MR crops of" in page and f"{tested} crops of images of" in page, "no images were counted"
+    assert "The numbers below are of all crops" in page and f"Of {tested} crops" in page
 
 
 def test_whole_images_are_flagged_as_often_as_is_said_and_where_a_lesion_is_lost(run: Path) -> None:

@@ -29,7 +29,7 @@ USE_OF = {
 def facts(files: RunFiles) -> list[tuple[str, str]]:
     """What was learned from, what was made, what to mind, what could not be measured."""
     spec, results = files.get("spec.json"), files.get("results.json")
-    lines = [("Learned from", _learned(spec))] if spec else []
+    lines = [("Learned from", _learned(spec, files.of_crops))] if spec else []
     lines += [("Started from", text) for text in [_began(files)] if text]
     if "pairs" in results or files.paired:
         return lines
@@ -73,19 +73,19 @@ def limits(files: RunFiles) -> list[str]:
     return [*found, "All this is of one training: another seed gives other images and other numbers."]
 
 
-def _learned(spec: dict[str, Any]) -> str:
+def _learned(spec: dict[str, Any], crops: bool) -> str:
     size = f"{extent(spec['spec']['size'])}"
     images, patients = own(spec)
-    what = {"MR": "MR ", "CT": "CT "}.get(spec["spec"]["modality"], "")
+    what = {"MR": "MR ", "CT": "CT "}.get(spec["spec"]["modality"], "") + ("crop" if crops else "image")
     if spec["spec"]["virtual"]:
-        source = (f"{images:,} {what}images of {count(patients, 'virtual patient')}: made from a public template, "
+        source = (f"{count(images, what)} of {count(patients, 'virtual patient')}: made from a public template, "
                   "not from anybody")
     else:
-        source = count(images, f"{what}image") + (f" of {count(patients, 'patient')}" if 0 < patients < images else "")
+        source = count(images, what) + (f" of {count(patients, 'patient')}" if 0 < patients < images else "")
         if patients == images:
             size += "; each counted as a patient of its own"
     added = spec.get("added", {}).get("images", 0)
-    more = f", and {count(added, 'image')} that prepare.extra added" if added else ""
+    more = f", and {count(added, 'crop' if crops else 'image')} that prepare.extra added" if added else ""
     return f"{source} ({size}){more}."
 
 

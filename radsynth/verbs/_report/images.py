@@ -65,7 +65,7 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     # They lie in the order of the split: every second one is of all patients, too.
     parts = () if array is None else (array,) if len(array) <= AT_ONCE else (array[::2], array[1::2])
     sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1]) for part in parts]
-    return {**found, "rows": _rows(found["numbers"]), "pictures": sheets}
+    return {**found, "rows": _rows(found["numbers"]), "pictures": sheets, "crops": files.of_crops}
 
 
 def findings(files: RunFiles) -> list[dict[str, Any]] | None:
@@ -89,28 +89,25 @@ def doubts(files: RunFiles) -> dict[str, Any] | None:
                                      for k, flags in enumerate(found["flags"])]
     of_whole = results.get(BY_CROPS) and results["limits"]
     return {"columns": found["columns"], "rows": rows, "chance": false_alarms(found.get(FROM, 0)),
-            "of_whole": false_alarms(results.get(FROM, 0)) if of_whole else "", "crops": _learned_crops(files),
-            "worth": _worth(found) if "flagged" in found else ""}
+            "of_whole": false_alarms(results.get(FROM, 0)) if of_whole else "", "crops": files.of_crops,
+            "worth": _worth(found, files.of_crops) if "flagged" in found else ""}
 
 
-def _learned_crops(files: RunFiles) -> bool:
-    return bool(files.settings().get("prepare", {}).get("fit") == "patches")
-
-
-def _worth(found: dict[str, Any]) -> str:
+def _worth(found: dict[str, Any], crops: bool) -> str:
     """How much worse flagged results are than others, and how many labels that are lost or made up are flagged."""
     flagged, caught = (f"{found.get(key, 0):,} {'is' if found.get(key) == 1 else 'are'} flagged"
                        for key in ("flagged", "wrong_flagged"))
-    text = f"Of {count(found['images'], 'image')} {flagged}."
+    one = "crop" if crops else "image"
+    text = f"Of {count(found['images'], one)} {flagged}."
     if found["of_flagged"] is not None and found["of_others"] is not None:
         text += (f" {found['error']}: {figure(found['of_flagged'], found['unit'])} of these, "
                  f"{figure(found['of_others'], found['unit'])} of the others.")
     if found.get("order"):
         ranks = ", ".join(f"{name} {value:.2f}" for name, value in found["order"].items())
-        text += (f" Rank correlation of each check with the {found['error'].lower()} (1: it puts images in the order "
+        text += (f" Rank correlation of each check with the {found['error'].lower()} (1: it puts {one}s in the order "
                  f"of their errors; 0: it says nothing about them): {ranks}.")
     if found.get("wrong"):
-        text += (f" In {count(found['wrong'], 'image')} the segmenter misses a whole label that it finds in the truth, "
+        text += (f" In {count(found['wrong'], one)} the segmenter misses a whole label that it finds in the truth, "
                  f"or finds one that is not there; of these {caught}.")
     return text
 

@@ -110,6 +110,11 @@ class RunFiles:
         return bool(self._of_task("UNPAIRED"))
 
     @property
+    def of_crops(self) -> bool:
+        """Whether images were cut into crops, so that what is counted in training and in tests are crops."""
+        return bool(self.settings().get("prepare", {}).get("fit") == "patches")
+
+    @property
     def of_masks(self) -> bool:
         """Whether images are painted of masks, so that there is no code of noise alone to be steered."""
         return self.get("generator.json").get("task") == "semantic"
