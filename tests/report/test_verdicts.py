@@ -178,3 +178,12 @@ def test_a_likeness_in_the_inception_score_counts_where_classes_are_found(
     score = {**MEASURED, "name": "inception_score", "value": 1.78, "low": 1.7, "high": 1.86, "floor": 1.8,
              "floor_low": 1.72, "floor_high": 1.88, "excess": -0.02, "excess_low": -0.12, "excess_high": 0.08}
     assert verdict(score | change) == found
+
+
+def test_a_translation_between_two_of_three_classes_has_not_learned_from_the_third(run: Path) -> None:
+    add(run, generator={"task": "cut"}, spec={**SPEC, "labels": {"abdomen": 40, "chest": 1400, "hand": 30}})
+    (run / "settings.yaml").write_text("task:\n  kind: cut\n  domains: [abdomen, chest]\n")
+    told = "Only the 1,440 of the classes abdomen and chest were looked at."
+    assert dict(facts(RunFiles(run)))["Learned from"].endswith(told)
+    add(run, spec={**SPEC, "labels": {"abdomen": 40, "chest": 1400}})
+    assert "looked at" not in dict(facts(RunFiles(run)))["Learned from"]

@@ -29,7 +29,7 @@ USE_OF = {
 def facts(files: RunFiles) -> list[tuple[str, str]]:
     """What was learned from, what was made, what to mind, what could not be measured."""
     spec, results = files.get("spec.json"), files.get("results.json")
-    lines = [("Learned from", _learned(spec, files.of_crops))] if spec else []
+    lines = [("Learned from", _learned(spec, files.of_crops) + _of_domains(files, spec))] if spec else []
     lines += [("Started from", text) for text in [_began(files)] if text]
     if "pairs" in results or files.paired:
         return lines
@@ -87,6 +87,14 @@ def _learned(spec: dict[str, Any], crops: bool) -> str:
     added = spec.get("added", {}).get("images", 0)
     more = f", and {count(added, 'crop' if crops else 'image')} that prepare.extra added" if added else ""
     return f"{source} ({size}){more}."
+
+
+def _of_domains(files: RunFiles, spec: dict[str, Any]) -> str:
+    """How many of the training images are of the two classes that a translation without pairs looks at; "" if all."""
+    labels, domains = spec.get("labels", {}), files.settings().get("task", {}).get("domains") or ()
+    if not files.unpaired or not set(domains) < set(labels):
+        return ""
+    return f" Only the {sum(labels[one] for one in domains):,} of the classes {' and '.join(domains)} were looked at."
 
 
 def _began(files: RunFiles) -> str:
