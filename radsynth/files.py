@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from radsynth.errors import FolderError, Interrupted
@@ -73,8 +73,10 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        clear_killed(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk for reading alone, which refuses this too: its first refusal is what is told
+            temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
@@ -82,6 +84,28 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
                         else ("", "Check the disk and the permissions"))
         raise FolderError(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
                           f"kept. {todo}, then repeat the command: it goes on from there.") from None
+
+
+def clear_killed(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote this file: it may be large, or show patients."""
+    before = f".{path.name}."
+    with suppress(OSError):  # no folder yet, or one that nobody may list
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(before) and entry.name.endswith(".part")]
+        for name in names:
+            process = name.removeprefix(before).partition(".")[0]
+            if process.isdecimal() and not _running(int(process)):
+                path.with_name(name).unlink(missing_ok=True)
+
+
+def _running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -126,3 +127,24 @@ def test_threads_that_write_the_same_file_do_not_take_each_others_away(tmp_path:
     with ThreadPoolExecutor(len(texts)) as pool:
         list(pool.map(write_often, texts))
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_killed_processes_left_of_a_file_goes_with_the_next_writing_of_it(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, others = (tmp_path / f".a.json.{process}.140.part" for process in (gone.pid, os.getppid()))
+    unlike = tmp_path / f".b.json.{gone.pid}.140.part"
+    for path in (left, others, unlike):
+        path.write_text("half")
+    write_atomically(tmp_path / "a.json", "1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([others.name, unlike.name, "a.json"])
+
+
+def test_a_disk_for_reading_alone_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("os.open", refuse)
+    monkeypatch.setattr("os.unlink", refuse)  # it refuses to remove what is not there, too
+    with pytest.raises(FolderError, match=r"report\.json could not be written: Read-only file system\."):
+        write_atomically(tmp_path / "report.json", "1")

@@ -83,6 +83,13 @@ def test_a_damaged_cache_is_computed_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(describe(images, patients, cache=tmp_path).features, expected.features)
 
 
+def test_a_cache_that_cannot_be_kept_is_no_loss(tmp_path: Path) -> None:
+    images, patients = pictures(2, 1, 16, 16), np.arange(2)
+    (tmp_path / "file").write_text("no folder")
+    found = describe(images, patients, cache=tmp_path / "file" / "features")
+    np.testing.assert_array_equal(found.features, describe(images, patients).features)
+
+
 def test_foreign_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_features, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(FolderError, match="expected 0000"):

@@ -15,6 +15,7 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -224,10 +225,11 @@ def _load(path: Path, names: tuple[str, ...], count: int) -> dict[str, NDArray[n
 
 
 def _save(path: Path, parts: dict[str, NDArray[np.float32]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(temporary, allow_pickle=False, **parts)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # a cache that cannot be kept is no loss
+    with suppress(OSError):  # a cache that cannot be kept is no loss
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            np.savez(temporary, allow_pickle=False, **parts)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

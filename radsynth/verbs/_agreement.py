@@ -6,7 +6,6 @@ that the image was made from. The floor is what it reaches on real images of pat
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from radsynth.metrics import Estimate, Measurement, Number, difference
 from radsynth.metrics._overlap import dice
 from radsynth.metrics._paired import over_patients
 from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._grid import save_pictures
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict
 from radsynth.verbs._writing import Drawn
@@ -152,8 +152,5 @@ def _display(images: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def write_agreement(out: Path, results: dict[str, Any], pictures: NDArray[np.uint8]) -> None:
     """pictures/masks.npy, then results.json."""
-    buffer = io.BytesIO()
-    np.save(buffer, pictures, allow_pickle=False)
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "pictures" / "masks.npy", buffer.getvalue())
+    save_pictures(out / "pictures" / "masks.npy", pictures)
     write_atomically(out / "results.json", json.dumps(results, indent=1))

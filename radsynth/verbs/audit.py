@@ -19,7 +19,7 @@ from pydantic import Field
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, in_command
-from radsynth.files import check_writable, write_atomically
+from radsynth.files import check_writable, clear_killed, write_atomically
 from radsynth.metrics._features import Rows
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
@@ -28,7 +28,7 @@ from radsynth.verbs._auditing.copies import Copies, find_copies
 from radsynth.verbs._auditing.words import LIMITS, limits_of_added, verdict
 from radsynth.verbs._evaluating.sides import all_of, refuse_real
 from radsynth.verbs._evaluating.synthetic import read_synthetic
-from radsynth.verbs._grid import black_and_white, save_grid, shades, shown_window
+from radsynth.verbs._grid import black_and_white, save_grid, save_pictures, shades, shown_window
 from radsynth.verbs.generate import check_draws
 
 
@@ -163,6 +163,7 @@ def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[
     pictures = folder / "pictures"
     for old in ("audit_pairs.npy", "audit_pairs.png"):
         (pictures / old).unlink(missing_ok=True)
+        clear_killed(pictures / old)
     pairs = result.copies.pairs[: options.pairs] if result.copies else []
     if pairs and options.real_pictures:
         left = made[np.asarray([pair.synthetic for pair in pairs])]
@@ -170,10 +171,7 @@ def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[
         both = np.stack([left, right], axis=1)
         spec, intensity = searched.prepared.spec, searched.prepared.intensity
         ends = black_and_white(shown_window(spec), intensity)
-        pictures.mkdir(parents=True, exist_ok=True)
-        temporary = pictures / ".audit_pairs.npy"
-        np.save(temporary, shades(both, ends), allow_pickle=False)
-        temporary.replace(pictures / "audit_pairs.npy")
+        save_pictures(pictures / "audit_pairs.npy", shades(both, ends))
         save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2, ends)
     document: dict[str, Any] = {"version": 1, "verdict": result.verdict, "passed": result.passed,
                                 "copies": dataclasses.asdict(result.copies) if result.copies else None,

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import FolderError
-from radsynth.files import write_atomically
+from radsynth.files import clear_killed, write_atomically
 from radsynth.verbs._evaluating.sides import Chosen
-from radsynth.verbs._grid import shades
+from radsynth.verbs._grid import save_pictures, shades
 
 SHOWN = 24
 """Images of each kind kept for the report."""
@@ -35,17 +34,9 @@ def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str) -> di
 def write_results(out: Path, document: dict[str, Any], pictures: Mapping[str, NDArray[np.uint8]]) -> None:
     """results.json and pictures/NAME.npy in place of those of an earlier evaluation. FolderError when that fails."""
     folder = out / "pictures"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in ("real.npy", "synthetic.npy", "neighbours.npy", *(path.name for path in folder.glob("set_*.npy"))):
-            (folder / old).unlink(missing_ok=True)
-        for name, values in pictures.items():
-            temporary = folder / f".{name}.npy"
-            np.save(temporary, values, allow_pickle=False)
-            temporary.replace(folder / f"{name}.npy")
-    except OSError as error:
-        raise FolderError(
-            f"{folder} could not be written: {error.strerror}. Free some space or name another folder, then evaluate "
-            "again."
-        ) from None
+    for old in ("real.npy", "synthetic.npy", "neighbours.npy", *(path.name for path in folder.glob("set_*.npy"))):
+        (folder / old).unlink(missing_ok=True)
+        clear_killed(folder / old)  # which may show patients where no picture of them is asked for now
+    for name, values in pictures.items():
+        save_pictures(folder / f"{name}.npy", values)
     write_atomically(out / "results.json", json.dumps(document, indent=1))

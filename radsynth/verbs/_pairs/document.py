@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
+from radsynth.verbs._grid import save_pictures
 from radsynth.verbs._pairs.found import Found, numbers_of
 
 CHUNK = 16
@@ -62,7 +62,7 @@ def refused(reason: str, out: Path | None) -> dict[str, Any]:
 
 def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
     """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
-    save(out / "pictures" / "pairs.npy", np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8))
+    save_pictures(out / "pictures" / "pairs.npy", np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8))
     write_atomically(out / "results.json", json.dumps(document, indent=1))
 
 
@@ -75,13 +75,5 @@ def kept_pictures(out: Path, real: bool, document: dict[str, Any]) -> dict[str, 
 
 def forget_pictures(out: Path) -> None:
     """Remove the pictures of a measurement, which counts as incomplete then."""
-    for picture in (out / "pictures").glob("*.npy"):
+    for picture in (out / "pictures").glob("*.npy*"):  # also what a killed process has half written
         picture.unlink()
-
-
-def save(path: Path, pictures: NDArray[np.uint8]) -> None:
-    """An array of pictures, without pickle."""
-    buffer = io.BytesIO()
-    np.save(buffer, pictures, allow_pickle=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())

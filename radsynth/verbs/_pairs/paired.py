@@ -23,9 +23,10 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import Doubts, doubts
 from radsynth.verbs._applying.limits import FROM, flags
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
+from radsynth.verbs._grid import save_pictures
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
-from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, save, spread, write
+from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
@@ -140,7 +141,7 @@ def _write_doubtful(out: Path, applier: Applier, found: Doubts, told: dict[str, 
     all images; told: `limits_told`; given: the k-th image, (1, ...)"""
     usual = told["limits"]
     worst = most_doubtful(found, usual).tolist()
-    save(out / "pictures" / "doubts.npy", np.stack([overlays(applier, given(k), usual) for k in worst]))
+    save_pictures(out / "pictures" / "doubts.npy", np.stack([overlays(applier, given(k), usual) for k in worst]))
     # By the numbers that set the limits: in a batch of its own an image has others in the last digit, and the one that
     # is the limit would be above itself.
     return {"columns": columns(usual), FROM: told[FROM],
