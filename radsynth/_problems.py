@@ -41,7 +41,8 @@ def explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str
     given = problem["input"]
     list_meant = problem["type"] in ("tuple_type", "list_type") and isinstance(given, str | int | float)
     least = re.match(r"a list of (\d)", allowed)
-    example = ", ".join([str(given)] * int(least[1] if least else 1))
+    parts = re.findall(r"[^\s,;x]+", str(given)) if re.match(r"\d", str(given)) else [str(given)]
+    example = ", ".join(parts if len(parts) > 1 else parts * int(least[1] if least else 1))
     how = f"; a list is written in brackets, as in '{path}=[{example}]'" if list_meant else ""
     meant = nearest(str(given), allowed.split(", ")) if problem["type"] == "literal_error" else ""
     return f"{path}: given {shown(given)}, allowed: {allowed}{meant}{how}"
