@@ -166,7 +166,7 @@ def linger():
         time.sleep(0.1)
 
 atexit.register(linger)
-def work():
+def work(**given):
     print("working", flush=True)
     time.sleep(100)
 
