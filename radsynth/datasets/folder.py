@@ -48,8 +48,8 @@ class Settings:
     """Names of that file's columns where they are others: file=NAME, label=NAME, patient=NAME. Without a file column a
     line counts for all files of its patient."""
     patient_pattern: str = _layout.PATIENT
-    """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file.
-    One of your own counts more than DICOM's Patient ID."""
+    """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file,
+    or a folder of few volumes. One of your own counts more than DICOM's Patient ID."""
     modality: str = ""
     """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes the values Hounsfield units."""
     conditions: tuple[str, ...] = ()

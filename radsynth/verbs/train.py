@@ -149,7 +149,7 @@ def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
         if folder.trained and _learned(folder.load_weights()[1]) != _learned(facts):
             folder.set_aside()
         digest = folder.save_weights(loop.average.network.state_dict(), facts)
-        folder.event("trained", loop.images, f"Training ended after {loop.images} images; weights {digest[:16]}.",
+        folder.event("trained", loop.images, f"Training ended after {loop.images:,} images; weights {digest[:16]}.",
                      silent=True)
 
 
@@ -282,7 +282,7 @@ def _resume(loop: Loop, folder: RunFolder) -> None:
     if loop.progress < 1 and (setting := loop.ended_by):
         where = "in this run folder" if setting in CHANGEABLE else "in a new run folder"
         folder.event("stays ended", loop.images, (
-            f"Training was ended after {loop.images} images, as samples only became worse, and does not go on with a "
+            f"Training was ended after {loop.images:,} images, as samples only became worse, and does not go on with a "
             f"larger budget. train.{setting}=false {where} trains on; more images or augmentation may do better."))
         return
     folder.event("resumed", loop.images, f"Training went on after {loop.images} images.")

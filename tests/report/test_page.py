@@ -46,6 +46,14 @@ def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
+def test_grey_levels_are_whole_where_they_are(run: Path) -> None:
+    spec = json.loads((run / "spec.json").read_text())
+    for low, high, told in ((5.0, 1493.0, "black is 5, white 1,493"), (-2, 0.5, "black is \u22122, white 0.500")):
+        spec["intensity"] |= {"low": low, "high": high}
+        (run / "spec.json").write_text(json.dumps(spec))
+        assert told in page(run).text
+
+
 def test_the_page_says_which_generator_it_is_about(run: Path) -> None:
     (run / "generator.json").write_text(json.dumps({"sha256": "5f" * 32}))
     assert "report on the network with the weights 5f5f5f5f5f5f5f5f \n" in page(run).text

@@ -41,7 +41,12 @@ def _scale(files: RunFiles) -> str:
     units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
     step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
     low, high = files.get("results.json").get("context", {}).get("window") or (grey["low"], grey["high"])
-    return f"{extent(spec['size'])}{step}; black is {figure(low, '')}, white {figure(high, '')} {units}."
+    return f"{extent(spec['size'])}{step}; black is {_level(low)}, white {_level(high)} {units}."
+
+
+def _level(value: float) -> str:
+    """A grey value, which is a whole number in most data."""
+    return f"{value:,.0f}".replace("-", "\u2212") if float(value).is_integer() else figure(value, "")
 
 
 def masked(files: RunFiles) -> dict[str, str] | None:
