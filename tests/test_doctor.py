@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from radsynth.arrays import Prepared
-from radsynth.augment import Settings as Augmentation
-from radsynth.augment import augment
-from radsynth.batch import Batch, Care
 from radsynth.checkpoints import all_finite, load_tensors
 from radsynth.errors import TrainingError
 from radsynth.models import dcgan
@@ -31,66 +23,13 @@ from radsynth.verbs._training.compare import compare
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.generate import sample
 from radsynth.verbs.train import train
+from tests.doctored import OFF, TINY, Make, distance, events, lines, measured, split_discs
 from tests.trained import resumes
-
-TINY = (
-    "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=16",
-    "train.previews=0", "train.precision=32-true", "task.loss=relativistic", "task.penalty=r1_r2",
-)
-OFF = "train.doctor=false"
-Make = Callable[..., Path]
 
 
 @pytest.fixture
 def discs(make_prepared: Make) -> Callable[[int], Path]:
-    """A function that prepares so many training images, 32 for validation and 100 for tests."""
-
-    def make(count: int) -> Path:
-        folder = make_prepared(count + 132, name=f"discs{count}")
-        splits = ["train"] * count + ["validation"] * 32 + ["test"] * 100
-        with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
-            rows = [{**row, "split": split} for row, split in zip(csv.DictReader(file), splits, strict=True)]
-        with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, rows[0].keys())
-            table.writeheader()
-            table.writerows(rows)
-        document = json.loads((folder / "manifest.json").read_text())
-        document["counts"] = document["patients"] = {name: splits.count(name) for name in sorted(set(splits))}
-        (folder / "manifest.json").write_text(json.dumps(document))
-        return folder
-
-    return make
-
-
-def texture(folder: Path) -> Path:
-    """Put smooth random textures in the place of the discs: thirty of them do not show what the others are like."""
-    shard = folder / "shards" / "00000.images.npy"
-    shape = np.load(shard).shape
-    coarse = torch.rand(shape[0], 1, 5, 5, generator=torch.Generator().manual_seed(0))
-    smooth = torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1)
-    np.save(shard, (smooth * 255).to(torch.uint8).numpy())
-    return folder
-
-
-def distance(data: Path, run: Path) -> float:
-    """How far generated images are from test images that nobody saw."""
-    prepared = Prepared(data)
-    made = torch.from_numpy(sample(run, 100)[0])
-    assert torch.isfinite(made).all()
-    return compare(made, torch.from_numpy(prepared.images(prepared.indices("test"))))[1]
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def measured(run: Path) -> dict[str, Any]:
-    """The last measurements."""
-    return next(line for line in reversed(lines(run)) if "step" in line)
-
-
-def events(run: Path) -> dict[str, str]:
-    return {line["event"]: line["text"] for line in lines(run) if "event" in line}
+    return split_discs(make_prepared)
 
 
 def test_a_huge_rate_is_rolled_back_and_halved_until_it_works(discs: Callable[[int], Path], tmp_path: Path) -> None:
@@ -151,24 +90,6 @@ def test_a_saturating_loss_under_a_strong_discriminator_is_seen_and_replaced(
     assert set(events(tmp_path / "without")) == {"trained"}
     with_doctor, without = distance(data, tmp_path / "with"), distance(data, tmp_path / "without")
     assert with_doctor < 0.8 * without, (with_doctor, without)
-
-
-def test_thirty_images_are_augmented_so_that_the_discriminator_overfits_less(
-    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 320)
-    data = texture(discs(30))
-    few = (*TINY, "train.images=4800", "model.width=24", "task.penalty=none", "task.discriminator_steps=2",
-           "task.discriminator_rate=2")
-    train(data, tmp_path / "with", settings=resolve(overrides=few))
-    monkeypatch.setattr(_doctor, "STRONGEST", 0.0)  # a doctor that measures, and whose hands are bound
-    train(data, tmp_path / "without", settings=resolve(overrides=few))
-    assert "by heart" in events(tmp_path / "with")["augmentation raised"]
-    last = {name: measured(tmp_path / name) for name in ("with", "without")}
-    assert last["with"]["doctor/augmentation"] >= 0.3 > last["without"]["doctor/augmentation"] == 0
-    overfit = {name: line["doctor/overfit"] for name, line in last.items()}
-    assert overfit["with"] < 0.8 * overfit["without"], overfit
-    assert distance(data, tmp_path / "with") < 1.2 * distance(data, tmp_path / "without")
 
 
 def test_a_collapse_is_cured(discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,72 +252,6 @@ def test_a_loss_that_lets_nothing_through_is_no_error() -> None:
     assert illnesses.gradient_left(illnesses.Signs(generated=-2.0, certainty=1.0)) == pytest.approx(0.1192, rel=1e-3)
 
 
-@pytest.mark.parametrize(("given", "first"), [
-    (("augment.strength=0.3",), 0.4), (("augment.strength=0.3", "train.augment_end=0.6", "train.grow_at=0"), 0.7),
-    (("augment.strength=0.9",), 0.9),
-])
-def test_augmentation_rises_from_what_the_settings_have(
-    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], first: float
-) -> None:
-    """It rose from 0, which changed nothing before it came to what was set, and the log told of less than there was."""
-    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
-    monkeypatch.setattr(illnesses, "OVERFIT", -9.0)  # always too much: augmentation rises at every examination
-    run = train(discs(40), tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=640", *given)))
-    told = [line["text"] for line in lines(run.path) if line.get("event") == "augmentation raised"]
-    if first == 0.9:
-        assert not told
-    else:
-        assert f"now at {first:.2f}" in told[0] and "now at 0.80" in told[-1]
-    assert measured(run.path)["doctor/augmentation"] == max(first, 0.8)
-
-
-@pytest.mark.parametrize("more", [(), ("train.augment_end=0.6", "train.grow_at=0.3")])
-def test_augmentation_that_leaves_the_discriminator_nothing_to_tell_is_ended(
-    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
-) -> None:
-    """A discriminator that hardly learns; then its overfitting is made up, and augmentation begins again from none."""
-    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
-    slow = (*TINY, "train.images=1280", "augment.strength=0.3", "task.discriminator_rate=0.001", *more)
-    data = discs(40)
-    run = train(data, tmp_path / "run", settings=resolve(overrides=slow))
-    assert "hardly tells" in events(run.path)["augmentation ended"]
-    assert measured(run.path)["doctor/augmentation"] == 0
-    once = [line["images"] for line in lines(run.path) if line.get("event") == "augmentation ended"]
-    assert len(once) == 1 and 128 < once[0] < 640
-    monkeypatch.setattr(illnesses, "OVERFIT", -9.0)
-    run = train(data, tmp_path / "again", settings=resolve(overrides=slow))
-    texts = [line["text"] for line in lines(run.path) if str(line.get("event")).startswith("augmentation")]
-    ended = next(place for place, text in enumerate(texts) if "hardly tells" in text)
-    assert "now at 0.10" in texts[ended + 1]
-
-
-def test_a_warm_start_in_which_no_discriminator_learns_ends_no_augmentation(
-    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
-    warm = (*TINY, "train.images=1280", "augment.strength=0.3", "task.discriminator_rate=0.001", "task.warm_start=0.49")
-    run = train(discs(40), tmp_path / "run", settings=resolve(overrides=warm))
-    once = [line["images"] for line in lines(run.path) if line.get("event") == "augmentation ended"]
-    assert len(once) == 1 and once[0] > 640 + 4 * 64
-
-
-def test_without_held_out_images_augmentation_is_not_ended(
-    discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody would see that training images are learned by heart."""
-    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
-    begin = examination.Examiner.__init__
-
-    def without_held_out(examiner: examination.Examiner, *given: Any) -> None:
-        begin(examiner, *given)
-        examiner.held_out = None
-
-    monkeypatch.setattr(examination.Examiner, "__init__", without_held_out)
-    slow = (*TINY, "train.images=1280", "augment.strength=0.3", "task.discriminator_rate=0.001")
-    run = train(discs(40), tmp_path / "run", settings=resolve(overrides=slow))
-    assert "augmentation ended" not in events(run.path)
-
-
 def test_a_healthy_run_is_left_alone(discs: Callable[[int], Path], tmp_path: Path) -> None:
     """The doctor's measurements draw on no random number of training and leave every weight as it was."""
     data, settings = discs(64), (*TINY, "train.images=320")
@@ -429,14 +284,3 @@ def test_a_single_training_image_can_be_redrawn(make_prepared: Make) -> None:
     assert len(data.indices("train")) == 1
     spreads = Redrawing.relative(PrincipalCodes(data, 8, seed=0), data, 0).spreads
     assert spreads is not None and torch.isfinite(spreads).all()
-
-
-def test_care_reaches_augmentation() -> None:
-    images = torch.rand(32, 1, 8, 8)
-    batch = Batch(images=images, seed=0, items=tuple(range(32)), care=Care(augment=1.0))
-    assert not torch.equal(augment(images, batch, "real", Augmentation()), images)
-    ended = replace(batch, care=Care(spared=True))
-    assert augment(images, ended, "real", Augmentation(strength=0.5)) is images
-    begun = replace(batch, care=Care(augment=0.5, spared=True))
-    assert torch.equal(augment(images, begun, "real", Augmentation(strength=1.0)),
-                       augment(images, begun, "real", Augmentation(strength=0.5)))

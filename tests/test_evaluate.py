@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +19,6 @@ from radsynth.io import Provenance, read, write
 from radsynth.metrics import _features, radiomics
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.verbs._evaluating.pictures import write_results
 from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs.evaluate import Settings, evaluate, evaluate_arrays, evaluate_prepared
@@ -96,26 +92,6 @@ def test_real_pictures_can_be_kept_out(tmp_path: Path) -> None:
     evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), out=tmp_path,
                     settings=Settings(repetitions=10, real_pictures=False))
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["synthetic.npy"]
-
-
-def test_pictures_of_patients_half_written_by_a_killed_process_go_where_none_are_asked_for(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / f".real.npy.{gone.pid}.140.part").write_text("a patient")
-    write_results(tmp_path, {}, {"synthetic": np.zeros((1, 1, 8, 8), np.uint8)})
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["synthetic.npy"]
-
-
-def test_a_full_disk_is_told_by_its_name_when_pictures_are_written(tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # NumPy says of it how many were written, no more
-    try:
-        with pytest.raises(FolderError, match=r"synthetic\.npy could not be written: File too large.*Free some space"):
-            write_results(tmp_path, {}, {"synthetic": np.zeros((24, 1, 64, 64), np.uint8)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not list((tmp_path / "pictures").iterdir()) and not (tmp_path / "results.json").exists()
 
 
 def test_what_images_were_made_from_is_measured_as_if_it_were_the_result() -> None:

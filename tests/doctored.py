@@ -1,0 +1,74 @@
+"""What tests of the training doctor share: small trainings of discs, and what their logs say."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from radsynth.arrays import Prepared
+from radsynth.verbs._training.compare import compare
+from radsynth.verbs.generate import sample
+
+TINY = (
+    "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=16",
+    "train.previews=0", "train.precision=32-true", "task.loss=relativistic", "task.penalty=r1_r2",
+)
+OFF = "train.doctor=false"
+Make = Callable[..., Path]
+
+
+def split_discs(make_prepared: Make) -> Callable[[int], Path]:
+    """A function that prepares so many training images, 32 for validation and 100 for tests."""
+
+    def make(count: int) -> Path:
+        folder = make_prepared(count + 132, name=f"discs{count}")
+        splits = ["train"] * count + ["validation"] * 32 + ["test"] * 100
+        with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
+            rows = [{**row, "split": split} for row, split in zip(csv.DictReader(file), splits, strict=True)]
+        with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, rows[0].keys())
+            table.writeheader()
+            table.writerows(rows)
+        document = json.loads((folder / "manifest.json").read_text())
+        document["counts"] = document["patients"] = {name: splits.count(name) for name in sorted(set(splits))}
+        (folder / "manifest.json").write_text(json.dumps(document))
+        return folder
+
+    return make
+
+
+def texture(folder: Path) -> Path:
+    """Put smooth random textures in the place of the discs: thirty of them do not show what the others are like."""
+    shard = folder / "shards" / "00000.images.npy"
+    shape = np.load(shard).shape
+    coarse = torch.rand(shape[0], 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1)
+    np.save(shard, (smooth * 255).to(torch.uint8).numpy())
+    return folder
+
+
+def distance(data: Path, run: Path) -> float:
+    """How far generated images are from test images that nobody saw."""
+    prepared = Prepared(data)
+    made = torch.from_numpy(sample(run, 100)[0])
+    assert torch.isfinite(made).all()
+    return compare(made, torch.from_numpy(prepared.images(prepared.indices("test"))))[1]
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def measured(run: Path) -> dict[str, Any]:
+    """The last measurements."""
+    return next(line for line in reversed(lines(run)) if "step" in line)
+
+
+def events(run: Path) -> dict[str, str]:
+    return {line["event"]: line["text"] for line in lines(run) if "event" in line}
