@@ -1,8 +1,8 @@
 """The pages and their guards. Two keys: the organiser's opens everything, the readers' opens the study alone.
 
-A key comes in the address once and then lives in a cookie that other sites cannot use. Forms are accepted from our own
-pages only, names of hosts other than ours are refused (DNS rebinding), bodies are small, and no page loads anything
-from elsewhere or runs a script.
+A key comes in the address once and then lives in a cookie: other sites can link to our pages (readers follow one in
+their mail), but neither read nor use them. Forms are accepted from our own pages only, names of hosts other than ours
+are refused (DNS rebinding), bodies are small, and no page loads anything from elsewhere or runs a script.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from radsynth.errors import RadsynthError, in_command
+from radsynth.errors import FolderError, RadsynthError, in_command
 from radsynth.web.explorer import Explorer
 from radsynth.web.study import READER, SCALE, Study
 
@@ -62,7 +62,8 @@ def make_app(explorer: Explorer, study: Study | None, why_no_study: str, keys: t
         Route("/study/image/{item}.png", pages.study_image), Route("/results", pages.results),
         Route("/results.csv", pages.table), Route("/style.css", pages.style), Route("/favicon.ico", pages.icon),
     ]
-    app = Starlette(routes=routes, exception_handlers={404: pages.unknown, 405: pages.unknown})
+    app = Starlette(routes=routes, exception_handlers={404: pages.unknown, 405: pages.unknown,
+                                                          500: pages.broken})
     app.add_middleware(BaseHTTPMiddleware, dispatch=pages.guard)
     return app
 
@@ -87,9 +88,11 @@ class Pages:
             self._admit(request)
             response = self._with_key(request) or await call_next(request)
         except Refused as error:
-            response = self._page("refused.html", code=error.code, text=str(error))
+            response = self._refusal(request, error.code, str(error))
+        except FolderError as error:
+            response = self._refusal(request, 500, str(error))
         except RadsynthError as error:
-            response = self._page("refused.html", code=400, text=str(error))
+            response = self._refusal(request, 400, str(error))
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "same-origin",
                                  "X-Content-Type-Options": "nosniff"})
@@ -100,18 +103,24 @@ class Pages:
         if _parts(f"//{host}").hostname not in self.hosts and self.hosts:
             raise Refused(421, "This server does not answer to that name. Use the address that it printed.")
         if request.method == "POST":
-            origin = request.headers.get("origin")
-            if origin is not None and _parts(origin).netloc != host:
+            # What the browser itself says comes first: behind a proxy our name is not the one that it sees.
+            site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+            foreign = origin is not None and _parts(origin).netloc != host
+            if site not in ("same-origin", "none") if site else foreign:
                 raise Refused(403, "Forms are accepted from this server's own pages only.")
         length = _whole(request.headers.get("content-length", "0"), LARGEST_BODY)
         if length is None or "transfer-encoding" in request.headers:
             raise Refused(413, f"A request may carry {LARGEST_BODY} bytes at most.")
         if request.url.path in ("/style.css", "/favicon.ico"):
             return
+        if not self._role(request) and request.query_params.get("key"):
+            raise Refused(403, "The key in this address is not one of this server's. Copy the whole address that it "
+                               "printed when it was started, to the last letter.")
         if not self._role(request):
             raise Refused(403, "Open the address with the key that the server printed when it was started.")
         if self._role(request) == "reader" and not request.url.path.startswith("/study"):
-            raise Refused(403, "Readers see the study alone, so that nothing gives the answers away.")
+            raise Refused(403, "Readers see the study alone, so that nothing gives the answers away. If you serve this "
+                               "run and have tried the readers' address in this browser, open your own address again.")
 
     def _role(self, request: Request) -> str:
         given = request.query_params.get("key") or request.cookies.get(self.cookie, "")
@@ -124,16 +133,28 @@ class Pages:
         key = request.query_params.get("key")
         if key is None:
             return None
-        response = RedirectResponse(request.url.path, 303)
-        response.set_cookie(self.cookie, key, httponly=True, samesite="strict")
+        response = RedirectResponse("/" + request.url.path.lstrip("/"), 303)  # never to another host, as //host would
+        # Not "strict": of a link in a mail read in the browser the next request would come without it, and be refused.
+        response.set_cookie(self.cookie, key, httponly=True, samesite="lax")
         return response
 
     def _page(self, template: str, **values: Any) -> HTMLResponse:
         return HTMLResponse(self.templates.get_template(template).render(**values), values.get("code", 200))
 
+    def _refusal(self, request: Request, code: int, text: str) -> HTMLResponse:
+        """Why not, with a way back for whoever may see a page."""
+        return self._page("refused.html", code=code, text=text, role=self._role(request))
+
     async def unknown(self, request: Request, error: Exception) -> Response:
         """An address that leads nowhere."""
-        return self._page("refused.html", code=getattr(error, "status_code", 404), text="There is no such page.")
+        return self._refusal(request, getattr(error, "status_code", 404), "There is no such page.")
+
+    async def broken(self, request: Request, error: Exception) -> Response:
+        """A fault of ours; its traceback is for the terminal."""
+        response = self._refusal(request, 500, "This is a fault of radsynth; what happened stands where the server was "
+                                               "started. The other pages go on.")
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
 
     async def style(self, request: Request) -> Response:
         """The style sheet."""
@@ -217,9 +238,14 @@ class Pages:
 
     async def begin(self, request: Request) -> Response:
         """Take the reader's code and show the first image."""
-        reader = (await _form(request)).get("reader", "")
-        if not READER.fullmatch(reader):
-            raise Refused(400, "A reader's code has 2 to 20 letters, digits, - or _, no name, and is not 'truth'.")
+        study, form = self._study(), await _form(request)
+        code = form.get("reader", "").strip()  # keyboards of phones add a space
+        if not READER.fullmatch(code):
+            raise Refused(400, "A reader's code has 2 to 20 letters (a to z), digits, - or _, no name, and is not "
+                               "'truth'.")
+        reader, judged = await run_in_threadpool(study.judged, code)
+        if judged and "again" not in form:  # two readers of one code would be counted as one
+            return self._page("again.html", reader=reader, judged=judged, images=len(study.items))
         response = RedirectResponse("/study/read", 303)
         response.set_cookie(self.reader_cookie, reader, httponly=True, samesite="strict")
         return response

@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ FEWEST = 5
 """Real and synthetic images each, below which a study says nothing."""
 READER = re.compile(r"(?!(?i:truth|-1)$)[A-Za-z0-9_-]{2,20}")
 """iMRMC calls the truth's lines "truth" or -1: no reader may."""
+SOONEST = 0.5
+"""Seconds after which an image can have been looked at. What comes sooner is the second half of a double click."""
 SCALE = ("definitely real", "probably real", "perhaps real", "perhaps synthetic", "probably synthetic",
          "definitely synthetic")
 SCHEMA = """CREATE TABLE IF NOT EXISTS answers (
@@ -80,15 +82,22 @@ class Study:
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose changes are on disk when the block ends; other processes wait for it for 30 seconds."""
-        database = sqlite3.connect(self.folder / "answers.sqlite", timeout=30)
+        """A connection whose changes are on disk when the block ends; other processes wait for it for 30 seconds.
+
+        FolderError when that fails: the disk is full, the file is damaged, the run was moved away.
+        """
+        path = self.folder / "answers.sqlite"
         try:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            with database:
-                yield database
-        finally:
-            database.close()
+            with closing(sqlite3.connect(path, timeout=30)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+                database.execute("PRAGMA synchronous=FULL")
+                with database:
+                    yield database
+        except sqlite3.Error as error:
+            raise FolderError(
+                f"The readers' answers in {path} cannot be read or written: {error}. What was kept stays; nothing more "
+                "is kept until whoever serves this run has put the file or its disk right."
+            ) from None
 
     def order(self, reader: str) -> list[str]:
         """All items in this reader's own order."""
@@ -106,14 +115,26 @@ class Study:
                 database.execute("INSERT OR IGNORE INTO shown VALUES (?, ?, ?)", (reader, item, time.time()))
         return item, len(judged)
 
+    def judged(self, code: str) -> tuple[str, int]:
+        """The reader who has this code, small and capital letters alike, as first written, and how many are judged."""
+        with self._database() as database:
+            found = database.execute("SELECT reader, COUNT(*) FROM answers WHERE reader = ? COLLATE NOCASE "
+                                     "GROUP BY reader ORDER BY reader = ? DESC", (code, code)).fetchone()
+        return found or (code, 0)
+
     def answer(self, reader: str, item: str, rating: int) -> None:
-        """Keep a rating. The first one counts: a second click or a page sent again changes nothing."""
+        """Keep a rating of an image that the reader was shown and can have looked at (`SOONEST`).
+
+        The first one counts: a second click or a page sent again changes nothing.
+        """
         assert item in self.items and 1 <= rating <= LEVELS
         with self._database() as database:
             row = database.execute("SELECT at FROM shown WHERE reader = ? AND item = ?", (reader, item)).fetchone()
             now = time.time()
+            if row is None or 0 <= now - row[0] < SOONEST:
+                return
             database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
-                             (reader, item, rating, now - row[0] if row else 0.0, now))
+                             (reader, item, rating, max(now - row[0], 0.0), now))
             judged, = database.execute("SELECT COUNT(*) FROM answers WHERE reader = ?", (reader,)).fetchone()
         if judged == len(self.items):
             write_atomically(self.folder / "results.json", json.dumps(self.results(), indent=1))
@@ -124,9 +145,12 @@ class Study:
             return database.execute("SELECT reader, item, rating, seconds FROM answers ORDER BY reader, at").fetchall()
 
     def image(self, item: str) -> bytes:
-        """The PNG file of an item that exists."""
+        """The PNG file of an item that exists. FolderError when it is no longer there."""
         assert item in self.items
-        return (self.folder / "images" / f"{item}.png").read_bytes()
+        try:
+            return (self.folder / "images" / f"{item}.png").read_bytes()
+        except OSError as error:
+            raise FolderError(f"{self.folder} has lost an image of its study: {error.strerror}.") from None
 
     def results(self) -> dict[str, Any]:
         """Readers who have finished, each with the numbers, then all together. None where there are too few."""

@@ -1,0 +1,190 @@
+"""The pages: guards, the explorer, and commands that can be pasted."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radsynth.settings import resolve
+from radsynth.verbs.train import train
+
+pytest.importorskip("starlette")
+pytest.importorskip("httpx2")
+from PIL import Image as Picture
+from starlette.testclient import TestClient
+
+from radsynth.verbs._sampler import Sampler
+from radsynth.verbs.generate import draw, sample
+from radsynth.web import explorer
+from radsynth.web import serve as serve_module
+from radsynth.web.app import make_app
+from radsynth.web.explorer import Explorer
+from radsynth.web.serve import LOOPBACK
+from radsynth.web.study import Settings, make_study
+from tests.discs import prepared_discs
+from tests.web.examples import ADDRESS, KEYS, client, pixels
+
+
+def test_what_is_refused(run: Path) -> None:
+    study = make_study(run, Settings(images=10))
+    nobody, reader, organiser = client(run, study=study), client(run, KEYS[1], study), client(run, KEYS[0], study)
+    assert nobody.get("/").status_code == 403 and nobody.get("/?key=wrong").status_code == 403
+    assert nobody.get("/study/image/" + next(iter(study.items)) + ".png").status_code == 403
+    for path in ("/", "/results", "/results.csv", "/report", "/image/0.png"):
+        assert reader.get(path).status_code == 403, f"{path} would give the answers away"
+    assert organiser.get("/results").status_code == 200
+    assert organiser.get("/", headers={"host": "evil.example"}).status_code == 421
+    foreign = {"origin": "http://evil.example"}
+    assert reader.post("/study", data={"reader": "r1"}, headers=foreign).status_code == 403
+    assert reader.post("/study", data={"reader": "r1"}, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert reader.post("/study", content=b"x" * 20_000).status_code == 413
+    assert reader.post("/study", content=iter([b"reader=r1"])).status_code == 413, "of a length that is not told"
+    assert reader.post("/study", data={"reader": "<b>me</b>"}).status_code == 400
+    assert reader.get("/study/read").status_code == 400, "no code yet"
+    assert reader.get("/study/image/..%2f..%2fstudy.json.png").status_code == 404
+    for broken in ({"host": "[evil"}, {"origin": "http://[evil"}, {"content-length": "\u00b2".encode("latin-1")}):
+        assert reader.post("/study", data={"reader": "r1"}, headers=broken).status_code in (400, 413), broken
+    long = 5000 * "9"
+    for bad in ("/?seed=-1", "/?seed=1e9", f"/?seed={long}", "/?truncation=nan", "/?label=none", "/?first=x",
+                "/one/99999999999", f"/one/{long}", "/walk/0.png?direction=none"):
+        assert organiser.get(bad).status_code == 400, bad
+    kept = nobody.get(f"/study?key={KEYS[1]}", follow_redirects=False).headers["set-cookie"].lower()
+    assert "httponly" in kept and "samesite=lax" in kept, "other sites and scripts cannot use the key"
+    page = organiser.get("/?label=<script>alert(1)</script>")
+    assert page.status_code == 400 and "<script>" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_forms_come_through_a_proxy(run: Path) -> None:
+    """It calls this server by another name than the one that the browser sees."""
+    reader = client(run, KEYS[1], make_study(run, Settings(images=10)))
+    seen = {"origin": "https://study.example", "sec-fetch-site": "same-origin"}
+    assert reader.post("/study", data={"reader": "r1"}, headers=seen).url.path == "/study/read"
+
+
+def test_a_refusal_says_what_to_do_and_leads_back(run: Path) -> None:
+    study = make_study(run, Settings(images=10))
+    organiser, reader = client(run, KEYS[0], study), client(run, KEYS[1], study)
+    assert 'href="/"' in organiser.get("/?seed=x").text and 'href="/"' in organiser.get("/nowhere").text
+    page = html.unescape(reader.get("/results").text)
+    assert 'href="/study"' in page and "open your own address again" in page
+    assert "to the last letter" in client(run).get("/study?key=" + KEYS[1][:-1]).text
+    shown = client(run).get(f"//evil.example/?key={KEYS[0]}", follow_redirects=False)
+    assert not shown.headers.get("location", "").startswith("//"), "the key's way leads to this server alone"
+
+
+def test_a_fault_of_ours_is_a_page_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    organiser = client(run, KEYS[0])
+    monkeypatch.setattr(Explorer, "image", lambda *_, **__: 1 / 0)
+    page = organiser.get("/image/0.png")
+    assert page.status_code == 500 and "<html" in page.text and "The other pages go on" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_the_explorer_shows_what_generate_writes(run: Path) -> None:
+    organiser = client(run, KEYS[0])
+    page = organiser.get("/?seed=5&label=rare")
+    assert page.status_code == 200 and page.text.count("<img") == 12 and "No reader study: none was made" in page.text
+    assert not re.search(r"https?://", page.text), "nothing is loaded from elsewhere"
+    shown = pixels(organiser.get("/image/3.png?seed=5&label=rare&side=64").content)
+    images, _ = sample(run, 4, seed=5, label="rare")
+    plain = np.clip(np.rint((images[3, 0] + 1) * 127.5), 0, 255).astype(np.uint8)
+    enlarged = Picture.fromarray(plain).resize((64, 64), Picture.Resampling.LANCZOS)
+    assert np.array_equal(shown, np.asarray(enlarged))
+    one = organiser.get("/one/3?seed=5&label=rare")
+    assert "--count 4 --seed 5" in one.text and "radsynth control" in one.text
+    assert organiser.get("/report").status_code == 404
+    nowhere = organiser.get("/nowhere")
+    assert nowhere.status_code == 404 and "There is no such page" in nowhere.text and "<html" in nowhere.text
+    assert organiser.get("/study/images/1").status_code == 404 == organiser.get("/image/1.jpg").status_code
+
+
+def test_a_run_that_may_only_be_read_is_shown_without_a_study(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(run.rglob("*"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run)  # as root, every folder can be written
+    study, why = serve_module._study(run, Settings(images=10), draws=True)
+    assert study is None and f"no permission to write in {run}" in why
+    assert all(serve_module._keys(run)) and sorted(run.rglob("*")) == before
+
+
+def test_commands_on_the_pages_can_be_pasted(run: Path, tmp_path: Path) -> None:
+    moved = run.rename(tmp_path / "Kopf MR")
+    page = html.unescape(client(moved, KEYS[0]).get("/one/0?label=rare").text)
+    assert f"radsynth generate '{moved}' OUT --count 1 --seed 0 --label rare<" in page
+    assert f"radsynth control '{moved}'<" in page
+
+
+def test_a_class_that_was_not_learned_is_not_offered(run: Path) -> None:
+    """Held-out patients may have one that no training patient has."""
+    spec = json.loads((run / "spec.json").read_text())
+    (run / "spec.json").write_text(json.dumps({**spec, "labels": {"common": 32, "rare": 0}}))
+    organiser = client(run, KEYS[0])
+    assert "rare" not in organiser.get("/").text and organiser.get("/?label=rare").status_code == 400
+    assert len(make_study(run, Settings(images=12)).items) == 12
+
+
+def test_runs_that_are_served_side_by_side_keep_their_visitors(run: Path) -> None:
+    first, second = client(run, KEYS[0]), TestClient(
+        make_app(Explorer(run), None, "none was made", ("another-key", "another"), LOOPBACK), base_url=ADDRESS)
+    assert second.get("/?key=another-key").status_code == 200
+    first.cookies.update(second.cookies)  # one browser, which sends cookies to every port of a machine
+    assert first.get("/").status_code == second.get("/").status_code == 200
+
+
+def test_a_page_full_of_images_is_drawn_once_and_little_is_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, chunks = list[int](), Sampler.drawn
+
+    def slow(self: Sampler, first: int, count: int, **how: Any) -> Any:
+        drawn.append(first)
+        time.sleep(0.1)
+        return chunks(self, first, count, **how)
+
+    monkeypatch.setattr(Sampler, "drawn", slow)
+    monkeypatch.setattr(explorer, "KEPT", 2 * 16 * 16 * 16 * 4)  # two chunks
+    shown = Explorer(run)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda item: shown.image(item, 0, None, 1.0, 64), range(12)))
+    assert drawn == [0]
+    for first in (16, 32, 16, 0):
+        shown.image(first, 0, None, 1.0, 64)
+    assert drawn == [0, 16, 32, 0]
+
+
+def test_walks_along_directions_that_control_found(run: Path) -> None:
+    (run / "control").mkdir()
+    rng = np.random.default_rng(0)
+    vector = rng.normal(size=(2, Explorer(run).sampler.network.latent))
+    np.savez(run / "control" / "directions.npz", names=np.array(["brightness", "common to rare"]),
+             kinds=np.array(["attribute", "class"]), vectors=vector / np.linalg.norm(vector, axis=1, keepdims=True),
+             steps=np.ones(2))
+    organiser = client(run, KEYS[0])
+    assert organiser.get("/one/3").text.count('class="strip"') == 2
+    strip = pixels(organiser.get("/walk/3.png?direction=brightness").content)
+    assert strip.shape[1] > 4 * strip.shape[0]
+
+
+def test_images_of_masks_are_shown_with_their_masks(tmp_path: Path) -> None:
+    data = prepared_discs(tmp_path, name="run/data", mask_classes=3, mask_values=(0, 2))
+    images = np.load(data / "shards" / "00000.images.npy")
+    np.save(data / "shards" / "00000.masks.npy", np.where(images[:, 0] > 70, 2, 0).astype(np.uint8))
+    run = tmp_path / "run"
+    train(data, run, settings=resolve(overrides=("task.kind=semantic", "model.width=8", "model.widest=16",
+                                                 "model.hidden=8", "train.batch=8", "train.images=16",
+                                                 "train.previews=0")))
+    organiser = client(run, KEYS[0])
+    page = organiser.get("/one/3?seed=5").text
+    assert "mask=1" in page and "radsynth control" not in page
+    shown, masks = pixels(organiser.get("/image/3.png?seed=5&mask=1&side=64").content), draw(run, 4, seed=5).masks
+    assert masks is not None and np.array_equal(shown, np.kron(np.where(masks[3] == 2, 255, 0), np.ones((4, 4))))
+    assert sum(make_study(run, Settings(images=10)).items.values()) == 5
+    data.rename(tmp_path / "elsewhere")
+    assert "makes images from images" in client(run, KEYS[0]).get("/").text, "there are no masks to paint any more"

@@ -1,0 +1,31 @@
+"""`radsynth serve` as a process: its addresses, its end, and what it says where it cannot serve."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("httpx2")
+
+from tests.web.examples import served
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_serves_until_it_is_stopped(how: signal.Signals, run: Path) -> None:
+    """For real: a process, its printed addresses, a page, and an end without a traceback."""
+    with served(run) as (process, address, _):
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert "radsynth explorer" in browser.open(address, timeout=30).read().decode()
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(address.partition("?")[0], timeout=30)
+        process.send_signal(how)
+        assert process.stderr is not None and not process.stderr.read()
+        assert process.wait(20) == 0, "it has done what it was asked to"
+    assert (run / "keys.json").stat().st_mode & 0o077 == 0
+    assert json.loads((run / "study" / "study.json").read_text())["items"]
