@@ -3,7 +3,8 @@
 RadsynthError (a ValueError)
 ├── SettingsError      exit 2: settings, kinds or options that do not exist or cannot work; lists all problems at once
 ├── DataError          exit 2: input that cannot be used as a whole: missing, empty, mixed, no usable image
-│   └── RejectedFile   one file that cannot be used; verbs put it into the rejected-files table and go on
+│   ├── RejectedFile   one file that cannot be used; verbs put it into the rejected-files table and go on
+│   └── CannotHold     one image that a format has no room for; `apply` puts what it was made of into that table
 ├── MissingExtra       exit 2: an optional dependency that is not installed; names the extra
 ├── FolderError        exit 3: a prepared, run or output folder that is missing, incomplete, foreign or damaged
 ├── PacsError          exit 5: a PACS that cannot be reached or refuses us; what was done is recorded
@@ -35,6 +36,10 @@ class DataError(RadsynthError):
 
 class RejectedFile(DataError):
     """One input file that cannot be used. The text is the reason, without the path."""
+
+
+class CannotHold(DataError):
+    """One image that the format it is to be written in cannot hold."""
 
 
 class MissingExtra(RadsynthError):

@@ -92,6 +92,10 @@ def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:
     assert (found.sign, found.answer) == ("warning", "Not in everything"), "somewhere it is worse"
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(-1), {**psnr(-2), "title": "SSIM"}]})
     assert (found.sign, found.answer) == ("warning", "No") and "PSNR (Lanczos); SSIM (Lanczos)" in found.text
+    number = psnr(-2)
+    number["methods"].append({**line("nothing", 20), "gain": {"value": 0, "low": -3, "high": 2}})
+    found, = pair_verdicts({"task": "segment", "numbers": [number]})
+    assert found.text.endswith("is nearer to the truth: PSNR (Lanczos)."), "what is not decided is not nearer"
 
 
 def test_nothing_that_was_compared_is_no_success() -> None:
@@ -114,6 +118,10 @@ def test_one_test_patient_shows_nothing_good_of_patients() -> None:
     found, = pair_verdicts({"task": "segment", "patients": 1, "numbers": [psnr(-2)]})
     assert found.sign == "warning"
     assert not pair_verdicts({"task": "translate", "patients": 1, "numbers": [psnr(2)]})[1].limit, "unmeasured"
+    same = "All pairs are of the same two patients: of others this says nothing."
+    for task, patients, limit in (("register", 2, same), ("register", 3, ""), ("segment", 2, "")):
+        found, = pair_verdicts({"task": task, "patients": patients, "numbers": [psnr(2)]})
+        assert (found.sign, found.limit) == ("note" if limit else "good", limit)
     found, = pair_verdicts({"task": "segment", "patients": 2, "numbers": [psnr(2)]})
     assert found.sign == "good" and not found.limit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import build, paints, segments
 from radsynth.tasks._masks import deformed, masks_of, shares_of
 from radsynth.verbs._agreement import _segmenter, measure_agreement
-from radsynth.verbs._applying.paint import Painter
+from radsynth.verbs._applying.paint import Painter, format_for, mask_records
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import draw, generate
@@ -198,6 +199,21 @@ def test_apply_gives_geometry_back_and_larger_masks_are_painted_in_tiles_as_whol
     whole = painter.paint(mask, 0).pixels
     monkeypatch.setattr("radsynth.verbs._applying.tiles.LIMIT", {2: 1 << 10})
     assert np.abs(painter.paint(mask, 0).pixels.astype(int) - whole).max() <= 1
+
+
+def test_images_are_written_in_their_masks_format(trained: Path, tmp_path: Path) -> None:
+    """As the results of all tasks are; a picture would show Hounsfield units as other numbers."""
+    values = np.zeros((3, 16, 16))
+    values[:, 4:12, 6:16] = 2
+    save_mask(tmp_path / "in" / "a b.nii", values)
+    save_mask(tmp_path / "in" / "c.png", values[0])
+    apply(trained, tmp_path / "in", tmp_path / "out")
+    assert [row["file"] for row in rows(tmp_path / "out")] == ["images/000000.nii", "images/000001.png"]
+    painter = Painter(trained, None, 0, None)
+    records = mask_records(tmp_path / "in", [])
+    assert [format_for(record, painter) for record in records] == ["nifti", "picture"]
+    painter.spec = dataclasses.replace(painter.spec, units="HU", format="dicom")
+    assert [format_for(record, painter) for record in records] == ["nifti", "dicom"]
 
 
 def test_masks_of_a_data_set_in_one_npz_are_painted(trained: Path, tmp_path: Path) -> None:

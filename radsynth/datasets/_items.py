@@ -57,8 +57,8 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
         if wanted(members[0].header, name):
             found += members
     gathered, copies = arrange(found)
-    for path, reason in copies:
-        rejected.append(Rejected(path=printable(names_of[path]), reason=reason, skipped=True))
+    rejected += [Rejected(path=printable(names_of[path]), skipped=True, reason=(
+        f"it is a second copy (same SOP Instance UID) of {printable(names_of[first])}")) for path, first in copies]
     return [Item(name=min(names_of[file] for file in member.files), header=member.header, slices=member.slices,
                  fault=member.fault and member.fault + _to_fetch([names_of[file] for file in member.files], rejected),
                  planar=member.planar, turned=member.turned,

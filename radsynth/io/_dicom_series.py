@@ -53,7 +53,7 @@ class Series:
 
 
 def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str, str]]]:
-    """(series in the order of their first file, second copies as (path, reason)).
+    """(series in the order of their first file, second copies as (path, the first one's path)).
 
     Slices belong together when patient, series, size, orientation, spacing, echo and time point agree. Localizers,
     plain multi-frame files and images without position stand alone. UIDs are not trusted to tell patients or places
@@ -65,7 +65,7 @@ def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str
     for found in instances:
         own = (found.header.patient, found.uid, found.position)
         if found.uid and own in seen:
-            copies[found.path] = f"it is a second copy (same SOP Instance UID) of {Path(seen[own]).name}"
+            copies[found.path] = seen[own]
             continue
         seen[own] = found.path
         alone = found.position is None or found.header.spacing is None or found.header.frames > 1 or not found.series
@@ -111,7 +111,8 @@ def _fault(places: np.ndarray, normal: np.ndarray) -> str | None:
     usual = float(np.median(steps))
     if float(steps.max()) > GAP * usual:
         missing = int(np.rint(steps[steps > GAP * usual] / usual - 1).clip(1).sum())
-        return f"about {missing} of its slices are missing: the step of {usual:.2f} mm grows to {steps.max():.2f} mm"
+        lacks = "1 of its slices is" if missing == 1 else f"{missing} of its slices are"
+        return f"about {lacks} missing: the step of {usual:.2f} mm grows to {steps.max():.2f} mm"
     if float(steps.max()) > UNEVEN * float(steps.min()):
         return f"its slices are unevenly spaced, {steps.min():.2f} to {steps.max():.2f} mm"
     whole = places[-1] - places[0]

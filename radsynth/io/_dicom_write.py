@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import DataError
+from radsynth.errors import CannotHold, DataError
 from radsynth.image import GREY, Image
 from radsynth.io import Provenance
 from radsynth.io._geometry import cut, cut_affine, default_affine
@@ -45,11 +45,13 @@ def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
     DataError for a volume of unknown spacing, and for channels that are neither grey nor RGB.
     """
     if len(image.pixels) not in (1, 3):
-        raise DataError(
+        raise CannotHold(
             f"{path.name}: DICOM is written with one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ"
         )
     if image.pixels.ndim == 4 and image.spacing is None:
-        raise DataError(f"{path.name}: a volume of unknown spacing cannot be a DICOM series. Choose NIfTI, TIFF or NPZ")
+        raise CannotHold(
+            f"{path.name}: a volume of unknown spacing cannot be a DICOM series. Choose NIfTI, TIFF or NPZ"
+        )
     stored = store(image)
     if len(image.pixels) == 3 and stored.bits not in (8, 16):
         stored = Stored(values=stored.values, slope=stored.slope, intercept=stored.intercept, bits=16)

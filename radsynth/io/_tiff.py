@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from radsynth.errors import DataError, RejectedFile
+from radsynth.errors import CannotHold, RejectedFile
 from radsynth.image import Image
 from radsynth.io import Provenance
 from radsynth.io._decoding import decode
@@ -110,7 +110,7 @@ def write(image: Image, path: Path, provenance: Provenance) -> list[Path]:
     import tifffile
 
     if len(image.pixels) not in (1, 3):
-        raise DataError(f"{path.name}: TIFF is written with one or three channels, not {len(image.pixels)}. Choose "
+        raise CannotHold(f"{path.name}: TIFF is written with one or three channels, not {len(image.pixels)}. Choose "
                         "NIfTI or NPZ")
     stored = store(image, floats=True)
     values = stored.values[0] if len(stored.values) == 1 else np.moveaxis(stored.values, 0, -1)

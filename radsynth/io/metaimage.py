@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import DataError, MissingExtra, RejectedFile
+from radsynth.errors import CannotHold, DataError, MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance
 from radsynth.io._decoding import decode
@@ -76,7 +76,9 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     if path.suffix.lower() not in (".mha", ".nrrd"):
         raise DataError(f"{path.name}: write .mha or .nrrd, which keep header and pixels in one file")
     if len(image.pixels) not in (1, 3):
-        raise DataError(f"{path.name}: written are one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
+        raise CannotHold(
+            f"{path.name}: written are one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ"
+        )
     stored = as_whole_numbers(store(image, floats=True), signed=image.pixels.dtype.kind == "i")
     colour = len(stored.values) == 3
     values = np.moveaxis(stored.values, 0, -1) if colour else stored.values[0]

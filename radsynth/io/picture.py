@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo, putchunk
 
-from radsynth.errors import DataError, RejectedFile
+from radsynth.errors import CannotHold, DataError, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance, _tiff, check_labels
 from radsynth.io._decoding import decode
@@ -113,9 +113,9 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     if ending != ".png":
         raise DataError(f"{path.name}: pictures are written as .png or .tiff (JPEG would change the values)")
     if image.pixels.ndim != 3:
-        raise DataError(f"{path.name}: PNG holds single images. Choose TIFF, NIfTI, DICOM or NPZ")
+        raise CannotHold(f"{path.name}: PNG holds single images. Choose TIFF, NIfTI, DICOM or NPZ")
     if len(image.pixels) not in (1, 3):
-        raise DataError(f"{path.name}: PNG holds one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
+        raise CannotHold(f"{path.name}: PNG holds one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
     stored = store(image, span=provenance.window)
     text = PngInfo()
     for key, value in (

@@ -60,7 +60,8 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
                           values)
     value = _estimate(own, np.arange(count), repetitions, seed)
     floor = _estimate(real, patients, repetitions, seed)
-    excess = difference(replace(value, parts=()), replace(floor, parts=()))
+    excess = _within(difference(replace(value, parts=()), replace(floor, parts=())), -1.0)
+    value, floor = _within(value, 0.0), _within(floor, 0.0)
     channels, dimensions = len(prepared.spec.channels), prepared.spec.dimensions
     one = Measurement(
         name=NUMBER.name, title=NUMBER.title, better=NUMBER.better, meaning=NUMBER.meaning, n=count,
@@ -97,6 +98,11 @@ def _estimate(values: NDArray[np.float64], owners: NDArray[np.int64], repetition
     if known.sum() < 2:
         raise DataError(f"{NUMBER.title} needs masks with labels; there are fewer than two.")
     return over_patients(values[known], owners[known], repetitions, seed)
+
+
+def _within(one: Estimate, least: float) -> Estimate:
+    """The same with an interval that ends where overlaps, or their differences, do."""
+    return replace(one, low=max(one.low, least), high=min(one.high, 1.0))
 
 
 def _number(value: float) -> float | None:

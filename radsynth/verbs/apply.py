@@ -205,13 +205,14 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
         try:
             image = record.load()
             result, found = applier.convert(image)
+            chosen = format or (record.header.format if record.header else applier.spec.format)
+            if chosen == "dicom" and segments(applier.task):
+                chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
+            index = journal.free()
+            files = write_result(applier.facts, image, result, record, folder / "images", chosen, index)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        chosen = format or (record.header.format if record.header else applier.spec.format)
-        if chosen == "dicom" and segments(applier.task):
-            chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
-        index = journal.free()
         means = {name: float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else math.nan
                  for name, values in found.items()}
         yield from journal.add([
@@ -221,7 +222,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
              "flagged": few_values.flagged(flags(means, usual), image, applier.trained_on.few_values),
              "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
              "unchecked": applier.trained_on.unchecked(image, record)}
-            for file in write_result(applier.facts, image, result, record, folder / "images", chosen, index)])
+            for file in files])
 
 
 def files_hash(*paths: Path | None) -> str:

@@ -85,7 +85,7 @@ def test_the_same_instance_twice_is_used_once(tmp_path: Path) -> None:
     shutil.copy(files[2], tmp_path / "copy.dcm")
     [found], copies = arrange(instance(path) for path in [*files, tmp_path / "copy.dcm"])
     assert len(found.files) == 6 and found.fault is None
-    assert [(Path(path).name, "second copy" in reason) for path, reason in copies] == [("copy.dcm", True)]
+    assert [(Path(path).name, Path(first)) for path, first in copies] == [("copy.dcm", files[2])]
 
 
 def test_slices_of_one_identifier_are_told_apart_by_their_places(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from radsynth.verbs._evaluating.pictures import write_unmeasured
 from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs.document import refused
+from radsynth.verbs._report.images import masked
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.training import course
@@ -29,6 +30,15 @@ from tests.report.examples import AUDIT, SPEC, add, page, utility
 CHROMIUM = "/usr/bin/chromium"
 SECTIONS = 11
 """Headings of the second level, without those of tasks from image to image and of control."""
+
+
+def test_two_masks_are_not_as_wide_as_the_page(run: Path) -> None:
+    (run / "pictures").mkdir(exist_ok=True)
+    np.save(run / "pictures" / "masks.npy", np.zeros((2, 3, 32, 16), np.uint8))
+    shown = masked(RunFiles(run))
+    assert shown is not None
+    sheet = Pillow.open(io.BytesIO(base64.b64decode(shown["image"].partition(",")[2])))
+    assert sheet.size == (6 * 17 - 1, 3 * 33 - 1)
 
 
 def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:

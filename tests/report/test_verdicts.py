@@ -25,6 +25,18 @@ def test_images_with_masks_have_a_verdict_on_these(run: Path, value: float, sign
     assert "Masks" not in [one.heading for one in verdicts(RunFiles(run, without=("results.json",)))]
 
 
+def test_masks_that_images_may_not_show_get_no_tick(run: Path) -> None:
+    """Intervals of eight images of four patients reach from 0 to 1, and hold every floor."""
+    one = {"name": "mask_agreement", "title": "Agreement", "better": "higher", "meaning": "", "n": 8, "value": 0.175,
+           "low": 0.0, "high": 0.42, "floor": 0.63, "floor_low": 0.0, "floor_high": 1.0, "excess_low": -1.0,
+           "excess_high": 0.5}
+    (run / "results.json").write_text(json.dumps(RESULTS | {"measurements": [*RESULTS["measurements"], one]}))
+    found, = (one for one in verdicts(RunFiles(run)) if one.heading == "Masks")
+    assert (found.sign, found.answer) == ("note", "Not shown") and "may differ as much by chance" in found.limit
+    assert verdict(one) == ("note", "not decided")
+    assert verdict(one | {"value": 0.6, "excess_high": 0.9})[0] == "good"
+
+
 def test_pairs_that_are_no_copies_are_not_called_so(run: Path) -> None:
     assert "Copy." not in page(run).text
 
@@ -186,4 +198,6 @@ def test_a_translation_between_two_of_three_classes_has_not_learned_from_the_thi
     told = "Only the 1,440 of the classes abdomen and chest were looked at."
     assert dict(facts(RunFiles(run)))["Learned from"].endswith(told)
     add(run, spec={**SPEC, "labels": {"abdomen": 40, "chest": 1400}})
+    assert "looked at" not in dict(facts(RunFiles(run)))["Learned from"]
+    (run / "settings.yaml").write_text("task:\n  kind: cut\n")  # the only two classes need not be named
     assert "looked at" not in dict(facts(RunFiles(run)))["Learned from"]

@@ -208,6 +208,7 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
     images = list(records)
     masks_beside(images, rejected, carried=beside.labels is None)
     beside.check_for(len(images))
+    chosen = format or (fixed.header.format if fixed.header else registrar.spec.format)
     for record in track(images, None, "registering", "images"):
         if made := journal.made(record.source):
             yield from made
@@ -217,23 +218,23 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
             labels = beside.labels_of(record, moving)
             true = targets.of(beside.landmarks_of(record), moving, record.source) if targets else None
             warped = registrar.convert(moving, record.source, labels)
+            index = journal.free()
+            files = write_result(registrar.facts, moving, warped.image, fixed, folder / "images", chosen, index)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        index = journal.free()
         more = _write_rest(folder, f"{index:06d}", warped, moving, registrar.image)
         found = warped.found
         if targets and true is not None:
             errors = targets.measure(true, moving, warped.placing, warped.displacement)
             more["landmarks"] = _below(folder, "landmarks", f"{index:06d}.csv", errors.write)
             found = found | errors.means
-        chosen = format or (fixed.header.format if fixed.header else registrar.spec.format)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
              "flagged": few_values.flagged(_flags(found), moving, registrar.trained_on.few_values),
              "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed}))}
-            for file in write_result(registrar.facts, moving, warped.image, fixed, folder / "images", chosen, index)])
+            for file in files])
 
 
 def _write_rest(folder: Path, stem: str, warped: Warped, moving: Image, fixed: Image) -> dict[str, str]:

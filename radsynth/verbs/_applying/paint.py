@@ -171,10 +171,17 @@ def _mask_beside(record: Record) -> Image:
     return image.replace(pixels=image.mask[None], channels=GREY, mask=None)
 
 
+def format_for(record: Record, painter: Painter) -> str:
+    """The mask's own format, or that of the training images where a picture cannot hold their values as they are."""
+    own = record.header.format if record.header else detect(Path(record.files[0]))
+    spec = painter.spec
+    plain = spec.units != "HU" and spec.bits <= 16 and painter.intensity.low >= 0 and len(spec.channels) in (1, 3)
+    return usual_format(spec) if own == "picture" and not plain else own
+
+
 def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected], folder: Path, format: str | None,
               journal: Journal) -> Iterator[Row]:
     """Paint and write mask by mask; yields rows of samples.csv."""
-    chosen = format or usual_format(painter.spec)
     for record in track(records, None, "painting", "masks"):
         if made := journal.made(record.source):
             yield from made
@@ -183,10 +190,11 @@ def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected],
         try:
             mask = record.load()
             image = painter.paint(mask, index)
+            chosen = format or format_for(record, painter)
+            files = write_result(painter.facts, mask, image, record, folder / "images", chosen, index)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        files = write_result(painter.facts, mask, image, record, folder / "images", chosen, index)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              "seed": painter.seed if painter.style is None else "", "flagged": "unknown",

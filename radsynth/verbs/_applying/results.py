@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from radsynth.datasets import Record
+from radsynth.errors import CannotHold, RejectedFile
 from radsynth.image import RGB, Image
 from radsynth.io import Provenance, format_module, write
 from radsynth.verbs._writing import PICTURES
+
+WRITTEN = {".jpg": ".png", ".jpeg": ".png", ".npy": ".npz", ".mhd": ".mha", ".nhdr": ".nrrd"}
+"""Endings of files that are read and not written, and that of the results of such."""
 
 
 def write_result(facts: dict[str, Any], start: Image, result: Image, like: Record, folder: Path, format: str,
                  index: int) -> list[Path]:
     """Files in `folder` with a result of the image `start`: one, or one for each channel where the format has no room
-    for several.
+    for several. RejectedFile, and no file, where it cannot hold the result at all.
 
     facts: of the run's weights; like: the image whose ending the result's file has, if its format can have it
     """
@@ -26,14 +30,21 @@ def write_result(facts: dict[str, Any], start: Image, result: Image, like: Recor
     text = f"Task: {facts['task']}. It is no acquisition: details may be wrong or made up."
     provenance = Provenance(model=facts["model"], weights=facts["sha256"], seed=0, index=index, description=text,
                             window=result.window, source=source)
-    kind, ending = _kind(format), _ending(like, format)
+    try:
+        return _written(result, start, folder, f"{index:06d}", _kind(format), _ending(like, format), provenance)
+    except CannotHold as error:
+        raise RejectedFile(f"its result is not written: {str(error).partition(': ')[2]}") from None
+
+
+def _written(result: Image, start: Image, folder: Path, name: str, kind: str, ending: str, provenance: Provenance,
+             ) -> list[Path]:
     if len(result.channels) == 1 or result.channels == RGB or kind == "npz" or (
             result.channels == start.channels and kind not in ("dicom", "picture")):
-        return write(result, folder / f"{index:06d}{ending}", provenance=provenance, format=kind)
+        return write(result, folder / f"{name}{ending}", provenance=provenance, format=kind)
     written = []
-    for channel, name in enumerate(result.channels):
-        single = result.replace(pixels=result.pixels[channel:channel + 1], channels=(name,))
-        written += write(single, folder / f"{index:06d}_{name}{ending}", provenance=provenance, format=kind)
+    for number, channel in enumerate(result.channels):
+        single = result.replace(pixels=result.pixels[number:number + 1], channels=(channel,))
+        written += write(single, folder / f"{name}_{channel}{ending}", provenance=provenance, format=kind)
     return written
 
 
@@ -46,7 +57,8 @@ def _ending(like: Record, format: str) -> str:
     if format in PICTURES:
         return PICTURES[format]
     own = Path(like.files[0]).name.lower() if like.files else ""
-    endings = [ending for ending in format_module(format).SUFFIXES if ending not in (".jpg", ".jpeg", ".npy", ".hdr")]
+    own = next((own.removesuffix(read) + instead for read, instead in WRITTEN.items() if own.endswith(read)), own)
+    endings = [ending for ending in format_module(format).SUFFIXES if ending not in WRITTEN]
     volume = like.header is not None and len(like.header.size) == 3
     usual = ".tiff" if format == "picture" and volume else endings[0]
     return max((ending for ending in endings if own.endswith(ending)), key=len, default=usual)

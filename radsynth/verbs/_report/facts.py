@@ -92,7 +92,7 @@ def _learned(spec: dict[str, Any], crops: bool) -> str:
 def _of_domains(files: RunFiles, spec: dict[str, Any]) -> str:
     """How many of the training images are of the two classes that a translation without pairs looks at; "" if all."""
     labels, domains = spec.get("labels", {}), files.settings().get("task", {}).get("domains") or ()
-    if not files.unpaired or not set(domains) < set(labels):
+    if not files.unpaired or not domains or not set(domains) < set(labels):
         return ""
     return f" Only the {sum(labels[one] for one in domains):,} of the classes {' and '.join(domains)} were looked at."
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from radsynth.verbs._applying.limits import BY_CROPS, FROM, false_alarms
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import count, extent, figure, interval, sides
 
 COLUMNS = 6
+EMPTY = 40
+"""Grey of a sheet's places without an image."""
 VOLUMES = 12
 """Volumes on a sheet at most: each is three slices."""
 AT_ONCE = 6
@@ -57,6 +61,8 @@ def masked(files: RunFiles) -> dict[str, str] | None:
     who = "virtual patient's" if files.virtual else "patient's"
     rows = ["the mask", "the synthetic image", f"the {who} own image, which training never saw"][:array.shape[1]]
     stacked = array.swapaxes(0, 1)
+    empty = max(0, COLUMNS - len(array))  # a pair alone would be as wide as the page
+    stacked = np.pad(stacked, [(0, 0), (0, empty), *[(0, 0)] * (stacked.ndim - 2)], constant_values=EMPTY)
     return {"image": pictures.sheet(stacked.reshape(-1, 1, *stacked.shape[2:]), stacked.shape[1]),
             "alt": f"Rows of {len(array)}: {'; '.join(rows)}", "caption": f"From top to bottom: {', '.join(rows)}."}
 

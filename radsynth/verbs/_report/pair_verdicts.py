@@ -24,15 +24,25 @@ LOST = 0.5
 def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     """The answers for a task from image to image, from the part "pairs" of results.json."""
     found = [_quality(pairs["numbers"]), *([keeping(pairs["numbers"])] if pairs["task"] in KEEPING else [])]
-    return [_of_one_patient(one) for one in found] if pairs.get("patients") == 1 else found
+    whose = _same(pairs)
+    return [_no_sample(one, whose) for one in found] if whose else found
 
 
-def _of_one_patient(verdict: Verdict) -> Verdict:
-    """Images of a single patient are no sample of patients, however many they are: nothing good is shown by them."""
+def _same(pairs: dict[str, Any]) -> str:
+    """Whose images alone were measured, where that is no sample of patients; "" where it is one."""
+    if pairs.get("patients") == 1:
+        return "All test images are of one patient"
+    # Of two patients each is put onto the other: these are no two pairs that know nothing of each other.
+    two = pairs["task"] == "register" and pairs.get("patients") == 2
+    return "All pairs are of the same two patients" if two else ""
+
+
+def _no_sample(verdict: Verdict, whose: str) -> Verdict:
+    """Images of a single patient, or pair, are no sample of patients, however many: nothing good is shown by them."""
     if verdict.sign == "open":
         return verdict
     return replace(verdict, sign="note" if verdict.sign == "good" else verdict.sign, limit=" ".join(
-        text for text in (verdict.limit, "All test images are of one patient: of others this says nothing.") if text))
+        text for text in (verdict.limit, f"{whose}: of others this says nothing.") if text))
 
 
 def _quality(numbers: list[dict[str, Any]]) -> Verdict:
@@ -50,16 +60,22 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     if won == len(rivals):
         return Verdict(heading="Quality", question=question, sign="good", answer="Yes", text=(
             "In every number the results are nearer to the truth than those of methods without a network."))
-    lost = [any(gain["high"] < 0 for gain in methods.values()) for methods in gains.values()]
-    left = "; ".join(f"{title} ({', '.join(methods)})" for title, methods in rivals.items() if methods)
+    ahead = {title: [method for method, gain in methods.items() if gain["high"] < 0]
+             for title, methods in gains.items()}
+    lost = [bool(methods) for methods in ahead.values()]
     if all(lost):
         return Verdict(heading="Quality", question=question, sign="warning", answer="No", text=(
-            f"In every number a method without a network is nearer to the truth: {left}."))
+            f"In every number a method without a network is nearer to the truth: {_listed(ahead)}."))
     sign: Sign = "warning" if any(lost) or 2 * won < len(rivals) else "note"
     answer = "Not in everything" if won else "Not shown"
     return Verdict(heading="Quality", question=question, sign=sign, answer=answer, text=(
         f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
-        f"without a network. Not in: {left}."))
+        f"without a network. Not in: {_listed(rivals)}."))
+
+
+def _listed(methods: dict[str, list[str]]) -> str:
+    """Numbers by their titles, each with the methods that it is about; without those that have none."""
+    return "; ".join(f"{title} ({', '.join(names)})" for title, names in methods.items() if names)
 
 
 def turned(found: dict[str, dict[str, Any]], results: dict[str, Any]) -> list[Verdict]:

@@ -9,7 +9,7 @@ from radsynth.verbs._report.facts import alone, promised, testable
 from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
-from radsynth.verbs._report.words import count, figure, verdict
+from radsynth.verbs._report.words import UNDECIDED, count, figure, verdict
 from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
@@ -131,13 +131,16 @@ def _masks(found: dict[str, dict[str, Any]]) -> list[Verdict]:
     one = found.get("mask_agreement")
     if one is None:
         return []
-    sign: Sign = "warning" if 2 * one["value"] < one["floor"] else "note"
-    sign = "good" if one["value"] >= one["floor"] or verdict(one)[0] == "good" else sign
+    tone, words = verdict(one)
+    open_yet = words == UNDECIDED
+    sign: Sign = "warning" if 2 * one["value"] < one["floor"] and not open_yet else "note"
+    sign = "good" if one["value"] >= one["floor"] or tone == "good" else sign
     return [Verdict(heading="Masks", question="Do the images show what their masks say?", sign=sign,
-                    answer=ANSWERS[sign], text=(
+                    answer="Not shown" if open_yet else ANSWERS[sign], text=(
         f"A segmenter that was trained on real images finds the masks of synthetic images with an overlap of "
         f"{figure(one['value'], '')} (Dice), those of unseen real images with {figure(one['floor'], '')}."),
-        limit="Images that are easier than real ones can agree better than these.")]
+        limit="So few images may differ as much by chance." if open_yet else
+        "Images that are easier than real ones can agree better than these.")]
 
 
 def _least_covered(classes: dict[str, Any]) -> str:

@@ -62,12 +62,19 @@ def odds(epsilon: float) -> str:
     return f"{most:,.1f}" if most < 10 else f"{most:,.0f}" if most < 1e9 else f"{most:.1e}"
 
 
+NEARLY = 0.9
+"""Share of its floor below which an agreement with masks is not called alike: intervals of few images hold anything."""
+UNDECIDED = "not decided"
+
+
 def verdict(one: dict[str, Any]) -> tuple[str, str]:
     """(tone, words): where a measurement lies relative to its floor, by their intervals."""
     if one["name"] == "copies" and one["value"] > 0:
         return "warning", "look at them"
     if one["name"] == "inception_score" and (blind := _blind(one)):
         return "note", blind
+    if one["name"] == "mask_agreement" and _alike(one) and one["value"] < NEARLY * one["floor"]:
+        return "note", UNDECIDED
     if _alike(one):
         return "good", "as real images" if one["better"] != "lower" else "as chance gives"
     above = one["value"] > one["floor"]
