@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.image import ImageSpec
 from radsynth.verbs._grid import shades
 from radsynth.verbs._report.pictures import flat
 
@@ -17,12 +19,13 @@ END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, float] = (-1.0, 1.0), *,
-            smooth: bool = True) -> bytes:
+            smooth: bool = True, text: Mapping[str, str] | None = None) -> bytes:
     """One image (c, *space), black to white at `ends`, as PNG, enlarged by a whole factor with Lanczos' kernel.
 
-    smooth: False repeats pixels instead, for masks
+    smooth: False repeats pixels instead, for masks; text: entries of the file, never for one of a study
     """
     from PIL import Image as Pillow
+    from PIL.PngImagePlugin import PngInfo
 
     found = Pillow.fromarray(flat(shades(image, ends)))
     factor = max(1, side // max(found.size))
@@ -30,8 +33,21 @@ def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, flo
         kernel = Pillow.Resampling.LANCZOS if smooth else Pillow.Resampling.NEAREST
         found = found.resize((found.width * factor, found.height * factor), kernel)
     buffer = io.BytesIO()
-    found.save(buffer, format="PNG")
+    entries = PngInfo()
+    for key, value in (text or {}).items():
+        entries.add_text(key, value)
+    found.save(buffer, format="PNG", pnginfo=entries)
     return buffer.getvalue()
+
+
+def layout(spec: ImageSpec) -> str:
+    """What stands in one picture, in words, where it is not one grey or coloured image; "" where it is."""
+    words = []
+    if spec.dimensions == 3:
+        words.append("Each picture is one volume: its middle slices across the three axes, side by side.")
+    if len(spec.channels) not in (1, 3):
+        words.append(f"Channels stand side by side: {', '.join(spec.channels)}.")
+    return " ".join(words)
 
 
 def of_equal_length(files: list[bytes]) -> list[bytes]:

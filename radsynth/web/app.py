@@ -24,6 +24,8 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from radsynth.errors import FolderError, RadsynthError, in_command
+from radsynth.verbs._grid import shown_window
+from radsynth.web._png import layout
 from radsynth.web.explorer import Explorer
 from radsynth.web.study import READER, SCALE, Study
 
@@ -170,7 +172,7 @@ class Pages:
         if label is not None and label not in self.explorer.learned:
             raise Refused(400, f"There is no class {label!r} in this run.")
         try:
-            truncation = round(float(request.query_params.get("truncation", "1")), 2)
+            truncation = round(float(request.query_params.get("truncation") or "1"), 2)
         except ValueError:
             truncation = 0.0
         if not 0 < truncation <= 1:
@@ -182,12 +184,20 @@ class Pages:
         run = self.explorer.run
         values = {"name": run.resolve().name, "spec": self.explorer.sampler.spec, "facts": self.explorer.sampler.facts,
                   "study": self.study, "why_no_study": self.why_no_study, "report": (run / "report.html").exists(),
-                  "draws": self.explorer.draws, "labels": self.explorer.learned}
+                  "draws": self.explorer.draws, "labels": self.explorer.learned, "run": run, **self._shown_as()}
         if not self.explorer.draws:
             return self._page("explore.html", **values)
         asked, first = self._asked(request), _number(request, "first")
-        return self._page("explore.html", **values, **asked, first=first, items=range(first, first + SHOWN),
-                          step=SHOWN, query=_query(asked))
+        items = range(first, min(first + SHOWN, MOST + 1))
+        classes = self.explorer.classes(items, asked["seed"], asked["label"])
+        return self._page("explore.html", **values, **asked, items=dict(zip(items, classes, strict=True)),
+                          before=max(first - SHOWN, 0) if first else None,
+                          further=first + SHOWN if first + SHOWN <= MOST else None, query=_query(asked))
+
+    def _shown_as(self) -> dict[str, Any]:
+        """What the pages have to say of pictures and weights."""
+        spec = self.explorer.sampler.spec
+        return {"layout": layout(spec), "window": shown_window(spec), "outdated": self.explorer.outdated}
 
     async def image(self, request: Request) -> Response:
         """One image, or its mask."""
@@ -202,11 +212,13 @@ class Pages:
         """An image, large, with walks along the directions that are known."""
         self._must_draw()
         asked, item = self._asked(request), _item(request)
-        label = await run_in_threadpool(self.explorer.label, item, **asked)
+        (shown,) = self.explorer.classes(range(item, item + 1), asked["seed"], asked["label"])
         numbers = self.explorer.numbers(item, asked["seed"])
-        return self._page("one.html", item=item, shown=label, numbers=numbers, **asked, query=_query(asked),
-                          run=self.explorer.run, directions=list(self.explorer.directions), moves=self.explorer.moves,
-                          masked=self.explorer.masked)
+        beside = [other for other in (item - 1, item + 1) if 0 <= other <= MOST]
+        return self._page("one.html", item=item, shown=shown, numbers=numbers, **asked, query=_query(asked),
+                          run=self.explorer.run, directions=list(self.explorer.directions()),
+                          moves=self.explorer.moves, masked=self.explorer.masked, beside=beside,
+                          first=item - item % SHOWN, **self._shown_as())
 
     async def walk(self, request: Request) -> Response:
         """An image moved along a direction."""

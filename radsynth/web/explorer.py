@@ -7,10 +7,12 @@ import threading
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from radsynth.errors import FolderError, SettingsError, in_command
+from radsynth.run_folder import RunFolder
 from radsynth.tasks import draws, makes_masks, paints, takes_images
 from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
 from radsynth.verbs._report.pictures import flat
@@ -46,20 +48,28 @@ class Explorer:
         self.moves = self.draws and not takes_images(self.sampler.task)  # along directions in the noise
         self.labels = self.sampler.spec.labels if len(self.sampler.spec.labels) > 1 else ()
         self.learned = self.sampler.learned if self.labels else ()
-        self.directions = self._directions() if self.moves else {}
         spec = self.sampler.spec
         chunk = 4 * CHUNK * len(spec.channels) * math.prod(spec.size)  # bytes, of 32-bit numbers
         self._drawn = lru_cache(max(1, KEPT // chunk))(self._draw)
 
-    def _directions(self) -> dict[str, Direction]:
-        """What RUN/control holds, if `control` has been there."""
+    def directions(self) -> dict[str, Direction]:
+        """What RUN/control holds by now, if `control` has been there. FolderError when that is damaged."""
         path = self.run / "control" / "directions.npz"
-        if not path.exists():
+        if not (self.moves and path.exists()):
             return {}
-        with np.load(path, allow_pickle=False) as found:
-            rows = zip(found["names"], found["kinds"], found["vectors"], found["steps"], strict=True)
-            return {str(name): Direction(name=str(name), kind=str(kind), vector=vector, step=float(step))
-                    for name, kind, vector, step in rows}
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                rows = zip(found["names"], found["kinds"], found["vectors"], found["steps"], strict=True)
+                return {str(name): Direction(name=str(name), kind=str(kind), vector=vector, step=float(step))
+                        for name, kind, vector, step in rows}
+        except (OSError, ValueError, KeyError, BadZipFile):
+            raise FolderError(f"{path} is damaged: remove it, and 'radsynth control {in_command(self.run)}' makes it "
+                              "anew.") from None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the run has been trained further since, so that `generate` draws other images than these."""
+        return RunFolder(self.run).weights_hash not in (self.sampler.facts["sha256"], None)
 
     def _draw(self, start: int, seed: int, label: str | None, truncation: float) -> Drawn:
         (found,) = self.sampler.drawn(start, CHUNK, seed=seed, label=label, truncation=truncation)
@@ -71,8 +81,10 @@ class Explorer:
             return self._drawn(item - item % CHUNK, seed, label, truncation)
 
     def image(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
-        """PNG of image `item`: the same that `generate` writes. SettingsError for a class that does not exist."""
-        return picture(self._chunk(item, seed, label, truncation).images[item % CHUNK], side, self.ends)
+        """PNG of image `item`: the same that `generate` writes, and marked as synthetic like it. SettingsError for a
+        class that does not exist."""
+        drawn = self._chunk(item, seed, label, truncation)
+        return picture(drawn.images[item % CHUNK], side, self.ends, text=self._mark(f"image {item} of seed {seed}"))
 
     def mask(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of the mask of image `item`, its labels as evenly spaced greys."""
@@ -81,12 +93,21 @@ class Explorer:
             raise SettingsError("This run makes no masks.")
         values = self.sampler.spec.label_values
         places = np.searchsorted(values, masks[item % CHUNK][None])
-        return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side, smooth=False)
+        return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side, smooth=False,
+                       text=self._mark(f"mask of image {item} of seed {seed}"))
 
-    def label(self, item: int, seed: int, label: str | None, truncation: float) -> str:
-        """The class of image `item`, "" without classes."""
-        labels = self._chunk(item, seed, label, truncation).labels
-        return self.labels[int(labels[item % CHUNK])] if self.labels else ""
+    def _mark(self, what: str) -> dict[str, str]:
+        """What a saved picture says of itself, as files of `generate` do."""
+        facts = self.sampler.facts
+        return {"Synthetic": "yes", "Software": "radsynth", "Description":
+                f"SYNTHETIC: {what}, drawn by a radsynth generator ({facts['model']}, weights {facts['sha256'][:16]}) "
+                "and enlarged to be looked at; it shows no patient."}
+
+    def classes(self, items: range, seed: int, label: str | None) -> list[str]:
+        """The class of each image, which needs no drawing; "" without classes."""
+        if not self.labels:
+            return [""] * len(items)
+        return [self.labels[int(index)] for index in self.sampler.labels(items, seed, label)]
 
     def numbers(self, item: int, seed: int) -> dict[str, float]:
         """The numbers that image `item` is made with, {} for a run that learned none."""
@@ -99,10 +120,11 @@ class Explorer:
 
     def walk(self, name: str, item: int, seed: int, label: str | None) -> bytes:
         """PNG of image `item` moved along a direction. SettingsError for a direction that `control` has not found."""
-        if name not in self.directions:
+        directions = self.directions()
+        if name not in directions:
             raise SettingsError(f"direction={name!r}: 'radsynth control {in_command(self.run)}' has not found it.")
-        direction = self.directions[name]
-        chosen = self.label(item, seed, label, 1.0)
+        direction = directions[name]
+        (chosen,) = self.classes(range(item, item + 1), seed, label)
         with self._lock:
             space = self._latent_space
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
@@ -110,4 +132,5 @@ class Explorer:
             images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
         shown = [flat(shades(image, self.ends)) for image in images]
         row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1
-        return picture(row[None] if row.ndim == 2 else np.moveaxis(row, -1, 0), 1280)
+        return picture(row[None] if row.ndim == 2 else np.moveaxis(row, -1, 0), 1280,
+                       text=self._mark(f"image {item} of seed {seed} moved along {name}"))

@@ -35,7 +35,7 @@ from radsynth.settings import settings
 from radsynth.verbs._grid import black_and_white, shown_window
 from radsynth.verbs._turns import in_turns
 from radsynth.verbs.generate import load
-from radsynth.web._png import of_equal_length, picture
+from radsynth.web._png import layout, of_equal_length, picture
 
 HELD_OUT = ("test", "validation")
 FEWEST = 5
@@ -75,6 +75,7 @@ class Study:
             self.seed: int = document["seed"]
             self.about: dict[str, Any] = {key: document[key] for key in ("weights", "real", "modality", "virtual")}
             self.about["window"] = document.get("window")  # older studies show the whole range
+            self.about["layout"] = document.get("layout", "")
         except (OSError, ValueError, KeyError, TypeError):
             raise FolderError(f"{self.folder} holds no complete reader study: remove it, then serve again.") from None
         with self._database() as database:
@@ -234,6 +235,7 @@ def make_study(run: Path, options: Settings) -> Study:
     document = {"version": 1, "seed": options.seed, "weights": RunFolder(run).load_weights()[1]["sha256"],
                 "real": " and ".join(sorted({prepared.rows[k].split for k in chosen}, reverse=True)),
                 "modality": prepared.spec.modality, "virtual": prepared.spec.virtual, "window": window,
+                "layout": layout(prepared.spec),
                 "items": sorted(items, key=lambda one: str(one["item"]))}
     write_atomically(partial / "study.json", json.dumps(document, indent=1))
     shutil.rmtree(folder, ignore_errors=True)  # without study.json: what was left of an interrupted one

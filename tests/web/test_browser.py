@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,3 +94,17 @@ def test_a_double_click_judges_one_image(run: Path, browser: Any) -> None:
         assert "Image 2 of 10" in page.inner_text("main")
         page.mouse.click(place["x"] + 9, place["y"] + 9)
         page.wait_for_selector("text=Image 3 of 10")
+
+
+def test_long_names_fit_a_phone(run: Path, browser: Any) -> None:
+    """Of classes and of runs; what looks like HTML in them is text."""
+    long = "<b>a class</b> whose name is as long as exports of hospital systems have them, and-has-no-gap" + 40 * "_x"
+    (run / "spec.json").write_text((run / "spec.json").read_text().replace('"rare"', json.dumps(long)))
+    with served(run.rename(run.with_name("<i>run" + 60 * "_x"))) as (_, explorer, _):
+        page = browser.new_page(viewport={"width": 400, "height": 800})
+        page.goto(explorer)
+        assert long in page.inner_text("main") and page.locator("b, i").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        page.locator(".sheet a", has_text="a class").first.click()
+        page.wait_for_selector("text=Save the picture")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,12 @@ from radsynth.verbs._sampler import Sampler
 from radsynth.verbs.generate import draw, sample
 from radsynth.web import explorer
 from radsynth.web import serve as serve_module
-from radsynth.web.app import make_app
+from radsynth.web.app import MOST, make_app
 from radsynth.web.explorer import Explorer
 from radsynth.web.serve import LOOPBACK
 from radsynth.web.study import Settings, make_study
 from tests.discs import prepared_discs
+from tests.web.conftest import LABELS
 from tests.web.examples import ADDRESS, KEYS, client, pixels
 
 
@@ -108,6 +111,48 @@ def test_the_explorer_shows_what_generate_writes(run: Path) -> None:
     assert organiser.get("/study/images/1").status_code == 404 == organiser.get("/image/1.jpg").status_code
 
 
+def test_from_page_to_page(run: Path) -> None:
+    """Who looks at an image of the third page goes back to the third page, or to the next image."""
+    organiser = client(run, KEYS[0])
+    page = html.unescape(organiser.get("/one/26?seed=5&label=rare").text)
+    assert 'href="/?seed=5&label=rare&truncation=1.0&first=24"' in page
+    assert all(f'href="/one/{other}?seed=5&label=rare&truncation=1.0"' in page for other in (25, 27))
+    assert "Image 1</a>" in organiser.get("/one/0").text and "Image -1" not in organiser.get("/one/0").text
+    last = organiser.get(f"/?first={MOST - 1}").text
+    assert last.count("<img") == 2 and "Further" not in last and "Before" in last
+    assert f"Image {MOST + 1}" not in organiser.get(f"/one/{MOST}").text
+    assert organiser.get("/?truncation=&seed=&label=").text.count("<img") == 12, "fields that were emptied"
+
+
+def test_each_image_is_shown_with_its_class(run: Path) -> None:
+    page = html.unescape(client(run, KEYS[0]).get("/?seed=5").text)
+    shown = re.findall(r"<span>(\d+): (\w+)</span>", page)
+    assert shown == [(str(k), LABELS[label]) for k, label in enumerate(sample(run, 12, seed=5)[1])]
+
+
+def test_saved_pictures_say_that_they_are_synthetic(run: Path) -> None:
+    study = make_study(run, Settings(images=10))
+    said = Picture.open(io.BytesIO(client(run, KEYS[0]).get("/image/3.png?seed=5").content)).info
+    assert said["Synthetic"] == "yes" and "image 3 of seed 5" in said["Description"]
+    assert not any(Picture.open(io.BytesIO(study.image(item))).info for item in study.items), "it would tell readers"
+
+
+def test_weights_that_changed_are_told(run: Path) -> None:
+    organiser = client(run, KEYS[0])
+    assert "trained further" not in organiser.get("/").text
+    facts = json.loads((run / "generator.json").read_text())
+    (run / "generator.json").write_text(json.dumps({**facts, "sha256": "0" * 64}))
+    assert all("trained further" in organiser.get(path).text for path in ("/", "/one/0"))
+
+
+def test_what_stands_in_a_picture_is_said(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    data = make_prepared(name="volumes/data", size=(8, 8, 8))
+    train(data, tmp_path / "volumes", settings=resolve(overrides=("model.kind=mlp", "train.batch=4", "train.images=8",
+                                                                  "train.previews=0")))
+    organiser = client(tmp_path / "volumes", KEYS[0])
+    assert all("its middle slices across the three axes" in organiser.get(path).text for path in ("/", "/one/0"))
+
+
 def test_a_run_that_may_only_be_read_is_shown_without_a_study(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(run.rglob("*"))
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run)  # as root, every folder can be written
@@ -160,16 +205,20 @@ def test_a_page_full_of_images_is_drawn_once_and_little_is_kept(run: Path, monke
 
 
 def test_walks_along_directions_that_control_found(run: Path) -> None:
-    (run / "control").mkdir()
+    organiser = client(run, KEYS[0])
+    assert "radsynth control" in organiser.get("/one/3").text
+    (run / "control").mkdir()  # while the page is open
     rng = np.random.default_rng(0)
     vector = rng.normal(size=(2, Explorer(run).sampler.network.latent))
     np.savez(run / "control" / "directions.npz", names=np.array(["brightness", "common to rare"]),
              kinds=np.array(["attribute", "class"]), vectors=vector / np.linalg.norm(vector, axis=1, keepdims=True),
              steps=np.ones(2))
-    organiser = client(run, KEYS[0])
     assert organiser.get("/one/3").text.count('class="strip"') == 2
     strip = pixels(organiser.get("/walk/3.png?direction=brightness").content)
     assert strip.shape[1] > 4 * strip.shape[0]
+    (run / "control" / "directions.npz").write_bytes(b"PK")
+    damaged = organiser.get("/one/3")
+    assert damaged.status_code == 500 and "directions.npz is damaged: remove it" in damaged.text
 
 
 def test_images_of_masks_are_shown_with_their_masks(tmp_path: Path) -> None:
@@ -187,4 +236,6 @@ def test_images_of_masks_are_shown_with_their_masks(tmp_path: Path) -> None:
     assert masks is not None and np.array_equal(shown, np.kron(np.where(masks[3] == 2, 255, 0), np.ones((4, 4))))
     assert sum(make_study(run, Settings(images=10)).items.values()) == 5
     data.rename(tmp_path / "elsewhere")
-    assert "makes images from images" in client(run, KEYS[0]).get("/").text, "there are no masks to paint any more"
+    page = client(run, KEYS[0]).get("/").text
+    assert "makes images from images" in page, "there are no masks to paint any more"
+    assert "radsynth report" in page and 'href="/report"' not in page, "there is none"

@@ -61,12 +61,12 @@ def test_a_study_tells_nothing_and_loses_nothing(run: Path) -> None:
             study = Study(run / "study")
             reader = client(run, KEYS[1], study)
             page = reader.post("/study", data={"reader": "R-1 "})  # as a phone writes it
-            assert "7 of the 20 images have been judged" in page.text and "Go on as r-1" in page.text
+            assert "somebody has judged 7 of the 20 images already" in page.text and "Go on as r-1" in page.text
             assert reader.get("/study/read").status_code == 400, "two readers of one code would be counted as one"
             assert reader.post("/study", data={"reader": "r-1", "again": "1"}).url.path == "/study/read"
     assert sorted(seen) == sorted(study.items) and "Thank you" in reader.get("/study/read").text
     assert study.order("r-1") == seen != study.order("r-2")
-    assert "all 20 images have been judged" in reader.post("/study", data={"reader": "r-1"}).text
+    assert "somebody has judged all 20 images already" in reader.post("/study", data={"reader": "r-1"}).text
     assert reader.post("/study/read", data={"item": seen[0], "rating": "9"}).status_code == 400
     found = study.results()
     assert found["readers"][0]["accuracy"]["value"] == 1 and found["accuracy"]["n"] == 20 and found["kappa"] is None
@@ -122,6 +122,7 @@ def test_ct_is_shown_in_the_window_that_the_scans_ask_for(make_prepared: Callabl
     real = [pixels(study.image(item)) for item, synthetic in study.items.items() if not synthetic]
     assert all(image.min() == 0 and image.max() == 255 for image in real)
     assert "from 100 (black) to 150 HU (white)" in client(run, KEYS[1], study).get("/study").text
+    assert all("from 100 (black) to 150 HU (white)" in organiser.get(path).text for path in ("/", "/one/0"))
     assert Study(run / "study").results()["window"] == [100.0, 150.0]
 
 
