@@ -66,7 +66,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
     mode: who may read and write it from its first moment on, less what the umask forbids
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")  # nobody else's
+    temporary = temporary_of(path)
     try:
         with open(temporary, "wb", opener=functools.partial(os.open, mode=mode)) as file:
             file.write(data)
@@ -84,6 +84,11 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
                         else ("", "Check the disk and the permissions"))
         raise FolderError(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
                           f"kept. {todo}, then repeat the command: it goes on from there.") from None
+
+
+def temporary_of(path: Path) -> Path:
+    """Where to write a file until it is whole: beside it, under a name that is nobody else's; see `clear_killed`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
 
 
 def clear_killed(path: Path) -> None:

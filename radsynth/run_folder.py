@@ -7,6 +7,7 @@ generator.safetensors + .json  averaged weights, written when training ends;  ea
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -143,22 +144,41 @@ class RunFolder:
         return save_tensors(self.weights, state, facts)
 
     def set_aside(self) -> None:
-        """Move the weights and all that was made and measured with them to earlier/HASH: of new ones it is not true.
+        """Move the weights, if there are any, and all that was made and measured with them to earlier/HASH: of new ones
+        it is not true. What a process that was killed in the middle of it has begun is ended.
 
-        Until those are written the run counts as untrained.
+        Until new ones are written the run counts as untrained.
         """
-        facts = self.load_weights()[1]
-        earlier, times = self.path / EARLIER / facts["sha256"][:16], 1
-        while earlier.exists():  # the same weights came back: what was made with them then stays
-            times += 1
-            earlier = earlier.with_name(f"{facts['sha256'][:16]}-{times}")
-        earlier.mkdir(parents=True)
+        facts = self.load_weights()[1] if self.trained else self._half_set_aside()
+        if facts is None:
+            return
         for name in (*OF_WEIGHTS, self.weights.with_suffix(".json").name, self.weights.name):
             if (self.path / name).exists():
+                earlier = self._place_aside(facts["sha256"][:16], name)
+                earlier.mkdir(parents=True, exist_ok=True)
                 (self.path / name).rename(earlier / name)
         self.event("set aside", facts["images"], (
             f"Training went on: the former weights, and what was made and measured with them, are in {EARLIER}/"
             f"{earlier.name}."))
+
+    def _half_set_aside(self) -> dict[str, Any] | None:
+        """The facts, set aside already, of weights that still lie in the run folder."""
+        if not self.weights.exists():
+            return None
+        digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        for kept in (self.path / EARLIER).glob(f"{digest[:16]}*/{self.weights.with_suffix('.json').name}"):
+            if not kept.with_name(self.weights.name).exists():
+                return dict(json.loads(kept.read_text(encoding="utf-8")))
+        return None
+
+    def _place_aside(self, of: str, name: str) -> Path:
+        """The folder for what has this name and belongs to these weights, whose file comes last: the first one that has
+        neither. What was made when the same weights were there before stays, and so does what was moved already."""
+        earlier, times = self.path / EARLIER / of, 1
+        while (earlier / self.weights.name).exists() or (earlier / name).exists():
+            times += 1
+            earlier = earlier.with_name(f"{of}-{times}")
+        return earlier
 
     def load_weights(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The averaged generator's state and facts; FolderError when training has not ended or the file is damaged."""

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from radsynth.errors import FolderError
 from radsynth.verbs._report.cards import SIZES, write_dataset_card, write_model_card
 from radsynth.verbs._report.claim import ITEMS, NOT_STATED, claim
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import scorecard
+from radsynth.verbs.report import report
 from tests.report.examples import RESULTS, SPEC, add
 
 DATASET_KEYS = {"pretty_name", "license", "annotations_creators", "size_categories", "task_categories", "tags"}
@@ -36,6 +41,25 @@ def run(tmp_path: Path) -> Path:
     (folder / "synthetic" / "samples.csv").write_text(
         "file,index,seed,label\n0.png,0,7,a|b\n1.png,1,7,a|b\n2.png,2,7,<i>c</i>\n")
     return folder
+
+
+def test_a_full_disk_is_told_when_the_cards_of_a_report_do_not_fit(
+    run: Path, small_disk: tuple[Path, Callable[[], None]],
+) -> None:
+    disk, free = small_disk
+    if not os.path.ismount(disk):
+        pytest.skip("no file system can be mounted here")
+    copy = Path(shutil.copytree(run, disk / run.name))
+    report(run)
+    written = ("report.json", "report.html")
+    room = sum(-(-(run / name).stat().st_size // os.statvfs(disk).f_frsize) for name in written)
+    (disk / "other").write_bytes(bytes((os.statvfs(disk).f_bavail - room) * os.statvfs(disk).f_frsize))
+    with pytest.raises(FolderError, match=r"README\.md could not be written: No space left on device.*Free some space"):
+        report(copy)
+    free()
+    report(copy)
+    for name in (*written, "README.md", "CLAIM.md", "synthetic/README.md"):
+        assert (copy / name).read_text() == (run / name).read_text()
 
 
 def read(path: Path) -> tuple[dict[str, Any], str]:

@@ -94,6 +94,20 @@ def test_the_same_request_is_left_as_it_is_and_another_is_refused(trained: Path,
         generate(trained, tmp_path / "out", count=3)
 
 
+def test_the_model_card_that_a_stop_left_unwritten_comes_with_the_same_command(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(run: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("radsynth.verbs.generate.write_model_card", stopped)
+        generate(trained, tmp_path / "out", count=3)
+    assert (tmp_path / "out" / "generate.json").exists() and not (trained / "README.md").exists()
+    generate(trained, tmp_path / "out", count=3)
+    assert (trained / "README.md").exists() and (trained / "CLAIM.md").exists()
+
+
 def test_floating_point_as_png_keeps_one_scale(trained: Path, tmp_path: Path) -> None:
     spec = json.loads((trained / "spec.json").read_text())
     spec["spec"]["bits"] = 32

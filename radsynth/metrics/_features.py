@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +26,7 @@ from torch.nn import functional
 
 from radsynth.device import torch_device
 from radsynth.errors import FolderError
+from radsynth.files import clear_killed, temporary_of
 from radsynth.metrics import Sample
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -225,11 +225,13 @@ def _load(path: Path, names: tuple[str, ...], count: int) -> dict[str, NDArray[n
 
 
 def _save(path: Path, parts: dict[str, NDArray[np.float32]]) -> None:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    temporary = temporary_of(path)
     with suppress(OSError):  # a cache that cannot be kept is no loss
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            np.savez(temporary, allow_pickle=False, **parts)
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **parts)
             temporary.replace(path)
+            clear_killed(path)
         finally:
             temporary.unlink(missing_ok=True)

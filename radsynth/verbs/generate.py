@@ -166,6 +166,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     held = count_made(out, request)
     before = rows_made(out, held) if held else []
     if len(before) == count:
+        _write_model_card(Path(run))  # which the command that made them may not have come to
         return Generated(folder=out, count=count, format=chosen)
     before = [] if chosen == "npz" else before
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
@@ -187,9 +188,13 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         write_atomically(partial / REQUEST, json.dumps(request, indent=1))
         write_dataset_card(partial, Path(run))
         journal.close()
-    if os.access(run, os.W_OK):  # a run that is shared for reading can be sampled too
-        write_model_card(Path(run))
+    _write_model_card(Path(run))
     return Generated(folder=out, count=count, format=chosen)
+
+
+def _write_model_card(run: Path) -> None:
+    if os.access(run, os.W_OK):  # a run that is shared for reading can be sampled too
+        write_model_card(run)
 
 
 def _origin(sampler: Sampler) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from radsynth.files import write_atomically
 from radsynth.run_folder import version_of
 from radsynth.verbs._report import done, evidence, facts, images, numbers, training
 from radsynth.verbs._report import verdicts as words
-from radsynth.verbs._report.cards import write_dataset_card, write_model_card
+from radsynth.verbs._report.cards import dataset_card, model_card, write_cards
 from radsynth.verbs._report.landmarks import page_again
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.ranked import ranked
@@ -73,9 +74,11 @@ def report(run: Path) -> Path:
     if "ranking" in RunFiles(run).get("results.json"):
         return _report_ranking(run)
     document = _document(RunFiles(run))
-    write_atomically(run / "report.json", json.dumps(_summary(RunFiles(run), document), indent=1))
-    write_atomically(run / "report.html", template("report.html").render(document))
-    _cards(run)
+    summary, page = _summary(RunFiles(run), document), template("report.html").render(document)
+    cards = _cards(run)  # all is made before any is written: what stops it on the way leaves no new beside an old one
+    write_atomically(run / "report.json", json.dumps(summary, indent=1))
+    write_atomically(run / "report.html", page)
+    write_cards(cards)
     return run / "report.html"
 
 
@@ -90,16 +93,16 @@ def _report_ranking(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _cards(run: Path) -> None:
-    """Bring the model card, and the data-set card of RUN/synthetic, up to what is known now."""
+def _cards(run: Path) -> list[tuple[Path, str]]:
+    """The model card, and the data-set card of RUN/synthetic, as of what is known now."""
     if not (run / "generator.json").is_file():
-        return
-    try:
-        write_model_card(run)
+        return []
+    cards: list[tuple[Path, str]] = []
+    with suppress(KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
+        cards += model_card(run)  # where the run's own description is damaged, the report says so
         if (run / "synthetic" / "generate.json").is_file():
-            write_dataset_card(run / "synthetic", run)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
-        return  # the run's own description is damaged: the report says so
+            cards += dataset_card(run / "synthetic", run)
+    return cards
 
 
 def _document(files: RunFiles) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:
     if loop.doctor:
         loop.doctor.warn(loop)
     if loop.ranks.first:
-        if folder.trained and _learned(folder.load_weights()[1]) != _learned(facts):
+        if not folder.trained or _learned(folder.load_weights()[1]) != _learned(facts):
             folder.set_aside()
         digest = folder.save_weights(loop.average.network.state_dict(), facts)
         folder.event("trained", loop.images, f"Training ended after {loop.images:,} images; weights {digest[:16]}.",

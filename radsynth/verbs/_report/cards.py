@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +38,43 @@ EVIDENCE = ("results.json", "audit.json", "utility.json", "control/control.json"
 FOREIGN = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 
+Texts = Iterator[tuple[Path, str]]
+"""What is to be written where."""
+
+
 def write_dataset_card(folder: Path, run: Path) -> None:
     """README.md and CLAIM.md of a folder that `generate` wrote (generate.json, samples.csv) from `run`."""
-    try:
-        _write_dataset_card(folder, RunFiles(run))
-    except FOREIGN:
-        _write_dataset_card(folder, RunFiles(run, without=EVIDENCE))
+    write_cards(dataset_card(folder, run))
 
 
 def write_model_card(run: Path) -> None:
     """README.md and CLAIM.md of a run folder."""
+    write_cards(model_card(run))
+
+
+def write_cards(texts: Iterable[tuple[Path, str]]) -> None:
+    """Write them; FolderError when that fails."""
+    for path, text in texts:
+        write_atomically(path, text)
+
+
+def dataset_card(folder: Path, run: Path) -> Texts:
+    """See `write_dataset_card`."""
     try:
-        _write_model_card(RunFiles(run))
+        yield from list(_dataset_card(folder, RunFiles(run)))
     except FOREIGN:
-        _write_model_card(RunFiles(run, without=EVIDENCE))
+        yield from _dataset_card(folder, RunFiles(run, without=EVIDENCE))
 
 
-def _write_dataset_card(folder: Path, files: RunFiles) -> None:
+def model_card(run: Path) -> Texts:
+    """See `write_model_card`."""
+    try:
+        yield from list(_model_card(RunFiles(run)))
+    except FOREIGN:
+        yield from _model_card(RunFiles(run, without=EVIDENCE))
+
+
+def _dataset_card(folder: Path, files: RunFiles) -> Texts:
     made = json.loads((folder / "generate.json").read_text(encoding="utf-8"))
     with (folder / "samples.csv").open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))
@@ -66,11 +87,11 @@ def _write_dataset_card(folder: Path, files: RunFiles) -> None:
                                  *(["image-classification"] if len(classes) > 1 else []),
                                  *(["image-segmentation"] if masks else [])],
              "tags": _tags(files)}
-    _write(folder / "README.md", front, "dataset", {
+    yield folder / "README.md", _filled(front, "dataset", {
         **_shared(files), "title": f"Synthetic {what}images",
         "contents": [*_contents(files, made, classes), ("Masks", _masks(files, masks) if masks else "none")],
         "making": _making(files), "measured_on": _measured_on(files, made)})
-    _write(folder / "CLAIM.md", {}, "claim", {"items": claim(files)})
+    yield folder / "CLAIM.md", _filled({}, "claim", {"items": claim(files)})
 
 
 def _masks(files: RunFiles, first: str) -> str:
@@ -82,26 +103,26 @@ def _masks(files: RunFiles, first: str) -> str:
     return f"one for each image, in {where}" + (f": {', '.join(names)}" if names else "")
 
 
-def _write_model_card(files: RunFiles) -> None:
+def _model_card(files: RunFiles) -> Texts:
     run, spent = files.run, effort(files)
     task = files.settings().get("task", {}).get("kind", "synthesis")
     front = {"library_name": "radsynth", "license": "unknown", "tags": _tags(files),
              "pipeline_tag": PIPELINES.get(task, "image-to-image")}
     times = [(step.capitalize(), duration(seconds)) for step, seconds in spent.seconds.items()]
-    _write(run / "README.md", front, "model", {
+    yield run / "README.md", _filled(front, "model", {
         **_shared(files), "title": f"A network for {_modality(files)}images ({task})", "making": _making(files),
         "pairs": _pairs(files), "effort": [*times, ("Energy, estimated", figure(spent.watt_hours, "Wh"))],
         "assumption": spent.assumption})
-    _write(run / "CLAIM.md", {}, "claim", {"items": claim(files)})
+    yield run / "CLAIM.md", _filled({}, "claim", {"items": claim(files)})
 
 
-def _write(path: Path, front: dict[str, Any], template: str, content: dict[str, Any]) -> None:
+def _filled(front: dict[str, Any], template: str, content: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("radsynth", "templates/cards"), finalize=_plain, trim_blocks=True,
                               autoescape=False, undefined=StrictUndefined, lstrip_blocks=True)  # Markdown, not HTML
     head = f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n" if front else ""
-    write_atomically(path, head + environment.get_template(f"{template}.md").render(content) + "\n")
+    return head + environment.get_template(f"{template}.md").render(content) + "\n"
 
 
 def _plain(value: Any) -> Any:

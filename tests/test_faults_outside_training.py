@@ -1,0 +1,91 @@
+"""Full disks and kill -9 outside of training: nothing is lost, nothing half done looks whole, and repeating goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radsynth.metrics._features import describe
+from radsynth.run_folder import RunFolder
+
+
+def killed(code: str, *arguments: object) -> None:
+    """Run a script that kills itself by kill -9."""
+    done = subprocess.run([sys.executable, "-c", f"import os, signal, sys\n{code}", *map(str, arguments)],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+
+
+AT_MOVE = """
+from pathlib import Path
+from radsynth.run_folder import RunFolder
+
+rename, moves = Path.rename, [int(sys.argv[2])]
+
+def counted(path, target):
+    moves[0] -= 1
+    if moves[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, target)
+
+Path.rename = counted
+RunFolder(Path(sys.argv[1])).set_aside()
+"""
+ASIDE = ["synthetic", "results.json", "report.html", "generator.json", "generator.safetensors"]
+"""In the order in which they are moved."""
+
+
+@pytest.mark.parametrize("move", range(len(ASIDE)))
+@pytest.mark.parametrize("anew", [False, True])
+def test_former_weights_and_what_was_made_with_them_stay_together_after_kill_9(move: int, anew: bool, tmp_path: Path,
+                                                                               ) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / "synthetic").mkdir()
+    (tmp_path / "synthetic" / "0.png").write_text("former")
+    for name in ("results.json", "report.html"):
+        (tmp_path / name).write_text("former")
+    former = run.save_weights({"weight": torch.ones(3)}, {"images": 80})
+    killed(AT_MOVE, tmp_path, move)
+    if anew:  # 'generate' was called before training was gone on with
+        (tmp_path / "synthetic").mkdir(exist_ok=True)
+        (tmp_path / "synthetic" / "0.png").write_text("former")
+    run.set_aside()
+    run.save_weights({"weight": torch.zeros(3)}, {"images": 160})
+    folders = sorted((tmp_path / "earlier").iterdir())
+    found = sorted(path.name for folder in folders for path in folder.iterdir())
+    twice = ["synthetic"] * (anew and move > 0)
+    assert found == sorted(ASIDE + twice) and len(folders) == 1 + len(twice)
+    (weights,) = (tmp_path / "earlier").rglob("generator.safetensors")
+    assert RunFolder(weights.parent).load_weights()[1]["sha256"] == former
+    assert run.load_weights()[1]["images"] == 160
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "earlier", "generator.json", "generator.safetensors", "log.jsonl"]
+
+
+AT_CACHE = """
+from pathlib import Path
+import numpy as np
+from radsynth.metrics import _features
+
+def half(file, **parts):
+    (Path(file) if isinstance(file, (str, Path)) else Path(file.name)).write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+np.savez = half
+_features.describe(np.load(sys.argv[1]), np.arange(2), cache=Path(sys.argv[2]))
+"""
+
+
+def test_what_a_killed_process_left_of_a_cache_of_features_goes(tmp_path: Path) -> None:
+    images, cache = np.random.default_rng(0).uniform(-1, 1, (2, 1, 16, 16)).astype(np.float32), tmp_path / "features"
+    np.save(tmp_path / "images.npy", images)
+    killed(AT_CACHE, tmp_path / "images.npy", cache)
+    assert [path.read_bytes() for path in cache.iterdir()] == [b"half"]
+    describe(images, np.arange(2), cache=cache)
+    (kept,) = cache.iterdir()
+    assert kept.suffix == ".npz" and not kept.name.startswith(".")
