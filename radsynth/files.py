@@ -114,14 +114,15 @@ def _running(process: int) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, busy: str) -> Iterator[None]:
+def locked(folder: Path, busy: str, name: str = LOCK) -> Iterator[None]:
     """Make the folder and keep other processes out of it; FolderError with the text `busy` when one is in.
 
+    name: of the file that is held
     The kernel ends the lock when this process and the workers that it forked have ended, however they did.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w", encoding="ascii")
+        file = (folder / name).open("w", encoding="ascii")
     except OSError as error:
         raise FolderError(f"{folder} cannot be written: {error.strerror}.") from None
     with file:

@@ -12,7 +12,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ EARLIER = "earlier"
 OF_WEIGHTS = ("synthetic", "pictures", "results.json", "audit.json", "utility.json", "utility.png", "control",
               "explain", "study", "report.html", "report.json", "README.md", "CLAIM.md")
 """What verbs leave in a run folder that is true of one state of the weights alone."""
+HELD = ".command.lock"
+"""The file of a run folder that `RunFolder.held` holds."""
+_held: set[Path] = set()
+"""The run folders that this process holds."""
 OF_PROCESSES = ("resumed", "interrupted", "stopped", "stays ended", "damaged checkpoint", "set aside", "trained")
 """Events that say how a process began and ended: one that goes on from the same checkpoint does not say them again."""
 
@@ -247,7 +252,29 @@ class RunFolder:
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep a second process from training here at the same time. The lock ends with the process."""
-        return locked(self.path, f"{self.path} is being trained by another process. Wait for it or stop it.")
+        return locked(self.path, self._busy)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from planning, training or measuring here from now on; again within it, it is held.
+
+        Beside `lock`, which the process takes that trains: it may be another one than the one that started it.
+        """
+        place = self.path.absolute()
+        if place in _held:
+            yield
+            return
+        with locked(self.path, self._busy, HELD):
+            _held.add(place)
+            try:
+                yield
+            finally:
+                _held.remove(place)
+
+    @property
+    def _busy(self) -> str:
+        return (f"{self.path} is in use: another process trains or measures there. Wait for it or stop it, then repeat "
+                "the command, or choose another run folder.")
 
 
 def _entries(text: bytes) -> list[dict[str, Any]]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 
+from radsynth.errors import FolderError
 from radsynth.metrics._features import describe
 from radsynth.run_folder import RunFolder
+from radsynth.verbs.run import run
+from radsynth.verbs.train import train
+from tests.trained import SMALL
 
 
 def killed(code: str, *arguments: object) -> None:
@@ -44,25 +50,25 @@ ASIDE = ["synthetic", "results.json", "report.html", "generator.json", "generato
 @pytest.mark.parametrize("anew", [False, True])
 def test_former_weights_and_what_was_made_with_them_stay_together_after_kill_9(move: int, anew: bool, tmp_path: Path,
                                                                                ) -> None:
-    run = RunFolder(tmp_path)
+    folder = RunFolder(tmp_path)
     (tmp_path / "synthetic").mkdir()
     (tmp_path / "synthetic" / "0.png").write_text("former")
     for name in ("results.json", "report.html"):
         (tmp_path / name).write_text("former")
-    former = run.save_weights({"weight": torch.ones(3)}, {"images": 80})
+    former = folder.save_weights({"weight": torch.ones(3)}, {"images": 80})
     killed(AT_MOVE, tmp_path, move)
     if anew:  # 'generate' was called before training was gone on with
         (tmp_path / "synthetic").mkdir(exist_ok=True)
         (tmp_path / "synthetic" / "0.png").write_text("former")
-    run.set_aside()
-    run.save_weights({"weight": torch.zeros(3)}, {"images": 160})
+    folder.set_aside()
+    folder.save_weights({"weight": torch.zeros(3)}, {"images": 160})
     folders = sorted((tmp_path / "earlier").iterdir())
     found = sorted(path.name for folder in folders for path in folder.iterdir())
     twice = ["synthetic"] * (anew and move > 0)
     assert found == sorted(ASIDE + twice) and len(folders) == 1 + len(twice)
     (weights,) = (tmp_path / "earlier").rglob("generator.safetensors")
     assert RunFolder(weights.parent).load_weights()[1]["sha256"] == former
-    assert run.load_weights()[1]["images"] == 160
+    assert folder.load_weights()[1]["images"] == 160
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "earlier", "generator.json", "generator.safetensors", "log.jsonl"]
 
@@ -89,3 +95,36 @@ def test_what_a_killed_process_left_of_a_cache_of_features_goes(tmp_path: Path) 
     describe(images, np.arange(2), cache=cache)
     (kept,) = cache.iterdir()
     assert kept.suffix == ".npz" and not kept.name.startswith(".")
+
+
+HOLDS = """
+import time
+from pathlib import Path
+from radsynth.run_folder import RunFolder
+
+with RunFolder(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_second_command_in_a_run_folder_is_refused_and_changes_nothing(make_prepared: Callable[..., Path],
+                                                                         tmp_path: Path) -> None:
+    scans, out, draw = tmp_path / "scans", tmp_path / "run", np.random.default_rng(0)
+    for folder in (scans, out):
+        folder.mkdir()
+    for k in range(20):
+        Pillow.fromarray(draw.integers(0, 255, (16, 16), np.uint8)).save(scans / f"p{k:02}.png")
+    (out / "inspection.json").write_text('{"asked": "something else"}')
+    (out / "plan.json").write_text("[]")
+    data, little = make_prepared(), [*SMALL, "train.images=8"]
+    with subprocess.Popen([sys.executable, "-c", f"import sys\n{HOLDS}", str(out)], stdout=subprocess.PIPE,
+                          text=True) as first:
+        assert first.stdout and first.stdout.readline() == "held\n"
+        for command in (lambda: run(scans, out, overrides=little), lambda: train(data, out, overrides=little)):
+            with pytest.raises(FolderError, match=r"is in use: another process trains or measures there\. Wait for it"):
+                command()
+        first.kill()
+    assert (out / "plan.json").read_text() == "[]" and "something else" in (out / "inspection.json").read_text()
+    assert sorted(path.name for path in out.iterdir()) == [".command.lock", "inspection.json", "plan.json"]
+    assert train(data, out, overrides=little).trained

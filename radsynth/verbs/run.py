@@ -92,8 +92,17 @@ def run(
     settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     if not any(choice.setting == "data.contrasts" for choice in planned):  # other images than those looked at
         _refuse_impossible(settings, found, planned)
-    if begun is None:
-        _write_plan(out, found, planned)
+    with RunFolder(out).held():
+        if begun is None:
+            if _begun(out, given):
+                raise FolderError(f"{out} was begun by another process in the meantime. Repeat the command to go on "
+                                  "with it, or choose another output folder.")
+            _write_plan(out, found, planned)
+        return _follow(settings, out)
+
+
+def _follow(settings: Resolved, out: Path) -> Result:
+    """Everything that comes after the plan."""
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     train(out / "data", out, settings=settings)
     task, options = Sampler(out).task, settings.section("evaluate", EvaluateSettings)

@@ -17,7 +17,7 @@ from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError, Interrupted, OutOfMemory, TrainingError
 from radsynth.files import check_writable
-from radsynth.parallel import join, launch
+from radsynth.parallel import join, launch, launched
 from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
@@ -74,10 +74,11 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     processes = processes_of(options, task)
     if isinstance(task, Private):
         task.promise(data, options.batch, options.images, processes)  # or an error
-    if processes > 1:
-        launch(_train, processes, (data.folder, Path(run), settings.document()))
-    else:
-        _train(data.folder, Path(run), settings.document())
+    with nullcontext() if launched() else RunFolder(run).held():  # those that something else starts come one by one
+        if processes > 1:
+            launch(_train, processes, (data.folder, Path(run), settings.document()))
+        else:
+            _train(data.folder, Path(run), settings.document())
     gc.collect()  # a loop and its parts know each other; what comes next may need their memory
     return RunFolder(run)
 
