@@ -17,7 +17,7 @@ import pytest
 from radsynth.arrays import Prepared
 from radsynth.datasets import Rejected, at, contrasts, lidc, recognise
 from radsynth.datasets._regrid import distance, onto
-from radsynth.errors import DataError, SettingsError
+from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import Image
 from radsynth.io import Header, Provenance, read, write
 from radsynth.settings import resolve
@@ -321,8 +321,19 @@ def test_another_contrast_of_the_training_is_not_taken_for_the_given_one(tmp_pat
     (tmp_path / "other").mkdir()
     shutil.copy(one / "flair.nii.gz", tmp_path / "other")
     shutil.copy(one / "t1.nii.gz", tmp_path / "other" / "t2.nii.gz")
-    with pytest.raises(DataError, match=r"holds none of the contrasts t1.* It holds flair, t2\.$"):
+    with pytest.raises(DataError, match=r"holds none of the contrasts t1.* It holds flair, t2\. .* --contrast 't1=REG"):
         apply(run, tmp_path / "other", tmp_path / "no")
+    found = apply(run, tmp_path / "other", tmp_path / "told", resample=True, contrasts=["t1=^t2$"])
+    assert found.count == 1 and found.unchecked == ("modality",)
+    again = apply(run, tmp_path / "other", tmp_path / "told", resample=True, contrasts=["t1=^t2$"])
+    assert again.count == 1
+    with pytest.raises(FolderError, match=r"holds other results \(contrasts \['t1=.* there, \['t1=t2'\] now"):
+        apply(run, tmp_path / "other", tmp_path / "told", resample=True, contrasts=["t1=t2"])
+    for wrong in ("t1", "T1w=x", "=x"):
+        with pytest.raises(SettingsError, match=rf"--contrast {wrong}: give a contrast .*\(t1, flair\) and a regular"):
+            apply(run, tmp_path / "other", tmp_path / "no", contrasts=[wrong])
+    with pytest.raises(SettingsError, match="no regular expression"):
+        apply(run, tmp_path / "other", tmp_path / "no", contrasts=["t1=("])
 
 
 def test_a_dicom_study_becomes_channels_and_a_translated_series(shared_data: Path, tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ def apply(
     onto_landmarks: Annotated[
         Path | None, typer.Option(metavar="FILE", help="FIXED's landmarks: say how far they lie apart.")
     ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=REGEX",
+                     help="For runs on several contrasts: how files or series of one are called here."),
+    ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring other spacing to the training's, and results back.")
     ] = False,
@@ -109,7 +114,8 @@ def apply(
     from radsynth.verbs.apply import apply as verb
 
     made = verb(run, images, out, format=file_format, target=target, onto=onto, labels=labels, landmarks=landmarks,
-                onto_landmarks=onto_landmarks, resample=resample, style=style, seed=seed)
+                onto_landmarks=onto_landmarks, resample=resample, style=style, seed=seed,
+                contrasts=tuple(contrast or ()))
     show_result(made if as_json else applied(made), as_json)
 
 

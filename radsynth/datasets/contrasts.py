@@ -135,8 +135,9 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     if not examinations:
         more = ", ..." if len(others) > 5 else ""
         there = f" It holds {', '.join(itertools.islice(others, 5))}{more}." if others else ""
-        hint = "" if any(wanted.values()) else (" For training, what is called otherwise is found by patterns: "
-                                                f"data.contrasts=[{next(iter(wanted))}=REGULAR EXPRESSION,...].")
+        first = next(iter(wanted))
+        hint = (f" What is called otherwise is found by patterns: data.contrasts=[{first}=REGULAR EXPRESSION,...] in "
+                f"training, --contrast '{first}=REGULAR EXPRESSION' in apply.")
         raise DataError(f"{settings.path} holds none of the contrasts {', '.join(settings.contrasts)}: the name of a "
                         "file has to end in one of them (P1/t1.nii.gz, sub-01_T1w.nii.gz), or the description of a "
                         f"DICOM series to be one.{there}{hint}")
@@ -162,8 +163,8 @@ def _compiled(text: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text, re.IGNORECASE) if text else None
     except re.error as error:
-        raise SettingsError(f"data.contrasts or data.patient_pattern: {text!r} is no regular expression: {error}"
-                            ) from None
+        raise SettingsError(f"data.contrasts, --contrast or data.patient_pattern: {text!r} is no regular expression: "
+                            f"{error}") from None
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +61,7 @@ class Applied:
 def apply(run: Path, input: Path, out: Path, *, format: str | None = None, target: str | None = None,
           onto: Path | None = None, labels: Path | None = None, landmarks: Path | None = None,
           onto_landmarks: Path | None = None, resample: bool = False, style: Path | None = None,
-          seed: int | None = None) -> Applied:
+          seed: int | None = None, contrasts: Sequence[str] = ()) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
     format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
@@ -72,6 +72,8 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     landmarks: their file of landmarks, or a folder; onto_landmarks: the file of those in `onto`, to measure by.
     style, seed: for images of masks, an image that lends its style, or (without one: 0) where styles are drawn from:
     that of mask k depends on (seed, k) alone, so that other seeds give other images of the same masks.
+    contrasts: how images of the training's contrasts are found where files or DICOM series have other names than there,
+    name=regular expression.
     samples.csv tells which result comes from which image. A folder that holds the same request already is left as it
     is. Raises SettingsError for a run that takes no images, DataError when no image can be used (with the first reason:
     other modality, channels or spacing than the run was trained on), FolderError when `out` holds something else.
@@ -80,16 +82,17 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
         ("labels", labels), ("landmarks", landmarks), ("onto_landmarks", onto_landmarks))})
     check_name(format)
     kind = RunFolder(run).load_weights()[1].get("task")
-    _refuse_unfit(Path(run), kind, format, target, onto, beside, resample, style, seed)
+    _refuse_unfit(Path(run), kind, format, target, onto, beside, resample, style, seed, contrasts)
     if kind == "register":
-        return _apply_onto(run, Path(input), Path(out), format, Path(cast(Path, onto)), beside)
+        return _apply_onto(run, Path(input), Path(out), format, Path(cast(Path, onto)), beside, contrasts)
     if kind == "semantic":
         return _apply_masks(Painter(run, target, seed or 0, style, resample), Path(input), Path(out), format, style)
     applier = (Segmenter if kind == "segment" else Applier)(run, target, resample)
-    trained_on, source = applier.trained_on, Path(input)
+    trained_on, source = applier.trained_on.finding(contrasts), Path(input)
+    applier.trained_on = trained_on
     records, rejected = input_records(source, trained_on.modality, trained_on.sought(applier.task.inputs))
     request = {"input": source.name, "files": files_hash(source), "format": format, "target": applier.target,
-               "weights": applier.facts["sha256"], **({"resample": True} if resample else {})}
+               "weights": applier.facts["sha256"], **({"resample": True} if resample else {}), **_found_by(contrasts)}
     return _filled(Path(out), request, source, rejected,
                    lambda folder, journal: _apply_all(applier, records, rejected, folder, format, journal))
 
@@ -136,7 +139,8 @@ def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
 
 
 def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str | None, onto: Path | None,
-                  beside: Beside, resample: bool, style: Path | None, seed: int | None) -> None:
+                  beside: Beside, resample: bool, style: Path | None, seed: int | None,
+                  contrasts: Sequence[str]) -> None:
     """SettingsError for what only a run of another kind takes, or for what one of this kind lacks."""
     if kind == "segment" and format == "dicom":
         raise SettingsError("format=dicom: label maps are not written as DICOM, which has objects of its own for "
@@ -156,15 +160,23 @@ def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str |
                             "them.")
     if kind != "semantic" and (style is not None or seed is not None):
         raise SettingsError(f"{run} paints no masks: --style and --seed are for runs with task.kind=semantic.")
+    if kind == "semantic" and contrasts:
+        raise SettingsError(f"{run} paints masks, which are of no contrast: leave --contrast out.")
 
 
-def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, beside: Beside) -> Applied:
+def _found_by(contrasts: Sequence[str]) -> dict[str, object]:
+    """What a request says of contrasts; nothing without, as requests of before."""
+    return {"contrasts": sorted(contrasts)} if contrasts else {}
+
+
+def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, beside: Beside,
+                contrasts: Sequence[str]) -> Applied:
     """As `apply`, for a registration."""
     from radsynth.verbs._applying.onto import Registrar, one_image, put_onto
 
     beside.check()
     registrar = Registrar(run)
-    trained_on = registrar.trained_on
+    trained_on = registrar.trained_on = registrar.trained_on.finding(contrasts)
     candidates, unusable = input_records(onto, trained_on.modality, trained_on.sought(registrar.task.fixed))
     fixed = one_image(candidates, onto, unusable)
     records, rejected = input_records(source, trained_on.modality, trained_on.sought(registrar.task.moving),
@@ -172,7 +184,7 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
     request: dict[str, object] = {
         "input": source.name, "files": files_hash(source, onto, *beside.paths().values()), "format": format,
         "onto": onto.name, "labels": None, **{name: path.name for name, path in beside.paths().items()},
-        "weights": registrar.facts["sha256"]}
+        "weights": registrar.facts["sha256"], **_found_by(contrasts)}
     return _filled(out, request, source, rejected, lambda folder, journal: put_onto(
         registrar, fixed, beside.images_alone(records, source, rejected), rejected, folder, format, beside, journal))
 
@@ -246,7 +258,7 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
                        target_error=document.get("target_error", {}), report=_page(out))
     except (OSError, ValueError, TypeError, KeyError):
         raise FolderError(HOLDS_OTHER.format(out)) from None
-    differ = differences({name: document.get(name) for name in {*request, "resample"}}, request)
+    differ = differences({name: document.get(name) for name in {*request, "resample", "contrasts"}}, request)
     if differ:
         raise FolderError(f"{out} holds other results ({differ}). Choose another output folder, or remove it first.")
     return held

@@ -66,6 +66,8 @@ def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Pa
     write(Image(pixels=disc((16, 16))), tmp_path / "in.png", provenance=FROM)
     with pytest.raises(SettingsError, match="radsynth apply"):
         generate(run, tmp_path / "drawn", count=1)
+    with pytest.raises(SettingsError, match=r"--contrast is for runs .* on several contrasts"):
+        apply(run, tmp_path / "in.png", tmp_path / "out", contrasts=["t1=x"])
     with pytest.raises(SettingsError, match="it can go to large, small"):
         apply(run, tmp_path / "in.png", tmp_path / "out", target="huge")
     for target in ("small", "large"):

@@ -26,7 +26,8 @@ def input_records(source: Path, modality: str, trained: dict[str, Any] | None = 
     told = len(given) > 1 or kind == "contrasts" or any("=" in name for name in given)
     several = len(names) > 1 and holds_files(source)
     examinations = several and trained and (
-        (trained["kind"] == "contrasts" and told) or (trained["kind"] in embedded() and kind == "contrasts"))
+        (trained["kind"] == "contrasts" and told) or (
+            trained["kind"] in embedded() and (kind == "contrasts" or any("=" in name for name in given))))
     if examinations:  # what is to be made may lie there as well: neither its grid nor its name counts
         kind, more = "contrasts", {**whole, "contrasts": given}
     elif several and trained and trained["kind"] == "nnunet":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from radsynth.datasets import Record
 from radsynth.datasets._volumes import AXES, scanned_across
 from radsynth.datasets.contrasts import called
-from radsynth.errors import RejectedFile
+from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.run_folder import RunFolder
+from radsynth.settings import nearest
 from radsynth.verbs._applying.regridding import near
 from radsynth.verbs._preparing.fit import plan_fit
 
@@ -62,6 +64,27 @@ class TrainedOn:
         """The channels as they were asked for, name=pattern where files have other names."""
         # Unpaired contrasts are classes, no channels.
         return self.contrasts if len(self.contrasts) == len(self.spec.channels) else self.spec.channels
+
+    def finding(self, patterns: Sequence[str]) -> TrainedOn:
+        """The same, with other expressions by which images of some contrasts are found: name=regular expression.
+
+        SettingsError for names that the run does not know, and for runs that know no contrasts by their names.
+        """
+        if not patterns:
+            return self
+        names = tuple(entry.partition("=")[0] for entry in self.channels)
+        if len(names) < 2 or self.kind in ("nnunet", "brats", "medmnist"):
+            raise SettingsError("--contrast is for runs that were trained on several contrasts of a patient, found by "
+                                "their names (data.kind=contrasts). Leave it out.")
+        told = {}
+        for text in patterns:
+            name, _, rule = (part.strip() for part in text.partition("="))
+            if name not in names or not rule:
+                raise SettingsError(f"--contrast {text}: give a contrast of the training ({', '.join(names)}) and a "
+                                    f"regular expression, such as {names[0]}='AX T1'{nearest(name, names)}.")
+            told[name] = f"{name}={rule}"
+        return replace(self, contrasts=tuple(told.get(name, entry)
+                                             for name, entry in zip(names, self.channels, strict=True)))
 
     def sought(self, inputs: tuple[str, ...]) -> dict[str, Any]:
         """How images for a run are looked for (`inputs.input_records`). inputs: the channels that are given."""
