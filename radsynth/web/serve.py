@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -24,7 +25,8 @@ def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000, settings: Res
     SIGINT and SIGTERM are the ways to end it: answers under way are given, then it returns as from any finished work.
 
     host: 127.0.0.1 answers this machine alone; 0.0.0.0 the network, which sees images of real patients in the study
-    Raises MissingExtra without the extra `web`, FolderError for no run, SettingsError for a port that is taken.
+    Raises MissingExtra without the extra `web`, FolderError for no run, SettingsError for a taken port or a host that
+    is not this machine.
     """
     if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
         raise MissingExtra(f"serve ({', '.join(missing)})", "web")
@@ -35,12 +37,12 @@ def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000, settings: Res
 
     run = Path(run)
     explorer = Explorer(run)
-    options = (settings or resolve(sections=("study",))).section("study", Settings)
-    study, why = _study(run, options, explorer.draws)
-    keys = _keys(run)
-    app = make_app(explorer, study, why, keys, LOOPBACK if host in LOOPBACK else ())
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5))
-    with _listen(host, port) as listening:
+    with _listen(host, port) as listening:  # a taken port is told before a study is made
+        options = (settings or resolve(sections=("study",))).section("study", Settings)
+        study, why = _study(run, options, explorer.draws)
+        keys = _keys(run)
+        app = make_app(explorer, study, why, keys, LOOPBACK if host in LOOPBACK else ())
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5))
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}"
         print(f"Explorer and results, for you: {address}/?key={keys[0]}", file=sys.stderr)
         print(f"Reader study, for readers:     {address}/study?key={keys[1]}" if study else
@@ -92,10 +94,16 @@ def _listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if not host:  # would be every address
+            raise OSError(errno.EADDRNOTAVAIL, "it is empty")
         listening.bind((host, port))
         listening.listen(128)  # from now on, not when the server is ready: whoever follows the address waits
     except OSError as error:
         listening.close()
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise SettingsError(f"--host {host!r} cannot be used: {error.strerror}. Give 127.0.0.1, which answers this "
+                                "machine alone, 0.0.0.0, which answers the network, or one address of this machine."
+                                ) from None
         raise SettingsError(f"--host {host} --port {port} cannot be used: {error.strerror}. Choose another port, "
                             "or 0 for any that is free.") from None
     return listening

@@ -197,6 +197,10 @@ def _words(readings: list[Reading], accuracy: Share, area: Share) -> str:
         return said + ("that is not clearly different from guessing (50 %). But synthetic images were rated "
                        f"more synthetic than real ones (area under the ROC curve {area.value:.2f}, {area.low:.2f} to "
                        f"{area.high:.2f}): they can be told apart.")
+    if accuracy.low <= 0.5 <= accuracy.high and area.high < 0.5:
+        return said + ("that is not clearly different from guessing (50 %). But synthetic images were rated more real "
+                       f"than real ones (area under the ROC curve {area.value:.2f}, {area.low:.2f} to "
+                       f"{area.high:.2f}): they look different, if not synthetic.")
     if accuracy.low <= 0.5 <= accuracy.high:
         return said + ("that is not clearly different from guessing (50 %). It is no proof that the images cannot be "
                        "told apart: more readers or more images may still do it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 
+from radsynth.errors import SettingsError
+from radsynth.web.serve import serve
 from tests.web.examples import served
 
 
@@ -29,3 +32,16 @@ def test_the_command_serves_until_it_is_stopped(how: signal.Signals, run: Path) 
         assert process.wait(20) == 0, "it has done what it was asked to"
     assert (run / "keys.json").stat().st_mode & 0o077 == 0
     assert json.loads((run / "study" / "study.json").read_text())["items"]
+
+
+@pytest.mark.parametrize(("host", "said"), [("", "it is empty"), ("no.such.invalid", "127.0.0.1, which answers this")])
+def test_a_host_that_is_not_this_machine(host: str, said: str, run: Path) -> None:
+    with pytest.raises(SettingsError, match=said) as told:
+        serve(run, host=host, port=0)
+    assert "another port" not in str(told.value)
+
+
+def test_a_taken_port_is_told_before_a_study_is_made(run: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="Choose another port"):
+        serve(run, port=taken.getsockname()[1])
+    assert not (run / "study").exists() and not (run / "keys.json").exists()

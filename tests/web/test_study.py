@@ -77,6 +77,17 @@ def test_a_study_tells_nothing_and_loses_nothing(run: Path) -> None:
     assert {row[3] for row in rows if row[0] == "truth"} == {"0", "1"}
 
 
+def test_synthetic_images_that_look_more_real_than_real_ones_are_told(run: Path) -> None:
+    """Half of all images called rightly, and yet they differ."""
+    study = make_study(run, Settings(images=12))
+    for reader in ("r1", "r2", "r3"):
+        while item := study.next(reader)[0]:
+            study.answer(reader, item, 1 if study.items[item] else 3)
+    found = study.results()
+    assert found["accuracy"]["value"] == 0.5 and found["area"]["value"] == 0
+    assert "synthetic images were rated more real than real ones" in found["words"]
+
+
 def test_an_image_that_nobody_looked_at_is_not_judged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A double click, or a page of another reader in the same browser."""
     study = make_study(run, Settings(images=10))
