@@ -29,6 +29,10 @@ PATIENCE = 2.0
 """Seconds that a lock is waited for: workers of a process that was killed live on for up to half a second."""
 
 
+class NotWritten(FolderError):
+    """A file that could not be written whole; its cause is what the operating system says."""
+
+
 def own_folder(names: Container[str]) -> str:
     """What radsynth made a folder for that holds these: "run", "prepared", or "" for any other folder."""
     if ("spec.json" in names and "settings.yaml" in names) or ("plan.json" in names and "inspection.json" in names):
@@ -82,8 +86,8 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
         needed, todo = ((f" ({len(data) / 1e6:.1f} MB needed)", "Free some space") if full
                         else ("", "Check the disk and the permissions"))
-        raise FolderError(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
-                          f"kept. {todo}, then repeat the command: it goes on from there.") from None
+        raise NotWritten(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
+                         f"kept. {todo}, then repeat the command: it goes on from there.") from error
 
 
 def temporary_of(path: Path) -> Path:
@@ -185,9 +189,11 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
                                   "from there.") from None
             if not _of_disk(error):
                 raise
-            what = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+            # Of a file that was not written, the reason alone: what is kept, and what to do, is said here.
+            cause = error.__cause__ if isinstance(error, NotWritten) and error.__cause__ else error
+            what = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause).rstrip(".")
             rest = ("What is finished is kept: put that right, and the same command goes on from there." if kept else
-                    "Nothing was left there; try again.")
+                    "Nothing was left there: put that right, then try again.")
             raise FolderError(f"{out} could not be written: {what}. {rest}") from None
     finally:
         os.close(handle)

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from radsynth.errors import FolderError
 from radsynth.files import check_writable, whole_folder, write_atomically
+
+Disk = tuple[Path, Callable[[], None]]
 
 
 def test_a_folder_is_there_when_it_is_whole_and_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
@@ -56,6 +59,20 @@ def test_a_file_is_whole_or_not_there(error: BaseException, raised: type[BaseExc
         write_atomically(tmp_path / "a.json", "1")
     assert not list(tmp_path.iterdir()) and "None" not in str(told.value)
     assert ("Free some space" in str(told.value)) == (getattr(error, "errno", None) == 28)
+
+
+@pytest.mark.parametrize(("kept", "rest"), [
+    (True, "What is finished is kept: put that right, and the same command goes on from there."),
+    (False, "Nothing was left there: put that right, then try again."),
+])
+def test_a_folder_on_a_full_disk_says_one_thing_of_what_is_kept(kept: bool, rest: str, small_disk: Disk) -> None:
+    disk, _ = small_disk
+    with pytest.raises(FolderError) as told, whole_folder(disk / "out", keep=lambda partial: kept) as partial:
+        write_atomically(partial / "README.md", "1")
+        write_atomically(partial / "large.json", "1" * 2_000_000)
+    assert str(told.value).replace("File too large", "No space left on device") == (
+        f"{disk}/out could not be written: No space left on device. {rest}")
+    assert [path.name for path in disk.rglob("*.*")] == [".out.part", "README.md"] * kept
 
 
 @pytest.mark.parametrize(("name", "says"), [("file", "file is a file"), ("file/new", "file is a file"),
