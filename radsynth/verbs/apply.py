@@ -37,6 +37,8 @@ from radsynth.verbs._report.landmarks import landmarks_page
 from radsynth.verbs._writing import check_name, write_table
 
 PAGE = "report.html"
+SHOWN = 5
+"""Reasons that an error gives at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         rows = list(make(partial, journal))
         few_values.tell_of(rows)
         if not rows:
-            raise DataError(f"{source}: no image could be used. {_first_reason(rejected)}")
+            raise DataError(f"{source}: no image could be used.{_reasons(rejected)}")
         write_table(partial / "samples.csv", [{**row, "source": harmless(str(row["source"]))} for row in rows])
         write_rejected(partial / "rejected.csv", rejected)
         told = _told(rows)
@@ -264,6 +266,15 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
     return held
 
 
-def _first_reason(rejected: list[Rejected]) -> str:
-    told = [r for r in rejected if not r.skipped]
-    return f"{told[0].path}: {told[0].reason}." if told else "There are none."
+def _reasons(rejected: list[Rejected]) -> str:
+    """Why no image could be used: the commonest reasons first, each with a file that it is true of."""
+    found: dict[str, list[str]] = {}
+    for line in rejected:
+        if not line.skipped:
+            found.setdefault(line.reason, []).append(line.path)
+    told = [f"{paths[0]}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}: {reason}"
+            for reason, paths in sorted(found.items(), key=lambda one: -len(one[1]))]
+    if len(told) < 2:
+        return f" {told[0]}." if told else " There are none."
+    rest = f"\n  and {len(told) - SHOWN:,} more reasons" if len(told) > SHOWN else ""
+    return "\n  " + "\n  ".join(told[:SHOWN]) + rest

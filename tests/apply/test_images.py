@@ -67,9 +67,13 @@ def test_what_a_format_cannot_hold_is_a_rejected_file(make_run: Callable[..., Pa
     write(Image(pixels=np.repeat(disc((16, 16))[:, None], 3, axis=1)), given / "a.tiff", provenance=FROM)
     with pytest.raises(DataError, match=r"a.tiff: its result is not written: PNG holds single images. Choose TIFF"):
         apply(run, given, tmp_path / "out", format="png")
+    (given / "0.png").touch()
+    write(Image(pixels=np.repeat(disc((16, 16))[:, None], 4, axis=1)), given / "c.tiff", provenance=FROM)
+    with pytest.raises(DataError, match=r"used.\n  a.tiff and 1 more: its result .*\n  0.png: the file is empty"):
+        apply(run, given, tmp_path / "out", format="png")  # the commonest reason first, not that of the first file
     write(Image(pixels=disc((16, 16))), given / "b.png", provenance=FROM)
     result = apply(run, given, tmp_path / "out", format="png")
-    assert [r.path for r in result.rejected] == ["a.tiff"]
+    assert sorted(r.path for r in result.rejected) == ["0.png", "a.tiff", "c.tiff"]
     assert [(row["file"], row["source"]) for row in rows(tmp_path / "out")] == [("images/000000.png", "b.png")]
 
 
