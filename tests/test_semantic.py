@@ -17,7 +17,7 @@ from scipy import ndimage
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.batch import Batch
-from radsynth.datasets import recognise
+from radsynth.datasets import Rejected, recognise
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, read_mask, write
@@ -214,6 +214,13 @@ def test_images_are_written_in_their_masks_format(trained: Path, tmp_path: Path)
     assert [format_for(record, painter) for record in records] == ["nifti", "picture"]
     painter.spec = dataclasses.replace(painter.spec, units="HU", format="dicom")
     assert [format_for(record, painter) for record in records] == ["nifti", "dicom"]
+
+
+def test_the_pixels_of_a_masks_header_are_no_rejected_file(tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    itk.WriteImage(itk.GetImageFromArray(np.zeros((3, 8, 8), np.uint8)), str(tmp_path / "a.mhd"))
+    rejected: list[Rejected] = []
+    assert [record.source for record in mask_records(tmp_path, rejected)] == ["a.mhd"] and not rejected
 
 
 def test_masks_of_a_data_set_in_one_npz_are_painted(trained: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from torch.nn import functional
 from radsynth.batch import Batch
 from radsynth.datasets import Record, Rejected, dataset
 from radsynth.datasets._layout import printable
-from radsynth.datasets._walking import files_below
+from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, Image
-from radsynth.io import NotAnImage, detect, read, read_mask
+from radsynth.io import NotAnImage, beside, detect, read, read_mask
 from radsynth.progress import track
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._applying.applier import Applier
@@ -161,6 +161,7 @@ def mask_records(source: Path, rejected: list[Rejected]) -> list[Record]:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
         records.append(Record(source=printable(name), patient="", load=partial(read_mask, path), files=(str(path),)))
+    without_data_files(root, [file for record in records for file in beside(Path(record.files[0]))], rejected)
     return records
 
 
