@@ -14,7 +14,7 @@ from radsynth.choices import Choice
 from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes
 from radsynth.device import Device
 from radsynth.io._geometry import even_size
-from radsynth.recipes import DEFAULT_MODEL, TUNING, recipe
+from radsynth.recipes import DEFAULT_MODEL, TASK_RECIPES, TUNING, recipe
 from radsynth.settings import constant
 
 
@@ -124,7 +124,8 @@ def _patches(have: tuple[int, ...], longest: int) -> list[Choice]:
 def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice]:
     """What goes with the task's own network, and channels for a task that needs several."""
     chosen = model or constant("tasks", task, "MODEL") or DEFAULT_MODEL
-    choices = [choice for choice in recipe(chosen, task) if choice.setting.startswith("train.")]
+    choices = [choice for choice in recipe(chosen, task)
+               if choice.setting.startswith("train.") or choice.setting in TASK_RECIPES.get(task, {})]
     if task == "translate" and data.virtual and data.channels == 1:
         choices.append(Choice(setting="data.contrasts", value=["t1", "flair"],
                               reason="Translation needs two registered contrasts of the same patient."))

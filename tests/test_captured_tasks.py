@@ -35,6 +35,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "cycle": ("augment.strength=0.5",), "cut": ("augment.strength=0.5",),
     "cut, an odd batch": ("train.batch=5", "augment.strength=0.5"),
     "semantic": ("task.warm_start=0.4", "augment.strength=0.5"),
+    "semantic, principal styles": ("task.warm_start=0.4", "task.styles=principal"),
     "autoencode": (),
 }
 """By the task's name, up to the comma."""

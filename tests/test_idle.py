@@ -39,6 +39,7 @@ def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
     (("train.fall=0", "train.rate_end=0.5"), "the learning rate does not fall"),
     (("train.doctor=false", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
     (("train.doctor=false", "task.consistency=2"), "task.consistency=2.0 does nothing here: nothing is augmented"),
+    (("task.kind=semantic", "task.styles=principal", "task.recovery=1"), "it is for styles that are learned"),
     (("task.kind=semantic", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
     ((*NO_JUDGE, "augment.strength=0.5"), "augment.strength=0.5 does nothing here: no discriminator is trained"),
     ((*NO_JUDGE, "train.augment_end=0.5"), "no discriminator is trained"),

@@ -320,6 +320,11 @@ def test_what_has_a_truth_learns_fast_with_gradients_that_are_clipped(task: str)
     assert (found["train.rate"], found["train.clip"], found["train.batch"]) == (3e-3, 1.0, 16)
 
 
+def test_painting_takes_styles_that_nobody_learns_at_a_rate_that_the_discriminator_bears() -> None:
+    found = {choice.setting: choice.value for choice in plan(fingerprint(), CPU, {}, task="semantic")}
+    assert (found["task.styles"], found["train.rate"], found["task.discriminator_rate"]) == ("principal", 2e-3, 1.0)
+
+
 @pytest.mark.parametrize("preset", sorted(file.stem for file in (Path(radsynth.__file__).parent / "presets").iterdir()))
 def test_every_preset_can_be_trained(preset: str) -> None:
     settings = given(TRAINING, preset=preset, with_recipe=True)

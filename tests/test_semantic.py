@@ -37,8 +37,8 @@ from tests.trained import made_grey
 
 Make = Callable[..., Path]
 SMALL = ("task.kind=semantic", "model.width=8", "model.widest=16", "model.hidden=8", "model.latent=4", "train.batch=8",
-         "model.discriminator_width=8", "train.previews=1", "train.precision=32-true", "train.rate=0.002",
-         "train.images=1600")
+         "model.discriminator_width=8", "task.styles=principal", "train.previews=1", "train.precision=32-true",
+         "train.rate=0.002", "train.images=1600")
 VALUES = (0, 2, 7)
 FROM = Provenance(model="none", weights="", seed=0, index=0)
 AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])

@@ -19,11 +19,10 @@ from torch.nn import functional
 
 from radsynth.arrays import Prepared
 from radsynth.models._greys import Greys, as_many
+from radsynth.models._principal import shrunken
 
 STUDIED = 2000
 """Training images that the principal directions are taken from."""
-COARSE = 32
-"""Longest side in pixels on which the principal directions are taken: a blurred picture is all that is asked for."""
 FLAT = 0.1
 """Share of the pixels that have one and the same grey value where images have a flat background."""
 BLACK = 0.95
@@ -87,27 +86,35 @@ def _each(images: Tensor, members: Sequence[NDArray[np.bool_]]) -> Iterator[Tens
     return (images if of.all() else images[of] for of in members)
 
 
+def principal(pixels: Tensor, latent: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """The mean of images (n, pixels) and their whitened principal directions (pixels, latent), turned at random so
+    that every latent number has an equal share."""
+    mean = pixels.mean(0)
+    centred = pixels - mean
+    kept = min(latent, len(centred) - 1)
+    # Through the images' products with each other: there are fewer images than pixels.
+    values, vectors = torch.linalg.eigh(centred @ centred.T / len(centred))
+    least, first = 1e-6 * float(values[-1]) + 1e-12, len(values) - kept
+    values, vectors = values[first:].clamp_min(least), vectors[:, first:]
+    # The sign of a direction is left open by the algebra, and libraries choose it by the number of threads.
+    vectors = vectors * torch.sign(vectors.gather(0, vectors.abs().argmax(0, keepdim=True)))
+    # A training image's coordinates are its row of `vectors` times sqrt(n), which has variance 1 in each direction.
+    directions = centred.T @ (vectors / values) / len(centred) ** 0.5
+    turn = np.linalg.qr(rng.standard_normal((latent, latent)))[0].astype(np.float32)
+    return mean, functional.pad(directions, (0, latent - kept)) @ torch.from_numpy(turn)
+
+
+def studied(prepared: Prepared, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The training images that principal directions are taken from."""
+    return np.sort(rng.permutation(prepared.indices("train"))[:STUDIED])
+
+
 class PrincipalCodes:
-    """Whitened principal coordinates of images, turned at random so that every latent number has an equal share."""
+    """Whitened principal coordinates of images, in the unit of their greys."""
 
     def __init__(self, prepared: Prepared, latent: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        training = prepared.indices("train")
-        chosen = np.sort(rng.permutation(training)[:STUDIED])
-        pixels = self._look(prepared, chosen)
-        self.mean = pixels.mean(0)
-        centred = pixels - self.mean
-        kept = min(latent, len(centred) - 1)
-        # Through the images' products with each other: there are fewer images than pixels.
-        values, vectors = torch.linalg.eigh(centred @ centred.T / len(centred))
-        least, first = 1e-6 * float(values[-1]) + 1e-12, len(values) - kept
-        values, vectors = values[first:].clamp_min(least), vectors[:, first:]
-        # The sign of a direction is left open by the algebra, and libraries choose it by the number of threads.
-        vectors = vectors * torch.sign(vectors.gather(0, vectors.abs().argmax(0, keepdim=True)))
-        # A training image's coordinates are its row of `vectors` times sqrt(n), which has variance 1 in each direction.
-        directions = centred.T @ (vectors / values) / len(centred) ** 0.5
-        turn = np.linalg.qr(rng.standard_normal((latent, latent)))[0].astype(np.float32)
-        self.directions = functional.pad(directions, (0, latent - kept)) @ torch.from_numpy(turn)
+        self.mean, self.directions = principal(self._look(prepared, studied(prepared, rng)), latent, rng)
 
     def _look(self, prepared: Prepared, chosen: NDArray[np.int64]) -> Tensor:
         """The chosen images (n, pixels), shrunken; on the way their backgrounds, unit and mean images are found."""
@@ -122,7 +129,7 @@ class PrincipalCodes:
         sums, pixels = torch.zeros(1), []
         for part in parts:
             images = self.greys(torch.from_numpy(prepared.images(chosen[part])), torch.from_numpy(labels[part]))
-            pixels.append(_shrunken(images))
+            pixels.append(shrunken(images))
             sums = sums + torch.stack([images[of[part]].sum(0) for of in members])
         counts = torch.tensor([int(of.sum()) for of in members])
         means = sums / counts.view(-1, *[1] * (sums.ndim - 1))
@@ -154,12 +161,4 @@ class PrincipalCodes:
 
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Codes (n, latent) of images (n, c, *space) of classes (n,), None where there is one, on the same device."""
-        return (_shrunken(self.greys(images.float(), labels)) - self.mean) @ self.directions
-
-
-def _shrunken(images: Tensor) -> Tensor:
-    """Images (n, c, *space) as (n, pixels), `COARSE` along their longest side at most."""
-    step = max(1, -(-max(images.shape[2:]) // COARSE))
-    box = [min(step, side) for side in images.shape[2:]]  # few slices may be fewer than that
-    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-    return pool(images, box, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
+        return (shrunken(self.greys(images.float(), labels)) - self.mean) @ self.directions

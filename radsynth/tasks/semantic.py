@@ -1,9 +1,10 @@
 """Semantic synthesis: images from masks (Park et al. 2019, GauGAN). Turns: D, then G with the encoder of styles.
 
-Half of a batch is redrawn from the style of its own image, which an encoder finds; the other half gets a style from
-noise. So one mask has many images, and a style can be lent by an example (the paper's multi-modal synthesis). Without
-the paper's VGG network a coarse squared error says what a redrawn image should be like, and the encoder must find the
-style again that an image was made with (Zhu et al. 2017, BicycleGAN), so that no style is ignored.
+Half of a batch is redrawn from the style of its own image; the other half gets a style from noise. So one mask has many
+images, and a style can be lent by an example (the paper's multi-modal synthesis). Without the paper's VGG network a
+coarse squared error says what a redrawn image should be like. Styles are an image's principal coordinates, which are
+distributed as noise is from the first step on, or an encoder learns them as in the paper; then it must find the style
+again that an image was made with (Zhu et al. 2017, BicycleGAN), so that no style is ignored.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
 from radsynth.batch import Batch
@@ -24,9 +27,11 @@ from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.likelihood import divergence_from_normal
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
+from radsynth.models._principal import PrincipalEncoder, shrunken
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._masks import deformed, need_masks, shares_of
+from radsynth.tasks._warm_start import in_parts, principal, studied
 
 MODEL = "spade"
 COARSE = 4
@@ -43,6 +48,9 @@ class Settings:
     kind: Literal["semantic"] = "semantic"
     loss: Literal["non_saturating", "least_squares", "hinge"] = "hinge"
     """The adversarial loss."""
+    styles: Literal["learned", "principal"] = "learned"
+    """What an image's style is: what an encoder learns to find in it (train.rate=0.001), or its principal coordinates,
+    which nothing has to learn; `run` takes these."""
     features: float = Field(10.0, ge=0)
     """Weight of the feature matching: a redrawn image must look to the discriminator's layers like the real one."""
     divergence: float = Field(0.002, ge=0)
@@ -60,6 +68,12 @@ class Settings:
     """How far masks are deformed to make new ones: standard deviation, as a share of the shortest side; 0 is not."""
 
 
+def idle(options: Settings) -> dict[str, str]:
+    """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
+    own = dict.fromkeys(("divergence", "recovery"), "it is for styles that are learned, and task.styles=principal")
+    return own if options.styles == "principal" else {}
+
+
 class Semantic:
     """The task: networks, turns, images of masks."""
 
@@ -72,12 +86,29 @@ class Semantic:
         self.targets = spec.labels if len(spec.labels) > 1 else ()
         self.loss = LOSSES[options.loss]
         self.made: tuple[Tensor, Tensor, Tensor] | None = None
+        self.learns_styles = options.styles == "learned"
+        self.principal: tuple[Tensor, Tensor] | None = None
+
+    def study(self, prepared: Prepared, seed: int) -> None:
+        """Take the principal directions from the training images, where these are the styles."""
+        if self.learns_styles:
+            return
+        rng = np.random.default_rng(seed)
+        rows = studied(prepared, rng)
+        pixels = [shrunken(torch.from_numpy(prepared.images(rows[part]))) for part in in_parts(prepared, len(rows))]
+        self.principal = principal(torch.cat(pixels), self.model.latent, rng)
 
     def networks(self) -> Networks:
         """Freshly initialised generator, with its encoder of styles, and discriminator."""
         given = tuple(f"label {value}" for value in self.values) + self.targets
         source = ImageSpec(size=self.spec.size, channels=given)
-        return build_networks(self.model, self.spec, source, len(given) + len(self.spec.channels), masks=True)
+        networks = build_networks(self.model, self.spec, source, len(given) + len(self.spec.channels), masks=True)
+        if not self.learns_styles:
+            encoder = PrincipalEncoder(len(self.spec.channels), self.model.latent, self.spec.size)
+            if self.principal is not None:  # it is in the weights of a trained run
+                encoder.take(*self.principal)
+            networks["generator"].encoder = encoder
+        return networks
 
     def turns(self) -> list[Turn]:
         """The discriminator's turn, then the generator's."""
@@ -143,7 +174,8 @@ class Semantic:
         if kept is None or not kept[0].requires_grad:  # a batch in parts: graphs of all parts would not fit
             kept = self._made(nets, batch)
         made, styles, codes = kept
-        divergence = {"divergence": options.divergence * divergence_from_normal(*codes.unbind(1))}
+        divergence = ({"divergence": options.divergence * divergence_from_normal(*codes.unbind(1))}
+                      if self.learns_styles else {})
         if self._warming(batch):
             return {"redrawing": options.redrawing * functional.mse_loss(made, batch.images.float()), **divergence}
         looks = nets["discriminator"](self._judged(batch, made, "pair"))
@@ -154,7 +186,7 @@ class Semantic:
                  "redrawing": options.redrawing * functional.mse_loss(
                      _coarse(made[:own]), _coarse(batch.images[:own].float())),
                  **divergence}
-        if own < len(made) and options.recovery:
+        if own < len(made) and options.recovery and self.learns_styles:
             found = cast(nn.Module, nets["generator"].encoder)(made[own:])[:, 0]
             terms["recovery"] = options.recovery * functional.l1_loss(found, styles[own:])
         return terms

@@ -134,7 +134,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], what: str, others: bool = 
         more = f" and {len(strange) - 1} more weights" if len(strange) > 1 else ""
         raise SettingsError(
             f"{what} is of another shape ({strange[0]}{more}): the size of the images, their channels, "
-            "task.kind, task.masks and the settings of model must be those it was trained with."
+            "task.kind, task.masks, task.styles and the settings of model must be those it was trained with."
         )
     network.load_state_dict({**network.state_dict(), **fitted})
 
