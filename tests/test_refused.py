@@ -145,7 +145,7 @@ def test_what_was_begun_is_looked_at_by_what_was_found_then(data: Path, monkeypa
     monkeypatch.setattr(module, "look_at", stop)
     with pytest.raises(SettingsError, match=r"give train\.start"):
         run(data, RUN, overrides=["train.freeze=2"])
-    assert {path.name for path in RUN.iterdir()} == {"plan.json", "inspection.json"}
+    assert {path.name for path in RUN.glob("[!.]*")} == {"plan.json", "inspection.json"}
 
 
 def test_what_inspect_would_warn_of_is_told_at_the_beginning(
