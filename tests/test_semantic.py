@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.augment import Settings as Augmentation
-from radsynth.batch import Batch
 from radsynth.datasets import Rejected, recognise
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, read, read_mask, write
 from radsynth.settings import resolve
 from radsynth.tasks import build, paints, segments
-from radsynth.tasks._masks import deformed, masks_of, shares_of
 from radsynth.verbs._agreement import _segmenter, measure_agreement
 from radsynth.verbs._applying.paint import Painter, format_for, mask_records
 from radsynth.verbs._writing import Drawn
@@ -95,24 +92,6 @@ def test_data_without_masks_is_refused_and_values_become_classes() -> None:
     given = task.given(torch.tensor([[[0, 2], [7, 7]]]), torch.tensor([1]))
     assert given.shape == (1, 5, 2, 2)
     assert given[0, :3].argmax(0).tolist() == [[0, 1], [2, 2]] and given[0, 3:, 0, 0].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("space", [(32, 32), (12, 24, 20)])
-def test_deformed_masks_keep_their_parts_and_depend_on_the_item_alone(space: tuple[int, ...]) -> None:
-    places = np.stack(np.meshgrid(*[np.arange(side) for side in space], indexing="ij"))
-    far = sum((axis - side / 2) ** 2 for axis, side in zip(places, space, strict=True)) ** 0.5
-    ring = np.where(far < 3, 7, np.where(far < 5, 2, 0))
-    masks = torch.from_numpy(np.stack([ring] * 4))
-    batch = Batch(images=torch.empty(4, 0), seed=3, items=(0, 1, 2, 3))
-    new = deformed(masks, batch, VALUES, 0.03)
-    assert set(new.unique().tolist()) == set(VALUES) and all((one != masks[0]).any() for one in new)
-    for one in new.numpy():  # the core still lies within the shell, and both are of one piece
-        assert ndimage.label(one == 7)[1] == 1 and ndimage.label(one > 0)[1] == 1
-        assert not (ndimage.binary_dilation(one == 7) & (one == 0)).any()
-    alone = deformed(masks[2:3], Batch(images=torch.empty(1, 0), seed=3, items=(2,)), VALUES, 0.03)
-    assert torch.equal(alone[0], new[2])
-    assert torch.equal(deformed(masks, batch, VALUES, 0.0), masks)
-    assert torch.equal(masks_of(shares_of(masks, VALUES), VALUES), masks)
 
 
 def test_the_image_shows_what_the_mask_says_and_other_seeds_show_it_otherwise(trained: Path) -> None:

@@ -48,45 +48,6 @@ def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., 
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_a_header_beside_its_pixels_becomes_one_file(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    """.mhd and .nhdr are read and not written; one of them ended `apply` for all images."""
-    itk = pytest.importorskip("SimpleITK")
-    run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
-    given.mkdir()
-    for name, seed in (("A.MHD", 1), ("b.nhdr", 2), ("c.nrrd", 3)):
-        itk.WriteImage(itk.GetImageFromArray(np.repeat(disc((16, 16), seed), 3, axis=0)), str(given / name))
-    result = apply(run, given, tmp_path / "out")
-    assert [r.path for r in result.rejected if not r.skipped] == []
-    assert [row["file"] for row in rows(tmp_path / "out")] == [
-        "images/000000.mha", "images/000001.nrrd", "images/000002.nrrd"]
-
-
-def test_what_a_format_cannot_hold_is_a_rejected_file(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
-    given.mkdir()
-    write(Image(pixels=np.repeat(disc((16, 16))[:, None], 3, axis=1)), given / "a.tiff", provenance=FROM)
-    with pytest.raises(DataError, match=r"a.tiff: its result is not written: PNG holds single images. Choose TIFF"):
-        apply(run, given, tmp_path / "out", format="png")
-    (given / "0.png").touch()
-    write(Image(pixels=np.repeat(disc((16, 16))[:, None], 4, axis=1)), given / "c.tiff", provenance=FROM)
-    with pytest.raises(DataError, match=r"used.\n  a.tiff and 1 more: its result .*\n  0.png: the file is empty"):
-        apply(run, given, tmp_path / "out", format="png")  # the commonest reason first, not that of the first file
-    write(Image(pixels=disc((16, 16))), given / "b.png", provenance=FROM)
-    result = apply(run, given, tmp_path / "out", format="png")
-    assert sorted(r.path for r in result.rejected) == ["0.png", "a.tiff", "c.tiff"]
-    assert [(row["file"], row["source"]) for row in rows(tmp_path / "out")] == [("images/000000.png", "b.png")]
-
-
-def test_a_mask_that_does_not_fit_costs_no_image(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    """Masks beside images are known as such, and read by registration alone, which moves them."""
-    run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
-    given.mkdir()
-    write(Image(pixels=disc((16, 16))), given / "a.png", provenance=FROM)
-    write(Image(pixels=disc((9, 12))), given / "a_mask.png", provenance=FROM)
-    result = apply(run, given, tmp_path / "out")
-    assert result.count == 1 and not [line for line in result.rejected if not line.skipped]
-
-
 def test_grey_that_is_stored_as_colour_is_taken_as_grey(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run("task.kind=restore", "task.what=rician")
     for folder, channels in (("grey", 1), ("colour", 3)):
