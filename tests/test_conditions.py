@@ -100,7 +100,8 @@ def test_a_walk_in_the_browser_begins_at_the_image_with_its_numbers(
     made(folder, tmp_path / "data")
     settings = resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=8", "train.previews=0"))
     shown = Explorer(train(tmp_path / "data", tmp_path / "run", settings=settings).path)
-    shown.directions = {"up": Direction(name="up", kind="attribute", vector=np.zeros(1), step=1.0)}
+    known = {"up": Direction(name="up", kind="attribute", vector=np.zeros(1), step=1.0)}
+    monkeypatch.setattr(shown, "directions", lambda: known)
     started = []
 
     def walk(space: LatentSpace, codes: torch.Tensor, labels: None, *_: object) -> np.ndarray:
