@@ -107,4 +107,5 @@ def test_long_names_fit_a_phone(run: Path, browser: Any) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         page.locator(".sheet a", has_text="a class").first.click()
         page.wait_for_selector("text=Save the picture")
+        page.wait_for_load_state()  # the style sheet comes after the words
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
