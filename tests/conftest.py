@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import resource
@@ -20,6 +19,7 @@ import pytest
 
 from radsynth.arrays import Prepared
 from tests.discs import prepared_discs
+from tests.tables import lines, save
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,17 +61,13 @@ def without_masks() -> Callable[[Path, Iterable[int]], Prepared]:
 
     def take(folder: Path, rows: Iterable[int]) -> Prepared:
         """A prepared folder whose images `rows` have lost their masks: what is stored there must not count."""
-        with (folder / "records.csv").open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
+        table = lines(folder / "records.csv")
         masks = np.load(folder / "shards" / "00000.masks.npy")
         for row in rows:
-            lines[row]["masked"] = "0"
+            table[row]["masked"] = "0"
             masks[row] = masks.max()
         np.save(folder / "shards" / "00000.masks.npy", masks)
-        with (folder / "records.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(lines[0]))
-            table.writeheader()
-            table.writerows(lines)
+        save(folder / "records.csv", table)
         document = json.loads((folder / "manifest.json").read_text())
         document["spec"]["partly_masked"] = True
         (folder / "manifest.json").write_text(json.dumps(document))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from radsynth.arrays import Prepared
 from radsynth.verbs._training.compare import compare
 from radsynth.verbs.generate import sample
+from tests.tables import resplit
 
 TINY = (
     "model.kind=dcgan", "model.width=8", "model.latent=8", "model.discriminator_norm=none", "train.batch=16",
@@ -29,12 +29,7 @@ def split_discs(make_prepared: Make) -> Callable[[int], Path]:
     def make(count: int) -> Path:
         folder = make_prepared(count + 132, name=f"discs{count}")
         splits = ["train"] * count + ["validation"] * 32 + ["test"] * 100
-        with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
-            rows = [{**row, "split": split} for row, split in zip(csv.DictReader(file), splits, strict=True)]
-        with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, rows[0].keys())
-            table.writeheader()
-            table.writerows(rows)
+        resplit(folder, splits)
         document = json.loads((folder / "manifest.json").read_text())
         document["counts"] = document["patients"] = {name: splits.count(name) for name in sorted(set(splits))}
         (folder / "manifest.json").write_text(json.dumps(document))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,6 +22,7 @@ from radsynth.verbs.prepare import prepare
 from radsynth.verbs.run import run
 from radsynth.verbs.train import train
 from tests.phantoms import phantoms
+from tests.tables import lines, save
 
 Make = Callable[..., Path]
 
@@ -38,17 +38,13 @@ def pictures(folder: Path, names: Iterable[str], seed: int) -> Path:
 def added_to(folder: Path, rows: Iterable[int], kind: str) -> Prepared:
     """The prepared folder, with some of its training images as if `prepare.extra` had brought them."""
     rows = set(rows)
-    with (folder / "records.csv").open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
+    table = lines(folder / "records.csv")
     for number in rows:
-        assert lines[number]["split"] == "train"
-        lines[number]["added"] = kind
-    with (folder / "records.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(lines[0]))
-        table.writeheader()
-        table.writerows(lines)
+        assert table[number]["split"] == "train"
+        table[number]["added"] = kind
+    save(folder / "records.csv", table)
     document = json.loads((folder / "manifest.json").read_text())
-    count = sum(bool(line["added"]) for line in lines)
+    count = sum(bool(line["added"]) for line in table)
     document["added"] = {"images": count, "patients": count}
     (folder / "manifest.json").write_text(json.dumps(document))
     return Prepared(folder)

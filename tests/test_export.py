@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import runpy
 import subprocess
@@ -23,6 +22,7 @@ from radsynth.verbs.export import BUNDLE, TOLERANCE, _difference, export
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
+from tests.tables import lines, save
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -146,11 +146,7 @@ def test_labels_that_the_last_digit_decides_are_no_difference() -> None:
 def test_networks_that_are_told_numbers(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
     data = make_prepared(conditions=("dose",))
     table = data / "records.csv"
-    lines = list(csv.DictReader(table.open(encoding="utf-8")))
-    with table.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.DictWriter(file, lines[0])
-        rows.writeheader()
-        rows.writerows({**line, "conditions": str(number)} for number, line in enumerate(lines))
+    save(table, [{**line, "conditions": str(number)} for number, line in enumerate(lines(table))])
     manifest = json.loads((data / "manifest.json").read_text())
     (data / "manifest.json").write_text(json.dumps({**manifest, "conditions": {"dose": [0.0, 47.0]}}))
     for name, more in (("growing", ("model.kind=progressive",)), ("noise", ("model.kind=style", "model.noise=true"))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from radsynth.verbs._training import selection as _selection
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.samples import Samples
 from radsynth.verbs.train import train
+from tests.tables import resplit
 from tests.trained import stopped
 
 TINY = ("model.kind=dcgan", "model.width=8", "model.latent=8", "train.batch=16", "train.previews=0",
@@ -39,14 +39,7 @@ def split(folder: Path, validation: int, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setattr(_selection, "SAMPLES", 20)
     # Pixels for features: the network of the real ones takes seconds to load.
     monkeypatch.setattr(_features, "features", lambda images: images[:, 0, ::2, ::2].reshape(len(images), -1))
-    splits = ["train"] * 64 + ["validation"] * validation + ["test"] * (32 - validation)
-    with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
-        rows = [{**row, "split": split} for row, split in zip(csv.DictReader(file), splits, strict=True)]
-    with (folder / "records.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0].keys())
-        table.writeheader()
-        table.writerows(rows)
-    return folder
+    return resplit(folder, ["train"] * 64 + ["validation"] * validation + ["test"] * (32 - validation))
 
 
 def events(run: Path) -> dict[str, str]:

@@ -90,6 +90,11 @@ def sentence(provenance: Provenance) -> str:
     return f"{usual} {provenance.description}".strip()
 
 
+def texts(provenance: Provenance) -> dict[str, str]:
+    """The marks for human readers in the text entries of a picture."""
+    return {"Synthetic": "yes", "Software": "radsynth", "Description": sentence(provenance)}
+
+
 def mark(image: Image, provenance: Provenance, stored: Stored) -> str:
     """The mark for programs: JSON (ASCII) with the provenance and with what the format itself cannot hold."""
     return json.dumps(

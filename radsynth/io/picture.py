@@ -22,7 +22,7 @@ from radsynth.io import Header, Provenance, _tiff, check_labels
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_file
 from radsynth.io._pillow import bits, check_readable, opened
-from radsynth.io._synthetic import KEY, Marked, mark, parse_mark, sentence, store, write_whole
+from radsynth.io._synthetic import KEY, Marked, mark, parse_mark, store, texts, write_whole
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -118,12 +118,7 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
         raise CannotHold(f"{path.name}: PNG holds one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
     stored = store(image, span=provenance.window)
     text = PngInfo()
-    for key, value in (
-        ("Synthetic", "yes"),
-        ("Software", "radsynth"),
-        ("Description", sentence(provenance)),
-        (KEY, mark(image, provenance, stored)),
-    ):
+    for key, value in {**texts(provenance), KEY: mark(image, provenance, stored)}.items():
         text.add_text(key, value)
     values = np.ascontiguousarray(stored.values[0] if len(stored.values) == 1 else np.moveaxis(stored.values, 0, -1))
     if values.ndim == 3 and values.dtype == np.uint16:

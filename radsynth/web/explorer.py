@@ -12,6 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from radsynth.errors import FolderError, SettingsError, in_command
+from radsynth.io import Provenance
+from radsynth.io._synthetic import texts
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import draws, makes_masks, paints, takes_images
 from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
@@ -84,7 +86,8 @@ class Explorer:
         """PNG of image `item`: the same that `generate` writes, and marked as synthetic like it. SettingsError for a
         class that does not exist."""
         drawn = self._chunk(item, seed, label, truncation)
-        return picture(drawn.images[item % CHUNK], side, self.ends, text=self._mark(f"image {item} of seed {seed}"))
+        return picture(drawn.images[item % CHUNK], side, self.ends,
+                       text=self._mark(item, seed, f"image {item} of seed {seed}"))
 
     def mask(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of the mask of image `item`, its labels as evenly spaced greys."""
@@ -94,14 +97,13 @@ class Explorer:
         values = self.sampler.spec.label_values
         places = np.searchsorted(values, masks[item % CHUNK][None])
         return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side, smooth=False,
-                       text=self._mark(f"mask of image {item} of seed {seed}"))
+                       text=self._mark(item, seed, f"the mask of image {item} of seed {seed}"))
 
-    def _mark(self, what: str) -> dict[str, str]:
+    def _mark(self, item: int, seed: int, what: str) -> dict[str, str]:
         """What a saved picture says of itself, as files of `generate` do."""
         facts = self.sampler.facts
-        return {"Synthetic": "yes", "Software": "radsynth", "Description":
-                f"SYNTHETIC: {what}, drawn by a radsynth generator ({facts['model']}, weights {facts['sha256'][:16]}) "
-                "and enlarged to be looked at; it shows no patient."}
+        return texts(Provenance(model=facts["model"], weights=facts["sha256"], seed=seed, index=item,
+                                description=f"It is {what}, enlarged to be looked at."))
 
     def classes(self, items: range, seed: int, label: str | None) -> list[str]:
         """The class of each image, which needs no drawing; "" without classes."""
@@ -133,4 +135,4 @@ class Explorer:
         shown = [flat(shades(image, self.ends)) for image in images]
         row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1
         return picture(row[None] if row.ndim == 2 else np.moveaxis(row, -1, 0), 1280,
-                       text=self._mark(f"image {item} of seed {seed} moved along {name}"))
+                       text=self._mark(item, seed, f"image {item} of seed {seed} moved along {name}"))
