@@ -100,6 +100,15 @@ def test_limits_of_an_older_version_are_set_anew(
     assert run(pictures, out, overrides=RESTORE).results["limits"] == limits and times() == 1
 
 
+def test_label_maps_that_an_older_version_measured_are_measured_anew(tmp_path: Path) -> None:
+    def held(**more: object) -> bool:
+        document = {"measured_from": {"of": {"weights": ""}, "pictures": []}, "pairs": {"task": "segment"}, **more}
+        (tmp_path / "results.json").write_text(json.dumps(document))
+        return measured_module._held(tmp_path) is not None
+
+    assert not held() and held(expected_labels=[]), "it did not look at the labels of the training masks"
+
+
 @pytest.mark.parametrize("kind", ["restore", "segment"])
 def test_a_report_without_real_pictures_shows_nothing_that_was_made_of_patients_images(
     kind: str, pictures: Path, count: Callable[[str], Callable[[], int]], tmp_path: Path,

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import Prepared
+from radsynth.image import ImageSpec
 from radsynth.metrics._paired import NUMBERS, over_patients
 from radsynth.verbs._pairs.checked import checked, lost_or_made_up
 from radsynth.verbs._pairs.found import GIVEN, OF_IMAGES, OWN, TRUE, Found, number_of, numbers_of
+from radsynth.verbs._pairs.label_numbers import label_numbers
 from radsynth.verbs._pairs.paired import _found
 from radsynth.verbs._pairs.registration import _seconds
 from radsynth.verbs._report.pair_verdicts import pair_verdicts, turned
@@ -193,3 +195,34 @@ def test_none_of_seven_patients_is_not_none_of_all(value: float, low: float, hig
                   values={OWN: np.full(21, value)})
     own, = number_of(found, np.repeat(np.arange(7), 3), 30, 0)["methods"]
     assert (own["low"], own["high"]) == (pytest.approx(low, abs=0.1), pytest.approx(high, abs=0.1))
+
+
+def test_finding_nothing_is_no_gain_where_there_is_nothing() -> None:
+    """A segmenter that finds nothing makes nothing up; one that tells images with the label from those without does."""
+    truths = np.zeros((20, 8, 8), np.uint8)
+    truths[::2, 2:6, 2:6] = 1
+    everywhere, half = np.ones_like(truths), truths.copy()
+    half[:8] = 0  # missed in four of ten, and made up in one of ten
+    half[1, :2, :2] = 1
+    spec, patients = ImageSpec(size=(8, 8), mask_classes=2), np.arange(20)
+
+    def gains(own: Any) -> dict[str, dict[str, Any]]:
+        found = numbers_of(label_numbers({OWN: own, "k-means": everywhere}, truths, spec, None), patients, 30, 0)
+        return {one["name"]: one["methods"][1].get("gain") for one in found}
+
+    assert gains(np.zeros_like(truths))["invented_1"] is None and gains(half)["invented_1"]["low"] > 0
+    assert gains(everywhere)["invented_1"] is not None, "more of it is no gain, and is compared"
+    assert gains(half)["missed_1"] is None and "missed_1" not in gains(everywhere), "shown, where anybody misses any"
+    empty, = numbers_of([one for one in label_numbers({OWN: 0 * truths, "k-means": everywhere}, truths, spec, None)
+                         if one.name == "missed_1"], patients, 30, 0)
+    assert empty["methods"][0]["value"] == 100
+
+
+def test_labels_that_are_not_found_are_named_and_are_no_success() -> None:
+    def missed(value: float) -> dict[str, Any]:
+        return {"name": "missed_1", "title": "Liver not found where it is", "label": "liver",
+                "methods": [line(OWN, value), line("k-means", 0.0)]}
+
+    for value, sign, told in ((2.0, "good", False), (20.0, "good", True), (80.0, "note", True)):
+        found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), missed(value)]})
+        assert (found.sign, f"liver in {value:.1f}" in found.text) == (sign, told)

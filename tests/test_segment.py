@@ -21,6 +21,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import build, segments, takes_images
 from radsynth.tasks._again import images_to_draw_again
 from radsynth.verbs._applying.limits import limits
+from radsynth.verbs._applying.not_found import expected_labels
 from radsynth.verbs._applying.segmenter import LEAST, Segmenter, expected_mismatch
 from radsynth.verbs._pairs.label_baselines import label_baselines
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
@@ -263,7 +264,8 @@ def test_it_tells_by_size_what_intensity_cannot(make_masked: Make, tmp_path: Pat
     train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=2400")))
     document = evaluate_segmentation(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     numbers = {number["name"]: number for number in document["pairs"]["numbers"]}
-    assert set(numbers) == {f"{name}_{label}" for name in ("dice", "hausdorff_95", "invented") for label in (3, 117)}
+    assert {name for name in numbers if not name.startswith("missed_")} == {
+        f"{name}_{label}" for name in ("dice", "hausdorff_95", "invented") for label in (3, 117)}
     assert numbers["hausdorff_95_3"]["unit"] == "mm" and set(document["limits"]) == {"mismatch"}
     overlap = [{line["method"]: line for line in numbers[name]["methods"]} for name in ("dice_3", "dice_117")]
     for found in overlap:
@@ -380,3 +382,33 @@ def test_label_maps_of_pictures_are_marked_and_dicom_is_refused(make_masked: Mak
         assert "DERIVED" in str(picture.info) and "Task: segment" in str(picture.info)
     with pytest.raises(SettingsError, match="not written as DICOM"):
         apply(tmp_path / "run", tmp_path / "one.png", tmp_path / "other", format="dicom")
+
+
+def test_a_label_of_every_training_mask_that_is_not_found_is_flagged(make_masked: Make, tmp_path: Path,
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    data, run, source = make_masked(values=(1,)), tmp_path / "run", tmp_path / "images"
+    train(data, run, settings=resolve(overrides=(*SMALL, "train.images=400")))
+    noise = np.random.default_rng(0).integers(0, 20, (1, 16, 16)).astype(np.uint8)
+    disc = noise.copy()
+    disc[:, 4:12, 4:12] = 200
+    source.mkdir()
+    for name, pixels in (("a", noise), ("b", disc), ("c", noise[:, ::-1])):
+        write(Image(pixels=pixels), source / f"{name}.png", provenance=FROM)
+    apply(run, source, tmp_path / "before")
+    assert "not_found" not in rows(tmp_path / "before")[0], "nobody has looked at the training masks"
+    assert evaluate_segmentation(run, Prepared(data), out=run)["expected_labels"] == [1]
+    capsys.readouterr()
+    made, lines = apply(run, source, tmp_path / "out"), rows(tmp_path / "out")
+    assert [("not_found" in line["flagged"].split(), line["not_found"]) for line in lines] == [
+        (True, "label 1"), (False, ""), (True, "label 1")]
+    assert made.flagged is not None and made.flagged >= 2
+    assert "label 1 is not found in a.png and 1 more image, and nearly every training mask has it" in " ".join(
+        capsys.readouterr().err.split())
+
+
+def test_labels_that_images_may_lack_are_not_expected(make_masked: Make, without_masks: Unmask) -> None:
+    prepared = Prepared(make_masked())
+    assert expected_labels(prepared) == [], "every image has one of two labels"
+    masks = prepared.stored(np.arange(48), "masks")
+    half = without_masks(prepared.folder, np.flatnonzero((masks == 2).any((1, 2))))
+    assert expected_labels(half) == [1], "of the images with masks"

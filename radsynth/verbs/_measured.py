@@ -15,6 +15,7 @@ from radsynth.files import write_atomically
 from radsynth.run_folder import RunFolder, version_of
 from radsynth.verbs._applying.anatomy import FOLDER
 from radsynth.verbs._applying.limits import FROM
+from radsynth.verbs._applying.not_found import EXPECTED
 from radsynth.verbs._made_before import REQUEST
 
 NOTE = "measured_from"
@@ -56,12 +57,14 @@ def _hash(file: Path) -> str:
 
 def _held(run: Path) -> dict[str, Any] | None:
     """What was measured before, None where it cannot be read, says not from what, a picture for the report lacks, or
-    limits are no longer set so."""
+    an older version measured otherwise."""
     try:
         document: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
         note = document[NOTE]
         if document.get("limits") and FROM not in document:
             return None  # an older version set them, which counted images
+        if document.get("pairs", {}).get("task") == "segment" and EXPECTED not in document:
+            return None  # an older version, which did not look at the training masks
         return document if note["of"] and set(note["pictures"]) <= set(_pictures(run)) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -20,7 +20,7 @@ from radsynth.files import whole_folder, write_atomically
 from radsynth.progress import tell, track
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import segments
-from radsynth.verbs._applying import few_values
+from radsynth.verbs._applying import few_values, not_found
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.inputs import input_records
@@ -111,6 +111,7 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         journal = Journal(partial, request)
         rows = list(make(partial, journal))
         few_values.tell_of(rows)
+        not_found.tell_of(rows)
         if not rows:
             raise DataError(f"{source}: no image could be used.{_reasons(rejected)}")
         write_table(partial / "samples.csv", [{**row, "source": harmless(str(row["source"]))} for row in rows])
@@ -210,6 +211,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
     usual, patients = read_limits(applier.run, applier.checks, applier.target, applier.crops)
     if usual and patients < ENOUGH:
         tell(f"mind: by chance, each check flags {false_alarms(patients)}")
+    expected = not_found.read_expected(applier.run) if segments(applier.task) else ()
     images = list(records)
     masks_beside(images, rejected)
     for record in track(images, None, "applying", "images"):
@@ -229,11 +231,14 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
             continue
         means = {name: float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else math.nan
                  for name, values in found.items()}
+        lacks = not_found.lacking(result.pixels, expected)
+        flagged = few_values.flagged(flags(means, usual), image, applier.trained_on.few_values)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              **applier.missing(image),
+             **({not_found.FLAG: ", ".join(map(applier.spec.label_name, lacks))} if expected else {}),
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
-             "flagged": few_values.flagged(flags(means, usual), image, applier.trained_on.few_values),
+             "flagged": not_found.flagged(flagged, lacks),
              "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
              "unchecked": applier.trained_on.unchecked(image, record)}
             for file in files])

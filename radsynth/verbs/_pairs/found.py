@@ -30,7 +30,7 @@ SEGMENTED = "segmented_"
 class Found:
     """One number of every method, (images,) each; the first method is this run. compared: whether less or more wins;
     bounds: what the number cannot lie outside of, where its interval ends, too; label: the name of the label that it
-    is about, "" for none."""
+    is about, "" for none; hollow: methods over which being better would be no gain."""
 
     name: str
     title: str
@@ -41,6 +41,7 @@ class Found:
     compared: bool = True
     bounds: tuple[float, float] = (-math.inf, math.inf)
     label: str = ""
+    hollow: tuple[str, ...] = ()
 
 
 def numbers_of(found: Sequence[Found], patients: NDArray[np.int64], repetitions: int, seed: int,
@@ -61,7 +62,7 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
         own = over_patients(values[usable], patients[usable], repetitions, seed)
         low, high = _ends(found, own, values[usable])
         line: dict[str, Any] = {"method": name, "value": own.value, "low": low, "high": high}
-        if name in (TRUE, GIVEN) or (name != OWN and found.compared):
+        if name in (TRUE, GIVEN) or (name != OWN and found.compared and name not in found.hollow):
             what, turn = ("behind", -sign) if name in (TRUE, GIVEN) else ("gain", sign)
             apart = over_patients(turn * (found.values[OWN] - values)[usable], patients[usable], repetitions, seed)
             line[what] = {"value": apart.value, "low": apart.low, "high": apart.high}

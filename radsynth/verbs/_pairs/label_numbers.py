@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from radsynth.image import ImageSpec
 from radsynth.metrics._overlap import dice, hausdorff_95
-from radsynth.verbs._pairs.found import OF_IMAGES, Found
+from radsynth.verbs._pairs.found import GIVEN, OF_IMAGES, OWN, TRUE, Found
 from radsynth.verbs._pairs.label_baselines import Labels
 
 
@@ -38,13 +38,35 @@ def label_numbers(results: dict[str, Labels], truths: Labels, spec: ImageSpec,
             values={name: table[:, k] for name, table in far.items()},
             meaning="How far apart the borders are where they are far apart; a label that is not found counts as the "
                     "image's diagonal."))
-        if not there[:, k].all():
-            invented = {name: np.where(there[:, k], np.nan, 100.0 * _has(made, value))
-                        for name, made in results.items()}
-            found.append(Found(
-                name=f"invented_{value}", title=f"{label[0].upper()}{label[1:]} where there is none",
-                label=label, unit=OF_IMAGES, better="lower", bounds=(0, 100), values=invented,
-                meaning="How often images without the label are given some of it."))
+        found += _presence({name: _has(made, value) for name, made in results.items()}, there[:, k], value, label)
+    return found
+
+
+def _presence(said: dict[str, NDArray[np.bool_]], there: NDArray[np.bool_], value: int, label: str) -> list[Found]:
+    """How often a label is not found in the images (n,) that have it, where any method misses it, and how often it is
+    in those that have none. Whoever finds nothing makes nothing up: less of that is a gain only over methods that tell
+    the two kinds of images apart less well (by Youden's index: images with the label that it is found in, less those
+    without)."""
+    found, named = [], f"{label[0].upper()}{label[1:]}"
+    missed = {name: np.where(there, 100.0 * ~has, np.nan) for name, has in said.items()}
+    if any(np.nanmax(values) for values in missed.values()):
+        found.append(Found(
+            name=f"missed_{value}", title=f"{named} not found where it is", label=label, unit=OF_IMAGES, better="lower",
+            bounds=(0, 100), values=missed, compared=False,
+            meaning="How often nothing of the label is found in images that have it. Overlap and distance count these, "
+                    "too."))
+    if not there.all():
+        youden = {name: has[there].mean() - has[~there].mean() for name, has in said.items()}
+        invented = {name: np.where(there, np.nan, 100.0 * has) for name, has in said.items()}
+        hollow = tuple(name for name in said if name not in (TRUE, GIVEN)
+                       and np.nanmean(invented[OWN]) < np.nanmean(invented[name])
+                       and youden[OWN] <= youden[name])
+        no_gain = (f" No gain over {', '.join(hollow)}: what finds less makes less up, and images with the label are "
+                   "told from those without no better." if hollow else "")
+        found.append(Found(
+            name=f"invented_{value}", title=f"{named} where there is none", label=label, unit=OF_IMAGES,
+            better="lower", bounds=(0, 100), values=invented, hollow=hollow,
+            meaning=f"How often images without the label are given some of it.{no_gain}"))
     return found
 
 

@@ -12,6 +12,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.progress import track
 from radsynth.verbs._applying.doubts import MISMATCH, Doubts
+from radsynth.verbs._applying.not_found import EXPECTED, expected_labels
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
 from radsynth.verbs._pairs.found import OWN
@@ -62,7 +63,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     else:
         told = limits_of_both(prepared, rows, doubtful, prepared.own("validation"), images, seed, measure)
     document: dict[str, Any] = {
-        "version": 1, "measurements": [], "refused": [], **told,
+        "version": 1, "measurements": [], "refused": [], **told, EXPECTED: expected_labels(prepared),
         "pairs": compared(prepared, rows, numbers, repetitions, seed, task=segmenter.facts["task"], split=split,
                           columns=["given", *results, "truth"])}
     if out is not None:

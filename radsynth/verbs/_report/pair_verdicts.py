@@ -19,11 +19,14 @@ NO_TRUTH = ("similarity", "time")
 DISTANCE = "frechet_distance"
 LOST = 0.5
 """A label whose overlap is less than this share of that in the true images counts as lost."""
+OFTEN, MOSTLY = 5, 50
+"""Percent of the images that have a label from which on it is said that it is not found there, and is no success."""
 
 
 def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     """The answers for a task from image to image, from the part "pairs" of results.json."""
-    found = [_quality(pairs["numbers"]), *([keeping(pairs["numbers"])] if pairs["task"] in KEEPING else [])]
+    numbers = pairs["numbers"]
+    found = [_not_found(_quality(numbers), numbers), *([keeping(numbers)] if pairs["task"] in KEEPING else [])]
     whose = _same(pairs)
     return [_no_sample(one, whose) for one in found] if whose else found
 
@@ -71,6 +74,18 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     return Verdict(heading="Quality", question=question, sign=sign, answer=answer, text=(
         f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
         f"without a network. Not in: {_listed(rivals)}."))
+
+
+def _not_found(verdict: Verdict, numbers: list[dict[str, Any]]) -> Verdict:
+    """With the labels of which a segmentation finds nothing in images that have them: overlaps alone are means."""
+    missed = {number["label"]: number["methods"][0]["value"] for number in numbers
+              if number["name"].startswith("missed_") and number["methods"][0]["method"] == OWN}
+    told = [f"{label} in {figure(value, '%')}" for label, value in missed.items() if value >= OFTEN]
+    if not told:
+        return verdict
+    hardly = verdict.sign == "good" and max(missed.values()) >= MOSTLY
+    return replace(verdict, sign="note" if hardly else verdict.sign, text=(
+        f"{verdict.text} Of the images that have the label, nothing of it is found: {'; '.join(told)}."))
 
 
 def _listed(methods: dict[str, list[str]]) -> str:
