@@ -195,6 +195,28 @@ def test_images_are_written_in_their_masks_format(trained: Path, tmp_path: Path)
     assert [format_for(record, painter) for record in records] == ["nifti", "dicom"]
 
 
+def test_a_dicom_series_of_masks_is_painted_in_one_style_as_a_stack_is(trained: Path, tmp_path: Path) -> None:
+    values = np.zeros((4, 16, 16))
+    values[:, 4:12, 6:16] = 2
+    more: dict[str, Any] = {"spacing": (3.0, 2.0, 2.0), "modality": "MR"}
+    files = write(Image(pixels=values.astype(np.uint8)[None], **more), tmp_path / "series" / "a", provenance=FROM,
+                  format="dicom")
+    assert len(files) == 4
+    save_mask(tmp_path / "stack.npz", values, **more)
+    found = apply(trained, tmp_path / "series", tmp_path / "out", seed=4)
+    assert found.count == 1 and {row["source"] for row in rows(found.folder)} == {"a/0001.dcm"}
+    made = [read(found.folder / row["file"]).pixels.astype(int) for row in rows(found.folder)]
+    apply(trained, tmp_path / "stack.npz", tmp_path / "stack", seed=4, format="npz")
+    stack = read(tmp_path / "stack" / rows(tmp_path / "stack")[0]["file"]).pixels.astype(int)
+    assert len(made) == 4 and np.array_equal(np.stack(made, axis=1), stack)
+    files[1].unlink()  # no volume any more: slices alone, still of one patient
+    save_mask(tmp_path / "series" / "b.png", values[0])
+    found = apply(trained, tmp_path / "series", tmp_path / "lacking", seed=4, format="png")
+    assert [row["source"] for row in rows(found.folder)] == ["a/0001.dcm", "a/0003.dcm", "a/0004.dcm", "b.png"]
+    one, *others, other = (read(found.folder / row["file"]).pixels.astype(int) for row in rows(found.folder))
+    assert all(np.array_equal(one, same) for same in others) and not np.array_equal(one, other)
+
+
 def test_the_pixels_of_a_masks_header_are_no_rejected_file(tmp_path: Path) -> None:
     itk = pytest.importorskip("SimpleITK")
     itk.WriteImage(itk.GetImageFromArray(np.zeros((3, 8, 8), np.uint8)), str(tmp_path / "a.mhd"))

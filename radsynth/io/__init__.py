@@ -223,7 +223,11 @@ def read_mask(path: Path) -> Image:
     special = getattr(module, "read_mask", None)
     if special is not None:
         return Image(pixels=cast(NDArray[np.uint8], special(path))[None])
-    mask = module.read(path)
+    return as_mask(module.read(path))
+
+
+def as_mask(mask: Image) -> Image:
+    """An image of label values as `read_mask` gives it, with the same RejectedFile."""
     values = mask.pixels
     if len(values) != 1:
         raise RejectedFile(f"as a mask it must have one channel, not {len(values)}")

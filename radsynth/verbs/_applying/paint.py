@@ -16,11 +16,12 @@ from torch.nn import functional
 
 from radsynth.batch import Batch
 from radsynth.datasets import Record, Rejected, dataset
+from radsynth.datasets._items import series
 from radsynth.datasets._layout import printable
 from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, Image
-from radsynth.io import NotAnImage, beside, detect, read, read_mask
+from radsynth.io import NotAnImage, as_mask, beside, detect, read, read_mask
 from radsynth.progress import track
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._applying.applier import Applier
@@ -146,23 +147,54 @@ def _listed(values: tuple[int, ...] | list[int]) -> str:
 
 
 def mask_records(source: Path, rejected: list[Rejected]) -> list[Record]:
-    """Every mask file at a path (a file, a folder, an archive), by name, or those of a data set in one npz. DataError
-    when there is nothing."""
+    """Every mask at a path (a file, a folder, an archive), by name, or those of a data set in one npz. DataError
+    when there is nothing.
+
+    The patient of a record is what gives it its style: "" for a mask that has one of its own."""
     module = dataset("medmnist")
     if module.matches(source):
         found = module.records(module.Settings(path=source), rejected)
-        return [replace(record, load=partial(_mask_beside, record)) for record in found]
-    (root, names), records = files_below(source, rejected), list[Record]()
+        return [replace(record, patient="", load=partial(_mask_beside, record)) for record in found]
+    (root, names), records, slices = files_below(source, rejected), dict[str, Record](), list[str]()
     for name in names:
         path = root / name
         try:
-            detect(path)
+            if detect(path) == "dicom":
+                slices.append(name)
+                continue
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        records.append(Record(source=printable(name), patient="", load=partial(read_mask, path), files=(str(path),)))
-    without_data_files(root, [file for record in records for file in beside(Path(record.files[0]))], rejected)
-    return records
+        records[name] = _file(name, path)
+    without_data_files(root, [file for record in records.values() for file in beside(Path(record.files[0]))], rejected)
+    records |= _dicom_masks(root, slices, rejected)
+    return [records[name] for name in sorted(records)]
+
+
+def _file(name: str, path: Path, series: str = "") -> Record:
+    return Record(source=printable(name), patient=series, load=partial(read_mask, path), files=(str(path),))
+
+
+def _dicom_masks(root: Path, names: list[str], rejected: list[Rejected]) -> dict[str, Record]:
+    """DICOM masks by name: a series as a volume. Where its slices are none, each alone, the series as their patient."""
+    found = {}
+    for item in series(root, names, "", rejected):
+        files = item.source.files
+        if len(files) > 1 and not item.fault:
+            found[item.name] = Record(source=printable(item.name), patient="", files=tuple(dict.fromkeys(files)),
+                                      load=partial(_mask_of_series, item.source.files, item.source.frames),
+                                      header=item.header)
+            continue
+        for file in dict.fromkeys(files):
+            name = Path(file).relative_to(root).as_posix()
+            found[name] = _file(name, Path(file), series=item.name if len(files) > 1 else "")
+    return found
+
+
+def _mask_of_series(files: tuple[str, ...], frames: tuple[int | None, ...]) -> Image:
+    from radsynth.io._dicom_series import read_series
+
+    return as_mask(read_series(files, frames))
 
 
 def _mask_beside(record: Record) -> Image:
@@ -183,19 +215,22 @@ def format_for(record: Record, painter: Painter) -> str:
 def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected], folder: Path, format: str | None,
               journal: Journal) -> Iterator[Row]:
     """Paint and write mask by mask; yields rows of samples.csv."""
+    styles: dict[str, int] = {}
     for record in track(records, None, "painting", "masks"):
         if made := journal.made(record.source):
+            styles.setdefault(record.patient, int(str(made[0]["index"])))
             yield from made
             continue
         index = journal.free()
         try:
             mask = record.load()
-            image = painter.paint(mask, index)
+            image = painter.paint(mask, styles.get(record.patient, index) if record.patient else index)
             chosen = format or format_for(record, painter)
             files = write_result(painter.facts, mask, image, record, folder / "images", chosen, index)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
+        styles.setdefault(record.patient, index)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              "seed": painter.seed if painter.style is None else "", "flagged": "unknown",
