@@ -125,6 +125,7 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
         channels=marked.channels if marked and len(marked.channels) == channels else names,
         window=_window(opened),
         laid=None if place is None else layout(affine, thin),
+        flat=stored.ndim == 2,
     )
 
 
@@ -145,6 +146,8 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
         data = data[:, ::-1]  # without orientation rows are read as stepping to the front
     elif image.laid is not None:
         data, affine = as_laid(data, affine, image.laid)
+    if image.flat and data.shape[2:] == (1,):
+        data = data[..., 0]
     nifti = nibabel.Nifti1Image(data, None if affine is None else LPS_OF_RAS @ affine)
     fields = nifti.header
     if image.affine is None and image.spacing is not None:

@@ -29,6 +29,22 @@ def test_a_header_beside_its_pixels_becomes_one_file(make_run: Callable[..., Pat
         "images/000000.mha", "images/000001.nrrd", "images/000002.nrrd"]
 
 
+@pytest.mark.parametrize(("shape", "placed"), [((18, 20), True), ((18, 20), False), ((18, 20, 1), False),
+                                               ((18, 1, 20), True), ((18, 20, 2), True)])
+def test_a_nifti_has_its_axes_again(make_run: Callable[..., Path], tmp_path: Path, shape: tuple[int, ...],
+                                    placed: bool) -> None:
+    import nibabel
+
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    affine = np.diag([-2.0, 2, 3, 1]) if placed else None
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "a.nii.gz")
+    apply(make_run("task.kind=restore", "task.what=rician"), tmp_path / "a.nii.gz", tmp_path / "out")
+    made = nibabel.load(tmp_path / "out" / rows(tmp_path / "out")[0]["file"])
+    assert made.shape == shape
+    if placed:
+        assert np.allclose(made.affine, affine)
+
+
 def test_what_a_format_cannot_hold_is_a_rejected_file(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
     given.mkdir()

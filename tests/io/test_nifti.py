@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from radsynth import io
+from tests.io.dicom_files import PROVENANCE
 from tests.io.files import one, refused
 
 
@@ -49,6 +50,16 @@ def test_axes_in_any_order_end_in_the_same_volume(tmp_path: Path) -> None:
         found = one(tmp_path / "b.nii")
         assert np.array_equal(found.pixels, expected.pixels), code
         assert found.affine == pytest.approx(expected.affine) and found.spacing == pytest.approx(expected.spacing)
+
+
+@pytest.mark.parametrize("affine", [None, np.diag([-2.0, 2, 3, 1]), np.diag([2.0, -2, 3, 1])])
+def test_a_file_of_two_axes_is_written_as_one(tmp_path: Path, affine: np.ndarray | None) -> None:
+    data = np.random.default_rng(0).integers(0, 99, (4, 5)).astype(np.int16)
+    image = one(nifti(tmp_path / "a.nii.gz", data, affine))
+    assert image.space == (5, 4) and image.flat and not one(nifti(tmp_path / "b.nii", data[..., None], affine)).flat
+    path, = io.write(image, tmp_path / "c.nii.gz", provenance=PROVENANCE)
+    assert np.array_equal(np.asarray(nibabel.load(path).dataobj), data)
+    assert np.array_equal(one(path).pixels, image.pixels)
 
 
 def test_nifti_faults(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.beside import Beside
-from radsynth.verbs._applying.fields import write_field
+from radsynth.verbs._applying.fields import write_field, write_labels
 from radsynth.verbs._applying.onto import Registrar
 from radsynth.verbs._applying.overlap import box, overlap
 from radsynth.verbs._applying.placing import Placing, placings, sampled
@@ -333,3 +333,10 @@ def test_labels_lie_in_folders_as_their_images_do(make_run: Callable[..., Path],
     carried = {row["source"]: nibabel.load(tmp_path / "out" / row["labels"]) for row in rows(tmp_path / "out")}
     assert {source: int(np.asarray(labels.dataobj).max()) for source, labels in carried.items()} == {
         "a/x.png": 1, "b/x.png": 2, "y.png": 3}
+
+
+def test_labels_on_a_fixed_image_of_two_axes_have_two(tmp_path: Path) -> None:
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for flat, shape in ((True, (4, 3)), (False, (4, 3, 1))):
+        write_labels(tmp_path / "a.nii.gz", labels, Image(pixels=labels[None], spacing=(2.0, 2.0), flat=flat))
+        assert nibabel.load(tmp_path / "a.nii.gz").shape == shape

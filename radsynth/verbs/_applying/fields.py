@@ -60,6 +60,8 @@ def _write_nifti(path: Path, values: NDArray[Any], fixed: Image, description: st
     values, affine = values if vectors else values.transpose(2, 1, 0), _affine(fixed)
     if fixed.laid is not None:
         values, affine = as_laid(values, affine, fixed.laid)
+    if fixed.flat and not vectors:
+        values = values[..., 0]
     nifti = nibabel.Nifti1Image(values, LPS_OF_RAS @ affine)
     nifti.header["descrip"] = description.encode()
     nifti.header.set_xyzt_units("mm")

@@ -133,7 +133,7 @@ class Registrar:
         pixels = sampled(moving.pixels, placing, self.image.space, displacement)
         image = moving.replace(pixels=as_stored(pixels, moving), mask=None, spacing=self.image.spacing,
                                affine=self.image.affine, laid=self.image.laid, frame=self.image.frame,
-                               thickness=None)
+                               flat=self.image.flat, thickness=None)
         carried = None
         if labels is not None:
             carried = sampled(labels[None], placing, self.image.space, displacement, order=0)[0].astype(np.uint8)

@@ -97,7 +97,7 @@ class Painter(Applier):
         made = join(painted if back is None else np.stack([resample(one, back) for one in painted]), axis)
         return Image(pixels=real_values(made, self.spec, self.intensity), modality=self.spec.modality,
                      units=self.spec.units, bits=self.spec.bits, spacing=mask.spacing, affine=mask.affine,
-                     channels=self.spec.channels, laid=mask.laid, frame=mask.frame)
+                     channels=self.spec.channels, laid=mask.laid, frame=mask.frame, flat=mask.flat)
 
     def _known(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Label values as in training; a mask of two classes may also be black and white."""
