@@ -155,13 +155,14 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
     """A new folder to write into, which becomes `out` (missing or empty) in the end; after an error nothing is left.
 
     last: the file that says of what `out` is the whole, where it holds a part already: what was written is moved into
-    it, over files of the same names, and that file at the end
+    it, over files of the same names, and that file at the end; hidden ones, notes of what is unfinished, are not
     keep: whether what a process has left that was killed or interrupted, or that the disk refused, can be gone on with;
     else it is removed.
     FolderError when writing fails (disk full, ...), or while another process writes `out`: it would not be whole.
     Interrupted, in place of KeyboardInterrupt, where something is kept.
     """
-    partial = out.with_name(f".{out.name}.part")
+    whole = _place_of(out, there=bool(last))
+    partial = whole.with_name(f".{whole.name}.part")
     try:
         partial.mkdir(parents=True, exist_ok=True)
         handle = os.open(partial, os.O_RDONLY)
@@ -177,9 +178,9 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
                 _empty(partial)
             yield partial
             if last:
-                _move_into(out, partial, last)
+                _move_into(whole, partial, last)
             else:
-                partial.rename(out)
+                partial.rename(whole)
         except BaseException as error:
             kept = (isinstance(error, KeyboardInterrupt) or _of_disk(error)) and keep(partial)
             if not kept:
@@ -199,9 +200,22 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
         os.close(handle)
 
 
+def _place_of(out: Path, there: bool) -> Path:
+    """Where a new folder is to lie, links followed; FolderError, before the work, for a place that none can take.
+
+    there: it holds a part of it already, and files are moved into it
+    """
+    whole = Path(os.path.realpath(out))
+    called = not there and whole.exists() and os.path.samefile(whole, ".")
+    if why := "the root of a disk" if whole.is_mount() else "the folder that the command was called in" if called else "":
+        raise FolderError(f"{out} is {why}, whose place no new folder can take. Choose a new folder in it, such as "
+                          f"{out / 'results'}.")
+    return whole
+
+
 def _move_into(out: Path, partial: Path, last: str) -> None:
     """Every file of a folder into `out`: first those of its sub-folders, then its own, then the one named `last`."""
-    files = (path for path in partial.rglob("*") if path.is_file())
+    files = (path for path in partial.rglob("*") if path.is_file() and not path.name.startswith("."))
     for path in sorted(files, key=lambda path: (path.parent == partial, path.name == last, path)):
         target = out / path.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)

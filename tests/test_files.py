@@ -28,6 +28,36 @@ def test_a_folder_is_there_when_it_is_whole_and_takes_the_place_of_an_empty_one(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_the_place_of_a_folder_is_followed(there: bool, tmp_path: Path) -> None:
+    """It was replaced in the end, which no link can be: after hours nothing was left."""
+    if there:
+        (tmp_path / "large disk").mkdir()
+    (tmp_path / "out").symlink_to("large disk")
+    with whole_folder(tmp_path / "out") as partial:
+        (partial / "a").touch()
+    assert [path.name for path in (tmp_path / "large disk").iterdir()] == ["a"]
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "out" / "a").exists()
+
+
+def test_a_folder_whose_place_cannot_be_taken_is_told_before_the_work(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "disk")
+    for out, why in ((Path("."), "the folder that the command was called in"),
+                     (tmp_path / "disk", "the root of a disk")):
+        with pytest.raises(FolderError) as told, whole_folder(out):
+            pass
+        assert str(told.value).startswith(f"{out} is {why}, whose place no new folder can take. Choose a new folder in")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "here"], "nothing was left beside them"
+    (tmp_path / "here" / "a").touch()
+    with whole_folder(Path("."), last="b") as partial:  # of which a part is there: it stays where it is
+        (partial / "b").touch()
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["a", "b"]
+
+
 def test_a_secret_is_nobody_elses_from_its_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, sync = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: [seen.append(os.fstat(file).st_mode & 0o777), sync(file)][1])

@@ -13,13 +13,14 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from radsynth.errors import FolderError, SettingsError
+from radsynth.errors import FolderError, Interrupted, SettingsError
 from radsynth.image import ImageSpec
 from radsynth.io import read, write
 from radsynth.models import build as build_networks
 from radsynth.models import takes
 from radsynth.run_folder import RunFolder
 from radsynth.settings import kinds, resolve
+from radsynth.verbs import generate as generating
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.latents import LatentSpace
@@ -251,6 +252,54 @@ def test_a_failure_among_more_images_leaves_those_that_are_there(
     with pytest.raises(ValueError):
         generate(trained, out, count=12)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("held", "move", "nth"), [(0, "rename", 1), (3, "replace", 2)])
+def test_what_is_made_is_kept_when_it_is_stopped_while_it_is_put_in_place(
+    held: int, move: str, nth: int, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal was gone before, and with it all that was made."""
+    out, partial, moves, real = tmp_path / "out", tmp_path / ".out.part", list[Path](), getattr(Path, move)
+    whole = generate(trained, tmp_path / "whole", count=5, format="png").folder
+    if held:
+        generate(trained, out, count=held, format="png")
+
+    def stopped(path: Path, target: Path) -> Any:
+        if Path(target).is_relative_to(out):
+            moves.append(path)
+        if len(moves) == nth:
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(Path, move, stopped)
+        generate(trained, out, count=5, format="png")
+    assert len(moves) == nth and partial.exists()
+    monkeypatch.setattr(Sampler, "drawn", lambda *_, **asked: iter(()))  # nothing is made again
+    assert generate(trained, out, count=5, format="png").count == 5
+    assert not partial.exists()
+    files = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+             for folder in (out, whole)]
+    assert files[0] == files[1]
+
+
+def test_what_is_made_is_kept_when_its_place_was_taken_meanwhile(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `run`, which was given the same folder, say."""
+    out, finish = tmp_path / "out", generating.write_dataset_card
+
+    def taken(folder: Path, run: Path) -> None:
+        (out / "data").mkdir(parents=True)
+        finish(folder, run)
+
+    with monkeypatch.context() as patched, pytest.raises(FolderError, match=r"not empty\. What is finished is kept"):
+        patched.setattr(generating, "write_dataset_card", taken)
+        generate(trained, out, count=5, format="png")
+    (out / "data").rmdir()
+    monkeypatch.setattr(Sampler, "drawn", lambda *_, **asked: iter(()))  # nothing is made again
+    assert generate(trained, out, count=5, format="png").count == 5
+    assert not list(out.glob(".*"))
 
 
 def test_one_file_of_all_images_is_made_anew_after_a_kill(trained: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from radsynth.files import write_atomically
@@ -16,6 +17,13 @@ def begun(folder: Path, request: dict[str, object]) -> bool:
     """Whether an unfinished folder holds results of the same request."""
     lines = _lines(folder)
     return len(lines) > 1 and lines[0] == json.dumps(request, sort_keys=True)
+
+
+def close(whole: Path) -> None:
+    """Everything is made: remove the journal from the folder that is whole now. Not before: until then it says that
+    something is kept."""
+    with suppress(OSError):  # a folder that is shared for reading
+        (whole / NAME).unlink(missing_ok=True)
 
 
 class Journal:
@@ -58,9 +66,6 @@ class Journal:
         self.rows[str(rows[0][self.by])] = rows
         self.taken.add(rows[0]["index"])
 
-    def close(self) -> None:
-        """Everything is made."""
-        self.path.unlink()
 
 
 def _lines(folder: Path) -> list[str]:

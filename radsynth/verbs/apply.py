@@ -30,7 +30,7 @@ from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.targets import over_pairs
-from radsynth.verbs._journal import Journal, begun
+from radsynth.verbs._journal import Journal, begun, close
 from radsynth.verbs._made_before import HOLDS_OTHER, differences
 from radsynth.verbs._rejected import harmless, write_rejected
 from radsynth.verbs._report.landmarks import landmarks_page
@@ -106,7 +106,9 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         raise FolderError(f"{out} lies in {source}, whose images are used: results would be among them the next time. "
                           "Choose an output folder elsewhere.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        return _left_as_it_is(out, request)
+        held = _left_as_it_is(out, request)
+        close(out)  # which the command that made it may not have come to
+        return held
     with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial:
         journal = Journal(partial, request)
         rows = list(make(partial, journal))
@@ -121,7 +123,7 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
             write_atomically(partial / PAGE, landmarks_page(
                 partial, rows, told["target_error"], str(request["onto"]), str(request["weights"])))
         write_atomically(partial / "apply.json", json.dumps({**request, **told}, indent=1))
-        journal.close()
+    close(out)
     return Applied(folder=out, target=_target(request), rejected=tuple(rejected), report=_page(out), **told)
 
 

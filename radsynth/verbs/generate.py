@@ -19,7 +19,7 @@ from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.tasks import draws, draws_masks, paints
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
-from radsynth.verbs._journal import Journal, begun
+from radsynth.verbs._journal import Journal, begun, close
 from radsynth.verbs._made_before import REQUEST, count_made, rows_made
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
 from radsynth.verbs._sampler import REDRAWN, Sampler
@@ -166,7 +166,8 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     held = count_made(out, request)
     before = rows_made(out, held) if held else []
     if len(before) == count:
-        _write_model_card(Path(run))  # which the command that made them may not have come to
+        close(out)  # which the command that made them may not have come to, nor to this
+        _write_model_card(Path(run))
         return Generated(folder=out, count=count, format=chosen)
     before = [] if chosen == "npz" else before
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
@@ -187,7 +188,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         write_table(partial / "samples.csv", rows)
         write_atomically(partial / REQUEST, json.dumps(request, indent=1))
         write_dataset_card(partial, Path(run))
-        journal.close()
+    close(out)
     _write_model_card(Path(run))
     return Generated(folder=out, count=count, format=chosen)
 

@@ -100,6 +100,9 @@ def test_the_same_command_goes_on_after_it_was_interrupted(
     files = [{path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*")
               if path.is_file()} for name in ("out", "whole")]
     assert files[0] == files[1]
+    (tmp_path / "out" / ".journal.jsonl").touch()  # which a command leaves that is killed in its last moment
+    assert replace(apply(run, given, tmp_path / "out"), folder=whole.folder) == whole
+    assert not list((tmp_path / "out").glob(".*"))
     calls.clear()
     with pytest.raises(Interrupted, match="kept: the same command goes on"):
         apply(run, given, tmp_path / "other")
