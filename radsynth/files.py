@@ -207,7 +207,7 @@ def _place_of(out: Path, there: bool) -> Path:
     """
     whole = Path(os.path.realpath(out))
     called = not there and whole.exists() and os.path.samefile(whole, ".")
-    if why := "the root of a disk" if whole.is_mount() else "the folder that the command was called in" if called else "":
+    if why := "the root of a disk" if whole.is_mount() else "where the command was called" if called else "":
         raise FolderError(f"{out} is {why}, whose place no new folder can take. Choose a new folder in it, such as "
                           f"{out / 'results'}.")
     return whole

@@ -46,7 +46,7 @@ def test_a_folder_whose_place_cannot_be_taken_is_told_before_the_work(tmp_path: 
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "disk")
-    for out, why in ((Path("."), "the folder that the command was called in"),
+    for out, why in ((Path("."), "where the command was called"),
                      (tmp_path / "disk", "the root of a disk")):
         with pytest.raises(FolderError) as told, whole_folder(out):
             pass

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,3 +195,24 @@ def test_a_signal_while_the_process_ends_leaves_no_traceback(how: signal.Signals
     finally:
         process.kill()
     assert process.returncode == 128 + how and said == "radsynth: Stopped.\n"
+
+
+LOADING = """
+import os, runpy, signal, sys
+
+class Stops:
+    def find_spec(self, name, *more):
+        if name == "radsynth.cli.learning":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Stops())
+runpy.run_module("radsynth", run_name="__main__")
+"""
+"""A command that is stopped while the command line is loaded."""
+
+
+def test_ctrl_c_before_the_command_line_is_loaded_leaves_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADING, "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT and not done.stdout + done.stderr
+    with Path(__file__).parents[1].joinpath("pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["scripts"] == {"radsynth": "radsynth.__main__:main"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import json
 import os
 import secrets
@@ -41,13 +42,14 @@ def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000, settings: Res
         options = (settings or resolve(sections=("study",))).section("study", Settings)
         study, why = _study(run, options, explorer.draws)
         keys = _keys(run)
-        app = make_app(explorer, study, why, keys, LOOPBACK if host in LOOPBACK else ())
+        names = names_of(host)
+        app = make_app(explorer, study, why, keys, names)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5))
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}"
         print(f"Explorer and results, for you: {address}/?key={keys[0]}", file=sys.stderr)
         print(f"Reader study, for readers:     {address}/study?key={keys[1]}" if study else
               f"No reader study: {why}", file=sys.stderr)
-        if host not in LOOPBACK:
+        if not names:
             print("Anybody in the network who has such an address can open it; nothing is encrypted.", file=sys.stderr)
         print("Stop with Ctrl-C.", file=sys.stderr, flush=True)
         try:
@@ -55,6 +57,15 @@ def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000, settings: Res
         except KeyboardInterrupt:  # the signal again for which the server has shut down, as it is meant to end
             if server.force_exit or not server.should_exit:
                 raise
+
+
+def names_of(host: str) -> tuple[str, ...]:
+    """What this machine calls a server that it alone can reach; () for one that the network reaches, by any name."""
+    try:
+        own = ipaddress.ip_address(host).is_loopback  # all of 127.0.0.0/8
+    except ValueError:
+        own = host == "localhost"
+    return (*LOOPBACK, host) if own else ()
 
 
 def _study(run: Path, options: Settings, draws: bool) -> tuple[Study | None, str]:

@@ -15,7 +15,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 
 from radsynth.errors import SettingsError
-from radsynth.web.serve import serve
+from radsynth.web.serve import names_of, serve
 from tests.web.examples import served
 
 
@@ -39,6 +39,13 @@ def test_a_host_that_is_not_this_machine(host: str, said: str, run: Path) -> Non
     with pytest.raises(SettingsError, match=said) as told:
         serve(run, host=host, port=0)
     assert "another port" not in str(told.value)
+
+
+@pytest.mark.parametrize(("host", "alone"), [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True),
+                                             ("::1", True), ("0.0.0.0", False), ("10.0.0.7", False), ("ward", False)])
+def test_all_of_127_is_this_machine_alone(host: str, alone: bool) -> None:
+    """127.0.0.2 was said to answer the network, and answered to any name."""
+    assert (host in names_of(host)) is bool(names_of(host)) is alone
 
 
 def test_a_taken_port_is_told_before_a_study_is_made(run: Path) -> None:
