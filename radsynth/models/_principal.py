@@ -15,9 +15,9 @@ COARSE = 32
 """Longest side in pixels on which principal directions are taken: a blurred picture is all that is asked for."""
 
 
-def shrunken(images: Tensor) -> Tensor:
-    """Images (n, c, *space) as (n, pixels), `COARSE` along their longest side at most."""
-    step = max(1, -(-max(images.shape[2:]) // COARSE))
+def shrunken(images: Tensor, longest: int = COARSE) -> Tensor:
+    """Images (n, c, *space) as (n, pixels), so many along their longest side at most."""
+    step = max(1, -(-max(images.shape[2:]) // longest))
     box = [min(step, side) for side in images.shape[2:]]  # few slices may be fewer than that
     pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
     return pool(images, box, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
@@ -41,9 +41,13 @@ class PrincipalEncoder(nn.Module):
         self.mean.copy_(mean)
         self.directions.copy_(directions)
 
+    def codes(self, pixels: Tensor) -> Tensor:
+        """(n, latent) of shrunken images (n, pixels)."""
+        found = (pixels - self.mean) @ self.directions
+        # On the sphere, so that no image is painted more strongly only because it is a rare one.
+        return functional.normalize(found, dim=1) * math.sqrt(found.shape[1])
+
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
-            found = (shrunken(images.float()) - self.mean) @ self.directions
-            # On the sphere, so that no image is painted more strongly only because it is a rare one.
-            codes = functional.normalize(found, dim=1) * math.sqrt(found.shape[1])
+            codes = self.codes(shrunken(images.float()))
         return torch.stack([codes, torch.full_like(codes, -math.inf)], dim=1)

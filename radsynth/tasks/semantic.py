@@ -3,12 +3,13 @@
 Half of a batch is redrawn from the style of its own image; the other half gets a style from noise. So one mask has many
 images, and a style can be lent by an example (the paper's multi-modal synthesis). Without the paper's VGG network a
 coarse squared error says what a redrawn image should be like. Styles are an image's principal coordinates, which are
-distributed as noise is from the first step on, or an encoder learns them as in the paper; then it must find the style
-again that an image was made with (Zhu et al. 2017, BicycleGAN), so that no style is ignored.
+known from the first step on, and new ones are drawn as they are usual for the mask; or an encoder learns them as in the
+paper, and must find the style again that an image was made with (Zhu et al. 2017, BicycleGAN), so that none is ignored.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable
 from typing import Any, Literal, cast
 
@@ -28,9 +29,11 @@ from radsynth.losses.likelihood import divergence_from_normal
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
 from radsynth.models._principal import PrincipalEncoder, shrunken
+from radsynth.models._usual import UsualStyles
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._masks import deformed, need_masks, shares_of
+from radsynth.tasks._usual_fit import usual_styles
 from radsynth.tasks._warm_start import in_parts, principal, studied
 
 MODEL = "spade"
@@ -50,7 +53,7 @@ class Settings:
     """The adversarial loss."""
     styles: Literal["learned", "principal"] = "learned"
     """What an image's style is: what an encoder learns to find in it (train.rate=0.001), or its principal coordinates,
-    which nothing has to learn; `run` takes these."""
+    which nothing has to learn, new ones as they are usual for the mask; `run` takes these."""
     features: float = Field(10.0, ge=0)
     """Weight of the feature matching: a redrawn image must look to the discriminator's layers like the real one."""
     divergence: float = Field(0.002, ge=0)
@@ -87,27 +90,37 @@ class Semantic:
         self.loss = LOSSES[options.loss]
         self.made: tuple[Tensor, Tensor, Tensor] | None = None
         self.learns_styles = options.styles == "learned"
-        self.principal: tuple[Tensor, Tensor] | None = None
+        # Of a trained run they are in the weights.
+        self.principal = None if self.learns_styles else self._principal()
+
+    def _principal(self) -> tuple[PrincipalEncoder, UsualStyles]:
+        size, latent = self.spec.size, self.model.latent
+        return (PrincipalEncoder(len(self.spec.channels), latent, size),
+                UsualStyles(len(self.values) + len(self.targets), latent, size))
 
     def study(self, prepared: Prepared, seed: int) -> None:
-        """Take the principal directions from the training images, where these are the styles."""
-        if self.learns_styles:
+        """Take the principal directions from the training images, where these are the styles, and learn which of them
+        are usual for a mask."""
+        if self.principal is None:
             return
-        rng = np.random.default_rng(seed)
+        rng, (encoder, usual) = np.random.default_rng(seed), self.principal
         rows = studied(prepared, rng)
-        pixels = [shrunken(torch.from_numpy(prepared.images(rows[part]))) for part in in_parts(prepared, len(rows))]
-        self.principal = principal(torch.cat(pixels), self.model.latent, rng)
+        pixels, seen = [], []
+        for part in in_parts(prepared, len(rows)):
+            pixels.append(shrunken(torch.from_numpy(prepared.images(rows[part]))))
+            masks = torch.from_numpy(prepared.masks(rows[part]))
+            seen.append(usual.seen(self.given(masks, torch.from_numpy(prepared.labels(rows[part])))))
+        together = torch.cat(pixels)
+        encoder.take(*principal(together, self.model.latent, rng))
+        usual.take(*usual_styles(torch.cat(seen), encoder.codes(together), prepared.patients(rows)))
 
     def networks(self) -> Networks:
         """Freshly initialised generator, with its encoder of styles, and discriminator."""
         given = tuple(f"label {value}" for value in self.values) + self.targets
         source = ImageSpec(size=self.spec.size, channels=given)
         networks = build_networks(self.model, self.spec, source, len(given) + len(self.spec.channels), masks=True)
-        if not self.learns_styles:
-            encoder = PrincipalEncoder(len(self.spec.channels), self.model.latent, self.spec.size)
-            if self.principal is not None:  # it is in the weights of a trained run
-                encoder.take(*self.principal)
-            networks["generator"].encoder = encoder
+        if self.principal is not None:
+            networks["generator"].encoder, networks["generator"].usual = copy.deepcopy(self.principal)
         return networks
 
     def turns(self) -> list[Turn]:
@@ -134,6 +147,14 @@ class Semantic:
         assert batch.masks is not None, "build refuses data without masks"
         return self.given(batch.masks, batch.labels)
 
+    def styles(self, generator: nn.Module, given: Tensor, noise: Tensor) -> Tensor:
+        """New styles (n, latent) for masks, `given` (n, g, *space) of the training's size, from standard normal numbers
+        (n or 1, latent)."""
+        if self.learns_styles:
+            return noise.expand(len(given), -1)
+        styles: Tensor = cast(nn.Module, generator.usual)(given, noise)
+        return styles
+
     def _warming(self, batch: Batch) -> bool:
         return batch.progress < self.options.warm_start
 
@@ -143,12 +164,13 @@ class Semantic:
 
     def _made(self, nets: Networks, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Images of the batch's masks, the styles (n, latent) that they were made with, the encoder's codes."""
-        generator, own = nets["generator"], self._redrawn(batch)
+        generator, own, given = nets["generator"], self._redrawn(batch), self._of(batch)
         codes = cast(nn.Module, generator.encoder)(batch.images[:own])
-        styles = batch.normal("latent", cast(int, generator.latent))
+        noise = batch.normal("latent", cast(int, generator.latent))
         mean, log_variance = codes.unbind(1)
-        styles = torch.cat([mean + (0.5 * log_variance).exp() * styles[:own], styles[own:]])
-        return generator(self._of(batch), styles), styles, codes
+        new = self.styles(generator, given[own:], noise[own:])
+        styles = torch.cat([mean + (0.5 * log_variance).exp() * noise[:own], new])
+        return generator(given, styles), styles, codes
 
     def _judged(self, batch: Batch, images: Tensor, stream: str) -> Tensor:
         together = torch.cat([2 * self._of(batch) - 1, images.float()], dim=1)
@@ -207,14 +229,15 @@ class Semantic:
     def convert(self, network: nn.Module, images: Tensor, target: str = "") -> Tensor:
         """Images of label values (n, 1, *space), of the class `target`, all in the most usual style: (n, c, *space)."""
         labels = torch.full((len(images),), self.targets.index(target) if target else 0, device=images.device)
-        styles = torch.zeros(len(images), cast(int, network.latent), device=images.device)
-        made: Tensor = network(self.given(images[:, 0].round().long(), labels), styles)
+        given = self.given(images[:, 0].round().long(), labels)
+        plain = torch.zeros(1, cast(int, network.latent), device=images.device)
+        made: Tensor = network(given, self.styles(network, given, plain))
         return made
 
     def sample(self, network: nn.Module, batch: Batch) -> Tensor:
         """Images (n, c, *space) in [-1, 1] of the batch's masks, in the items' own styles."""
-        styles = batch.normal("latent", cast(int, network.latent)) * batch.truncation
-        images: Tensor = network(self._of(batch), styles)
+        given, noise = self._of(batch), batch.normal("latent", cast(int, network.latent)) * batch.truncation
+        images: Tensor = network(given, self.styles(network, given, noise))
         return images
 
 

@@ -79,7 +79,7 @@ class FromNoise(Graph):
 
 
 class FromMasks(Graph):
-    """Label values (n, *space) and styles (n, latent) [and classes (n,)] to images."""
+    """Label values (n, *space) and latents of styles (n, latent) [and classes (n,)] to images."""
 
     def __init__(self, sampler: Sampler) -> None:
         super().__init__(sampler)
@@ -93,7 +93,8 @@ class FromMasks(Graph):
 
     def forward(self, mask: Tensor, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute the images."""
-        return self.real(self.network(self.task.given(mask, label), latent))
+        given = self.task.given(mask, label)
+        return self.real(self.network(given, self.task.styles(self.network, given, latent)))
 
 
 class FromImages(Graph):

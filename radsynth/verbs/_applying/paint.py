@@ -110,35 +110,51 @@ class Painter(Applier):
         return pixels
 
     def _painted(self, stack: Tensor, index: int) -> NDArray[np.float32]:
-        """(n, 1, *space) label values to images (n, c, *space), all in one style, in tiles where they are large.
+        """(n, 1, *space) label values to images (n, c, *space), in one style, in tiles where they are large.
 
         What is smaller than in training lies in the middle of such a mask, as `prepare` lays it, because a style says
         what is where: a field of view that ends at other places would be painted into the image.
         """
-        network, task, space = self.network, self.semantic, stack.shape[2:]
+        network, space = self.network, stack.shape[2:]
         gaps = [max(0, want - have) for want, have in zip(self.spec.size, space, strict=True)]
         stack = functional.pad(stack, [part for gap in reversed(gaps) for part in (gap // 2, gap - gap // 2)])
         inside = tuple(slice(gap // 2, gap // 2 + have) for gap, have in zip(gaps, space, strict=True))
-        styles = self.style
-        if styles is None:
-            batch = Batch(images=torch.empty(1, 0, device=self.device), seed=self.seed, items=(index,))
-            styles = batch.normal("latent", cast(int, network.latent))
         stride, sides = cast(int, network.stride), stack.shape[2:]
         middle = [(have - -(-side // stride)) // 2
                   for have, side in zip(cast(tuple[int, ...], network.grid), sides, strict=True)]
-        # Beside its labels a tile brings where it lies, so that its style is that of its place.
+        # What a style is for lies where the network lays the cells that it is told by.
+        first = [min(max(0, -lead) * stride, side - want)
+                 for lead, side, want in zip(middle, sides, self.spec.size, strict=True)]
+        told = [slice(None), slice(None), *(slice(a, a + want) for a, want in zip(first, self.spec.size, strict=True))]
+        styles = self._styles(stack[tuple(told)], index)
+        # Beside its labels a tile brings which slice it is of and where it lies: so its style is that of its place.
         places = torch.stack(torch.meshgrid(*[torch.arange(side) for side in sides], indexing="ij")).float()
-        labels = torch.full((len(stack),), task.targets.index(self.target) if task.targets else 0, device=self.device)
+        slices = torch.arange(len(stack)).float().view(-1, *[1] * (stack.ndim - 1)).expand(-1, 1, *sides)
 
         def convert(tile: Tensor) -> Tensor:
-            first = tile[0, 1:].flatten(1)[:, 0]
-            corner = tuple(round(float(place)) // stride + lead for place, lead in zip(first, middle, strict=True))
-            given = task.given(tile[:, 0].round().long(), labels[:len(tile)])
-            made: Tensor = network(given, styles.expand(len(tile), -1), corner)
+            which, *corners = tile[:, 1:].flatten(2)[:, :, 0].T.round().long()
+            corner = tuple(int(place[0]) // stride + lead for place, lead in zip(corners, middle, strict=True))
+            made: Tensor = network(self._given(tile[:, :1]), styles[which], corner)
             return made
 
-        together = torch.cat([stack, places.expand(len(stack), *places.shape)], dim=1).to(self.device)
+        together = torch.cat([stack, slices, places.expand(len(stack), *places.shape)], dim=1).to(self.device)
         return np.ascontiguousarray(convert_tiled(convert, network, together)[(slice(None), slice(None), *inside)])
+
+
+    def _given(self, masks: Tensor) -> Tensor:
+        """What the network sees of masks (n, 1, *space)."""
+        task, masks = self.semantic, masks[:, 0].to(self.device).round().long()
+        label = task.targets.index(self.target) if task.targets else 0
+        return task.given(masks, torch.full((len(masks),), label, device=self.device))
+
+    def _styles(self, masks: Tensor, index: int) -> Tensor:
+        """(n, latent) the example's style, or what the same noise is for each of the masks (n, 1, *size)."""
+        if self.style is not None:
+            return self.style.expand(len(masks), -1)
+        batch = Batch(images=torch.empty(1, 0, device=self.device), seed=self.seed, items=(index,))
+        noise = batch.normal("latent", cast(int, self.network.latent))
+        with torch.no_grad():  # one by one: all their labels at once would not fit
+            return torch.cat([self.semantic.styles(self.network, self._given(mask[None]), noise) for mask in masks])
 
 
 def _listed(values: tuple[int, ...] | list[int]) -> str:
