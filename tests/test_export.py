@@ -113,7 +113,7 @@ def test_networks_that_take_images(overrides: tuple[str, ...], trained: Trained,
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", [
     ("task.masks=true", "data.conditions=[position]"), ("task.kind=semantic", "model.width=8"),
-    ("task.kind=segment",),
+    ("task.kind=semantic", "model.width=8", "task.styles=principal", "prepare.size=[50, 38]"), ("task.kind=segment",),
 ])
 def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
     settings = resolve(overrides=("data.kind=brain", "data.patients=12", "data.slices=4", "data.size=[32, 32]",

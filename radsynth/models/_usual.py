@@ -14,11 +14,11 @@ from radsynth.models._principal import COARSE, shrunken
 
 FEATURES = 8192
 """Numbers that a mask is told by at most: 32 pixels along the longest side of a slice of 8 labels, 12 of a volume of
-4. Finer grids predicted styles no better, and coarser ones worse."""
+4. Coarser grids predicted styles worse (lab notebook)."""
 
 
 class UsualStyles(nn.Module):
-    """Shares of a mask's classes (n, given, *space) of the training's size and standard normal noise (n or 1, latent)
+    """Shares of a mask's classes (n, given, *space) of the training's size and standard normal noise (n, latent)
     to styles (n, latent) in fp32. Until told better, and in runs older than itself, styles are the noise."""
 
     mean: Tensor

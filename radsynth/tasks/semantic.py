@@ -149,9 +149,9 @@ class Semantic:
 
     def styles(self, generator: nn.Module, given: Tensor, noise: Tensor) -> Tensor:
         """New styles (n, latent) for masks, `given` (n, g, *space) of the training's size, from standard normal numbers
-        (n or 1, latent)."""
+        (n, latent)."""
         if self.learns_styles:
-            return noise.expand(len(given), -1)
+            return noise
         styles: Tensor = cast(nn.Module, generator.usual)(given, noise)
         return styles
 
@@ -230,7 +230,7 @@ class Semantic:
         """Images of label values (n, 1, *space), of the class `target`, all in the most usual style: (n, c, *space)."""
         labels = torch.full((len(images),), self.targets.index(target) if target else 0, device=images.device)
         given = self.given(images[:, 0].round().long(), labels)
-        plain = torch.zeros(1, cast(int, network.latent), device=images.device)
+        plain = torch.zeros(len(images), cast(int, network.latent), device=images.device)
         made: Tensor = network(given, self.styles(network, given, plain))
         return made
 
