@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -110,6 +111,28 @@ def test_kill_9_leaves_nothing_running_and_the_same_command_finishes(from_record
     done = from_records(records, **options)
     assert done.manifest == from_records(records, "whole", **options).manifest
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "finished shards are kept"
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, errno.ENOSPC])
+def test_a_fault_in_the_first_moment_leaves_no_folder_that_is_refused(
+    fault: int, from_records: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before begun.json was there; what was left was taken for somebody else's."""
+    def sync(_: int) -> None:
+        if fault == signal.SIGKILL:
+            os.kill(os.getpid(), fault)
+        raise OSError(fault, os.strerror(fault))
+
+    child = os.fork() if fault == signal.SIGKILL else 0
+    if child == 0:
+        with monkeypatch.context() as patched, pytest.raises(FolderError, match="No space left"):
+            patched.setattr(os, "fsync", sync)
+            from_records([record(n) for n in range(4)], size=[8, 8])
+    else:
+        os.waitpid(child, 0)
+        assert list((tmp_path / "out").glob(".begun.json.*.part"))
+    assert len(from_records([record(n) for n in range(4)], size=[8, 8]).rows) == 4
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def members(group: int) -> list[int]:

@@ -59,7 +59,7 @@ def check_free(out: Path) -> None:
         names = {path.name for path in out.iterdir()} if out.exists() else set[str]()
     except OSError as error:
         raise _unusable(out, error) from None
-    if names - {LOCK} and "begun.json" not in names:
+    if "begun.json" not in names and any(name != LOCK and not name.startswith(".begun.json.") for name in names):
         raise FolderError(f"{out} is not empty and holds no prepared data. Choose another folder for the arrays.")
 
 
@@ -67,19 +67,22 @@ def begin(out: Path, source: str) -> str:
     """Make the folder ready to be filled and return its salt. What an earlier call of the same source left is kept."""
     if (out / "manifest.json").exists():
         raise FolderError(f"{out} was finished by another process in the meantime. Repeat the command to look at it.")
-    note = out / "begun.json"
+    note, salt = out / "begun.json", ""
     try:
         if note.exists():
             begun = json.loads(note.read_text(encoding="utf-8"))
             if begun["source"] == source:
-                _remove(out, "**/.*.part")
-                return str(begun["salt"])
-            _remove(out, "shards/[0-9]*.json", "shards/[0-9]*.npy", "**/.*.part")  # unfinished, and of another source
-        (out / "shards").mkdir(parents=True, exist_ok=True)
+                salt = str(begun["salt"])
+            else:  # unfinished, and of another source
+                _remove(out, "shards/[0-9]*.json", "shards/[0-9]*.npy")
+            _remove(out, "**/.*.part")
+        if not salt:  # before all else: what a fault leaves without it is taken for somebody else's
+            salt = secrets.token_hex(16)
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, json.dumps({"source": source, "salt": salt}))
+        (out / "shards").mkdir(exist_ok=True)
     except OSError as error:
         raise _unusable(out, error) from None
-    salt = secrets.token_hex(16)
-    write_atomically(note, json.dumps({"source": source, "salt": salt}))
     return salt
 
 
