@@ -54,6 +54,7 @@ class Image:
     lossy: by which ratios its pixels were once compressed with loss, () where that is not said; None: they were not, or
     nobody knows
     regridded: its mask, or one of its channels, lay on another grid in its file
+    filled: around what it shows its file had NaN, which is read as background
     flat: its NIfTI file has two axes, where others have a third one of a single slice
     """
 
@@ -71,6 +72,7 @@ class Image:
     thickness: float | None = None
     lossy: tuple[float, ...] | None = None
     regridded: bool = False
+    filled: bool = False
     flat: bool = False
 
     def __post_init__(self) -> None:

@@ -365,3 +365,15 @@ def test_reasons_why_files_are_not_used_are_put_together_and_none_is_hidden(pict
     many = tuple(Rejected(path=str(k), reason=f"reason {k}", skipped=True) for k in range(9))
     assert "9 files not used: 0: reason 0; " in (text := replace(found, skipped=many).text())
     assert "5: reason 5; 3 for other reasons (--out writes them all" in text
+
+
+def test_nan_around_what_is_shown_is_told(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name in "abc":
+        values = draw.normal(100, 9, (20, 20)).astype(np.float32)
+        if name != "c":
+            values[:4] = np.nan
+        np.save(tmp_path / f"{name}.npy", values)
+    found = inspect(tmp_path)
+    assert found.n_images == 3 and not found.rejected
+    assert [count for note, count in found.notes.items() if note.startswith("NaN around what is shown")] == [2]

@@ -231,10 +231,13 @@ def test_masks_of_a_data_set_in_one_npz_are_painted(trained: Path, tmp_path: Pat
     found = apply(trained, pairs, tmp_path / "out", format="png", seed=4)
     assert found.count == 3 and rows(tmp_path / "out")[2]["source"] == "train_images/000002"
     with np.load(pairs) as content:
+        np.savez(tmp_path / "blank.npz", images=0 * content["train_images"], masks=content["train_masks"])
         alone = save_mask(tmp_path / "000000.png", content["train_masks"][0])
         np.savez(tmp_path / "bare.npz", images=content["train_images"])
     first = apply(trained, alone, tmp_path / "first", format="png", seed=4)
     assert np.array_equal(*(read(folder / "images" / "000000.png").pixels for folder in (found.folder, first.folder)))
+    blank = apply(trained, tmp_path / "blank.npz", tmp_path / "of_blank", format="png", seed=4)
+    assert blank.count == 3 and not blank.rejected, "who has masks alone puts nothing where images ought to be"
     with pytest.raises(DataError, match="there is no mask beside it"):
         apply(trained, tmp_path / "bare.npz", tmp_path / "no")
 

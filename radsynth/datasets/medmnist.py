@@ -29,6 +29,7 @@ from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
 from radsynth.image import Image
 from radsynth.io import Header
+from radsynth.io._not_finite import without_nan
 from radsynth.io.npz import Entry, channel_axis, channel_names, channels_first, entries, guessed, without_channels
 from radsynth.io.npz import labels as label_values
 from radsynth.settings import settings as section
@@ -219,22 +220,21 @@ def _bits(dtype: np.dtype[Any]) -> int:
 
 
 def load_row(images: str, masks: str, index: int, axis: int | None, channels: tuple[str, ...],
-             modality: str) -> Image:
-    """One image of an unpacked stack, with its mask when `masks` is not "". axis: that of its channels."""
+             modality: str, one_value: bool = False) -> Image:
+    """One image of an unpacked stack, with its mask when `masks` is not "". axis: that of its channels; one_value: an
+    image of one value alone, which shows nothing, will do."""
     values = np.array(_mapped(images)[index])
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
-        values = values.astype(np.float32)
-    if values.min() == values.max():
-        raise RejectedFile(f"all its pixels have the value {values.flat[0]}")
-    pixels = channels_first(values, axis)
+    values = values.astype(np.float32) if values.dtype.kind == "f" else values
+    pixels, filled = without_nan(channels_first(values, axis))
+    if pixels.min() == pixels.max() and not one_value:
+        raise RejectedFile(f"all its pixels have the value {pixels.flat[0]}")
     return Image(
         pixels=np.ascontiguousarray(pixels),
         channels=channels,
         bits=_bits(values.dtype),
         modality=modality,
         units="HU" if modality == "CT" else "stored",
+        filled=filled,
         mask=label_values(np.array(_mapped(masks)[index]).reshape(pixels.shape[1:])) if masks else None,
     )
 

@@ -70,10 +70,7 @@ def pixels(path: Path) -> tuple[NDArray[Any], str, int]:
     except ValueError:
         raise RejectedFile(f"its pixels have the shape {values.shape}, its header says {size}") from None
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
-        values = values.astype(np.float32)
+    values = values.astype(np.float32) if values.dtype.kind == "f" else values
     if white_is_zero:
         values = np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values
     return np.moveaxis(values, -1, 0), description, bits_of(dtype)

@@ -18,6 +18,7 @@ from radsynth.io import Header, Provenance
 from radsynth.io._decoding import decode
 from radsynth.io._geometry import as_laid, axes_towards_left_back_head, layout, modality_of, reorient
 from radsynth.io._metaimage_header import NRRD, Claim, affine_of, check_data, read_claim, spacing_of
+from radsynth.io._not_finite import without_nan
 from radsynth.io._synthetic import KEY, Marked, as_whole_numbers, mark, parse_mark, sentence, store, write_whole
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -65,9 +66,8 @@ def read(path: Path, frame: int = 0) -> Image:
     stack = np.moveaxis(values, -1, 0) if claim.channels > 1 else values[None]
     if stack.shape[1:] != claim.shape[::-1]:
         raise RejectedFile(f"its pixels have the shape {stack.shape[1:]}, its header says {claim.shape[::-1]}")
-    if stack.dtype.kind == "f" and not np.isfinite(stack).all():
-        raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
-    return _image(stack.astype(np.float32) if stack.dtype.kind == "f" else stack, place, claim)
+    stack, filled = without_nan(stack.astype(np.float32) if stack.dtype.kind == "f" else stack)
+    return _image(stack, place, claim).replace(filled=filled)
 
 
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:

@@ -32,6 +32,7 @@ from radsynth.io._geometry import (
 )
 from radsynth.io._limits import unusable
 from radsynth.io._nifti_header import COLOURS, GZIP, Fourth, has_affine, layout_of, open_checked, place_of
+from radsynth.io._not_finite import without_nan
 from radsynth.io._synthetic import (
     KEY,
     Marked,
@@ -105,7 +106,8 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
     else:
         planes = list(np.moveaxis(_rescaled(stored, opened).reshape(*shape, channels), -1, 0))
     volumes = [reorient(plane, affine) for plane in planes]
-    pixels, (_, turned, spacing) = np.stack([array for array, _, _ in volumes]), volumes[0]
+    pixels, filled = without_nan(np.stack([array for array, _, _ in volumes]))
+    _, turned, spacing = volumes[0]
     marked = _mark(opened)
     modality, units = (marked.modality, marked.units) if marked else modality_of(pixels)
     place = turned if has_affine(opened) else None
@@ -125,6 +127,7 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
         channels=marked.channels if marked and len(marked.channels) == channels else names,
         window=_window(opened),
         laid=None if place is None else layout(affine, thin),
+        filled=filled,
         flat=stored.ndim == 2,
     )
 
@@ -185,15 +188,10 @@ def _lengths(affine: NDArray[np.float64], order: tuple[int, int, int]) -> tuple[
 
 
 def _rescaled(stored: NDArray[Any], opened: Any) -> NDArray[Any]:
-    """Real values: whole numbers stay whole when the scale is. RejectedFile for values that are not finite."""
+    """Real values: whole numbers stay whole when the scale is. RejectedFile for a scale that is no number."""
     slope, intercept = opened.dataobj.slope, opened.dataobj.inter
     if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
         raise RejectedFile(f"its scale factors are {slope} and {intercept}")
-    if stored.dtype.kind == "f":
-        broken = stored.size - int(np.count_nonzero(np.isfinite(stored)))
-        if broken:
-            raise RejectedFile(f"{broken:,} of its {stored.size:,} voxels are not finite numbers (NaN or infinity). "
-                               "Set them to the background's value if they lie outside of a mask")
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     values = rescale(native, float(slope), float(intercept))
     return values.astype(np.float32) if values.dtype.kind == "f" else values

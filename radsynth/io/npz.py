@@ -20,6 +20,7 @@ from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance
 from radsynth.io._limits import MAX_BYTES, MAX_RATIO, MIN_RATIO_BYTES, check_file, check_size, unusable
+from radsynth.io._not_finite import without_nan
 from radsynth.io._synthetic import Marked, mark, parse_mark, store, write_whole
 
 SUFFIXES = (".npz", ".npy")
@@ -116,11 +117,8 @@ def read(path: Path, frame: int = 0) -> Image:
     marked = _mark(path, found)
     size, channels, axis = _layout(entry, marked is not None)
     values = load(path, entry.name)
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise RejectedFile("it holds values that are not finite numbers (NaN or infinity)")
-        values = values.astype(np.float32)
-    pixels = channels_first(values, axis)
+    values = values.astype(np.float32) if values.dtype.kind == "f" else values
+    pixels, filled = without_nan(channels_first(values, axis))
     mask = None
     if "mask" in found:
         if found["mask"].shape != size or found["mask"].dtype.kind not in "uib":
@@ -130,7 +128,7 @@ def read(path: Path, frame: int = 0) -> Image:
         mask = labels(load(path, "mask"))
     names = channel_names(channels)
     if marked is None:
-        return Image(pixels=pixels, bits=_bits(entry.dtype), mask=mask, channels=names)
+        return Image(pixels=pixels, bits=_bits(entry.dtype), mask=mask, channels=names, filled=filled)
     return Image(
         pixels=marked.real(pixels),
         modality=marked.modality,

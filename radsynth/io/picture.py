@@ -21,6 +21,7 @@ from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance, _tiff, check_labels
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_file
+from radsynth.io._not_finite import without_nan
 from radsynth.io._pillow import bits, check_readable, opened
 from radsynth.io._synthetic import KEY, Marked, mark, parse_mark, store, texts, write_whole
 
@@ -58,9 +59,10 @@ def _header(size: tuple[int, ...], channels: int, bits: int, marked: Marked | No
 def read(path: Path, frame: int = 0) -> Image:
     """Pixels as stored, (1 or 3, rows, columns) or (1 or 3, pages, rows, columns)."""
     assert frame == 0
-    pixels, marked, depth = _pixels(path)
+    found, marked, depth = _pixels(path)
+    pixels, filled = without_nan(found)
     if marked is None:
-        return Image(pixels=pixels, bits=depth, channels=GREY if len(pixels) == 1 else RGB)
+        return Image(pixels=pixels, bits=depth, channels=GREY if len(pixels) == 1 else RGB, filled=filled)
     return Image(
         pixels=marked.real(pixels),
         modality=marked.modality,
@@ -86,7 +88,7 @@ def _pixels(path: Path) -> tuple[NDArray[Any], Marked | None, int]:
 def read_mask(path: Path) -> NDArray[np.uint8]:
     """Label values (*space): numbers or palette indices as stored; a mask of 0 and 255 alone, or a JPEG, is 0 and 1."""
     if _is_tiff(path):
-        values = _tiff.pixels(path)[0][0]
+        values = without_nan(_tiff.pixels(path)[0][:1])[0][0]
     else:
         values, _ = decode("picture", path, mask=True)
         if values.ndim == 3:

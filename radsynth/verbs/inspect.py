@@ -42,6 +42,8 @@ FEWEST = 4
 
 REGRIDDED = ("a mask, or a contrast, on another grid than its image (of those looked at): brought onto that grid as "
              "headers say, of masks the nearest pixel's label. Nothing is registered: look whether it fits")
+FILLED = ("NaN around what is shown (of those looked at): read as background, which is 0, or the lowest value where "
+          "there are values below 0")
 
 
 def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
@@ -170,6 +172,8 @@ def _gather(
     notes = Counter(note for header in headers for note in header.notes)
     if moved := sum(image.regridded for image in images):
         notes[REGRIDDED] = moved
+    if filled := sum(image.filled for image in images):
+        notes[FILLED] = filled
     if (few := sum(has_few_values(image.pixels) for image in images)) > 1:  # one may be the dark end of a volume
         notes[FEW_VALUES] = few
     return Inspection(
