@@ -19,6 +19,7 @@ from radsynth.io._dicom_values import (
     age_in_years,
     bits_of_real,
     burned_in,
+    decimal_commas,
     find_single,
     numbers_of,
     values_of,
@@ -211,6 +212,8 @@ def _notes(preamble: bytes | None, values: Mapping[str, Any], text: str | None) 
     notes = []
     if text:
         notes.append(f"{text}. data.burned_in=exclude leaves such files out")
+    if commas := decimal_commas(values):
+        notes.append(f"decimal commas in {', '.join(commas)}, which DICOM does not allow: read as points")
     if (preamble or b"").startswith(b"MZ"):
         notes.append("its preamble is that of a program (MZ): never run it; it is not copied into any output")
     if str(values.get("SyntheticData", "")).upper() == "YES":

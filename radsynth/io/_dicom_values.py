@@ -173,10 +173,22 @@ def window_of(dataset: Any) -> tuple[float, float] | None:
     return (numbers[0] - numbers[1] / 2, numbers[0] + numbers[1] / 2) if numbers and numbers[1] > 0 else None
 
 
+DECIMALS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "SliceThickness",
+            "SpacingBetweenSlices", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope",
+            "RescaleIntercept", "WindowCenter", "WindowWidth")
+
+
+def decimal_commas(dataset: Mapping[str, Any]) -> list[str]:
+    """Which of DECIMALS are written with commas, as some programs write them in some countries."""
+    texts = {name: [value] if isinstance(value := dataset.get(name), str) else value for name in DECIMALS}
+    return [name for name, several in texts.items() if isinstance(several, Sequence)
+            and any(isinstance(text, str) and "," in text for text in several)]
+
+
 def numbers_of(value: Any, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` finite numbers, or None."""
+    """Exactly `count` finite numbers, or None. A decimal comma, which the standard forbids, counts as a point."""
     try:
-        numbers = tuple(float(number) for number in value)
+        numbers = tuple(float(number.replace(",", ".") if isinstance(number, str) else number) for number in value)
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) == count and all(math.isfinite(number) for number in numbers) else None

@@ -134,3 +134,21 @@ def test_a_decoder_that_dies_or_hangs_is_replaced(monkeypatch: pytest.MonkeyPatc
     _decoding._child.process.kill()  # type: ignore[union-attr]  # it was just used
     time.sleep(0.1)
     assert one(good).space == (64, 64)
+
+
+def test_decimal_commas_are_read_as_points_and_noted(tmp_path: Path) -> None:
+    content, path = shipped("CT_small.dcm").read_bytes(), tmp_path / "a.dcm"
+    # Pixel Spacing, Slice Thickness, Image Position, Rescale Intercept: as decimal strings of the same lengths
+    for tag in (b"\x28\x00\x30\x00DS", b"\x18\x00\x50\x00DS", b"\x20\x00\x32\x00DS", b"\x28\x00\x52\x10DS"):
+        at = content.index(tag) + 8
+        length = int.from_bytes(content[at - 2:at], "little")
+        values = content[at:at + length].replace(b".", b",").replace(b"-1024 ", b"-1024,"[:6])
+        content = content[:at] + values + content[at + length:]
+    path.write_bytes(content)
+    expected, image = one(shipped("CT_small.dcm")), one(path)
+    assert expected.affine is not None and image.affine is not None and np.allclose(image.affine, expected.affine)
+    assert (image.spacing, image.thickness) == (expected.spacing, 5.0)
+    assert np.array_equal(image.pixels, expected.pixels), "also the intercept, without which air is no air"
+    (note,) = io.header(path).notes
+    assert note.startswith("decimal commas in PixelSpacing, SliceThickness, ImagePositionPatient, RescaleIntercept,")
+    assert not io.header(shipped("CT_small.dcm")).notes
