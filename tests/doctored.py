@@ -23,11 +23,11 @@ OFF = "train.doctor=false"
 Make = Callable[..., Path]
 
 
-def split_discs(make_prepared: Make) -> Callable[[int], Path]:
-    """A function that prepares so many training images, 32 for validation and 100 for tests."""
+def split_discs(make_prepared: Make, **more: Any) -> Callable[[int], Path]:
+    """A function that prepares so many training images, 32 for validation and 100 for tests; more: of their spec."""
 
     def make(count: int) -> Path:
-        folder = make_prepared(count + 132, name=f"discs{count}")
+        folder = make_prepared(count + 132, name=f"discs{count}", **more)
         splits = ["train"] * count + ["validation"] * 32 + ["test"] * 100
         resplit(folder, splits)
         document = json.loads((folder / "manifest.json").read_text())

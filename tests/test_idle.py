@@ -40,7 +40,7 @@ def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
     (("train.doctor=false", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
     (("train.doctor=false", "task.consistency=2"), "task.consistency=2.0 does nothing here: nothing is augmented"),
     (("task.kind=semantic", "task.styles=principal", "task.recovery=1"), "it is for styles that are learned"),
-    (("task.kind=semantic", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
+    (("task.kind=semantic", "train.doctor=false", "augment.shift=0.2"), "nothing is augmented (augment.strength=0)"),
     ((*NO_JUDGE, "augment.strength=0.5"), "augment.strength=0.5 does nothing here: no discriminator is trained"),
     ((*NO_JUDGE, "train.augment_end=0.5"), "no discriminator is trained"),
     ((*NO_JUDGE, "model.discriminator_width=8"), "no discriminator is trained"),

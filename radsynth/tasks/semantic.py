@@ -81,6 +81,7 @@ class Semantic:
     """The task: networks, turns, images of masks."""
 
     keeps = "generator"
+    saturates = penalised = False
     inputs: tuple[str, ...] = ("mask",)
 
     def __init__(self, options: Settings, augmentation: Augmentation, model: Any, spec: ImageSpec) -> None:
@@ -179,6 +180,7 @@ class Semantic:
     def discriminator_loss(self, nets: Networks, batch: Batch) -> Terms:
         """Real images with their masks against made ones, on every scale. These are kept for the generator's turn."""
         if self._warming(batch):
+            self.made = None  # what a roll-back to the warm start has left
             return {}
         self.made = self._made(nets, batch)
         made = self.made[0].detach()
@@ -205,7 +207,7 @@ class Semantic:
             real = nets["discriminator"](self._judged(batch, batch.images, "pair"))
         terms = {"loss": torch.stack([self.loss.generator(one[-1], one[-1]) for one in looks]).mean(),
                  "features": options.features * _mismatch(looks, real, own),
-                 "redrawing": options.redrawing * functional.mse_loss(
+                 "redrawing": (options.redrawing + batch.care.redraw) * functional.mse_loss(
                      _coarse(made[:own]), _coarse(batch.images[:own].float())),
                  **divergence}
         if own < len(made) and options.recovery and self.learns_styles:
@@ -213,10 +215,17 @@ class Semantic:
             terms["recovery"] = options.recovery * functional.l1_loss(found, styles[own:])
         return terms
 
+    def judge(self, networks: Networks, batch: Batch, images: Tensor) -> Tensor:
+        """The discriminator's logits (n,) of images (n, c, *space) of the batch's masks, augmented as in training."""
+        return _mean_logits(networks["discriminator"](self._judged(batch, images, "judged")))
+
+    def get_redrawing_ready(self, prepared: Prepared, seed: int) -> None:
+        """Nothing: half of every batch is redrawn anyway."""
+
     def judgement(self, discriminator: nn.Module, images: Tensor, masks: Tensor, labels: Tensor | None) -> Tensor:
         """The discriminator's logits (n,) of images (n, c, *space) with masks, the mean over places and scales."""
         together = torch.cat([2 * self.given(masks, labels) - 1, images], dim=1)
-        return torch.stack([looks[-1].flatten(1).mean(1) for looks in discriminator(together)]).mean(0)
+        return _mean_logits(discriminator(together))
 
     def enlarge(self, images: Tensor) -> Tensor:
         """The same masks."""
@@ -248,6 +257,11 @@ def _mismatch(made: Looks, real: Looks, count: int) -> Tensor:
             for mine, theirs in zip(made, real, strict=True)
             for one, other in zip(mine[:-1], theirs[:-1], strict=True)]
     return torch.stack(gaps).sum() / len(made)
+
+
+def _mean_logits(looks: Looks) -> Tensor:
+    """(n,) the mean over places and scales."""
+    return torch.stack([one[-1].flatten(1).mean(1) for one in looks]).mean(0)
 
 
 def _coarse(images: Tensor) -> Tensor:

@@ -128,8 +128,13 @@ class Examiner:
         chosen, device = np.sort(draw.choice(indices, min(count, len(indices)), replace=False)), loop.fabric.device
         return Batch(images=channels_last(torch.from_numpy(self.prepared.images(chosen))).to(device),
                      labels=torch.from_numpy(self.prepared.labels(chosen)).to(device),
+                     masks=self._masks(chosen, device),
                      conditions=torch.from_numpy(self.prepared.conditions(chosen)).to(device),
                      seed=self.seed + 2, items=tuple(range(len(chosen))), care=care)
+
+    def _masks(self, chosen: NDArray[np.int64], device: torch.device) -> Tensor | None:
+        spec = self.prepared.spec
+        return torch.from_numpy(self.prepared.masks(chosen)).to(device) if spec.mask_classes else None
 
 
 def _in_pieces(batch: Batch, function: Callable[[Batch], Tensor]) -> Tensor:

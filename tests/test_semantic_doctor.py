@@ -1,0 +1,63 @@
+"""The training doctor asks the discriminator of images from masks, too, and a roll-back to the warm start goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsynth.settings import resolve
+from radsynth.verbs._training import doctor as _doctor
+from radsynth.verbs._training.loop import Loop
+from radsynth.verbs.train import train
+from tests.doctored import events, measured, split_discs, texture
+
+SMALL = ("task.kind=semantic", "task.styles=principal", "model.width=8", "model.widest=16", "model.hidden=8",
+         "model.latent=4", "model.scales=1", "train.batch=8", "train.previews=0", "train.precision=32-true",
+         "train.rate=2e-3")
+
+
+@pytest.fixture
+def masked(make_prepared: Callable[..., Path]) -> Path:
+    """Noisy discs, of which the mask tells the upper half."""
+    folder = texture(split_discs(make_prepared, mask_classes=2, mask_values=(0, 1))(30))
+    images = np.load(folder / "shards" / "00000.images.npy")
+    upper = np.broadcast_to(np.arange(16)[:, None] // 8, (len(images), 16, 16))
+    np.save(folder / "shards" / "00000.masks.npy", upper.astype(np.uint8))
+    return folder
+
+
+def test_few_images_with_masks_are_augmented_when_the_discriminator_learns_them_by_heart(
+    masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 320)
+    few = (*SMALL, "train.images=4800", "task.discriminator_rate=2", "augment.strength=0")
+    train(masked, tmp_path / "with", settings=resolve(overrides=few))
+    monkeypatch.setattr(_doctor, "STRONGEST", 0.0)  # a doctor that measures, and whose hands are bound
+    train(masked, tmp_path / "without", settings=resolve(overrides=few))
+    assert "by heart" in events(tmp_path / "with")["augmentation raised"]
+    last = {name: measured(tmp_path / name) for name in ("with", "without")}
+    assert last["with"]["doctor/augmentation"] >= 0.3 > last["without"]["doctor/augmentation"] == 0
+    overfit = {name: line["doctor/overfit"] for name, line in last.items()}
+    assert overfit["with"] < 0.8 * overfit["without"], overfit
+
+
+def test_a_roll_back_to_the_warm_start_forgets_what_the_failed_step_has_made(
+    masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, poisoned = Loop.take_step, []
+
+    def poison_once(loop: Loop) -> dict[str, float]:
+        if loop.progress > 0.3 and not poisoned:
+            poisoned.append(True)
+            next(loop.networks["discriminator"].parameters()).data.fill_(math.nan)
+        return step(loop)
+
+    monkeypatch.setattr(Loop, "take_step", poison_once)
+    settings = resolve(overrides=(*SMALL, "train.images=320", "task.warm_start=0.2"))
+    train(masked, tmp_path / "run", settings=settings)
+    assert poisoned and "not finite" in events(tmp_path / "run")["rolled back"]
+    assert (tmp_path / "run" / "generator.safetensors").exists()
