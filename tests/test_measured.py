@@ -107,6 +107,8 @@ def test_label_maps_that_an_older_version_measured_are_measured_anew(tmp_path: P
         return measured_module._held(tmp_path) is not None
 
     assert not held() and held(expected_labels=[]), "it did not look at the labels of the training masks"
+    register = {"pairs": {"task": "register"}}
+    assert not held(**register) and held(**register, limits_from_patients=0), "it set no limits for registrations"
 
 
 @pytest.mark.parametrize("kind", ["restore", "segment"])

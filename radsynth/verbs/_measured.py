@@ -65,6 +65,8 @@ def _held(run: Path) -> dict[str, Any] | None:
             return None  # an older version set them, which counted images
         if document.get("pairs", {}).get("task") == "segment" and EXPECTED not in document:
             return None  # an older version, which did not look at the training masks
+        if document.get("pairs", {}).get("task") == "register" and FROM not in document:
+            return None  # an older version, which set no limits
         return document if note["of"] and set(note["pictures"]) <= set(_pictures(run)) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -230,6 +230,25 @@ def test_images_that_hardly_lie_on_each_other_are_flagged(
     assert ("overlap" in row["flagged"].split()) == (share == 0)
 
 
+def test_an_image_of_something_else_is_flagged(make_run: Callable[..., Path], tmp_path: Path,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    """Folding and likeness say nothing of it: a warp finds edges anywhere."""
+    run, given = make_run("train.rate=0.01", images=80, size=(24, 24)), tmp_path / "in"
+    given.mkdir()
+    write(Image(pixels=disc((24, 24), (12, 12), 6)), tmp_path / "fixed.png", provenance=FROM)
+    other = np.indices((24, 24)).sum(0)[None] // 3 % 2 * 180
+    for name, pixels in (("disc", disc((24, 24), (13, 12), 6)), ("stripes", other)):
+        write(Image(pixels=(pixels + np.arange(24)).astype(np.uint8)), given / f"{name}.png", provenance=FROM)
+    for held, expected in (("{}", [False, False]),
+                           ('{"limits": {"disagreement": 50.0}, "limits_from_patients": 4}', [False, True])):
+        (run / "results.json").write_text(held)
+        capsys.readouterr()
+        made = rows(apply(run, given, tmp_path / f"out{len(held)}", onto=tmp_path / "fixed.png").folder)
+        assert ["disagreement" in row["flagged"].split() for row in made] == expected, "nobody knew what is usual"
+        assert float(made[0]["disagreement"]) < 30 and float(made[1]["disagreement"]) > 80
+        assert ("flags images of one usual patient in 5" in " ".join(capsys.readouterr().err.split())) == any(expected)
+
+
 def test_what_lies_outside_of_the_fixed_image_counts_for_the_overlap() -> None:
     image = np.zeros((1, 20, 20), np.uint8)
     image[:, :, 5:15] = 100

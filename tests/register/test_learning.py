@@ -134,6 +134,7 @@ def test_learning_brings_discs_together_and_the_measurement_says_so(
                for number in document["pairs"]["numbers"]}
     assert document["pairs"]["numbers"][1]["unit"] == "mm"
     assert "Registered images" in report(run).read_text(encoding="utf-8")
+    assert 0 < document["limits"]["disagreement"] < 60 and document["limits_from_patients"] > 1
     assert numbers["dice"][OWN]["value"] > numbers["dice"][NOTHING]["value"] + 0.1
     assert 1 < numbers["target_error"][NOTHING]["value"] < 3, "in mm: known warps of 3 % of 24 pixels of 2 mm"
     assert numbers["similarity"][OWN]["low"] > numbers["similarity"][NOTHING]["value"]

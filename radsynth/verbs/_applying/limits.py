@@ -46,14 +46,15 @@ def limit(values: NDArray[np.float64], patients: Patients, rate: float = FALSE_A
     return float(values[order][np.flatnonzero(above <= allowed + 1e-9)[-1]])
 
 
-def limits(found: Doubts, patients: Patients, share: float = 1) -> dict[str, float]:
+def limits(found: Doubts, patients: Patients, share: float = 1, rate: float = FALSE_ALARMS) -> dict[str, float]:
     """What is usual on held-out images (n,): a `limit` for each number that the task has, by the images that have it.
 
     share: of each image that was looked at. A further one is looked at as a whole, and is 1 / share times as likely to
     be above a limit somewhere: patients count as `counted`, and set no limit where these are none.
+    rate: as of `limit`
     """
     known = {name: np.isfinite(values) for name, values in found.items()}
-    return {name: limit(found[name][there], patients[there], FALSE_ALARMS * share) for name, there in known.items()
+    return {name: limit(found[name][there], patients[there], rate * share) for name, there in known.items()
             if counted(len(np.unique(patients[there])), share)}
 
 
@@ -68,16 +69,22 @@ def limits_from(found: Doubts, patients: Patients, share: float = 1) -> int:
     return min((count for count in counts if count), default=0)
 
 
-def false_alarms(patients: int) -> str:
+def false_alarms(patients: int, rate: float = FALSE_ALARMS) -> str:
     """What a check flags by chance, in words, where its limit rests on so many patients (0: nobody knows)."""
+    enough, few = enough_for(rate), {FALSE_ALARMS: "a hundred"}.get(rate, f"{1 / rate:.0f}")
     if not patients:
         return ("an unknown share of usual images, because an older version set the limits, which took every image for "
                 "one of a patient of its own ('radsynth run' with the same arguments sets them anew)")
-    if patients >= ENOUGH:
-        return "at most one usual image in a hundred"
+    if patients >= enough:
+        return f"at most one usual image in {few}"
     held_out = "1 held-out patient" if patients == 1 else f"{patients:,} held-out patients"
     return (f"images of one usual patient in {patients + 1:,}, because the limit is the largest number of {held_out}; "
-            f"for one usual image in a hundred it takes {ENOUGH} patients")
+            f"for one usual image in {few} it takes {enough} patients")
+
+
+def enough_for(rate: float) -> int:
+    """Held-out patients that a limit with such a rate of false alarms needs: as ENOUGH, for FALSE_ALARMS."""
+    return round(1 / rate) - 1
 
 
 def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "", crops: bool = False,

@@ -21,9 +21,11 @@ from radsynth.progress import tell, track
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
 from radsynth.verbs._applying import few_values
+from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.fields import write_field, write_labels
+from radsynth.verbs._applying.limits import enough_for, false_alarms, read_limits
 from radsynth.verbs._applying.masks_beside import masks_beside
 from radsynth.verbs._applying.overlap import HARDLY, Box, box, overlap
 from radsynth.verbs._applying.placing import Array, Placing, placings, sampled
@@ -141,14 +143,16 @@ class Registrar:
 
     def _registered(self, start: torch.Tensor, goal: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         """Displacements (n, d, *space) of n slices or one volume, a few slices at a time; likeness before and after."""
-        found, likeness = [], []
+        found, likeness, images = [], [], []
         for moving, fixed in zip(torch.split(start, TOGETHER), torch.split(goal, TOGETHER), strict=True):
             found.append(self.task.displacement(self._velocity, moving.to(self.device), fixed.to(self.device)).cpu())
             if self.task.moving == self.task.fixed:
-                likeness.append(torch.stack([local_correlation(image, fixed)
-                                             for image in (moving, warp(moving, found[-1]))]))
+                images.append(warp(moving, found[-1]))
+                likeness.append(torch.stack([local_correlation(image, fixed) for image in (moving, images[-1])]))
         before, after = torch.cat(likeness, dim=1).mean(1).tolist() if likeness else (float("nan"),) * 2
-        return torch.cat(found), {"similarity_before": before, "similarity": after}
+        apart = disagreement(*(np.moveaxis(stack.numpy(), 1, 0) for stack in (torch.cat(images), goal))
+                             ) if images else math.nan
+        return torch.cat(found), {"similarity_before": before, "similarity": after, DISAGREEMENT: apart}
 
     def _velocity(self, pair: torch.Tensor) -> torch.Tensor:
         made = convert_tiled(lambda part: self.network(part), self.network, pair)
@@ -205,6 +209,9 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
     targets = Targets(beside.onto_landmarks, registrar.image, fixed.source) if beside.onto_landmarks else None
     unchecked = registrar.trained_on.unchecked
     open_of_fixed = unchecked(registrar.image, fixed).split()
+    usual, patients = read_limits(registrar.run, (DISAGREEMENT,))
+    if usual and patients < enough_for(UNLIKE):
+        tell(f"mind: by chance, the check of {DISAGREEMENT} flags {false_alarms(patients, UNLIKE)}")
     images = list(records)
     masks_beside(images, rejected, carried=beside.labels is None)
     beside.check_for(len(images))
@@ -232,7 +239,7 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
-             "flagged": few_values.flagged(_flags(found), moving, registrar.trained_on.few_values),
+             "flagged": few_values.flagged(_flags(found, usual), moving, registrar.trained_on.few_values),
              "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed}))}
             for file in files])
 
@@ -253,12 +260,13 @@ def _below(folder: Path, kind: str, name: str, write: Callable[[Path], None]) ->
     return f"{kind}/{name}"
 
 
-def _flags(found: dict[str, float]) -> str:
+def _flags(found: dict[str, float], usual: dict[str, float]) -> str:
     """What speaks against a registration: images that agree less, or landmarks that lie farther apart than before,
-    images that hardly lie on each other, or a warp that folds space."""
+    images that hardly lie on each other, a warp that folds space, or images that disagree more than is usual."""
     doubtful = {"similarity": found["similarity"] < found["similarity_before"], "folding": found["folding"] > 0,
                 "overlap": found["overlap"] < HARDLY,
-                "target_error": found.get("target_error", 0) > found.get("target_error_before", 0)}
+                "target_error": found.get("target_error", 0) > found.get("target_error_before", 0),
+                **{name: found[name] > highest for name, highest in usual.items()}}
     return " ".join(name for name, is_so in doubtful.items() if is_so)
 
 

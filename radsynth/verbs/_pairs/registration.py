@@ -21,9 +21,12 @@ from radsynth.progress import track
 from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import NOISE, Register
+from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE, disagreement
+from radsynth.verbs._applying.doubts import Doubts
 from radsynth.verbs._pairs import itk_registration as itk
 from radsynth.verbs._pairs.document import compared, held_out, refused, write
 from radsynth.verbs._pairs.found import OWN, Found
+from radsynth.verbs._pairs.usual import limits_of_both
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._turns import in_turns
 
@@ -34,6 +37,8 @@ Method = Callable[[Array, Array], Array]
 NOTHING = "no registration"
 PAIRS = {2: 30, 3: 5}
 """Pairs that are measured: a B-spline registration takes half a second for a slice, many for a volume."""
+FURTHER = {2: 100, 3: 20}
+"""Further pairs at most that set the limits, which this run alone registers."""
 SHOWN = 8
 FOREGROUND = -0.8
 """Where there is no mask, pixels brighter than a tenth of the range are landmarks."""
@@ -72,10 +77,23 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     numbers = _overlap(fields, masks, prepared.spec.mask_classes)
     numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared.spacings(rows)),
                 _similarity(fields, moving, fixed), _folding(fields), _seconds(seconds)]
-    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _lacking(methods), "pairs": compared(
+    apart = _disagreements(task, fields[OWN], moving, fixed)
+    further = np.setdiff1d(prepared.own("validation", "test"), rows)
+    further = np.sort(np.random.default_rng(seed).permutation(further)[:min(images, FURTHER[fixed.ndim - 2])])
+
+    def measure(part: NDArray[np.int64], first: int) -> Doubts:
+        ends = prepared.images(part)
+        draw = np.random.default_rng([seed, first]).random(len(part), np.float32)
+        starts = prepared.images(partners.of(torch.from_numpy(ends), torch.from_numpy(draw)))
+        found = np.stack([methods[OWN](one, other) for one, other in zip(starts, ends, strict=True)])
+        return _disagreements(task, found, starts, ends)
+
+    told = limits_of_both(prepared, rows, apart, further, images, seed, measure, rate=UNLIKE)
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _lacking(methods), **told}
+    document["pairs"] = compared(
         prepared, rows, numbers, repetitions, seed, task=sampler.facts["task"], split=split,
         columns=["moving", "fixed", "warped by this run", "warped chequered with fixed",
-                 *(f"difference, {name}" for name in fields)])}
+                 *(f"difference, {name}" for name in fields)])
     if out is not None:
         write(Path(out), document, _pictures(task, fields, moving, fixed))
     return document
@@ -153,6 +171,15 @@ def _similarity(fields: dict[str, Array], moving: Array, fixed: Array) -> Found:
     return Found(name="similarity", title="Similarity of images", unit="", better="higher", values=values,
                  bounds=(0, 1), meaning="Squared local correlation of the warped and the fixed image; 1 is the same "
                  "picture. More is not always truer.")
+
+
+def _disagreements(task: Register, displacements: Array, moving: Array, fixed: Array) -> Doubts:
+    """(n,) of pairs, as `apply` looks at them; NaN where moving and fixed images are different contrasts."""
+    if task.moving != task.fixed:
+        return {DISAGREEMENT: np.full(len(fixed), np.nan)}
+    warped = warp(torch.from_numpy(moving), torch.from_numpy(displacements))
+    starts, ends = (one.numpy() for one in task.given(warped, torch.from_numpy(fixed)))
+    return {DISAGREEMENT: np.array([disagreement(*pair) for pair in zip(starts, ends, strict=True)])}
 
 
 def _folding(fields: dict[str, Array]) -> Found:

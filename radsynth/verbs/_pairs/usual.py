@@ -15,19 +15,20 @@ from radsynth.arrays import Prepared
 from radsynth.progress import track
 from radsynth.verbs._applying.crops import of_image
 from radsynth.verbs._applying.doubts import Doubts
-from radsynth.verbs._applying.limits import BY_CROPS, FROM, limits, limits_from
+from radsynth.verbs._applying.limits import BY_CROPS, FALSE_ALARMS, FROM, limits, limits_from
 from radsynth.verbs._pairs.document import CHUNK
 
 Rows = NDArray[np.int64]
 
 
-def limits_told(found: Doubts, patients: Rows, share: float = 1) -> dict[str, Any]:
-    """What results.json holds of limits that rest on these numbers (n,) of images of patients. share: as of `limits`"""
-    return {"limits": limits(found, patients, share), FROM: limits_from(found, patients, share)}
+def limits_told(found: Doubts, patients: Rows, share: float = 1, rate: float = FALSE_ALARMS) -> dict[str, Any]:
+    """What results.json holds of limits that rest on these numbers (n,) of images of patients. share, rate: as of
+    `limits`"""
+    return {"limits": limits(found, patients, share, rate), FROM: limits_from(found, patients, share)}
 
 
 def limits_of_both(prepared: Prepared, rows: Rows, found: Doubts, validation: Rows, images: int, seed: int,
-                   measure: Callable[[Rows, int], Doubts]) -> dict[str, Any]:
+                   measure: Callable[[Rows, int], Doubts], rate: float = FALSE_ALARMS) -> dict[str, Any]:
     """As `limits_told`, of the images `rows`, whose numbers are `found`, and at most `images` further ones.
 
     measure: the numbers of images (k,), and the number of the first
@@ -38,7 +39,7 @@ def limits_of_both(prepared: Prepared, rows: Rows, found: Doubts, validation: Ro
     for first in track(range(0, len(further), CHUNK), None, f"checking further images for limits, {CHUNK} at a time"):
         parts.append(measure(further[first:first + CHUNK], len(rows) + first))
     return limits_told({name: np.concatenate([part[name] for part in parts]) for name in found},
-                       prepared.patients(np.concatenate([rows, further])))
+                       prepared.patients(np.concatenate([rows, further])), rate=rate)
 
 
 def limits_by_crops(prepared: Prepared, rows: Rows, images: int, seed: int, measure: Callable[[Rows, int], Doubts],
