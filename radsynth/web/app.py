@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.applications import Starlette
@@ -206,7 +206,9 @@ class Pages:
         side = min(max(_number(request, "side", 256), 64), 1024)
         shown = self.explorer.mask if request.query_params.get("mask") else self.explorer.image
         content = await run_in_threadpool(shown, _item(request), side=side, **asked)
-        return Response(content, media_type="image/png")
+        name = self.explorer.saved_as(_item(request), **asked) + "-mask" * ("mask" in request.query_params)
+        return Response(content, media_type="image/png", headers={
+            "Content-Disposition": f"inline; filename*=UTF-8''{quote(name)}.png"})
 
     async def one(self, request: Request) -> Response:
         """An image, large, with walks along the directions that are known."""
@@ -215,7 +217,8 @@ class Pages:
         (shown,) = self.explorer.classes(range(item, item + 1), asked["seed"], asked["label"])
         numbers = self.explorer.numbers(item, asked["seed"])
         beside = [other for other in (item - 1, item + 1) if 0 <= other <= MOST]
-        return self._page("one.html", item=item, shown=shown, numbers=numbers, **asked, query=_query(asked),
+        return self._page("one.html", item=item, shown=shown, numbers=numbers,
+                          saved=self.explorer.saved_as(item, **asked), **asked, query=_query(asked),
                           run=self.explorer.run, directions=list(self.explorer.directions()),
                           moves=self.explorer.moves, masked=self.explorer.masked, beside=beside,
                           first=item - item % SHOWN, **self._shown_as())

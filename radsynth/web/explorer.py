@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from contextlib import suppress
 from functools import cached_property, lru_cache
@@ -87,7 +88,7 @@ class Explorer:
         class that does not exist."""
         drawn = self._chunk(item, seed, label, truncation)
         return picture(drawn.images[item % CHUNK], side, self.ends,
-                       text=self._mark(item, seed, f"image {item} of seed {seed}"))
+                       text=self._mark(item, seed, f"image {item} of {self._origin(item, seed, label, truncation)}"))
 
     def mask(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of the mask of image `item`, its labels as evenly spaced greys."""
@@ -97,7 +98,22 @@ class Explorer:
         values = self.sampler.spec.label_values
         places = np.searchsorted(values, masks[item % CHUNK][None])
         return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side, smooth=False,
-                       text=self._mark(item, seed, f"the mask of image {item} of seed {seed}"))
+                       text=self._mark(item, seed, f"the mask of image {item} of "
+                                       f"{self._origin(item, seed, label, truncation)}"))
+
+    def _origin(self, item: int, seed: int, label: str | None, truncation: float) -> str:
+        """What an image is drawn from, in words."""
+        (chosen,) = self.classes(range(item, item + 1), seed, label)
+        told = (f"seed {seed}", f"class {chosen}" if chosen else "",
+                f"truncation {truncation:g}" if truncation < 1 else "")
+        return ", ".join(part for part in told if part)
+
+    def saved_as(self, item: int, seed: int, label: str | None, truncation: float) -> str:
+        """The name, without ending, of a file with image `item`; others of the same seed and number have others."""
+        (chosen,) = self.classes(range(item, item + 1), seed, label)
+        parts = ["synthetic", seed, item, re.sub(r"[^\w.-]+", "_", chosen),
+                 f"truncation{truncation:g}" * (truncation < 1)]
+        return "-".join(str(part) for part in parts if part != "")
 
     def _mark(self, item: int, seed: int, what: str) -> dict[str, str]:
         """What a saved picture says of itself, as files of `generate` do."""

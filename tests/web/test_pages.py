@@ -134,6 +134,12 @@ def test_saved_pictures_say_that_they_are_synthetic(run: Path) -> None:
     study = make_study(run, Settings(images=10))
     said = Picture.open(io.BytesIO(client(run, KEYS[0]).get("/image/3.png?seed=5").content)).info
     assert said["Synthetic"] == "yes" and "image 3 of seed 5" in said["Description"]
+    visitor, query = client(run, KEYS[0]), "seed=5&label=rare&truncation=0.5"
+    shown = visitor.get(f"/image/3.png?{query}")
+    said = Picture.open(io.BytesIO(shown.content)).info
+    assert "image 3 of seed 5, class rare, truncation 0.5," in said["Description"]
+    for name in (shown.headers["Content-Disposition"], visitor.get(f"/one/3?{query}").text):
+        assert "synthetic-5-3-rare-truncation0.5.png" in name, "not the name of the same number of another class"
     assert not any(Picture.open(io.BytesIO(study.image(item))).info for item in study.items), "it would tell readers"
 
 
