@@ -19,6 +19,7 @@ from radsynth.verbs._evaluating.pictures import write_unmeasured
 from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs.document import refused
+from radsynth.verbs._report import pictures
 from radsynth.verbs._report.images import masked
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
@@ -330,7 +331,8 @@ def test_a_task_without_one_loss_is_told_by_its_terms_and_distances_are_shown(ru
                             "Scores that the discriminator gives (higher: more real)",
                             "Distance of samples to validation images (lower: closer)"]
     terms = charts["Terms of the loss, as weighted"]
-    assert "generator dice" in terms and "generator entropy" in terms and "norm" not in terms
+    assert "labels do not overlap (Dice)" in terms and "cross-entropy" in terms and "norm" not in terms
+    assert "generator" not in terms
 
 
 def test_a_number_of_fewer_images_says_so(run: Path) -> None:
@@ -357,3 +359,10 @@ def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:
     assert "</span> <span>" in heads(list("abcdefg")), "without a blank the line broke within words"
     style = template("report/style.css").render()
     assert ".heads.many { display: block;" in style.split("@media screen and (max-width")[1].split("@media")[0]
+
+
+def test_logged_terms_are_called_in_plain_words() -> None:
+    names = {"generator/adversarial": "discriminator is not deceived", "discriminator/loss": "discriminator",
+             "translators/t1_cycle": "t1: there and back is not the same image",
+             "generator/anything_else": "generator anything else"}
+    assert {name: pictures.called(name) for name in names} == names

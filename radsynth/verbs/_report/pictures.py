@@ -20,6 +20,17 @@ INK, LINE, REAL, SYNTHETIC, THIRD, FOURTH = COLOURS
 LABELS = {"discriminator/real": "real images", "discriminator/fake": "synthetic images",
           "discriminator/loss": "discriminator", "generator/loss": "generator"}
 """How logged terms are called in charts."""
+TERMS = {
+    "adversarial": "discriminator is not deceived", "dice": "labels do not overlap (Dice)",
+    "entropy": "wrong labels (cross-entropy)", "absolute": "difference from the truth",
+    "squared": "squared difference from the truth", "charbonnier": "difference from the truth (Charbonnier)",
+    "dissimilarity": "unlike structure", "labels": "labels do not lie on each other",
+    "smoothness": "warp is not smooth", "cycle": "there and back is not the same image",
+    "identity": "change of what needs none", "contrast": "places differ from the given ones",
+    "features": "unlike to the discriminator's layers", "redrawing": "difference from the redrawn image",
+    "recovery": "style is not found again", "divergence": "codes are not spread as noise is", "start": "warm start",
+}
+"""The same of terms that several networks or domains may have: what is wrong while they are large."""
 SERIES = (REAL, SYNTHETIC, THIRD, FOURTH)
 
 
@@ -56,6 +67,19 @@ def _padded(plane: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
     return np.pad(plane, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)))
 
 
+def called(name: str) -> str:
+    """A logged term in plain words: generator/dice, or translators/t1_cycle of a domain of its own."""
+    if name in LABELS:
+        return LABELS[name]
+    network, _, term = name.partition("/")
+    if term in TERMS:
+        return TERMS[term]
+    domain, _, last = term.rpartition("_")
+    if domain and last in TERMS:
+        return f"{domain}: {TERMS[last]}"
+    return f"{network} {term}".replace("_", " ").strip()
+
+
 def course(lines: list[dict[str, Any]], names: list[str]) -> str:
     """Logged terms over the images seen in training."""
     from matplotlib.ticker import MaxNLocator
@@ -63,8 +87,7 @@ def course(lines: list[dict[str, Any]], names: list[str]) -> str:
     def draw(axes: Any) -> None:
         for name, (dashes, colour) in zip(names, itertools.product(("-", "--"), SERIES), strict=False):
             points = [(line["images"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
-            label = LABELS.get(name, name.replace("/", " "))
-            axes.plot(*zip(*points, strict=True), color=colour, linestyle=dashes, linewidth=1.4, label=label)
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=dashes, linewidth=1.4, label=called(name))
         axes.set_xlabel("images seen in training")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if min(axes.get_ylim()) > 0:
