@@ -153,6 +153,10 @@ def test_a_removed_lesion_is_seen_where_a_given_channel_is_missing(tmp_path: Pat
     assert missing == {"given": 0.4, "made": 0.0}, "there is one channel that is made, and it is there"
     check, rows = read_anatomy(tmp_path, task, Applier), data.indices("test")
     assert check
+    facts = tmp_path / "anatomy" / "made" / "generator.json"
+    facts.rename(tmp_path / "facts")  # written last: `run` is at work or was stopped, and `apply` refused to work
+    assert read_anatomy(tmp_path, task, Applier) is None
+    (tmp_path / "facts").rename(facts)
     ill, real = (masks[rows] == 2).any((1, 2)), data.images(rows)
     healed = np.where(masks[rows][:, None] == 2, -0.3, real[:, 2:]).astype(np.float32)
     for blank in (None, 0, 1):

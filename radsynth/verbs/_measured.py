@@ -13,7 +13,7 @@ from typing import Any
 
 from radsynth.files import write_atomically
 from radsynth.run_folder import RunFolder, version_of
-from radsynth.verbs._applying.anatomy import FOLDER
+from radsynth.verbs._applying.anatomy import segmenters
 from radsynth.verbs._applying.limits import FROM
 from radsynth.verbs._applying.not_found import EXPECTED
 from radsynth.verbs._made_before import REQUEST
@@ -41,7 +41,7 @@ def _measured_from(run: Path, data: Path, options: dict[str, Any]) -> dict[str, 
     made, inception = run / "synthetic" / REQUEST, options["inception"]
     return {
         "weights": RunFolder(run).weights_hash,
-        "anatomy": {folder.name: RunFolder(folder).weights_hash for folder in sorted((run / FOLDER).glob("*/"))},
+        "anatomy": segmenters(run),
         "synthetic": json.loads(made.read_text(encoding="utf-8")) if made.exists() else None,
         # The arrays' hash knows nothing of classes and patients.
         "data": {name: _hash(data / name) for name in ("manifest.json", "records.csv")},

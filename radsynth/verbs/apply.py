@@ -24,7 +24,7 @@ from radsynth.verbs._applying import few_values, not_found
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.inputs import input_records
-from radsynth.verbs._applying.limits import ENOUGH, false_alarms, flagged_slices, flags, read_limits
+from radsynth.verbs._applying.limits import ENOUGH, false_alarms, flagged_slices, flags, judged_by, read_limits
 from radsynth.verbs._applying.masks_beside import masks_beside
 from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.results import write_result
@@ -95,11 +95,11 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     records, rejected = input_records(source, trained_on.modality, trained_on.sought(applier.task.inputs))
     request = {"input": source.name, "files": files_hash(source), "format": format, "target": applier.target,
                "weights": applier.facts["sha256"], **({"resample": True} if resample else {}), **_found_by(contrasts)}
-    return _filled(Path(out), request, source, rejected,
+    return _filled(applier.run, Path(out), request, source, rejected,
                    lambda folder, journal: _apply_all(applier, records, rejected, folder, format, journal))
 
 
-def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[Rejected],
+def _filled(run: Path, out: Path, request: dict[str, object], source: Path, rejected: list[Rejected],
             make: Callable[[Path, Journal], Iterator[dict[str, object]]]) -> Applied:
     """The folder `out` with what `make` writes into a folder, its rows as samples.csv; whole or not there."""
     if source.is_dir() and source.resolve() in out.resolve().parents:
@@ -109,8 +109,9 @@ def _filled(out: Path, request: dict[str, object], source: Path, rejected: list[
         held = _left_as_it_is(out, request)
         close(out)  # which the command that made it may not have come to
         return held
-    with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial:
-        journal = Journal(partial, request)
+    made_by = {**request, "judged": judged_by(run)}  # what `run` measures meanwhile must not be true of some alone
+    with whole_folder(out, keep=lambda partial: begun(partial, made_by)) as partial:
+        journal = Journal(partial, made_by)
         rows = list(make(partial, journal))
         few_values.tell_of(rows)
         not_found.tell_of(rows)
@@ -190,7 +191,7 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
         "input": source.name, "files": files_hash(source, onto, *beside.paths().values()), "format": format,
         "onto": onto.name, "labels": None, **{name: path.name for name, path in beside.paths().items()},
         "weights": registrar.facts["sha256"], **_found_by(contrasts)}
-    return _filled(out, request, source, rejected, lambda folder, journal: put_onto(
+    return _filled(Path(run), out, request, source, rejected, lambda folder, journal: put_onto(
         registrar, fixed, beside.images_alone(records, source, rejected), rejected, folder, format, beside, journal))
 
 
@@ -203,7 +204,7 @@ def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, 
                                   "style": None if style is None else Path(style).name, "seed": painter.seed,
                                   "weights": painter.facts["sha256"],
                                   **({"resample": True} if painter.resample else {})}
-    return _filled(out, request, source, rejected, lambda folder, journal: paint_all(
+    return _filled(painter.run, out, request, source, rejected, lambda folder, journal: paint_all(
         painter, records, rejected, folder, format, journal))
 
 

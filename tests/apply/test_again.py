@@ -110,6 +110,23 @@ def test_the_same_command_goes_on_after_it_was_interrupted(
     assert len(calls) == 9
 
 
+def test_results_are_judged_by_one_measure_each_of_them(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while the run was not yet measured, and gone on with after: half of the rows said "unknown" for ever."""
+    run, given = make_run("task.kind=restore", "task.what=rician", modality="MR"), tmp_path / "in"
+    given.mkdir()
+    for k in range(4):
+        image = Image(pixels=disc((16, 16), seed=k), modality="MR")
+        write(image, given / f"{k}.png", provenance=replace(FROM, index=k))
+    failing(monkeypatch, {3: KeyboardInterrupt()})
+    with pytest.raises(Interrupted, match="kept: the same command goes on"):
+        apply(run, given, tmp_path / "out")
+    (run / "results.json").write_text('{"limits": {"edges": -1}}')
+    assert apply(run, given, tmp_path / "out").flagged == 4
+    assert [row["flagged"] for row in rows(tmp_path / "out")] == ["edges"] * 4
+
+
 def test_an_image_that_can_be_used_later_takes_no_others_name(
     make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

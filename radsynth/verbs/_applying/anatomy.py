@@ -103,17 +103,22 @@ def learn_anatomy(run: Path, prepared: Prepared, task: ImageTask, settings: Reso
         "images": int(np.ceil(share * budget.images)), "seconds": share * budget.seconds, "previews": 0}}
     segment = {"kind": "segment", "adversarial": 0.0, "deform": warps(patients), **labels}
     for side, channels in _sides(task).items():
-        if not RunFolder(Path(run) / FOLDER / side).weights.is_file():
+        if not RunFolder(Path(run) / FOLDER / side).trained:
             tell(f"Now {SIDES[side]}, for the check of anatomy (evaluate.anatomy):")
         own = {**segment, "inputs": list(channels), "missing": missing if side == "given" else 0.0}
         train(prepared.folder, Path(run) / FOLDER / side, settings=resolve(
             document(recipe("unet", "segment")), {**given, "task": own}))
 
 
+def segmenters(run: Path) -> dict[str, str | None]:
+    """The hash of each segmenter's weights; None of one that is not yet trained."""
+    return {folder.name: RunFolder(folder).weights_hash for folder in sorted((Path(run) / FOLDER).glob("*/"))}
+
+
 def read_anatomy(run: Path, task: ImageTask, open: Callable[[Path], Sees]) -> Anatomy | None:
     """The segmenters of a run, if it has any; open: what makes one of its run folder."""
     folders = {side: Path(run) / FOLDER / side for side in _sides(task)}
-    if not all(RunFolder(folder).weights.is_file() for folder in folders.values()):
+    if not all(RunFolder(folder).trained for folder in folders.values()):  # being learned, or stopped in the middle
         return None
     found = {side: open(folder) for side, folder in folders.items()}
     return Anatomy(found["given"], found.get("made", found["given"]))

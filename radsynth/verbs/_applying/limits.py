@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.verbs._applying.anatomy import segmenters
 from radsynth.verbs._applying.doubts import NAMES, Doubts
 
 Patients = NDArray[np.int64]
@@ -105,6 +106,16 @@ def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "", cro
         return found, int(document.get(FROM, 0))
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return {}, 0
+
+
+def judged_by(run: Path) -> dict[str, object]:
+    """What results are judged by that is measured and learned after the weights: limits, and segmenters of anatomy."""
+    try:
+        document = dict(json.loads((Path(run) / "results.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        document = {}
+    measured = {name: document.get(name) for name in ("limits", "direction", BY_CROPS, FROM)}
+    return {**measured, "anatomy": segmenters(run)}
 
 
 def flags(found: dict[str, float], usual: dict[str, float]) -> str:
