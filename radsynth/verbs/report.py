@@ -15,7 +15,7 @@ from typing import Any
 
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
-from radsynth.run_folder import version_of
+from radsynth.run_folder import RunFolder, version_of
 from radsynth.verbs._report import done, evidence, facts, images, numbers, training
 from radsynth.verbs._report import verdicts as words
 from radsynth.verbs._report.cards import dataset_card, model_card, write_cards
@@ -73,9 +73,12 @@ def report(run: Path) -> Path:
                           "--out DIR' a folder with a ranking.")
     if "ranking" in RunFiles(run).get("results.json"):
         return _report_ranking(run)
+    weights = RunFolder(run).weights_hash
     document = _document(RunFiles(run))
     summary, page = _summary(RunFiles(run), document), template("report.html").render(document)
     cards = _cards(run)  # all is made before any is written: what stops it on the way leaves no new beside an old one
+    if RunFolder(run).weights_hash != weights:
+        return report(run)  # training ended meanwhile: what was read is half of the former weights, half of these
     write_atomically(run / "report.json", json.dumps(summary, indent=1))
     write_atomically(run / "report.html", page)
     write_cards(cards)

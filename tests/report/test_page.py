@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, FolderError
 from radsynth.image import ImageSpec
+from radsynth.verbs import report as reporting
 from radsynth.verbs._evaluating.pictures import write_unmeasured
 from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._grid import black_and_white, shades, shown_window
@@ -31,6 +32,22 @@ from tests.report.examples import AUDIT, SPEC, add, page, utility
 CHROMIUM = "/usr/bin/chromium"
 SECTIONS = 11
 """Headings of the second level, without those of tasks from image to image and of control."""
+
+
+def test_weights_that_change_while_it_is_made_are_read_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training that ends sets aside what was measured with the former weights: half of the page was still of those."""
+    (run / "generator.json").write_text(json.dumps({"sha256": "5f" * 32}))
+    card = reporting._cards
+
+    def ended(folder: Path) -> list[tuple[Path, str]]:
+        (run / "results.json").unlink(missing_ok=True)
+        (run / "generator.json").write_text(json.dumps({"sha256": "a0" * 32}))
+        return card(folder)
+
+    monkeypatch.setattr(reporting, "_cards", ended)
+    changed = report(run).read_text()
+    monkeypatch.undo()
+    assert "a0" * 8 in changed and changed == report(run).read_text()
 
 
 def test_two_masks_are_not_as_wide_as_the_page(run: Path) -> None:
