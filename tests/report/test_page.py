@@ -380,6 +380,6 @@ def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:
 
 def test_logged_terms_are_called_in_plain_words() -> None:
     names = {"generator/adversarial": "discriminator is not deceived", "discriminator/loss": "discriminator",
-             "translators/t1_cycle": "t1: there and back is not the same image",
+             "translators/t1_cycle": "t1: there and back differ",
              "generator/anything_else": "generator anything else"}
     assert {name: pictures.called(name) for name in names} == names

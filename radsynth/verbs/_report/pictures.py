@@ -25,8 +25,8 @@ TERMS = {
     "entropy": "wrong labels (cross-entropy)", "absolute": "difference from the truth",
     "squared": "squared difference from the truth", "charbonnier": "difference from the truth (Charbonnier)",
     "dissimilarity": "unlike structure", "labels": "labels do not lie on each other",
-    "smoothness": "warp is not smooth", "cycle": "there and back is not the same image",
-    "identity": "change of what needs none", "contrast": "places differ from the given ones",
+    "smoothness": "warp is not smooth", "cycle": "there and back differ",
+    "identity": "needless change", "contrast": "places differ from the given ones",
     "features": "unlike to the discriminator's layers", "redrawing": "difference from the redrawn image",
     "recovery": "style is not found again", "divergence": "codes are not spread as noise is", "start": "warm start",
 }
@@ -67,6 +67,10 @@ def _padded(plane: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
     return np.pad(plane, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)))
 
 
+TWO_COLUMNS = 32
+"""Letters of a name, at most, for two of them to stand side by side: more would press the chart together."""
+
+
 def called(name: str) -> str:
     """A logged term in plain words: generator/dice, or translators/t1_cycle of a domain of its own."""
     if name in LABELS:
@@ -94,7 +98,8 @@ def course(lines: list[dict[str, Any]], names: list[str]) -> str:
             axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if len(names) > 1:
-            axes.legend(frameon=False, labelcolor=INK, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+            columns = 2 if max(len(called(name)) for name in names) <= TWO_COLUMNS else 1
+            axes.legend(frameon=False, labelcolor=INK, ncols=columns, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
 
     return _svg(draw)
 
