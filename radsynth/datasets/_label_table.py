@@ -58,6 +58,21 @@ class Table:
         bare = self.labelled and not line.label
         return "its line in the table of labels has no label, as others have" if bare else ""
 
+    def unused(self, used: Iterable[Line | None], paths: Sequence[str]) -> str:
+        """What to say of lines that fit none of the images, where `used` are those that fit; "" where all do.
+
+        paths: of the images' files below the data's root, one of which may be called the same but for its case
+        """
+        fits = {id(line) for line in used}
+        left = [key for key, line in self.lines.items() if key and id(line) not in fits and key not in self.shared]
+        if not left:
+            return ""
+        files = {PurePosixPath(path).name.casefold(): path for path in paths}
+        named = ((key, PurePosixPath(key).name.casefold()) for key in left)
+        alike = next(((key, files[name]) for key, name in named if name in files), None)
+        case = f"; {alike[0]} and the file {alike[1]} differ in capitals alone, which count" if alike else ""
+        return f"{len(left):,} of its {len(self.lines):,} lines fit no image, the first {left[0]!r}{case}"
+
     def among(self, paths: Iterable[str]) -> Table:
         """The same table, which says nothing of those of these files that it does not tell apart."""
         folders: dict[str, set[str]] = defaultdict(set)

@@ -130,6 +130,7 @@ def _records(
     patients = _layout.patients(names, pattern, volumes=volumes, places={
         name: replace(place, label=line.label) if by_file and (line := by_file.line(name, "")) else place
         for name, place in places.items()})
+    used: list[Line | None] = []
     classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
         place = places[item.name]
@@ -139,6 +140,8 @@ def _records(
         reason = ""
         if table is not None:
             lines = _lines(table, root, item, patient)
+            used += [*lines, *(table.line(Path(file).relative_to(root).as_posix(), patient)
+                               for file in item.source.files)]
             faults = {table.fault(line) for line in lines}
             if "" not in faults:
                 reason = " or ".join(sorted(faults))
@@ -162,6 +165,11 @@ def _records(
         if not masks:
             item = replace(item, source=replace(item.source, masks=()))
         yield from _told(_cut(item, settings, shared, rejected), lines, table, item, settings, rejected)
+    if table is not None:
+        files = [Path(file).relative_to(root).as_posix() for item in items for file in item.source.files]
+        if told := table.unused(used, files):
+            file = _label_table.table_file(root, settings.labels)
+            rejected.append(Rejected(path=printable(file.name if file else ""), reason=told, skipped=True))
 
 
 def _lines(table: Table, root: Path, item: Item, patient: str) -> Sequence[Line | None]:

@@ -29,6 +29,23 @@ def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
         found(tmp_path, labels=str(tmp_path / "twice.csv"))
 
 
+def test_lines_that_fit_no_image_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b", "C"):
+        picture(tmp_path / f"x/{name}.png", ord(name))
+    ct_series(tmp_path / "ct", count=2)
+    series = "ct/0001.dcm,ill\nct/0002.dcm,ill\n"
+    (tmp_path / "labels.csv").write_text(f"file,label\na.png,ill\nx/b.png,ill\nC,ill\n{series}")
+    assert not found(tmp_path)[1], "every line fits, both of a series, too"
+    (tmp_path / "labels.csv").write_text(f"file,label\na.png,ill\nx/b.png,ill\nc.png,ill\nd.png,ill\n{series}")
+    told = {line.path: line for line in found(tmp_path)[1]}
+    assert set(told) == {"labels.csv", "x/C.png"} and told["labels.csv"].skipped
+    assert told["labels.csv"].reason == ("2 of its 6 lines fit no image, the first 'c.png'; c.png and the file x/C.png "
+                                         "differ in capitals alone, which count")
+    (tmp_path / "labels.csv").write_text("patient,label\n0,ill\nnobody,well\n")
+    reason = reasons(found(tmp_path)[1])["labels.csv"]
+    assert reason.startswith("2 of its 2 lines fit no image")
+
+
 def test_findings_that_labels_name_are_numbers_on_request(tmp_path: Path) -> None:
     for number in range(4):
         picture(tmp_path / f"{number}.png", number)
