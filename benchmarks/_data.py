@@ -69,6 +69,7 @@ def fingerprint(data: Prepared) -> Fingerprint:
     spec, manifest = data.spec, data.manifest
     return Fingerprint(images=manifest.counts["train"], patients=manifest.patients["train"], modality=spec.modality,
                        channels=len(spec.channels), size=spec.size, virtual=spec.virtual,
+                       masked=manifest.patients["train"] if spec.mask_classes and not spec.partly_masked else 0,
                        labels={name: len(data.indices("train", k)) for k, name in enumerate(spec.labels)})
 
 

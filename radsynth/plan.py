@@ -44,8 +44,9 @@ class Fingerprint:
 
 
 FEW_MASKED = 100
-"""Patients with masks, held-out ones too, below which images are warped to learn their masks: with 20 and 45 of them in
-training results were better so, with 182 as good, with 280 worse (lab notebook)."""
+"""Patients with masks, held-out ones too, below which images are warped with their masks in training. With 20 and 45 of
+them in training segmentation was better so, with 182 as good, with 280 worse; images from masks were nearer with 48,
+with 182 farther (lab notebook)."""
 WARPS = 0.03
 """Size of these warps, as a share of the longest side."""
 PATCHED = ("restore", "translate")
@@ -134,13 +135,13 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
         choices += [Choice(setting="data.contrasts", value=["t1", "flair"], reason=reason),
                     Choice(setting="data.unpaired", value=True, reason=reason),
                     Choice(setting="task.domains", value=["t1", "flair"], reason=reason)]
-    if task == "segment" and warps(data.masked):
+    if task in ("segment", "semantic") and warps(data.masked):
         choices.append(Choice(setting="task.deform", value=warps(data.masked), reason=(
             f"Masks of {data.masked} patients are few: warped at random, they are not learned by heart.")))
     if any(choice.setting.startswith("task.") for choice in choices):
         # Without its kind the section would be another task's, and that which the user names would replace it.
         choices.append(Choice(setting="task.kind", value=task, reason="As asked for."))
-    if task == "semantic":
+    if task == "semantic" and data.images < FEW:  # of more images the training doctor begins with it when it is needed
         choices += augmentation(data.images, 0.0)
     return choices
 

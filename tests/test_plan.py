@@ -280,7 +280,8 @@ def test_translation_without_pairs_gets_one_contrast_of_each_virtual_patient(tas
 
 
 @pytest.mark.parametrize(("masked", "task", "warped"), [
-    (20, "segment", True), (261, "segment", False), (0, "segment", False), (20, "restore", False)])
+    (20, "segment", True), (261, "segment", False), (0, "segment", False), (20, "restore", False),
+    (70, "semantic", True), (260, "semantic", False)])
 def test_masks_of_few_patients_are_warped(masked: int, task: str, warped: bool) -> None:
     found = {choice.setting: choice.value for choice in plan(replace(fingerprint(), masked=masked), CPU, {}, task=task)}
     assert found.get("task.deform") == (0.03 if warped else None)
@@ -323,6 +324,12 @@ def test_what_has_a_truth_learns_fast_with_gradients_that_are_clipped(task: str)
 def test_painting_takes_styles_that_nobody_learns_at_a_rate_that_the_discriminator_bears() -> None:
     found = {choice.setting: choice.value for choice in plan(fingerprint(), CPU, {}, task="semantic")}
     assert (found["task.styles"], found["train.rate"], found["task.discriminator_rate"]) == ("principal", 2e-3, 1.0)
+
+
+@pytest.mark.parametrize(("images", "strength"), [(200, 0.6), (874, None)])
+def test_painting_begins_with_augmentation_where_images_are_few(images: int, strength: float | None) -> None:
+    found = {choice.setting: choice.value for choice in plan(fingerprint(images=images), CPU, {}, task="semantic")}
+    assert found.get("augment.strength") == strength
 
 
 @pytest.mark.parametrize("preset", sorted(file.stem for file in (Path(radsynth.__file__).parent / "presets").iterdir()))

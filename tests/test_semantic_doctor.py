@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from radsynth.arrays import Prepared
+from radsynth.batch import Batch
 from radsynth.settings import resolve
+from radsynth.tasks import build
+from radsynth.tasks._moved import WARPED
 from radsynth.verbs._training import doctor as _doctor
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
@@ -61,3 +67,21 @@ def test_a_roll_back_to_the_warm_start_forgets_what_the_failed_step_has_made(
     train(masked, tmp_path / "run", settings=settings)
     assert poisoned and "not finite" in events(tmp_path / "run")["rolled back"]
     assert (tmp_path / "run" / "generator.safetensors").exists()
+
+
+def test_half_of_the_images_are_warped_with_their_masks(masked: Path) -> None:
+    prepared = Prepared(masked)
+    rows = prepared.indices("train")[:16]
+    batch = Batch(images=torch.from_numpy(prepared.images(rows)), masks=torch.from_numpy(prepared.masks(rows)), seed=0,
+                  items=tuple(range(16)))
+    varied = _task(prepared, 0.05).vary(batch)
+    warped = [bool((varied.images[k] != batch.images[k]).any()) for k in range(16)]
+    assert abs(sum(warped) - 16 * WARPED) < 6
+    assert all(warp == bool((varied.masks[k] != batch.masks[k]).any()) for k, warp in enumerate(warped))
+    assert set(varied.masks.unique().tolist()) == {0, 1}
+    assert _task(prepared, 0.0).vary(batch) is batch
+
+
+def _task(prepared: Prepared, deform: float) -> Any:
+    settings = resolve(overrides=(*SMALL, f"task.deform={deform}"))
+    return build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)

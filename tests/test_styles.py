@@ -52,7 +52,7 @@ def masked(make_prepared: Make) -> Path:
 
 
 def test_a_run_keeps_its_directions_and_goes_on_where_it_stopped_to_the_bit(masked: Path, tmp_path: Path) -> None:
-    settings = resolve({"seed": 3}, overrides=(*SMALL, "task.styles=principal", "train.images=96"))
+    settings = resolve({"seed": 3}, overrides=(*SMALL, "task.styles=principal", "task.deform=0.05", "train.images=96"))
     train(masked, tmp_path / "whole", settings=settings)
     with stopped(5):
         train(masked, tmp_path / "cut", settings=settings)

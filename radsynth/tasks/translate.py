@@ -22,15 +22,11 @@ from radsynth.tasks import Task, Turn
 from radsynth.tasks._again import Again, images_to_draw_again
 from radsynth.tasks._masks import label_shares, places_of
 from radsynth.tasks._missing import blanked, need_several
-from radsynth.tasks._moved import moved
+from radsynth.tasks._moved import WARPED, moved
 from radsynth.tasks._paired import PairedGame, paired_networks
 
 MODEL = "unet"
 RESULTS = "Translated images"
-
-WARPED = 0.5
-"""Share of the pairs that are warped. The others keep the grain that interpolation takes: with all of them warped,
-results were farther from the truth; with those of a rare label alone, lesions were made up more often."""
 
 
 @settings
