@@ -67,7 +67,6 @@ class Journal:
         self.taken.add(rows[0]["index"])
 
 
-
 def _lines(folder: Path) -> list[str]:
     """Whole lines: that which was being written when the process was killed has no end."""
     try:

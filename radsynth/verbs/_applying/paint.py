@@ -140,7 +140,6 @@ class Painter(Applier):
         together = torch.cat([stack, slices, places.expand(len(stack), *places.shape)], dim=1).to(self.device)
         return np.ascontiguousarray(convert_tiled(convert, network, together)[(slice(None), slice(None), *inside)])
 
-
     def _given(self, masks: Tensor) -> Tensor:
         """What the network sees of masks (n, 1, *space)."""
         task, masks = self.semantic, masks[:, 0].to(self.device).round().long()
