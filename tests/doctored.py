@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from radsynth.arrays import Prepared
+from radsynth.settings import resolve
+from radsynth.verbs._training import doctor as _doctor
 from radsynth.verbs._training.compare import compare
 from radsynth.verbs.generate import sample
+from radsynth.verbs.train import train
 from tests.tables import resplit
 
 TINY = (
@@ -46,6 +50,20 @@ def texture(folder: Path) -> Path:
     smooth = torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 1)
     np.save(shard, (smooth * 255).to(torch.uint8).numpy())
     return folder
+
+
+def assert_augmentation_helps(data: Path, runs: Path, few: Sequence[str], patch: pytest.MonkeyPatch) -> None:
+    """Assert of two trainings of few images that the doctor raises augmentation, and that the discriminator learns them
+    less by heart so; they are in `runs`, "with" it and "without"."""
+    patch.setattr(_doctor, "IMAGES_BETWEEN", 320)
+    train(data, runs / "with", settings=resolve(overrides=tuple(few)))
+    patch.setattr(_doctor, "STRONGEST", 0.0)  # a doctor that measures, and whose hands are bound
+    train(data, runs / "without", settings=resolve(overrides=tuple(few)))
+    assert "by heart" in events(runs / "with")["augmentation raised"]
+    last = {name: measured(runs / name) for name in ("with", "without")}
+    assert last["with"]["doctor/augmentation"] >= 0.3 > last["without"]["doctor/augmentation"] == 0
+    overfit = {name: line["doctor/overfit"] for name, line in last.items()}
+    assert overfit["with"] < 0.8 * overfit["without"], overfit
 
 
 def distance(data: Path, run: Path) -> float:

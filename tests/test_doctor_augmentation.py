@@ -17,7 +17,17 @@ from radsynth.settings import resolve
 from radsynth.verbs._training import doctor as _doctor
 from radsynth.verbs._training import examination, illnesses
 from radsynth.verbs.train import train
-from tests.doctored import TINY, Make, distance, events, lines, measured, split_discs, texture
+from tests.doctored import (
+    TINY,
+    Make,
+    assert_augmentation_helps,
+    distance,
+    events,
+    lines,
+    measured,
+    split_discs,
+    texture,
+)
 
 
 @pytest.fixture
@@ -28,18 +38,9 @@ def discs(make_prepared: Make) -> Callable[[int], Path]:
 def test_thirty_images_are_augmented_so_that_the_discriminator_overfits_less(
     discs: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 320)
     data = texture(discs(30))
-    few = (*TINY, "train.images=4800", "model.width=24", "task.penalty=none", "task.discriminator_steps=2",
-           "task.discriminator_rate=2")
-    train(data, tmp_path / "with", settings=resolve(overrides=few))
-    monkeypatch.setattr(_doctor, "STRONGEST", 0.0)  # a doctor that measures, and whose hands are bound
-    train(data, tmp_path / "without", settings=resolve(overrides=few))
-    assert "by heart" in events(tmp_path / "with")["augmentation raised"]
-    last = {name: measured(tmp_path / name) for name in ("with", "without")}
-    assert last["with"]["doctor/augmentation"] >= 0.3 > last["without"]["doctor/augmentation"] == 0
-    overfit = {name: line["doctor/overfit"] for name, line in last.items()}
-    assert overfit["with"] < 0.8 * overfit["without"], overfit
+    assert_augmentation_helps(data, tmp_path, (*TINY, "train.images=4800", "model.width=24", "task.penalty=none",
+                                               "task.discriminator_steps=2", "task.discriminator_rate=2"), monkeypatch)
     assert distance(data, tmp_path / "with") < 1.2 * distance(data, tmp_path / "without")
 
 

@@ -16,10 +16,9 @@ from radsynth.batch import Batch
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.tasks._moved import WARPED
-from radsynth.verbs._training import doctor as _doctor
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
-from tests.doctored import events, measured, split_discs, texture
+from tests.doctored import assert_augmentation_helps, events, split_discs, texture
 
 SMALL = ("task.kind=semantic", "task.styles=principal", "model.width=8", "model.widest=16", "model.hidden=8",
          "model.latent=4", "model.scales=1", "train.batch=8", "train.previews=0", "train.precision=32-true",
@@ -39,16 +38,8 @@ def masked(make_prepared: Callable[..., Path]) -> Path:
 def test_few_images_with_masks_are_augmented_when_the_discriminator_learns_them_by_heart(
     masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 320)
     few = (*SMALL, "train.images=4800", "task.discriminator_rate=2", "augment.strength=0")
-    train(masked, tmp_path / "with", settings=resolve(overrides=few))
-    monkeypatch.setattr(_doctor, "STRONGEST", 0.0)  # a doctor that measures, and whose hands are bound
-    train(masked, tmp_path / "without", settings=resolve(overrides=few))
-    assert "by heart" in events(tmp_path / "with")["augmentation raised"]
-    last = {name: measured(tmp_path / name) for name in ("with", "without")}
-    assert last["with"]["doctor/augmentation"] >= 0.3 > last["without"]["doctor/augmentation"] == 0
-    overfit = {name: line["doctor/overfit"] for name, line in last.items()}
-    assert overfit["with"] < 0.8 * overfit["without"], overfit
+    assert_augmentation_helps(masked, tmp_path, few, monkeypatch)
 
 
 def test_a_roll_back_to_the_warm_start_forgets_what_the_failed_step_has_made(

@@ -36,6 +36,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, faults: dict[int, BaseException]) -
     return calls
 
 
+def four_pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for k in range(4):
+        image = Image(pixels=disc((16, 16), seed=k), modality="MR")
+        write(image, folder / f"{k}.png", provenance=replace(FROM, index=k))
+    return folder
+
+
 def test_folders_of_every_layout_are_read(tmp_path: Path) -> None:
     for kind in sorted(set(kinds()) - set(embedded())):
         (tmp_path / kind).mkdir()
@@ -114,11 +122,7 @@ def test_results_are_judged_by_one_measure_each_of_them(
     make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while the run was not yet measured, and gone on with after: half of the rows said "unknown" for ever."""
-    run, given = make_run("task.kind=restore", "task.what=rician", modality="MR"), tmp_path / "in"
-    given.mkdir()
-    for k in range(4):
-        image = Image(pixels=disc((16, 16), seed=k), modality="MR")
-        write(image, given / f"{k}.png", provenance=replace(FROM, index=k))
+    run, given = make_run("task.kind=restore", "task.what=rician", modality="MR"), four_pictures(tmp_path / "in")
     failing(monkeypatch, {3: KeyboardInterrupt()})
     with pytest.raises(Interrupted, match="kept: the same command goes on"):
         apply(run, given, tmp_path / "out")
@@ -131,11 +135,7 @@ def test_an_image_that_can_be_used_later_takes_no_others_name(
     make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A decoder that is installed, or a disk that is mounted, between two calls."""
-    run, given = make_run("task.kind=restore", "task.what=rician", modality="MR"), tmp_path / "in"
-    given.mkdir()
-    for k in range(4):
-        image = Image(pixels=disc((16, 16), seed=k), modality="MR")
-        write(image, given / f"{k}.png", provenance=replace(FROM, index=k))
+    run, given = make_run("task.kind=restore", "task.what=rician", modality="MR"), four_pictures(tmp_path / "in")
     whole = {row["source"]: row["file"] for row in rows(apply(run, given, tmp_path / "whole").folder)}
     failing(monkeypatch, {1: RejectedFile("it needs a decoder"), 4: KeyboardInterrupt()})
     with pytest.raises(Interrupted, match="kept: the same command goes on"):

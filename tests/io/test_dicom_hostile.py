@@ -142,7 +142,7 @@ def test_decimal_commas_are_read_as_points_and_noted(tmp_path: Path) -> None:
     for tag in (b"\x28\x00\x30\x00DS", b"\x18\x00\x50\x00DS", b"\x20\x00\x32\x00DS", b"\x28\x00\x52\x10DS"):
         at = content.index(tag) + 8
         length = int.from_bytes(content[at - 2:at], "little")
-        values = content[at:at + length].replace(b".", b",").replace(b"-1024 ", b"-1024,"[:6])
+        values = content[at:at + length].replace(b".", b",").replace(b"-1024 ", b"-1024,")
         content = content[:at] + values + content[at + length:]
     path.write_bytes(content)
     expected, image = one(shipped("CT_small.dcm")), one(path)
