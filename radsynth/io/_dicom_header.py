@@ -15,13 +15,18 @@ from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
 from radsynth.io._dicom_parsing import check_whole, parse, quietly, tags
 from radsynth.io._dicom_values import (
+    SPACINGS,
     Single,
     age_in_years,
     bits_of_real,
     burned_in,
     decimal_commas,
     find_single,
+    length_of,
+    lost_geometry,
     numbers_of,
+    plane_of,
+    spacing_in,
     values_of,
 )
 from radsynth.io._limits import check_size, unusable
@@ -99,9 +104,9 @@ def _describe(path: Path, dataset: Any) -> Instance:
     series = str(values.get("SeriesInstanceUID", ""))
     position = numbers_of(values.get("ImagePositionPatient"), 3)
     orientation = numbers_of(values.get("ImageOrientationPatient"), 6)
-    across, down = _axes(orientation)
+    across, down = plane_of(orientation) or (None, None)
     reference = str(values.get("FrameOfReferenceUID", ""))
-    thickness = _length(values.get("SliceThickness"))
+    thickness = length_of(values.get("SliceThickness"))
     return Instance(
         path=str(path),
         header=header,
@@ -125,7 +130,7 @@ def _describe(path: Path, dataset: Any) -> Instance:
         position=position if across else None,
         across=across,
         down=down,
-        step=_length(values.get("SpacingBetweenSlices")) or thickness or 1.0,
+        step=length_of(values.get("SpacingBetweenSlices")) or thickness or 1.0,
         thickness=thickness,
         lossy=_lossy(values, str(dataset.file_meta.get("TransferSyntaxUID", ""))),
         single=single,
@@ -184,9 +189,8 @@ def _checked_pixels(values: Mapping[str, Any], size: tuple[int, int], frames: in
 
 
 def _spacing(values: Mapping[str, Any]) -> tuple[float, ...] | None:
-    names = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-    found = (numbers_of(values.get(name), 2) for name in names)
-    return next((spacing for spacing in found if spacing and min(spacing) > 0), None)
+    found = (spacing_in(values, name) for name in SPACINGS)
+    return next((spacing for spacing in found if spacing), None)
 
 
 def slice_affine(found: Instance) -> NDArray[np.float64] | None:
@@ -214,6 +218,7 @@ def _notes(preamble: bytes | None, values: Mapping[str, Any], text: str | None) 
         notes.append(f"{text}. data.burned_in=exclude leaves such files out")
     if commas := decimal_commas(values):
         notes.append(f"decimal commas in {', '.join(commas)}, which DICOM does not allow: read as points")
+    notes += lost_geometry(values)
     if (preamble or b"").startswith(b"MZ"):
         notes.append("its preamble is that of a program (MZ): never run it; it is not copied into any output")
     if str(values.get("SyntheticData", "")).upper() == "YES":
@@ -229,11 +234,6 @@ def _lossy(values: Mapping[str, Any], syntax: str) -> tuple[float, ...] | None:
     return numbers_of(several, len(several)) or ()
 
 
-def _length(value: Any) -> float | None:
-    found = numbers_of([value], 1)
-    return found[0] if found and found[0] > 0 else None
-
-
 def _integer(value: Any) -> int:
     try:
         return int(value)
@@ -244,14 +244,3 @@ def _integer(value: Any) -> int:
 def _rounded(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
     """Directions and spacings of one series differ in the last digits."""
     return None if values is None else tuple(round(value, 2) + 0.0 for value in values)
-
-
-def _axes(orientation: tuple[float, ...] | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """The two unit directions of the plane; none when they are not perpendicular units."""
-    if orientation is None:
-        return None, None
-    across, down = np.asarray(orientation[:3]), np.asarray(orientation[3:])
-    lengths = np.linalg.norm(across), np.linalg.norm(down)
-    if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(across @ down)) > 0.01:
-        return None, None
-    return tuple((across / lengths[0]).tolist()), tuple((down / lengths[1]).tolist())

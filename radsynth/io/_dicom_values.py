@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
 
@@ -183,6 +185,55 @@ def decimal_commas(dataset: Mapping[str, Any]) -> list[str]:
     texts = {name: [value] if isinstance(value := dataset.get(name), str) else value for name in DECIMALS}
     return [name for name, several in texts.items() if isinstance(several, Sequence)
             and any(isinstance(text, str) and "," in text for text in several)]
+
+
+def lost_geometry(dataset: Mapping[str, Any]) -> list[str]:
+    """What to say of each element that tells a place or a length, has a value, and none that can be used."""
+    orientation = numbers_of(dataset.get("ImageOrientationPatient"), 6)
+    sizes = {name: spacing_in(dataset, name) for name in SPACINGS}
+    another = next((name for name, spacing in sizes.items() if spacing), None)
+    size_now = f"{another} is taken" if another else "the size of its pixels counts as unknown, and they as squares"
+    needed = {
+        **{name: (spacing, "two numbers above 0", size_now) for name, spacing in sizes.items()},
+        **{name: (length_of(dataset.get(name)), "one number above 0", "it counts as unknown")
+           for name in ("SliceThickness", "SpacingBetweenSlices")},
+        "ImagePositionPatient": (numbers_of(dataset.get("ImagePositionPatient"), 3), "three numbers", ALONE),
+        "ImageOrientationPatient": (plane_of(orientation), "two perpendicular unit vectors", ALONE),
+    }
+    return [f"{name} is not {wanted}: {assumed}" for name, (found, wanted, assumed) in needed.items()
+            if found is None and dataset.get(name) not in (None, "", [])]
+
+
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+"""What may tell the size of pixels, the best first."""
+
+ALONE = "the place of the slice counts as unknown, so that it stands alone and is in no volume"
+
+
+def spacing_in(dataset: Mapping[str, Any], name: str) -> tuple[float, ...] | None:
+    """Two positive numbers of one of SPACINGS, or None."""
+    spacing = numbers_of(dataset.get(name), 2)
+    return spacing if spacing and min(spacing) > 0 else None
+
+
+def length_of(value: Any) -> float | None:
+    """A positive number, or None."""
+    found = numbers_of([value], 1)
+    return found[0] if found and found[0] > 0 else None
+
+
+Vector = tuple[float, ...]
+
+
+def plane_of(orientation: Vector | None) -> tuple[Vector, Vector] | None:
+    """The two unit directions of the plane; None when they are not perpendicular units."""
+    if orientation is None:
+        return None
+    across, down = np.asarray(orientation[:3]), np.asarray(orientation[3:])
+    lengths = np.linalg.norm(across), np.linalg.norm(down)
+    if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(across @ down)) > 0.01:
+        return None
+    return tuple((across / lengths[0]).tolist()), tuple((down / lengths[1]).tolist())
 
 
 def numbers_of(value: Any, count: int) -> tuple[float, ...] | None:

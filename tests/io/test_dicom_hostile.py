@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from radsynth import io
@@ -152,3 +154,42 @@ def test_decimal_commas_are_read_as_points_and_noted(tmp_path: Path) -> None:
     (note,) = io.header(path).notes
     assert note.startswith("decimal commas in PixelSpacing, SliceThickness, ImagePositionPatient, RescaleIntercept,")
     assert not io.header(shipped("CT_small.dcm")).notes
+
+
+@pytest.mark.parametrize(("name", "values", "assumed"), [
+    ("PixelSpacing", b"abc\\def ", "the size of its pixels counts as unknown"),
+    ("PixelSpacing", b"0\\0 ", "the size of its pixels counts as unknown"),
+    ("PixelSpacing", b"-0.8\\-0.7 ", "the size of its pixels counts as unknown"),
+    ("PixelSpacing", b"0.8 ", "the size of its pixels counts as unknown"),
+    ("SliceThickness", b"-3", "counts as unknown"),
+    ("SpacingBetweenSlices", b"thin", "counts as unknown"),
+    ("ImagePositionPatient", b"1\\nan\\2 ", "stands alone"),
+    ("ImageOrientationPatient", b"1\\0\\0\\1\\0\\0 ", "stands alone"),
+    ("ImageOrientationPatient", b"1\\0\\0\\x\\0\\0 ", "stands alone"),
+])
+def test_what_cannot_tell_a_size_or_place_is_noted(tmp_path: Path, name: str, values: bytes, assumed: str) -> None:
+    (note,) = io.header(edited("CT_small.dcm", tmp_path / "a.dcm", lambda it: put(it, name, values))).notes
+    assert note.startswith(f"{name} is not ") and assumed in note
+
+
+def test_a_missing_size_or_an_empty_one_is_no_fault(tmp_path: Path) -> None:
+    for name in ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"):
+        assert not io.header(edited("CT_small.dcm", tmp_path / "a.dcm", lambda it, name=name: put(it, name, b""))).notes
+    bare = edited("CT_small.dcm", tmp_path / "b.dcm", lambda it: delattr(it, "PixelSpacing"))
+    assert (io.header(bare).spacing, io.header(bare).notes) == (None, ())
+
+
+def test_the_note_says_which_other_size_is_taken(tmp_path: Path) -> None:
+    def edit(dataset: Dataset) -> None:
+        put(dataset, "PixelSpacing", b"0\\0 ")
+        dataset.ImagerPixelSpacing = [0.2, 0.3]
+
+    found = io.header(edited("CT_small.dcm", tmp_path / "a.dcm", edit))
+    assert found.spacing == (0.2, 0.3)
+    assert found.notes == ("PixelSpacing is not two numbers above 0: ImagerPixelSpacing is taken",)
+
+
+def put(dataset: Dataset, name: str, values: bytes) -> None:
+    """An element with bytes that pydicom would not write by itself."""
+    tag = Tag(name)
+    dataset._dict[tag] = RawDataElement(tag, "DS", len(values), values, 0, False, True)
