@@ -150,6 +150,17 @@ def _taken(handle: int) -> bool:
             time.sleep(0.1)
 
 
+def in_use(partial: Path) -> bool:
+    """Whether a process writes into an unfinished folder of `whole_folder`."""
+    if not partial.exists():
+        return False
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        return not _taken(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False, last: str = "") -> Iterator[Path]:
     """A new folder to write into, which becomes `out` (missing or empty) in the end; after an error nothing is left.
@@ -157,7 +168,7 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
     last: the file that says of what `out` is the whole, where it holds a part already: what was written is moved into
     it, over files of the same names, and that file at the end; hidden ones, notes of what is unfinished, are not
     keep: whether what a process has left that was killed or interrupted, or that the disk refused, can be gone on with;
-    else it is removed.
+    else it is removed. An error that it raises at first leaves all as it is.
     FolderError when writing fails (disk full, ...), or while another process writes `out`: it would not be whole.
     Interrupted, in place of KeyboardInterrupt, where something is kept.
     """
@@ -173,9 +184,9 @@ def whole_folder(out: Path, keep: Callable[[Path], bool] = lambda partial: False
         if not _taken(handle) or not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(handle)):
             raise FolderError(f"{out} is being written by another process. Wait until that one has ended, then repeat "
                               "the command, or choose another output folder.")
+        if not keep(partial):
+            _empty(partial)
         try:
-            if not keep(partial):
-                _empty(partial)
             yield partial
             if last:
                 _move_into(whole, partial, last)

@@ -23,7 +23,7 @@ from radsynth.arrays import IntensityMap, Manifest
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.device import here
 from radsynth.errors import FolderError, SettingsError
-from radsynth.files import locked, own_folder, write_atomically
+from radsynth.files import in_use, locked, own_folder, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.progress import tell
 from radsynth.settings import read_yaml
@@ -31,8 +31,11 @@ from radsynth.settings import read_yaml
 PACKAGES = ("radsynth", "torch", "numpy", "lightning-fabric", "pydicom", "nibabel", "scikit-image")
 
 EARLIER = "earlier"
-OF_WEIGHTS = ("synthetic", "pictures", "results.json", "audit.json", "utility.json", "utility.png", "control",
-              "explain", "study", "report.html", "report.json", "README.md", "CLAIM.md")
+UNFINISHED = ".synthetic.part"
+"""Images that `generate` was stopped at, see `files.whole_folder`."""
+IMAGES = ("synthetic", UNFINISHED)
+OF_WEIGHTS = (*IMAGES, "pictures", "results.json", "audit.json", "utility.json", "utility.png", "control", "explain",
+              "study", "report.html", "report.json", "README.md", "CLAIM.md")
 """What verbs leave in a run folder that is true of one state of the weights alone."""
 HELD = ".command.lock"
 """The file of a run folder that `RunFolder.held` holds."""
@@ -136,6 +139,12 @@ class RunFolder:
         except (OSError, ValueError, KeyError):
             return None
 
+    def check_weights(self, before: str | None) -> None:
+        """FolderError where others have come since `before` was their hash: what was measured is not true of them."""
+        if self.weights_hash != before:
+            raise FolderError(f"{self.path} was trained further in the meantime: what was measured is true of the "
+                              "former weights, and is not written. Repeat the command when training has ended.")
+
     def made(self, folder: Path) -> bool:
         """Whether the images in a folder are known to be of this run's weights: `generate` says so beside them."""
         try:
@@ -157,14 +166,36 @@ class RunFolder:
         facts = self.load_weights()[1] if self.trained else self._half_set_aside()
         if facts is None:
             return
+        busy = IMAGES if in_use(self.path / UNFINISHED) else ()  # `set_images_aside` comes when they are made
         for name in (*OF_WEIGHTS, self.weights.with_suffix(".json").name, self.weights.name):
-            if (self.path / name).exists():
-                earlier = self._place_aside(facts["sha256"][:16], name)
-                earlier.mkdir(parents=True, exist_ok=True)
-                (self.path / name).rename(earlier / name)
+            if (self.path / name).exists() and name not in busy:
+                earlier = self._move_aside(facts["sha256"][:16], name, self.weights.name)
         self.event("set aside", facts["images"], (
             f"Training went on: the former weights, and what was made and measured with them, are in {EARLIER}/"
             f"{earlier.name}."))
+
+    def set_images_aside(self) -> None:
+        """Move images in `synthetic` that are known to be of other weights to earlier/HASH: `generate` was making them
+        when these here were delivered, and has ended since."""
+        made = self.path / "synthetic"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            of = str(json.loads((made / "generate.json").read_text(encoding="utf-8"))["weights"])
+            if of != self.weights_hash and not in_use(self.path / UNFINISHED):
+                earlier = self._move_aside(of[:16], made.name)
+                tell(f"mind: {made} held images of other weights; they are in {earlier} now")
+
+    def _move_aside(self, of: str, name: str, last: str = "") -> Path:
+        """Move what has this name to the folder, which is returned, of what belongs to these weights: the first one
+        that has none of that name, nor the file that is to come last. What was made when the same weights were there
+        before stays, and so does what was moved already."""
+        as_told = "synthetic-unfinished" if name == UNFINISHED else name
+        earlier, times = self.path / EARLIER / of, 1
+        while (earlier / as_told).exists() or (last and (earlier / last).exists()):
+            times += 1
+            earlier = earlier.with_name(f"{of}-{times}")
+        earlier.mkdir(parents=True, exist_ok=True)
+        (self.path / name).rename(earlier / as_told)
+        return earlier
 
     def _half_set_aside(self) -> dict[str, Any] | None:
         """The facts, set aside already, of weights that still lie in the run folder."""
@@ -175,15 +206,6 @@ class RunFolder:
             if not kept.with_name(self.weights.name).exists():
                 return dict(json.loads(kept.read_text(encoding="utf-8")))
         return None
-
-    def _place_aside(self, of: str, name: str) -> Path:
-        """The folder for what has this name and belongs to these weights, whose file comes last: the first one that has
-        neither. What was made when the same weights were there before stays, and so does what was moved already."""
-        earlier, times = self.path / EARLIER / of, 1
-        while (earlier / self.weights.name).exists() or (earlier / name).exists():
-            times += 1
-            earlier = earlier.with_name(f"{of}-{times}")
-        return earlier
 
     def load_weights(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The averaged generator's state and facts; FolderError when training has not ended or the file is damaged."""

@@ -6,17 +6,36 @@ import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from radsynth.errors import FolderError
 from radsynth.files import write_atomically
+from radsynth.verbs._made_before import differences
 
 NAME = ".journal.jsonl"
+JUDGED = "judged"
+"""The part of a request that says by what results are judged."""
 Row = dict[str, object]
 
 
 def begun(folder: Path, request: dict[str, object]) -> bool:
-    """Whether an unfinished folder holds results of the same request."""
-    lines = _lines(folder)
-    return len(lines) > 1 and lines[0] == json.dumps(request, sort_keys=True)
+    """Whether an unfinished folder holds results that the same request goes on from. FolderError where they are of
+    another one, and would be lost.
+
+    Of images that are counted there may be fewer than are asked for now. Results that were judged by other limits are
+    no loss: the same ones are made again, to be judged by those that `run` has measured meanwhile.
+    """
+    entries = _entries(folder)
+    if len(entries) < 2:
+        return False
+    held, *images = entries
+    now = json.loads(json.dumps(request))  # as it is read back
+    last = max(rows[0]["index"] for rows in images)
+    same = {JUDGED: now.get(JUDGED), **({"count": now["count"]} if last < now.get("count", 0) else {})}
+    if differ := differences({**held, **same}, {JUDGED: None, **now}):
+        raise FolderError(f"{folder} holds what another command has begun and not finished ({differ}). Repeat that one "
+                          "to finish it, choose another output folder, or remove that hidden folder first.")
+    return bool(held.get(JUDGED) == now.get(JUDGED))
 
 
 def close(whole: Path) -> None:
@@ -35,12 +54,12 @@ class Journal:
         self.path, self.by, self.rows = folder / NAME, by, dict[str, list[Row]]()
         self.taken, self.lowest = set[object](), 0
         if not begun(folder, request):
-            self.path.write_text(json.dumps(request, sort_keys=True) + "\n", encoding="utf-8")
+            self.path.write_text(json.dumps(request) + "\n", encoding="utf-8")
             return
-        lines = _lines(folder)
-        write_atomically(self.path, "".join(line + "\n" for line in lines))
-        for line in lines[1:]:
-            self._note(json.loads(line))
+        _, *images = _entries(folder)
+        write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in (request, *images)))
+        for rows in images:
+            self._note(rows)
         for path in sorted(folder.rglob(".*")):
             if ".part" in path.name:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -67,9 +86,11 @@ class Journal:
         self.taken.add(rows[0]["index"])
 
 
-def _lines(folder: Path) -> list[str]:
-    """Whole lines: that which was being written when the process was killed has no end."""
-    try:
-        return (folder / NAME).read_text(encoding="utf-8").split("\n")[:-1]
-    except (OSError, UnicodeDecodeError):
-        return []
+def _entries(folder: Path) -> list[Any]:
+    """The request, and the rows of image after image. The line that was being written when the process was killed is
+    cut, and a disk that lost its power may have lost more."""
+    found = []
+    with suppress(OSError, ValueError):
+        for line in (folder / NAME).read_text(encoding="utf-8").split("\n")[:-1]:
+            found.append(json.loads(line))
+    return found

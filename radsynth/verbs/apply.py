@@ -30,13 +30,15 @@ from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
 from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.targets import over_pairs
-from radsynth.verbs._journal import Journal, begun, close
+from radsynth.verbs._journal import JUDGED, Journal, begun, close
 from radsynth.verbs._made_before import HOLDS_OTHER, differences
 from radsynth.verbs._rejected import harmless, write_rejected
 from radsynth.verbs._report.landmarks import landmarks_page
 from radsynth.verbs._writing import check_name, write_table
 
 PAGE = "report.html"
+MADE = "apply.json"
+"""What was asked for and made; written last."""
 SHOWN = 5
 """Reasons that an error gives at most."""
 
@@ -105,12 +107,16 @@ def _filled(run: Path, out: Path, request: dict[str, object], source: Path, reje
     if source.is_dir() and source.resolve() in out.resolve().parents:
         raise FolderError(f"{out} lies in {source}, whose images are used: results would be among them the next time. "
                           "Choose an output folder elsewhere.")
+    judged = judged_by(run)
+    held = None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        held = _left_as_it_is(out, request)
-        close(out)  # which the command that made it may not have come to
-        return held
-    made_by = {**request, "judged": judged_by(run)}  # what `run` measures meanwhile must not be true of some alone
-    with whole_folder(out, keep=lambda partial: begun(partial, made_by)) as partial:
+        held, by = _left_as_it_is(out, request)
+        if held.flagged is not None or not judged["limits"] or by == judged:
+            close(out)  # which the command that made it may not have come to
+            return held
+        tell(f"mind: {out} was made before {run} had measured what is usual: its results are made again, to be flagged")
+    made_by = {**request, JUDGED: judged}  # what `run` measures meanwhile must not be true of some alone
+    with whole_folder(out, keep=lambda partial: begun(partial, made_by), last=MADE if held else "") as partial:
         journal = Journal(partial, made_by)
         rows = list(make(partial, journal))
         few_values.tell_of(rows)
@@ -123,7 +129,7 @@ def _filled(run: Path, out: Path, request: dict[str, object], source: Path, reje
         if told["target_error"]:
             write_atomically(partial / PAGE, landmarks_page(
                 partial, rows, told["target_error"], str(request["onto"]), str(request["weights"])))
-        write_atomically(partial / "apply.json", json.dumps({**request, **told}, indent=1))
+        write_atomically(partial / MADE, json.dumps({**made_by, **told}, indent=1))
     close(out)
     return Applied(folder=out, target=_target(request), rejected=tuple(rejected), report=_page(out), **told)
 
@@ -259,10 +265,11 @@ def files_hash(*paths: Path | None) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
-    """The results that `out` holds already; FolderError when they are of another request (what differs), or none."""
+def _left_as_it_is(out: Path, request: dict[str, object]) -> tuple[Applied, object]:
+    """The results that `out` holds already, and what they were judged by; FolderError when they are of another request
+    (what differs), or none."""
     try:
-        document = dict(json.loads((out / "apply.json").read_text(encoding="utf-8")))
+        document = dict(json.loads((out / MADE).read_text(encoding="utf-8")))
         held = Applied(folder=out, target=_target(request), count=int(document["count"]),
                        flagged=document.get("flagged"), unchecked=tuple(document.get("unchecked", ())),
                        target_error=document.get("target_error", {}), report=_page(out))
@@ -271,7 +278,7 @@ def _left_as_it_is(out: Path, request: dict[str, object]) -> Applied:
     differ = differences({name: document.get(name) for name in {*request, "resample", "contrasts"}}, request)
     if differ:
         raise FolderError(f"{out} holds other results ({differ}). Choose another output folder, or remove it first.")
-    return held
+    return held, document.get(JUDGED)
 
 
 def _reasons(rejected: list[Rejected]) -> str:

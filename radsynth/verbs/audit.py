@@ -92,7 +92,7 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     for held-out images among the synthetic ones.
     """
     start, options, folder = time.monotonic(), settings or Settings(), RunFolder(Path(run))
-    prepared = _data(folder)
+    prepared, weights = _data(folder), folder.weights_hash
     check_writable(folder.path)
     place = Path(synthetic) if synthetic else folder.path / "synthetic"
     if not synthetic and not place.is_dir():
@@ -125,6 +125,7 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
                "training_images": len(training), "data_hash": prepared.manifest.data_hash, "seed": options.seed,
                "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement",
                "seconds": round(time.monotonic() - start, 1)}
+    folder.check_weights(weights)
     _write(folder.path, result, context, made, searched, options)
     return result
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from radsynth.files import check_writable, write_atomically
 from radsynth.progress import Progress
+from radsynth.run_folder import RunFolder
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.contact_sheets import Shown
 from radsynth.verbs._steering.control_pictures import save_sheets
@@ -77,6 +78,8 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
         "sampled": len(of.codes), "measured": MEASURED,
     }
     document["words"] = sentences(document)
+    if out is None:
+        RunFolder(run).check_weights(sampler.facts["sha256"])
     place.mkdir(parents=True, exist_ok=True)
     document["pictures"] = save_sheets(place, of, found, swept, variety, sampler.spec,
                                         Shown.of(sampler.spec, sampler.intensity), seed, chosen)

@@ -20,6 +20,7 @@ from radsynth.errors import SettingsError
 from radsynth.files import check_writable, write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 from radsynth.progress import Progress, track
+from radsynth.run_folder import RunFolder
 from radsynth.tasks import draws_masks
 from radsynth.verbs._discriminator import load_discriminator
 from radsynth.verbs._sampler import Sampler
@@ -83,6 +84,8 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
         "images": [line for one in explained for line in _lines(one, sampler.spec.labels)],
     }
     document["words"] = sentences(document)
+    if out is None:
+        RunFolder(run).check_weights(sampler.facts["sha256"])
     place.mkdir(parents=True, exist_ok=True)
     document["pictures"] = save_pictures_of(place, explained, sampler.spec,
                                             Shown.of(sampler.spec, sampler.intensity))

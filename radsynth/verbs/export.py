@@ -25,6 +25,7 @@ from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import registers, segments
 from radsynth.verbs._export_graphs import EXAMPLES, FromImages, FromMasks, FromNoise, Graph, graph_of
+from radsynth.verbs._journal import begun
 from radsynth.verbs._sampler import Sampler
 
 BUNDLE = Path(__file__).resolve().parent.parent / "templates" / "bundle"
@@ -53,7 +54,8 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     if any(getattr(part, "asks", False) for part in sampler.network.modules()):
         raise SettingsError(f"{run}: its generator draws noise of its own in PyTorch, which a graph cannot repeat. "
                             "Train with model.noise=false to export it.")
-    with whole_folder(out) as partial, Progress(None, "exporting"):
+    request: dict[str, object] = {"bundle": True, "weights": sampler.facts["sha256"]}
+    with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial, Progress(None, "exporting"):
         return _write(sampler, RunFolder(run), partial)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from radsynth.verbs._journal import Journal, begun, close
 from radsynth.verbs._made_before import REQUEST, count_made, rows_made
 from radsynth.verbs._report.cards import write_dataset_card, write_model_card
 from radsynth.verbs._sampler import REDRAWN, Sampler
-from radsynth.verbs._writing import Drawn, Writing, check_name, usual_format, write_table
+from radsynth.verbs._writing import Drawn, Row, Writing, check_name, usual_format, write_table
 
 
 @settings
@@ -169,12 +170,12 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         close(out)  # which the command that made them may not have come to, nor to this
         _write_model_card(Path(run))
         return Generated(folder=out, count=count, format=chosen)
-    before = [] if chosen == "npz" else before
+    before = [] if chosen == "npz" else before  # one file
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
-    with whole_folder(out, keep=lambda partial: chosen != "npz" and begun(partial, request),
+    with whole_folder(out, keep=lambda partial: begun(partial, request) and chosen != "npz",
                       last=REQUEST if held else "") as partial:
         journal = Journal(partial, request, by="index")
-        before += journal.rows.values()
+        before = _in_order([*before, *journal.rows.values()])
         first = len(before)
         chunks = (filtered or sampler).drawn(first, count - first, seed=seed, label=label, truncation=truncation)
         writing = Writing(spec=sampler.spec, intensity=sampler.intensity, facts=sampler.facts, seed=seed,
@@ -191,6 +192,12 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     close(out)
     _write_model_card(Path(run))
     return Generated(folder=out, count=count, format=chosen)
+
+
+def _in_order(made: list[list[Row]]) -> list[list[Row]]:
+    """The rows of the images 0, 1, 2, ... of which none is missing: one may be, of a folder that was changed since."""
+    of = {int(str(rows[0]["index"])): rows for rows in made}
+    return [of[index] for index in itertools.takewhile(of.__contains__, itertools.count())]
 
 
 def _write_model_card(run: Path) -> None:

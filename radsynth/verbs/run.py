@@ -208,6 +208,7 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any], planned: list[
 def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:
     options = settings.section("generate", GenerateSettings)
     count = options.count or min(max(len(prepared.indices("train")), 500), 2000)
+    RunFolder(out).set_images_aside()
     return generate(out, out / "synthetic", count=count, format=options.format or None,
                     truncation=options.truncation, seed=settings.seed, copy_filter=options.copy_filter)
 

@@ -87,7 +87,7 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     FolderError for other data than the run's, SettingsError when the time is too short.
     """
     options, start, run = settings or Settings(), time.monotonic(), Path(run)
-    place = Path(out) if out is not None else run
+    place, weights = Path(out) if out is not None else run, RunFolder(run).weights_hash
     check_writable(place)
     if synthetic_folder is None and not (run / "synthetic").exists():
         check_draws(run, "nothing can be trained on but synthetic images that you name (--synthetic DIR).")
@@ -106,6 +106,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     recipe = dataclasses.replace(recipe, steps=_steps(options, len(plan), step, time.monotonic() - start))
     estimate = len(plan) * recipe.steps * step
     found, counts = _run(plan, recipe, train, test, made, options, estimate)
+    if out is None:
+        RunFolder(run).check_weights(weights)
     channels, dimensions = len(prepared.spec.channels), prepared.spec.dimensions
     drawn = draws(run, synthetic_folder, kind)
     own = drawn or RunFolder(run).made(synthetic_folder or run / "synthetic")

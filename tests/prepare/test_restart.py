@@ -53,7 +53,7 @@ def test_folders_of_earlier_versions_are_still_those_of_the_same_settings(kind: 
 
 
 def test_an_unfinished_folder_goes_on_with_the_same_source_and_begins_anew_with_another(
-    from_records: Prepare, tmp_path: Path
+    from_records: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = with_header([record(n) for n in range(12)])
     whole = from_records(records, "whole", size=[8, 8], shard=4)
@@ -69,7 +69,7 @@ def test_an_unfinished_folder_goes_on_with_the_same_source_and_begins_anew_with_
     (out / "shards" / "00001.images.npy").write_bytes(b"damaged")
     (out / "shards" / ".00002.images.npy.77.part").touch()
     done = from_records(records, size=[8, 8], shard=4)
-    assert done.manifest == whole.manifest
+    assert done.manifest == whole.manifest and "mind" not in capsys.readouterr().err
     assert (out / "shards" / "00000.images.npy").stat().st_mtime_ns == times["00000.images.npy"], "kept"
     np.testing.assert_array_equal(everything(done), everything(whole))
     assert not [path for path in out.rglob("*") if path.suffix in (".part",) or path.name == "begun.json"]
@@ -78,6 +78,7 @@ def test_an_unfinished_folder_goes_on_with_the_same_source_and_begins_anew_with_
         from_records(broken, "two", size=[8, 8], shard=4)
     other = from_records(records[:6], "two", size=[10, 10], shard=4)
     assert len(other.rows) == 6 and len(list((other.folder / "shards").iterdir())) == 2
+    assert "two held a part of other data, or of these with other settings" in capsys.readouterr().err
 
 
 def slow(number: int) -> Image:

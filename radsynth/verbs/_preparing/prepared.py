@@ -25,6 +25,7 @@ from radsynth.errors import FolderError
 from radsynth.files import LOCK, check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.io._geometry import common_directions
+from radsynth.progress import tell
 from radsynth.verbs._preparing.outcome import Outcome
 from radsynth.verbs._preparing.shards import Entry, Plan, Shard
 from radsynth.verbs._rejected import write_rejected
@@ -73,7 +74,10 @@ def begin(out: Path, source: str) -> str:
             begun = json.loads(note.read_text(encoding="utf-8"))
             if begun["source"] == source:
                 salt = str(begun["salt"])
-            else:  # unfinished, and of another source
+            else:
+                if any(out.glob("shards/[0-9]*.json")):
+                    tell(f"mind: {out} held a part of other data, or of these with other settings, whose preparation "
+                         "was not finished: it is removed")
                 _remove(out, "shards/[0-9]*.json", "shards/[0-9]*.npy")
             _remove(out, "**/.*.part")
         if not salt:  # before all else: what a fault leaves without it is taken for somebody else's
