@@ -5,7 +5,8 @@ Settings                                         its settings, `kind` first; eve
 
 TAKES = "noise":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
     "generator" and "discriminator". SettingsError: size it cannot make.
-    A generator has `latent: int` and maps (n, latent) [and (n,) class indices] to (n, c, *space) in [-1, 1].
+    A generator has `latent: int` and maps (n, latent) [and (n,) class indices] to (n, c, *space) in [-1, 1], or beyond
+    it, which is clipped where images are drawn from a trained run.
     A discriminator maps (n, c, *space) [and class indices] to logits (n,). Both are called only as `net(x, labels)`;
     where images are learned with numbers (spec.conditions), `build` wraps both: `net(x, labels, conditions)`.
 

@@ -108,7 +108,8 @@ class Sampler:
             made, masks = made[wanted], None if masks is None else masks[wanted]
             if draws_masks(self.task):
                 made, masks = self.task.parted(made)
-            yield Drawn(images=made.float().cpu().numpy(), labels=labels[wanted],
+            # As files hold them: some networks (r3gan) do not limit their images.
+            yield Drawn(images=made.float().clamp(-1, 1).cpu().numpy(), labels=labels[wanted],
                         masks=None if masks is None else masks.cpu().numpy().astype(np.uint8))
 
     def made(self, items: range, labels: NDArray[np.int64], seed: int, truncation: float = 1.0,

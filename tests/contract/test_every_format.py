@@ -13,6 +13,7 @@ from radsynth.errors import DataError, RejectedFile
 from radsynth.image import RGB, Image
 from radsynth.io import nifti
 from radsynth.io._synthetic import sentence
+from radsynth.settings import resolve
 
 FORMATS = io.formats()
 PROVENANCE = io.Provenance(model="dcgan", weights="ab" * 32, seed=5, index=12)
@@ -59,6 +60,11 @@ def write(image: Image, format: str, folder: Path) -> list[Path]:
     module = io.format_module(format)
     suffix = ".tiff" if format == "picture" and image.pixels.ndim == 4 else module.SUFFIXES[0]
     return module.write(image, folder / f"image{suffix}", provenance=PROVENANCE)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_run_can_be_asked_for_it(format: str) -> None:
+    assert resolve(overrides=(f"generate.format={format}",)).section("generate").format == format
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -106,6 +106,15 @@ def test_different_latents_give_different_images_and_classes_matter(kind: str) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_discriminator_judges_an_image_as_one_of_its_class(kind: str) -> None:
+    torch.manual_seed(0)
+    discriminator = build(settings_class("model", kind)(), SPECS["classes"])["discriminator"].eval()
+    images = torch.rand(2, 1, 32, 32) * 2 - 1
+    one, other = (discriminator(images, torch.tensor([label, label])) for label in (0, 1))
+    assert not torch.allclose(one, other), "a generator could draw every class alike"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_settings_say_how_long_latents_are(kind: str) -> None:
     settings = resolve(overrides=(f"model.kind={kind}", "model.latent=7")).section("model")
     assert build(settings, SPECS["grey"])["generator"].latent == settings.latent == 7
