@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,18 @@ NO_JUDGE = ("task.kind=translate", "task.adversarial=0")
 def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
     settings = given(TRAINING, words, with_recipe=True)
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
-    return idle(settings, task, len(spec.labels))
+    return idle(settings, task, spec)
 
 
 @pytest.mark.parametrize(("words", "message"), [
     (("task.penalty_weight=10",), "task.penalty_weight=10.0 does nothing here: there is no penalty"),
     (("task.penalty_every=4",), "there is no penalty"),
     (("task.penalty=r1", "task.penalty_step=0.1"), "task.penalty_step=0.1 does nothing here: task.penalty=r1 takes"),
+    (("task.penalty=r1", "task.penalty_weight=0"), "task.penalty=\"r1\" does nothing here: the penalty has no weight"),
     (("task.warm_start=0", "task.warm_start_rate=3"), "there is no warm start"),
+    (("train.grow_at=1", "train.batch_end=64"), "train.batch_end=64 does nothing here: batches never grow"),
+    (("train.images=500", "train.grow_images=500", "train.augment_end=0.5"), "train.augment_end=0.5 does nothing here"),
+    (("train.rate_end=1", "train.fall=0.5"), "train.fall=0.5 does nothing here: the learning rate does not fall"),
     (("model.kind=mlp", "train.batch_end=32"), "batches only grow, and train.batch is 64"),
     (("train.grow_at=0.2",), "batches do not grow"), (("train.grow_images=9",), "batches do not grow"),
     (("train.balance=1",), "the images have no classes"),
@@ -61,6 +66,21 @@ def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
 def test_a_setting_that_does_nothing_is_told_with_the_reason(words: tuple[str, ...], message: str) -> None:
     line, = told(words)
     assert message in line
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("task.kind=translate", "task.rare=0.5"), "task.rare=0.5 does nothing here: the images have no masks"),
+    (("task.kind=translate", "task.balance=1"), "the images have no masks"),
+    (("task.kind=register", "task.labels=5"), "the images have no masks"),
+])
+def test_what_needs_masks_is_told_where_there_are_none(words: tuple[str, ...], message: str) -> None:
+    line, = told(words, replace(CLASSES, mask_classes=0))
+    assert message in line and told(words, CLASSES) == []
+
+
+def test_a_start_from_other_weights_has_no_warm_start() -> None:
+    line, = told(("train.start=brain_64", "task.warm_start=0.2"))
+    assert "task.warm_start=0.2 does nothing here: training starts from weights" in line
 
 
 def test_patients_are_not_drawn_by_their_class() -> None:

@@ -6,6 +6,7 @@ MODEL: str                                       the kind of network it uses whe
 RESULTS: str                                     of a task from image to image: what reports call its results
 UNPAIRED: str                                    "yes" where there is no truth that results can be compared with
 idle(settings) -> dict[str, str]                 names of settings that do nothing beside the others, and why
+OF_MASKS: tuple[str, ...]                        names of settings that do nothing where images have no masks
 
 A task calls networks only as `net(x, ...)`, so that they may be wrapped for data parallelism.
 """

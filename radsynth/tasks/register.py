@@ -90,6 +90,9 @@ class Settings:
     slices, any for volumes."""
 
 
+OF_MASKS = ("labels",)
+
+
 def idle(options: Settings) -> dict[str, str]:
     """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
     found, compared = dict[str, str](), f"task.similarity={options.similarity}"

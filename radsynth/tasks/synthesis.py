@@ -93,6 +93,9 @@ def idle(options: Settings) -> dict[str, str]:
     if options.penalty == "none":
         found = dict.fromkeys(("penalty_weight", "penalty_weight_end", "penalty_every", "penalty_step"),
                               "there is no penalty (task.penalty=none)")
+    elif not options.penalty_weight:
+        found = dict.fromkeys(("penalty", "penalty_weight_end"),
+                              "the penalty has no weight (task.penalty_weight=0), and from 0 none grows")
     elif not PENALTIES[options.penalty].finite:
         found = {"penalty_step": f"task.penalty={options.penalty} takes exact slopes, not finite differences"}
     return found if options.warm_start else {**found, "warm_start_rate": "there is no warm start (task.warm_start=0)"}

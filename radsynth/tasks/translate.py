@@ -59,6 +59,9 @@ class Settings:
     longest side; 0 is off."""
 
 
+OF_MASKS = ("rare", "balance")
+
+
 def idle(options: Settings) -> dict[str, str]:
     """Settings that do nothing beside the others, and why: see `radsynth.tasks`."""
     return {} if options.absolute else {"balance": "the absolute difference has no weight (task.absolute=0)"}

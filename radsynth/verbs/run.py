@@ -195,7 +195,7 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any], planned: list[
     spec = replace(spec, size=size_of(preparing.size, preparing.fit, [spec.size]))
     settings, start = started(settings)
     task = tried(settings, spec, found["n_patients"], start)
-    tell_of_idle(settings, task, len(spec.labels), planned)
+    tell_of_idle(settings, task, spec, planned)
     if not draws(task):
         return
     options = settings.section("generate", GenerateSettings)

@@ -69,7 +69,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
     if not (Path(run) / "plan.json").exists():  # `run`, which makes plans, has said it before it prepared
-        tell_of_idle(settings, task, len(data.spec.labels))
+        tell_of_idle(settings, task, data.spec)
     options = settings.section("train", Settings)
     processes = processes_of(options, task)
     if isinstance(task, Private):

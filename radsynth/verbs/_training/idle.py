@@ -8,25 +8,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from radsynth.choices import Choice, document
+from radsynth.image import ImageSpec
 from radsynth.progress import tell
 from radsynth.recipes import recipe
 from radsynth.settings import Resolved
-from radsynth.tasks import Private, Task, registers
+from radsynth.tasks import Private, Recalling, Task, registers
 from radsynth.verbs._training.examination import Judging
 from radsynth.verbs._training.options import Settings
 
 
-def tell_of_idle(settings: Resolved, task: Task, classes: int, planned: list[Choice] | None = None) -> None:
-    """Say which settings were changed in vain. classes: those of the images; planned: else the network's recipe"""
-    for line in idle(settings, task, classes, planned):
+def tell_of_idle(settings: Resolved, task: Task, spec: ImageSpec, planned: list[Choice] | None = None) -> None:
+    """Say which settings were changed in vain. spec: of the images; planned: else the network's recipe"""
+    for line in idle(settings, task, spec, planned):
         tell(f"mind: {line}")
 
 
-def idle(settings: Resolved, task: Task, classes: int, planned: list[Choice] | None = None) -> list[str]:
+def idle(settings: Resolved, task: Task, spec: ImageSpec, planned: list[Choice] | None = None) -> list[str]:
     """A sentence for each setting that can do nothing, and is neither its default nor what was planned."""
     usual = document(recipe(settings.kind("model"), settings.kind("task")) if planned is None else planned)
     found = []
-    for section, name, why in _without_effect(settings, task, classes):
+    for section, name, why in _without_effect(settings, task, spec):
         own = settings.section(section)
         value = getattr(own, name)
         if value not in (type(own).__pydantic_fields__[name].default, usual.get(section, {}).get(name)):
@@ -34,11 +35,17 @@ def idle(settings: Resolved, task: Task, classes: int, planned: list[Choice] | N
     return found
 
 
-def _without_effect(settings: Resolved, task: Task, classes: int) -> Iterator[tuple[str, str, str]]:
+def _without_effect(settings: Resolved, task: Task, spec: ImageSpec) -> Iterator[tuple[str, str, str]]:
     """Section, name and reason of each setting that has no effect beside the others."""
     options, train, augment = settings.section("task"), settings.section("train", Settings), settings.section("augment")
-    for name, why in getattr(sys.modules[type(options).__module__], "idle", _nothing)(options).items():
+    module = sys.modules[type(options).__module__]
+    for name, why in getattr(module, "idle", _nothing)(options).items():
         yield "task", name, why
+    for name in () if spec.mask_classes else getattr(module, "OF_MASKS", ()):
+        yield "task", name, "the images have no masks"
+    if train.start and isinstance(task, Recalling):
+        for name in ("warm_start", "warm_start_rate"):
+            yield "task", name, "training starts from weights that have learned before (train.start)"
     if not any(name.startswith("discriminator") for turn in task.turns() for name in turn.nets):
         for section in ("task", "model"):
             for name in vars(settings.section(section)):
@@ -51,16 +58,22 @@ def _without_effect(settings: Resolved, task: Task, classes: int) -> Iterator[tu
         yield from _augmentation(augment, why := "nothing is augmented (augment.strength=0)")
         if hasattr(options, "consistency"):
             yield "task", "consistency", why
-    if train.batch_end <= train.batch:
+    if train.grow_at == 1 or 0 < train.images <= train.grow_images:
+        for name in ("batch_end", "augment_end"):
+            yield "train", name, (f"batches never grow (train.grow_at={train.grow_at:g}, "
+                                  f"train.grow_images={train.grow_images})")
+    elif train.batch_end <= train.batch:
         yield "train", "batch_end", f"batches only grow, and train.batch is {train.batch}"
         if not train.augment_end:
             for name in ("grow_at", "grow_images"):
                 yield "train", name, "batches do not grow (train.batch_end)"
-    if classes < 2 or isinstance(task, Private):
-        why = "the images have no classes" if classes < 2 else "each patient is drawn with the same chance"
+    if (few := len(spec.labels) < 2) or isinstance(task, Private):
+        why = "the images have no classes" if few else "each patient is drawn with the same chance"
         yield "train", "balance", why
     if not train.fall:
         yield "train", "rate_end", "the learning rate does not fall (train.fall=0)"
+    if train.rate_end == 1:
+        yield "train", "fall", "the learning rate does not fall (train.rate_end=1)"
 
 
 def _augmentation(augment: Any, why: str) -> Iterator[tuple[str, str, str]]:
