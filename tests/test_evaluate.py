@@ -94,6 +94,16 @@ def test_real_pictures_can_be_kept_out(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["synthetic.npy"]
 
 
+def test_without_real_pictures_nothing_of_them_is_kept_for_the_next_time_either(tmp_path: Path) -> None:
+    evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), settings=FAST, out=tmp_path)
+    kept = [np.load(path) for path in (tmp_path / "features").glob("*.npz")]
+    assert any(np.array_equal(one["thumbnails"], discs(60, 1).reshape(60, -1)) for one in kept if "thumbnails" in one)
+    (tmp_path / "features" / "mine.npz").touch()
+    evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), out=tmp_path,
+                    settings=Settings(repetitions=10, real_pictures=False))
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["mine.npz"]
+
+
 def test_what_images_were_made_from_is_measured_as_if_it_were_the_result() -> None:
     held_out, training, before = discs(50, 1), discs(50, 2), discs(50, 4, noise=0.3)
     alone = evaluate_arrays(held_out, training, before, settings=FAST, copies=False)["measurements"]

@@ -130,5 +130,7 @@ def test_a_report_without_real_pictures_shows_nothing_that_was_made_of_patients_
     assert not list((out / "pictures").glob("*.npy")) and "<img" not in page and "shows real images" not in page
     assert kind == "segment" or ("Rank correlation of each check with the mean absolute error" in page and times() == 1)
     np.save(out / "pictures" / "pairs.npy", np.zeros((1, 3, 8, 8), np.uint8))  # an older version kept them
+    (out / "features").mkdir(exist_ok=True)
+    (out / "features" / f"{'0a' * 32}.npz").touch()
     run(pictures, out, overrides=[*words, "evaluate.real_pictures=false"])
-    assert not list((out / "pictures").glob("*.npy")) and times() == 0
+    assert not list((out / "pictures").glob("*.npy")) and times() == 0 and not (out / "features").exists()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -36,6 +37,8 @@ SIDE = 128
 BINS = 1024
 THUMBNAIL = 4096
 NAME = f"EfficientNet-Lite0, ImageNet, {SIDE} px, version {VERSION}, weights sha256 {WEIGHTS_SHA256[:12]}"
+NAMED = re.compile(r"[0-9a-f]{64}")
+"""How `keep` names its files."""
 
 
 class Rows(Protocol):
@@ -222,6 +225,15 @@ def _load(path: Path, names: tuple[str, ...], count: int) -> dict[str, NDArray[n
         return None
     whole = all(len(part) == count and np.isfinite(part).all() for part in parts.values())
     return parts if whole else None
+
+
+def forget(cache: Path) -> None:
+    """Remove what `keep` has kept in a folder: of real images it holds the pixels, or small pictures of them."""
+    for path in cache.glob("*.npz"):
+        if NAMED.fullmatch(path.stem):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # there is none, or something else lies in it
+        cache.rmdir()
 
 
 def _save(path: Path, parts: dict[str, NDArray[np.float32]]) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError
 from radsynth.files import check_writable
-from radsynth.metrics._features import Rows
+from radsynth.metrics._features import Rows, forget
 from radsynth.verbs._evaluating.document import document_of, pictures_of
 from radsynth.verbs._evaluating.measuring import Extractor, Measuring, Scale
 from radsynth.verbs._evaluating.options import Settings as Settings
@@ -187,6 +187,9 @@ def _measuring(held_out: Source, training: Source, sets: Mapping[str, Source], s
     sides = choose(held_out, training, sets, images=options.images, training_images=options.training_images,
                    seed=options.seed)
     cache = None if out is None else Path(out) / "features"
+    if cache is not None and not options.real_pictures:
+        forget(cache)
+        cache = None
     return Measuring(sides, scale, cache=cache, inception=options.inception, classifier=classifier)
 
 

@@ -22,7 +22,8 @@ class Settings:
     pairs: int = Field(default=12, ge=0, le=200)
     """Closest pairs of a synthetic and a training image to keep as pictures."""
     real_pictures: bool = True
-    """Keep pictures of real images for the report. Turn it off for a report that may leave the building."""
+    """Keep pictures of real images for the report, and in RUN/features what saves time when they are measured again.
+    Turn it off for a report that may leave the building."""
     shrink: bool = False
     """Bring real images that nobody prepared down to the size of the synthetic ones; finer details are not compared."""
     classes: bool = True

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
+from radsynth.metrics._features import forget
 from radsynth.verbs._grid import save_pictures
 from radsynth.verbs._pairs.found import Found, numbers_of
 
@@ -74,6 +75,7 @@ def kept_pictures(out: Path, real: bool, document: dict[str, Any]) -> dict[str, 
 
 
 def forget_pictures(out: Path) -> None:
-    """Remove the pictures of a measurement, which counts as incomplete then."""
+    """Remove the pictures of a measurement, which counts as incomplete then, and what `evaluate` kept of the images."""
     for picture in (out / "pictures").glob("*.npy*"):  # also what a killed process has half written
         picture.unlink()
+    forget(out / "features")
