@@ -207,6 +207,14 @@ def test_grey_that_is_stored_as_colour_is_learned_as_grey(tmp_path: Path) -> Non
     assert not inspect(tmp_path).grey_in_colour and "prepare.channels=grey" in inspect(tmp_path).mixed
 
 
+def test_data_with_nothing_wrong_is_not_warned_of(tmp_path: Path) -> None:
+    for number in range(10):
+        noise = np.random.default_rng(number).integers(0, 255, (20, 16), dtype=np.uint8)
+        Pillow.fromarray(noise).save(tmp_path / f"{number}.png")
+    lines = inspect(tmp_path).text().splitlines()
+    assert "  nothing is wrong" in lines and not any("!" in line for line in lines)
+
+
 def test_an_image_of_another_scale_is_told(tmp_path: Path) -> None:
     for number in range(5):
         values = np.random.default_rng(number).integers(10, 400, (20, 16)) * (100 if number == 3 else 1)

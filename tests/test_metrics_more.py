@@ -74,6 +74,19 @@ def test_radiomics_distance_of_shifted_gaussians_has_its_closed_form() -> None:
     assert radiomics.radiomics_distance(a, b) == pytest.approx(np.log(4), abs=0.05)
 
 
+def test_one_image_that_sets_a_unit_does_not_make_the_interval_endless() -> None:
+    """A feature that nearly all images share, as the brightest pixel: halves without the exceptions had no unit of it,
+    so that the others' exceptions were hundreds of deviations away (a log distance of 1 was from -400 to 400)."""
+    real, other, floor = (numbers(225, [5, k]) for k in range(3))
+    for side in (real, other, floor):
+        assert side.own is not None
+        side.own[:, 0] = np.random.default_rng(1).normal(3, 1e-3, len(side.own))
+        side.own[:3, 0] = 0
+    one, = radiomics.measure(Comparison(real=real, synthetic=other, floor=floor, features="test", own="test"),
+                             repetitions=30, seed=0)
+    assert one.floor_high is not None and one.floor_low is not None and one.floor_high - one.floor_low < 10
+
+
 def test_large_images_volumes_and_channels_are_described() -> None:
     assert radiomics.describe(smooth(2, 1, (200, 300))).shape == (2, 68)
     assert radiomics.describe(smooth(2, 1, (12, 14, 10))).shape == (2, 68)

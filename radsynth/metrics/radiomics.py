@@ -83,10 +83,14 @@ def radiomics_distance(real: NDArray[np.float32], other: NDArray[np.float32]) ->
     return math.log(max(frechet_distance(*_scored(real, other)), np.finfo(float).tiny))
 
 
-def _scored(real: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _scored(real: NDArray[np.float32], other: NDArray[np.float32], least: NDArray[np.float64] | None = None,
+            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both, z-scored by `real`. least: the unit of a feature is that large at least; what has none is left out."""
     wide = real.astype(np.float64)
     mean, deviation = wide.mean(0), wide.std(0, ddof=1)
     varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    if least is not None:
+        deviation, varies = np.maximum(deviation, least), varies | (least > 0)
     scored = [((side[:, varies] - mean[varies]) / deviation[varies]).astype(np.float32) for side in (real, other)]
     return scored[0], scored[1]
 
@@ -95,8 +99,10 @@ def _estimate(real: Sample, other: Sample, repetitions: int, seed: int) -> Estim
     assert real.own is not None and other.own is not None
     a, b = real.own, other.own
     pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
-    # Scored anew by each half of the real images: the unit is drawn too, and belongs to the interval.
-    parts = np.asarray([frechet_distance(*_scored(a[i], b[j])) for i, j in pairs])
+    # Scored anew by each half of the real images: the unit is drawn too, and belongs to the interval. But where one
+    # image in hundreds sets the unit of a feature (its brightest pixel, say), a half without it would decide alone.
+    least = a.astype(np.float64).std(0, ddof=1) / 2
+    parts = np.asarray([frechet_distance(*_scored(a[i], b[j], least)) for i, j in pairs])
     value = frechet_distance(*_scored(a, b))
     # Half-samples inflate the distance, so their logarithms scatter less than the full sample's: d log x = dx / x.
     logarithm = math.log(max(value, np.finfo(float).tiny))

@@ -106,7 +106,7 @@ def lines(found: Inspection) -> list[str]:
     """The text for a terminal: what there is, what is wrong, what would be done."""
     shown = [f"{found.data} ({found.kind}): {headline(found)}", ""]
     shown += [f"  {name:<11}{value}" for name, value in facts(found).items()]
-    shown += ["", *(f"  ! {problem}" for problem in told(found))]
+    shown += ["", *(f"  {'' if problem == NOTHING else '! '}{problem}" for problem in told(found))]
     shown += [f"      {line.path}: {line.reason}" for line in found.rejected[:SHOWN]]
     if len(found.rejected) > SHOWN:
         shown.append(f"      ... and {len(found.rejected) - SHOWN} more (--out writes them all to rejected.csv)")
@@ -194,12 +194,15 @@ KINDS = 6
 MANY_CLASSES = 10
 """Classes from which on folders look like patients, where nothing else tells these."""
 
+NOTHING = "nothing is wrong"
+"""Said where there is no problem to tell."""
+
 def told(found: Inspection) -> list[str]:
     """What is wrong or odd, and how many files were rejected, in words."""
     files = [f"{in_words(len(found.rejected), 'dicom' in found.formats)} rejected:"] if found.rejected else []
     few = rare(found.labels)
     converted = [f"{count:,} x {note}" for note, count in found.notes.items() if note == conversion_in_words()]
-    return [*converted, *problems(found), *([few] if few else []), *files] or ["nothing is wrong"]
+    return [*converted, *problems(found), *([few] if few else []), *files] or [NOTHING]
 
 
 def problems(found: Inspection) -> list[str]:

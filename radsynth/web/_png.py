@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,17 @@ END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, float] = (-1.0, 1.0), *,
-            smooth: bool = True, text: Mapping[str, str] | None = None) -> bytes:
+            spacing: Sequence[float] | None = None, smooth: bool = True, text: Mapping[str, str] | None = None,
+            ) -> bytes:
     """One image (c, *space), black to white at `ends`, as PNG, enlarged by a whole factor with Lanczos' kernel.
 
+    spacing: of a volume, as in `flat`
     smooth: False repeats pixels instead, for masks; text: entries of the file, never for one of a study
     """
     from PIL import Image as Pillow
     from PIL.PngImagePlugin import PngInfo
 
-    found = Pillow.fromarray(flat(shades(image, ends)))
+    found = Pillow.fromarray(flat(shades(image, ends), spacing, smooth=smooth))
     factor = max(1, side // max(found.size))
     if factor > 1:
         kernel = Pillow.Resampling.LANCZOS if smooth else Pillow.Resampling.NEAREST

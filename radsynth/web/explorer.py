@@ -87,7 +87,7 @@ class Explorer:
         """PNG of image `item`: the same that `generate` writes, and marked as synthetic like it. SettingsError for a
         class that does not exist."""
         drawn = self._chunk(item, seed, label, truncation)
-        return picture(drawn.images[item % CHUNK], side, self.ends,
+        return picture(drawn.images[item % CHUNK], side, self.ends, spacing=self.sampler.spec.spacing,
                        text=self._mark(item, seed, f"image {item} of {self._origin(item, seed, label, truncation)}"))
 
     def mask(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
@@ -97,7 +97,8 @@ class Explorer:
             raise SettingsError("This run makes no masks.")
         values = self.sampler.spec.label_values
         places = np.searchsorted(values, masks[item % CHUNK][None])
-        return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side, smooth=False,
+        return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side,
+                       spacing=self.sampler.spec.spacing, smooth=False,
                        text=self._mark(item, seed, f"the mask of image {item} of "
                                        f"{self._origin(item, seed, label, truncation)}"))
 
@@ -148,7 +149,7 @@ class Explorer:
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
             codes = space.drawn(range(item, item + 1), seed, labels)
             images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
-        shown = [flat(shades(image, self.ends)) for image in images]
+        shown = [flat(shades(image, self.ends), self.sampler.spec.spacing) for image in images]
         row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1
         return picture(row[None] if row.ndim == 2 else np.moveaxis(row, -1, 0), 1280,
                        text=self._mark(item, seed, f"image {item} of seed {seed} moved along {name}"))

@@ -232,7 +232,8 @@ def make_study(run: Path, options: Settings) -> Study:
     (partial / "images").mkdir(parents=True)
     window = shown_window(prepared.spec)
     ends = black_and_white(window, prepared.intensity)
-    files = of_equal_length([picture(image, ends=ends) for image in np.concatenate([real, made])])
+    files = of_equal_length([picture(image, ends=ends, spacing=prepared.spec.spacing)
+                             for image in np.concatenate([real, made])])
     items = [{"item": secrets.token_hex(8), "synthetic": k >= len(real)} for k in range(len(files))]
     for one, content in zip(items, files, strict=True):
         write_atomically(partial / "images" / f"{one['item']}.png", content)

@@ -21,7 +21,7 @@ from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs.document import refused
 from radsynth.verbs._report import pictures
-from radsynth.verbs._report.images import masked
+from radsynth.verbs._report.images import masked, sheets
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.training import course
@@ -98,7 +98,7 @@ def test_rejected_files_are_counted_and_not_named(run: Path) -> None:
     (run / "pictures" / "real.npy").unlink()
     text = page(run).text
     assert "Taken evenly over both sets" not in text and "Real and synthetic" not in text, "there are no others beside"
-    assert "1 could not be used. data/rejected.csv" in text and "This page shows real" in text
+    assert "1 file could not be used. data/rejected.csv" in text and "This page shows real" in text
     (run / "pictures" / "neighbours.npy").unlink()  # the last picture of a real image
     text = page(run).text
     assert "This page shows real" not in text
@@ -109,6 +109,8 @@ def test_what_was_left_out_without_being_rejected_is_told(run: Path) -> None:
     assert "second copies" not in page(run).text
     (run / "data" / "manifest.json").write_text(json.dumps({"rejected": 1, "duplicates": 1200, "left_out": 3}))
     assert "second copies of an image 1,200, slices of background 3." in page(run).text
+    (run / "data" / "manifest.json").write_text(json.dumps({"rejected": 1, "duplicates": 0, "left_out": 3}))
+    assert "Left out besides: slices of background 3." in page(run).text
 
 
 def test_classes_that_are_equally_far_are_not_told_apart(run: Path) -> None:
@@ -193,6 +195,16 @@ def test_volumes_and_colours_are_shown(run: Path) -> None:
         for name in ("real", "synthetic"):
             np.save(run / "pictures" / f"{name}.npy", np.zeros(shape, np.uint8))
         assert "Taken evenly over both sets" in page(run).text
+
+
+def test_thick_slices_are_as_high_as_in_the_body(run: Path) -> None:
+    """Of volumes whose slices are three pixels apart the head was pressed to a third of its height."""
+    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"size": [8, 20, 16], "spacing": [3.0, 1.0, 1.0]}})
+    for name in ("real", "synthetic"):
+        np.save(run / "pictures" / f"{name}.npy", np.full((1, 1, 8, 20, 16), 200, np.uint8))
+    content = sheets(RunFiles(run))[0]["image"].partition(",")[2]
+    shown = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(content))))[:, :52]
+    assert ((shown > 100).sum(0) == [20] * 16 + [24] * (16 + 20)).all(), "axial, coronal, sagittal: 1 mm is one pixel"
 
 
 def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
@@ -368,6 +380,29 @@ def test_the_numbers_are_not_far_below_the_pictures_of_results(rows: int, at_onc
     sheets = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="(Further r|R)ows', report(run).read_text())
     heights = [Pillow.open(io.BytesIO(base64.b64decode(data))).height for data, _ in sheets]
     assert heights == [17 * count - 1 for count in (at_once, folded) if count]
+
+
+@pytest.mark.browser
+def test_results_beside_the_truth_fit_a_printed_page(run: Path) -> None:
+    """Rows of square images were higher than a sheet: their names stood on one page, they on the next two."""
+    api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    pairs = {"numbers": [], "task": "restore", "images": 12, "patients": 12, "virtual": False, "split": "test",
+             "columns": ["given", "this run", "another", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
+    (run / "results.json").write_text(json.dumps({"pairs": pairs}))
+    np.save(run / "pictures" / "pairs.npy", np.zeros((12, 4, 16, 16), np.uint8))
+    with api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 718, "height": 1047})  # of A4 with margins of a centimetre
+        page.emulate_media(media="print")
+        page.goto(report(run).as_uri())
+        boxes = [one.bounding_box() for one in page.locator(".rows").all()]
+        names = page.locator(".rows .heads").first.bounding_box()
+        picture = page.locator(".rows img").first.bounding_box()
+        browser.close()
+    assert len(boxes) == 2 and all(box["height"] < 1047 for box in boxes)
+    assert names["width"] == pytest.approx(picture["width"], abs=1), "each name stands above its column"
 
 
 def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:

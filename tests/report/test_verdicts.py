@@ -86,6 +86,17 @@ def test_few_volumes_are_judged_by_their_slices(run: Path) -> None:
     assert bottom_line(verdicts(RunFiles(run))).startswith("Whether all kinds of images are there")
 
 
+def test_the_class_that_is_covered_least_is_that_of_the_scorecard(run: Path) -> None:
+    """A class of which nothing was covered (real 85 %) passed for better than one of 1.5 % (real 97 %)."""
+    coverage = {name: SHARE | {"name": "coverage", "value": value, "floor": floor}
+                for name, value, floor in (("hand", 0.0, 0.85), ("head", 0.015, 0.97))}
+    add(run, results=RESULTS | {"classes": {
+        name: {"images": 30, "measurements": [one], "refused": []} for name, one in coverage.items()}})
+    text = page(run).text
+    assert "Least covered: class hand, 0 % (real against real 85 %)" in text
+    assert "0 (class hand) to 0.015 (class head)" in text
+
+
 def test_what_nobody_can_use_is_said_at_the_top(run: Path) -> None:
     text = "Samples of class x are all alike."
     with (run / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -28,6 +28,7 @@ from radsynth.verbs._sampler import Sampler
 from radsynth.verbs.generate import draw, sample
 from radsynth.web import explorer
 from radsynth.web import serve as serve_module
+from radsynth.web._png import picture
 from radsynth.web.app import MOST, make_app
 from radsynth.web.explorer import Explorer
 from radsynth.web.serve import LOOPBACK
@@ -157,6 +158,15 @@ def test_what_stands_in_a_picture_is_said(tmp_path: Path, make_prepared: Callabl
                                                                   "train.previews=0")))
     organiser = client(tmp_path / "volumes", KEYS[0])
     assert all("its middle slices across the three axes" in organiser.get(path).text for path in ("/", "/one/0"))
+
+
+def test_thick_slices_are_as_high_as_in_the_body() -> None:
+    """Volumes whose slices are three pixels apart were pressed to a third of their height; masks have no new values."""
+    volume = np.where(np.random.default_rng(0).random((1, 8, 20, 16)) > 0.5, 1, -1).astype(np.float32)
+    wide, high = 16 + 16 + 20, 24
+    shown, mask = (Picture.open(io.BytesIO(picture(volume, wide, spacing=(3, 1, 1), smooth=smooth)))
+                   for smooth in (True, False))
+    assert shown.size == mask.size == (wide, high) and {*np.asarray(mask)[2:-2].ravel().tolist()} == {0, 255}
 
 
 def test_a_run_that_may_only_be_read_is_shown_without_a_study(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

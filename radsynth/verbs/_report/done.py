@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from radsynth.choices import Choice, as_given
+from radsynth.verbs._rejected import in_words
 from radsynth.verbs._report.effort import effort as measured
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import duration, extent, figure
@@ -70,7 +71,8 @@ def rejected(files: RunFiles) -> dict[str, Any]:
             raise Missing("data/rejected.csv is damaged.")
         count = sum(line["skipped"] != "yes" for line in lines)
     made = files.get("data/manifest.json")
-    return {"count": count, "file": path.relative_to(files.run).as_posix(),
+    dicom = files.get("spec.json").get("spec", {}).get("format") == "dicom"
+    return {"count": count, "files": in_words(count, dicom), "file": path.relative_to(files.run).as_posix(),
             "duplicates": made.get("duplicates", 0), "left_out": made.get("left_out", 0)}
 
 

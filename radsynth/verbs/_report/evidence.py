@@ -77,19 +77,20 @@ def copies(files: RunFiles) -> dict[str, Any]:
     """The closest pairs: the audit's if there is one, which looks past shift, flip and contrast; else evaluation's."""
     array, found = files.array("audit_pairs"), (files.get("audit.json").get("copies") or {}).get("pairs")
     if array is not None and found:
-        lines = [_audited(pair) for pair in found]
-        return {"by": "the audit, at the best shift, flip, brightness and contrast", "pairs": _pairs(lines, array)}
+        by, lines = "the audit, at the best shift, flip, brightness and contrast", [_audited(pair) for pair in found]
+        return {"by": by, "pairs": _pairs(lines, array, files.spacing)}
     results, array = files.need("results.json", "Nothing has been measured yet."), files.array("neighbours")
     if array is None or not results["neighbours"]:
         raise Missing("No pictures of the closest pairs were kept in this run folder.")
-    return {"by": "the evaluation", "pairs": _pairs([_near(pair) for pair in results["neighbours"]], array)}
+    lines = [_near(pair) for pair in results["neighbours"]]
+    return {"by": "the evaluation", "pairs": _pairs(lines, array, files.spacing)}
 
 
-def _pairs(lines: list[dict[str, Any]], array: NDArray[np.uint8]) -> list[dict[str, Any]]:
+def _pairs(lines: list[dict[str, Any]], array: NDArray[np.uint8], spacing: list[float] | None) -> list[dict[str, Any]]:
     if len(lines) != len(array):
         raise Missing("The pictures of the closest pairs and their numbers do not belong together.")
-    return [{**line, "image": pictures.png(np.concatenate([pictures.flat(made), pictures.flat(real)], axis=1))}
-            for line, (made, real) in list(zip(lines, array, strict=True))[:SHOWN]]
+    return [{**line, "image": pictures.png(np.concatenate([pictures.flat(one, spacing) for one in pair], axis=1))}
+            for line, pair in list(zip(lines, array, strict=True))[:SHOWN]]
 
 
 def _audited(pair: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def sheets(files: RunFiles) -> list[dict[str, str]]:
     who = "Virtual patients" if files.virtual else "Real: patients"
     captions = {"real": f"{who} that training never saw", "synthetic": "Synthetic"}
     return [{"kind": name, "caption": captions[name], "scale": _scale(files),
-             "image": pictures.sheet(array[:count], columns),
+             "image": pictures.sheet(array[:count], columns, files.spacing),
              "alt": f"{count} {'real' if name == 'real' else 'synthetic'} images in rows of {columns}"}
             for name, array in found.items() if array is not None]
 
@@ -63,7 +63,7 @@ def masked(files: RunFiles) -> dict[str, str] | None:
     stacked = array.swapaxes(0, 1)
     empty = max(0, COLUMNS - len(array))  # a pair alone would be as wide as the page
     stacked = np.pad(stacked, [(0, 0), (0, empty), *[(0, 0)] * (stacked.ndim - 2)], constant_values=EMPTY)
-    return {"image": pictures.sheet(stacked.reshape(-1, 1, *stacked.shape[2:]), stacked.shape[1]),
+    return {"image": pictures.sheet(stacked.reshape(-1, 1, *stacked.shape[2:]), stacked.shape[1], files.spacing),
             "alt": f"Rows of {len(array)}: {'; '.join(rows)}", "caption": f"From top to bottom: {', '.join(rows)}."}
 
 
@@ -75,8 +75,9 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     array = files.array("pairs")
     # They lie in the order of the split: every second one is of all patients, too.
     parts = () if array is None else (array,) if len(array) <= AT_ONCE else (array[::2], array[1::2])
-    sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1]) for part in parts]
-    return {**found, "rows": _rows(found["numbers"]), "pictures": sheets, "crops": files.of_crops}
+    sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1], files.spacing) for part in parts]
+    return {**found, "rows": _rows(found["numbers"]), "pictures": sheets, "crops": files.of_crops,
+            "ratios": [f"{pictures.ratio(one):.3f}" for one in sheets]}
 
 
 def findings(files: RunFiles) -> list[dict[str, Any]] | None:
@@ -96,7 +97,7 @@ def doubts(files: RunFiles) -> dict[str, Any] | None:
     results = files.get("results.json")
     if not found or (array is None and results.get("real_pictures") is not False):
         return None
-    rows = [] if array is None else [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1])}
+    rows = [] if array is None else [{"flags": flags, "image": pictures.sheet(array[k], array.shape[1], files.spacing)}
                                      for k, flags in enumerate(found["flags"])]
     of_whole = results.get(BY_CROPS) and results["limits"]
     return {"columns": found["columns"], "rows": rows, "chance": false_alarms(found.get(FROM, 0)),

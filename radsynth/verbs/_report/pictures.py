@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,23 +44,58 @@ def png(picture: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def sheet(images: NDArray[np.uint8], columns: int) -> str:
-    """Display values (n, c, *space) as one picture."""
-    return png(grid(np.stack([flat(image) for image in images]), columns))
+def ratio(image: str) -> float:
+    """Width over height of what `png` returned: both stand at the head of the file."""
+    width, height = struct.unpack(">II", base64.b64decode(image.partition(",")[2][:32])[16:24])
+    return float(width / height)
 
 
-def flat(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def sheet(images: NDArray[np.uint8], columns: int, spacing: Sequence[float] | None = None) -> str:
+    """Display values (n, c, *space) as one picture; volumes as `flat` shows them."""
+    return png(grid(np.stack([flat(image, spacing) for image in images]), columns))
+
+
+def flat(image: NDArray[np.uint8], spacing: Sequence[float] | None = None, *, smooth: bool = True,
+         ) -> NDArray[np.uint8]:
     """One image (c, *space) as (rows, columns[, 3]); a volume as its middle axial, coronal and sagittal slices.
 
     Of other than 1 or 3 channels the channels stand side by side.
+
+    spacing: steps between (slices,) rows and columns; everything then has the shape that it has in the body, where
+    slices are thicker than pixels are wide, too
+    smooth: False repeats values instead of passing smoothly between them, for masks
     """
     if image.ndim == 4:
         depth, height, width = (side // 2 for side in image.shape[1:])
         # Slices step towards the head, which belongs on top.
         planes = [image[:, depth], image[:, ::-1, height], image[:, ::-1, :, width]]
-        rows = max(plane.shape[1] for plane in planes)
-        image = np.concatenate([_padded(plane, rows) for plane in planes], axis=2)
+        slices, rows, columns = _pixels(spacing, 3)
+        steps = [(rows, columns), (slices, columns), (slices, rows)]
+        planes = [_in_shape(*pair, smooth) for pair in zip(planes, steps, strict=True)]
+        highest = max(plane.shape[1] for plane in planes)
+        image = np.concatenate([_padded(plane, highest) for plane in planes], axis=2)
+    else:
+        image = _in_shape(image, _pixels(spacing, 2), smooth)
     return np.moveaxis(image, 0, -1) if len(image) == 3 else np.concatenate(list(image), axis=-1)
+
+
+def _pixels(spacing: Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
+    """How many pixels of a picture a step along each of the last axes is: one along the finest."""
+    if spacing is None or len(spacing) < dimensions:
+        return (1.0,) * dimensions
+    return tuple(step / min(spacing[-dimensions:]) for step in spacing[-dimensions:])
+
+
+def _in_shape(plane: NDArray[np.uint8], steps: tuple[float, ...], smooth: bool) -> NDArray[np.uint8]:
+    """A plane (c, rows, columns) with pixels that are as wide as high. steps: how high and wide its own are, in these.
+    """
+    from PIL import Image as Pillow
+
+    rows, columns = (max(1, round(side * step)) for side, step in zip(plane.shape[1:], steps, strict=True))
+    if (rows, columns) == plane.shape[1:]:
+        return plane
+    kernel = Pillow.Resampling.BICUBIC if smooth else Pillow.Resampling.NEAREST
+    return np.stack([np.asarray(Pillow.fromarray(one).resize((columns, rows), kernel)) for one in plane])
 
 
 def _padded(plane: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:

@@ -53,6 +53,14 @@ class RunFiles:
             return None
         return array if array.dtype == np.uint8 and array.ndim >= 4 and len(array) else None
 
+    @property
+    def spacing(self) -> list[float] | None:
+        """Steps between the slices (of volumes), rows and columns of the images; None where nobody knows them."""
+        spec = self.get("spec.json").get("spec")
+        steps = spec.get("spacing") if isinstance(spec, dict) else None
+        known = isinstance(steps, list) and all(isinstance(step, int | float) and step > 0 for step in steps)
+        return steps if known else None
+
     def settings(self) -> dict[str, Any]:
         """settings.yaml; empty when it is missing or damaged."""
         try:

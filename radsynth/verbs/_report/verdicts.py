@@ -144,15 +144,12 @@ def _masks(found: dict[str, dict[str, Any]]) -> list[Verdict]:
 
 
 def _least_covered(classes: dict[str, Any]) -> str:
-    """The class whose coverage is farthest below its floor."""
-    gaps = {}
-    for name, one in classes.items():
-        for number in one["measurements"]:
-            if number["name"] == "coverage":
-                gaps[name] = (number["value"] - number["floor"], number)
-    if len(gaps) < 2:
+    """The class whose coverage is the smallest part of its floor, as the scorecard's line on consistency has it."""
+    found = {name: number for name, one in classes.items() for number in one["measurements"]
+             if number["name"] == "coverage"}
+    if len(found) < 2:
         return ""
-    name, (_, number) = min(gaps.items(), key=lambda pair: pair[1][0])
+    name, number = min(found.items(), key=lambda pair: pair[1]["value"] / max(pair[1]["floor"], 1e-9))
     return (f" Least covered: class {name}, {figure(number['value'], 'share')} (real against real "
             f"{figure(number['floor'], 'share')}).")
 
