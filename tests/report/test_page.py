@@ -382,6 +382,23 @@ def test_the_numbers_are_not_far_below_the_pictures_of_results(rows: int, at_onc
     assert heights == [17 * count - 1 for count in (at_once, folded) if count]
 
 
+def test_which_label_is_which_grey_is_said(run: Path) -> None:
+    found = {"numbers": [], "task": "segment", "images": 4, "patients": 4, "virtual": False, "split": "test",
+             "columns": ["given", "this run", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
+    add(run, results={"pairs": found})
+    np.save(run / "pictures" / "pairs.npy", np.zeros((4, 3, 16, 16), np.uint8))
+    for spec, told in (
+        ({"mask_classes": 3, "mask_values": [0, 2], "mask_names": []}, ""),  # one label needs no key
+        ({"mask_classes": 4, "mask_values": [0, 1, 3]}, "from dark to light: label 1, label 3."),
+        ({"mask_classes": 3, "mask_values": [], "mask_names": ["none", "edema", "<b>core"]},
+         "The background is black; from dark to light: edema, &lt;b&gt;core."),
+        ({"mask_classes": 40}, ""), ({}, ""),
+    ):
+        add(run, spec=SPEC | {"spec": SPEC["spec"] | spec})
+        text = page(run).text
+        assert told in text and ("from dark to light" in text) == bool(told), spec
+
+
 @pytest.mark.browser
 def test_results_beside_the_truth_fit_a_printed_page(run: Path) -> None:
     """Rows of square images were higher than a sheet: their names stood on one page, they on the next two."""

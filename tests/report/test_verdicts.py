@@ -97,6 +97,16 @@ def test_the_class_that_is_covered_least_is_that_of_the_scorecard(run: Path) -> 
     assert "0 (class hand) to 0.015 (class head)" in text
 
 
+def test_what_was_not_measured_stands_beside_its_reason(run: Path) -> None:
+    """Nineteen names and then three reasons in a row: nobody could tell which belonged to which."""
+    why = [f"At least {number} images are needed." for number in (20, 50)]
+    refused = [{"name": title, "title": title, "reason": reason}
+               for title, reason in zip(("Area", "Precision", "Recall", "Area"), (*why, why[1], why[0]), strict=True)]
+    add(run, results=RESULTS | {"refused": refused})
+    told = [text for name, text in facts(RunFiles(run)) if name == "Not measured"]
+    assert told == [f"Area: {why[0]}", f"Precision, Recall: {why[1]}"]
+
+
 def test_what_nobody_can_use_is_said_at_the_top(run: Path) -> None:
     text = "Samples of class x are all alike."
     with (run / "log.jsonl").open("a", encoding="utf-8") as file:

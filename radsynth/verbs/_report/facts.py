@@ -45,9 +45,10 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
     if results.get("direction"):
         lines.append(("Direction", "From {} to {}; only this way was measured.".format(*results["direction"])))
     if results.get("refused"):
-        names = ", ".join(dict.fromkeys(one["title"] for one in results["refused"]))
-        reasons = " ".join(dict.fromkeys(one["reason"] for one in results["refused"]))
-        lines.append(("Not measured", f"{names}. {reasons}"))
+        by_reason: dict[str, list[str]] = {}
+        for one in results["refused"]:
+            by_reason.setdefault(one["reason"], []).append(one["title"])
+        lines += [("Not measured", f"{', '.join(dict.fromkeys(titles))}: {why}") for why, titles in by_reason.items()]
     return lines
 
 

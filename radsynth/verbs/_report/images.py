@@ -16,6 +16,8 @@ EMPTY = 40
 """Grey of a sheet's places without an image."""
 VOLUMES = 12
 """Volumes on a sheet at most: each is three slices."""
+NAMED = 9
+"""Label values, with the background, whose greys can be told apart."""
 AT_ONCE = 6
 """Rows of results against the truth that are shown at once: the numbers come below them."""
 
@@ -64,7 +66,18 @@ def masked(files: RunFiles) -> dict[str, str] | None:
     empty = max(0, COLUMNS - len(array))  # a pair alone would be as wide as the page
     stacked = np.pad(stacked, [(0, 0), (0, empty), *[(0, 0)] * (stacked.ndim - 2)], constant_values=EMPTY)
     return {"image": pictures.sheet(stacked.reshape(-1, 1, *stacked.shape[2:]), stacked.shape[1], files.spacing),
-            "alt": f"Rows of {len(array)}: {'; '.join(rows)}", "caption": f"From top to bottom: {', '.join(rows)}."}
+            "alt": f"Rows of {len(array)}: {'; '.join(rows)}",
+            "caption": f"From top to bottom: {', '.join(rows)}. {_greys(files)}"}
+
+
+def _greys(files: RunFiles) -> str:
+    """Which label is which grey in pictures of label maps; empty where nobody knows, or they are too many to tell."""
+    spec = files.get("spec.json").get("spec", {})
+    values = spec.get("mask_values") or range(spec.get("mask_classes", 0))
+    names = spec.get("mask_names") or [f"label {value}" for value in values]
+    if not 2 < len(names) <= NAMED:
+        return ""
+    return f"The background is black; from dark to light: {', '.join(names[1:])}."
 
 
 def pairs(files: RunFiles) -> dict[str, Any] | None:
@@ -77,7 +90,7 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     parts = () if array is None else (array,) if len(array) <= AT_ONCE else (array[::2], array[1::2])
     sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1], files.spacing) for part in parts]
     return {**found, "rows": _rows(found["numbers"]), "pictures": sheets, "crops": files.of_crops,
-            "ratios": [f"{pictures.ratio(one):.3f}" for one in sheets]}
+            "greys": _greys(files) if found["task"] == "segment" else "", "ratios": [f"{pictures.ratio(one):.3f}" for one in sheets]}
 
 
 def findings(files: RunFiles) -> list[dict[str, Any]] | None:
