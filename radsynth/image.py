@@ -138,7 +138,7 @@ class ImageSpec:
     directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
     window: (low, high) in `units` that the sources ask a viewer to show first (their median), None when they do not
     values: (low, high) in `units` that -1 and 1 of prepared images stand for (of MR a median), None in older folders
-    laid: as in `Image`, None when it differs
+    laid: as in `Image`, None when it differs; flat: all are so, as in `Image`
     """
 
     channels: tuple[str, ...] = GREY
@@ -159,6 +159,7 @@ class ImageSpec:
     partly_masked: bool = False
     mask_names: tuple[str, ...] = ()
     laid: Layout | None = None
+    flat: bool = False
 
     @property
     def dimensions(self) -> int:

@@ -238,3 +238,22 @@ def test_signed_numbers_stay_signed(format: str, low: int, tmp_path: Path) -> No
         assert isinstance(back, Image) and back.pixels.dtype == np.int16 and back.bits == 16
         if format == "nifti":
             assert nibabel.load(tmp_path / "out" / row["file"]).get_data_dtype() == np.int16
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("shape", [(24, 16), (24, 16, 1), (24, 1, 16), (1, 24, 16)])
+def test_slices_come_back_along_the_axes_of_their_files(shape: tuple[int, ...], known: bool, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 30_000, shape).astype(np.int16)
+    values.flat[:2] = 0, 30_000
+    given = nibabel.Nifti1Image(values, np.diag([0.5, 0.5, 0.5, 1]) if known else None)
+    if not known:
+        given.header.set_zooms((0.5,) * len(shape))
+        given.header.set_xyzt_units("mm")
+    (tmp_path / "in").mkdir()
+    nibabel.save(given, tmp_path / "in" / "a.nii.gz")
+    prepared = prepare(tmp_path / "in", tmp_path / "data", workers=1, overrides=["prepare.percentiles=[0.0,100.0]"])
+    generated(prepared, "nifti", tmp_path / "out")
+    made = nibabel.load(next((tmp_path / "out" / "images").iterdir()))
+    assert made.shape == shape
+    assert [step for step, side in zip(made.header.get_zooms(), shape, strict=True) if side > 1] == [0.5, 0.5]
+    assert np.abs(np.asarray(made.dataobj) - values).max() <= 1

@@ -69,7 +69,7 @@ def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False
         pixels = np.rint(pixels)
     return fixed.replace(pixels=pixels.astype(image.pixels.dtype), modality=image.modality, units=image.units,
                          bits=image.bits, channels=image.channels, window=image.window, lossy=image.lossy, mask=None,
-                         regridded=True)
+                         regridded=True, filled=image.filled)
 
 
 def distance(one: Image, other: Image) -> float:

@@ -88,6 +88,7 @@ class Case:
         """All channels (c, slices, rows, columns) on one grid, with the mask. RejectedFile when they do not fit."""
         first: Image | None = None
         pixels: list[NDArray[np.generic]] = []
+        filled = False
         for number, file in enumerate(self.files):
             masks = (self.mask,) if self.mask and not number else ()
             source = Source(format="nifti", files=(file,), modality="MR", masks=masks, mask_values=self.mask_values)
@@ -101,10 +102,12 @@ class Case:
             if (off := distance(image, first)) > SAME_PLACE:
                 raise RejectedFile(f"{Path(file).name} lies {off:.2g} mm off the other modalities")
             pixels.append(image.pixels)
+            filled = filled or image.filled
         assert first is not None
         bits = max(_bits(array) for array in pixels)
         return first.replace(
-            pixels=np.concatenate(pixels), modality="MR", units="stored", channels=self.channels, bits=bits
+            pixels=np.concatenate(pixels), modality="MR", units="stored", channels=self.channels, bits=bits,
+            filled=filled,
         )
 
 

@@ -271,4 +271,5 @@ def _header(headers: list[Header], fixed: Header, channels: int, settings: Setti
     units = {header.units for header in headers}
     return replace(fixed, channels=channels, bits=max(header.bits for header in headers),
                    modality=known_modality(fixed.modality, settings.modality),
-                   units=units.pop() if len(units) == 1 else "stored")
+                   units=units.pop() if len(units) == 1 else "stored",
+                   notes=tuple(dict.fromkeys(note for header in headers for note in header.notes)))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import DataError, RejectedFile
-from radsynth.image import GREY, RGB, Image
+from radsynth.image import GREY, RGB, Image, Layout
 from radsynth.io import Header, Provenance
 from radsynth.io._geometry import (
     LPS_OF_RAS,
@@ -50,6 +50,9 @@ SUFFIXES = (".nii.gz", ".nii")
 
 COMMENT = 6
 """The header extension code for plain text."""
+
+UNPLACED: Layout = ((0, 1, 2), (False, True, False))
+"""Without orientation rows are read as stepping to the front."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -126,7 +129,7 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
         bits=marked.bits if marked else _bits(opened.get_data_dtype(), opened),
         channels=marked.channels if marked and len(marked.channels) == channels else names,
         window=_window(opened),
-        laid=None if place is None else layout(affine, thin),
+        laid=layout(affine, thin),
         filled=filled,
         flat=stored.ndim == 2,
     )
@@ -145,17 +148,19 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
         raise DataError(f"{path.name}: NIfTI files end in .nii.gz or .nii")
     stored = as_whole_numbers(store(image, floats=True), signed=image.pixels.dtype.kind == "i")
     data, affine = _packed(image, stored), image.affine
+    laid = image.laid or (UNPLACED if affine is None else None)
     if affine is None:
-        data = data[:, ::-1]  # without orientation rows are read as stepping to the front
-    elif image.laid is not None:
-        data, affine = as_laid(data, affine, image.laid)
+        steps = (image.spacing or (1.0,) * len(image.space))[::-1]
+        affine = np.diag([*steps, *(1.0,) * (4 - len(steps))])
+    if laid is not None:
+        data, affine = as_laid(data, affine, laid)
     if image.flat and data.shape[2:] == (1,):
         data = data[..., 0]
-    nifti = nibabel.Nifti1Image(data, None if affine is None else LPS_OF_RAS @ affine)
+    nifti = nibabel.Nifti1Image(data, None if image.affine is None else LPS_OF_RAS @ affine)
     fields = nifti.header
     if image.affine is None and image.spacing is not None:
-        steps = image.spacing[::-1]
-        fields.set_zooms((*steps, *(1.0,) * (data.ndim - len(steps))))
+        lengths = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+        fields.set_zooms((*lengths, *(1.0,) * (data.ndim - 3))[:data.ndim])
     fields.set_xyzt_units("mm" if image.spacing is not None else 0)
     if stored.slope != 1 or stored.intercept != 0:
         fields.set_slope_inter(stored.slope, stored.intercept)

@@ -112,11 +112,11 @@ class Writing:
         spec = self.spec
         return Image(pixels=real_values(values, spec, self.intensity), modality=spec.modality, units=spec.units,
                      bits=spec.bits, spacing=spec.spacing, channels=spec.channels, affine=self._affine(),
-                     laid=spec.laid)
+                     laid=spec.laid, flat=spec.flat)
 
     def _mask(self, mask: NDArray[np.uint8]) -> Image:
         return Image(pixels=mask[None], modality=self.spec.modality, spacing=self.spec.spacing, channels=("mask",),
-                     affine=self._affine(), laid=self.spec.laid)
+                     affine=self._affine(), laid=self.spec.laid, flat=self.spec.flat)
 
     def _affine(self) -> NDArray[np.float64] | None:
         spec = self.spec
@@ -212,9 +212,9 @@ def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: Intensi
 
 
 def write_table(path: Path, rows: list[Row]) -> None:
-    """Rows of one kind as CSV."""
+    """Rows as CSV; those that an older version has begun a folder with may lack columns."""
     buffer = text_io.StringIO()
-    table = csv.DictWriter(buffer, list(rows[0]))
+    table = csv.DictWriter(buffer, list(dict.fromkeys(name for row in rows for name in row)))
     table.writeheader()
     table.writerows(rows)
     write_atomically(path, buffer.getvalue())

@@ -20,7 +20,7 @@ from radsynth.files import whole_folder, write_atomically
 from radsynth.progress import tell, track
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import segments
-from radsynth.verbs._applying import few_values, not_found
+from radsynth.verbs._applying import few_values, not_found, notes
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.inputs import input_records
@@ -119,6 +119,7 @@ def _filled(run: Path, out: Path, request: dict[str, object], source: Path, reje
     with whole_folder(out, keep=lambda partial: begun(partial, made_by), last=MADE if held else "") as partial:
         journal = Journal(partial, made_by)
         rows = list(make(partial, journal))
+        notes.tell_of(rows)
         few_values.tell_of(rows)
         not_found.tell_of(rows)
         if not rows:
@@ -249,7 +250,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
              "flagged": not_found.flagged(flagged, lacks),
              "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
-             "unchecked": applier.trained_on.unchecked(image, record)}
+             "unchecked": applier.trained_on.unchecked(image, record), notes.COLUMN: notes.notes_of(record, image)}
             for file in files])
 
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -151,3 +152,20 @@ def test_label_maps_are_named_for_registration_too(make_run: Callable[..., Path]
     assert "mind: b.png has at most 16" in capsys.readouterr().err
     apply(run, tmp_path / "a.png", tmp_path / "onto", onto=tmp_path / "b.png")
     assert "mind: b.png, which images are put onto, has at most 16" in capsys.readouterr().err
+
+
+def test_nan_and_other_oddities_of_a_header_are_noted(
+    make_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, given = make_run("task.kind=restore", "task.what=rician"), tmp_path / "in"
+    given.mkdir()
+    for name, empty in (("a", 0), ("b", 2)):
+        values = disc((16, 16))[0].astype(np.float32)
+        values[:, :empty] = np.nan
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4) if empty else None), given / f"{name}.nii")
+    apply(run, given, tmp_path / "out")
+    told = {row["source"]: row["notes"] for row in rows(tmp_path / "out")}
+    assert told["a.nii"] == "it has no orientation: left and right are not certain"
+    assert told["b.nii"].startswith("NaN around what is shown: read as background, which is 0")
+    said = capsys.readouterr().err
+    assert "mind: 1 x NaN around what is shown" in said and "mind: 1 x it has no orientation" in said

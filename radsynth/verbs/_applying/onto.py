@@ -20,7 +20,7 @@ from radsynth.metrics._registration import folding
 from radsynth.progress import tell, track
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
-from radsynth.verbs._applying import few_values
+from radsynth.verbs._applying import few_values, notes
 from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.channels import taken
@@ -240,7 +240,8 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
              "flagged": few_values.flagged(_flags(found, usual), moving, registrar.trained_on.few_values),
-             "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed}))}
+             "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed})),
+             notes.COLUMN: notes.notes_of(record, moving, (fixed, registrar.image))}
             for file in files])
 
 

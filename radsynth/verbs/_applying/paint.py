@@ -24,6 +24,7 @@ from radsynth.image import GREY, Image
 from radsynth.io import NotAnImage, as_mask, beside, detect, read, read_mask
 from radsynth.progress import track
 from radsynth.tasks.semantic import Semantic
+from radsynth.verbs._applying import notes
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.slices import cut, join
@@ -249,4 +250,4 @@ def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected],
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              "seed": painter.seed if painter.style is None else "", "flagged": "unknown",
-             "unchecked": painter.unchecked(mask)} for file in files])
+             "unchecked": painter.unchecked(mask), notes.COLUMN: notes.notes_of(record, mask)} for file in files])

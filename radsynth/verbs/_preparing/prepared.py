@@ -235,6 +235,7 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
         virtual=made.virtual,
         directions=common_directions(entry.directions for entry in used) if known else None,
         laid=used[0].laid if len({entry.laid for entry in used}) == 1 else None,
+        flat=all(entry.flat for entry in used),
         window=tuple(median(end) for end in zip(*windows, strict=True)) if len(windows) * 2 > len(used) else None,
         values=(intensity.low, intensity.high),
         partly_masked=bool(values) and any(entry.mask_values is None for entry in used),

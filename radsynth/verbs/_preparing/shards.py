@@ -62,7 +62,7 @@ class Entry:
     """What became of one record. `reason` is empty for an image that is in the shard, at `row`.
 
     pixels: SHA-256 of the source's pixels; top: largest stored value; spacing: mm of the target's pixels
-    mask_values: label values in the mask, None without a mask; directions, window, laid: as in `ImageSpec`
+    mask_values: label values in the mask, None without a mask; directions, window, laid, flat: as in `Image`
     skipped: left out on purpose, nothing is wrong with it; few_values: see `has_few_values`
     """
 
@@ -79,6 +79,7 @@ class Entry:
     directions: tuple[float, ...] | None = None
     window: tuple[float, ...] | None = None
     laid: Layout | None = None
+    flat: bool = False
     pixels: str = ""
     few_values: bool = False
 
@@ -285,6 +286,7 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
         directions=None if image.affine is None else directions_of(image.affine),
         window=image.window,
         laid=image.laid,
+        flat=image.flat,
         pixels=_digest(image.pixels),
         few_values=has_few_values(image.pixels),
     )
