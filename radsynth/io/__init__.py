@@ -8,7 +8,7 @@ write(image: Image, path, *, provenance: Provenance) -> list[Path]
                                                  the files written, each marked as synthetic in the format's own way,
                                                  each under a temporary name first
 example(folder) -> list[Path]                    writes small valid files for the contract test
-read_mask(path) -> NDArray[np.uint8]             only where a mask's label values are not what `read` gives (palettes)
+read_mask(path) -> Image                         only where a mask's label values are not what `read` gives (palettes)
 
 `header` and `read` raise RejectedFile with the reason for a file that cannot be used, MissingExtra when an optional
 dependency would read it. Files are not trusted: sizes are checked against `_limits` before anything is allocated, and
@@ -222,7 +222,7 @@ def read_mask(path: Path) -> Image:
     module = format_module(detect(path))
     special = getattr(module, "read_mask", None)
     if special is not None:
-        return Image(pixels=cast(NDArray[np.uint8], special(path))[None])
+        return cast(Image, special(path))
     return as_mask(module.read(path))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, RGB, Image
-from radsynth.io import Header, Provenance
+from radsynth.io import Header, Provenance, as_mask
 from radsynth.io._limits import MAX_BYTES, MAX_RATIO, MIN_RATIO_BYTES, check_file, check_size, unusable
 from radsynth.io._not_finite import without_nan
 from radsynth.io._synthetic import Marked, mark, parse_mark, store, write_whole
@@ -139,6 +139,23 @@ def read(path: Path, frame: int = 0) -> Image:
         affine=marked.affine,
         channels=marked.channels if len(marked.channels) == channels else names,
     )
+
+
+def read_mask(path: Path) -> Image:
+    """The array `mask` (*space), where there is one, alone or beside an image; else the one array as labels."""
+    path = Path(path)
+    found = entries(path)
+    if "mask" not in found:
+        return as_mask(read(path))
+    if len(set(found) - {"mask", "synthetic"}) > 0:
+        image = read(path)
+        assert image.mask is not None
+        return image.replace(pixels=image.mask[None], mask=None, channels=GREY, bits=8, units="stored", window=None)
+    shape, dtype = found["mask"].shape, found["mask"].dtype
+    if len(shape) not in (2, 3) or dtype.kind not in "uib":
+        raise RejectedFile(f"its mask has shape {shape} and type {dtype}, not whole numbers (slices,) rows, columns")
+    check_size(shape, itemsize=dtype.itemsize)
+    return Image(pixels=labels(load(path, "mask"))[None])
 
 
 def labels(values: NDArray[Any]) -> NDArray[np.uint8]:

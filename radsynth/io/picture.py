@@ -85,8 +85,8 @@ def _pixels(path: Path) -> tuple[NDArray[Any], Marked | None, int]:
     return (values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)), marked, depth
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Label values (*space): numbers or palette indices as stored; a mask of 0 and 255 alone, or a JPEG, is 0 and 1."""
+def read_mask(path: Path) -> Image:
+    """Label values (1, *space): numbers or palette indices as stored; of 0 and 255 alone, or of a JPEG, 0 and 1."""
     if _is_tiff(path):
         values = without_nan(_tiff.pixels(path)[0][:1])[0][0]
     else:
@@ -100,7 +100,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     if values.dtype != bool and set(np.unique(values).tolist()) <= {0, 255}:
         values = values > 0
     check_labels(values)
-    return np.asarray(values, dtype=np.uint8)
+    return Image(pixels=values.astype(np.uint8)[None])
 
 
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:

@@ -75,7 +75,8 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name;
     landmarks: their file of landmarks, or a folder; onto_landmarks: the file of those in `onto`, to measure by.
     style, seed: for images of masks, an image that lends its style, or (without one: 0) where styles are drawn from:
-    that of mask k depends on (seed, k) alone, so that other seeds give other images of the same masks.
+    that of mask k depends on (seed, k) alone, so that other seeds give other images of the same masks; slices of one
+    patient share that of the first.
     contrasts: how images of the training's contrasts are found where files or DICOM series have other names than there,
     name=regular expression.
     samples.csv tells which result comes from which image. A folder that holds the same request already is left as it
@@ -205,7 +206,7 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
 def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, style: Path | None) -> Applied:
     """As `apply`, for images of masks."""
     rejected: list[Rejected] = []
-    records = mask_records(source, rejected)
+    records = mask_records(source, rejected, painter.trained_on.patient_pattern)
     files = files_hash(source, style)
     request: dict[str, object] = {"input": source.name, "files": files, "format": format, "target": painter.target,
                                   "style": None if style is None else Path(style).name, "seed": painter.seed,

@@ -7,8 +7,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from radsynth import io
+from radsynth.errors import RejectedFile
+from radsynth.image import Image
 from tests.io.files import RAMP, one, refused
 
 
@@ -64,3 +67,23 @@ def test_numpy_faults(tmp_path: Path) -> None:
     refused(tmp_path / "nan.npy", "finite")
     (tmp_path / "no.npz").write_bytes(b"PK\x03\x04 no archive")
     refused(tmp_path / "no.npz", "NumPy")
+
+
+def test_an_array_mask_is_the_mask_alone_or_beside_an_image(tmp_path: Path) -> None:
+    mask = np.zeros((8, 6), np.uint8)
+    mask[2:5] = 2
+    np.savez(tmp_path / "alone.npz", mask=mask)
+    np.savez(tmp_path / "both.npz", mask=mask, image=np.arange(48).reshape(8, 6) / 7)
+    np.savez(tmp_path / "other.npz", labels=mask)
+    for path in tmp_path.iterdir():
+        found = io.read_mask(path)
+        assert np.array_equal(found.pixels, mask[None]) and found.pixels.dtype == np.uint8, path.name
+    ours = Image(pixels=np.arange(48).reshape(1, 8, 6), mask=mask, spacing=(2.0, 3.0), bits=16)
+    io.write(ours, tmp_path / "ours.npz", provenance=io.Provenance(model="", weights="", seed=0, index=0))
+    assert np.array_equal(io.read_mask(tmp_path / "ours.npz").pixels, mask[None])
+    assert io.read_mask(tmp_path / "ours.npz").spacing == (2.0, 3.0)
+    with pytest.raises(RejectedFile, match="one image is read"):
+        io.read(tmp_path / "alone.npz")
+    np.savez(tmp_path / "alone.npz", mask=mask / 2)
+    with pytest.raises(RejectedFile, match="not whole numbers"):
+        io.read_mask(tmp_path / "alone.npz")

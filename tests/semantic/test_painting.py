@@ -90,6 +90,18 @@ def test_a_dicom_series_of_masks_is_painted_in_one_style_as_a_stack_is(trained: 
     assert all(np.array_equal(one, same) for same in others) and not np.array_equal(one, other)
 
 
+def test_slices_of_one_patient_are_painted_in_one_style_and_others_are_not(trained: Path, tmp_path: Path) -> None:
+    values = np.zeros((16, 16))
+    values[4:12, 6:14] = 2
+    for name in ("patient7/1.png", "patient7/2.png", "patient8/1.png", "x/1.png", "x/2.png"):
+        save_mask(tmp_path / "in" / name, values)
+    np.savez(tmp_path / "in" / "patient8" / "2.npz", mask=values.astype(np.uint8))
+    found = apply(trained, tmp_path / "in", tmp_path / "out", seed=4, format="png")
+    made = {row["source"]: read(found.folder / row["file"]).pixels for row in rows(found.folder)}
+    same = {(one, other) for one in made for other in made if one < other and np.array_equal(made[one], made[other])}
+    assert same == {("patient7/1.png", "patient7/2.png"), ("patient8/1.png", "patient8/2.npz")}
+
+
 def test_the_pixels_of_a_masks_header_are_no_rejected_file(tmp_path: Path) -> None:
     itk = pytest.importorskip("SimpleITK")
     itk.WriteImage(itk.GetImageFromArray(np.zeros((3, 8, 8), np.uint8)), str(tmp_path / "a.mhd"))

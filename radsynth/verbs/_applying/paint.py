@@ -17,7 +17,7 @@ from torch.nn import functional
 from radsynth.batch import Batch
 from radsynth.datasets import Record, Rejected, dataset
 from radsynth.datasets._items import series
-from radsynth.datasets._layout import printable
+from radsynth.datasets._layout import PATIENT, compiled, patients, places, printable
 from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, Image
@@ -162,37 +162,46 @@ def _listed(values: tuple[int, ...] | list[int]) -> str:
     return f"label value{'s' if len(values) > 1 else ''} {shown}{', ...' if len(values) > 12 else ''}"
 
 
-def mask_records(source: Path, rejected: list[Rejected]) -> list[Record]:
+def mask_records(source: Path, rejected: list[Rejected], patient_pattern: str = PATIENT) -> list[Record]:
     """Every mask at a path (a file, a folder, an archive), by name, or those of a data set in one npz. DataError
     when there is nothing.
 
-    The patient of a record is what gives it its style: "" for a mask that has one of its own."""
+    The slices of one patient share their style: whose they are, `prepare` would say likewise.
+    patient_pattern: how names tell patients, as in `data`
+    """
     module = dataset("medmnist")
     if module.matches(source):
-        found = module.records(module.Settings(path=source), rejected)
-        return [replace(record, patient="", load=partial(_mask_beside, record)) for record in found]
+        found = module.records(module.Settings(path=source, patient_pattern=patient_pattern), rejected)
+        return [replace(record, load=partial(_mask_beside, record)) for record in found]
     (root, names), records, slices = files_below(source, rejected), dict[str, Record](), list[str]()
+    volumes = set[str]()
     for name in names:
         path = root / name
         try:
-            if detect(path) == "dicom":
-                slices.append(name)
-                continue
+            kind = detect(path)
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
+        if kind == "dicom":
+            slices.append(name)
+            continue
         records[name] = _file(name, path)
+        volumes |= {name} if kind in ("nifti", "metaimage") else set()
     without_data_files(root, [file for record in records.values() for file in beside(Path(record.files[0]))], rejected)
+    pattern = compiled(patient_pattern, "patient_pattern")
+    known = places(list(records), pattern, classes=not volumes and not slices)
+    of = patients(list(records), pattern, volumes=volumes, places=known)
+    records = {name: replace(record, patient=known[name].patient or of[name]) for name, record in records.items()}
     records |= _dicom_masks(root, slices, rejected)
     return [records[name] for name in sorted(records)]
 
 
-def _file(name: str, path: Path, series: str = "") -> Record:
-    return Record(source=printable(name), patient=series, load=partial(read_mask, path), files=(str(path),))
+def _file(name: str, path: Path, patient: str = "") -> Record:
+    return Record(source=printable(name), patient=patient, load=partial(read_mask, path), files=(str(path),))
 
 
 def _dicom_masks(root: Path, names: list[str], rejected: list[Rejected]) -> dict[str, Record]:
-    """DICOM masks by name: a series as a volume. Where its slices are none, each alone, the series as their patient."""
+    """DICOM masks by name: a series as a volume. Where its slices are none, each alone."""
     found = {}
     for item in series(root, names, "", rejected):
         files = item.source.files
@@ -203,7 +212,7 @@ def _dicom_masks(root: Path, names: list[str], rejected: list[Rejected]) -> dict
             continue
         for file in dict.fromkeys(files):
             name = Path(file).relative_to(root).as_posix()
-            found[name] = _file(name, Path(file), series=item.name if len(files) > 1 else "")
+            found[name] = _file(name, Path(file), item.header.patient or item.name)
     return found
 
 
@@ -234,19 +243,22 @@ def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected],
     styles: dict[str, int] = {}
     for record in track(records, None, "painting", "masks"):
         if made := journal.made(record.source):
-            styles.setdefault(record.patient, int(str(made[0]["index"])))
+            if len(record.load().space) == 2:
+                styles.setdefault(record.patient, int(str(made[0]["index"])))
             yield from made
             continue
         index = journal.free()
         try:
             mask = record.load()
-            image = painter.paint(mask, styles.get(record.patient, index) if record.patient else index)
+            shares = len(mask.space) == 2  # a volume has a style of its own
+            image = painter.paint(mask, styles.get(record.patient, index) if shares else index)
             chosen = format or format_for(record, painter)
             files = write_result(painter.facts, mask, image, record, folder / "images", chosen, index)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
-        styles.setdefault(record.patient, index)
+        if shares:
+            styles.setdefault(record.patient, index)
         yield from journal.add([
             {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
              "seed": painter.seed if painter.style is None else "", "flagged": "unknown",

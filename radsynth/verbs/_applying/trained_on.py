@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from radsynth.datasets import Record
+from radsynth.datasets._layout import PATIENT
 from radsynth.datasets._volumes import AXES, scanned_across
 from radsynth.datasets.contrasts import called
 from radsynth.errors import RejectedFile, SettingsError
@@ -27,8 +28,8 @@ PERCENTILES = (0.5, 99.5)
 class TrainedOn:
     """The settings `data` and `prepare` of a run's training.
 
-    kind, contrasts, plane, modality: of `data`; percentiles: of each image, its black and white; grey: colour was made
-    grey; instances: things in masks had numbers of their own
+    kind, contrasts, plane, patient_pattern, modality: of `data`; percentiles: of each image, its black and
+    white; grey: colour was made grey; instances: things in masks had numbers of their own
     few_values: share of the training images that have few values, 0 in runs that do not say it
     fit, enlarge: how images of another size were brought to that of the training, "" where that is not known
     """
@@ -37,6 +38,7 @@ class TrainedOn:
     kind: str
     contrasts: tuple[str, ...]
     plane: str
+    patient_pattern: str
     modality: str
     percentiles: tuple[float, float]
     grey: bool
@@ -53,7 +55,8 @@ class TrainedOn:
         data, made = settings.get("data") or {}, settings.get("prepare") or {}
         low, high = made.get("percentiles", PERCENTILES)
         return cls(spec=spec, kind=str(data.get("kind", "folder")), contrasts=tuple(data.get("contrasts") or ()),
-                   plane=str(data.get("plane", "auto")), modality=str(data.get("modality", "")),
+                   plane=str(data.get("plane", "auto")),
+                   patient_pattern=str(data.get("patient_pattern", PATIENT)), modality=str(data.get("modality", "")),
                    percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
                    instances=made.get("masks") == "instances", fit=str(made.get("fit", "")),
                    enlarge=bool(made.get("enlarge")),
