@@ -162,6 +162,15 @@ def test_what_was_found_is_said(own: float, gap: float, area: float, said: tuple
     assert "differ by 10.0 % of the range" in words and f"redrawn to {100 * own:.1f} %" in words
 
 
+@pytest.mark.parametrize(("kind", "called"), [("held-out", "real"), ("given", "given")])
+def test_images_that_were_given_are_not_said_to_be_real(kind: str, called: str) -> None:
+    """They may be synthetic themselves."""
+    numbers = {name: 0.1 for name in ("ssim", "nearest_absolute_error", "mean_image_absolute_error", "absolute_error")}
+    images = [{**numbers, "kind": one, "label_assumed": False, "completeness_gap": None} for one in (kind, "synthetic")]
+    words = sentences({"images": images, "discriminator": {"there": False, "reason": "None is there."}})[0]
+    assert f"the 1 {called} images differ" in words and ("real" in words) == (called == "real")
+
+
 def test_a_discriminator_that_looks_at_the_batch_judges_one_at_a_time() -> None:
     torch.manual_seed(0)
     spec = ImageSpec(size=(16, 16))

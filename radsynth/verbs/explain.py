@@ -52,7 +52,7 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
             data: Path | None = None, seed: int = 0, starts: int = 4, steps: int = 200) -> dict[str, Any]:
     """Explain by single images; writes OUT/explain.json, OUT/explain.npz (codes and maps) and pictures (PNG).
 
-    images: files or folders of real images; without any, held-out images of the prepared data (`data`, or RUN/data)
+    images: files or folders of images; without any, held-out images of the prepared data (`data`, or RUN/data)
     label: their class; guessed without it. out: default RUN/explain. starts, steps: of the search for codes
     Raises SettingsError for a run without noise, with masks or an unknown class, DataError and FolderError for images.
     """

@@ -28,15 +28,16 @@ def _redrawing(document: dict[str, Any]) -> str:
     def mean(lines: list[dict[str, Any]], name: str) -> float:
         return sum(float(line[name]) for line in lines) / len(lines)
 
-    real = [line for line in document["images"] if line["kind"] != "synthetic"]
+    shown = [line for line in document["images"] if line["kind"] != "synthetic"]
     made = [line for line in document["images"] if line["kind"] == "synthetic"]
-    error, own = mean(real, "absolute_error"), mean(made, "absolute_error")
-    return (f"Redrawn by the generator, the {len(real)} real images differ by {100 * error:.1f} % of the range on "
-            f"average (SSIM {mean(real, 'ssim'):.2f}); the nearest of the images drawn by "
-            f"{100 * mean(real, 'nearest_absolute_error'):.1f} %, the mean image by "
-            f"{100 * mean(real, 'mean_image_absolute_error'):.1f} %. Synthetic images, whose codes exist, are redrawn "
+    error, own = mean(shown, "absolute_error"), mean(made, "absolute_error")
+    what = "given" if any(line["kind"] == "given" for line in shown) else "real"  # given ones may be synthetic
+    return (f"Redrawn by the generator, the {len(shown)} {what} images differ by {100 * error:.1f} % of the range on "
+            f"average (SSIM {mean(shown, 'ssim'):.2f}); the nearest of the images drawn by "
+            f"{100 * mean(shown, 'nearest_absolute_error'):.1f} %, the mean image by "
+            f"{100 * mean(shown, 'mean_image_absolute_error'):.1f} %. Synthetic images, whose codes exist, are redrawn "
             f"to {100 * own:.1f} % (SSIM {mean(made, 'ssim'):.2f}): "
-            + ("so most of the error on real images is what the generator has not learned."
+            + (f"so most of the error on {what} images is what the generator has not learned."
                if error > 2 * own else "so the search itself leaves most of the error."))
 
 
