@@ -206,9 +206,8 @@ def slice_affine(found: Instance) -> NDArray[np.float64] | None:
 
 
 def _is_hounsfield(values: Mapping[str, Any], modality: str) -> bool:
-    return (
-        modality == "CT" and "RescaleIntercept" in values and str(values.get("RescaleType") or "HU").upper() == "HU"
-    )
+    told = values.get("RescaleIntercept") not in (None, "")
+    return modality == "CT" and told and str(values.get("RescaleType") or "HU").upper() == "HU"
 
 
 def _notes(preamble: bytes | None, values: Mapping[str, Any], text: str | None) -> tuple[str, ...]:
@@ -219,6 +218,10 @@ def _notes(preamble: bytes | None, values: Mapping[str, Any], text: str | None) 
     if commas := decimal_commas(values):
         notes.append(f"decimal commas in {', '.join(commas)}, which DICOM does not allow: read as points")
     notes += lost_geometry(values)
+    stored, high = values.get("BitsStored"), values.get("HighBit")
+    if isinstance(stored, int) and isinstance(high, int) and high != stored - 1:
+        notes.append(f"its HighBit is {high}, where {stored} bits stored make it {stored - 1}: the lowest bits are "
+                     "taken. Look whether its values are right")
     if (preamble or b"").startswith(b"MZ"):
         notes.append("its preamble is that of a program (MZ): never run it; it is not copied into any output")
     if str(values.get("SyntheticData", "")).upper() == "YES":

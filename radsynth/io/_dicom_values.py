@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from radsynth.errors import RejectedFile
+
 SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
 
@@ -128,9 +130,16 @@ def burned_in(dataset: Any, kind: str) -> str | None:
 
 
 def scale(dataset: Any) -> tuple[float, float]:
-    """Rescale Slope and Intercept; 1 and 0 where they are missing."""
-    slope, intercept = (numbers_of([dataset.get(name)], 1) for name in ("RescaleSlope", "RescaleIntercept"))
-    return slope[0] if slope else 1.0, intercept[0] if intercept else 0.0
+    """Rescale Slope and Intercept; 1 and 0 where they are missing or empty. RejectedFile for others that are no number:
+    nobody knows what values mean then."""
+    found = []
+    for name, usual in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
+        value = dataset.get(name)
+        number = (usual,) if value is None or value == "" else numbers_of([value], 1)
+        if number is None:
+            raise RejectedFile(f"its {name} is not one number, so that nobody knows what its values mean")
+        found.append(number[0])
+    return found[0], found[1]
 
 
 def bits_of_real(dataset: Any, stored: int, units: str) -> int:

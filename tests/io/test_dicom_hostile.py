@@ -193,3 +193,24 @@ def put(dataset: Dataset, name: str, values: bytes) -> None:
     """An element with bytes that pydicom would not write by itself."""
     tag = Tag(name)
     dataset._dict[tag] = RawDataElement(tag, "DS", len(values), values, 0, False, True)
+
+
+@pytest.mark.parametrize("values", [b"nan ", b"ab", b"1\\2 "])
+@pytest.mark.parametrize("name", ["RescaleSlope", "RescaleIntercept"])
+def test_values_whose_scale_nobody_knows_are_rejected(tmp_path: Path, name: str, values: bytes) -> None:
+    """CT of an intercept that cannot be read was called HU, 1024 off."""
+    path = edited("CT_small.dcm", tmp_path / "a.dcm", lambda it: put(it, name, values))
+    for looks in (io.header, io.read):
+        with pytest.raises(RejectedFile, match=f"its {name} is not one number"):
+            looks(path)
+
+
+def test_ct_without_an_intercept_is_not_in_hounsfield_units(tmp_path: Path) -> None:
+    path = edited("CT_small.dcm", tmp_path / "a.dcm", lambda it: put(it, "RescaleIntercept", b""))
+    assert (io.header(path).units, one(path).units) == ("stored", "stored")
+
+
+def test_bits_that_may_lie_elsewhere_are_noted(tmp_path: Path) -> None:
+    path = edited("CT_small.dcm", tmp_path / "a.dcm", lambda it: setattr(it, "HighBit", 11))
+    (note,) = io.header(path).notes
+    assert note.startswith("its HighBit is 11, where 16 bits stored make it 15")

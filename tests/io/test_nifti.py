@@ -139,3 +139,12 @@ def test_nifti_lengths_are_in_the_unit_of_the_header(tmp_path: Path) -> None:
             nibabel.save(nifti, tmp_path / "a.nii")
             assert one(tmp_path / "a.nii").spacing == pytest.approx(spacing)
             assert io.header(tmp_path / "a.nii").spacing == pytest.approx(spacing)
+
+
+def test_axes_that_lean_are_noted(tmp_path: Path) -> None:
+    affine = np.diag([-2.0, -2, 3, 1])
+    for shear, told in ((0.02, 0), (0.8, 1)):
+        affine[1, 2] = shear
+        nibabel.save(nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(5, 4, 3), affine), tmp_path / "a.nii")
+        notes = io.header(tmp_path / "a.nii").notes
+        assert len(notes) == told and all(note.startswith("its axes lean by 14.9 degrees") for note in notes)
