@@ -145,7 +145,7 @@ def _sheared(affine: NDArray[np.float64]) -> tuple[str, ...]:
     """What to say where the axes are not perpendicular, as of a tilted gantry."""
     units = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     least = float(np.degrees(np.arccos(np.abs(units.T @ units - np.eye(3)).max().clip(0, 1))))
-    return () if least >= 90 - SHEARED else (f"its axes lean by {90 - least:.1f} degrees (a tilted gantry?): the images "
+    return () if least >= 90 - SHEARED else (f"its axes lean by {90 - least:.1f} degrees (a tilted gantry?): images "
                                              "are taken as if they did not, as sheared as they are",)
 
 
