@@ -13,7 +13,10 @@ from radsynth.recipes import DEFAULT_MODEL, recipe
 DEFAULT_SECONDS = 300.0
 """Training time when no budget is given."""
 SPEED = {"cpu": 250.0, "cuda": 5000.0}
-"""Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core or one GPU."""
+"""Images of 64 x 64 pixels a second that the default network learns from, at its batch, on one core that multiplies
+bf16 itself, or one GPU."""
+SLOW = 45.0
+"""The same on a core that does not (AVX2 alone): on most laptops."""
 FEW = 500
 """Images below which training starts from a base generator, if one is of the same kind."""
 MANY = 5000
@@ -62,6 +65,14 @@ SHALLOW = 32
 """Pixels of the shorter side from which the discriminator has three convolutions, and gained nothing by a fourth."""
 LARGE = 96 * 96
 """Pixels of a slice from which it is half as wide on a processor (docs/benchmarks-quality.md, "Larger images")."""
+HURRIED = 40_000
+"""So many images of the full width, of one core, take a time below which half the width is taken where the processor is
+slow: heads were as near in half the time of 30,000 (lab notebook)."""
+
+
+def speed(device: Device) -> float:
+    """Images of 64 x 64 pixels a second that the default network learns from, on one core or one GPU."""
+    return SLOW if device.accelerator == "cpu" and not device.bf16 else SPEED[device.accelerator]
 
 
 def course(model: str, images: int, classes: int, size: tuple[int, ...], device: Device, budget: dict[str, float], *,
@@ -74,7 +85,7 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
     choices = recipe(model)
     augmented = augmentation(images, passes(images, device, budget, size, model))
     if model == DEFAULT_MODEL:
-        choices += _width(size, device)
+        choices += _width(size, device, budget)
         choices += _depth(images, classes, size) + _judging(images, classes, size)
         if _tried(images, size):
             shown, limit = _shown(device, budget, size, model)
@@ -85,10 +96,13 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
     return choices + augmented
 
 
-def _width(size: tuple[int, ...], device: Device) -> list[Choice]:
+def _width(size: tuple[int, ...], device: Device, budget: dict[str, float]) -> list[Choice]:
     """The default network's width where it is not the default: the cost of its finest layers grows with the pixels."""
     if math.prod(size) <= SMALL:
         return [Choice(setting="model.width", value=64, reason="Small images leave time for wider layers.")]
+    if _hurried(size, device, budget):
+        return [Choice(setting="model.width", value=16, reason="Thin layers where time is short: this processor does "
+                       "not multiply bf16, and shows two and a half times as many images so.")]
     if not _large(size, device):
         return []
     return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
@@ -159,12 +173,20 @@ def _large(size: tuple[int, ...], device: Device) -> bool:
     return device.accelerator == "cpu" and len(size) == 2 and math.prod(size) >= LARGE
 
 
+def _hurried(size: tuple[int, ...], device: Device, budget: dict[str, float]) -> bool:
+    """Whether a processor without bf16 has so little time for slices that half the width was nearer."""
+    if device.accelerator != "cpu" or device.bf16 or len(size) == 3 or not SMALL < math.prod(size) < LARGE:
+        return False
+    seconds = budget.get("seconds") or (math.inf if budget.get("images") else DEFAULT_SECONDS)
+    return seconds * SLOW * 64 * 64 / math.prod(size) < min(HURRIED, budget.get("images") or HURRIED)
+
+
 def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> tuple[float, str]:
     """Images that a budget pays for, and which of its limits comes first; (0, "") for seconds of other networks."""
-    speed = SPEED[device.accelerator] * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
-    speed *= 2 if _large(size, device) else 1  # half the width
+    fast = speed(device) * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
+    fast *= 2.5 if _hurried(size, device, budget) else 2 if _large(size, device) else 1  # half the width
     seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)
-    shown = {"images": budget.get("images", 0.0), "seconds": seconds * speed}
+    shown = {"images": budget.get("images", 0.0), "seconds": seconds * fast}
     return min(((count, limit) for limit, count in shown.items() if count), default=(0.0, ""))
 
 

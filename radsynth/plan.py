@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from radsynth.bases import Facts, fitting
 from radsynth.choices import Choice
-from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes
+from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes, speed
 from radsynth.device import Device
 from radsynth.io._geometry import even_size
 from radsynth.recipes import DEFAULT_MODEL, TASK_RECIPES, TUNING, recipe
@@ -55,8 +55,9 @@ PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds 
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
 PATIENT = 1200.0
-"""Seconds of one core from which images of 128 px are synthesised, unless they are few: after a third of it slices of
-128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md, "Larger images")."""
+"""Seconds of one core that multiplies bf16 itself from which images of 128 px are synthesised, unless they are few:
+after a third of it slices of 128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md,
+"Larger images")."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
@@ -153,7 +154,7 @@ def warps(masked: int) -> float:
 
 def _seconds(budget: dict[str, float], device: Device) -> float:
     """Seconds of a budget; of one in images about as many as these take at 64 x 64 pixels."""
-    images = budget.get("images", 0.0) / SPEED[device.accelerator]
+    images = budget.get("images", 0.0) / speed(device)
     limits = [limit for limit in (budget.get("seconds"), images) if limit]
     return min(limits, default=DEFAULT_SECONDS)
 
@@ -165,7 +166,7 @@ def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple
     if len(have) == 3:
         longest = 64 if device.accelerator == "cuda" else 32
     else:
-        patience = seconds * (40 if device.accelerator == "cuda" else 1)
+        patience = seconds * (40 if device.accelerator == "cuda" else speed(device) / SPEED["cpu"])
         measured = task == "synthesis" and data.images >= FEW
         longest = 256 if patience >= 8 * 3600 else 128 if patience >= (PATIENT if measured else 3600) else 64
     scale = min(1.0, longest / max(have))

@@ -25,6 +25,7 @@ from radsynth.verbs._preparing.fit import plan_fit
 from radsynth.verbs.inspect import look_at
 
 CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
+LAPTOP = replace(CPU, bf16=False)
 
 
 def fingerprint(images: int = 3000, size: tuple[int, ...] = (64, 64), **labels: int) -> Fingerprint:
@@ -82,6 +83,15 @@ def test_twenty_minutes_are_enough_for_larger_images_where_it_was_measured(image
     assert max(next(choice.value for choice in choices if choice.setting == "prepare.size")) == side
 
 
+@pytest.mark.parametrize(("budget", "side"), [({"seconds": 1200}, 64), ({"seconds": 7200}, 128),
+                                              ({"images": 200_000}, 64), ({"images": 400_000}, 128)])
+def test_larger_images_take_longer_without_bf16(budget: dict[str, float], side: int) -> None:
+    data = fingerprint(size=(512, 512))
+    found, fast = ({c.setting: c.value for c in plan(data, device, budget)} for device in (LAPTOP, CPU))
+    assert found["prepare.size"] == [side, side]
+    assert "seconds" in budget or found["prepare.size"] == fast["prepare.size"], "so many images are what they are"
+
+
 def test_a_budget_in_images_is_planned_as_the_time_that_they_take() -> None:
     data = fingerprint(size=(512, 512))
     for images, longest in ((5000, 64), (2_000_000, 128), (20_000_000, 256)):
@@ -116,6 +126,21 @@ def test_the_finest_layers_are_thin_where_images_are_large(
     assert [choice.value for choice in choices if choice.setting == "model.width"] == ([width] if width else [])
     others = plan(fingerprint(size=size), device, {}, size=size, model="dcgan")
     assert "model.width" not in [choice.setting for choice in others]
+
+
+@pytest.mark.parametrize(("size", "budget", "width"), [
+    ((64, 64), {}, 16), ((64, 64), {"seconds": 800}, 16), ((64, 64), {"seconds": 1200}, None),
+    ((64, 64), {"images": 20_000}, None), ((64, 64), {"seconds": 300, "images": 10**6}, 16),
+    ((64, 64), {"seconds": 300, "images": 10_000}, None),  # reached before
+    ((28, 28), {}, 64), ((128, 128), {}, 16), ((32, 32, 32), {}, None),
+])
+def test_layers_are_thin_where_time_is_short_without_bf16(
+    size: tuple[int, ...], budget: dict[str, float], width: int | None
+) -> None:
+    data = fingerprint(size=size)
+    found, fast = ({c.setting: c.value for c in plan(data, device, budget, size=size)} for device in (LAPTOP, CPU))
+    assert found.get("model.width") == width
+    assert fast.get("model.width") == (None if size == (64, 64) else width)
 
 
 def test_few_images_are_augmented() -> None:
