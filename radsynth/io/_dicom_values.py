@@ -14,6 +14,10 @@ import numpy as np
 
 from radsynth.errors import RejectedFile
 
+Vector = tuple[float, ...]
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+"""What may tell the size of pixels, the best first."""
+ALONE = "the place of the slice counts as unknown, so that it stands alone and is in no volume"
 SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 ULTRASOUND = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6.2")
 
@@ -213,12 +217,6 @@ def lost_geometry(dataset: Mapping[str, Any]) -> list[str]:
             if found is None and dataset.get(name) not in (None, "", [])]
 
 
-SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-"""What may tell the size of pixels, the best first."""
-
-ALONE = "the place of the slice counts as unknown, so that it stands alone and is in no volume"
-
-
 def spacing_in(dataset: Mapping[str, Any], name: str) -> tuple[float, ...] | None:
     """Two positive numbers of one of SPACINGS, or None."""
     spacing = numbers_of(dataset.get(name), 2)
@@ -229,9 +227,6 @@ def length_of(value: Any) -> float | None:
     """A positive number, or None."""
     found = numbers_of([value], 1)
     return found[0] if found and found[0] > 0 else None
-
-
-Vector = tuple[float, ...]
 
 
 def plane_of(orientation: Vector | None) -> tuple[Vector, Vector] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from pathlib import Path
@@ -12,24 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, FolderError
-from radsynth.image import ImageSpec
 from radsynth.verbs import report as reporting
 from radsynth.verbs._evaluating.pictures import write_unmeasured
 from radsynth.verbs._evaluating.sides import Source, choose
-from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._pairs.document import refused
 from radsynth.verbs._report import pictures
-from radsynth.verbs._report.images import masked, sheets
-from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.training import course
 from radsynth.verbs._report.verdicts import verdicts
 from radsynth.verbs.report import report
-from tests.report.examples import AUDIT, SPEC, add, page, utility
+from tests.report.examples import AUDIT, CHROMIUM, SPEC, add, page, utility
 
-CHROMIUM = "/usr/bin/chromium"
 SECTIONS = 11
 """Headings of the second level, without those of tasks from image to image and of control."""
 
@@ -48,15 +40,6 @@ def test_weights_that_change_while_it_is_made_are_read_again(run: Path, monkeypa
     changed = report(run).read_text()
     monkeypatch.undo()
     assert "a0" * 8 in changed and changed == report(run).read_text()
-
-
-def test_two_masks_are_not_as_wide_as_the_page(run: Path) -> None:
-    (run / "pictures").mkdir(exist_ok=True)
-    np.save(run / "pictures" / "masks.npy", np.zeros((2, 3, 32, 16), np.uint8))
-    shown = masked(RunFiles(run))
-    assert shown is not None
-    sheet = Pillow.open(io.BytesIO(base64.b64decode(shown["image"].partition(",")[2])))
-    assert sheet.size == (6 * 17 - 1, 3 * 33 - 1)
 
 
 def test_one_whole_page_with_words_for_every_picture(run: Path) -> None:
@@ -190,23 +173,6 @@ def test_a_virtual_cohort_is_called_so(run: Path) -> None:
     assert "Real: patients" not in text
 
 
-def test_volumes_and_colours_are_shown(run: Path) -> None:
-    for shape in ((4, 1, 6, 8, 10), (4, 3, 12, 12), (4, 2, 12, 12)):
-        for name in ("real", "synthetic"):
-            np.save(run / "pictures" / f"{name}.npy", np.zeros(shape, np.uint8))
-        assert "Taken evenly over both sets" in page(run).text
-
-
-def test_thick_slices_are_as_high_as_in_the_body(run: Path) -> None:
-    """Of volumes whose slices are three pixels apart the head was pressed to a third of its height."""
-    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"size": [8, 20, 16], "spacing": [3.0, 1.0, 1.0]}})
-    for name in ("real", "synthetic"):
-        np.save(run / "pictures" / f"{name}.npy", np.full((1, 1, 8, 20, 16), 200, np.uint8))
-    content = sheets(RunFiles(run))[0]["image"].partition(",")[2]
-    shown = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(content))))[:, :52]
-    assert ((shown > 100).sum(0) == [20] * 16 + [24] * (16 + 20)).all(), "axial, coronal, sagittal: 1 mm is one pixel"
-
-
 def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
     add(run, audit=AUDIT, utility=utility(0.01, 0.05))
     np.save(run / "pictures" / "audit_pairs.npy", np.zeros((2, 2, 1, 16, 16), np.uint8))
@@ -235,7 +201,6 @@ def test_what_readers_said_is_in_the_report(run: Path) -> None:
 
 
 def test_pictures_of_control_are_shown_with_words(run: Path) -> None:
-    from PIL import Image as Pillow
 
     (run / "control").mkdir()
     Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(run / "control" / "truncation.png")
@@ -319,17 +284,6 @@ def test_what_could_not_be_measured_is_shown(run: Path) -> None:
     assert "could not be read" not in html
 
 
-def test_ct_is_shown_in_its_window() -> None:
-    spec = ImageSpec(size=(16, 16), units="HU", modality="CT", window=(-160.0, 240.0))
-    intensity = IntensityMap(method="window", low=-1024.0, high=1500.0, levels=65535)
-    values = np.asarray([-1000.0, -160.0, 40.0, 240.0, 1000.0], np.float32)
-    network = (2 * (values + 1024) / 2524 - 1).astype(np.float32)
-    shown = shades(network, black_and_white(shown_window(spec), intensity))
-    assert shown.tolist() == [0, 0, 127, 255, 255] or shown.tolist() == [0, 0, 128, 255, 255]
-    assert shown_window(ImageSpec(size=(16, 16), units="stored", window=(0.0, 1.0))) is None
-    assert black_and_white(None, intensity) == (-1.0, 1.0)
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, scheme: str) -> None:
@@ -369,65 +323,6 @@ def test_a_number_of_fewer_images_says_so(run: Path) -> None:
     results["measurements"][1]["n"] = 40
     (run / "results.json").write_text(json.dumps(results))
     assert page(run).text.count("40 images of each kind.") == 1 and "60 images of each kind." not in page(run).text
-
-
-@pytest.mark.parametrize(("rows", "at_once", "folded"), [(4, 4, 0), (12, 6, 6)])
-def test_the_numbers_are_not_far_below_the_pictures_of_results(rows: int, at_once: int, folded: int, run: Path) -> None:
-    pairs = {"numbers": [], "task": "restore", "images": 12, "patients": 12, "virtual": False, "split": "test",
-             "columns": ["given", "this run", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
-    (run / "results.json").write_text(json.dumps({"pairs": pairs}))
-    np.save(run / "pictures" / "pairs.npy", np.zeros((rows, 3, 16, 16), np.uint8))
-    sheets = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="(Further r|R)ows', report(run).read_text())
-    heights = [Pillow.open(io.BytesIO(base64.b64decode(data))).height for data, _ in sheets]
-    assert heights == [17 * count - 1 for count in (at_once, folded) if count]
-
-
-def test_which_label_is_which_grey_is_said(run: Path) -> None:
-    found = {"numbers": [], "task": "segment", "images": 4, "patients": 4, "virtual": False, "split": "test",
-             "columns": ["given", "this run", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
-    add(run, results={"pairs": found})
-    np.save(run / "pictures" / "pairs.npy", np.zeros((4, 3, 16, 16), np.uint8))
-    for spec, told in (
-        ({"mask_classes": 3, "mask_values": [0, 2], "mask_names": []}, ""),  # one label needs no key
-        ({"mask_classes": 4, "mask_values": [0, 1, 3]}, "from dark to light: label 1, label 3."),
-        ({"mask_classes": 3, "mask_values": [], "mask_names": ["none", "edema", "<b>core"]},
-         "The background is black; from dark to light: edema, &lt;b&gt;core."),
-        ({"mask_classes": 40}, ""), ({}, ""),
-    ):
-        add(run, spec=SPEC | {"spec": SPEC["spec"] | spec})
-        text = page(run).text
-        assert told in text and ("from dark to light" in text) == bool(told), spec
-
-
-@pytest.mark.browser
-def test_results_beside_the_truth_fit_a_printed_page(run: Path) -> None:
-    """Rows of square images were higher than a sheet: their names stood on one page, they on the next two."""
-    api = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    pairs = {"numbers": [], "task": "restore", "images": 12, "patients": 12, "virtual": False, "split": "test",
-             "columns": ["given", "this run", "another", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
-    (run / "results.json").write_text(json.dumps({"pairs": pairs}))
-    np.save(run / "pictures" / "pairs.npy", np.zeros((12, 4, 16, 16), np.uint8))
-    with api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 718, "height": 1047})  # of A4 with margins of a centimetre
-        page.emulate_media(media="print")
-        page.goto(report(run).as_uri())
-        boxes = [one.bounding_box() for one in page.locator(".rows").all()]
-        names = page.locator(".rows .heads").first.bounding_box()
-        picture = page.locator(".rows img").first.bounding_box()
-        browser.close()
-    assert len(boxes) == 2 and all(box["height"] < 1047 for box in boxes)
-    assert names["width"] == pytest.approx(picture["width"], abs=1), "each name stands above its column"
-
-
-def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:
-    heads = template("report/_macros.html").module.heads
-    assert 'class="heads many"' in heads(list("abcdefg")) and 'class="heads"' in heads(list("abcde"))
-    assert "</span> <span>" in heads(list("abcdefg")), "without a blank the line broke within words"
-    style = template("report/style.css").render()
-    assert ".heads.many { display: block;" in style.split("@media screen and (max-width")[1].split("@media")[0]
 
 
 def test_logged_terms_are_called_in_plain_words() -> None:
