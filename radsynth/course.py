@@ -177,16 +177,26 @@ def _hurried(size: tuple[int, ...], device: Device, budget: dict[str, float]) ->
     """Whether a processor without bf16 has so little time for slices that half the width was nearer."""
     if device.accelerator != "cpu" or device.bf16 or len(size) == 3 or not SMALL < math.prod(size) < LARGE:
         return False
-    seconds = budget.get("seconds") or (math.inf if budget.get("images") else DEFAULT_SECONDS)
-    return seconds * SLOW * 64 * 64 / math.prod(size) < min(HURRIED, budget.get("images") or HURRIED)
+    shown, limit = _paid(budget, _rate(size, device))
+    return limit == "seconds" and shown < HURRIED
 
 
 def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> tuple[float, str]:
     """Images that a budget pays for, and which of its limits comes first; (0, "") for seconds of other networks."""
-    fast = speed(device) * 64 * 64 / math.prod(size) if model == DEFAULT_MODEL else 0.0
-    fast *= 2.5 if _hurried(size, device, budget) else 2 if _large(size, device) else 1  # half the width
+    more = 2.5 if _hurried(size, device, budget) else 2 if _large(size, device) else 1  # by half the width
+    return _paid(budget, more * _rate(size, device) if model == DEFAULT_MODEL else 0.0)
+
+
+def _rate(size: tuple[int, ...], device: Device) -> float:
+    """Images of this size a second that the default network learns from at its full width."""
+    return speed(device) * 64 * 64 / math.prod(size)
+
+
+def _paid(budget: dict[str, float], rate: float) -> tuple[float, str]:
+    """Images that a budget pays for at so many a second, and which of its limits comes first; (0, "") where neither
+    tells."""
     seconds = budget.get("seconds") or (0.0 if budget.get("images") else DEFAULT_SECONDS)
-    shown = {"images": budget.get("images", 0.0), "seconds": seconds * fast}
+    shown = {"images": budget.get("images", 0.0), "seconds": seconds * rate}
     return min(((count, limit) for limit, count in shown.items() if count), default=(0.0, ""))
 
 

@@ -72,7 +72,8 @@ def steps(loop: Loop) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def trained(loop: Loop) -> dict[str, torch.Tensor]:
-    return list(steps(loop))[-1]
+    *_, last = steps(loop)
+    return last
 
 
 def weights(loop: Loop) -> dict[str, torch.Tensor]:

@@ -201,7 +201,6 @@ def test_what_readers_said_is_in_the_report(run: Path) -> None:
 
 
 def test_pictures_of_control_are_shown_with_words(run: Path) -> None:
-
     (run / "control").mkdir()
     Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(run / "control" / "truncation.png")
     (run / "control" / "control.json").write_text(json.dumps({"words": ["It can be steered."],

@@ -243,8 +243,8 @@ def paint_all(painter: Painter, records: list[Record], rejected: list[Rejected],
     styles: dict[str, int] = {}
     for record in track(records, None, "painting", "masks"):
         if made := journal.made(record.source):
-            if len(record.load().space) == 2:
-                styles.setdefault(record.patient, int(str(made[0]["index"])))
+            if record.patient not in styles and len(record.load().space) == 2:
+                styles[record.patient] = int(str(made[0]["index"]))
             yield from made
             continue
         index = journal.free()
