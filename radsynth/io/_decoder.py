@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import warnings
 from typing import Any
@@ -73,8 +74,14 @@ def metaimage(path: str, reader: str) -> Any:
     """A MetaImage or NRRD as SimpleITK gives it, ([slices,] rows, columns[, 3]), and its place in ITK's words."""
     import SimpleITK
 
+    from radsynth.errors import RejectedFile
+
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    loaded = SimpleITK.ReadImage(path, imageIO=reader)
+    try:
+        loaded = SimpleITK.ReadImage(path, imageIO=reader)
+    except RuntimeError as error:  # the last of many lines is the reason: "[nrrd] function: reason"
+        reason = re.sub(r"^(\[nrrd\] \w+|Reason): ", "", str(error).strip().splitlines()[-1])
+        raise RejectedFile(f"SimpleITK cannot read it: {reason[:300]}") from None
     facts = {"direction": loaded.GetDirection(), "spacing": loaded.GetSpacing(), "origin": loaded.GetOrigin()}
     return SimpleITK.GetArrayViewFromImage(loaded).copy(), facts
 

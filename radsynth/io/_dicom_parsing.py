@@ -15,6 +15,9 @@ from radsynth.io._dicom_values import COMPRESSED, IMPLICIT
 from radsynth.io._limits import MAX_RATIO, MIN_RATIO_BYTES, check_file, unusable
 
 PIXEL_DATA, ITEM = b"\xe0\x7f\x10\x00", b"\xfe\xff\x00\xe0"
+FLOATING_DATA = (b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
+FLOATING = ("its pixels are floating-point numbers (Float Pixel Data, as in parameter maps), which are not read: save "
+            "them as NIfTI or NRRD")
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 MAX_INFLATED = 256 * 2**20
 
@@ -101,13 +104,18 @@ def parse(path: Path, *, pixels: bool = False) -> Any:
             if syntax == DEFLATED:
                 _check_inflated(path, meta, size)
             if pixels:
-                return dcmread(path)
+                whole = dcmread(path)
+                if "FloatPixelData" in whole or "DoubleFloatPixelData" in whole:
+                    raise RejectedFile(FLOATING)
+                return whole
             if syntax == DEFLATED:
                 return dcmread(path, stop_before_pixels=True, specific_tags=[*tags()])
             dataset = read_dataset(
                 file, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=_at_pixels, specific_tags=[*tags()]
             )
             dataset.file_meta, dataset.preamble, dataset.pixels_at = meta, head[:128], file.tell()
+            if file.read(4) in FLOATING_DATA:
+                raise RejectedFile(FLOATING)
             return dataset
     except RecursionError:
         raise RejectedFile("its header is nested too deeply") from None

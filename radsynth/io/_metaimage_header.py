@@ -40,6 +40,11 @@ NRRD_TYPES = {
 }
 
 
+SPACING, DIRECTIONS = ("ElementSpacing", "ElementSize"), ("TransformMatrix", "Rotation", "Orientation")
+"""MetaImage's names of the mm between elements, and of the directions of the axes, the first that is there counts."""
+PLACES = ("Offset", "Position", "Origin")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """What a header claims. shape: in file order, fastest axis first, without channels; data: where the pixels lie."""
@@ -89,15 +94,71 @@ def _meta_claim(path: Path, head: bytes) -> Claim:
     order = list(fields)
     if fields.get("NDims") != str(len(shape)) or order.index("NDims") > order.index("DimSize"):
         raise RejectedFile("its NDims is missing, comes too late or does not fit its DimSize")
+    _check_form(fields)
+    _check_geometry(fields, len(shape))
     return Claim(
         shape=shape,
         dtype=np.dtype(META_TYPES[kind]),
         fields=fields,
         channels=int(fields.get("ElementNumberOfChannels", "1")),
-        compressed=fields.get("CompressedData", "False")[:1] in ("T", "t", "1"),
+        compressed=_is_true(fields.get("CompressedData", "False")),
         data=path if name == "LOCAL" else _beside(path, name),
-        offset=offset if name == "LOCAL" else 0,
+        offset=offset if name == "LOCAL" else max(int(fields.get("HeaderSize", "0")), 0),
     )
+
+
+def _is_true(value: str) -> bool:
+    return value[:1] in ("T", "t", "1")
+
+
+def _check_form(fields: dict[str, str]) -> None:
+    """RejectedFile for pixels that SimpleITK cannot read, or reads wrongly without a word."""
+    if not _is_true(fields.get("BinaryData", "True")):
+        raise RejectedFile("its pixels are written as text (BinaryData = False): save it as binary")
+    if fields["ElementDataFile"] != "LOCAL":
+        return
+    if int(fields.get("HeaderSize", "0")) > 0:
+        raise RejectedFile("it has a HeaderSize, which SimpleITK counts from the beginning of the file and not of its "
+                           "pixels: save it anew")
+    if _is_true(fields.get("CompressedData", "False")) and _packed(fields) < 1:
+        raise RejectedFile("it does not say its CompressedDataSize, without which SimpleITK reads other pixels: save "
+                           "it anew")
+
+
+def _packed(fields: dict[str, str]) -> int:
+    """Bytes of the compressed pixels as a header says; 0 where it says none."""
+    return int(float(fields.get("CompressedDataSize", "0")))
+
+
+def _check_geometry(fields: dict[str, str], axes: int) -> None:
+    """RejectedFile for what SimpleITK would take for 0, or refuse in words that no user knows."""
+    if spacing := _first(fields, SPACING):
+        steps = _numbers(fields, spacing)
+        if len(steps) != axes or not np.all(steps):
+            raise RejectedFile(f"its {spacing} is '{fields[spacing][:80]}': {axes} numbers other than 0 are read")
+    if directions := _first(fields, DIRECTIONS):
+        matrix = _numbers(fields, directions)
+        if len(matrix) != axes**2 or not np.linalg.det(np.reshape(matrix, (axes, axes))):
+            raise RejectedFile(f"its {directions} is '{fields[directions][:80]}': {axes**2} numbers that turn the axes "
+                               "are read")
+    for name in PLACES:
+        _numbers(fields, name)
+
+
+def _first(fields: dict[str, str], names: tuple[str, ...]) -> str:
+    """The first of several names that a header has, "" for none."""
+    return next((name for name in names if name in fields), "")
+
+
+def _numbers(fields: dict[str, str], name: str) -> list[float]:
+    try:
+        found = [float(number) for number in fields.get(name, "").split()]
+    except ValueError:
+        found = [math.nan]
+    if not np.isfinite(found).all():
+        hint = " (with points, not commas)" if "," in fields[name] else ""
+        raise RejectedFile(f"its {name} is '{fields[name][:80]}', which are no numbers{hint}")
+    return found
 
 
 def _add(fields: dict[str, str], key: str, value: str) -> None:
@@ -160,6 +221,8 @@ def check_data(claim: Claim) -> None:
     needed = math.prod(claim.shape) * claim.channels * claim.dtype.itemsize
     have = check_file(claim.data) - claim.offset
     if claim.compressed:
+        if have < (packed := _packed(claim.fields)):
+            raise RejectedFile(f"its compressed pixels are cut short: {max(have, 0):,} bytes of {packed:,}")
         have = _inflated(claim, needed)
     if have < needed:
         raise RejectedFile(f"its pixels are cut short: {max(have, 0):,} bytes of {needed:,}")
@@ -188,7 +251,7 @@ def spacing_of(claim: Claim) -> tuple[float, ...] | None:
         return None
     if affine is not None:
         return tuple(float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-    text = claim.fields.get("ElementSpacing", claim.fields.get("ElementSize", claim.fields.get("spacings", "")))
+    text = claim.fields.get(_first(claim.fields, (*SPACING, "spacings")), "")
     try:
         if "space directions" in claim.fields:
             steps = tuple(math.hypot(*vector) for vector in _vectors(claim.fields["space directions"]))
@@ -212,9 +275,9 @@ def affine_of(claim: Claim) -> NDArray[np.float64] | None:
             columns = np.diag([-1.0, -1.0, 1.0]) @ columns if right else columns
         else:
             steps = [float(number) for number in fields["ElementSpacing"].split()]
-            matrix = next(fields[key] for key in ("TransformMatrix", "Rotation", "Orientation") if key in fields)
+            matrix = fields[_first(fields, DIRECTIONS)]
             columns = np.array([float(number) for number in matrix.split()]).reshape(3, 3).T * steps
-    except (ValueError, KeyError, StopIteration):
+    except (ValueError, KeyError):
         return None
     affine = np.eye(4)
     if columns.shape != (3, 3):

@@ -61,7 +61,7 @@ def open_checked(path: Path, fourth: Fourth) -> Any:
 def _check_name(path: Path) -> None:
     """RejectedFile where nibabel, which goes by names, would not read what is there: browsers unpack what they fetch,
     and keep the name."""
-    packed, name = _is_packed(path), path.name.lower()
+    packed, name = is_packed(path), path.name.lower()
     bare = name.removesuffix(".gz")
     if packed == (name != bare) and bare.endswith((".nii", ".hdr", ".img")):
         return
@@ -69,7 +69,7 @@ def _check_name(path: Path) -> None:
     raise RejectedFile(f"it is {'a' if packed else 'no'} gzip file, which its name does not say: rename it to {right}")
 
 
-def _is_packed(path: Path) -> bool:
+def is_packed(path: Path) -> bool:
     """Whether a file is gzip, whatever its name."""
     with open(path, "rb") as raw:
         return raw.read(2) == GZIP
@@ -84,7 +84,7 @@ def _check_offset(path: Path) -> None:
 
 def _field(path: Path, name: str) -> float:
     """One number of the header as it is on disk (nibabel hides the scale factors once it has applied them)."""
-    with gzip.open(path, "rb") if _is_packed(path) else open(path, "rb") as file:
+    with gzip.open(path, "rb") if is_packed(path) else open(path, "rb") as file:
         head = file.read(540)
     if len(head) < 348:
         raise RejectedFile(f"it is cut short: {len(head)} bytes of header")

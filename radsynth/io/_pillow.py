@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageOps
 
 from radsynth.errors import RejectedFile
 from radsynth.io._limits import check_file, check_size, unusable
@@ -28,6 +27,8 @@ OPAQUE = ("LA", "RGBA")
 """Modes with a transparency channel, which has one reading where it hides nothing, as many programs write it."""
 DEPTH = 24
 """The byte of a PNG that holds its bits a sample."""
+ORIENTATION = 0x0112
+"""The tag of EXIF and TIFF that says how a picture is to be turned."""
 
 
 def opened(path: Path | str) -> Pillow.Image:
@@ -35,7 +36,7 @@ def opened(path: Path | str) -> Pillow.Image:
     check_file(Path(path))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of bombs, and of damaged EXIF, which Pillow looks at, too
             picture = Pillow.open(path, formats=("PNG", "JPEG"))
     except Pillow.DecompressionBombError:
         raise RejectedFile("its header says more pixels than the limit: it may be a decompression bomb") from None
@@ -68,17 +69,42 @@ def bits(path: Path | str, picture: Pillow.Image) -> int:
     return GREY_MODES.get(picture.mode, 8)
 
 
+def orientation(picture: Pillow.Image) -> int:
+    """How an opened PNG or JPEG is to be turned, 1 to 8 as in EXIF; 1, as it is, also where its EXIF is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if picture.format == "JPEG":
+                exif = picture.getexif()
+            else:  # of which Pillow would decode the pixels first
+                exif = Pillow.Exif()
+                exif.load(picture.info.get("exif") or b"")
+            found = exif.get(ORIENTATION, 1)
+    except Exception:  # of many kinds, of text that anybody may have written
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def upright(values: NDArray[Any], orientation: int, rows: int = 0) -> NDArray[Any]:
+    """Pixels turned as viewers show them. orientation: as in EXIF; rows: the axis of rows, before that of columns."""
+    if orientation >= 5:
+        values = values.swapaxes(rows, rows + 1)
+    if orientation in (3, 4, 7, 8):
+        values = np.flip(values, rows)
+    return np.flip(values, rows + 1) if orientation in (2, 3, 6, 7) else values
+
+
 def pixels(path: Path | str, *, mask: bool = False) -> NDArray[Any]:
     """(rows, columns[, 3]) as stored, turned as EXIF says; the palette's numbers and single bits of a `mask`, too."""
     with opened(path) as picture:
-        if mask:
-            grey = picture.mode in ("1", "L", "P", *GREY_MODES)
-            return np.array(picture if grey else picture.convert("RGB"))
-        check_readable(picture)
-        if bits(path, picture) == 16 and picture.mode == "RGB":
-            return _deep_colour(path)
-        values = np.array(ImageOps.exif_transpose(picture) if picture.format == "JPEG" else picture)
-        return _without_transparency(values) if picture.mode in OPAQUE else values
+        if not mask:
+            check_readable(picture)
+        turn = orientation(picture)
+        if not mask and bits(path, picture) == 16 and picture.mode == "RGB":
+            return upright(_deep_colour(path), turn)
+        plain = not mask or picture.mode in ("1", "L", "P", *GREY_MODES)
+        values = upright(np.array(picture if plain else picture.convert("RGB")), turn)
+        return values if mask or picture.mode not in OPAQUE else _without_transparency(values)
 
 
 def _without_transparency(values: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,4 +1,7 @@
-"""TIFF: grey or RGB, 8, 16 or 32 bits, one image or one stack of pages. Its pixels are decoded in the child."""
+"""TIFF: grey or RGB, 8, 16 or 32 bits, one image or one stack of pages, turned as its tag says.
+
+Its pixels are decoded in the child.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_size, unusable
-from radsynth.io._pillow import GREY_MODES
+from radsynth.io._pillow import GREY_MODES, ORIENTATION, upright
 from radsynth.io._synthetic import mark, store, write_whole
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -35,7 +38,7 @@ def describe(path: Path) -> tuple[tuple[int, ...], int, np.dtype[Any], str, bool
 
 
 def _layout(file: Any) -> tuple[tuple[int, ...], int, np.dtype[Any]]:
-    """(size, channels, dtype) of the only series of a TIFF, checked against the limits."""
+    """(size once turned, channels, dtype) of the only series of a TIFF, checked against the limits."""
     page = file.pages.first
     check_size((page.imagelength, page.imagewidth), channels=page.samplesperpixel, itemsize=8)
     series = file.series[0]
@@ -53,7 +56,15 @@ def _layout(file: Any) -> tuple[tuple[int, ...], int, np.dtype[Any]]:
     if series.dtype is None or series.dtype.kind not in "uif" or page.bitspersample not in (8, 16, 32, 64):
         raise RejectedFile(f"its pixels are {page.bitspersample}-bit {series.dtype}; 8, 16 and 32 bits are read")
     check_size(size, channels=channels, itemsize=series.dtype.itemsize)
+    if _orientation(page) >= 5:
+        size = (*size[:-2], size[-1], size[-2])
     return size, channels, series.dtype
+
+
+def _orientation(page: Any) -> int:
+    """How a page is to be turned, 1 to 8; 1, as it is, where its tag says nothing of the standard's."""
+    found = page.tags.valueof(ORIENTATION, 1)
+    return int(found) if found in range(1, 9) else 1
 
 
 def bits_of(dtype: np.dtype[Any]) -> int:
@@ -77,15 +88,16 @@ def pixels(path: Path) -> tuple[NDArray[Any], str, int]:
 
 
 def pages(path: str) -> NDArray[Any]:
-    """All pages as stored, in the child."""
+    """All pages as stored but for their turn, in the child."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         _layout(file)
         first: Any = file.pages.first
         if first.compression.name in PLAIN:
-            return np.asarray(file.series[0].asarray(maxworkers=1))
-        turned = first.photometric.name == "MINISWHITE" and first.bitspersample == 8  # by Pillow itself
+            values = np.asarray(file.series[0].asarray(maxworkers=1))
+            return upright(values, _orientation(first), rows=file.series[0].axes.index("Y"))
+        inverted = first.photometric.name == "MINISWHITE" and first.bitspersample == 8  # by Pillow itself
         dtype = file.series[0].dtype
     with Pillow.open(path, formats=("TIFF",)) as picture:
         found = []
@@ -94,7 +106,8 @@ def pages(path: str) -> NDArray[Any]:
             check_size((picture.height, picture.width), channels=len(picture.getbands()), itemsize=4)
             if picture.mode != "RGB" and picture.mode not in GREY_MODES:
                 raise RejectedFile(f"its pixels are of Pillow's mode {picture.mode}; grey and RGB are read")
-            found.append(255 - np.array(picture) if turned else np.array(picture))
+            values = np.array(picture)  # which Pillow has turned
+            found.append(255 - values if inverted else values)
     values = np.stack(found)
     if values.itemsize < dtype.itemsize:
         raise RejectedFile(f"it is compressed by {first.compression.name}, in which only 8 of its "

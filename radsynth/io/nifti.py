@@ -6,6 +6,7 @@ the caller knows that it holds channels, as in the Medical Segmentation Decathlo
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import zlib
@@ -31,7 +32,7 @@ from radsynth.io._geometry import (
     single_slice,
 )
 from radsynth.io._limits import unusable
-from radsynth.io._nifti_header import COLOURS, GZIP, Fourth, has_affine, layout_of, open_checked, place_of
+from radsynth.io._nifti_header import COLOURS, GZIP, Fourth, has_affine, is_packed, layout_of, open_checked, place_of
 from radsynth.io._not_finite import without_nan
 from radsynth.io._synthetic import (
     KEY,
@@ -50,6 +51,9 @@ SUFFIXES = (".nii.gz", ".nii")
 
 COMMENT = 6
 """The header extension code for plain text."""
+
+BEHIND = 2**20
+"""Bytes behind the voxels, at most, that are unpacked to come to the checksum; usually there are none."""
 
 UNPLACED: Layout = ((0, 1, 2), (False, True, False))
 """Without orientation rows are read as stepping to the front."""
@@ -100,7 +104,7 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
     _, channels = layout_of(opened, fourth)
     affine, spaced, _ = place_of(opened, Path(path))
     try:
-        stored = np.asarray(opened.dataobj.get_unscaled())
+        stored = _stored(opened)
     except Exception as error:
         raise unusable(error, "the NIfTI") from None
     shape = (*stored.shape[:3], 1, 1)[:3]
@@ -133,6 +137,23 @@ def read(path: Path, frame: int = 0, *, fourth: Fourth = "time") -> Image:
         filled=filled,
         flat=stored.ndim == 2,
     )
+
+
+def _stored(opened: Any) -> NDArray[Any]:
+    """The voxels as stored. A gzip file is read to its end, to the checksum: most wrong bits can be unpacked."""
+    from nibabel.volumeutils import array_from_file
+
+    pixels = Path(opened.file_map["image"].filename)
+    if not is_packed(pixels):
+        return np.asarray(opened.dataobj.get_unscaled())
+    with gzip.open(pixels) as file:
+        found = array_from_file(opened.shape, opened.get_data_dtype(), file, opened.dataobj.offset)
+        try:
+            file.read(BEHIND)
+        except gzip.BadGzipFile as error:
+            if "CRC" in str(error):
+                raise RejectedFile("it is damaged: its pixels do not fit the checksum of the gzip file") from None
+        return np.asarray(found)
 
 
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:

@@ -22,13 +22,12 @@ from radsynth.io import Header, Provenance, _tiff, check_labels
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_file
 from radsynth.io._not_finite import without_nan
-from radsynth.io._pillow import bits, check_readable, opened
+from radsynth.io._pillow import bits, check_readable, opened, orientation
 from radsynth.io._synthetic import KEY, Marked, mark, parse_mark, store, texts, write_whole
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-ORIENTATION = 0x0112
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -44,7 +43,7 @@ def header(path: Path) -> Header:
     with opened(path) as picture:
         check_readable(picture)
         size = (picture.height, picture.width)
-        if picture.format == "JPEG" and picture.getexif().get(ORIENTATION, 1) >= 5:
+        if orientation(picture) >= 5:
             size = size[::-1]
         channels = 3 if picture.mode in ("RGB", "RGBA") else 1
         return _header(size, channels, bits(path, picture), parse_mark(picture.info.get(KEY)))

@@ -214,3 +214,17 @@ def test_bits_that_may_lie_elsewhere_are_noted(tmp_path: Path) -> None:
     path = edited("CT_small.dcm", tmp_path / "a.dcm", lambda it: setattr(it, "HighBit", 11))
     (note,) = io.header(path).notes
     assert note.startswith("its HighBit is 11, where 16 bits stored make it 15")
+
+
+@pytest.mark.parametrize(("name", "kind", "bits"), [("FloatPixelData", "<f4", 32), ("DoubleFloatPixelData", "<f8", 64)])
+def test_floating_point_pixels_are_called_so(tmp_path: Path, name: str, kind: str, bits: int) -> None:
+    def edit(dataset: Dataset) -> None:
+        setattr(dataset, name, dataset.pixel_array.astype(kind).tobytes())
+        dataset.BitsAllocated = bits
+        for other in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+            delattr(dataset, other)
+
+    path = edited("MR_small.dcm", tmp_path / "a.dcm", edit)
+    for reading in (io.header, io.read):
+        with pytest.raises(RejectedFile, match="floating-point numbers"):
+            reading(path)

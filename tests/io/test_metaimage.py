@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from radsynth import io
-from radsynth.errors import MissingExtra
+from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.io import metaimage
-from tests.io.files import refused
+from tests.io.files import one, refused
 
 
 def header_of(path: Path, **changes: str) -> Path:
@@ -56,6 +58,48 @@ def test_metaimage_faults(tmp_path: Path) -> None:
     refused(header_of(tmp_path / "a.mhd", CompressedData="True", ElementDataFile="c.raw"), "more than the 480 bytes")
     (tmp_path / "d.raw").write_bytes(gzip.compress(bytes(100)))
     refused(header_of(tmp_path / "a.mhd", CompressedData="True", ElementDataFile="d.raw"), "100 bytes of 480")
+
+
+@pytest.mark.parametrize(("key", "value", "reason"), [
+    ("ElementSpacing", "0 0.5 2", "3 numbers other than 0"), ("ElementSpacing", "nan 1 1", "no numbers$"),
+    ("ElementSpacing", "0,5 0,5 2,0", "points, not commas"), ("ElementSpacing", "1 1", "3 numbers"),
+    ("ElementSpacing", "1 1 1 1", "3 numbers"), ("TransformMatrix", "0 0 0 0 0 0 0 0 0", "9 numbers that turn"),
+    ("TransformMatrix", "1,0 0 0 0 1,0 0 0 0 1,0", "no numbers"), ("Offset", "1,5 0 0", "no numbers"),
+    ("BinaryData", "False", "as text"),
+])
+def test_what_simpleitk_would_take_for_zero_is_told_in_words(key: str, value: str, reason: str, tmp_path: Path) -> None:
+    metaimage.example(tmp_path)
+    text = re.sub(f"(?m)^{key} = .*$", f"{key} = {value}", (tmp_path / "two.mhd").read_text())
+    (tmp_path / "a.mhd").write_text(text)
+    with pytest.raises(RejectedFile, match=reason):
+        io.header(tmp_path / "a.mhd")
+
+
+def test_pixels_are_never_read_from_elsewhere_in_the_file(tmp_path: Path) -> None:
+    metaimage.example(tmp_path)
+    pixels = np.arange(240, dtype="<i2").reshape(5, 8, 6)
+    text, packed = (tmp_path / "two.mhd").read_text().replace("two.raw", "LOCAL"), zlib.compress(pixels.tobytes())
+    first, rest = text.split("\n", 1)
+    path, told = tmp_path / "a.mha", f"{first}\nCompressedData = True\nCompressedDataSize ="
+    path.write_bytes(f"{told} {len(packed)}\n{rest}".encode() + packed)
+    assert np.array_equal(one(path).pixels[0], pixels)
+    path.write_bytes(f"{first}\nCompressedData = True\n{rest}".encode() + packed)  # SimpleITK gives what is in memory
+    refused(path, "CompressedDataSize")
+    path.write_bytes(f"{told} {len(packed) + 9}\n{rest}".encode() + packed)
+    refused(path, f"cut short: {len(packed)} bytes of {len(packed) + 9}")
+    path.write_bytes(f"{first}\nHeaderSize = 10\n{rest}".encode() + pixels.tobytes())
+    refused(path, "HeaderSize")
+    (tmp_path / "b.raw").write_bytes(bytes(10) + pixels.tobytes())
+    header_of(tmp_path / "b.mhd", HeaderSize="10", ElementDataFile="b.raw")
+    assert np.array_equal(one(tmp_path / "b.mhd").pixels[0], pixels)
+    (tmp_path / "b.raw").write_bytes(pixels.tobytes())
+    refused(tmp_path / "b.mhd", "cut short: 470 bytes of 480")
+
+
+def test_what_simpleitk_says_is_its_reason_alone(tmp_path: Path) -> None:
+    header_of(tmp_path / "a.nrrd")
+    (tmp_path / "a.nrrd").write_bytes((tmp_path / "a.nrrd").read_bytes().replace(b"endian: little\n", b""))
+    refused(tmp_path / "a.nrrd", r"^SimpleITK cannot read it: type \(short\) and encoding \(raw\) require endian info$")
 
 
 def test_without_simpleitk_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,18 @@ def test_a_name_that_says_otherwise_is_told(saved: str, found: str, right: str, 
     refused(path.rename(tmp_path / found), right)
 
 
+def test_a_gzip_file_with_a_wrong_bit_is_refused(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 99, (20, 21, 22)).astype(np.int16)
+    whole = nifti(tmp_path / "a.nii.gz", voxels, np.eye(4)).read_bytes()
+    for place in range(1000, len(whole) - 8, len(whole) // 12):
+        (tmp_path / "a.nii.gz").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1:])
+        refused(tmp_path / "a.nii.gz", "checksum of the gzip file|cannot be read")
+    (tmp_path / "a.nii.gz").write_bytes(whole[:-4])
+    refused(tmp_path / "a.nii.gz", "cannot be read")
+    (tmp_path / "a.nii.gz").write_bytes(whole + b"what an editor added")
+    assert one(tmp_path / "a.nii.gz").pixels.sum() == voxels.sum()
+
+
 def test_nifti_oddities_are_noted_and_read(tmp_path: Path) -> None:
     data = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
     for slope in (np.nan, np.inf):

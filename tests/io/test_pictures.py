@@ -70,6 +70,48 @@ def test_tiff_stacks_floats_and_white_is_zero(tmp_path: Path) -> None:
     assert np.array_equal(one(tmp_path / "e.tif").pixels[0], 65535 - RAMP)
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_pictures_and_masks_are_turned_as_their_exif_says(turn: int, tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = turn
+    grey, deep, colour = RAMP.astype(np.uint8), (RAMP * 130).astype(np.uint16), np.stack([RAMP % 251] * 3, -1)
+    io.write(Image(pixels=np.stack([deep] * 3), bits=16, channels=RGB), tmp_path / "deep.png", provenance=PROVENANCE)
+    plain = (tmp_path / "deep.png").read_bytes()
+    (tmp_path / "d.png").write_bytes(plain[:33] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + plain[33:])
+    Pillow.fromarray(grey).save(tmp_path / "a.png", exif=exif)
+    Pillow.fromarray(deep).save(tmp_path / "b.png", exif=exif)
+    Pillow.fromarray(colour.astype(np.uint8)).save(tmp_path / "c.png", exif=exif)
+    Pillow.fromarray(grey).save(tmp_path / "e.tif", tiffinfo=exif)
+    Pillow.fromarray(grey).save(tmp_path / "f.tif", compression="tiff_lzw", tiffinfo=exif)
+    tag = (0x0112, "H", 1, turn, True)
+    tifffile.imwrite(tmp_path / "g.tif", np.stack([deep, deep + 1]), photometric="minisblack", extratags=[tag])
+    tifffile.imwrite(tmp_path / "h.tif", colour.astype(np.uint8), photometric="rgb", extratags=[tag])
+    wanted = {"a.png": grey, "b.png": deep, "c.png": colour[..., 0], "d.png": deep, "e.tif": grey, "f.tif": grey,
+              "g.tif": deep, "h.tif": colour[..., 0]}
+    for name, values in wanted.items():
+        image = one(tmp_path / name)
+        first = image.pixels[0] if len(image.space) == 2 else image.pixels[0, 0]
+        assert np.array_equal(first, as_shown(values, turn)), name
+        assert io.header(tmp_path / name).size == image.space, name
+    Pillow.fromarray((RAMP % 3).astype(np.uint8)).save(tmp_path / "mask.png", exif=exif)
+    assert np.array_equal(io.read_mask(tmp_path / "mask.png").pixels[0], as_shown(RAMP % 3, turn))
+
+
+def as_shown(values: np.ndarray, turn: int) -> np.ndarray:
+    """By the table of the TIFF standard: where row 0 and column 0 of what is stored are to be seen."""
+    turned = values.T if turn in (5, 6, 7, 8) else values
+    turned = turned[::-1] if turn in (3, 4, 7, 8) else turned  # row 0 (column 0 where changed) is at the bottom
+    return turned[:, ::-1] if turn in (2, 3, 6, 7) else turned
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+@pytest.mark.parametrize("exif", [b"II*\0 nonsense", b"", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x09\0"])
+@pytest.mark.filterwarnings("error")
+def test_damaged_exif_costs_no_picture(name: str, exif: bytes, tmp_path: Path) -> None:
+    Pillow.fromarray(RAMP.astype(np.uint8)).save(tmp_path / name, exif=b"Exif\0\0" + exif)
+    assert io.header(tmp_path / name).size == one(tmp_path / name).space == RAMP.shape
+
+
 def test_16_bit_colour_that_would_lose_its_low_bytes_is_refused(tmp_path: Path) -> None:
     path, deep = tmp_path / "a.tif", np.arange(4 * 4 * 3, dtype="<u2").reshape(4, 4, 3) * 999
     tifffile.imwrite(path, deep, photometric="rgb", metadata=None)
