@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from radsynth.errors import FolderError, SettingsError
 from radsynth.models._blocks import _widening
@@ -24,12 +25,18 @@ from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from tests.tables import lines, save
 
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 Trained = Callable[..., Path]
 LABELS = ("common", "rare")
 SMALL = ("train.batch=8", "train.images=32", "train.previews=0")
+
+
+def computed(bundle: Path, **given: np.ndarray) -> np.ndarray:
+    """The first thing that ONNX Runtime makes of the arrays."""
+    session = onnxruntime.InferenceSession(str(bundle / "generator.onnx"), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, given)[0])
 
 
 @pytest.fixture
@@ -122,6 +129,12 @@ def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
     train(tmp_path / "run" / "data", tmp_path / "run", settings=settings)
     document = export(tmp_path / "run", tmp_path / "bundle")
     assert document["check"]["largest_difference"] < 1e-3
+    assert document["mask_values"] == [0, 1, 2, 3, 4]
+    assert document["intensity"]["percentiles"] == (0.5, 99.5), "each image has a range of its own"
+    if "task.kind=segment" in overrides:
+        made = computed(tmp_path / "bundle", images=np.zeros((2, 1, 32, 32), np.float32))
+        assert document["outputs"]["results"]["units"] == "label values" and made.dtype.kind == "i"
+        assert set(np.unique(made)) <= {0, 1, 2, 3, 4}
     if "task.masks=true" in overrides:
         assert document["inputs"]["numbers"]["shape"] == ["n", 1] and set(document["outputs"]) == {"images", "masks"}
         done = subprocess.run([sys.executable, "-I", "sample.py", "--count", "5", "--out", "made.npz"],
@@ -130,6 +143,25 @@ def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
         drawn = next(Sampler(tmp_path / "run").drawn(0, 5, seed=0))
         with np.load(tmp_path / "bundle" / "made.npz", allow_pickle=False) as made:
             assert (made["masks"] == drawn.masks).mean() > 0.99
+
+
+@pytest.mark.slow
+def test_a_bundle_goes_to_the_domain_that_is_asked_for(trained: Trained, tmp_path: Path) -> None:
+    run, given = trained("task.kind=cycle", labels=("ct", "mr")), np.full((1, 1, 16, 16), 0.3, np.float32)
+    network, task = Sampler(run).network, Sampler(run).task
+    for target, asked in (("mr", None), ("ct", "ct")):  # the second class by default, as apply has it
+        document = export(run, tmp_path / target, target=asked)
+        assert document["target"] == target
+        expected = task.convert(network, torch.from_numpy(given), target).detach().numpy()
+        assert np.abs(computed(tmp_path / target, images=given) - expected).max() < 1e-3
+    with pytest.raises(SettingsError, match="it can go to mr, ct"):
+        export(run, tmp_path / "none", target="pet")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_target_is_refused_where_noise_is_all_that_goes_in(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="not exported for one target"):
+        export(trained("model.width=8", labels=LABELS), tmp_path / "bundle", target="common")
 
 
 def test_labels_that_the_last_digit_decides_are_no_difference() -> None:

@@ -16,6 +16,8 @@ from radsynth.batch import Batch
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.tasks._moved import WARPED
+from radsynth.verbs._training import doctor as _doctor
+from radsynth.verbs._training import illnesses
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs.train import train
 from tests.doctored import assert_augmentation_helps, events, split_discs, texture
@@ -58,6 +60,15 @@ def test_a_roll_back_to_the_warm_start_forgets_what_the_failed_step_has_made(
     train(masked, tmp_path / "run", settings=settings)
     assert poisoned and "not finite" in events(tmp_path / "run")["rolled back"]
     assert (tmp_path / "run" / "generator.safetensors").exists()
+
+
+def test_more_redrawing_is_told_as_more_because_half_of_a_batch_is_redrawn_anyway(
+    masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doctor, "IMAGES_BETWEEN", 64)
+    monkeypatch.setattr(illnesses, "ALIKE", 9.0)  # always too much alike
+    train(masked, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=640", "task.warm_start=0")))
+    assert "with weight 8, on top of what the settings have" in events(tmp_path / "run")["mode collapse"]
 
 
 def test_half_of_the_images_are_warped_with_their_masks(masked: Path) -> None:

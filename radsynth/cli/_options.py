@@ -29,6 +29,9 @@ Seed = Annotated[
 Budget = Annotated[
     str | None, typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 2h30min, 1d or 100000img.")
 ]
+Target = Annotated[
+    str | None, typer.Option("--target", metavar="DOMAIN", help="The domain to go to, for unpaired translation.")
+]
 Cluster = Annotated[
     str, typer.Option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster: tcp://host:port of its scheduler.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from radsynth._summaries import applied
-from radsynth.cli._options import Json, Seed, argument
+from radsynth.cli._options import Json, Seed, Target, argument
 from radsynth.cli._words import show_result
 from radsynth.errors import SettingsError
 
@@ -77,9 +77,7 @@ def apply(
     file_format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="As in generate. [default: each image's own]")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="DOMAIN", help="The domain to go to, for unpaired translation.")
-    ] = None,
+    target: Target = None,
     onto: Annotated[
         Path | None, typer.Option(metavar="FIXED", help="For registration: the image that INPUT is put onto.")
     ] = None,
@@ -122,11 +120,12 @@ def apply(
 def export(
     run: Annotated[Path, argument("RUN", "A run folder.")],
     out: Annotated[Path, argument("OUT", "The folder to write.")],
+    target: Target = None,
     as_json: Json = False,
 ) -> None:
     """Bundle a trained network for others: ONNX, weights, scripts. The scripts are for NumPy and Keras."""
     from radsynth.verbs.export import export as verb
 
-    found = verb(run, out)
+    found = verb(run, out, target=target)
     show_result(found if as_json else {"bundle": out, "read": out / "README.md", "inputs": list(found["inputs"]),
                                   "outputs": list(found["outputs"]), "check": found["check"]}, as_json)

@@ -163,6 +163,17 @@ def takes_images(task: Task) -> TypeGuard[ImageTask]:
     return hasattr(task, "convert")
 
 
+def chosen_target(task: ImageTask, asked: str | None) -> str:
+    """The domain or class to go to, the first one unless another is asked for; "" where there is no choice.
+
+    SettingsError for one that the task does not know.
+    """
+    if asked is not None and asked not in task.targets:
+        allowed = f"it can go to {', '.join(task.targets)}" if task.targets else "it has no choice of targets"
+        raise SettingsError(f"target={asked!r}: the run does not know it; {allowed}.")
+    return asked or (task.targets[0] if task.targets else "")
+
+
 def registers(task: Task) -> bool:
     """Whether a task warps one image onto another (`radsynth.tasks.register`)."""
     return hasattr(task, "warps")

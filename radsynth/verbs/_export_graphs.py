@@ -1,7 +1,7 @@
 """What is exported of each kind of run: a module from plain inputs to images in the units of the training images.
 
 Each has `inputs` (name -> an example), `outputs` (names) and `ranges` (the width of each, as a measure of
-differences; label values have none).
+differences; label values have none), `mask_values` (of masks that go in or come out) and `target` (a domain, or "").
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from radsynth.batch import Batch
+from radsynth.errors import SettingsError
 from radsynth.models.progressive import Growing
-from radsynth.tasks import draws_masks, paints, takes_images
+from radsynth.tasks import chosen_target, draws_masks, paints, segments, takes_images
 from radsynth.verbs._sampler import Sampler
 
 EXAMPLES = 8
@@ -35,6 +36,8 @@ class Graph(nn.Module):
         self.network = network
         self.inputs: dict[str, Tensor] = {}
         self.outputs: tuple[str, ...] = ("images",)
+        self.mask_values: tuple[int, ...] = ()
+        self.target = ""
         self.ranges: tuple[float, ...] = (sampler.intensity.high - sampler.intensity.low,)
         self.low, self.range = sampler.intensity.low, self.ranges[0]
 
@@ -67,6 +70,7 @@ class FromNoise(Graph):
             self.inputs["numbers"] = torch.linspace(0, 1, EXAMPLES)[:, None] * self.widths + self.lowest
         if self.masked:
             self.outputs, self.ranges = ("images", "masks"), (self.range, 1.0)
+            self.mask_values = sampler.spec.label_values
 
     def forward(self, latent: Tensor, label: Tensor | None = None, numbers: Tensor | None = None) -> Any:
         """Compute the images, with their masks where the run draws some."""
@@ -83,7 +87,8 @@ class FromMasks(Graph):
 
     def __init__(self, sampler: Sampler) -> None:
         super().__init__(sampler)
-        values = torch.tensor(sampler.spec.label_values)
+        self.mask_values = self.task.values
+        values = torch.tensor(self.mask_values)
         stripes = torch.arange(EXAMPLES)[:, None] + torch.arange(sampler.spec.size[0]) // 4
         masks = values[stripes % len(values)].reshape(EXAMPLES, -1, *[1] * (sampler.spec.dimensions - 1))
         self.inputs = {"mask": masks.expand(-1, *sampler.spec.size).contiguous(),
@@ -98,22 +103,31 @@ class FromMasks(Graph):
 
 
 class FromImages(Graph):
-    """Images (n, inputs, *space) in [-1, 1] to what the task makes of them, in [-1, 1] (segmentation: scores)."""
+    """Images (n, inputs, *space) in [-1, 1] to what the task makes of them, in [-1, 1], or label values."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, target: str | None) -> None:
         super().__init__(sampler)
+        self.target = chosen_target(self.task, target)
+        self.mask_values = self.task.values if segments(self.task) else ()
         space = [side // fine for side, fine in zip(sampler.spec.size, self.task.finer, strict=True)]
         self.inputs = {"images": self.example("images", len(self.task.inputs), *space).clamp(-1, 1)}
         self.outputs, self.ranges = ("results",), (2.0,)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the results."""
-        made: Tensor = self.task.convert(self.network, self.task.enlarge(images))
-        return made.float()
+        made: Tensor = self.task.convert(self.network, self.task.enlarge(images), self.target)
+        return made.long() if segments(self.task) else made.float()
 
 
-def graph_of(sampler: Sampler) -> Graph:
-    """The module to export of a run."""
-    kind = FromMasks if paints(sampler.task) else FromImages if takes_images(sampler.task) else FromNoise
-    found: Graph = kind(sampler)
+def graph_of(sampler: Sampler, target: str | None = None) -> Graph:
+    """The module to export of a run. target: the domain to go to, where the run can go to several.
+
+    SettingsError for a target that the run does not know, or that its graph is told in another way.
+    """
+    if takes_images(sampler.task) and not paints(sampler.task):
+        return FromImages(sampler, target).eval()
+    if target is not None:
+        raise SettingsError(f"target={target!r}: this run is not exported for one target. Where images have classes, "
+                            "the graph has an input 'label'.")
+    found: Graph = (FromMasks if paints(sampler.task) else FromNoise)(sampler)
     return found.eval()

@@ -24,6 +24,7 @@ from radsynth.files import whole_folder, write_atomically
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import registers, segments
+from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._export_graphs import EXAMPLES, FromImages, FromMasks, FromNoise, Graph, graph_of
 from radsynth.verbs._journal import begun
 from radsynth.verbs._sampler import Sampler
@@ -36,8 +37,10 @@ TOLERANCE = 1e-3
 """Largest allowed difference between ONNX Runtime and PyTorch, as a share of the intensity range."""
 
 
-def export(run: Path, out: Path) -> dict[str, Any]:
+def export(run: Path, out: Path, *, target: str | None = None) -> dict[str, Any]:
     """Write the new folder `out`; returns what export.json says: inputs, output, the check against PyTorch.
+
+    target: the domain to go to, for unpaired translation; by default the one that `apply` goes to
 
     Raises MissingExtra without the packages of the extra `onnx`, SettingsError for a run that cannot be exported,
     FolderError when `out` exists or the graph does not compute what PyTorch computes.
@@ -54,13 +57,14 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     if any(getattr(part, "asks", False) for part in sampler.network.modules()):
         raise SettingsError(f"{run}: its generator draws noise of its own in PyTorch, which a graph cannot repeat. "
                             "Train with model.noise=false to export it.")
-    request: dict[str, object] = {"bundle": True, "weights": sampler.facts["sha256"]}
+    graph = graph_of(sampler, target)
+    request: dict[str, object] = {"bundle": True, "weights": sampler.facts["sha256"], "target": target}
     with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial, Progress(None, "exporting"):
-        return _write(sampler, RunFolder(run), partial)
+        return _write(sampler, RunFolder(run), partial, graph)
 
 
-def _write(sampler: Sampler, run: RunFolder, folder: Path) -> dict[str, Any]:
-    graph, path = graph_of(sampler), folder / "generator.onnx"
+def _write(sampler: Sampler, run: RunFolder, folder: Path, graph: Graph) -> dict[str, Any]:
+    path = folder / "generator.onnx"
     _to_onnx(graph, path)
     for name in KEPT:
         shutil.copyfile(run.path / name, folder / name)
@@ -73,8 +77,9 @@ def _write(sampler: Sampler, run: RunFolder, folder: Path) -> dict[str, Any]:
         "weights": sampler.facts["sha256"], "model": sampler.facts["model"], "task": sampler.facts["task"],
         "inputs": {name: _described(name, tensor, sampler) for name, tensor in graph.inputs.items()},
         "outputs": _outputs(graph, sampler), "labels": list(sampler.spec.labels), "learned": list(sampler.learned),
-        "numbers": sampler.numbers.quantiles, "modality": sampler.spec.modality, "spacing": sampler.spec.spacing,
-        "intensity": vars(sampler.intensity), "virtual": sampler.spec.virtual, "synthetic": True,
+        "mask_values": list(graph.mask_values), "target": graph.target, "numbers": sampler.numbers.quantiles,
+        "modality": sampler.spec.modality, "spacing": sampler.spec.spacing,
+        "intensity": _intensity(sampler, run), "virtual": sampler.spec.virtual, "synthetic": True,
         "check": _check(graph, path),
     }
     write_atomically(folder / "export.json", json.dumps(document, indent=1))
@@ -96,11 +101,21 @@ def _to_onnx(graph: Graph, path: Path) -> None:
         )
 
 
+def _intensity(sampler: Sampler, run: RunFolder) -> dict[str, Any]:
+    """The intensity map and, where each image is mapped by its own range, the percentiles that are its ends."""
+    found = dict(vars(sampler.intensity))
+    if sampler.intensity.method == "percentiles":
+        found["percentiles"] = TrainedOn.of(run.path, sampler.spec).percentiles
+    return found
+
+
 def _described(name: str, tensor: Tensor, sampler: Sampler) -> dict[str, Any]:
-    meaning = {"latent": "standard normal numbers", "mask": "label values",
+    lacks = "; a channel that an image lacks is -1" if getattr(sampler.task, "may_lack", False) else ""
+    meaning = {"latent": "standard normal numbers", "mask": "label values, of mask_values",
                "label": "index into labels, of a class in learned: others had no training image",
                "numbers": f"{', '.join(sampler.numbers.quantiles)}, within the range of the training images",
-               "images": f"intensities of {', '.join(getattr(sampler.task, 'inputs', ()))} in [-1, 1], see intensity"}
+               "images": f"intensities of {', '.join(getattr(sampler.task, 'inputs', ()))} in [-1, 1], see intensity"
+                         + lacks}
     return {"shape": ["n", *tensor.shape[1:]], "type": str(tensor.dtype).removeprefix("torch."),
             "meaning": meaning[name]}
 
@@ -109,7 +124,7 @@ def _outputs(graph: Graph, sampler: Sampler) -> dict[str, dict[str, Any]]:
     spec = sampler.spec
     if isinstance(graph, FromImages):
         made = list(graph.task.outputs)
-        units = "scores of the labels" if segments(graph.task) else "[-1, 1], see intensity"
+        units = "label values" if segments(graph.task) else "[-1, 1], see intensity"
         return {"results": {"shape": ["n", len(made), *spec.size], "channels": made, "units": units}}
     images = {"shape": ["n", len(spec.channels), *spec.size], "channels": list(spec.channels), "units": spec.units}
     masks = {"shape": ["n", *spec.size], "units": "label values"}

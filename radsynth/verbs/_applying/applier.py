@@ -18,7 +18,7 @@ from torch import Tensor
 from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.progress import track
-from radsynth.tasks import ImageTask, takes_images
+from radsynth.tasks import ImageTask, chosen_target, takes_images
 from radsynth.verbs._applying.anatomy import Anatomy, read_anatomy
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.crops import by_crops
@@ -85,11 +85,7 @@ class Applier:
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
         self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
         self.trained_on = TrainedOn.of(self.run, self.spec)
-        targets = self.task.targets
-        if target is not None and target not in targets:
-            allowed = f"it can go to {', '.join(targets)}" if targets else "it has no choice of targets"
-            raise SettingsError(f"target={target!r}: the run does not know it; {allowed}.")
-        self.target = target or (targets[0] if targets else "")
+        self.target = chosen_target(self.task, target)
         self.resample = resample
         self.anatomy = read_anatomy(self.run, self.task, Applier)
 

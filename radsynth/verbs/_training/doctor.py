@@ -208,7 +208,9 @@ class Doctor:
         weight = min(REDRAW_MOST, 2 * self.care.redraw or REDRAW)
         self.task.get_redrawing_ready(self.prepared, self.seed)
         self._prescribe(redraw=weight)
-        self._event(loop, illness, f"{text} The generator now also redraws training images, with weight {weight:g}.")
+        self._event(loop, illness, (
+            f"{text} From now on the generator redraws training images with weight {weight:g}, on top of what the "
+            "settings have."))
 
     def _keep_best(self, loop: Loop) -> None:
         """Remember the averaged network when samples are closest; stop when they only get worse."""
