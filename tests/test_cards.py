@@ -12,11 +12,14 @@ import pytest
 import yaml
 
 from radsynth.errors import FolderError
+from radsynth.settings import resolve
 from radsynth.verbs._report.cards import SIZES, write_dataset_card, write_model_card
 from radsynth.verbs._report.claim import ITEMS, NOT_STATED, claim
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import scorecard
+from radsynth.verbs.generate import generate
 from radsynth.verbs.report import report
+from radsynth.verbs.train import train
 from tests.report.examples import RESULTS, SPEC, add
 
 DATASET_KEYS = {"pretty_name", "license", "annotations_creators", "size_categories", "task_categories", "tags"}
@@ -207,3 +210,19 @@ def test_the_scorecard_says_how_files_are_marked(format: str, words: str, run: P
 
 def test_sizes_are_hugging_faces() -> None:
     assert [name for _, name in SIZES] == ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"]
+
+
+def test_a_card_that_was_removed_comes_anew_and_one_that_is_there_stays(
+    make_prepared: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, card = tmp_path / "run", tmp_path / "made" / "README.md"
+    train(make_prepared(), run, settings=resolve(overrides=("model.width=8", "train.images=32", "train.previews=0")))
+    generate(run, tmp_path / "made", count=2)
+    assert "Nothing was measured" in card.read_text()
+    add(run, results=RESULTS)
+    card.write_text("filled in by hand")
+    generate(run, tmp_path / "made", count=2)
+    assert card.read_text() == "filled in by hand"
+    card.unlink()
+    generate(run, tmp_path / "made", count=2)
+    assert "Measured on other images of the run" in card.read_text()

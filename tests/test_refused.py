@@ -125,7 +125,7 @@ def test_extra_images_are_looked_at_before_anything_is_prepared(data: Path, tmp_
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ((), "train.batch=32 is more than the 12 training patients"),
+    ((), r"train.batch=32 is more than there are training patients \(at most 12\)"),
     (("train.batch=4", "generate.copy_filter=true"), "the copy filter would look at its training images"),
     (("train.batch=4", "model.kind=dcgan", "augment.strength=0"), "keeps more than weights in its discriminator"),
 ])

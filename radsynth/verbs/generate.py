@@ -22,7 +22,7 @@ from radsynth.tasks import draws, draws_masks, paints
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._journal import Journal, begun, close
 from radsynth.verbs._made_before import REQUEST, count_made, rows_made
-from radsynth.verbs._report.cards import write_dataset_card, write_model_card
+from radsynth.verbs._report.cards import dataset_card, write_cards, write_dataset_card, write_model_card
 from radsynth.verbs._sampler import REDRAWN, Sampler
 from radsynth.verbs._writing import Drawn, Row, Writing, check_name, usual_format, write_table
 
@@ -143,10 +143,10 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
 
     README.md (a data-set card) and CLAIM.md are written beside the images, and a model card into the run folder.
 
-    A folder that holds the same request already is left as it is, one where images are missing (it was asked for fewer,
-    or they were deleted) gets these, and one that was being made when its command was killed is gone on with (not npz,
-    which is one file). Raises FolderError when `out` holds something else, SettingsError for a class that the run has
-    not learned.
+    A folder that holds the same request already is left as it is (cards that are not there are written), one where
+    images are missing (it was asked for fewer, or they were deleted) gets these, and one that was being made when its
+    command was killed is gone on with (not npz, which is one file). Raises FolderError when `out` holds something else,
+    SettingsError for a class that the run has not learned.
     """
     if count < 1:
         raise SettingsError(f"count={count}: ask for at least one image.")
@@ -168,6 +168,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     before = rows_made(out, held) if held else []
     if len(before) == count:
         close(out)  # which the command that made them may not have come to, nor to this
+        write_cards((path, text) for path, text in dataset_card(out, Path(run)) if not path.exists())
         _write_model_card(Path(run))
         return Generated(folder=out, count=count, format=chosen)
     before = [] if chosen == "npz" else before  # one file

@@ -97,7 +97,7 @@ def test_images_of_one_patient_count_as_one(make_prepared: Make, tmp_path: Path)
         fields[2] = f"p{places.index(place) % 8}"
         table[place] = ",".join(fields)
     (data / "records.csv").write_text("\n".join(table) + "\n")
-    with pytest.raises(SettingsError, match="more than the 8 training patients"):
+    with pytest.raises(SettingsError, match=r"more than there are training patients \(at most 8\)"):
         make_loop(data, tmp_path, "train.batch=9")
     loop = make_loop(data, tmp_path, "train.batch=4")
     assert loop.private is not None and loop.private.spent()["patients"] == 8
