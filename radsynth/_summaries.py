@@ -37,7 +37,7 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
             refused.setdefault(reason, []).append(f"Numbers of class {label}")
     found = {"numbers": rows, "against_the_truth" if "pairs" in results else "findings": pairs,
              "by_class": classes,
-             "not_measured": [{"title": ", ".join(titles), "reason": reason} for reason, titles in refused.items()],
+             "not_measured": [{"title": "; ".join(titles), "reason": reason} for reason, titles in refused.items()],
              "mind": " ".join(results.get("context", {}).get("warnings", []))}
     return {name: part for name, part in found.items() if part}
 

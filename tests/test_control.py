@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ import torch
 from PIL import Image as Picture
 from torch import Tensor, nn
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import FolderError, SettingsError
-from radsynth.image import ImageSpec
+from radsynth.image import RGB, ImageSpec
 from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
 from radsynth.tasks import build as build_task
+from radsynth.verbs._grid import display
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import control_pictures
 from radsynth.verbs._steering import directions as directions_of
@@ -270,7 +272,7 @@ def test_ct_is_shown_in_its_window(make_prepared: Callable[..., Path], tmp_path:
     run = untrained_run(data, tmp_path / "run", "model.width=8")
     sheets: list[tuple[tuple[float, float], str]] = []
     monkeypatch.setattr("radsynth.verbs._steering.control_pictures.save_sheet",
-                        lambda rows, path, ends, caption, **_: sheets.append((ends, caption)))
+                        lambda rows, path, shown, caption, **_: sheets.append((shown.ends, caption)))
     control(run)
     assert len(sheets) > 2
     for ends, caption in sheets:
@@ -357,12 +359,24 @@ def test_an_attribute_is_said_to_be_controlled_only_where_its_direction_surely_w
         assert said(useless) == "Contrast could not be controlled: no direction raises it by 0.2 deviations a step."
 
 
+def test_contrasts_stand_side_by_side_on_a_sheet() -> None:
+    """Three of them were red, green and blue: colours that mean nothing."""
+    spec = ImageSpec(size=(4, 8, 8), channels=("t1", "t2", "flair"))
+    shown = Shown.of(spec, IntensityMap(method="bits", low=0, high=255, levels=255))
+    assert not shown.colour
+    assert "8 x 8 pixels; of each volume the middle slice; channels side by side: t1, t2, flair." in shown.words
+    coloured = Shown.of(replace(spec, channels=RGB), IntensityMap(method="bits", low=0, high=255, levels=255))
+    assert coloured.colour and "side by side" not in coloured.words
+    images = np.zeros((2, 3, 8, 8), np.float32)
+    assert display(images, colour=False).shape == (2, 8, 24) and display(images).shape == (2, 8, 8, 3)
+
+
 def test_a_sheet_carries_its_caption_and_its_mark_below(tmp_path: Path) -> None:
     images = np.zeros((2, 1, 8, 8), np.float32)
     strips = []
     for caption in ("one", "two"):
-        save_sheet([images], tmp_path / "a.png", (-1.0, 1.0), title="t", row_names=["r"], column_names=["a", "b"],
-                   caption=caption, notes=[["1", "2"]])
+        save_sheet([images], tmp_path / "a.png", Shown(words="", ends=(-1, 1)), title="t", row_names=["r"],
+                   column_names=["a", "b"], caption=caption, notes=[["1", "2"]])
         with Picture.open(tmp_path / "a.png") as picture:
             assert picture.mode == "RGB"
             strips.append(np.asarray(picture)[-40:])

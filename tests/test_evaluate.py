@@ -85,6 +85,8 @@ def test_few_patients_are_told() -> None:
     results = evaluate_arrays(discs(60, 1), discs(120, 2), discs(60, 3), settings=FAST,
                               held_out_patients=np.arange(60) // 10)
     assert "Only 6 held-out patients" in results["context"]["warnings"][0]
+    none = evaluate_arrays(discs(6, 1), discs(20, 2), discs(6, 3), settings=FAST)
+    assert not none["measurements"] and not none["context"]["warnings"], "no intervals that could be wide"
 
 
 def test_real_pictures_can_be_kept_out(tmp_path: Path) -> None:

@@ -231,6 +231,15 @@ def test_held_out_images_are_explained(run: Path, data: Path) -> None:
         assert len(arrays["codes"]) == 10
 
 
+def test_too_few_held_out_images_are_not_called_none() -> None:
+    found = {"there": True, "auc_held_out_against_synthetic": None, "images": 0}
+    line = {"kind": "held-out", "label_assumed": False, "completeness_gap": None, "absolute_error": 0.1, "ssim": 0.9,
+            "nearest_absolute_error": 0.2, "mean_image_absolute_error": 0.3}
+    images = [line, line | {"kind": "synthetic"}]
+    few, none = (sentences({"images": images, "discriminator": found | more})[-1] for more in ({"held_out": 12}, {}))
+    assert few.endswith("12 held-out images are too few to say.") and none.endswith("no held-out images are at hand.")
+
+
 def test_ct_is_shown_in_its_window(make_prepared: Callable[..., Path], tmp_path: Path,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     """Differences are coloured on the same scale, or they would be faint."""
@@ -239,7 +248,8 @@ def test_ct_is_shown_in_its_window(make_prepared: Callable[..., Path], tmp_path:
     seen: list[tuple[float, float]] = []
     limits: list[float] = []
     real, coloured = explain_pictures.display, explain_pictures.signed
-    monkeypatch.setattr(explain_pictures, "display", lambda images, ends: seen.append(ends) or real(images, ends))
+    monkeypatch.setattr(explain_pictures, "display", lambda images, ends, **colour: (
+        seen.append(ends) or real(images, ends, **colour)))
     monkeypatch.setattr(explain_pictures, "signed",
                         lambda values, limit: limits.append(limit) or coloured(values, limit))
     fast(run, data=data)

@@ -13,18 +13,34 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.files import write_atomically
-from radsynth.image import ImageSpec
+from radsynth.image import RGB, ImageSpec
 
 
-def display(images: NDArray[np.float32], ends: tuple[float, float] = (-1.0, 1.0)) -> NDArray[np.uint8]:
+def in_colour(channels: Sequence[str]) -> bool:
+    """Whether channels are red, green and blue: three contrasts shown as these would be colours that mean nothing."""
+    return tuple(channels) == RGB
+
+
+def apart(dimensions: int, channels: Sequence[str]) -> str:
+    """What stands in one picture of `flat`, in words, where it is not one grey or coloured image; "" where it is."""
+    words = []
+    if dimensions == 3:
+        words.append("Each picture is one volume: its middle slices across the three axes, side by side.")
+    if len(channels) > 1 and not in_colour(channels):
+        words.append(f"Channels stand side by side: {', '.join(channels)}.")
+    return " ".join(words)
+
+
+def display(images: NDArray[np.float32], ends: tuple[float, float] = (-1.0, 1.0), *, colour: bool = True,
+            ) -> NDArray[np.uint8]:
     """Network values (n, c, *space), black to white at `ends`, as (n, rows, columns) or (n, rows, columns, 3).
 
-    Of a volume the middle slice is shown; of other than 1 or 3 channels the channels stand side by side.
+    Of a volume the middle slice is shown; channels stand side by side, but for three that are a `colour`.
     """
     shown = shades(images, ends)
     if shown.ndim == 5:
         shown = shown[:, :, shown.shape[2] // 2]
-    if shown.shape[1] == 3:
+    if shown.shape[1] == 3 and colour:
         return np.moveaxis(shown, 1, -1)
     return np.concatenate(list(np.moveaxis(shown, 1, 0)), axis=-1)
 
@@ -45,6 +61,12 @@ def black_and_white(window: Sequence[float] | None, intensity: IntensityMap | No
     return low, high
 
 
+def in_window(pixels: NDArray[np.float32], ends: tuple[float, float]) -> NDArray[np.float32]:
+    """Network values with those at `ends` at -1 and 1; what lies outside goes beyond."""
+    low, high = ends
+    return np.asarray((pixels - low) * (2 / (high - low)) - 1, dtype=np.float32)
+
+
 def shades(pixels: NDArray[np.float32], ends: tuple[float, float] = (-1.0, 1.0)) -> NDArray[np.uint8]:
     """Network values as 8-bit grey values from black to white at `ends`."""
     low, high = ends
@@ -62,12 +84,13 @@ def grid(pictures: NDArray[np.uint8], columns: int = 0) -> NDArray[np.uint8]:
     return sheet
 
 
-def save_grid(images: NDArray[Any], path: Path, columns: int = 0, ends: tuple[float, float] = (-1.0, 1.0)) -> None:
-    """Write network values, black to white at `ends`, as one PNG."""
+def save_grid(images: NDArray[Any], path: Path, columns: int = 0, ends: tuple[float, float] = (-1.0, 1.0), *,
+              colour: bool = True) -> None:
+    """Write network values, black to white at `ends`, as one PNG; colour: as in `display`."""
     from PIL import Image as Picture
 
     content = io.BytesIO()
-    Picture.fromarray(grid(display(images, ends), columns)).save(content, format="PNG")
+    Picture.fromarray(grid(display(images, ends, colour=colour), columns)).save(content, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())
 

@@ -28,7 +28,7 @@ from radsynth.verbs._auditing.copies import Copies, find_copies
 from radsynth.verbs._auditing.words import LIMITS, limits_of_added, verdict
 from radsynth.verbs._evaluating.sides import all_of, refuse_real
 from radsynth.verbs._evaluating.synthetic import read_synthetic
-from radsynth.verbs._grid import black_and_white, save_grid, save_pictures, shades, shown_window
+from radsynth.verbs._grid import black_and_white, in_colour, save_grid, save_pictures, shades, shown_window
 from radsynth.verbs.generate import check_draws
 
 
@@ -173,7 +173,8 @@ def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[
         spec, intensity = searched.prepared.spec, searched.prepared.intensity
         ends = black_and_white(shown_window(spec), intensity)
         save_pictures(pictures / "audit_pairs.npy", shades(both, ends))
-        save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2, ends)
+        save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2, ends,
+                  colour=in_colour(spec.channels))
     document: dict[str, Any] = {"version": 1, "verdict": result.verdict, "passed": result.passed,
                                 "copies": dataclasses.asdict(result.copies) if result.copies else None,
                 "attacks": [dataclasses.asdict(attack) for attack in result.attacks],

@@ -129,7 +129,8 @@ def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings
         documents[name]["context"] |= _facts(prepared)
         documents[name]["context"]["warnings"] += [*notes, *_added(prepared)]
     document = {"version": 1, **ranking(measured, options.repetitions), "sets": documents,
-                "context": {"seconds": round(time.monotonic() - start, 1), "repetitions": options.repetitions}}
+                "context": _facts(prepared) | {"seconds": round(time.monotonic() - start, 1),
+                                            "repetitions": options.repetitions}}
     if out is not None:
         window = black_and_white(_facts(prepared).get("window"), prepared.intensity)
         sides = {f"set_{k}": side for k, side in enumerate(measuring.sides.synthetic.values())}
@@ -207,4 +208,5 @@ def _units(intensity: IntensityMap | None, units: str, labels: tuple[str, ...]) 
 def _facts(prepared: Prepared) -> dict[str, Any]:
     window = shown_window(prepared.spec)
     return {"virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,
+            "channels": list(prepared.spec.channels), "spacing": prepared.spec.spacing,
             **({"window": list(window)} if window else {})}

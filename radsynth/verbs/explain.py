@@ -38,6 +38,8 @@ from radsynth.verbs._steering.steering import Study, freed, render, study
 
 JUDGED = 200
 """Held-out and synthetic images on which the discriminator is tried."""
+LEAST_JUDGED = 20
+"""Held-out images below which it is not: their area under the curve would say nothing."""
 PARTS = {2: 8, 3: 4}
 """Windows of occlusion side by side, in 2-D and 3-D; they overlap by half, so there are up to 225 or 343 of them."""
 SHIFT = 2.0
@@ -200,7 +202,8 @@ def _trial(sampler: Sampler, discriminator: nn.Module | None, reason: str, prepa
     if prepared is not None:
         rows = prepared.indices("test" if len(prepared.indices("test")) else "validation")
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:JUDGED])
-        if len(rows) >= 20:
+        document["held_out"] = len(rows)
+        if len(rows) >= LEAST_JUDGED:
             chunks = list(sampler.images(3000, len(rows), seed=seed))
             made, labels = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
             several = len(sampler.spec.labels) > 1

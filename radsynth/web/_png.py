@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.image import ImageSpec
-from radsynth.verbs._grid import shades
+from radsynth.verbs._grid import apart, shades
 from radsynth.verbs._report.pictures import flat
 
 SIDE = 512
@@ -19,17 +19,23 @@ END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, float] = (-1.0, 1.0), *,
-            spacing: Sequence[float] | None = None, smooth: bool = True, text: Mapping[str, str] | None = None,
-            ) -> bytes:
+            spacing: Sequence[float] | None = None, smooth: bool = True, colour: bool = True,
+            text: Mapping[str, str] | None = None) -> bytes:
     """One image (c, *space), black to white at `ends`, as PNG, enlarged by a whole factor with Lanczos' kernel.
 
-    spacing: of a volume, as in `flat`
+    spacing: of a volume, as in `flat`; colour: three channels are one
     smooth: False repeats pixels instead, for masks; text: entries of the file, never for one of a study
     """
+    return enlarged(flat(shades(image, ends), spacing, smooth=smooth, colour=colour), side, smooth=smooth, text=text)
+
+
+def enlarged(shown: NDArray[np.uint8], side: int, *, smooth: bool = True, text: Mapping[str, str] | None = None,
+             ) -> bytes:
+    """Display values (rows, columns[, 3]) as PNG; the rest as of `picture`."""
     from PIL import Image as Pillow
     from PIL.PngImagePlugin import PngInfo
 
-    found = Pillow.fromarray(flat(shades(image, ends), spacing, smooth=smooth))
+    found = Pillow.fromarray(shown)
     factor = max(1, side // max(found.size))
     if factor > 1:
         kernel = Pillow.Resampling.LANCZOS if smooth else Pillow.Resampling.NEAREST
@@ -44,12 +50,7 @@ def picture(image: NDArray[np.float32], side: int = SIDE, ends: tuple[float, flo
 
 def layout(spec: ImageSpec) -> str:
     """What stands in one picture, in words, where it is not one grey or coloured image; "" where it is."""
-    words = []
-    if spec.dimensions == 3:
-        words.append("Each picture is one volume: its middle slices across the three axes, side by side.")
-    if len(spec.channels) not in (1, 3):
-        words.append(f"Channels stand side by side: {', '.join(spec.channels)}.")
-    return " ".join(words)
+    return apart(spec.dimensions, spec.channels)
 
 
 def of_equal_length(files: list[bytes]) -> list[bytes]:

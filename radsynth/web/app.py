@@ -37,6 +37,8 @@ REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; b
 """The report is one file with its style and its pictures inside."""
 SHOWN = 12
 """Images of a page of the explorer."""
+PARTS = ("mask", "slices")
+"""What else than the image itself an address of an image can ask for."""
 MOST = 10**9
 """Largest seed and image number."""
 STYLE = Path(__file__).resolve().parent.parent / "templates" / "web" / "style.css"
@@ -200,13 +202,13 @@ class Pages:
         return {"layout": layout(spec), "window": shown_window(spec), "outdated": self.explorer.outdated}
 
     async def image(self, request: Request) -> Response:
-        """One image, or its mask."""
+        """One image, its mask, or all slices of a volume."""
         self._must_draw()
         asked = self._asked(request)
         side = min(max(_number(request, "side", 256), 64), 1024)
-        shown = self.explorer.mask if request.query_params.get("mask") else self.explorer.image
-        content = await run_in_threadpool(shown, _item(request), side=side, **asked)
-        name = self.explorer.saved_as(_item(request), **asked) + "-mask" * ("mask" in request.query_params)
+        part = next((one for one in PARTS if request.query_params.get(one)), "image")
+        content = await run_in_threadpool(getattr(self.explorer, part), _item(request), side=side, **asked)
+        name = self.explorer.saved_as(_item(request), **asked) + f"-{part}" * (part in PARTS)
         return Response(content, media_type="image/png", headers={
             "Content-Disposition": f"inline; filename*=UTF-8''{quote(name)}.png"})
 
@@ -221,6 +223,7 @@ class Pages:
                           saved=self.explorer.saved_as(item, **asked), **asked, query=_query(asked),
                           run=self.explorer.run, directions=list(self.explorer.directions()),
                           moves=self.explorer.moves, masked=self.explorer.masked, beside=beside,
+                          sliced=self.explorer.sampler.spec.dimensions == 3,
                           first=item - item % SHOWN, **self._shown_as())
 
     async def walk(self, request: Request) -> Response:

@@ -17,13 +17,13 @@ from radsynth.io import Provenance
 from radsynth.io._synthetic import texts
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import draws, makes_masks, paints, takes_images
-from radsynth.verbs._grid import black_and_white, grid, shades, shown_window
+from radsynth.verbs._grid import black_and_white, grid, in_colour, shades, shown_window
 from radsynth.verbs._report.pictures import flat
 from radsynth.verbs._sampler import CHUNK, Sampler
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Direction, walk
 from radsynth.verbs._writing import Drawn
-from radsynth.web._png import picture
+from radsynth.web._png import enlarged, picture
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Steps of a walk, in standard deviations of the codes; for a class, `CLASS_STEPS` shares of the way to it."""
@@ -88,7 +88,19 @@ class Explorer:
         class that does not exist."""
         drawn = self._chunk(item, seed, label, truncation)
         return picture(drawn.images[item % CHUNK], side, self.ends, spacing=self.sampler.spec.spacing,
+                       colour=in_colour(self.sampler.spec.channels),
                        text=self._mark(item, seed, f"image {item} of {self._origin(item, seed, label, truncation)}"))
+
+    def slices(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
+        """PNG of all slices of volume `item`, row by row from the top left. SettingsError for other images."""
+        spec, drawn = self.sampler.spec, self._chunk(item, seed, label, truncation)
+        if spec.dimensions != 3:
+            raise SettingsError("This run's images have no slices.")
+        planes = np.moveaxis(shades(drawn.images[item % CHUNK], self.ends), 1, 0)
+        steps = spec.spacing[1:] if spec.spacing else None
+        sheet = grid(np.stack([flat(plane, steps, colour=in_colour(spec.channels)) for plane in planes]))
+        return enlarged(sheet, side, text=self._mark(
+            item, seed, f"all slices of image {item} of {self._origin(item, seed, label, truncation)}"))
 
     def mask(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of the mask of image `item`, its labels as evenly spaced greys."""
@@ -142,14 +154,13 @@ class Explorer:
         directions = self.directions()
         if name not in directions:
             raise SettingsError(f"direction={name!r}: 'radsynth control {in_command(self.run)}' has not found it.")
-        direction = directions[name]
+        direction, spec = directions[name], self.sampler.spec
         (chosen,) = self.classes(range(item, item + 1), seed, label)
         with self._lock:
             space = self._latent_space
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
             codes = space.drawn(range(item, item + 1), seed, labels)
             images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
-        shown = [flat(shades(image, self.ends), self.sampler.spec.spacing) for image in images]
-        row = grid(np.stack(shown), columns=len(shown)).astype(np.float32) / 127.5 - 1
-        return picture(row[None] if row.ndim == 2 else np.moveaxis(row, -1, 0), 1280,
-                       text=self._mark(item, seed, f"image {item} of seed {seed} moved along {name}"))
+        shown = [flat(shades(image, self.ends), spec.spacing, colour=in_colour(spec.channels)) for image in images]
+        return enlarged(grid(np.stack(shown), columns=len(shown)), 1280,
+                        text=self._mark(item, seed, f"image {item} of seed {seed} moved along {name}"))

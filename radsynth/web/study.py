@@ -32,7 +32,7 @@ from radsynth.files import write_atomically
 from radsynth.metrics._readers import LEVELS, Reading, Share, fleiss_kappa, pooled, read
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
-from radsynth.verbs._grid import black_and_white, shown_window
+from radsynth.verbs._grid import black_and_white, in_colour, shown_window
 from radsynth.verbs._turns import in_turns
 from radsynth.verbs.generate import load
 from radsynth.web._png import layout, of_equal_length, picture
@@ -232,7 +232,8 @@ def make_study(run: Path, options: Settings) -> Study:
     (partial / "images").mkdir(parents=True)
     window = shown_window(prepared.spec)
     ends = black_and_white(window, prepared.intensity)
-    files = of_equal_length([picture(image, ends=ends, spacing=prepared.spec.spacing)
+    files = of_equal_length([picture(image, ends=ends, spacing=prepared.spec.spacing,
+                                     colour=in_colour(prepared.spec.channels))
                              for image in np.concatenate([real, made])])
     items = [{"item": secrets.token_hex(8), "synthetic": k >= len(real)} for k in range(len(files))]
     for one, content in zip(items, files, strict=True):

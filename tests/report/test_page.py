@@ -63,6 +63,11 @@ def test_grey_levels_are_whole_where_they_are(run: Path) -> None:
         spec["intensity"] |= {"low": low, "high": high}
         (run / "spec.json").write_text(json.dumps(spec))
         assert told in page(run).text
+    spec["intensity"] |= {"low": 28.215620040893555, "high": 946.5857238769531, "method": "percentiles"}
+    (run / "spec.json").write_text(json.dumps(spec))
+    text = page(run).text
+    assert "black is 28.2, white 947 grey levels (medians: each real image is shown between percentiles of" in text
+    assert "28.2 to 947 grey levels at most" in text
 
 
 def test_the_page_says_which_generator_it_is_about(run: Path) -> None:

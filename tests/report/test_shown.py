@@ -38,6 +38,39 @@ def test_volumes_and_colours_are_shown(run: Path) -> None:
         assert "Taken evenly over both sets" in page(run).text
 
 
+def _sizes(text: str) -> set[tuple[int, int]]:
+    """Of the page's pictures of images."""
+    found = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="', text)
+    return {Pillow.open(io.BytesIO(base64.b64decode(data))).size for data in found}
+
+
+@pytest.mark.parametrize(("channels", "sizes"), [
+    (["t1", "t2", "flair"], {(2 * 36 + 1, 5 * 13 - 1), (36, 2 * 13 - 1)}),
+    (["red", "green", "blue"], {(6 * 13 - 1, 2 * 13 - 1), (2 * 13 - 1, 12)}),
+])
+def test_three_contrasts_are_no_colours(channels: list[str], sizes: set[tuple[int, int]], run: Path) -> None:
+    """They stand side by side, and the page says which is which: T1 in red, T2 in green says nothing to anybody.
+
+    Fewer stand in a row then, and those of a closest pair one above the other.
+    """
+    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"size": [12, 12], "channels": channels}})
+    for name in ("real", "synthetic"):
+        np.save(run / "pictures" / f"{name}.npy", np.zeros((9, 3, 12, 12), np.uint8))
+    np.save(run / "pictures" / "neighbours.npy", np.zeros((1, 2, 3, 12, 12), np.uint8))
+    text = report(run).read_text()
+    assert _sizes(text) >= sizes
+    contrasts = channels[0] == "t1"
+    assert ("Channels stand side by side: t1, t2, flair." in text) == contrasts
+    assert ("closest to a training image (below)" if contrasts else "closest to a training image (right)") in text
+
+
+def test_the_page_says_how_volumes_are_shown(run: Path) -> None:
+    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"size": [6, 8, 10]}})
+    for name in ("real", "synthetic"):
+        np.save(run / "pictures" / f"{name}.npy", np.zeros((2, 1, 6, 8, 10), np.uint8))
+    assert "its middle slices across the three axes" in page(run).text
+
+
 def test_thick_slices_are_as_high_as_in_the_body(run: Path) -> None:
     """Of volumes whose slices are three pixels apart the head was pressed to a third of its height."""
     add(run, spec=SPEC | {"spec": SPEC["spec"] | {"size": [8, 20, 16], "spacing": [3.0, 1.0, 1.0]}})

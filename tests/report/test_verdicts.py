@@ -104,7 +104,7 @@ def test_what_was_not_measured_stands_beside_its_reason(run: Path) -> None:
                for title, reason in zip(("Area", "Precision", "Recall", "Area"), (*why, why[1], why[0]), strict=True)]
     add(run, results=RESULTS | {"refused": refused})
     told = [text for name, text in facts(RunFiles(run)) if name == "Not measured"]
-    assert told == [f"Area: {why[0]}", f"Precision, Recall: {why[1]}"]
+    assert told == [f"Area: {why[0]}", f"Precision; Recall: {why[1]}"]
 
 
 def test_what_nobody_can_use_is_said_at_the_top(run: Path) -> None:

@@ -49,6 +49,12 @@ def test_a_reader(run: Path, browser: Any) -> None:
         page.wait_for_selector("text=Thank you")
         page.context.clear_cookies()
         page.goto(explorer)
+        page.goto(explorer.partition("?")[0] + "results")
+        reader = page.locator("tr", has_text="r1").inner_text()
+        assert "Real called synthetic: " in reader, "the last column was cut off"
+        ends = page.evaluate("[...document.querySelectorAll('td')].map(one => one.getBoundingClientRect().right)")
+        assert max(ends) <= 390
+        page.goto(explorer)
         page.wait_for_load_state("networkidle")
         assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -158,6 +158,22 @@ def test_what_stands_in_a_picture_is_said(tmp_path: Path, make_prepared: Callabl
                                                                   "train.previews=0")))
     organiser = client(tmp_path / "volumes", KEYS[0])
     assert all("its middle slices across the three axes" in organiser.get(path).text for path in ("/", "/one/0"))
+    assert "slices=1" in organiser.get("/one/0").text, "a volume is more than its middle slices"
+    shown = organiser.get("/image/3.png?seed=5&slices=1&side=64")
+    assert shown.headers["content-disposition"].endswith("synthetic-5-3-slices.png")
+    assert pixels(shown.content).shape == (52, 52), "3 by 3 of 8 by 8 pixels with gaps, twice as large"
+    found = pixels(Explorer(tmp_path / "volumes").slices(3, 5, None, 1.0, 26))
+    drawn = np.rint((draw(tmp_path / "volumes", 4, seed=5).images[3, 0] + 1) * 127.5)
+    for k, place in enumerate(np.ndindex(3, 3)):
+        tile = found[9 * place[0]:, 9 * place[1]:][:8, :8]
+        assert np.array_equal(tile, drawn[k]) if k < 8 else (tile == 40).all()
+
+
+def test_slices_are_of_volumes_alone(run: Path) -> None:
+    organiser = client(run, KEYS[0])
+    assert "slices=1" not in organiser.get("/one/0").text
+    refused = organiser.get("/image/0.png?slices=1")
+    assert refused.status_code == 400 and "have no slices" in refused.text
 
 
 def test_thick_slices_are_as_high_as_in_the_body() -> None:

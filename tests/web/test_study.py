@@ -137,6 +137,23 @@ def test_ct_is_shown_in_the_window_that_the_scans_ask_for(make_prepared: Callabl
     assert Study(run / "study").results()["window"] == [100.0, 150.0]
 
 
+def test_three_contrasts_stand_side_by_side(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    """As red, green and blue nobody could read them, neither readers nor who looks at the explorer."""
+    data = make_prepared(name="run/data", channels=("t1", "t2", "flair"))
+    run = tmp_path / "run"
+    train(data, run, settings=resolve(overrides=("model.kind=mlp", "train.batch=8", "train.images=32",
+                                                 "train.previews=1")))
+    study = make_study(run, Settings(images=10))
+    organiser = client(run, KEYS[0], study)
+    shown = [organiser.get("/image/0.png").content, *(study.image(item) for item in study.items)]
+    for picture in map(pixels, shown):
+        assert picture.ndim == 2 and picture.shape[1] == 3 * picture.shape[0]
+    [preview] = (run / "previews").iterdir()
+    assert pixels(preview.read_bytes()).ndim == 2, "training is shown likewise"
+    for page in (organiser.get("/"), organiser.get("/one/0"), client(run, KEYS[1], study).get("/study")):
+        assert "Channels stand side by side: t1, t2, flair." in page.text
+
+
 def test_readers_at_the_same_time(run: Path) -> None:
     study = make_study(run, Settings(images=10))
 

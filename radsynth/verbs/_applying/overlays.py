@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import MEAN, NAMES, doubt_maps
+from radsynth.verbs._grid import black_and_white, in_window, shown_window
 
 Images = NDArray[np.float32]
 SHOWN = 6
@@ -30,7 +31,7 @@ def columns(usual: dict[str, float]) -> list[str]:
 def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> NDArray[np.uint8]:
     """One result, (1, inputs, *space / finer), as (columns, 3, rows, columns) on a screen.
 
-    A map is as red as it can be where it reaches twice what is usual.
+    A map is as red as it can be where it reaches twice what is usual. CT is shown in its window.
     """
     made = applier.network_of(given, applier.target)
     fine = applier.task.enlarge(torch.from_numpy(given)).numpy()
@@ -38,8 +39,9 @@ def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> NDArra
             for name, values in doubt_maps(applier.task, applier.network_of, given, made, applier.target)}
     if applier.anatomy is not None:
         maps["anatomy"] = ANATOMY * applier.anatomy.differences(fine, made)[0][0]
-    grey = _middle(made[0, 0])
-    pictures = [_in_red(_middle(fine[0, 0]), None), _in_red(grey, None)]
+    ends = black_and_white(shown_window(applier.spec), applier.intensity)
+    grey = in_window(_middle(made[0, 0]), ends)
+    pictures = [_in_red(in_window(_middle(fine[0, 0]), ends), None), _in_red(grey, None)]
     for name in columns(usual)[2:]:
         strength = _middle(maps[name] / (2 * max(usual[name], 1e-6)))
         # On the coarse grid of what was given: each of its pixels covers several of the result.
@@ -48,12 +50,12 @@ def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> NDArra
     return np.stack(pictures)
 
 
-def _middle(image: NDArray[np.floating]) -> NDArray[np.floating]:
+def _middle(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """(rows, columns): of a volume the middle slice."""
     return image if image.ndim == 2 else image[image.shape[0] // 2]
 
 
-def _in_red(grey: NDArray[np.floating], strength: NDArray[np.floating] | None) -> NDArray[np.uint8]:
+def _in_red(grey: NDArray[np.float32], strength: NDArray[np.floating] | None) -> NDArray[np.uint8]:
     """(3, rows, columns) of network values, red where the strength (0 to 1) is high."""
     shown = np.repeat((np.clip(grey, -1, 1)[None] + 1) / 2, 3, axis=0)
     if strength is not None:

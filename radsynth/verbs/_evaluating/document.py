@@ -32,22 +32,23 @@ def document_of(measuring: Measuring, name: str, held_out: Source, training: Sou
         "measurements": [one.to_json() for one in measurements],
         "refused": refused,
         "classes": measuring.classes(name, **settings) if options.classes else {},
-        "context": _context(measuring.sides, counts, comparison, options),
+        "context": _context(measuring.sides, counts, comparison, options, bool(measurements)),
         "histogram": _histogram(comparison, intensity),
         "neighbours": [_pair(pair, measuring.sides, name) for pair in pairs],
     }
     return document, measurements
 
 
-def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, options: Settings) -> dict[str, Any]:
-    """What a reader must know of the comparison as a whole."""
+def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, options: Settings, measured: bool,
+             ) -> dict[str, Any]:
+    """What a reader must know of the comparison as a whole. measured: there are numbers, so that there are intervals"""
     patients = len(np.unique(sides.held_out.patients))
     warnings = []
     most = int(np.unique(sides.held_out.patients, return_counts=True)[1].max())
-    if 2 * most > len(sides.held_out):
+    if measured and 2 * most > len(sides.held_out):
         warnings.append(f"{most:,} of {len(sides.held_out):,} held-out images are of one patient: the intervals hardly "
                         "tell what other patients' images would give.")
-    elif patients < 20:
+    elif measured and patients < 20:
         warnings.append(f"Only {patients} held-out patients: the intervals are wide for that, and the numbers may not "
                         "carry over to other patients.")
     if len(sides.training) < counts["training_images"]:

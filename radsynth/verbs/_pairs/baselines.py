@@ -28,7 +28,7 @@ def baselines(task: PairedTask, given: Images, truths: Images) -> dict[str, Meth
         return {"Lanczos": lambda images: task.enlarge(torch.from_numpy(images)).numpy(),
                 "B-spline": lambda images: _spline(images, task.finer)}
     if getattr(task, "corrects", False):
-        return {"nothing": lambda images: images, **denoisers(given, truths)}
+        return {"left as given": lambda images: images, **denoisers(given, truths)}
     return {"intensity regression": _regression(given, truths)}
 
 

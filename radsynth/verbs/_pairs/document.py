@@ -13,7 +13,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
 from radsynth.metrics._features import forget
-from radsynth.verbs._grid import save_pictures
+from radsynth.verbs._grid import black_and_white, save_pictures, shades, shown_window
 from radsynth.verbs._pairs.found import Found, numbers_of
 
 CHUNK = 16
@@ -42,13 +42,18 @@ def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return chosen
 
 
+def ends_of(prepared: Prepared) -> tuple[float, float]:
+    """The network values that pictures of these images show as black and as white: CT in its window."""
+    return black_and_white(shown_window(prepared.spec), prepared.intensity)
+
+
 def compared(prepared: Prepared, rows: NDArray[np.int64], numbers: list[Found], repetitions: int, seed: int,
              **facts: Any) -> dict[str, Any]:
     """What results.json holds below "pairs": every number of every method on the images `rows`, and facts of them."""
-    patients = prepared.patients(rows)
-    return {**facts, "images": len(rows), "patients": len(np.unique(patients)),
-            "interval": "95 %, half-samples of patients", "virtual": prepared.spec.virtual,
-            "numbers": numbers_of(numbers, patients, repetitions, seed)}
+    patients, window = prepared.patients(rows), shown_window(prepared.spec)
+    return {**facts, **({"window": list(window)} if window else {}), "images": len(rows),
+            "patients": len(np.unique(patients)), "interval": "95 %, half-samples of patients",
+            "virtual": prepared.spec.virtual, "numbers": numbers_of(numbers, patients, repetitions, seed)}
 
 
 def refused(reason: str, out: Path | None) -> dict[str, Any]:
@@ -62,8 +67,8 @@ def refused(reason: str, out: Path | None) -> dict[str, Any]:
 
 
 def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
-    """pictures/pairs.npy (n, columns, rows, columns) uint8, then results.json."""
-    save_pictures(out / "pictures" / "pairs.npy", np.clip(np.rint((pictures + 1) * 127.5), 0, 255).astype(np.uint8))
+    """pictures/pairs.npy (n, columns, rows, columns) uint8 of values from -1, black, to 1, white; then results.json."""
+    save_pictures(out / "pictures" / "pairs.npy", shades(pictures))
     write_atomically(out / "results.json", json.dumps(document, indent=1))
 
 

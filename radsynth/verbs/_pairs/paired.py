@@ -23,10 +23,10 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import Doubts, doubts
 from radsynth.verbs._applying.limits import FROM, flags
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
-from radsynth.verbs._grid import save_pictures
+from radsynth.verbs._grid import in_window, save_pictures
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
-from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
+from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_of, held_out, refused, spread, write
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
@@ -107,7 +107,8 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
         places = chosen[(chosen >= first) & (chosen < first + len(given))] - first
         if len(places):
             shown = task.enlarge(torch.from_numpy(given[places])).numpy()
-            pictures.append(_picture([shown, *(one[places] for one in made.values()), truths[places]]))
+            columns = _picture([shown, *(one[places] for one in made.values()), truths[places]])
+            pictures.append(in_window(columns, ends_of(prepared)))
     return Measured(values={name: np.concatenate(parts, axis=1) for name, parts in values.items()},
                     doubts={name: np.concatenate(parts) for name, parts in doubtful.items()},
                     labels={name: np.concatenate(parts) for name, parts in labels.items()},

@@ -23,8 +23,9 @@ from radsynth.tasks._warp import warp
 from radsynth.tasks.register import NOISE, Register
 from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.doubts import Doubts
+from radsynth.verbs._grid import in_window
 from radsynth.verbs._pairs import itk_registration as itk
-from radsynth.verbs._pairs.document import compared, held_out, refused, write
+from radsynth.verbs._pairs.document import compared, ends_of, held_out, refused, write
 from radsynth.verbs._pairs.found import OWN, Found
 from radsynth.verbs._pairs.usual import limits_of_both
 from radsynth.verbs._sampler import Sampler
@@ -95,7 +96,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
         columns=["moving", "fixed", "warped by this run", "warped chequered with fixed",
                  *(f"difference, {name}" for name in fields)])
     if out is not None:
-        write(Path(out), document, _pictures(task, fields, moving, fixed))
+        write(Path(out), document, _pictures(task, fields, moving, fixed, ends_of(prepared)))
     return document
 
 
@@ -204,16 +205,18 @@ def _lacking(methods: dict[str, Method]) -> list[dict[str, str]]:
         MissingExtra("A comparison with registrations that learn nothing", "itk"))}]
 
 
-def _pictures(task: Register, fields: dict[str, Array], moving: Array, fixed: Array) -> Array:
-    """(n, columns, *space): moving, fixed, warped, a chequerboard of both, and differences of all methods."""
+def _pictures(task: Register, fields: dict[str, Array], moving: Array, fixed: Array, ends: tuple[float, float],
+              ) -> Array:
+    """(n, columns, *space): moving, fixed, warped, a chequerboard of both, and differences of all methods; from black,
+    where they have the network value ends[0] and nothing differs, to white."""
     start, goal = torch.from_numpy(moving[:SHOWN]), torch.from_numpy(fixed[:SHOWN])
     warped = {name: warp(start, torch.from_numpy(field[:SHOWN])) for name, field in fields.items()}
     seen, kept = task.given(start, goal)
     ours = task.given(warped[OWN], goal)[0][:, :1]
     columns = [seen[:, :1], kept[:, :1], ours, torch.where(chequers(goal.shape[2:]), ours, kept[:, :1])]
-    columns += [(task.given(goal, image)[1] - kept)[:, :1].abs() - 1 for image in warped.values()]
+    columns += [(task.given(goal, image)[1] - kept)[:, :1].abs() + ends[0] for image in warped.values()]
     shown = torch.cat(columns, dim=1)
-    return (shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]).numpy()
+    return in_window((shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]).numpy(), ends)
 
 
 def chequers(space: tuple[int, ...], fields: int = 8) -> torch.Tensor:

@@ -14,7 +14,8 @@ from radsynth.progress import track
 from radsynth.verbs._applying.doubts import MISMATCH, Doubts
 from radsynth.verbs._applying.not_found import EXPECTED, expected_labels
 from radsynth.verbs._applying.segmenter import Segmenter
-from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, held_out, refused, spread, write
+from radsynth.verbs._grid import in_window
+from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_of, held_out, refused, spread, write
 from radsynth.verbs._pairs.found import OWN
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
@@ -76,5 +77,6 @@ def _pictures(prepared: Prepared, rows: NDArray[np.int64], results: dict[str, La
     values, chosen = prepared.spec.label_values, spread(np.arange(len(rows)), SHOWN)
     maps = [np.searchsorted(values, labels[chosen]).astype(np.float32) * (2 / max(1, len(values) - 1)) - 1
             for labels in (*results.values(), truths)]
-    shown = np.stack([prepared.images(rows[chosen])[:, 0], *maps], axis=1)
+    given = in_window(prepared.images(rows[chosen])[:, 0], ends_of(prepared))
+    shown = np.stack([given, *maps], axis=1)
     return shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]

@@ -23,6 +23,8 @@ def data(files: RunFiles) -> list[tuple[str, str]]:
              ("Median size", f"{extent(found['median_size'])}")]
     if found.get("spacing"):
         facts.append(("Spacing, mm", " \u00d7 ".join(f"{step:.3g}" for step in found["spacing"])))
+    if len(files.channels) > 1 and not files.colour:
+        facts.append(("Channels", ", ".join(files.channels)))
     if found.get("labels"):
         facts.append(("Classes", "; ".join(f"{name}: {count:,}" for name, count in found["labels"].items())))
     return facts + [("Odd", f"{text} ({count:,})") for text, count in found.get("notes", {}).items()]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics._privacy_attacks import guessed
+from radsynth.verbs._grid import grid
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.facts import testable
 from radsynth.verbs._report.run_files import Missing, RunFiles
@@ -78,19 +79,24 @@ def copies(files: RunFiles) -> dict[str, Any]:
     array, found = files.array("audit_pairs"), (files.get("audit.json").get("copies") or {}).get("pairs")
     if array is not None and found:
         by, lines = "the audit, at the best shift, flip, brightness and contrast", [_audited(pair) for pair in found]
-        return {"by": by, "pairs": _pairs(lines, array, files.spacing)}
+        return {"by": by, **_pairs(lines, array, files)}
     results, array = files.need("results.json", "Nothing has been measured yet."), files.array("neighbours")
     if array is None or not results["neighbours"]:
         raise Missing("No pictures of the closest pairs were kept in this run folder.")
     lines = [_near(pair) for pair in results["neighbours"]]
-    return {"by": "the evaluation", "pairs": _pairs(lines, array, files.spacing)}
+    return {"by": "the evaluation", **_pairs(lines, array, files)}
 
 
-def _pairs(lines: list[dict[str, Any]], array: NDArray[np.uint8], spacing: list[float] | None) -> list[dict[str, Any]]:
+def _pairs(lines: list[dict[str, Any]], array: NDArray[np.uint8], files: RunFiles) -> dict[str, Any]:
+    """The pairs side by side, or one above the other where an image is several pictures in a row."""
     if len(lines) != len(array):
         raise Missing("The pictures of the closest pairs and their numbers do not belong together.")
-    return [{**line, "image": pictures.png(np.concatenate([pictures.flat(one, spacing) for one in pair], axis=1))}
-            for line, pair in list(zip(lines, array, strict=True))[:SHOWN]]
+    shown = [[pictures.flat(one, files.spacing, colour=files.colour) for one in pair] for pair in array[:SHOWN]]
+    rows, columns = shown[0][0].shape[:2]
+    above = columns > 2 * rows
+    return {"places": ("above", "below") if above else ("left", "right"), "pairs": [
+        {**line, "image": pictures.png(grid(np.stack(pair), 1 if above else 2))}
+        for line, pair in zip(lines, shown, strict=False)]}
 
 
 def _audited(pair: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
         by_reason: dict[str, list[str]] = {}
         for one in results["refused"]:
             by_reason.setdefault(one["reason"], []).append(one["title"])
-        lines += [("Not measured", f"{', '.join(dict.fromkeys(titles))}: {why}") for why, titles in by_reason.items()]
+        lines += [("Not measured", f"{'; '.join(dict.fromkeys(titles))}: {why}") for why, titles in by_reason.items()]
     return lines
 
 

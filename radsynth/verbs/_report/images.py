@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radsynth.verbs._applying.limits import BY_CROPS, FROM, false_alarms
+from radsynth.verbs._grid import apart
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import Missing, RunFiles
-from radsynth.verbs._report.words import count, extent, figure, interval, sides
+from radsynth.verbs._report.words import count, extent, figure, interval, level, sides
 
 COLUMNS = 6
 EMPTY = 40
@@ -29,13 +31,19 @@ def sheets(files: RunFiles) -> list[dict[str, str]]:
         raise Missing("No pictures were kept in this run folder.")
     count = min(len(array) for array in found.values() if array is not None)
     count = count if found["synthetic"].ndim == 4 else min(count, VOLUMES)
-    columns = min(COLUMNS, count) if found["synthetic"].ndim == 4 else 2
+    columns = min(columns_of(found["synthetic"], files), count)
     who = "Virtual patients" if files.virtual else "Real: patients"
     captions = {"real": f"{who} that training never saw", "synthetic": "Synthetic"}
     return [{"kind": name, "caption": captions[name], "scale": _scale(files),
-             "image": pictures.sheet(array[:count], columns, files.spacing),
+             "image": pictures.sheet(array[:count], columns, files.spacing, colour=files.colour),
              "alt": f"{count} {'real' if name == 'real' else 'synthetic'} images in rows of {columns}"}
             for name, array in found.items() if array is not None]
+
+
+def columns_of(images: NDArray[np.uint8], files: RunFiles) -> int:
+    """How many images stand in a row: less where each is several pictures, slices or channels."""
+    in_row = COLUMNS if images.ndim == 4 else 2
+    return in_row if files.colour else max(1, in_row // images.shape[1])
 
 
 def _scale(files: RunFiles) -> str:
@@ -43,16 +51,19 @@ def _scale(files: RunFiles) -> str:
     document = files.get("spec.json")
     if not {"spec", "intensity"} <= document.keys():
         return ""
-    spec, grey = document["spec"], document["intensity"]
-    units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
+    spec, window = document["spec"], files.get("results.json").get("context", {}).get("window")
     step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
-    low, high = files.get("results.json").get("context", {}).get("window") or (grey["low"], grey["high"])
-    return f"{extent(spec['size'])}{step}; black is {_level(low)}, white {_level(high)} {units}."
+    told = apart(len(spec["size"]), files.channels)
+    return f"{extent(spec['size'])}{step}; black is {_ends(document, window)}. {told}".rstrip()
 
 
-def _level(value: float) -> str:
-    """A grey value, which is a whole number in most data."""
-    return f"{value:,.0f}".replace("-", "\u2212") if float(value).is_integer() else figure(value, "")
+def _ends(document: dict[str, Any], window: list[float] | None) -> str:
+    """The values that are black and white, after "black is". document: spec.json"""
+    units, grey = document["spec"].get("units", "stored"), document["intensity"]
+    low, high = window or (grey["low"], grey["high"])
+    own = not window and grey.get("method") == "percentiles"
+    return (f"{level(low)}, white {level(high)} {'grey levels' if units == 'stored' else units}"
+            f"{' (medians: each real image is shown between percentiles of its own)' if own else ''}")
 
 
 def masked(files: RunFiles) -> dict[str, str] | None:
@@ -90,8 +101,20 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     parts = () if array is None else (array,) if len(array) <= AT_ONCE else (array[::2], array[1::2])
     sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1], files.spacing) for part in parts]
     return {**found, "rows": _rows(found["numbers"]), "pictures": sheets, "crops": files.of_crops,
-            "greys": _greys(files) if found["task"] == "segment" else "",
+            "greys": _greys(files) if found["task"] == "segment" else "", "shown": _shown(files, found),
             "ratios": [f"{pictures.ratio(one):.3f}" for one in sheets]}
+
+
+def _shown(files: RunFiles, found: dict[str, Any]) -> str:
+    """How the images of results against the truth are shown."""
+    document = files.get("spec.json")
+    if not {"spec", "intensity"} <= document.keys():
+        return ""
+    told = ["Of each volume the middle slice is shown."] if len(document["spec"]["size"]) == 3 else []
+    told.append(f"Of images, black is {_ends(document, found.get('window'))}.")
+    if found["task"] == "register":
+        told.append("Differences: black is none, white one as large as from black to white.")
+    return " ".join(told)
 
 
 def findings(files: RunFiles) -> list[dict[str, Any]] | None:

@@ -73,4 +73,5 @@ def histogram(files: RunFiles) -> dict[str, str]:
         raise Missing(_unmeasured(results))
     counted = count(results["context"]["images"], "real image") if "context" in results else "the real images"
     return {"svg": pictures.histogram(results["histogram"]), "units": results["histogram"]["units"],
-            "images": f"{counted} that training never saw and of as many synthetic ones"}
+            "images": f"{counted} that training never saw and of as many synthetic ones",
+            "measured": any(one["name"] == "intensity_distance" for one in results.get("measurements", []))}

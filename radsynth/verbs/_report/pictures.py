@@ -50,16 +50,17 @@ def ratio(image: str) -> float:
     return float(width / height)
 
 
-def sheet(images: NDArray[np.uint8], columns: int, spacing: Sequence[float] | None = None) -> str:
-    """Display values (n, c, *space) as one picture; volumes as `flat` shows them."""
-    return png(grid(np.stack([flat(image, spacing) for image in images]), columns))
+def sheet(images: NDArray[np.uint8], columns: int, spacing: Sequence[float] | None = None, *, colour: bool = True,
+          ) -> str:
+    """Display values (n, c, *space) as one picture; volumes and channels as `flat` shows them."""
+    return png(grid(np.stack([flat(image, spacing, colour=colour) for image in images]), columns))
 
 
 def flat(image: NDArray[np.uint8], spacing: Sequence[float] | None = None, *, smooth: bool = True,
-         ) -> NDArray[np.uint8]:
+         colour: bool = True) -> NDArray[np.uint8]:
     """One image (c, *space) as (rows, columns[, 3]); a volume as its middle axial, coronal and sagittal slices.
 
-    Of other than 1 or 3 channels the channels stand side by side.
+    Channels stand side by side, but for three that are a `colour`.
 
     spacing: steps between (slices,) rows and columns; everything then has the shape that it has in the body, where
     slices are thicker than pixels are wide, too
@@ -76,7 +77,7 @@ def flat(image: NDArray[np.uint8], spacing: Sequence[float] | None = None, *, sm
         image = np.concatenate([_padded(plane, highest) for plane in planes], axis=2)
     else:
         image = _in_shape(image, _pixels(spacing, 2), smooth)
-    return np.moveaxis(image, 0, -1) if len(image) == 3 else np.concatenate(list(image), axis=-1)
+    return np.moveaxis(image, 0, -1) if len(image) == 3 and colour else np.concatenate(list(image), axis=-1)
 
 
 def _pixels(spacing: Sequence[float] | None, dimensions: int) -> tuple[float, ...]:

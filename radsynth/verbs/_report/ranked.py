@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from radsynth.verbs._grid import apart
 from radsynth.verbs._report import pictures
-from radsynth.verbs._report.images import COLUMNS, VOLUMES
+from radsynth.verbs._report.images import VOLUMES, columns_of
 from radsynth.verbs._report.numbers import row
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import PERCENT, figure, interval
@@ -99,8 +100,10 @@ def _sheets(files: RunFiles, names: list[str]) -> list[dict[str, str]]:
     flat = next(iter(found.values())).ndim == 4
     count = min([len(array) for array in found.values()] + ([] if flat else [VOLUMES]))
     who = "Virtual patients" if files.virtual else "Real: patients"
-    columns = min(COLUMNS, count) if flat else 2
-    return [{"kind": "real" if name == "real" else "synthetic", "image": pictures.sheet(array[:count], columns),
+    columns = min(columns_of(next(iter(found.values())), files), count)
+    told = apart(3 if not flat else 2, files.channels)
+    return [{"kind": "real" if name == "real" else "synthetic", "told": told,
+             "image": pictures.sheet(array[:count], columns, files.spacing, colour=files.colour),
              "caption": f"{who} that training never saw" if name == "real" else name,
              "alt": f"{count} images of {name} in rows of {columns}"} for name, array in found.items()]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import RadsynthError
 from radsynth.settings import constant, kinds, read_yaml
+from radsynth.verbs._grid import in_colour
 
 
 class Missing(Exception):
@@ -53,13 +54,28 @@ class RunFiles:
             return None
         return array if array.dtype == np.uint8 and array.ndim >= 4 and len(array) else None
 
+    def _of_images(self, key: str) -> Any:
+        """What the run, or the results of a comparison without one, tell of the images; None where neither does."""
+        found = [self.get(name).get(section) for name, section in (("spec.json", "spec"), ("results.json", "context"))]
+        return next((one[key] for one in found if isinstance(one, dict) and one.get(key)), None)
+
     @property
     def spacing(self) -> list[float] | None:
         """Steps between the slices (of volumes), rows and columns of the images; None where nobody knows them."""
-        spec = self.get("spec.json").get("spec")
-        steps = spec.get("spacing") if isinstance(spec, dict) else None
+        steps = self._of_images("spacing")
         known = isinstance(steps, list) and all(isinstance(step, int | float) and step > 0 for step in steps)
         return steps if known else None
+
+    @functools.cached_property
+    def channels(self) -> list[str]:
+        """Names of the images' channels, [] where nobody knows them."""
+        names = self._of_images("channels")
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    @property
+    def colour(self) -> bool:
+        """Whether images of three channels are coloured; where nobody knows they are taken for it."""
+        return not self.channels or in_colour(self.channels)
 
     def settings(self) -> dict[str, Any]:
         """settings.yaml; empty when it is missing or damaged."""
@@ -96,11 +112,7 @@ class RunFiles:
     @functools.cached_property
     def virtual(self) -> bool:
         """Whether the images learned from are nobody's: of a virtual cohort."""
-        for name, key in (("spec.json", "spec"), ("results.json", "context")):
-            section = self.get(name).get(key)
-            if isinstance(section, dict) and section.get("virtual"):
-                return True
-        return False
+        return bool(self._of_images("virtual"))
 
     @functools.cached_property
     def of_images(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from radsynth._rounding import rounded
 from radsynth.verbs._report.facts import promised, testable
 from radsynth.verbs._report.run_files import RunFiles
-from radsynth.verbs._report.words import count, extent, figure, format_name, sides
+from radsynth.verbs._report.words import count, extent, figure, format_name, level, sides
 
 QUESTIONS = {
     "Congruence": "Are the synthetic images, as a group, like those of patients?",
@@ -74,7 +74,7 @@ def _open(name: str, files: RunFiles, results: dict[str, Any]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for one in refused:
         by_reason.setdefault(one["reason"], []).append(one["title"])
-    told = [f"{', '.join(titles)}: {reason}" for reason, titles in by_reason.items()]
+    told = [f"{'; '.join(titles)}: {reason}" for reason, titles in by_reason.items()]
     return [*(told if name in NUMBERS else []), *_never(name, files)]
 
 
@@ -132,8 +132,8 @@ def _constraint(files: RunFiles) -> list[tuple[str, str]]:
     facts = [("Size", f"{extent(spec['size'])}, in every image")]
     if spec.get("spacing"):
         facts.append(("Spacing", f"{sides(spec['spacing'])} mm, in every image"))
-    return [*facts, ("Intensities", f"{intensity['low']:,.6g} to {intensity['high']:,.6g} {units} at most, the range "
-                     "learned from")]
+    low, high = level(intensity["low"]), level(intensity["high"])
+    return [*facts, ("Intensities", f"{low} to {high} {units} at most, the range learned from")]
 
 
 def _completeness(files: RunFiles) -> list[tuple[str, str]]:

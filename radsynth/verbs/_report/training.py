@@ -39,7 +39,8 @@ def course(files: RunFiles) -> dict[str, Any]:
               if group and sum(group[0] in line for line in measured) > 1]
     last = measured[-1] if measured else {}
     facts = f"{last['images']:,} images in {duration(last['seconds'])}" if "seconds" in last else ""
-    return {"charts": charts, "events": events, "previews": previews, "facts": facts}
+    volumes = len(files.get("spec.json").get("spec", {}).get("size", ())) == 3
+    return {"charts": charts, "events": events, "previews": previews, "facts": facts, "volumes": volumes}
 
 
 def _losses(names: list[str]) -> dict[str, list[str]]:

@@ -126,6 +126,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def level(value: float) -> str:
+    """A grey value, which is a whole number in most data."""
+    return f"{value:,.0f}".replace("-", "\u2212") if float(value).is_integer() else figure(value, "")
+
+
 def duration(seconds: float) -> str:
     """A time as people say it."""
     minutes = round(seconds / 60)

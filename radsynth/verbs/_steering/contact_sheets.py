@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from radsynth.arrays import IntensityMap
 from radsynth.files import write_atomically
 from radsynth.image import ImageSpec
-from radsynth.verbs._grid import black_and_white, display, shown_window
+from radsynth.verbs._grid import black_and_white, display, in_colour, shown_window
 
 CELL = 96
 """Pixels that an image has on the sheet at least: it is enlarged by a whole factor."""
+WIDEST = 2 * CELL
+"""Pixels to which several channels side by side are enlarged at most, or sheets would be too wide to be read."""
 GAP, NOTE = 4, 18
 """Pixels between images, and for a line of text below them."""
 DPI = 100
@@ -29,40 +31,46 @@ MARK = "Synthetic images made by radsynth. They show no patient."
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """How the images of a run are shown. words: size, spacing and grey scale for a caption; ends: network values of
-    black and white.
+    """How the images of a run are shown. words: size, spacing, what of an image is shown, and grey scale for a
+    caption; ends: network values of black and white; colour: as in `display`.
     """
 
     words: str
     ends: tuple[float, float]
+    colour: bool = True
 
     @classmethod
     def of(cls, spec: ImageSpec, intensity: IntensityMap) -> Shown:
         """CT in its window, others over their whole range."""
-        size, window = " x ".join(map(str, spec.size)), shown_window(spec)
+        size, window, colour = " x ".join(map(str, spec.size)), shown_window(spec), in_colour(spec.channels)
         pixels = f"{size} pixels" + (f" of {spec.spacing[-1]:.3g} mm" if spec.spacing else "")
+        pixels += "; of each volume the middle slice" if spec.dimensions == 3 else ""
+        pixels += f"; channels side by side: {', '.join(spec.channels)}" if spec.channels[1:] and not colour else ""
         scale = "Grey scale: the whole range" if window is None else f"Black: {window[0]:g} HU, white: {window[1]:g} HU"
-        return cls(words=f"{pixels}. {scale}", ends=black_and_white(window, intensity))
+        return cls(words=f"{pixels}. {scale}", ends=black_and_white(window, intensity), colour=colour)
 
 
 def enlarge(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(n, rows, columns[, 3]) enlarged by a whole factor to at least `CELL` pixels, by cubic interpolation."""
     from PIL import Image as Picture
 
-    factor = max(1, math.ceil(CELL / min(pictures.shape[1:3])))
+    rows, columns = pictures.shape[1:3]
+    most = math.ceil(CELL / min(rows, columns))
+    factor = max(1, most if columns < 2 * rows else min(most, WIDEST // columns))
     size = (pictures.shape[2] * factor, pictures.shape[1] * factor)
     return np.stack([np.asarray(Picture.fromarray(one).resize(size, Picture.Resampling.BICUBIC)) for one in pictures])
 
 
-def save_sheet(rows: Sequence[NDArray[np.float32]], path: Path, ends: tuple[float, float], *, title: str,
+def save_sheet(rows: Sequence[NDArray[np.float32]], path: Path, shown: Shown, *, title: str,
                row_names: Sequence[str], column_names: Sequence[str], caption: str,
                notes: Sequence[Sequence[str]] | None = None, mark: str = MARK) -> None:
-    """Write rows of images, each (columns, c, *space) in [-1, 1], black to white at `ends`, as one PNG.
+    """Write rows of images, each (columns, c, *space) in [-1, 1] as one PNG.
 
     notes: a short text below each image, row by row
     """
-    save_pictures([display(row, ends) for row in rows], path, title=title, row_names=row_names,
-                  column_names=column_names, caption=caption, notes=notes, mark=mark)
+    pictures = [display(row, shown.ends, colour=shown.colour) for row in rows]
+    save_pictures(pictures, path, title=title, row_names=row_names, column_names=column_names, caption=caption,
+                  notes=notes, mark=mark)
 
 
 def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, row_names: Sequence[str],

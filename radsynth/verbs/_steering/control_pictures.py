@@ -22,7 +22,7 @@ def save_sheets(place: Path, of: Study, found: list[Direction], swept: NDArray[n
                 ) -> list[str]:
     """Write every sheet; returns the file names."""
     starts = [_class_name(of, spec, k) for k in range(len(swept))]
-    save_sheet(list(swept[:ROWS]), place / "truncation.png", shown.ends,
+    save_sheet(list(swept[:ROWS]), place / "truncation.png", shown,
                title="Truncation: from the typical to the varied", row_names=starts[:ROWS],
                column_names=[f"{line['truncation']:g}\n(variety {100 * line['variety']:.0f} %)" for line in variety],
                caption=f"{shown.words}. 0 is the mean code, 1 the full variety.")
@@ -58,7 +58,7 @@ def _save_ways(path: Path, of: Study, spec: ImageSpec, shown: Shown) -> None:
         labels = None if of.labels is None else of.labels[first].expand(len(shares))
         rows.append(render(of.space, codes, labels))
         names.append(f"image {first}\nto {last}" + ("" if of.labels is None else f"\n{spec.labels[int(of.labels[k])]}"))
-    save_sheet(rows, path, shown.ends, title="Ways between two images (great circles of the codes)", row_names=names,
+    save_sheet(rows, path, shown, title="Ways between two images (great circles of the codes)", row_names=names,
                column_names=[f"{share:.0f} %" for share in shares],
                caption=f"{shown.words}. Smooth ways without jumps speak against learning by heart, but do not exclude "
                "it.")
@@ -78,7 +78,7 @@ def _save_directions(path: Path, of: Study, lines: Sequence[Direction], title: s
         notes.append([f"{value:.3g}" for value in told.measure(images)])
         names.append(f"{_row_name(line)}\nbelow: {told.name}")
         rows.append(images)
-    save_sheet(rows, path, shown.ends, title=title, row_names=names,
+    save_sheet(rows, path, shown, title=title, row_names=names,
                column_names=[f"{step:+g} sd" if step else "start" for step in SHOWN_STEPS],
                notes=notes, caption=f"{shown.words}. All rows start from the same image in the middle; a step is one "
                "standard deviation of the codes. Below each image: the value of the attribute aimed at, or of the one "
@@ -103,7 +103,7 @@ def _save_classes(path: Path, of: Study, lines: Sequence[Direction], spec: Image
         other = space.classes_of(1, spec.labels.index(goal))
         given = render(space, space.drawn(one, 0, other), other)
         rows.append(np.concatenate([walk(space, codes, labels, line, WAY)[0], given]))
-    save_sheet(rows, path, shown.ends, title=f"From {spec.labels[label]} to the other classes",
+    save_sheet(rows, path, shown, title=f"From {spec.labels[label]} to the other classes",
                row_names=goals,
                column_names=[*[f"{100 * share:.0f} % of the way" for share in WAY], "class itself"],
                caption=f"{shown.words}. The code moves by the mean difference of the classes; what the network knows "

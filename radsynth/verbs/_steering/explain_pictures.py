@@ -40,7 +40,7 @@ def _name(one: Explained, spec: ImageSpec, row: int) -> str:
 
 def _grey(images: NDArray[np.float32], shown: Shown) -> NDArray[np.uint8]:
     """(n, c, *space) as (n, rows, columns, 3)."""
-    pictures = display(images, shown.ends)
+    pictures = display(images, shown.ends, colour=shown.colour)
     return np.asarray(np.repeat(pictures[..., None], 3, -1) if pictures.ndim == 3 else pictures, dtype=np.uint8)
 
 
@@ -49,11 +49,11 @@ def _half(shown: Shown) -> float:
     return (shown.ends[1] - shown.ends[0]) / 2
 
 
-def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _flat(values: NDArray[np.float32], shown: Shown) -> NDArray[np.float32]:
     """Values of pixels (n, c, *space) laid out as `display` lays out images; colours are summed."""
     if values.ndim == 5:
         values = values[:, :, values.shape[2] // 2]
-    if values.shape[1] == 3:
+    if values.shape[1] == 3 and shown.colour:
         return np.asarray(values.sum(1))
     return np.concatenate(list(np.moveaxis(values, 1, 0)), axis=-1)
 
@@ -79,7 +79,7 @@ def _save_redrawn(path: Path, explained: Sequence[Explained], names: list[str], 
     for one in explained:
         redrawn = one.inversion.images.detach().float().clamp(-1, 1).cpu().numpy()
         nearest = one.inversion.nearest.detach().float().clamp(-1, 1).cpu().numpy()
-        difference = signed(_flat(redrawn - one.given.images), _half(shown))
+        difference = signed(_flat(redrawn - one.given.images, shown), _half(shown))
         columns = [_grey(one.given.images, shown), _grey(redrawn, shown), difference, _grey(nearest, shown)]
         for k, line in enumerate(one.quality):
             rows.append(np.stack([column[k] for column in columns]))
@@ -100,7 +100,7 @@ def _save_changes(path: Path, explained: Sequence[Explained], names: list[str], 
         for k in range(min(3, len(redrawn))):
             changed = one.counterfactuals[k][:MOST_CHANGES]
             rows.append(np.concatenate([_grey(redrawn[k:k + 1], shown), _grey(changed, shown)]))
-            gap = signed(_flat(changed - redrawn[k:k + 1]), _half(shown))
+            gap = signed(_flat(changed - redrawn[k:k + 1], shown), _half(shown))
             rows.append(np.concatenate([np.full_like(gap[:1], 255), gap]))
             row_names += [names[len(explained[0].given.names) * (one is not explained[0]) + k], "difference"]
     save_pictures(rows, path, title="Counterfactual pairs: the same image, otherwise", row_names=row_names,
@@ -113,8 +113,8 @@ def _save_changes(path: Path, explained: Sequence[Explained], names: list[str], 
 
 
 def _save_maps(path: Path, explained: Sequence[Explained], names: list[str], shown: Shown) -> None:
-    gradients = [_smooth(_flat(one.gradients)) for one in explained if one.gradients is not None]
-    occlusions = [_flat(one.occlusions[:, None]) for one in explained if one.occlusions is not None]
+    gradients = [_smooth(_flat(one.gradients, shown)) for one in explained if one.gradients is not None]
+    occlusions = [_flat(one.occlusions[:, None], shown) for one in explained if one.occlusions is not None]
     rows, notes = [], []
     for one, slopes, falls in zip(explained, gradients, occlusions, strict=True):
         plain = _grey(one.given.images, shown)

@@ -46,7 +46,9 @@ def _judge(discriminator: dict[str, Any]) -> str:
         return f"{discriminator['reason']} Where it looks cannot be shown."
     area = discriminator["auc_held_out_against_synthetic"]
     if area is None:
-        return "How well the discriminator tells real from synthetic is not known here: no held-out images are at hand."
+        there = discriminator.get("held_out", 0)
+        why = f"{there} held-out images are too few to say" if there else "no held-out images are at hand"
+        return f"How well the discriminator tells real from synthetic is not known here: {why}."
     told = (f"The discriminator tells {discriminator['images']} held-out real images from as many synthetic ones with "
             f"an area under the curve of {area:.2f}")
     if area < CHANCE:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from radsynth.tasks import registers, takes_images
-from radsynth.verbs._grid import black_and_white, save_grid, shown_window
+from radsynth.tasks import segments
+from radsynth.verbs._grid import black_and_white, in_colour, save_grid, shown_window
 from radsynth.verbs._training.average import calibrate
 from radsynth.verbs._training.parts import at_once
 
@@ -67,6 +67,7 @@ class Samples:
         chosen = train[np.linspace(0, len(train) - 1, PREVIEW_IMAGES).astype(int)]
         samples = self.make(loop.average.network, chosen, range(PREVIEW_IMAGES), loop.seed + 1)
         if loop.ranks.first:
-            window = None if takes_images(loop.task) or registers(loop.task) else shown_window(loop.prepared.spec)
+            window = None if segments(loop.task) else shown_window(loop.prepared.spec)  # labels have none
             ends = black_and_white(window, loop.prepared.intensity)
-            save_grid(samples.float().cpu().numpy(), loop.folder.previews / f"{loop.images:09d}.png", ends=ends)
+            save_grid(samples.float().cpu().numpy(), loop.folder.previews / f"{loop.images:09d}.png", ends=ends,
+                      colour=in_colour(loop.prepared.spec.channels))
