@@ -15,6 +15,8 @@ from radsynth.verbs._report.pictures import flat
 
 SIDE = 512
 """Images are enlarged here, not by the browser, so that every reader sees the same: longest side in pixels, about."""
+WIDE = 672
+"""The same of several slices or channels in a row: as wide as the readers' page."""
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 

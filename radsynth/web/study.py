@@ -35,7 +35,7 @@ from radsynth.settings import settings
 from radsynth.verbs._grid import black_and_white, in_colour, shown_window
 from radsynth.verbs._turns import in_turns
 from radsynth.verbs.generate import load
-from radsynth.web._png import layout, of_equal_length, picture
+from radsynth.web._png import SIDE, WIDE, layout, of_equal_length, picture
 
 HELD_OUT = ("test", "validation")
 FEWEST = 5
@@ -232,7 +232,8 @@ def make_study(run: Path, options: Settings) -> Study:
     (partial / "images").mkdir(parents=True)
     window = shown_window(prepared.spec)
     ends = black_and_white(window, prepared.intensity)
-    files = of_equal_length([picture(image, ends=ends, spacing=prepared.spec.spacing,
+    side = WIDE if layout(prepared.spec) else SIDE
+    files = of_equal_length([picture(image, side, ends, spacing=prepared.spec.spacing,
                                      colour=in_colour(prepared.spec.channels))
                              for image in np.concatenate([real, made])])
     items = [{"item": secrets.token_hex(8), "synthetic": k >= len(real)} for k in range(len(files))]

@@ -137,7 +137,7 @@ def _check(members: Side, others: Side) -> None:
     if have < MINIMUM_PATIENTS or held_out < 2 * MINIMUM_PATIENTS:
         whole = (_patients(members.prepared, "train"), _patients(members.prepared, "validation", "test"))
         drawn = (f"; the {len(members)} and {len(others)} images that were drawn of them are of {have} and {held_out}"
-                 if (have, held_out) != whole and len(others) else "")
+                 if whole[0] >= MINIMUM_PATIENTS and whole[1] >= 2 * MINIMUM_PATIENTS and len(others) else "")
         raise DataError(
             f"Attacks need images of at least {MINIMUM_PATIENTS} training and {2 * MINIMUM_PATIENTS} held-out patients "
             f"(half of them for the control), there are {whole[0]} and {whole[1]}{drawn}. Prepare more patients, or "

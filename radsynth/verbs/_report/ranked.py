@@ -9,7 +9,7 @@ from radsynth.verbs._report import pictures
 from radsynth.verbs._report.images import VOLUMES, columns_of
 from radsynth.verbs._report.numbers import row
 from radsynth.verbs._report.run_files import RunFiles
-from radsynth.verbs._report.words import PERCENT, figure, interval
+from radsynth.verbs._report.words import PERCENT, figure, interval, level
 
 LIMITS = (
     "The order follows one number. A set can be first there and behind in another: read the numbers below.",
@@ -113,7 +113,7 @@ def _scale(found: dict[str, Any]) -> str:
     document = next(iter(found["sets"].values()))
     histogram = document["histogram"]
     low, high = document["context"].get("window") or (histogram["low"], histogram["high"])
-    return f"Black is {figure(low, '')}, white {figure(high, '')} {histogram['units']}."
+    return f"Black is {level(low)}, white {level(high)} {histogram['units']}."
 
 
 def _refused(found: dict[str, Any]) -> list[str]:

@@ -15,6 +15,8 @@ from radsynth.verbs._steering.explained import Explained
 
 MARK = ("Rows named synthetic show no patient. Other rows begin with a held-out or given image, a patient's unless its "
         "file says otherwise; what is redrawn from it is synthetic.")
+MARK_OF_CHANGES = ("Synthetic images made by radsynth. Rows that are not named synthetic are redrawn from a held-out "
+                   "or given image, which is not shown here.")
 MOST_CHANGES = 6
 
 
@@ -109,7 +111,7 @@ def _save_changes(path: Path, explained: Sequence[Explained], names: list[str], 
                   "direction, the others kept. Red: brighter, blue: darker; full colour is half of the way from black "
                   "to white. They show what the generator has learned to go together, not what would happen to a "
                   "patient.",
-                  mark=MARK)
+                  mark=MARK_OF_CHANGES)
 
 
 def _save_maps(path: Path, explained: Sequence[Explained], names: list[str], shown: Shown) -> None:
