@@ -344,7 +344,7 @@ def test_what_was_refused_is_told_once_for_each_reason() -> None:
     classes = {label: {"measurements": [], "refused": fewer} for label in ("lesion", "cyst")}
     found = numbers({"measurements": [], "refused": few, "classes": classes})
     assert found["not_measured"] == [{"title": "precision; recall", "reason": "There are 9."},
-                                     {"title": "Numbers of class lesion, Numbers of class cyst",
+                                     {"title": "Numbers of class lesion; Numbers of class cyst",
                                       "reason": "There are 3."}]
 
 
