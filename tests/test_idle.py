@@ -14,7 +14,9 @@ from radsynth.image import ImageSpec
 from radsynth.settings import kinds
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._in_vain import in_vain, unused_by_run
 from radsynth.verbs._training.idle import idle
+from radsynth.verbs.prepare import prepare
 from radsynth.verbs.run import run
 from radsynth.verbs.train import train
 
@@ -106,6 +108,48 @@ def test_a_setting_that_does_something_is_not(words: tuple[str, ...]) -> None:
                          + [(f"task.kind={kind}",) for kind in kinds("tasks")])
 def test_nothing_is_told_of_what_nobody_asked_for(words: tuple[str, ...]) -> None:
     assert told(words, CLASSES) == []
+
+
+def of_run(words: tuple[str, ...], spec: ImageSpec = PAIRS, **usual: dict[str, object]) -> list[str]:
+    settings = given((*TRAINING, "evaluate", "generate"), words, with_recipe=True)
+    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    return in_vain(settings, unused_by_run(task, spec), usual)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("task.kind=translate", "generate.count=9"), "generate.count=9 does nothing here: this task makes images from"),
+    (("task.kind=segment", "generate.format=nifti"), "'radsynth apply' does so"),
+    (("task.kind=translate", "evaluate.pairs=3"), "does nothing here: what this task makes from images is"),
+    (("evaluate.anatomy=0.5",), "it is for tasks from image to image"),
+    (("task.kind=semantic", "evaluate.anatomy=0"), "it is for tasks from image to image"),
+    (("task.kind=register", "evaluate.anatomy=0"), "it is for tasks that make images"),
+    (("evaluate.shrink=true",), "it is for 'radsynth evaluate'"),
+])
+def test_what_run_never_reads_is_told(words: tuple[str, ...], message: str) -> None:
+    line, = of_run(words)
+    assert message in line
+
+
+def test_what_run_reads_and_what_a_preset_says_is_not_told() -> None:
+    assert of_run(("generate.count=9", "generate.copy_filter=true", "evaluate.pairs=3", "evaluate.classes=false")) == []
+    assert of_run(("task.kind=translate", "evaluate.anatomy=0.5", "evaluate.images=99")) == []
+    assert of_run(("task.kind=translate", "generate.count=500"), generate={"count": 500}) == []
+    unpaired = ("task.kind=cycle", "evaluate.anatomy=0.5")
+    assert of_run(unpaired, CLASSES) == [] and "no pairs" in of_run(unpaired, replace(CLASSES, mask_classes=0))[0]
+
+
+def test_prepare_says_which_mapping_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(8):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        Pillow.fromarray(np.arange(n, n + 256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / f"scans/patient{n}.png")
+    prepare(tmp_path / "scans", tmp_path / "out", overrides=["prepare.window=[0, 100]", "prepare.patches=4"])
+    said = capsys.readouterr().err
+    assert "prepare.window=[0.0, 100.0] does nothing here: values are mapped by bits (prepare.intensity=window" in said
+    assert "prepare.patches=4 does nothing here: no patches are cut" in said
+    words = ["prepare.window=[0, 100]", "prepare.intensity=window", "prepare.fit=patches", "prepare.patches=4",
+             "prepare.size=[8, 8]"]
+    prepare(tmp_path / "scans", tmp_path / "other", overrides=words)
+    assert "does nothing here" not in capsys.readouterr().err
 
 
 def test_run_and_train_say_it_once(make_prepared: Callable[..., Path], tmp_path: Path,

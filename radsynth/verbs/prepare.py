@@ -13,6 +13,8 @@ from radsynth.arrays import Prepared
 from radsynth.progress import tell
 from radsynth.settings import Resolved, constant
 from radsynth.verbs._given import given
+from radsynth.verbs._in_vain import in_vain, unused_by_prepare
+from radsynth.verbs._preparing.options import Settings
 from radsynth.verbs._preparing.steps import make_prepared
 from radsynth.verbs._scarce import rare, untaught
 
@@ -35,4 +37,6 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
     learned = not constant("tasks", kind, "RESULTS") or constant("tasks", kind, "UNPAIRED")
     for problem in filter(None, (untaught(counts), rare(counts, "training images")) if learned else ()):
         tell(f"mind: {problem}")
+    for line in in_vain(settings, unused_by_prepare(settings.section("prepare", Settings), made), {}):
+        tell(f"mind: {line}")
     return made

@@ -27,6 +27,7 @@ from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._choosing import choices, grows, told_of_modality
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white
+from radsynth.verbs._in_vain import in_vain, unused_by_run
 from radsynth.verbs._inspection_page import problems
 from radsynth.verbs._measured import measured
 from radsynth.verbs._pairs.document import forget_pictures, kept_pictures
@@ -91,7 +92,7 @@ def run(
     found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
     settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     if not any(choice.setting == "data.contrasts" for choice in planned):  # other images than those looked at
-        _refuse_impossible(settings, found, planned)
+        _refuse_impossible(settings, found, planned, read_preset(preset) if preset else {})
     with RunFolder(out).held():
         if begun is None:
             if _begun(out, given):
@@ -183,10 +184,11 @@ def _refuse_missing(given: Resolved) -> None:
         InceptionFeatures(inception)
 
 
-def _refuse_impossible(settings: Resolved, found: dict[str, Any], planned: list[Choice]) -> None:
+def _refuse_impossible(settings: Resolved, found: dict[str, Any], planned: list[Choice],
+                       usual: dict[str, Any]) -> None:
     """SettingsError for what `train` or `generate` would refuse after `prepare`, which may take hours.
 
-    found: an inspection as JSON, an older one without what `prepare` would make
+    found: an inspection as JSON, an older one without what `prepare` would make; usual: settings of a preset
     """
     if not found.get("spec"):
         return
@@ -196,6 +198,8 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any], planned: list[
     settings, start = started(settings)
     task = tried(settings, spec, found["n_patients"], start)
     tell_of_idle(settings, task, spec, planned)
+    for line in in_vain(settings, unused_by_run(task, spec), usual):
+        tell(f"mind: {line}")
     if not draws(task):
         return
     options = settings.section("generate", GenerateSettings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from radsynth.progress import tell
 from radsynth.recipes import recipe
 from radsynth.settings import Resolved
 from radsynth.tasks import Private, Recalling, Task, registers
+from radsynth.verbs._in_vain import Idle, in_vain
 from radsynth.verbs._training.examination import Judging
 from radsynth.verbs._training.options import Settings
 
@@ -26,16 +26,10 @@ def tell_of_idle(settings: Resolved, task: Task, spec: ImageSpec, planned: list[
 def idle(settings: Resolved, task: Task, spec: ImageSpec, planned: list[Choice] | None = None) -> list[str]:
     """A sentence for each setting that can do nothing, and is neither its default nor what was planned."""
     usual = document(recipe(settings.kind("model"), settings.kind("task")) if planned is None else planned)
-    found = []
-    for section, name, why in _without_effect(settings, task, spec):
-        own = settings.section(section)
-        value = getattr(own, name)
-        if value not in (type(own).__pydantic_fields__[name].default, usual.get(section, {}).get(name)):
-            found.append(f"{section}.{name}={json.dumps(value)} does nothing here: {why}.")
-    return found
+    return in_vain(settings, _without_effect(settings, task, spec), usual)
 
 
-def _without_effect(settings: Resolved, task: Task, spec: ImageSpec) -> Iterator[tuple[str, str, str]]:
+def _without_effect(settings: Resolved, task: Task, spec: ImageSpec) -> Iterator[Idle]:
     """Section, name and reason of each setting that has no effect beside the others."""
     options, train, augment = settings.section("task"), settings.section("train", Settings), settings.section("augment")
     module = sys.modules[type(options).__module__]
@@ -76,7 +70,7 @@ def _without_effect(settings: Resolved, task: Task, spec: ImageSpec) -> Iterator
         yield "train", "fall", "the learning rate does not fall (train.rate_end=1)"
 
 
-def _augmentation(augment: Any, why: str) -> Iterator[tuple[str, str, str]]:
+def _augmentation(augment: Any, why: str) -> Iterator[Idle]:
     yield "train", "augment_end", why
     for name in vars(augment):
         yield "augment", name, why
