@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import subprocess
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image as Picture
 
 from radsynth.arrays import Prepared
-from radsynth.datasets import Rejected, at, contrasts, lidc, recognise
+from radsynth.datasets import Record, Rejected, at, contrasts, lidc, recognise
 from radsynth.datasets._regrid import distance, onto
 from radsynth.errors import DataError, FolderError, SettingsError
-from radsynth.image import Image
+from radsynth.image import RGB, Image
 from radsynth.io import Header, Provenance, read, write
 from radsynth.settings import resolve
+from radsynth.verbs._inspection_page import thumbnail
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
 from radsynth.verbs.prepare import prepare
@@ -360,3 +363,13 @@ def test_a_dicom_study_becomes_channels_and_a_translated_series(shared_data: Pat
             errors = [line for line in said.splitlines() if line.startswith("Error")]
             assert all("(0x0008,0x001c)" in line for line in errors), said  # Synthetic Data, newer than this checker
     assert json.loads((tmp_path / "out" / "apply.json").read_text())["count"] == 1
+
+
+def test_of_several_contrasts_one_is_shown_and_named() -> None:
+    """As red, green and blue three of them would be a picture that nobody can read."""
+    pixels = np.stack([np.full((8, 8), k) for k in (0, 128, 255)]).astype(np.uint8)
+    pixels[:, 0] = np.arange(8)
+    record = Record(source="a", load=lambda: Image(pixels=pixels), label="healthy", patient="p")
+    for channels, mode, caption in ((("t1", "t2", "flair"), "L", "a (healthy, t1)"), (RGB, "RGB", "a (healthy)")):
+        found = thumbnail(record, Image(pixels=pixels, channels=channels))
+        assert Picture.open(BytesIO(found.png)).mode == mode and found.caption == caption

@@ -58,6 +58,18 @@ def test_restored_images(data: Path, tmp_path: Path) -> None:
     assert "black is 64, white 128 HU" in report(run).read_text()
 
 
+def test_images_translated_without_pairs(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_prepared(n=24, units="HU", modality="CT", window=(LOW, HIGH), labels=("plain", "enhanced"))
+    run, prepared = tmp_path / "run", Prepared(data)
+    train(data, run, settings=resolve(overrides=(
+        "task.kind=cycle", "task.domains=[plain,enhanced]", "model.width=8", "train.batch=4", "train.images=8",
+        "train.previews=0")))
+    found = evaluate_pairs(run, prepared, out=run)
+    assert found["context"]["window"] == [LOW, HIGH]
+    shown = set(np.load(run / "pictures" / "real.npy").ravel().tolist())
+    assert {0, 255} <= shown, "black and white are the ends of the window"
+
+
 def test_segmented_images(data: Path) -> None:
     prepared = Prepared(data)
     rows = prepared.indices("test")

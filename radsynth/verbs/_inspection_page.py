@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
+from radsynth.verbs._grid import in_colour
 from radsynth.verbs._mask_notes import MANY
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
 from radsynth.verbs._rejected import in_words
@@ -42,11 +43,12 @@ class Thumbnail:
 
 
 def thumbnail(record: Record, image: Image) -> Thumbnail:
-    """A 2-D image, or the middle slice of a volume, between its own 0.5th and 99.5th percentile."""
+    """A 2-D image, or the middle slice of a volume, between its own 0.5th and 99.5th percentile; of several contrasts
+    the first one."""
     from PIL import Image as Pillow
 
     pixels = image.pixels if image.pixels.ndim == 3 else image.pixels[:, image.space[0] // 2]
-    grey = len(pixels) != 3
+    grey = not in_colour(image.channels)
     values = (pixels[0] if grey else np.moveaxis(pixels, 0, -1)).astype(np.float32)
     low, high = (0, 255) if not grey and image.bits == 8 else np.percentile(values, (0.5, 99.5))
     shown = np.clip((values - low) / max(float(high - low), 1e-6) * 255, 0, 255).astype(np.uint8)
@@ -56,7 +58,9 @@ def thumbnail(record: Record, image: Image) -> Thumbnail:
     picture = picture.resize((max(1, round(columns * scale)), max(1, round(rows * scale))), Pillow.Resampling.BICUBIC)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
-    return Thumbnail(caption=record.source + (f" ({record.label})" if record.label else ""), png=buffer.getvalue())
+    told = [record.label] if record.label else []
+    told += [image.channels[0]] if grey and len(pixels) > 1 else []
+    return Thumbnail(caption=record.source + (f" ({', '.join(told)})" if told else ""), png=buffer.getvalue())
 
 
 def _true_size(pixels: NDArray[np.generic], image: Image) -> tuple[float, float]:

@@ -144,19 +144,21 @@ def evaluate_arrays(
     training_patients: Numbers | None = None, held_out_labels: Numbers | None = None,
     training_labels: Numbers | None = None, patients: Numbers | None = None, labels: Numbers | None = None,
     label_names: tuple[str, ...] = (), intensity: IntensityMap | None = None, units: str = "stored",
-    virtual: bool = False, data_hash: str = "", copies: bool = True, settings: Settings | None = None,
-    out: Path | None = None, classifier: Extractor | None = None, before: Rows | None = None,
+    virtual: bool = False, data_hash: str = "", window: Sequence[float] | None = None, copies: bool = True,
+    settings: Settings | None = None, out: Path | None = None, classifier: Extractor | None = None,
+    before: Rows | None = None,
 ) -> dict[str, Any]:
     """Compare synthetic images with real images that training never saw; all (n, c, *space) float32 in [-1, 1].
 
     *_patients, patients: the patient of every real image, and of that from which a synthetic one was made; one patient
     an image without; intensity, units: give numbers their unit
     *_labels, labels: class indices of the real and of the synthetic images, -1 or None without; label_names: of these
-    virtual, data_hash: told in the results; copies: as in `evaluate_prepared`; out: as in `evaluate`
+    virtual, data_hash: told in the results; window: in the images' units, in which pictures are shown
+    copies: as in `evaluate_prepared`; out: as in `evaluate`
     classifier: pixels to shares of classes (n, classes), for the Inception Score
     before: what the synthetic images were made from; its own numbers are then in "before", as measurements
     """
-    facts = {"virtual": virtual, "data_hash": data_hash}
+    facts = {"virtual": virtual, "data_hash": data_hash, **({"window": list(window)} if window else {})}
     return _evaluate(Source(images=held_out, patients=held_out_patients, labels=held_out_labels),
                      Source(images=training, patients=training_patients, labels=training_labels),
                      Source(images=synthetic, patients=patients, labels=labels),

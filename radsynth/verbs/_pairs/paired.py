@@ -23,7 +23,7 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import Doubts, doubts
 from radsynth.verbs._applying.limits import FROM, flags
 from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
-from radsynth.verbs._grid import in_window, save_pictures
+from radsynth.verbs._grid import in_window, save_pictures, shown_window
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
 from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_of, held_out, refused, spread, write
@@ -200,7 +200,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
             prepared.images(real), prepared.images(training), np.clip(made, -1, 1), before=start,
             held_out_patients=prepared.patients(real), training_patients=prepared.patients(training),
             patients=prepared.patients(given), intensity=prepared.intensity, units=prepared.spec.units,
-            virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash,
+            virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash, window=shown_window(prepared.spec),
             settings=Settings(repetitions=repetitions, seed=seed), out=out)
     except DataError as error:  # one image of a class, say
         return refused(str(error), out)
