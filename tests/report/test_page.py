@@ -190,6 +190,8 @@ def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
         assert text in found.text, text
     assert found.text.count("Copy.") == 1
     assert found.silent == []
+    add(run, utility=utility(-0.02, 0.04))
+    assert "+1.0 points (\u22122.0 to +4.0): not decided" in page(run).text, "as other differences are called"
 
 
 def test_what_readers_said_is_in_the_report(run: Path) -> None:

@@ -12,7 +12,7 @@ from radsynth.verbs._grid import grid
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.facts import testable
 from radsynth.verbs._report.run_files import Missing, RunFiles
-from radsynth.verbs._report.words import figure, interval
+from radsynth.verbs._report.words import UNDECIDED, figure, interval
 from radsynth.verbs._usefulness.words import points
 
 SHOWN = 8
@@ -139,7 +139,7 @@ def _gain(found: dict[str, Any], arm: dict[str, Any]) -> str:
     for line in found["differences"]:
         if (line["share"], line["arm"], line["against"]) == (arm["share"], arm["arm"], "real"):
             return (f"{points(line['value'])} points ({points(line['low'])} to {points(line['high'])}): "
-                    f"{line['verdict']}")
+                    f"{UNDECIDED if line['verdict'] == 'open' else line['verdict']}")
     return ""
 
 
