@@ -17,11 +17,17 @@ _SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _IMAGES = {"img": 1, "kimg": 1000}
 
 
+def presets() -> dict[str, str]:
+    """The presets that ship with radsynth, by name, and what each is (its file's first line)."""
+    return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+            for path in sorted(PRESETS.glob("*.yaml"))}
+
+
 def read_preset(name: str) -> dict[str, Any]:
     """The settings of a preset that ships with radsynth."""
-    presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    if name not in presets:
-        raise SettingsError(f"There is no preset {name!r}{nearest(name, presets)}; there are {listed(presets)}.")
+    names = [path.stem for path in sorted(PRESETS.glob("*.yaml"))]
+    if name not in names:
+        raise SettingsError(f"There is no preset {name!r}{nearest(name, names)}; there are {listed(names)}.")
     return read_yaml(PRESETS / f"{name}.yaml")
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import radsynth
 from radsynth.cli import app
-from radsynth.shorthand import PRESETS
+from radsynth.shorthand import presets
 from radsynth.verbs.show import KindHelp, SectionHelp, show
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -59,17 +59,13 @@ def settings_page() -> str:
     for section in show("settings"):
         assert isinstance(section, SectionHelp)
         parts += _section(section)
-    presets = [(f"`{path.stem}`", path.read_text(encoding="utf-8").partition("\n")[0][2:]) for path in _presets()]
-    parts.append("## Presets\n\nSettings that ship with radsynth: `--preset NAME`.\n")
-    parts.append(_table(("preset", "what it is"), presets))
+    parts.append("## Presets\n\n"
+                 "Settings that ship with radsynth: `--preset NAME`; `radsynth show presets NAME` prints one.\n")
+    parts.append(_table(("preset", "what it is"), [(f"`{name}`", text) for name, text in presets().items()]))
     parts.append("## Every kind\n\nEach is one file: `kind: dcgan` is `radsynth/models/dcgan.py`.\n")
     rows = [kind for kind in show("kinds") if isinstance(kind, KindHelp)]
     parts.append(_table(("folder", "kind", "what it is"), [(k.folder, f"`{k.kind}`", k.meaning) for k in rows]))
     return "\n".join(parts)
-
-
-def _presets() -> list[Path]:
-    return sorted(PRESETS.glob("*.yaml"))
 
 
 def _section(section: SectionHelp) -> list[str]:

@@ -329,6 +329,9 @@ def test_show_kinds_and_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert batch["meaning"] and batch["default"] and "whole number" in batch["allowed"]
     assert run_main(monkeypatch, "show", "settings", "train") == 0
     assert "batch" in capsys.readouterr().out
+    assert run_main(monkeypatch, "show", "presets") == 0 and "30 minutes of training" in capsys.readouterr().out
+    assert run_main(monkeypatch, "show", "presets", "best", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["train"]["seconds"] == 1800
 
 
 def test_where_it_cannot_run_it_says_where_it_can() -> None:

@@ -19,7 +19,8 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="YAML file of settings.")]
-Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Settings that ship with radsynth.")]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Settings that ship with radsynth; "
+                                        "'radsynth show presets' lists them.")]
 Privacy = Annotated[
     str | None, typer.Option("--privacy", metavar="dp", help="dp: differential privacy for one patient (epsilon 10).")
 ]

@@ -75,11 +75,11 @@ def serve(
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="settings, kinds or a run folder.")] = "settings",
-    name: Annotated[str | None, argument("NAME", "A section or kind; a folder of kinds.")] = None,
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="settings, kinds, presets or a run folder.")] = "settings",
+    name: Annotated[str | None, argument("NAME", "A section or kind; a folder of kinds; a preset.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what settings there are, what kinds, or how a run stands.
+    """Tell of settings, kinds and presets, or how a run stands.
 
     Kinds of data sets, networks, losses, formats, metrics and tasks.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from radsynth._describe import Setting, describe
 from radsynth.errors import SettingsError
 from radsynth.settings import SECTIONS, kinds, meaning, settings_class
+from radsynth.shorthand import presets, read_preset
 
 FOLDERS = ("datasets", "io", "models", "losses", "tasks", "metrics")
 
@@ -26,7 +27,7 @@ class SectionHelp:
 
 @dataclass(frozen=True, kw_only=True)
 class KindHelp:
-    """One plug-in: the folder it is in, its name, what it is."""
+    """One plug-in or preset: the folder it is in, its name, what it is."""
 
     folder: str
     kind: str
@@ -34,20 +35,24 @@ class KindHelp:
 
 
 def show(what: str = "settings", name: str | None = None) -> list[SectionHelp] | list[KindHelp] | dict[str, Any]:
-    """Describe the settings ("settings"; `name` is a section or a kind) or the plug-ins ("kinds"; `name` is a folder).
+    """Describe the settings ("settings"; `name` is a section or a kind), the plug-ins ("kinds"; `name` is a folder) or
+    the presets ("presets"; `name` is one, whose settings are told).
 
     Any other `what` is a run folder, whose state is told. SettingsError when there is nothing of that name.
     """
-    if what not in ("settings", "kinds") and name is None and Path(what).is_dir():
+    if what not in ("settings", "kinds", "presets") and name is None and Path(what).is_dir():
         from radsynth.verbs._run_shown import shown
 
         return shown(Path(what))
     if what == "kinds":
         return _kinds(name)
+    if what == "presets":
+        return read_preset(name) if name else [KindHelp(folder=what, kind=one, meaning=text)
+                                               for one, text in presets().items()]
     if what != "settings":
         raise SettingsError(
             f"There is no 'show {what}' and no folder of this name; there are 'show settings "
-            "[SECTION|KIND]', 'show kinds [FOLDER]' and 'show RUN', a run folder."
+            "[SECTION|KIND]', 'show kinds [FOLDER]', 'show presets [PRESET]' and 'show RUN', a run folder."
         )
     chosen = [(s, k) for s, where in SECTIONS.items() for k in (kinds(where.module) if where.default_kind else ("",))]
     if name is not None:
