@@ -240,7 +240,9 @@ def check_labels(values: NDArray[Any]) -> None:
     broken = values[values != np.rint(values)]
     if broken.size or values.min() < 0 or values.max() > 255:
         found = f"fractions such as {broken[0]:g}" if broken.size else f"{values.min():g} to {values.max():g}"
-        raise RejectedFile(f"as a mask it must hold whole numbers from 0 to 255, not {found}")
+        things = "" if broken.size or values.min() < 0 else (". If they number things, number those of each image from "
+                                                             "1: up to 255 are read (prepare.masks=instances)")
+        raise RejectedFile(f"as a mask it must hold whole numbers from 0 to 255, not {found}{things}")
 
 
 def write(image: Image, path: Path | str, *, provenance: Provenance, format: str | None = None) -> list[Path]:
