@@ -12,11 +12,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from radsynth.errors import DataError, SettingsError
-from radsynth.image import Image
+from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.image import RGB, Image
 from radsynth.io import read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier
+from radsynth.verbs._applying.channels import taken
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
 from tests.apply.examples import FROM, Make, disc
@@ -91,6 +92,14 @@ def test_a_painting_in_colour_is_one_file(make_prepared: Make, tmp_path: Path) -
     (row,) = rows(made.folder)
     image = read(made.folder / row["file"])
     assert isinstance(image, Image) and image.channels == colours
+
+
+def test_a_grey_image_for_a_network_of_colours_is_to_be_saved_in_colour() -> None:
+    grey = Image(pixels=disc((16, 16)))
+    with pytest.raises(RejectedFile, match=r"red, green, blue\. Save it in colour"):
+        taken(grey, RGB)
+    with pytest.raises(RejectedFile, match="Give a folder that holds a file of each"):
+        taken(grey, ("t1", "t2"))
 
 
 def test_a_name_that_looks_like_a_formula_is_none_in_the_table(make_run: Callable[..., Path], tmp_path: Path) -> None:

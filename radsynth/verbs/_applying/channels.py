@@ -21,7 +21,8 @@ def taken(image: Image, names: tuple[str, ...], may_lack: bool = False) -> list[
     lacking = [name for name in names if name not in have or name in blank]
     if lacking and not (may_lack and len(lacking) < len(names)):
         there = ", ".join(name for name in have if name not in blank)
-        hint = ". Give a folder that holds a file of each for every patient" if len(have) == 1 else (
+        hint = ". Save it in colour (RGB)" if have == GREY and names == RGB else (
+            ". Give a folder that holds a file of each for every patient") if len(have) == 1 else (
             ". Save it in grey values" if have == RGB and names == GREY else "")
         raise RejectedFile(f"its channels are {there}; the run expects {', '.join(names)}{hint}")
     return [None if name in lacking else image.pixels[have.index(name)] for name in names]
