@@ -107,7 +107,9 @@ def _started(data: Fingerprint, device: Device, budget: dict[str, float], start:
                 for name, value in start.model.items()]
     if task != "synthesis":
         patches = task in PATCHED and max(start.spec.size) < max(data.size)
-        return choices + ([PATCHES] if patches else []) + _image_task_choices(data, task, start.model["kind"])
+        choices += [PATCHES] if patches else []
+        return choices + [choice for choice in _image_task_choices(data, task, start.model["kind"])
+                          if not choice.setting.startswith("model.")]
     choices += recipe(start.model["kind"]) + (_balance(data.labels) if len(data.labels) > 1 else [])
     few = [Choice(setting=name, value=value, reason="Few images could only spoil these layers (FreezeD).")
            for name, value in TUNING.items()] if data.images < FEW else []

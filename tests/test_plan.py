@@ -328,6 +328,7 @@ def test_a_task_that_starts_from_a_run_is_planned_as_from_chance(task: str) -> N
     start = Facts(name="run 1", spec=ImageSpec(size=(48, 48)), model={"kind": "unet", "width": 24})
     fresh, found = ({choice.setting: choice.value for choice in plan(cohort, CPU, {}, task=task, start=of)}
                     for of in (None, start))
+    fresh = {name: value for name, value in fresh.items() if not name.startswith("model.")}
     assert found == {**fresh, "prepare.size": [48, 48], "model.kind": "unet", "model.width": 24}
 
 
@@ -344,6 +345,17 @@ def test_no_base_is_chosen_for_images_with_masks(monkeypatch: pytest.MonkeyPatch
 def test_what_has_a_truth_learns_fast_with_gradients_that_are_clipped(task: str) -> None:
     found = {choice.setting: choice.value for choice in plan(fingerprint(), CPU, {}, task=task)}
     assert (found["train.rate"], found["train.clip"], found["train.batch"]) == (3e-3, 1.0, 16)
+
+
+@pytest.mark.parametrize(("task", "words", "width"), [
+    ("translate", (), 16), ("translate", ("model.kind=unet", "model.width=8"), 16), ("cycle", (), 32), ("cut", (), 32),
+    ("translate", ("model.discriminator_width=8",), 8)])
+def test_translation_with_pairs_has_half_the_discriminator(task: str, words: tuple[str, ...], width: int) -> None:
+    planned = document(plan(fingerprint(), CPU, {}, task=task))
+    asked = (f"task.kind={task}", *words)
+    for settings in (resolve(planned, overrides=asked, sections=("model",)),
+                     given(("model",), asked, with_recipe=True)):
+        assert settings.section("model").discriminator_width == width
 
 
 def test_painting_takes_styles_that_nobody_learns_at_a_rate_that_the_discriminator_bears() -> None:

@@ -100,6 +100,16 @@ def test_words_alone_take_the_network_from_the_start_and_the_recipe_that_goes_wi
     assert now.section("task").loss == "relativistic" and now.section("train").rate == then.section("train").rate
 
 
+def test_a_translation_that_starts_from_one_keeps_the_width_of_its_discriminator(
+    make_prepared: Make, tmp_path: Path
+) -> None:
+    data, words = make_prepared(channels=("t1", "flair")), ("task.kind=translate", "train.batch=8", "train.previews=0")
+    train(data, tmp_path / "source", overrides=(*words, "model.width=4", "model.discriminator_width=4"), budget="8img")
+    train(data, tmp_path / "run", overrides=(*words, f"train.start={tmp_path / 'source'}"), budget="8img")
+    network = resolve(path=tmp_path / "run" / "settings.yaml").section("model")
+    assert (network.width, network.discriminator_width) == (4, 4), "not the recipe's"
+
+
 def test_the_run_is_read_once_and_again_when_it_was_trained_on(
     source: Path, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,4 +54,7 @@ def _recipe(asked: Resolved) -> dict[str, Any]:
         from radsynth.verbs._training.start import read_start
 
         model = str(read_start(source).model["kind"])
-    return document(recipe(model, asked.kind("task")))
+    found = document(recipe(model, asked.kind("task")))
+    if source:
+        found.pop("model", None)  # networks are as the start has them
+    return found
