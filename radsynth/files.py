@@ -29,15 +29,28 @@ PATIENCE = 2.0
 """Seconds that a lock is waited for: workers of a process that was killed live on for up to half a second."""
 
 
+OWN_FILES = {"generate.json": ("README.md", "CLAIM.md", "samples.csv", "copy_filter.json"),
+             "apply.json": ("samples.csv", "rejected.csv", "report.html"),
+             "inspection.json": ("inspect.html", "rejected.csv", "settings.yaml"), "pull.csv": (), "push.csv": ()}
+"""What radsynth leaves in folders that are other people's, or of images that it made -> what it writes beside it."""
+
+
 class NotWritten(FolderError):
     """A file that could not be written whole; its cause is what the operating system says."""
 
 
 def own_folder(names: Container[str]) -> str:
-    """What radsynth made a folder for that holds these: "run", "prepared", or "" for any other folder."""
+    """What radsynth made a folder for that holds these: "run", "prepared", "explanation" or "" for any other folder."""
     if ("spec.json" in names and "settings.yaml" in names) or ("plan.json" in names and "inspection.json" in names):
         return "run"
+    if "explain.json" in names or ("control.json" in names and "directions.npz" in names):
+        return "explanation"
     return "prepared" if "shards" in names and ("manifest.json" in names or "begun.json" in names) else ""
+
+
+def own_files(names: Container[str]) -> set[str]:
+    """Those files of a folder that are no data but radsynth's tables, cards and notes."""
+    return {file for first, others in OWN_FILES.items() if first in names for file in (first, *others) if file in names}
 
 
 def check_writable(folder: Path) -> None:

@@ -15,7 +15,7 @@ from radsynth.settings import kinds
 from radsynth.tasks import build
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._in_vain import in_vain, unused_by_run
-from radsynth.verbs._training.idle import idle
+from radsynth.verbs._training.idle import idle, tell_of_idle
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.run import run
 from radsynth.verbs.train import train
@@ -163,3 +163,21 @@ def test_run_and_train_say_it_once(make_prepared: Callable[..., Path], tmp_path:
     said = [line for line in capsys.readouterr().err.splitlines() if "does nothing here" in line]
     assert len(said) == 2 and set(said) == {
         "mind: task.penalty_weight=10.0 does nothing here: there is no penalty (task.penalty=none)."}
+
+
+@pytest.mark.parametrize(("words", "named"), [
+    (("task.kind=restore", "task.what=pairs"), "task.clean=flair"),
+    (("task.kind=restore", "task.what=pairs"), "task.given=flair"),
+    (("task.kind=translate",), "task.inputs=[flair]"),
+])
+def test_channels_that_are_taken_by_their_order_are_told(
+    words: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = []
+    for more in ((), (named,)):
+        settings = given(TRAINING, (*words, *more), with_recipe=True)
+        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), PAIRS)
+        tell_of_idle(settings, task, PAIRS)
+        said.append(capsys.readouterr().err)
+    assert "mind: flair will be made from t1, because the channels come in this order; task." in said[0]
+    assert not said[1]

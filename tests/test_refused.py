@@ -217,6 +217,7 @@ def test_what_is_expected_is_what_is_prepared(words: tuple[str, ...], tmp_path: 
 @pytest.mark.parametrize(("files", "says"), [
     (("spec.json", "settings.yaml"), r"is a run folder.* goes on with the command that began it"),
     (("manifest.json", "shards/00000.images.npy"), r"is a prepared folder.* 'radsynth train \"my own\" RUN'"),
+    (("explain.json",), r"pictures that 'radsynth control' or 'radsynth explain' drew"),
 ])
 def test_folders_that_radsynth_made_for_itself_are_no_images(files: tuple[str, ...], says: str, data: Path) -> None:
     for name in files:

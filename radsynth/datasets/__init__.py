@@ -142,6 +142,9 @@ def _refuse_own(path: Path) -> None:
     if own == "run":
         raise DataError(f"{path} is a run folder, not a folder of images. A run goes on with the command that began it "
                         f"(DATA and --out {in_command(path)}); images that it made are in {path / 'synthetic'}.")
+    if own == "explanation":
+        raise DataError(f"{path} holds pictures that 'radsynth control' or 'radsynth explain' drew, no images to learn "
+                        "from.")
     if own:
         raise DataError(f"{path} is a prepared folder, not a folder of images: 'radsynth train {in_command(path)} RUN' "
                         "learns from it.")

@@ -20,9 +20,6 @@ from radsynth.settings import nearest
 MEANINGS = ("file", "label", "patient")
 """What columns can mean; others are numbers to learn images with."""
 TABLE = "labels.csv"
-OWN = ("pull.csv", "push.csv")
-MADE = ("samples.csv", "rejected.csv")
-"""What `generate` and `apply` leave beside generate.json or apply.json."""
 ENDINGS = (".csv", ".tsv")
 FINDINGS = re.compile(r"[|;]")
 """What parts several findings in one label, as in Effusion|Mass."""
@@ -172,10 +169,6 @@ def table_of(root: Path, labels: str, columns: Sequence[str], numbers: Sequence[
 
 def unused(path: Path) -> str | None:
     """What to say of a table that lies in the data's root and is not asked; None for what is no table."""
-    if path.name in OWN:
-        return "radsynth's own table of what was transferred"
-    if path.name in MADE and any((path.parent / name).is_file() for name in ("generate.json", "apply.json")):
-        return "radsynth's own table of what was made"
     if path.name.lower().endswith(SPREADSHEETS):
         return "a spreadsheet: saved as 'CSV UTF-8' it can be the table of labels (data.labels=PATH)"
     if not path.name.lower().endswith(ENDINGS):

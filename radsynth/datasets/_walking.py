@@ -1,6 +1,7 @@
 """The files below a folder, in an archive, or a single one: broken links and loops are told, none is opened.
 
-Runs often lie below their data (`cd scans; radsynth run .`): their folders are left out.
+Runs often lie below their data (`cd scans; radsynth run .`): their folders are left out, and so is what
+radsynth writes beside images (tables, cards).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from radsynth.datasets import Rejected
 from radsynth.datasets._archives import is_archive, unpack
 from radsynth.datasets._layout import printable
 from radsynth.errors import DataError, RejectedFile
-from radsynth.files import own_folder
+from radsynth.files import own_files, own_folder
 from radsynth.io import detect
 
 
@@ -62,12 +63,13 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[st
             Rejected(path=printable(prefix) or ".", reason=f"the folder cannot be opened: {error.strerror}")
         )
         return
-    kind = own_folder({entry.name for entry in entries}) if prefix else ""
+    there = {entry.name for entry in entries}
+    kind, leaflets = own_folder(there) if prefix else "", own_files(there)
     if kind:
         reason = f"a {kind} folder of radsynth's, whose images are not those of the data"
         rejected.append(Rejected(path=printable(prefix.rstrip("/")), reason=reason, skipped=True))
         return
-    for entry in entries:
+    for entry in (entry for entry in entries if entry.name not in leaflets):
         name = prefix + entry.name
         try:
             if not entry.is_dir():

@@ -15,6 +15,9 @@ LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's millimetres (right, front, head) to DICOM's (left, back, head), and back."""
 
 
+SHEARED = 1.0
+"""Degrees by which two axes may miss the right angle."""
+
 SAME_DIRECTION = 0.002
 """Largest difference between unit vectors that count as one direction: a tenth of a degree."""
 
@@ -118,6 +121,14 @@ def usable(affine: NDArray[np.float64]) -> bool:
         return False
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return bool((lengths > 1e-6).all() and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-3)
+
+
+def leaning(affine: NDArray[np.float64]) -> tuple[str, ...]:
+    """What to say where the axes are not perpendicular, as of a tilted gantry."""
+    units = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    least = float(np.degrees(np.arccos(np.abs(units.T @ units - np.eye(3)).max().clip(0, 1))))
+    return () if least >= 90 - SHEARED else (f"its axes lean by {90 - least:.1f} degrees (a tilted gantry?): images "
+                                             "are taken as if they did not, as sheared as they are",)
 
 
 def default_affine(size: tuple[int, ...], spacing: tuple[float, ...]) -> NDArray[np.float64]:

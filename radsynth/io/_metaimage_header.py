@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,10 @@ NRRD_TYPES = {
 SPACING, DIRECTIONS = ("ElementSpacing", "ElementSize"), ("TransformMatrix", "Rotation", "Orientation")
 """MetaImage's names of the mm between elements, and of the directions of the axes, the first that is there counts."""
 PLACES = ("Offset", "Position", "Origin")
+IN_MM = {"": 1.0, "?": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001, "micron": 0.001,
+         **{prefix + name: 1e3 * part for prefix, part in (("milli", 1e-3), ("centi", 0.01), ("", 1), ("micro", 1e-6))
+            for name in ("meter", "meters", "metre", "metres")}}
+"""Units of length -> mm. Without a unit a length is in mm, as all programs take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,7 @@ def read_claim(path: Path) -> Claim:
             f"it has the sizes {claim.shape} and {claim.channels} channels; 2 or 3 sizes, 1 or 3 channels are read"
         )
     check_size(claim.shape[::-1], channels=claim.channels, itemsize=claim.dtype.itemsize)
+    units_of(claim)
     return claim
 
 
@@ -251,16 +257,38 @@ def spacing_of(claim: Claim) -> tuple[float, ...] | None:
         return None
     if affine is not None:
         return tuple(float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-    text = claim.fields.get(_first(claim.fields, (*SPACING, "spacings")), "")
+    text, units = claim.fields.get(_first(claim.fields, (*SPACING, "spacings")), ""), units_of(claim)
     try:
         if "space directions" in claim.fields:
-            steps = tuple(math.hypot(*vector) for vector in _vectors(claim.fields["space directions"]))
+            vectors = _vectors(claim.fields["space directions"])
+            steps = tuple(math.hypot(*np.multiply(vector, units[:len(vector)])) for vector in vectors)
         else:
-            steps = tuple(abs(float(number)) for number in text.split())[-len(claim.shape) :]
+            numbers = text.split()[-len(claim.shape):]
+            steps = tuple(abs(float(number)) * unit for number, unit in zip(numbers, units, strict=False))
     except ValueError:
         return None
     good = len(steps) == len(claim.shape) and all(math.isfinite(step) and step > 0 for step in steps)
     return steps if good else None
+
+
+def units_of(claim: Claim) -> tuple[float, float, float]:
+    """mm in the unit of each axis: of space where NRRD has directions, else of the file. SimpleITK knows no units.
+
+    RejectedFile for a unit that is not known, because sizes in mm would be wrong."""
+    fields = claim.fields
+    if "ElementDataFile" in fields:
+        name, units = "DistanceUnits", [fields.get("DistanceUnits", "")] * 3
+    else:
+        name = "space units" if "space directions" in fields else "units"
+        units = re.findall(r'"([^"]*)"', fields.get(name, ""))
+        units = units if name == "space units" else units[-len(claim.shape):]  # the first may be that of colours
+    plain = [re.sub(r"[^ -~]+", "u", unit.strip()).lower() for unit in units]  # mu, whatever its encoding
+    found = [IN_MM[unit] for unit in plain if unit in IN_MM]
+    if len(found) < len(units):
+        raise RejectedFile(f"its {name} are {fields[name][:80]}, of which mm, cm, m and um are known: "
+                           "correct its header")
+    first, second, third = (*found, 1.0, 1.0, 1.0)[:3]
+    return first, second, third
 
 
 def affine_of(claim: Claim) -> NDArray[np.float64] | None:
@@ -282,7 +310,7 @@ def affine_of(claim: Claim) -> NDArray[np.float64] | None:
     affine = np.eye(4)
     if columns.shape != (3, 3):
         return None
-    affine[:3, :3] = columns
+    affine[:3, :3] = np.diag(units_of(claim)) @ columns
     if not usable(affine):
         raise RejectedFile("its orientation matrix is not usable: not finite, or axes of length zero")
     return affine

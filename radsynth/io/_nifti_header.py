@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
-from radsynth.io._geometry import LPS_OF_RAS, usable
+from radsynth.io._geometry import LPS_OF_RAS, leaning, usable
 from radsynth.io._limits import MAX_HEADER, check_file, check_size, unusable
 
 GZIP = b"\x1f\x8b"
@@ -26,9 +26,6 @@ Fourth = Literal["time", "channels"]
 
 IN_MM = {1: 1000.0, 3: 0.001}
 """Code of the unit of length (metre, micrometre) -> mm; others, and none, are taken as mm."""
-
-SHEARED = 1.0
-"""Degrees by which two axes may miss the right angle."""
 
 COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
@@ -131,7 +128,7 @@ def place_of(opened: Any, path: Path) -> tuple[NDArray[np.float64], bool, tuple[
         affine[:3] *= scale
         if not usable(affine):
             raise RejectedFile("its orientation matrix is not usable: not finite, or axes of length zero")
-        return affine, True, (*notes, *_disagreement(fields), *_sheared(affine))
+        return affine, True, (*notes, *_disagreement(fields), *leaning(affine))
     steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=np.float64)) * scale
     known = bool(np.isfinite(steps).all() and (steps > 0).all()) and not (
         (steps == 1).all() and fields["xyzt_units"] & 7 == 0
@@ -139,14 +136,6 @@ def place_of(opened: Any, path: Path) -> tuple[NDArray[np.float64], bool, tuple[
     steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
     notes.append("it has no orientation: left and right are not certain")
     return np.diag([steps[0], -steps[1], steps[2], 1.0]), known, tuple(notes)
-
-
-def _sheared(affine: NDArray[np.float64]) -> tuple[str, ...]:
-    """What to say where the axes are not perpendicular, as of a tilted gantry."""
-    units = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    least = float(np.degrees(np.arccos(np.abs(units.T @ units - np.eye(3)).max().clip(0, 1))))
-    return () if least >= 90 - SHEARED else (f"its axes lean by {90 - least:.1f} degrees (a tilted gantry?): images "
-                                             "are taken as if they did not, as sheared as they are",)
 
 
 def _disagreement(fields: Any) -> tuple[str, ...]:

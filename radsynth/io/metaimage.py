@@ -16,8 +16,8 @@ from radsynth.errors import CannotHold, DataError, MissingExtra, RejectedFile
 from radsynth.image import GREY, RGB, Image
 from radsynth.io import Header, Provenance
 from radsynth.io._decoding import decode
-from radsynth.io._geometry import as_laid, axes_towards_left_back_head, layout, modality_of, reorient
-from radsynth.io._metaimage_header import NRRD, Claim, affine_of, check_data, read_claim, spacing_of
+from radsynth.io._geometry import as_laid, axes_towards_left_back_head, layout, leaning, modality_of, reorient
+from radsynth.io._metaimage_header import NRRD, Claim, affine_of, check_data, read_claim, spacing_of, units_of
 from radsynth.io._not_finite import without_nan
 from radsynth.io._synthetic import KEY, Marked, as_whole_numbers, mark, parse_mark, sentence, store, write_whole
 
@@ -51,7 +51,7 @@ def header(path: Path) -> Header:
         modality=marked.modality if marked else "OT",
         units=marked.units if marked else "stored",
         spacing=None if spacing is None else tuple(spacing[axis] for axis in axes),
-        notes=("synthetic, made by radsynth",) if marked else (),
+        notes=(*(() if affine is None else leaning(affine)), *(("synthetic, made by radsynth",) if marked else ())),
         beside=() if claim.data == path else (str(claim.data),),
     )
 
@@ -152,6 +152,7 @@ def _image(stack: NDArray[Any], found: dict[str, Any], claim: Claim) -> Image:
         affine = np.eye(4)
         affine[:3, :3] = np.array(found["direction"]).reshape(3, 3) * found["spacing"]
         affine[:3, 3] = found["origin"]
+        affine = np.diag([*units_of(claim), 1.0]) @ affine
         turned = [reorient(channel.transpose(2, 1, 0), affine) for channel in stack]
         stack, place, steps = np.stack([array for array, _, _ in turned]), turned[0][1], turned[0][2]
         laid = layout(affine)

@@ -17,16 +17,28 @@ from tests.folder.examples import found, picture, reasons
 
 def test_runs_that_lie_below_their_data_are_left_out(tmp_path: Path) -> None:
     for number, name in enumerate(("a/0.png", "b/1.png", "runs/new/previews/0.png", "runs/old/synthetic/images/0.png",
-                                   "prepared/shards/0.png", "more/images/0.png")):
+                                   "prepared/shards/0.png", "more/images/0.png", "explained/inversion.png")):
         picture(tmp_path / name, number)
     picture(tmp_path / "unfinished/shards/0.png", 9)
     for name in ("runs/new/plan.json", "runs/new/inspection.json", "runs/old/spec.json", "runs/old/settings.yaml",
-                 "prepared/manifest.json", "unfinished/begun.json"):
+                 "prepared/manifest.json", "unfinished/begun.json", "explained/explain.json"):
         (tmp_path / name).write_text("{}")
     records, rejected = found(tmp_path, labels="none")
     assert [record.source for record in records] == ["a/0.png", "b/1.png", "more/images/0.png"]
-    assert sorted(reasons(rejected)) == ["prepared", "runs/new", "runs/old", "unfinished"]
+    assert sorted(reasons(rejected)) == ["explained", "prepared", "runs/new", "runs/old", "unfinished"]
     assert all(line.skipped for line in rejected)
+
+
+def test_what_radsynth_writes_beside_images_is_not_counted(tmp_path: Path) -> None:
+    picture(tmp_path / "made/images/0.png")
+    picture(tmp_path / "check/0.png", 1)
+    for name in ("generate.json", "samples.csv", "README.md", "CLAIM.md", "notes.txt"):
+        (tmp_path / "made" / name).touch()
+    for name in ("inspection.json", "inspect.html", "rejected.csv", "README.md"):
+        (tmp_path / "check" / name).touch()
+    (tmp_path / "pull.csv").touch()
+    records, rejected = found(tmp_path, labels="none")
+    assert len(records) == 2 and sorted(reasons(rejected)) == ["check/README.md", "made/notes.txt"]
 
 
 def test_constant_images_are_rejected(tmp_path: Path) -> None:

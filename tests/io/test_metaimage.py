@@ -108,3 +108,39 @@ def test_without_simpleitk_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
     assert io.header(path).size == (5, 8, 6)
     with pytest.raises(MissingExtra, match=r"radsynth\[itk\]"):
         io.read(path)
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("mm", 1), ("cm", 10), ("m", 1000), ("\u00b5m", 1e-3), ("meters", 1000)])
+def test_lengths_are_in_the_unit_of_the_header(unit: str, mm: float, tmp_path: Path) -> None:
+    metaimage.example(tmp_path)
+    two = (tmp_path / "two.mhd").read_text().replace("Offset = 0 0 0", f"DistanceUnits = {unit}\nOffset = 1 2 3")
+    three = (tmp_path / "three.nrrd").read_bytes().replace(b"origin: (0,0,0)", (
+        f'origin: (1,2,3)\nspace units: "{unit}" "{unit}" "{unit}"').encode())
+    (tmp_path / "two.mhd").write_text(two)
+    (tmp_path / "three.nrrd").write_bytes(three)
+    (tmp_path / "four.nrrd").write_bytes(re.sub(rb"space[^\n]*\n", b"", three).replace(
+        b"sizes:", f'spacings: 0.5 0.5 2\nunits: "{unit}" "{unit}" "{unit}"\nsizes:'.encode()))
+    for name in ("two.mhd", "three.nrrd", "four.nrrd"):
+        image = one(tmp_path / name)
+        assert image.spacing == pytest.approx((2 * mm, 0.5 * mm, 0.5 * mm))
+        assert io.header(tmp_path / name).spacing == pytest.approx(image.spacing)
+        if name != "four.nrrd":  # which does not say where it lies
+            assert image.affine is not None
+            assert image.affine[:3, 3] == pytest.approx([mm, 2 * mm, 3 * mm])
+
+
+def test_units_that_are_no_length_are_refused(tmp_path: Path) -> None:
+    refused(header_of(tmp_path / "a.nrrd", space_units='"furlong" "furlong" "furlong"'), "furlong.* correct its header")
+    refused(header_of(tmp_path / "a.nrrd", space_units='"mm" "mm" "s"'), "mm, cm, m and um are known")
+    refused(header_of(tmp_path / "a.mhd", DistanceUnits="parsec"), "DistanceUnits are parsec")
+
+
+def test_axes_that_lean_are_noted(tmp_path: Path) -> None:
+    for shear, told in ((0.01, 0), (0.3, 1)):
+        leaning = header_of(tmp_path / "a.nrrd", space_directions=f"(0.5,0,0) (0,0.5,0) (0,{2 * shear},2)")
+        metaimage.example(tmp_path)
+        text = (tmp_path / "two.mhd").read_text()
+        (tmp_path / "a.mhd").write_text(text.replace("0 1 0 0 0 1", f"0 1 0 0 {shear} 1"))
+        for file in (leaning, tmp_path / "a.mhd"):
+            notes = io.header(file).notes
+            assert len(notes) == told and all(note.startswith("its axes lean by 16.7 degrees") for note in notes)

@@ -1,4 +1,5 @@
-"""Settings that do nothing beside the others: told before training, so that nobody waits for what they would do."""
+"""Settings that do nothing beside the others, and channels that none names: told before training, so that nobody waits
+for what he did not mean."""
 
 from __future__ import annotations
 
@@ -11,15 +12,18 @@ from radsynth.image import ImageSpec
 from radsynth.progress import tell
 from radsynth.recipes import recipe
 from radsynth.settings import Resolved
-from radsynth.tasks import Private, Recalling, Task, registers
+from radsynth.tasks import Private, Recalling, Task, registers, takes_images
 from radsynth.verbs._in_vain import Idle, in_vain
 from radsynth.verbs._training.examination import Judging
 from radsynth.verbs._training.options import Settings
 
 
 def tell_of_idle(settings: Resolved, task: Task, spec: ImageSpec, planned: list[Choice] | None = None) -> None:
-    """Say which settings were changed in vain. spec: of the images; planned: else the network's recipe"""
-    for line in idle(settings, task, spec, planned):
+    """Say which settings were changed in vain, and which channels are taken where none is named.
+
+    spec: of the images; planned: else the network's recipe
+    """
+    for line in (*idle(settings, task, spec, planned), *_unnamed(settings.section("task"), task)):
         tell(f"mind: {line}")
 
 
@@ -68,6 +72,15 @@ def _without_effect(settings: Resolved, task: Task, spec: ImageSpec) -> Iterator
         yield "train", "rate_end", "the learning rate does not fall (train.fall=0)"
     if train.rate_end == 1:
         yield "train", "fall", "the learning rate does not fall (train.rate_end=1)"
+
+
+def _unnamed(options: Any, task: Task) -> Iterator[str]:
+    """A sentence where channels are made from others and no setting says which: the order of files decides then."""
+    for given, made in (("inputs", "outputs"), ("given", "clean")):
+        if hasattr(options, made) and takes_images(task) and task.inputs != task.outputs and not (
+                getattr(options, given) or getattr(options, made)):
+            yield (f"{' and '.join(task.outputs)} will be made from {' and '.join(task.inputs)}, because the channels "
+                   f"come in this order; task.{given} and task.{made} name them otherwise.")
 
 
 def _augmentation(augment: Any, why: str) -> Iterator[Idle]:
