@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,19 @@ from radsynth.verbs._steering.control_words import sentences
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import (
     MEASURED,
+    STEPS,
+    TRUNCATIONS,
     Direction,
     Study,
+    Unmoved,
     find_directions,
     latent_space,
     measure_effects,
     render,
+    sampled,
     study,
     truncation_sweep,
+    unmoved,
     walk,
 )
 
@@ -54,19 +60,12 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     chosen = asked if space.classes else None
     place = Path(out) if out is not None else run / "control"
     check_writable(place)
-    with Progress(None, "looking for directions", "images") as progress:
-        of = study(space, label=chosen, seed=seed)
-        progress.update(len(of.codes))
+    with Progress(sampled(space, chosen), "looking for directions", "images") as progress:
+        of = study(space, label=chosen, seed=seed, done=progress.update)
         plain = find_directions(of, label=chosen)
-    found = []
-    with Progress(len(plain), "measuring effects", "directions") as progress:
-        for number, direction in enumerate(plain):
-            if direction.kind == "class":
-                way = f"{names[space.begin(chosen)]} to {names[int(direction.name)]}"
-                direction = dataclasses.replace(direction, name=way)
-            found.append(measure_effects(of, direction, seed=seed, label=chosen))
-            progress.update(number + 1)
-    swept, variety = truncation_sweep(of)
+    found = _measured(of, plain, names, chosen, seed)
+    with Progress(len(TRUNCATIONS), "truncating", "steps") as progress:
+        swept, variety = truncation_sweep(of, done=progress.update)
     document: dict[str, Any] = {
         "version": 1, "weights": sampler.facts["sha256"], "seed": seed, "label": label, "virtual": sampler.spec.virtual,
         "space": {"length": space.length, "kind": "style (w)" if space.mapped else "what the first layer sees",
@@ -86,6 +85,28 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     _save_vectors(place / "directions.npz", found)
     write_atomically(place / "control.json", json.dumps(document, indent=1))
     return document
+
+
+def _measured(of: Study, plain: Sequence[Direction], names: Sequence[str], chosen: int | None, seed: int,
+              ) -> list[Direction]:
+    """The directions with their effects; ways between classes are named after these."""
+    space, found, starts = of.space, [], dict[int | None, Unmoved]()
+    each = (len(STEPS) - 1) * MEASURED
+
+    def after(number: int) -> Callable[[int], None]:
+        return lambda steps: progress.update(number * each + steps * MEASURED)
+
+    with Progress(len(plain) * each, "measuring effects", "images") as progress:
+        for number, direction in enumerate(plain):
+            begin = space.begin(chosen) if direction.kind == "class" else chosen
+            if direction.kind == "class":
+                way = f"{names[space.begin(chosen)]} to {names[int(direction.name)]}"
+                direction = dataclasses.replace(direction, name=way)
+            if begin not in starts:
+                starts[begin] = unmoved(of, seed=seed, label=begin)
+            found.append(measure_effects(of, direction, seed=seed, label=chosen, start=starts[begin],
+                                         done=after(number)))
+    return found
 
 
 def _save_vectors(path: Path, found: list[Direction]) -> None:

@@ -34,7 +34,7 @@ from radsynth.verbs._steering.explained import Explained, Given
 from radsynth.verbs._steering.inversion import Inversion, invert, layer_features
 from radsynth.verbs._steering.judge import Judge, scores, separation
 from radsynth.verbs._steering.latents import LatentSpace
-from radsynth.verbs._steering.steering import Study, freed, render, study
+from radsynth.verbs._steering.steering import Study, freed, render, sampled, study
 
 JUDGED = 200
 """Held-out and synthetic images on which the discriminator is tried."""
@@ -73,7 +73,8 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
     discriminator, reason = load_discriminator(sampler.task, run)
     discriminator = None if discriminator is None else discriminator.to(sampler.device)
     made = made_images(sampler, seed)
-    of = study(space, seed=seed)
+    with Progress(sampled(space), "drawing images to compare with", "images") as progress:
+        of = study(space, seed=seed, done=progress.update)
     with Progress(2 * steps, "looking for codes", "steps") as progress:
         searched = [_search(space, one, discriminator, starts, steps, seed, partial(_report, progress, k * steps))
                     for k, one in enumerate((real, made))]

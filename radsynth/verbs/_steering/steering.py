@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attributes import Attribute, attributes
 from radsynth.verbs._steering.directions import Effect, effect
-from radsynth.verbs._steering.latents import LatentSpace
+from radsynth.verbs._steering.latents import LatentSpace, chunks
 
 Array = NDArray[np.float64]
 
@@ -83,26 +83,48 @@ def latent_space(run: Path) -> LatentSpace:
     return LatentSpace.of_run(Sampler(Path(run)), Path(run))
 
 
+def _untold(done: int) -> None:
+    """What is called with the number of images that are made, where nobody waits for it."""
+
+
 @torch.no_grad()
-def render(space: LatentSpace, codes: Tensor, labels: Tensor | None) -> NDArray[np.float32]:
-    """Images (n, c, *space) in [-1, 1] of codes (n, length), without the masks that some networks draw with them."""
-    images = space.images(codes, labels)[:, :space.channels]
-    return np.asarray(images.float().clamp(-1, 1).cpu().numpy(), dtype=np.float32)
+def render(space: LatentSpace, codes: Tensor, labels: Tensor | None, *, done: Callable[[int], None] = _untold,
+           ) -> NDArray[np.float32]:
+    """Images (n, c, *space) in [-1, 1] of codes (n, length), without the masks that some networks draw with them.
+
+    done: called with the number of images made so far, which of volumes may take minutes
+    """
+    parts = []
+    for rows in chunks(len(codes)):
+        images = space.images(codes[rows], None if labels is None else labels[rows])[:, :space.channels]
+        parts.append(np.asarray(images.float().clamp(-1, 1).cpu().numpy(), dtype=np.float32))
+        done(rows.stop)
+    return np.concatenate(parts)
 
 
 def study(space: LatentSpace, *, label: int | None = None, seed: int = 0, count: int = SAMPLED,
-          measured: Sequence[Attribute] | None = None) -> Study:
+          measured: Sequence[Attribute] | None = None, done: Callable[[int], None] = _untold) -> Study:
     """Draw `count` codes (more of many classes) of all classes in turn, or of one.
 
-    measured: other attributes than the usual ones
+    measured: other attributes than the usual ones; done: as of `render`
     """
-    count = max(count, EACH * len(space.learned)) if label is None else count
+    count = sampled(space, label, count)
     labels = space.classes_of(count, label)
     codes = space.drawn(range(count), seed, labels)
-    images = render(space, codes, labels)
+    images = render(space, codes, labels, done=done)
     chosen = tuple(measured) if measured is not None else attributes(images)
-    values = np.stack([one.measure(images) for one in chosen], axis=1)
+    values = np.stack([measured_in_parts(one, images) for one in chosen], axis=1)
     return Study(space=space, codes=codes, labels=labels, images=images, attributes=chosen, values=values)
+
+
+def sampled(space: LatentSpace, label: int | None = None, count: int = SAMPLED) -> int:
+    """How many images `study` draws of all classes, or of one."""
+    return max(count, EACH * len(space.learned)) if label is None else count
+
+
+def measured_in_parts(one: Attribute, images: NDArray[np.float32]) -> Array:
+    """An attribute (n,) of images (n, c, *space). Volumes would be held several times in double precision."""
+    return np.concatenate([one.measure(images[rows]) for rows in chunks(len(images))])
 
 
 def find_directions(of: Study, *, label: int | None = None, count: int = COUNT) -> list[Direction]:
@@ -164,6 +186,24 @@ def class_directions(space: LatentSpace, label: int, count: int = 256) -> list[D
     return found
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unmoved:
+    """Where walks begin: codes (n, length) of classes (n,) or None, and their values (n, attributes)."""
+
+    codes: Tensor
+    labels: Tensor | None
+    values: Array
+
+
+def unmoved(of: Study, *, seed: int, label: int | None, count: int = MEASURED) -> Unmoved:
+    """Fresh codes, which no direction of a study was learned from, and what their images measure."""
+    space, labels = of.space, of.space.classes_of(count, label)
+    codes = space.drawn(range(len(of.codes), len(of.codes) + count), seed, labels)
+    images = render(space, space.place(codes), labels)
+    values = np.stack([measured_in_parts(one, images) for one in of.attributes], axis=1)
+    return Unmoved(codes=codes, labels=labels, values=values)
+
+
 def walk(space: LatentSpace, codes: Tensor, labels: Tensor | None, direction: Direction, steps: Sequence[float],
          ) -> NDArray[np.float32]:
     """Images (n, steps, c, *space) of codes (n, length) moved along a direction."""
@@ -172,27 +212,37 @@ def walk(space: LatentSpace, codes: Tensor, labels: Tensor | None, direction: Di
 
 
 def measure_effects(of: Study, direction: Direction, *, seed: int, label: int | None, count: int = MEASURED,
-                    ) -> Direction:
-    """The direction with its effects on all attributes, on images that it was not learned from."""
-    space = of.space
-    labels = space.classes_of(count, space.begin(label) if direction.kind == "class" else label)
-    codes = space.drawn(range(len(of.codes), len(of.codes) + count), seed, labels)
+                    start: Unmoved | None = None, done: Callable[[int], None] = _untold) -> Direction:
+    """The direction with its effects on all attributes, on images that it was not learned from.
+
+    start: what `unmoved` gives for the class that walks begin at, where several directions share it; done: called with
+    the number of steps taken, of those that move
+    """
+    space, begin = of.space, of.space.begin(label) if direction.kind == "class" else label
+    start = start or unmoved(of, seed=seed, label=begin, count=count)
     steps = np.asarray((0.0, 0.25, 0.5, 0.75, 1.0) if direction.kind == "class" else STEPS)
-    images = walk(space, codes, labels, direction, steps.tolist())
+    values = np.empty((len(steps), *start.values.shape))
+    for row, step in enumerate(steps):
+        if step == 0:
+            values[row] = start.values
+            continue
+        images = walk(space, start.codes, start.labels, direction, [float(step)])[:, 0]
+        values[row] = np.stack([measured_in_parts(one, images) for one in of.attributes], axis=1)
+        done(int(np.count_nonzero(steps[:row + 1])))
     spreads = of.values if of.groups is None else directions_of.within_groups(of.values, of.groups)
     effects = []
     for index, one in enumerate(of.attributes):
-        values = one.measure(images.reshape(-1, *images.shape[2:])).reshape(count, len(steps))
-        effects.append(effect(one.name, steps, values, float(spreads[:, index].std())))
+        effects.append(effect(one.name, steps, values[:, :, index].T, float(spreads[:, index].std())))
     return dataclasses.replace(direction, effects=tuple(effects))
 
 
 def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] = TRUNCATIONS,
-                     ) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
+                     done: Callable[[int], None] = _untold) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
     """Images (count, truncations, c, *space) and, for each truncation, how varied 256 images (of many classes two of
     each) of it are.
 
     variety: the deviation of pixels from their mean image (root mean square), as a share of that without truncation
+    done: called with the number of truncations that are finished
     """
     space, groups = of.space, of.groups
     centre = torch.zeros_like(of.codes)
@@ -202,10 +252,14 @@ def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] 
     many = slice(0, min(max(256, 2 * len(space.learned)), len(of.codes)))
     labels = None if of.labels is None else of.labels[many]
     pictures, numbers = [], []
-    for truncation in truncations:
-        images = render(space, space.truncate(of.codes[many], centre[many], truncation), labels)
+    for number, truncation in enumerate(truncations, start=1):
+        if truncation == 1:
+            images = of.images[many]
+        else:
+            images = render(space, space.truncate(of.codes[many], centre[many], truncation), labels)
         pictures.append(images[:count])
         numbers.append({"truncation": truncation, "variety": _variety(images, groups)})
+        done(number)
     whole = _variety(of.images[many], groups)
     for line in numbers:
         line["variety"] = line["variety"] / whole if whole > 0 else 0.0
