@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,19 @@ def read_privacy(name: str) -> dict[str, Any]:
     if name != "dp":
         raise SettingsError(f"--privacy {name}: there is only dp, differential privacy.")
     return read_preset(name)
+
+
+def for_patients(documents: Sequence[Any], patients: int) -> list[Any]:
+    """The documents with the batch of the preset "dp" for so few patients to learn from.
+
+    What it draws in a turn must be fewer than all, as the chance of not being drawn is part of what protects them:
+    half of them where there are fewer than it asks for.
+    """
+    usual = read_preset("dp")
+    if patients >= usual["train"]["batch"]:
+        return list(documents)
+    lower = {**usual, "train": {**usual["train"], "batch": max(1, patients // 2)}}
+    return [lower if one == usual else one for one in documents]
 
 
 def read_budget(text: str) -> dict[str, dict[str, float]]:

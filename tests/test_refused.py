@@ -125,7 +125,7 @@ def test_extra_images_are_looked_at_before_anything_is_prepared(data: Path, tmp_
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ((), r"train.batch=32 is more than there are training patients \(at most 12\)"),
+    (("train.batch=32",), r"train.batch=32 is more than .* \(at most 12\).* set train.batch=6, half of them"),
     (("train.batch=4", "generate.copy_filter=true"), "the copy filter would look at its training images"),
     (("train.batch=4", "model.kind=dcgan", "augment.strength=0"), "keeps more than weights in its discriminator"),
 ])
@@ -133,6 +133,27 @@ def test_differential_privacy_is_refused_where_it_cannot_be(words: tuple[str, ..
     with pytest.raises(SettingsError, match=message):
         run(data, RUN, overrides=words, privacy="dp")
     assert not RUN.exists()
+
+
+@pytest.mark.parametrize(("words", "batch"), [((), 4), (("prepare.train=0.5",), 3), (("train.batch=5",), 5)])
+@pytest.mark.parametrize("how", ["privacy", "preset"])
+def test_differential_privacy_draws_half_of_few_patients(
+    how: str, words: tuple[str, ...], batch: int, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Resolved] = []
+
+    def stop(*_: Any, settings: Resolved, **__: Any) -> None:
+        taken.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "prepare", stop)
+    for _ in range(2):  # going on takes what was taken at first
+        with pytest.raises(KeyboardInterrupt):
+            run(data, RUN, overrides=words, **{how: "dp"})
+    assert [settings.given("train")["batch"] for settings in taken] == [batch, batch]
+    reasons = [line["reason"] for line in json.loads((RUN / "plan.json").read_text())
+               if line["setting"] == "train.batch"]
+    assert len(reasons) == 1 and ("Half of the patients" in reasons[0]) == ("train.batch=5" not in words)
 
 
 def test_what_was_begun_is_looked_at_by_what_was_found_then(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

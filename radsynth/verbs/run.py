@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from radsynth.metrics._inception import InceptionFeatures
 from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
-from radsynth.shorthand import read_budget, read_preset, read_privacy
+from radsynth.shorthand import for_patients, read_budget, read_preset, read_privacy
 from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
@@ -49,6 +50,7 @@ from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
+from radsynth.verbs.train import Settings as TrainSettings
 from radsynth.verbs.train import train
 
 
@@ -90,7 +92,9 @@ def run(
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     begun = _begun(out, given)
     found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
-    settings = resolve(document(planned), *documents, budgeted, overrides=overrides, sections=tuple(SECTIONS))
+    fitted = for_patients(documents, _learned_from(given, found))
+    settings = resolve(document(planned), *fitted, budgeted, overrides=overrides, sections=tuple(SECTIONS))
+    planned = _with_batch(planned, settings, given)
     if not any(choice.setting == "data.contrasts" for choice in planned):  # other images than those looked at
         _refuse_impossible(settings, found, planned, read_preset(preset) if preset else {})
     with RunFolder(out).held():
@@ -174,6 +178,21 @@ def _write_plan(out: Path, found: dict[str, Any], planned: list[Choice]) -> None
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "inspection.json", json.dumps(found, indent=1))
     write_atomically(out / "plan.json", json.dumps([asdict(choice) for choice in planned], indent=1))
+
+
+def _learned_from(given: Resolved, found: dict[str, Any]) -> int:
+    """Of how many patients training is to learn, about. found: an inspection as JSON, which may be damaged"""
+    return int(found.get("n_patients", sys.maxsize) * given.section("prepare", PrepareSettings).train)
+
+
+def _with_batch(planned: list[Choice], settings: Resolved, given: Resolved) -> list[Choice]:
+    """The plan, with the batch where it is another than a preset's, for few patients."""
+    batch = settings.section("train", TrainSettings).batch
+    if given.given("train").get("batch", batch) == batch:
+        return planned
+    reason = "Half of the patients to learn from: privacy lives by drawing a part of them in each turn."
+    return [*(choice for choice in planned if choice.setting != "train.batch"),
+            Choice(setting="train.batch", value=batch, reason=reason)]
 
 
 def _refuse_missing(given: Resolved) -> None:

@@ -149,7 +149,7 @@ def test_a_longer_budget_would_break_the_promise(make_prepared: Make, tmp_path: 
     (("train.images=0", "train.seconds=5"), "train.images"),
     (("model.discriminator_norm=batch",), "discriminator_norm=spectral"),
     (("augment.strength=0.3",), "augment.strength=0"),
-    (("train.batch=64",), "well below their number"),
+    (("train.batch=64",), "set train.batch=16, half of them"),
     (("train.processes=2",), "train.processes=1"),
     (("task.delta=0.1",), "task.delta"),
     (("task.epsilon=1000",), "at most 100"),
