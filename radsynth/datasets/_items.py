@@ -67,6 +67,11 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
             for member in gathered]
 
 
+def parts(source: Source) -> str:
+    """What a source of several slices is made of, in words."""
+    return f"a volume of {len(source.files)} frames" if source.frames else f"a series of {len(source.files)} files"
+
+
 def _with_empty(root: Path, names: Sequence[str], rejected: Sequence[Rejected]) -> list[Rejected]:
     """The same lines, but that files of no byte are faults where they are called as the DICOM files beside them are.
 
@@ -94,7 +99,10 @@ def _is_empty(path: Path) -> bool:
 
 
 def _to_fetch(files: Sequence[str], rejected: Sequence[Rejected]) -> str:
-    """What to say of files that cannot be read and lie where those of a series that lacks some do; "" if none."""
+    """What to say of files that cannot be read and lie where those of a series that lacks some do; "" if none, or if one
+    file holds the whole series."""
+    if len(set(files)) == 1:
+        return ""
     folders = {os.path.dirname(printable(file)) for file in files}
     beside = [os.path.basename(line.path) for line in rejected
               if not line.skipped and os.path.dirname(line.path) in folders]

@@ -42,8 +42,12 @@ PIXELS = (
 
 
 def is_enhanced(dataset: Any) -> bool:
-    """Do functional groups describe its frames?"""
-    return EACH in dataset and len(dataset[EACH].value or ()) > 0
+    """Do functional groups describe its frames, each by itself or all together?"""
+    return any(len(_groups(dataset, name)) > 0 for name in (EACH, SHARED))
+
+
+def _groups(dataset: Any, name: str) -> Any:
+    return (dataset[name].value if name in dataset else None) or ()
 
 
 _known: dict[tuple[str, int, int], list[Instance]] = {}
@@ -69,17 +73,17 @@ def instances(path: Path) -> list[Instance]:
 def frames(path: Path, dataset: Any) -> list[Instance]:
     """The frames of an enhanced file, in the file's order."""
     whole = describe(path, dataset)  # refuses what is no image or too large
-    if len(dataset[EACH].value) != whole.header.frames:
-        raise RejectedFile(
-            f"it has {whole.header.frames} frames, but describes {len(dataset[EACH].value)} of them"
-        )
+    described = len(_groups(dataset, EACH))
+    if described not in (0, whole.header.frames):  # none: what all have in common is known, and no frame's place
+        raise RejectedFile(f"it has {whole.header.frames} frames, but describes {described} of them")
     try:
         with quietly():
             flats = [flat(dataset, frame) for frame in range(whole.header.frames)]
             telling = _telling_dimensions(dataset, flats)
     except Exception as error:
         raise unusable(error, "the DICOM functional groups") from None
-    return [_frame(path, single, frame, telling) for frame, single in enumerate(flats)]
+    found = [_frame(path, single, frame, telling) for frame, single in enumerate(flats)]
+    return found if described or len(found) == 1 else [replace(one, position=None) for one in found]
 
 
 def _frame(path: Path, single: Any, frame: int, telling: list[int]) -> Instance:
@@ -103,7 +107,7 @@ def flat(dataset: Any, frame: int) -> Any:
     for name in TAGS:
         if name in dataset and name not in (SHARED, EACH, "DimensionIndexSequence", "NumberOfFrames"):
             setattr(single, name, dataset[name].value)
-    for groups in (dataset.get(SHARED) or [])[:1], dataset[EACH].value[frame : frame + 1]:
+    for groups in _groups(dataset, SHARED)[:1], _groups(dataset, EACH)[frame : frame + 1]:
         for group in groups:
             for macro in group:
                 if macro.VR == "SQ" and macro.value:

@@ -85,7 +85,7 @@ def _series(group: list[Instance]) -> Series:
         key=lambda found: (float(np.asarray(found.position) @ normal), found.number, found.path, found.frame or 0),
     )
     places = np.stack([np.asarray(found.position) for found in ordered])
-    fault = _fault(places, normal)
+    fault = _mixed(ordered) or _fault(places, normal)
     header, planar, turned = _volume_header(ordered, places, normal)
     try:
         check_size(header.size, channels=header.channels, itemsize=4)
@@ -100,6 +100,16 @@ def _series(group: list[Instance]) -> Series:
         planar=planar,
         turned=turned,
     )
+
+
+def _mixed(slices: list[Instance]) -> str | None:
+    """Why the values of these slices do not go together."""
+    scaled = sum(found.header.units == "HU" for found in slices)
+    if scaled in (0, len(slices)):
+        return None
+    lack = len(slices) - scaled
+    return (f"{lack} of its {len(slices)} slices {'does' if lack == 1 else 'do'} not say how values become Hounsfield "
+            "units (Rescale Intercept and Slope), as the others do")
 
 
 def _fault(places: np.ndarray, normal: np.ndarray) -> str | None:

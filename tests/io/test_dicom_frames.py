@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
@@ -112,8 +113,6 @@ def test_the_same_volume_as_single_frames_is_equal(tmp_path: Path) -> None:
 
 
 def test_compressed_frames_are_decoded_at_once(tmp_path: Path) -> None:
-    import pydicom
-
     enhanced(tmp_path / "a.dcm", steps(0, 2, 4))
     expected = one(tmp_path / "a.dcm")
     dataset = pydicom.dcmread(tmp_path / "a.dcm")
@@ -137,6 +136,30 @@ def test_faults_are_told(tmp_path: Path) -> None:
             io.read(tmp_path / f"{name}.dcm")
 
 
+def test_what_all_frames_share_is_known_where_none_is_described_by_itself(tmp_path: Path) -> None:
+    stored = enhanced(tmp_path / "a.dcm", steps(0, 2, 4), PerFrameFunctionalGroupsSequence=[])
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared.PixelValueTransformationSequence = [group(RescaleIntercept=-1024, RescaleSlope=2, RescaleType="HU")]
+    shared.PlanePositionSequence = [group(ImagePositionPatient=[0, 0, 0])]
+    for name in ("none", "empty"):
+        dataset.save_as(tmp_path / "a.dcm")
+        found = io.read(tmp_path / "a.dcm")
+        assert isinstance(found, list) and io.header(tmp_path / "a.dcm").frames == 3, name
+        assert all(image.units == "HU" and image.spacing == pytest.approx((0.7, 0.8)) for image in found)
+        assert np.array_equal(np.stack([image.pixels[0] for image in found]), stored * 2 - 1024)
+        dataset.pop("PerFrameFunctionalGroupsSequence", None)
+
+
+def test_a_frame_without_its_scale_is_no_slice_of_the_others_volume(tmp_path: Path) -> None:
+    enhanced(tmp_path / "a.dcm", steps(0, 2, 4, 6))
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    del dataset.PerFrameFunctionalGroupsSequence[2].PixelValueTransformationSequence
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(RejectedFile, match="1 of its 4 slices does not say how values become Hounsfield units"):
+        io.read(tmp_path / "a.dcm")
+
+
 def test_a_folder_of_them_gives_slices_volumes_and_patients(tmp_path: Path) -> None:
     enhanced(tmp_path / "a.dcm", [{"z": z, "time": t} for t in (1, 2) for z in (0, 2, 4)], "MR")
     enhanced(tmp_path / "b.dcm", steps(0, 2, 4, 10), "MR")
@@ -147,7 +170,11 @@ def test_a_folder_of_them_gives_slices_volumes_and_patients(tmp_path: Path) -> N
 
     volumes, rejected = records(plane="volume")
     assert [record.load().space for record in volumes] == [(3, ROWS, COLUMNS)] * 2
-    assert len({record.source for record in volumes}) == 2 and "missing" in rejected[0].reason
+    assert len({record.source for record in volumes}) == 2
+    (tmp_path / "c.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:900])  # of which b.dcm lacks nothing
+    reasons = {one.path: one.reason for one in records(plane="volume")[1]}
+    assert reasons["b.dcm#0"].startswith("a volume of 4 frames: about 2 of its slices are missing: ")
+    assert "c.dcm" not in reasons["b.dcm#0"] and "c.dcm" in reasons
     slices, _ = records(incomplete="slices")
     assert len(slices) == 10 and {record.load().space for record in slices} == {(ROWS, COLUMNS)}
     assert len({record.patient for record in slices}) == 1
