@@ -67,7 +67,7 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
             for member in gathered]
 
 
-def parts(source: Source) -> str:
+def in_parts(source: Source) -> str:
     """What a source of several slices is made of, in words."""
     return f"a volume of {len(source.files)} frames" if source.frames else f"a series of {len(source.files)} files"
 
@@ -99,8 +99,8 @@ def _is_empty(path: Path) -> bool:
 
 
 def _to_fetch(files: Sequence[str], rejected: Sequence[Rejected]) -> str:
-    """What to say of files that cannot be read and lie where those of a series that lacks some do; "" if none, or if one
-    file holds the whole series."""
+    """What to say of files that cannot be read and lie where those of a series that lacks some do; "" if none, or where
+    one file holds the whole series."""
     if len(set(files)) == 1:
         return ""
     folders = {os.path.dirname(printable(file)) for file in files}

@@ -23,7 +23,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination
-from radsynth.datasets._items import parts, series
+from radsynth.datasets._items import in_parts, series
 from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, patient_in, printable, stem, told_patient
 from radsynth.datasets._volumes import Source, cut_up, known_modality
 from radsynth.datasets._walking import files_below, without_data_files
@@ -116,7 +116,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
             reason = f"it is none of the contrasts {', '.join(wanted)}" if wanted else "its name has no contrast"
             rejected.append(Rejected(path=part.name, reason=reason, skipped=True))
         elif part.fault:
-            reason = f"{parts(part.source)}: {part.fault}"
+            reason = f"{in_parts(part.source)}: {part.fault}"
             rejected.append(Rejected(path=part.name, reason=reason))
         elif name in examinations[part.examination]:
             other = examinations[part.examination][name].name

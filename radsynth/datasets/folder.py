@@ -19,7 +19,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected, _label_table, _layout
 from radsynth.datasets._archives import is_archive
 from radsynth.datasets._gathering import gather
-from radsynth.datasets._items import Item, parts
+from radsynth.datasets._items import Item, in_parts
 from radsynth.datasets._label_table import Line, Table
 from radsynth.datasets._layout import printable
 from radsynth.datasets._volumes import cut_up, known_modality, load_image, slicing_axis
@@ -221,7 +221,7 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
     header = _as_modality(header, known_modality(header.modality, settings.modality))
     if item.fault and (settings.incomplete == "reject" or settings.plane in WHOLE):
         advice = "" if settings.plane in WHOLE else ". data.incomplete=slices uses its slices one by one"
-        rejected.append(Rejected(path=name, reason=f"{parts(source)}: {item.fault}{advice}"))
+        rejected.append(Rejected(path=name, reason=f"{in_parts(source)}: {item.fault}{advice}"))
     elif item.fault:
         if source.masks:
             rejected.append(Rejected(path=name, skipped=True, reason=(

@@ -129,8 +129,8 @@ class PrivateSynthesis:
         if processes > 1:
             raise SettingsError("task.kind=private draws patients in one process: set train.processes=1.")
         if batch > patients:
-            raise SettingsError(f"train.batch={batch} is more than there are training patients (at most {patients}), of "
-                                f"whom a turn draws a part: set train.batch={max(1, patients // 2)}, half of them.")
+            raise SettingsError(f"train.batch={batch} is more than there are training patients (at most {patients}), "
+                                f"of whom a turn draws a part: set train.batch={max(1, patients // 2)}, half of them.")
         if not math.isinf(options.epsilon) and options.epsilon > LARGEST_EPSILON:
             raise SettingsError(
                 f"task.epsilon={options.epsilon:g} promises nothing: at most {LARGEST_EPSILON:g}, or .inf for no noise."

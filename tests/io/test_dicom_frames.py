@@ -168,7 +168,7 @@ def test_a_folder_of_them_gives_slices_volumes_and_patients(tmp_path: Path) -> N
         rejected: list[Rejected] = []
         return list(folder.records(folder.Settings(path=tmp_path, **settings), rejected)), rejected  # type: ignore[arg-type]
 
-    volumes, rejected = records(plane="volume")
+    volumes, _ = records(plane="volume")
     assert [record.load().space for record in volumes] == [(3, ROWS, COLUMNS)] * 2
     assert len({record.source for record in volumes}) == 2
     (tmp_path / "c.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:900])  # of which b.dcm lacks nothing
