@@ -24,12 +24,11 @@ _AS_IT_LIES: ContextVar[bool] = ContextVar("as_it_lies", default=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """The machine as planning sees it. memory: bytes that this process may use; count: GPUs, or 1 for the processor."""
+    """The machine as planning sees it. cores: that this process may use; count: GPUs, or 1 for the processor."""
 
     accelerator: Literal["cpu", "cuda"]
     name: str
     cores: int
-    memory: int
     bf16: bool
     count: int = 1
 
@@ -43,10 +42,9 @@ def here() -> Device:
     """The device that this process would train on."""
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        return Device(accelerator="cuda", name=properties.name, cores=_cores(), memory=properties.total_memory,
-                      bf16=torch.cuda.is_bf16_supported(including_emulation=False),
-                      count=torch.cuda.device_count())
-    return Device(accelerator="cpu", name=_processor(), cores=_cores(), memory=_memory(), bf16=_cpu_multiplies_bf16())
+        return Device(accelerator="cuda", name=properties.name, cores=cores(), count=torch.cuda.device_count(),
+                      bf16=torch.cuda.is_bf16_supported(including_emulation=False))
+    return Device(accelerator="cpu", name=_processor(), cores=cores(), bf16=_cpu_multiplies_bf16())
 
 
 def torch_device() -> torch.device:
@@ -90,7 +88,8 @@ def module_channels_last(module: nn.Module, dimensions: int) -> nn.Module:
     return module
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
@@ -102,16 +101,6 @@ def _processor() -> str:
     except OSError:
         pass
     return "CPU"
-
-
-def _memory() -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
-    limit = Path("/sys/fs/cgroup/memory.max")
-    try:
-        text = limit.read_text(encoding="ascii").strip()
-    except OSError:
-        return total
-    return min(total, int(text)) if text.isdigit() else total
 
 
 def _cpu_multiplies_bf16() -> bool:

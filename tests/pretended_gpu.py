@@ -142,8 +142,7 @@ def pretended_gpu() -> Iterator[None]:
     from radsynth import device
 
     autocast, adam, tensor = torch.autocast, torch.optim.Adam, torch.tensor
-    found = device.Device(accelerator=GPU.type, name="pretended", cores=1, memory=1 << 33,  # type: ignore[arg-type]
-                          bf16=False)
+    found = device.Device(accelerator=GPU.type, name="pretended", cores=1, bf16=False)  # type: ignore[arg-type]
     answers = [(device.here, lambda: found), (device.torch_device, lambda: GPU)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lightning_fabric, "Fabric", Fabric)

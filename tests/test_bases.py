@@ -27,7 +27,7 @@ from radsynth.verbs._likeness import Likeness
 from radsynth.verbs._training.start import read_start
 from radsynth.verbs.inspect import inspect
 
-CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
+CPU = Device(accelerator="cpu", name="a processor", cores=2, bf16=True)
 BRAIN = Fingerprint(images=120, patients=12, modality="MR", channels=1, size=(256, 256), labels={})
 
 

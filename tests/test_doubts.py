@@ -15,7 +15,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs._applying.doubts import doubts
 from radsynth.verbs._applying.limits import flags, limits
-from radsynth.verbs._applying.overlays import columns
+from radsynth.verbs._pairs.overlays import columns
 
 Images = NDArray[np.float32]
 

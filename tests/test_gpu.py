@@ -63,7 +63,7 @@ def need_gpu() -> None:
 def processor() -> Iterator[None]:
     """Within it training computes on the processor, also where there is a GPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop_module, "here", lambda: Device(accelerator="cpu", name="", cores=1, memory=1, bf16=False))
+        patch.setattr(loop_module, "here", lambda: Device(accelerator="cpu", name="", cores=1, bf16=False))
         yield
 
 

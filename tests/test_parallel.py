@@ -254,7 +254,7 @@ def test_interrupted_processes_save_and_go_on(make_prepared: Make, tmp_path: Pat
 def test_as_many_gpus_share_a_batch_as_divide_it(
     more: tuple[str, ...], gpus: int, expected: int, make_prepared: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Device(accelerator="cuda", name="pretended", cores=1, memory=1 << 33, bf16=True, count=gpus)
+    machine = Device(accelerator="cuda", name="pretended", cores=1, bf16=True, count=gpus)
     monkeypatch.setattr(checks, "here", lambda: machine)
     settings, spec = resolve(overrides=(*SMALL[:2], *more)), Prepared(make_prepared(labels=("one", "two"))).spec
     task = tried(settings, spec, 48, None)

@@ -17,7 +17,7 @@ from radsynth.verbs._preparing.patches import drawn, grid
 from radsynth.verbs.prepare import prepare
 
 FROM = Provenance(model="none", weights="", seed=0, index=0)
-CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
+CPU = Device(accelerator="cpu", name="a processor", cores=2, bf16=True)
 
 
 def prepared(folder: Path, out: Path, *overrides: str) -> Prepared:

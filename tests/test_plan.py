@@ -24,7 +24,7 @@ from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.fit import plan_fit
 from radsynth.verbs.inspect import look_at
 
-CPU = Device(accelerator="cpu", name="a processor", cores=2, memory=8 << 30, bf16=True)
+CPU = Device(accelerator="cpu", name="a processor", cores=2, bf16=True)
 LAPTOP = replace(CPU, bf16=False)
 
 

@@ -1,12 +1,14 @@
 """Data sets: one way of finding images, patients, labels and masks on disk each. A module offers:
 
-Settings                                         its settings, `kind` first
+Settings                                         its settings, `kind` first; `path` where it is on disk: without,
+                                                 it is embedded data, which needs no files
 records(settings, rejected: list[Rejected]) -> Iterator[Record]
                                                  in a fixed order, without decoding pixels. What is found to be unusable
                                                  on the way is appended to `rejected`; DataError when the source as a
                                                  whole cannot be used (missing, empty, refused archive)
 example(folder) -> Settings                      writes three tiny cases in the true layout, for the contract test
 matches(path) -> bool                            does this path look like this data set?
+VIRTUAL = True                                   its patients are made up; else they are real ones
 
 Who reports what: `records` reports faults that can be seen without pixels (broken header, incomplete series, mask
 without image) in `rejected`, complete once the iterator is exhausted. `Record.load` raises RejectedFile for faults that

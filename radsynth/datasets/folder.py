@@ -136,20 +136,14 @@ def _records(
         place = places[item.name]
         own = _layout.told_patient(item.name, settings.patient_pattern, pattern)
         patient = own or item.header.patient or place.patient or patients[item.name]
-        lines: Sequence[Line | None] = (Line(label=place.label, patient=None),)
-        reason = ""
-        if table is not None:
+        if table is None:
+            lines: Sequence[Line | None] = (Line(label=place.label, patient=None),)
+            reason = "it lies beside the class folders: it has no label" if classes and place.label is None else ""
+        else:
             lines = _lines(table, root, item, patient)
             used += [*lines, *(table.line(Path(file).relative_to(root).as_posix(), patient)
                                for file in item.source.files)]
-            faults = {table.fault(line) for line in lines}
-            if "" not in faults:
-                reason = " or ".join(sorted(faults))
-            elif len(lines) > 1 and not _in_slices(item, settings):
-                reason = ("the table of labels has different lines for the files of this series, so it can be used in "
-                          "slices as they were scanned only")
-        elif classes and place.label is None:
-            reason = "it lies beside the class folders: it has no label"
+            reason = _unfit(table, lines, item, settings)
         if reason:
             rejected.append(Rejected(path=printable(item.name), reason=reason))
             continue
@@ -179,6 +173,17 @@ def _lines(table: Table, root: Path, item: Item, patient: str) -> Sequence[Line 
         return (table.line(item.name, patient),)
     lines = [table.line(Path(file).relative_to(root).as_posix(), patient) for file in files]
     return lines if any(line != lines[0] for line in lines) else lines[:1]
+
+
+def _unfit(table: Table, lines: Sequence[Line | None], item: Item, settings: Settings) -> str:
+    """Why an item cannot be used for what the table's lines say of it; "" where it can."""
+    faults = {table.fault(line) for line in lines}
+    if "" not in faults:
+        return " or ".join(sorted(faults))
+    if len(lines) > 1 and not _in_slices(item, settings):
+        return ("the table of labels has different lines for the files of this series, so it can be used in slices as "
+                "they were scanned only")
+    return ""
 
 
 def _in_slices(item: Item, settings: Settings) -> bool:

@@ -77,7 +77,7 @@ def to_image(dataset: Any, found: Instance, stored: NDArray[Any]) -> Image:
     try:
         with quietly():
             native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-            values = without_padding(_real(native, dataset, found), native, padding_of(dataset))
+            values = without_padding(_real(native, dataset), native, padding_of(dataset))
             window = _window(dataset)
     except Exception as error:
         raise unusable(error, "the DICOM pixels") from None
@@ -115,7 +115,7 @@ def without_padding(real: NDArray[Any], stored: NDArray[Any], padding: tuple[int
     return real
 
 
-def _real(values: NDArray[Any], dataset: Any, found: Instance) -> NDArray[Any]:
+def _real(values: NDArray[Any], dataset: Any) -> NDArray[Any]:
     """Palette expanded, MONOCHROME1 inverted within the stored range, then Rescale (or the modality look-up table)."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut
 

@@ -1,6 +1,6 @@
 """Inception Score (Salimans et al. 2016): whether a classifier is sure of every image, and finds all
-classes among them. The classifier is the one given, FID's Inception network where its weights are given, or a linear
-one on the image network's features, trained on the real labelled training images; `Measurement.features` says which.
+classes among them. The classifier is FID's Inception network where its weights are given, else a linear one on the
+image network's features, trained on the real labelled training images; `Measurement.features` says which.
 """
 
 from __future__ import annotations

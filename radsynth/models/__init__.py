@@ -1,7 +1,9 @@
 """Networks. A module is one kind, of one of four families; TAKES says what the generator takes ("noise" if absent).
 
 Settings                                         its settings, `kind` first; every family. With `latent` where the
-                                                 generator has one: some is made for it before the networks are
+                                                 generator has one: some is made for it before the networks are. With
+                                                 `discriminator_norm` where it can be chosen: "batch" is refused where
+                                                 slopes are penalised, "spectral" is a Lipschitz constraint
 
 TAKES = "noise":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
     "generator" and "discriminator". SettingsError: size it cannot make.

@@ -7,6 +7,11 @@ RESULTS: str                                     of a task from image to image: 
 UNPAIRED: str                                    "yes" where there is no truth that results can be compared with
 idle(settings) -> dict[str, str]                 names of settings that do nothing beside the others, and why
 OF_MASKS: tuple[str, ...]                        names of settings that do nothing where images have no masks
+NUMBERS = True                                   it can learn images with numbers (data.conditions); else it is refused
+
+`build` gives a `Task`; of a task from image to image an `ImageTask`, or a `PairedTask` where a batch holds the truth,
+which its results are measured against. What else a task can do it says by offering what the protocols below name, and
+`verbs/_training/examination.Judging` where the training doctor is to watch a discriminator.
 
 A task calls networks only as `net(x, ...)`, so that they may be wrapped for data parallelism.
 """
@@ -134,7 +139,11 @@ class Private(Protocol):
 
 
 class ImageTask(Task, Protocol):
-    """A task whose network takes images: what `apply` knows of it."""
+    """A task whose network takes images: what `apply` knows of it.
+
+    It may also say whether it `corrects` (a result is the given image, corrected) and whether an image `may_lack` some
+    of the channels that it takes (these are -1 all over); where it does not say so, neither is true.
+    """
 
     inputs: tuple[str, ...]
     """Names of the channels that it takes."""

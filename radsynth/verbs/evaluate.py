@@ -20,7 +20,7 @@ from radsynth.errors import DataError
 from radsynth.files import check_writable
 from radsynth.metrics._features import Rows, forget
 from radsynth.verbs._evaluating.document import document_of, pictures_of
-from radsynth.verbs._evaluating.measuring import Extractor, Measuring, Scale
+from radsynth.verbs._evaluating.measuring import Measuring, Scale
 from radsynth.verbs._evaluating.options import Settings as Settings
 from radsynth.verbs._evaluating.pictures import shown, write_results
 from radsynth.verbs._evaluating.ranking import ranking
@@ -93,16 +93,16 @@ def _sources(prepared: Prepared) -> tuple[Source, Source]:
 
 def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, labels: Numbers | None = None,
                       settings: Settings | None = None, out: Path | None = None, copies: bool = True,
-                      classifier: Extractor | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
+                      notes: Sequence[str] = ()) -> dict[str, Any]:
     """Compare synthetic images (n, c, *space) in [-1, 1] with the held-out patients of a prepared folder.
 
-    labels: class indices (n,) of the synthetic images, -1 without; classifier: as in `evaluate_arrays`
+    labels: class indices (n,) of the synthetic images, -1 without
     copies: its training images are those of the generator, so that copies of them can be looked for
     notes: what a reader must know beside the warnings
     """
     held_out, training = _sources(prepared)
     return _evaluate(held_out, training, Source(images=synthetic, labels=labels), _scale(prepared), prepared.intensity,
-                     _facts(prepared), copies, settings or Settings(), out, classifier, [*notes, *_added(prepared)])
+                     _facts(prepared), copies, settings or Settings(), out, [*notes, *_added(prepared)])
 
 
 def _added(prepared: Prepared) -> list[str]:
@@ -115,13 +115,12 @@ def _added(prepared: Prepared) -> list[str]:
 
 
 def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings: Settings | None = None,
-                  out: Path | None = None, copies: bool = True, classifier: Extractor | None = None,
-                  notes: Sequence[str] = ()) -> dict[str, Any]:
+                  out: Path | None = None, copies: bool = True, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Compare several synthetic sets with the same held-out images, and rank them; parameters as above."""
     start, options = time.monotonic(), settings or Settings()
     held_out, training = _sources(prepared)
     sources = {name: Source(images=one.images, labels=one.labels) for name, one in sets.items()}
-    measuring = _measuring(held_out, training, sources, _scale(prepared), options, out, classifier)
+    measuring = _measuring(held_out, training, sources, _scale(prepared), options, out)
     documents, measured = {}, {}
     for name, source in sources.items():
         documents[name], measured[name] = document_of(measuring, name, held_out, training, source,
@@ -145,8 +144,7 @@ def evaluate_arrays(
     training_labels: Numbers | None = None, patients: Numbers | None = None, labels: Numbers | None = None,
     label_names: tuple[str, ...] = (), intensity: IntensityMap | None = None, units: str = "stored",
     virtual: bool = False, data_hash: str = "", window: Sequence[float] | None = None, copies: bool = True,
-    settings: Settings | None = None, out: Path | None = None, classifier: Extractor | None = None,
-    before: Rows | None = None,
+    settings: Settings | None = None, out: Path | None = None, before: Rows | None = None,
 ) -> dict[str, Any]:
     """Compare synthetic images with real images that training never saw; all (n, c, *space) float32 in [-1, 1].
 
@@ -155,7 +153,6 @@ def evaluate_arrays(
     *_labels, labels: class indices of the real and of the synthetic images, -1 or None without; label_names: of these
     virtual, data_hash: told in the results; window: in the images' units, in which pictures are shown
     copies: as in `evaluate_prepared`; out: as in `evaluate`
-    classifier: pixels to shares of classes (n, classes), for the Inception Score
     before: what the synthetic images were made from; its own numbers are then in "before", as measurements
     """
     facts = {"virtual": virtual, "data_hash": data_hash, **({"window": list(window)} if window else {})}
@@ -163,16 +160,15 @@ def evaluate_arrays(
                      Source(images=training, patients=training_patients, labels=training_labels),
                      Source(images=synthetic, patients=patients, labels=labels),
                      _units(intensity, units, label_names), intensity, facts, copies, settings or Settings(), out,
-                     classifier, before=None if before is None else Source(images=before, patients=patients))
+                     before=None if before is None else Source(images=before, patients=patients))
 
 
 def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scale, intensity: IntensityMap | None,
               facts: dict[str, Any], copies: bool, options: Settings, out: Path | None,
-              classifier: Extractor | None, notes: Sequence[str] = (), before: Source | None = None,
-              ) -> dict[str, Any]:
+              notes: Sequence[str] = (), before: Source | None = None) -> dict[str, Any]:
     start = time.monotonic()
     sets = {"synthetic": synthetic} | ({} if before is None else {"before": before})
-    measuring = _measuring(held_out, training, sets, scale, options, out, classifier)
+    measuring = _measuring(held_out, training, sets, scale, options, out)
     document, _ = document_of(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
     if before is not None:
         found, _ = measuring.measure("before", copies=False, repetitions=options.repetitions, seed=options.seed)
@@ -186,14 +182,14 @@ def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scal
 
 
 def _measuring(held_out: Source, training: Source, sets: Mapping[str, Source], scale: Scale, options: Settings,
-               out: Path | None, classifier: Extractor | None) -> Measuring:
+               out: Path | None) -> Measuring:
     sides = choose(held_out, training, sets, images=options.images, training_images=options.training_images,
                    seed=options.seed)
     cache = None if out is None else Path(out) / "features"
     if cache is not None and not options.real_pictures:
         forget(cache)
         cache = None
-    return Measuring(sides, scale, cache=cache, inception=options.inception, classifier=classifier)
+    return Measuring(sides, scale, cache=cache, inception=options.inception)
 
 
 def _scale(prepared: Prepared) -> Scale:

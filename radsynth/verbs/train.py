@@ -22,7 +22,7 @@ from radsynth.progress import Progress, tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.stopping import stop_signals
-from radsynth.tasks import Private, build
+from radsynth.tasks import Private, Task, build
 from radsynth.tasks._differential import never_less
 from radsynth.verbs._given import TRAINING, given
 from radsynth.verbs._preparing.preparation import without_source
@@ -114,16 +114,19 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                 folder.event("stopped", loop.images, str(error), silent=True)
                 if isinstance(error, OutOfMemory):
                     raise
-                more = {True: " or raise task.penalty_weight", False: " or take a task.penalty", None: ""}
-                heavy = str(error).startswith("discriminator/penalty")  # more of it would not help
-                raise TrainingError(
-                    f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate"
-                    f"{' or task.penalty_weight' if heavy else more[getattr(task, 'penalised', None)]}, "
-                    f"and train into a new run folder."
-                ) from None
+                raise TrainingError(_stopped(error, folder, task)) from None
         with told_of_memory(loop.gradients.memory_ran_out):
             _deliver(loop, folder, settings)
         ranks.wait()
+
+
+def _stopped(error: TrainingError, folder: RunFolder, task: Task) -> str:
+    """What to say of a training whose values are not finite, or have run away, and what to do."""
+    more = {True: " or raise task.penalty_weight", False: " or take a task.penalty", None: ""}
+    heavy = str(error).startswith("discriminator/penalty")  # more of it would not help
+    lower = " or task.penalty_weight" if heavy else more[getattr(task, "penalised", None)]
+    return (f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate{lower}, "
+            "and train into a new run folder.")
 
 
 def _deliver(loop: Loop, folder: RunFolder, settings: Resolved) -> None:

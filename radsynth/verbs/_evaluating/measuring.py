@@ -37,9 +37,8 @@ class Scale:
 class Measuring:
     """Everything that several synthetic sets share: the real sides and what was seen of them."""
 
-    def __init__(self, sides: Sides, scale: Scale, *, cache: Path | None, inception: Path | None = None,
-                 classifier: Extractor | None = None) -> None:
-        """Describe all sides, with a bar. inception: the original network's weights; classifier: pixels to shares."""
+    def __init__(self, sides: Sides, scale: Scale, *, cache: Path | None, inception: Path | None = None) -> None:
+        """Describe all sides, with a bar. inception: the original network's weights."""
         self.sides, self.scale, self.cache = sides, scale, cache
         self.owns: dict[tuple[str, str], NDArray[np.float32]] = {}
         self.inception: Any = None
@@ -48,7 +47,6 @@ class Measuring:
 
             self.inception = InceptionFeatures(inception)
         self.samples = self._describe()
-        self.classifier = classifier
         self.score_refused = ""
         self.score_name, self.score = self._classifier()
 
@@ -170,8 +168,6 @@ class Measuring:
 
     def _classifier(self) -> tuple[str, Callable[[Sample, Chosen], NDArray[np.float32]] | None]:
         """Who gives classes to images, for the Inception Score."""
-        if self.classifier is not None:
-            return "the classifier that was given", self._pixels("the classifier that was given", self.classifier)
         if self.inception is not None:
             seen = self._pixels(self.inception.name, self.inception.features)
             return (f"{self.inception.name}, its 1008 classes",

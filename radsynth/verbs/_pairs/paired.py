@@ -22,7 +22,6 @@ from radsynth.tasks import PairedTask
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import Doubts, doubts
 from radsynth.verbs._applying.limits import FROM, flags
-from radsynth.verbs._applying.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._grid import in_window, save_pictures, shown_window
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
@@ -30,6 +29,7 @@ from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
+from radsynth.verbs._pairs.overlays import columns, most_doubtful, overlays
 from radsynth.verbs._pairs.usual import limits_by_crops, limits_of_both, limits_told
 
 

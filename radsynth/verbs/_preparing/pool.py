@@ -36,11 +36,6 @@ _one_at_a_time = threading.Lock()
 """Held by the job that a cluster's worker is doing: threads of one process share what is kept between slices."""
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_all(
     call: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, cluster: str = ""
 ) -> Iterator[tuple[int, T]]:

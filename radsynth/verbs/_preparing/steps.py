@@ -12,6 +12,7 @@ from typing import Any
 
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset
+from radsynth.device import cores
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.files import locked
 from radsynth.io import Header
@@ -25,7 +26,7 @@ from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.options import Settings, check
 from radsynth.verbs._preparing.outcome import decide
 from radsynth.verbs._preparing.patches import cut_into
-from radsynth.verbs._preparing.pool import ask_everywhere, cores, run_all
+from radsynth.verbs._preparing.pool import ask_everywhere, run_all
 from radsynth.verbs._preparing.preparation import preparation_of
 from radsynth.verbs._preparing.prepared import Made, begin, check_free, finish, open_finished
 from radsynth.verbs._preparing.shards import Plan, Shard, make_shards, probe
