@@ -3,7 +3,8 @@
 Settings                                         its settings, `kind` first
 build(settings, model, augment, spec) -> Task    `model` and `augment` are those sections of the settings
 MODEL: str                                       the kind of network it uses when none is named; if absent, the default
-RESULTS: str                                     of a task from image to image: what reports call its results
+RESULTS: str                                     what reports call the results of a task from image to image, which must
+                                                 say so: such results show whom the given images show
 UNPAIRED: str                                    "yes" where there is no truth that results can be compared with
 idle(settings) -> dict[str, str]                 names of settings that do nothing beside the others, and why
 OF_MASKS: tuple[str, ...]                        names of settings that do nothing where images have no masks

@@ -16,8 +16,8 @@ from radsynth.batch import Batch
 from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.device import channels_last
 from radsynth.run_folder import RunFolder
-from radsynth.settings import kinds, resolve
-from radsynth.tasks import Task, Turn, build
+from radsynth.settings import constant, kinds, resolve
+from radsynth.tasks import Task, Turn, build, draws
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 
@@ -96,6 +96,7 @@ def test_samples_are_finite_in_range_and_independent_of_their_batch(
     data = everything(make_prepared, size)
     loop = make_loop(kind, data, tmp_path)
     task, network = loop.task, loop.average.network
+    assert draws(task) != bool(constant("tasks", kind, "RESULTS")), "reports must know that results show patients"
     whole = sample(task, network, data, range(5))
     assert whole.shape[0] == 5 and whole.ndim == 2 + len(size)
     assert torch.isfinite(whole).all() and whole.abs().max() <= 1

@@ -18,6 +18,7 @@ from torch import Tensor
 from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.progress import track
+from radsynth.settings import constant, kinds
 from radsynth.tasks import ImageTask, chosen_target, takes_images
 from radsynth.verbs._applying.anatomy import Anatomy, read_anatomy
 from radsynth.verbs._applying.channels import taken
@@ -78,9 +79,9 @@ class Applier:
         """
         sampler = Sampler(run)
         if not takes_images(sampler.task):
+            from_images = [kind for kind in kinds("tasks") if constant("tasks", kind, "RESULTS")]
             raise SettingsError(f"{run} makes images from noise and takes none: use 'radsynth generate'. Tasks that "
-                                "take images are translate, cycle, cut, restore, segment, register and semantic "
-                                "(task.kind).")
+                                f"take images are {', '.join(from_images)} and semantic (task.kind).")
         self.task: ImageTask = sampler.task
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
         self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
