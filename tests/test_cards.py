@@ -157,7 +157,7 @@ def test_claim_says_what_was_left_out_and_where_weights_started(run: Path) -> No
     (run / "data" / "manifest.json").write_text(json.dumps({"rejected": 1234, "duplicates": 2, "left_out": 0}))
     (run / "settings.yaml").write_text("seed: 7\ntask: {kind: synthesis}\ntrain: {start: brain}\n")
     assert answer(35) == ("120 images of 60 patients found. 100 images included. Left out: files that could not be "
-                          "used 1,234, second copies of an image 2, slices of background 0.")
+                          "used: 1,234; second copies of images: 2; slices of background: 0.")
     assert answer(24) == "The weights of brain; what these have not is random, from seed 7."
     spec = json.loads((run / "spec.json").read_text())
     counts = {name: spec[name] | {"train": spec[name]["train"] + 700} for name in ("counts", "patients")}

@@ -56,6 +56,17 @@ def test_results_and_pictures_are_written(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob(".*")]
 
 
+def test_each_channel_has_a_histogram_of_its_own() -> None:
+    held_out, training = (np.concatenate([discs(40, k), -discs(40, k)], axis=1) for k in (1, 2))
+    synthetic = held_out[:, ::-1]  # contrasts changed for each other: all values together are the same
+    found = evaluate_arrays(held_out, training, synthetic, settings=FAST)["histogram"]
+    assert found["real"] == pytest.approx(found["synthetic"], abs=1e-6)
+    first, second = found["channels"]
+    assert first["real"] == second["synthetic"] != first["synthetic"] == second["real"]
+    assert sum(first["real"]) == pytest.approx(1, abs=1e-3)
+    assert "channels" not in evaluate_arrays(*(discs(40, k) for k in (1, 2, 3)), settings=FAST)["histogram"]
+
+
 def test_each_fault_moves_its_metric(tmp_path: Path) -> None:
     held_out, training = discs(80, 1), discs(100, 2)
 

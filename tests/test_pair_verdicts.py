@@ -87,17 +87,17 @@ def test_results_without_pairs_are_held_against_what_was_given(own: float, befor
 def test_label_maps_and_warps_have_a_verdict_on_quality_alone() -> None:
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(0)]})
     assert (found.sign, found.answer) == ("warning", "Not shown")
-    assert "In 0 of 1 number " in found.text and "PSNR (Lanczos)" in found.text
+    assert "In 0 of 1 number " in found.text and "PSNR against Lanczos." in found.text
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), {**psnr(0.05), "title": "SSIM"}]})
-    assert found.sign == "note" and "In 1 of 2 numbers" in found.text and "Not in: SSIM (Lanczos)." in found.text
+    assert found.sign == "note" and "In 1 of 2 numbers" in found.text and "Not in: SSIM against Lanczos." in found.text
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), {**psnr(-2), "title": "SSIM"}]})
     assert (found.sign, found.answer) == ("warning", "Not in everything"), "somewhere it is worse"
     found, = pair_verdicts({"task": "segment", "numbers": [psnr(-1), {**psnr(-2), "title": "SSIM"}]})
-    assert (found.sign, found.answer) == ("warning", "No") and "PSNR (Lanczos); SSIM (Lanczos)" in found.text
+    assert (found.sign, found.answer) == ("warning", "No") and "PSNR by Lanczos; SSIM by Lanczos" in found.text
     number = psnr(-2)
     number["methods"].append({**line("nothing", 20), "gain": {"value": 0, "low": -3, "high": 2}})
     found, = pair_verdicts({"task": "segment", "numbers": [number]})
-    assert found.text.endswith("is nearer to the truth: PSNR (Lanczos)."), "what is not decided is not nearer"
+    assert found.text.endswith("is nearer to the truth: PSNR by Lanczos."), "what is not decided is not nearer"
 
 
 def test_nothing_that_was_compared_is_no_success() -> None:

@@ -23,7 +23,7 @@ from radsynth.metrics import Estimate, Measurement, Number, difference
 from radsynth.metrics._overlap import dice
 from radsynth.metrics._paired import over_patients
 from radsynth.tasks.semantic import Semantic
-from radsynth.verbs._grid import save_pictures
+from radsynth.verbs._grid import black_and_white, save_pictures, shades, shown_window
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict
 from radsynth.verbs._writing import Drawn
@@ -48,7 +48,7 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
     values = prepared.spec.label_values
     rows = next((found for split in ("test", "validation") if len(found := prepared.indices(split))), None)
     if rows is None:
-        raise DataError(f"{NUMBER.title} needs real patients outside of training to compare with, there are none.")
+        raise DataError("It needs real patients outside of training to compare with; there are none.")
     draw = np.random.default_rng(seed)
     count = min(len(rows), len(made.images), MOST)
     rows, chosen = (np.sort(draw.permutation(some)[:count]) for some in (rows, np.arange(len(made.images))))
@@ -96,7 +96,7 @@ def _dice(found: Labels, masks: Labels, values: tuple[int, ...]) -> tuple[NDArra
 def _estimate(values: NDArray[np.float64], owners: NDArray[np.int64], repetitions: int, seed: int) -> Estimate:
     known = ~np.isnan(values)
     if known.sum() < 2:
-        raise DataError(f"{NUMBER.title} needs masks with labels; there are fewer than two.")
+        raise DataError("It needs masks that have labels; fewer than two of those looked at have any.")
     return over_patients(values[known], owners[known], repetitions, seed)
 
 
@@ -121,22 +121,23 @@ def add_agreement(results: dict[str, Any], prepared: Prepared, made: Drawn, *, r
 
 
 def side_by_side(sampler: Sampler, prepared: Prepared, made: Drawn, seed: int, real: bool) -> NDArray[np.uint8]:
-    """(n, columns, *space) for a screen: mask, synthetic image and, if `real`, the patient's own.
+    """(n, columns, c, *space) for a screen: mask (alike in all channels), synthetic image, if `real` the patient's own.
 
     Of a run that paints masks: masks of test patients; else (or without real images) what was made, without a patient.
     """
-    values = prepared.spec.label_values
+    spec = prepared.spec
     rows = next((found for split in ("test", "validation") if len(found := prepared.indices(split))), None)
     if not real or rows is None or not isinstance(sampler.task, Semantic):
         assert made.masks is not None
-        columns = [_shades(made.masks[:SHOWN], values), _display(made.images[:SHOWN])]
+        masks, columns = made.masks[:SHOWN], [made.images[:SHOWN]]
     else:
         rows = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)]
         masks = prepared.stored(rows, "masks")
-        columns = [_shades(masks, values), _display(_painted(sampler, masks, prepared.labels(rows), seed)),
-                   _display(prepared.images(rows))]
-    stacked = np.stack(columns, axis=1)
-    return stacked if stacked.ndim == 4 else stacked[:, :, stacked.shape[2] // 2]
+        columns = [_painted(sampler, masks, prepared.labels(rows), seed), prepared.images(rows)]
+    ends = black_and_white(shown_window(spec), prepared.intensity)
+    drawn = np.repeat(_shades(masks, spec.label_values)[:, None], len(spec.channels), axis=1)
+    stacked = np.stack([drawn, *(shades(images, ends) for images in columns)], axis=1)
+    return stacked if stacked.ndim == 5 else stacked[:, :, :, stacked.shape[3] // 2]
 
 
 @torch.no_grad()
@@ -149,11 +150,6 @@ def _painted(sampler: Sampler, masks: Labels, labels: NDArray[np.int64], seed: i
 def _shades(masks: Labels, values: tuple[int, ...]) -> NDArray[np.uint8]:
     """Label values as evenly spaced greys, the background black."""
     return np.asarray(np.searchsorted(values, masks) * (255 / (len(values) - 1)), np.uint8)
-
-
-def _display(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The first channel, [-1, 1] as 8-bit grey values."""
-    return np.asarray(np.clip(np.rint((images[:, 0] + 1) * 127.5), 0, 255), np.uint8)
 
 
 def write_agreement(out: Path, results: dict[str, Any], pictures: NDArray[np.uint8]) -> None:

@@ -27,7 +27,8 @@ def apart(dimensions: int, channels: Sequence[str]) -> str:
     if dimensions == 3:
         words.append("Each picture is one volume: its middle slices across the three axes, side by side.")
     if len(channels) > 1 and not in_colour(channels):
-        words.append(f"Channels stand side by side: {', '.join(channels)}.")
+        how = "one below the other" if dimensions == 3 else "side by side"
+        words.append(f"Channels stand {how}: {', '.join(channels)}.")
     return " ".join(words)
 
 

@@ -130,7 +130,8 @@ def _filled(run: Path, out: Path, request: dict[str, object], source: Path, reje
         told = _told(rows)
         if told["target_error"]:
             write_atomically(partial / PAGE, landmarks_page(
-                partial, rows, told["target_error"], str(request["onto"]), str(request["weights"])))
+                partial, rows, told["target_error"], str(request["onto"]), str(request["weights"]),
+                judged))
         write_atomically(partial / MADE, json.dumps({**made_by, **told}, indent=1))
     close(out)
     return Applied(folder=out, target=_target(request), rejected=tuple(rejected), report=_page(out), **told)

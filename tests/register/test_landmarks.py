@@ -227,6 +227,22 @@ def test_the_mean_over_pairs_has_an_interval_over_pairs() -> None:
     assert over_pairs([{"index": 0, "similarity": 1}]) == {}
 
 
+def test_the_page_says_from_which_disagreement_on_an_image_is_flagged(pair: Path) -> None:
+    given = {"onto": pair / "fixed.nii.gz", "landmarks": pair / "in", "onto_landmarks": pair / "fixed.csv"}
+    (pair / "run" / "results.json").write_text(json.dumps({"limits": {"disagreement": 0.01},
+                                                           "limits_from_patients": 30}))
+    result = apply(pair / "run", pair / "in", pair / "out", **given)
+    assert result.report is not None and result.flagged == 2
+    text = result.report.read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "flagged: disagreement" in text and "by more than 0.010 %: 100 % less the correlation" in text
+    assert "By chance this flags at most one usual image in 20." in text
+    result.report.unlink()
+    assert report(pair / "out").read_text(encoding="utf-8").replace("\u00a0", " ") == text
+    (pair / "run" / "results.json").unlink()
+    unknown = apply(pair / "run", pair / "in", pair / "unknown", **given)
+    assert unknown.report is not None and "flagged for disagreement" not in unknown.report.read_text(encoding="utf-8")
+
+
 def test_a_page_shows_every_image_before_and_after_and_the_means(pair: Path) -> None:
     (pair / "in" / "1.csv").write_text((pair / "in" / "1.csv").read_text().replace("left", "<b>left"))
     (pair / "fixed.csv").write_text((pair / "fixed.csv").read_text().replace("left", "<b>left"))

@@ -96,9 +96,9 @@ def test_rejected_files_are_counted_and_not_named(run: Path) -> None:
 def test_what_was_left_out_without_being_rejected_is_told(run: Path) -> None:
     assert "second copies" not in page(run).text
     (run / "data" / "manifest.json").write_text(json.dumps({"rejected": 1, "duplicates": 1200, "left_out": 3}))
-    assert "second copies of an image 1,200, slices of background 3." in page(run).text
+    assert "second copies of images: 1,200; slices of background: 3." in page(run).text
     (run / "data" / "manifest.json").write_text(json.dumps({"rejected": 1, "duplicates": 0, "left_out": 3}))
-    assert "Left out besides: slices of background 3." in page(run).text
+    assert "Left out besides: slices of background: 3." in page(run).text
 
 
 def test_classes_that_are_equally_far_are_not_told_apart(run: Path) -> None:
@@ -281,9 +281,10 @@ def test_what_could_not_be_measured_is_shown(run: Path) -> None:
     with pytest.raises(DataError) as refused:
         choose(*(Source(images=np.zeros((n, 1, 16, 16))) for n in (0, 9)),
               {"": Source(images=np.zeros((6, 1, 16, 16)))}, images=9, training_images=9, seed=0)
-    write_unmeasured(run, np.zeros((6, 1, 16, 16), np.uint8), str(refused.value))
+    write_unmeasured(run, np.zeros((6, 1, 16, 16), np.uint8), str(refused.value), (-160.0, 240.0))
     assert not (run / "pictures" / "real.npy").exists(), "pictures of an earlier evaluation are gone"
     html = report(run).read_text(encoding="utf-8")
+    assert "black is \u2212160, white 240 " in html, "what the pictures are shown in"
     assert "6 synthetic images in rows of" in html and "has not been run" not in html.partition("Usefulness")[0]
     said = "Nothing could be measured. There are too few images: 0 held-out real, 9 training and 6 synthetic ones."
     assert html.count(said) == 2 and "Nothing can be" not in html, "in the scorecard, and where intensities would be"

@@ -19,7 +19,7 @@ from radsynth.verbs._report.images import masked, sheets
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs.report import report
-from tests.report.examples import CHROMIUM, SPEC, add, page
+from tests.report.examples import CHROMIUM, RESULTS, SPEC, add, page
 
 
 def test_two_masks_are_not_as_wide_as_the_page(run: Path) -> None:
@@ -29,6 +29,37 @@ def test_two_masks_are_not_as_wide_as_the_page(run: Path) -> None:
     assert shown is not None
     sheet = Pillow.open(io.BytesIO(base64.b64decode(shown["image"].partition(",")[2])))
     assert sheet.size == (6 * 17 - 1, 3 * 33 - 1)
+
+
+def test_every_contrast_stands_below_the_mask(run: Path) -> None:
+    add(run, results=RESULTS | {"context": RESULTS["context"] | {"window": [-160.0, 240.0]}},
+        spec=SPEC | {"spec": SPEC["spec"] | {"channels": ["t1", "flair"], "units": "HU"}})
+    array = np.zeros((6, 3, 2, 16, 16), np.uint8)
+    for k, shade in enumerate([[9, 9], [50, 150], [100, 200]]):
+        array[:, k] = np.asarray(shade)[:, None, None]
+    np.save(run / "pictures" / "masks.npy", array)
+    shown = masked(RunFiles(run))
+    assert shown is not None
+    sheet = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(shown["image"].partition(",")[2]))))
+    assert sheet[::17, 0].tolist() == [9, 50, 100, 150, 200], "the mask, T1 of both, FLAIR of both"
+    assert "the mask; for each of t1, flair: the synthetic image and the patient's own image" in shown["caption"]
+    assert "Of images, black is \u2212160, white 240 HU." in shown["caption"]
+    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"channels": ["red", "green", "blue"]}})
+    np.save(run / "pictures" / "masks.npy", np.zeros((6, 3, 3, 16, 16), np.uint8))
+    coloured = masked(RunFiles(run))
+    assert coloured is not None
+    assert Pillow.open(io.BytesIO(base64.b64decode(coloured["image"].partition(",")[2]))).mode == "RGB"
+
+
+def test_each_contrast_has_a_histogram(run: Path) -> None:
+    """Pooled, a FLAIR too bright and a T1 too dark lay on each other."""
+    each = [{"real": [0.5, 0.5], "synthetic": [0.4, 0.6]}, {"real": [0.1, 0.9], "synthetic": [0.2, 0.8]}]
+    add(run, results=RESULTS | {"histogram": RESULTS["histogram"] | {"channels": each}},
+        spec=SPEC | {"spec": SPEC["spec"] | {"channels": ["t1", "flair"]}})
+    text = report(run).read_text()
+    assert "<figcaption>t1</figcaption>" in text and "real and synthetic intensities of flair in grey levels" in text
+    add(run, results=RESULTS, spec=SPEC)
+    assert 'aria-label="Histograms of real and synthetic intensities in grey levels"' in report(run).read_text()
 
 
 def test_volumes_and_colours_are_shown(run: Path) -> None:
@@ -62,6 +93,28 @@ def test_three_contrasts_are_no_colours(channels: list[str], sizes: set[tuple[in
     contrasts = channels[0] == "t1"
     assert ("Channels stand side by side: t1, t2, flair." in text) == contrasts
     assert ("closest to a training image (below)" if contrasts else "closest to a training image (right)") in text
+
+
+def test_sheets_of_contrasts_stand_on_a_printed_page(run: Path) -> None:
+    """Twenty-four rows of four contrasts went over three pages, with their heading alone on one before them."""
+    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"channels": ["t1", "t1ce", "t2", "flair"]}})
+    array = np.tile(np.arange(24, dtype=np.uint8)[:, None, None, None], (1, 4, 16, 16))
+    for name in ("real", "synthetic"):
+        np.save(run / "pictures" / f"{name}.npy", array)
+    content = sheets(RunFiles(run))[0]["image"].partition(",")[2]
+    sheet = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(content))))
+    assert sheet.shape[0] <= 1.6 * sheet.shape[1]
+    assert sheet[::17, 0].tolist() == [0, 4, 9, 13, 18, 23], "from all over the set"
+
+
+def test_contrasts_of_a_volume_stand_one_below_the_other(run: Path) -> None:
+    """Four times three planes in a row were a stripe of a few millimetres."""
+    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"size": [8, 16, 16], "channels": ["t1", "flair"]}})
+    for name in ("real", "synthetic"):
+        np.save(run / "pictures" / f"{name}.npy", np.zeros((12, 2, 8, 16, 16), np.uint8))
+    text = report(run).read_text()
+    assert "Channels stand one below the other: t1, flair." in text
+    assert (2 * (3 * 16 + 1) - 1, 4 * (2 * 16 + 1) - 1) in _sizes(text), "two in a row, each of two rows of planes"
 
 
 def test_the_page_says_how_volumes_are_shown(run: Path) -> None:
@@ -103,6 +156,17 @@ def test_the_numbers_are_not_far_below_the_pictures_of_results(rows: int, at_onc
     assert heights == [17 * count - 1 for count in (at_once, folded) if count]
 
 
+def test_from_which_disagreement_on_registrations_are_flagged_is_said(run: Path) -> None:
+    pairs = {"numbers": [], "task": "register", "images": 4, "patients": 4, "virtual": False, "split": "test",
+             "columns": ["moving", "fixed"]}
+    add(run, results={"pairs": pairs, "limits": {"disagreement": 12.34}, "limits_from_patients": 6})
+    text = page(run).text
+    assert "by more than 12.3 %: 100 % less the correlation of both as wholes" in text
+    assert "By chance this flags images of one usual patient in 7, because the limit is the largest number of 6" in text
+    add(run, results={"pairs": pairs, "limits": {}, "limits_from_patients": 0})  # between contrasts nobody knows
+    assert "flagged for disagreement" not in page(run).text
+
+
 def test_which_label_is_which_grey_is_said(run: Path) -> None:
     found = {"numbers": [], "task": "segment", "images": 4, "patients": 4, "virtual": False, "split": "test",
              "columns": ["given", "this run", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
@@ -141,6 +205,30 @@ def test_results_beside_the_truth_fit_a_printed_page(run: Path) -> None:
         browser.close()
     assert len(boxes) == 2 and all(box["height"] < 1047 for box in boxes)
     assert names["width"] == pytest.approx(picture["width"], abs=1), "each name stands above its column"
+
+
+@pytest.mark.browser
+def test_tall_pictures_and_long_settings_fit_a_printed_page(run: Path) -> None:
+    """Eight contrasts below a mask were higher than a sheet; a pattern of patients' names ran over two columns."""
+    api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    add(run, spec=SPEC | {"spec": SPEC["spec"] | {"channels": list("abcdefgh")}})
+    np.save(run / "pictures" / "masks.npy", np.zeros((8, 3, 8, 16, 16), np.uint8))
+    (run / "settings.yaml").write_text(f"data:\n  patient_pattern: {'(?P<patient>x)' * 20}\n" + "  more: 1\n" * 200)
+    with api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 718, "height": 1047})  # of A4 with margins of a centimetre
+        page.emulate_media(media="print")
+        page.goto(report(run).as_uri())
+        masks = page.locator("img[alt^='Rows of 8']").bounding_box()
+        wide, inside = page.locator("pre").evaluate("one => [one.clientWidth, one.scrollWidth]")
+        lines = page.locator("pre").evaluate("""one => {
+            const range = document.createRange(); range.selectNodeContents(one);
+            return [...range.getClientRects()].map(line => line.width); }""")
+        browser.close()
+    assert masks["height"] < 1000
+    assert inside <= wide and max(lines) < wide / 3, "within a column"
 
 
 def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from radsynth.image import Image, ImageSpec
 from radsynth.io import read, read_mask
 from radsynth.settings import resolve
 from radsynth.tasks import build, paints, segments
-from radsynth.verbs._agreement import _segmenter, measure_agreement
+from radsynth.verbs._agreement import _segmenter, measure_agreement, side_by_side
 from radsynth.verbs._applying.paint import Painter
+from radsynth.verbs._grid import black_and_white, shades
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.generate import draw, generate
 from radsynth.verbs.prepare import prepare
@@ -161,6 +163,21 @@ def test_the_segmenter_of_the_agreement_learns_from_training_patients_alone(
     (examples,), rows = seen, prepared.indices("train")
     assert np.array_equal(examples.images, prepared.images(rows)) and 0 < len(rows) < 60
     assert np.array_equal(np.array(VALUES)[examples.masks], prepared.stored(rows, "masks"))
+
+
+def test_pictures_beside_masks_have_every_channel_and_the_window_of_ct(make_masked: Make) -> None:
+    """Only the first contrast was kept, and CT from air to bone, where soft tissue is one grey."""
+    prepared = Prepared(make_masked(n=12, units="HU", window=(0.0, 100.0), channels=("native", "contrast")))
+    chosen = np.arange(3)
+    images = np.stack([prepared.images(chosen)[:, 0]] * 2, axis=1)
+    images[:, 1] *= -1
+    made = Drawn(images=images, labels=prepared.labels(chosen), masks=prepared.stored(chosen, "masks"))
+    nobody: Any = None  # without real images nothing is painted
+    kept = side_by_side(nobody, prepared, made, seed=0, real=False)
+    assert kept.shape == (3, 2, 2, 16, 16), "image, mask or synthetic, channel"
+    ends = black_and_white((0.0, 100.0), prepared.intensity)
+    assert ends != (-1.0, 1.0) and np.array_equal(kept[:, 1], shades(images, ends))
+    assert np.array_equal(kept[:, 0, 0], kept[:, 0, 1]) and set(np.unique(kept[:, 0])) <= {0, 127, 255}
 
 
 def test_the_main_job_makes_pairs_measures_them_and_shows_masks_in_the_report(

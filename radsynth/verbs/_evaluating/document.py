@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
-from radsynth.metrics import Comparison, Sample
+from radsynth.metrics import Comparison
 from radsynth.metrics.neighbours import Pair, closest_pairs
 from radsynth.verbs._evaluating.measuring import Measuring
 from radsynth.verbs._evaluating.options import Settings
@@ -63,15 +63,21 @@ def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, optio
 
 
 def _histogram(comparison: Comparison, intensity: IntensityMap | None, bins: int = 128) -> dict[str, Any]:
-    """Shares of pixels in `bins` equal bins of the images' units, for held-out and synthetic images."""
+    """Shares of pixels in `bins` equal bins of the images' units, for held-out and synthetic images.
+
+    Of all channels together and, where there are several, of each: contrasts differ more than a generator errs.
+    """
     low, high = (-1.0, 1.0) if intensity is None else (intensity.low, intensity.high)
+    sides = {"real": comparison.real, "synthetic": comparison.synthetic}
+    of_channels = {name: sample.histograms.mean(0, dtype=np.float64) for name, sample in sides.items()}
 
-    def shares(sample: Sample) -> list[float]:
-        mean = sample.histograms.mean((0, 1), dtype=np.float64)
-        return [round(float(share), 7) for share in mean.reshape(bins, -1).sum(1)]
+    def shares(channels: slice) -> dict[str, list[float]]:
+        return {name: [round(float(share), 7) for share in found[channels].mean(0).reshape(bins, -1).sum(1)]
+                for name, found in of_channels.items()}
 
-    return {"low": low, "high": high, "units": comparison.units, "real": shares(comparison.real),
-            "synthetic": shares(comparison.synthetic)}
+    channels = len(of_channels["real"])
+    each = {"channels": [shares(slice(k, k + 1)) for k in range(channels)]} if channels > 1 else {}
+    return {"low": low, "high": high, "units": comparison.units, **shares(slice(None)), **each}
 
 
 def _pair(pair: Pair, sides: Sides, name: str) -> dict[str, Any]:

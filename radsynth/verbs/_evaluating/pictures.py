@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,14 @@ def shown(images: Chosen | NDArray[np.float32], window: tuple[float, float]) -> 
     return shades(images[rows], window)
 
 
-def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str) -> dict[str, Any]:
-    """results.json of a set that nothing could be measured of, with pictures of it alone; returns what was written."""
-    document = {"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": reason}]}
+def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str, window: Sequence[float] | None = None,
+                     ) -> dict[str, Any]:
+    """results.json of a set that nothing could be measured of, with pictures of it alone; returns what was written.
+
+    window: in the images' units, in which the pictures are shown
+    """
+    document = {"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": reason}],
+                **({"window": list(window)} if window else {})}
     write_results(out, document, {"synthetic": synthetic})
     return document
 

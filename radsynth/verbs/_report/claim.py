@@ -86,8 +86,8 @@ def _left_out(files: RunFiles) -> str:
     made = files.get("data/manifest.json")
     if not {"rejected", "duplicates", "left_out"} <= made.keys():
         return ""
-    return (f" Left out: files that could not be used {made['rejected']:,}, second copies of an image "
-            f"{made['duplicates']:,}, slices of background {made['left_out']:,}.")
+    return (f" Left out: files that could not be used: {made['rejected']:,}; second copies of images: "
+            f"{made['duplicates']:,}; slices of background: {made['left_out']:,}.")
 
 
 def _model(files: RunFiles) -> dict[int, str]:

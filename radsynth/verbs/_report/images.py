@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from radsynth.verbs._applying.limits import BY_CROPS, FROM, false_alarms
 from radsynth.verbs._grid import apart
 from radsynth.verbs._report import pictures
+from radsynth.verbs._report.landmarks import unlike
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import count, extent, figure, interval, level, sides
 
@@ -29,21 +30,24 @@ def sheets(files: RunFiles) -> list[dict[str, str]]:
     found = {name: files.array(name) for name in ("real", "synthetic")}
     if found["synthetic"] is None:
         raise Missing("No pictures were kept in this run folder.")
-    count = min(len(array) for array in found.values() if array is not None)
-    count = count if found["synthetic"].ndim == 4 else min(count, VOLUMES)
-    columns = min(columns_of(found["synthetic"], files), count)
+    most = min(len(array) for array in found.values() if array is not None)
+    most = most if found["synthetic"].ndim == 4 else min(most, VOLUMES)
+    columns = min(columns_of(found["synthetic"], files), most)
+    shown = {name: pictures.evenly(array, columns, most, files.spacing, colour=files.colour)
+             for name, array in found.items() if array is not None}
     who = "Virtual patients" if files.virtual else "Real: patients"
     captions = {"real": f"{who} that training never saw", "synthetic": "Synthetic"}
     return [{"kind": name, "caption": captions[name], "scale": _scale(files),
-             "image": pictures.sheet(array[:count], columns, files.spacing, colour=files.colour),
-             "alt": f"{count} {'real' if name == 'real' else 'synthetic'} images in rows of {columns}"}
-            for name, array in found.items() if array is not None]
+             "image": pictures.sheet(array, columns, files.spacing, colour=files.colour),
+             "alt": f"{len(array)} {'real' if name == 'real' else 'synthetic'} images in rows of {columns}"}
+            for name, array in shown.items()]
 
 
 def columns_of(images: NDArray[np.uint8], files: RunFiles) -> int:
     """How many images stand in a row: less where each is several pictures, slices or channels."""
-    in_row = COLUMNS if images.ndim == 4 else 2
-    return in_row if files.colour else max(1, in_row // images.shape[1])
+    if images.ndim > 4:
+        return 2
+    return COLUMNS if files.colour else max(1, COLUMNS // images.shape[1])
 
 
 def _scale(files: RunFiles) -> str:
@@ -51,10 +55,10 @@ def _scale(files: RunFiles) -> str:
     document = files.get("spec.json")
     if not {"spec", "intensity"} <= document.keys():
         return ""
-    spec, window = document["spec"], files.get("results.json").get("context", {}).get("window")
+    spec = document["spec"]
     step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
     told = apart(len(spec["size"]), files.channels)
-    return f"{extent(spec['size'])}{step}; black is {_ends(document, window)}. {told}".rstrip()
+    return f"{extent(spec['size'])}{step}; black is {_ends(document, _window(files))}. {told}".rstrip()
 
 
 def _ends(document: dict[str, Any], window: list[float] | None) -> str:
@@ -71,14 +75,32 @@ def masked(files: RunFiles) -> dict[str, str] | None:
     array = files.array("masks")
     if array is None:
         return None
-    who = "virtual patient's" if files.virtual else "patient's"
-    rows = ["the mask", "the synthetic image", f"the {who} own image, which training never saw"][:array.shape[1]]
-    stacked = array.swapaxes(0, 1)
+    array = array if array.ndim == 5 else array[:, :, None]  # of older versions, which kept the first channel alone
+    own = f"the {'virtual patient' if files.virtual else 'patient'}'s own"
+    kinds = ["the synthetic image", f"{own} image, which training never saw"][:array.shape[1] - 1]
+    parts = [array] if files.colour else [array[:, :, [k]] for k in range(array.shape[2])]
+    rows = np.concatenate([parts[0][:, :1], *(part[:, 1:] for part in parts)], axis=1).swapaxes(0, 1)
     empty = max(0, COLUMNS - len(array))  # a pair alone would be as wide as the page
-    stacked = np.pad(stacked, [(0, 0), (0, empty), *[(0, 0)] * (stacked.ndim - 2)], constant_values=EMPTY)
-    return {"image": pictures.sheet(stacked.reshape(-1, 1, *stacked.shape[2:]), stacked.shape[1], files.spacing),
-            "alt": f"Rows of {len(array)}: {'; '.join(rows)}",
-            "caption": f"From top to bottom: {', '.join(rows)}. {_greys(files)}"}
+    rows = np.pad(rows, [(0, 0), (0, empty), *[(0, 0)] * (rows.ndim - 2)], constant_values=EMPTY)
+    several = f"for each of {', '.join(files.channels)}: " if len(parts) == len(files.channels) > 1 else ""
+    told = f"the mask; {several}{' and '.join(kinds)}" if several else ", ".join(["the mask", *kinds])
+    return {"image": pictures.sheet(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], files.spacing),
+            "alt": f"Rows of {len(array)}: {told}",
+            "caption": " ".join(filter(None, [f"From top to bottom: {told}.", _greys(files), _black_of_images(files)]))}
+
+
+def _black_of_images(files: RunFiles) -> str:
+    """The grey window of images that stand beside masks; empty where nobody knows it."""
+    document = files.get("spec.json")
+    return (f"Of images, black is {_ends(document, _window(files))}."
+            if {"spec", "intensity"} <= document.keys() else "")
+
+
+def _window(files: RunFiles) -> list[float] | None:
+    """The window that pictures are shown in, in the images' units; None for the whole range."""
+    results = files.get("results.json")
+    found: list[float] | None = results.get("context", results).get("window")
+    return found
 
 
 def _greys(files: RunFiles) -> str:
@@ -93,7 +115,8 @@ def _greys(files: RunFiles) -> str:
 
 def pairs(files: RunFiles) -> dict[str, Any] | None:
     """Results against the truth, for a task from image to image; None for others."""
-    found = files.get("results.json").get("pairs")
+    results = files.get("results.json")
+    found = results.get("pairs")
     if not found:
         return None
     array = files.array("pairs")
@@ -102,6 +125,7 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1], files.spacing) for part in parts]
     return {**found, "rows": _rows(found["numbers"]), "pictures": sheets, "crops": files.of_crops,
             "greys": _greys(files) if found["task"] == "segment" else "", "shown": _shown(files, found),
+            "unlike": unlike(results) if found["task"] == "register" else "",
             "ratios": [f"{pictures.ratio(one):.3f}" for one in sheets]}
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from radsynth.errors import FolderError
 from radsynth.run_folder import version_of
+from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE
+from radsynth.verbs._applying.limits import FROM, false_alarms
+from radsynth.verbs._journal import JUDGED
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.words import count, figure, interval
 
@@ -25,16 +28,17 @@ LEFT, WIDTH = 4.0, 92.0
 
 
 def landmarks_page(folder: Path, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], fixed: str, weights: str,
-                   ) -> str:
+                   judged: Mapping[str, Any] | None = None) -> str:
     """The page as HTML. folder: with the tables of `landmarks/`; rows: of samples.csv; told: of `targets.over_pairs`;
-    fixed: the name of the image that all were put onto; weights: a hash of the network's"""
+    fixed: the name of the image that all were put onto; weights: a hash of the network's; judged: the limits"""
     measured = {row["index"]: row for row in rows if "target_error" in row}
     ends = [float(row[name]) for row in measured.values() for name in ("target_error_before", "target_error")]
     pairs = [_pair(folder, row, max(*ends, 1e-6)) for row in measured.values()]
     return str(template("landmarks.html").render(
         version=version_of("radsynth"), weights=weights[:16], fixed=fixed, pairs=pairs, lead=lead(told),
         mean={name: _mean(told[f"{name}_mm"]) for name in ("before", "after", "closer")}, limits=LIMITS,
-        counted=count(told["pairs"], "image"), worse=[pair["source"] for pair in pairs if pair["tone"] == "warning"],
+        unlike=unlike(judged or {}), counted=count(told["pairs"], "image"),
+        worse=[pair["source"] for pair in pairs if pair["tone"] == "warning"],
         without=len({row["index"] for row in rows}) - len(pairs)))
 
 
@@ -47,12 +51,24 @@ def page_again(folder: Path) -> str:
         if len({row["index"] for row in rows}) != told["count"]:
             raise ValueError("rows are missing")
         if told.get("target_error"):
-            return landmarks_page(folder, rows, told["target_error"], str(told["onto"]), str(told["weights"]))
+            return landmarks_page(folder, rows, told["target_error"], str(told["onto"]), str(told["weights"]),
+                                  told.get(JUDGED))
     except (OSError, ValueError, KeyError, TypeError):
         raise FolderError(f"{folder} cannot be read or is damaged: it holds results of 'radsynth apply', and some of "
                           "its tables are missing or were edited. Apply the run again, into another folder.") from None
     raise FolderError(f"{folder} holds results of 'radsynth apply' without landmarks, and there is no report of these: "
                       "samples.csv says what is to be known of each. 'radsynth report RUN' makes that of the run.")
+
+
+def unlike(judged: Mapping[str, Any]) -> str:
+    """From which disagreement on a registered image is flagged; "" without a limit. judged: limits of results.json"""
+    most = (judged.get("limits") or {}).get(DISAGREEMENT)
+    if most is None:
+        return ""
+    chance = false_alarms(judged.get(FROM) or 0, UNLIKE)
+    return (f"An image is flagged for disagreement where it is still unlike the fixed one after the registration, by "
+            f"more than {figure(most, '%')}: 100 % less the correlation of both as wholes. By chance this flags "
+            f"{chance}.")
 
 
 def lead(told: Mapping[str, Any]) -> dict[str, str]:

@@ -66,12 +66,17 @@ def row(one: dict[str, Any], beside: Sequence[dict[str, Any]] = ()) -> dict[str,
             "places": places}
 
 
-def histogram(files: RunFiles) -> dict[str, str]:
-    """The intensity histograms as a chart."""
+def histogram(files: RunFiles) -> dict[str, Any]:
+    """The intensity histograms as a chart of each channel."""
     results = files.need("results.json", "Nothing has been measured yet.")
     if "histogram" not in results and results.get("refused"):
         raise Missing(_unmeasured(results))
     counted = count(results["context"]["images"], "real image") if "context" in results else "the real images"
-    return {"svg": pictures.histogram(results["histogram"]), "units": results["histogram"]["units"],
+    found = results["histogram"]
+    each = found.get("channels", ())
+    names = files.channels if len(files.channels) == len(each) else [f"channel {k + 1}" for k in range(len(each))]
+    charts = [{"name": name, "svg": pictures.histogram(found | one)}
+              for name, one in (zip(names, each, strict=True) if each else [("", {})])]
+    return {"charts": charts, "units": found["units"],
             "images": f"{counted} that training never saw and of as many synthetic ones",
             "measured": any(one["name"] == "intensity_distance" for one in results.get("measurements", []))}

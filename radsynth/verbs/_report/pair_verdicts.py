@@ -68,12 +68,12 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
     lost = [bool(methods) for methods in ahead.values()]
     if all(lost):
         return Verdict(heading="Quality", question=question, sign="warning", answer="No", text=(
-            f"In every number a method without a network is nearer to the truth: {_listed(ahead)}."))
+            f"In every number a method without a network is nearer to the truth: {_listed(ahead, 'by')}."))
     sign: Sign = "warning" if any(lost) or 2 * won < len(rivals) else "note"
     answer = "Not in everything" if won else "Not shown"
     return Verdict(heading="Quality", question=question, sign=sign, answer=answer, text=(
         f"In {won} of {count(len(rivals), 'number')} the results are nearer to the truth than those of all methods "
-        f"without a network. Not in: {_listed(rivals)}."))
+        f"without a network. Not in: {_listed(rivals, 'against')}."))
 
 
 def _not_found(verdict: Verdict, numbers: list[dict[str, Any]]) -> Verdict:
@@ -88,9 +88,12 @@ def _not_found(verdict: Verdict, numbers: list[dict[str, Any]]) -> Verdict:
         f"{verdict.text} Of the images that have the label, nothing of it is found: {'; '.join(told)}."))
 
 
-def _listed(methods: dict[str, list[str]]) -> str:
-    """Numbers by their titles, each with the methods that it is about; without those that have none."""
-    return "; ".join(f"{title} ({', '.join(names)})" for title, names in methods.items() if names)
+def _listed(methods: dict[str, list[str]], by: str) -> str:
+    """Numbers by their titles, each with the methods that it is about; without those that have none.
+
+    No brackets around the methods: titles and methods have some of their own.
+    """
+    return "; ".join(f"{title} {by} {', '.join(names)}" for title, names in methods.items() if names)
 
 
 def turned(found: dict[str, dict[str, Any]], results: dict[str, Any]) -> list[Verdict]:

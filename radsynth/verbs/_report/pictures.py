@@ -56,17 +56,30 @@ def sheet(images: NDArray[np.uint8], columns: int, spacing: Sequence[float] | No
     return png(grid(np.stack([flat(image, spacing, colour=colour) for image in images]), columns))
 
 
+HIGHEST = 1.5
+"""Height of a sheet at most, its width being 1: half a page wide it then stands on one page with its heading."""
+
+
+def evenly(images: NDArray[np.uint8], columns: int, most: int, spacing: Sequence[float] | None = None, *,
+           colour: bool = True) -> NDArray[np.uint8]:
+    """At most so many of the images, from all over them, and no more than fit onto a sheet in rows of `columns`."""
+    height, width = flat(images[0], spacing, colour=colour).shape[:2]
+    count = min(most, len(images), columns * max(1, int(HIGHEST * columns * width / height)))
+    return images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
+
+
 def flat(image: NDArray[np.uint8], spacing: Sequence[float] | None = None, *, smooth: bool = True,
          colour: bool = True) -> NDArray[np.uint8]:
     """One image (c, *space) as (rows, columns[, 3]); a volume as its middle axial, coronal and sagittal slices.
 
-    Channels stand side by side, but for three that are a `colour`.
+    Channels stand side by side, those of a volume one below the other, but for three that are a `colour`.
 
     spacing: steps between (slices,) rows and columns; everything then has the shape that it has in the body, where
     slices are thicker than pixels are wide, too
     smooth: False repeats values instead of passing smoothly between them, for masks
     """
-    if image.ndim == 4:
+    volume = image.ndim == 4
+    if volume:
         depth, height, width = (side // 2 for side in image.shape[1:])
         # Slices step towards the head, which belongs on top.
         planes = [image[:, depth], image[:, ::-1, height], image[:, ::-1, :, width]]
@@ -77,7 +90,9 @@ def flat(image: NDArray[np.uint8], spacing: Sequence[float] | None = None, *, sm
         image = np.concatenate([_padded(plane, highest) for plane in planes], axis=2)
     else:
         image = _in_shape(image, _pixels(spacing, 2), smooth)
-    return np.moveaxis(image, 0, -1) if len(image) == 3 and colour else np.concatenate(list(image), axis=-1)
+    if len(image) == 3 and colour:
+        return np.moveaxis(image, 0, -1)
+    return np.concatenate(list(image), axis=0 if volume else 1)  # a dozen planes in one row could not be read
 
 
 def _pixels(spacing: Sequence[float] | None, dimensions: int) -> tuple[float, ...]:

@@ -98,14 +98,16 @@ def _sheets(files: RunFiles, names: list[str]) -> list[dict[str, str]]:
     if not found:
         return []
     flat = next(iter(found.values())).ndim == 4
-    count = min([len(array) for array in found.values()] + ([] if flat else [VOLUMES]))
+    most = min([len(array) for array in found.values()] + ([] if flat else [VOLUMES]))
     who = "Virtual patients" if files.virtual else "Real: patients"
-    columns = min(columns_of(next(iter(found.values())), files), count)
+    columns = min(columns_of(next(iter(found.values())), files), most)
+    shown = {name: pictures.evenly(array, columns, most, files.spacing, colour=files.colour)
+             for name, array in found.items()}
     told = apart(3 if not flat else 2, files.channels)
     return [{"kind": "real" if name == "real" else "synthetic", "told": told,
-             "image": pictures.sheet(array[:count], columns, files.spacing, colour=files.colour),
+             "image": pictures.sheet(array, columns, files.spacing, colour=files.colour),
              "caption": f"{who} that training never saw" if name == "real" else name,
-             "alt": f"{count} images of {name} in rows of {columns}"} for name, array in found.items()]
+             "alt": f"{len(array)} images of {name} in rows of {columns}"} for name, array in shown.items()]
 
 
 def _scale(found: dict[str, Any]) -> str:
