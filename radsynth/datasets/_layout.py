@@ -14,6 +14,11 @@ from radsynth.errors import SettingsError
 PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
 """How paths name patients, where nobody says otherwise."""
 
+KNOWN = re.compile(r"(?i)(?<![a-z0-9])(?P<patient>\d{3}_S_\d{4,5}|OAS[12]_\d{4}|OAS3\d{4}|IXI\d{3}|TCGA-\w\w-\w{4}"
+                   r"|p\d{8}|(?:video|clip)[-_ ]?\d+)(?![0-9])")
+"""How ADNI, OASIS, IXI, TCGA and MIMIC-CXR name theirs, and films, whose frames are one patient's: sought where PATIENT
+is, and finds none."""
+
 MASK_FOLDERS = {
     "mask",
     "masks",
@@ -76,6 +81,8 @@ def compiled(text: str, name: str) -> re.Pattern[str] | None:
 def patient_in(text: str, pattern: re.Pattern[str] | None) -> str:
     """The patient that a name tells, in small letters; "" where it tells none."""
     match = pattern.search(text) if pattern else None
+    if pattern and not match and pattern.pattern == PATIENT:
+        match = KNOWN.search(text)
     return (match.groupdict().get("patient") or "").strip().casefold() if match else ""
 
 
@@ -130,7 +137,9 @@ def places(paths: list[str], pattern: re.Pattern[str] | None, *, classes: bool) 
             folders[path] = parts[1:]
         _strip_common(folders)
     names = Counter(parts[0] for parts in folders.values() if parts)
-    named = pattern is not None and any(pattern.search(name) for name in names)
+    named = any(patient_in(name, pattern) for name in names) or any(
+        parts[1].startswith(parts[0]) and patient_in(parts[1], pattern)  # p10/p10000032 of MIMIC-CXR
+        for parts in folders.values() if len(parts) > 1)
     labelled = classes and 2 <= len(names) <= MAX_CLASSES and not named
     many = classes and len(names) > MAX_CLASSES and not named
     return {

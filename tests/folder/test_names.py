@@ -64,6 +64,31 @@ def test_folders_that_name_patients_are_no_classes(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("names", [
+    ("002_S_0413/MPRAGE/2006-05-02/I4001/ADNI_002_S_0413_MR_br_raw_1.nii", "002_S_0413/MPRAGE/2007/I4002/ADNI_2.nii"),
+    ("OAS1_0001_MR1/RAW/OAS1_0001_MR1_mpr-1.nii.gz", "OAS1_0001_MR2/PROCESSED/OAS1_0001_MR2_mpr-2.nii.gz"),
+    ("OAS30001_MR_d0129/anat1/a.nii.gz", "OAS30001_MR_d0757/anat2/b.nii.gz"),
+    ("IXI002-Guys-0828-T1.nii.gz", "IXI002-Guys-0828-T2.nii.gz"),
+])
+def test_public_data_sets_name_their_patients(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in (*names, *(name.replace("2", "9").replace("01", "07") for name in names)):
+        volume(tmp_path / name)
+    records, _ = found(tmp_path)
+    assert len({record.source.partition("#")[0] for record in records}) == 4
+    assert len({record.patient for record in records}) == 2
+
+
+@pytest.mark.parametrize("names", [
+    ("p10/p10000032/s50414267/a.png", "p10/p10000032/s53189527/b.png", "p11/p11000011/s51029426/c.png"),
+    ("video000/frame_0000.png", "video000/frame_0001.png", "video001/frame_0000.png"),
+])
+def test_folders_of_patients_and_films_are_no_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    for number, name in enumerate(names):
+        picture(tmp_path / name, number)
+    records, _ = found(tmp_path)
+    assert {record.label for record in records} == {None} and len({record.patient for record in records}) == 2
+
+
 def test_more_folders_than_there_can_be_classes_are_patients_and_portions_are_nothing(tmp_path: Path) -> None:
     for number in range(101):
         for part in range(2):
