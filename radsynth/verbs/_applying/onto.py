@@ -21,9 +21,9 @@ from radsynth.progress import tell, track
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import Register
 from radsynth.verbs._applying import few_values, notes
-from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.channels import taken
+from radsynth.verbs._applying.disagreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.fields import write_field, write_labels
 from radsynth.verbs._applying.limits import enough_for, false_alarms, read_limits
 from radsynth.verbs._applying.masks_beside import masks_beside

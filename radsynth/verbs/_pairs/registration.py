@@ -21,7 +21,7 @@ from radsynth.progress import track
 from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import NOISE, Register
-from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE, disagreement
+from radsynth.verbs._applying.disagreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.doubts import Doubts
 from radsynth.verbs._grid import in_window
 from radsynth.verbs._pairs import itk_registration as itk

@@ -10,7 +10,7 @@ from typing import Any
 
 from radsynth.errors import FolderError
 from radsynth.run_folder import version_of
-from radsynth.verbs._applying.agreement import DISAGREEMENT, UNLIKE
+from radsynth.verbs._applying.disagreement import DISAGREEMENT, UNLIKE
 from radsynth.verbs._applying.limits import FROM, false_alarms
 from radsynth.verbs._journal import JUDGED
 from radsynth.verbs._report.page import template

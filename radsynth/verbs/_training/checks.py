@@ -6,7 +6,7 @@ from radsynth.device import here
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.parallel import launched
-from radsynth.settings import Resolved, constant
+from radsynth.settings import Resolved
 from radsynth.tasks import Private, Task, build, needs_both_sides, registers, repeats
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs._training.start import Start
@@ -44,7 +44,8 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
     processes = processes_of(options, task)
     check_parts(options, processes)
-    _check_both_sides(settings.kind("task"), options, processes)
+    if needs_both_sides(task):
+        _check_both_sides(settings.kind("task"), options, processes)
     if registers(task) and settings.given("prepare").get("fit") == "patches":
         raise SettingsError("task.kind=register with prepare.fit=patches: crops of two patients show different places, "
                             "which no warp brings onto each other. Prepare whole images, with prepare.fit=pad: those "
@@ -81,10 +82,10 @@ def check_parts(options: Settings, processes: int) -> None:
         raise SettingsError(f"train.freeze={options.freeze} keeps layers as train.start has them: give train.start.")
 
 
-def _check_both_sides(task: str, options: Settings, processes: int) -> None:
+def _check_both_sides(kind: str, options: Settings, processes: int) -> None:
     parts = options.accumulate * processes
-    if constant("tasks", task, "UNPAIRED") and options.batch < 2 * parts:
+    if options.batch < 2 * parts:
         raise SettingsError(
-            f"task.kind={task} learns from batches with images of both classes: set train.batch={2 * parts} or more "
+            f"task.kind={kind} learns from batches with images of both classes: set train.batch={2 * parts} or more "
             f"({parts} part{'s' if parts > 1 else ''} of at least two images), or it would learn nothing."
         )
