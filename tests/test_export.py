@@ -17,6 +17,7 @@ import torch
 from radsynth.errors import FolderError, SettingsError
 from radsynth.models._blocks import _widening
 from radsynth.settings import resolve
+from radsynth.verbs._export_graphs import graph_of
 from radsynth.verbs._numbers import _drawn
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs.export import BUNDLE, TOLERANCE, _difference, export
@@ -117,6 +118,14 @@ def test_networks_that_take_images(overrides: tuple[str, ...], trained: Trained,
     assert not (tmp_path / "bundle" / "sample.py").exists()
 
 
+def test_results_of_images_lie_in_the_range_that_is_told(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an unpaired translation they went to -1.35, which is -44 where the lowest value of images is 0."""
+    graph = graph_of(Sampler(trained("task.kind=restore")))
+    monkeypatch.setattr(graph.task, "convert", lambda network, images, target: 2 * images)
+    made = graph(torch.tensor([-0.9, -0.25, 0.25, 0.9]).expand(1, 1, 16, 4).repeat(1, 1, 1, 4))
+    assert made.min() == -1 and made.max() == 1 and (made.abs() < 1).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", [
     ("task.masks=true", "data.conditions=[position]"), ("task.kind=semantic", "model.width=8"),
@@ -152,7 +161,7 @@ def test_a_bundle_goes_to_the_domain_that_is_asked_for(trained: Trained, tmp_pat
     for target, asked in (("mr", None), ("ct", "ct")):  # the second class by default, as apply has it
         document = export(run, tmp_path / target, target=asked)
         assert document["target"] == target
-        expected = task.convert(network, torch.from_numpy(given), target).detach().numpy()
+        expected = task.convert(network, torch.from_numpy(given), target).clamp(-1, 1).detach().numpy()
         assert np.abs(computed(tmp_path / target, images=given) - expected).max() < 1e-3
     with pytest.raises(SettingsError, match="it can go to mr, ct"):
         export(run, tmp_path / "none", target="pet")

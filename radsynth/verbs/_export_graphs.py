@@ -116,7 +116,7 @@ class FromImages(Graph):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the results."""
         made: Tensor = self.task.convert(self.network, self.task.enlarge(images), self.target)
-        return made.long() if segments(self.task) else made.float()
+        return made.long() if segments(self.task) else made.float().clamp(-1, 1)  # as `apply` does before it maps back
 
 
 def graph_of(sampler: Sampler, target: str | None = None) -> Graph:
