@@ -128,3 +128,11 @@ def test_a_second_command_in_a_run_folder_is_refused_and_changes_nothing(make_pr
     assert (out / "plan.json").read_text() == "[]" and "something else" in (out / "inspection.json").read_text()
     assert sorted(path.name for path in out.iterdir()) == [".command.lock", "inspection.json", "plan.json"]
     assert train(data, out, overrides=little).trained
+
+
+def test_a_folder_that_was_removed_under_a_command_is_told(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    code = "import os; os.rmdir(os.getcwd()); from radsynth.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "inspect", str(tmp_path)], cwd=tmp_path / "gone",
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and done.stderr.startswith("radsynth: the current folder has been")

@@ -73,6 +73,10 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
+        os.getcwd()
+    except FileNotFoundError:  # where PyTorch's libraries end the process with words of their own
+        return _fail("the current folder has been removed. Change into another one (cd) and repeat the command.", 3)
+    try:
         app(args=[_at_home(word) for word in sys.argv[1:]])
         return 0
     except RadsynthError as error:
