@@ -223,7 +223,7 @@ class Pages:
                           saved=self.explorer.saved_as(item, **asked), **asked, query=_query(asked),
                           run=self.explorer.run, directions=list(self.explorer.directions()),
                           moves=self.explorer.moves, masked=self.explorer.masked, beside=beside,
-                          sliced=self.explorer.sampler.spec.dimensions == 3,
+                          sliced=self.explorer.sliced,
                           first=item - item % SHOWN, **self._shown_as())
 
     async def walk(self, request: Request) -> Response:

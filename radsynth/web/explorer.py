@@ -17,7 +17,7 @@ from radsynth.io import Provenance
 from radsynth.io._synthetic import texts
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import draws, makes_masks, paints, takes_images
-from radsynth.verbs._grid import black_and_white, grid, in_colour, shades, shown_window
+from radsynth.verbs._grid import apart, black_and_white, grid, in_colour, shades, shown_window
 from radsynth.verbs._report.pictures import flat
 from radsynth.verbs._sampler import CHUNK, Sampler
 from radsynth.verbs._steering.latents import LatentSpace
@@ -91,10 +91,17 @@ class Explorer:
                        colour=in_colour(self.sampler.spec.channels),
                        text=self._mark(item, seed, f"image {item} of {self._origin(item, seed, label, truncation)}"))
 
+    @property
+    def sliced(self) -> str:
+        """What the picture of all slices shows, in words; "" where images have none."""
+        spec = self.sampler.spec
+        every = "All its slices, one after the other, row by row from the top left."
+        return f"{every} {apart(2, spec.channels)}".rstrip() if spec.dimensions == 3 else ""
+
     def slices(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of all slices of volume `item`, row by row from the top left. SettingsError for other images."""
         spec, drawn = self.sampler.spec, self._chunk(item, seed, label, truncation)
-        if spec.dimensions != 3:
+        if not self.sliced:
             raise SettingsError("This run's images have no slices.")
         planes = np.moveaxis(shades(drawn.images[item % CHUNK], self.ends), 1, 0)
         steps = spec.spacing[1:] if spec.spacing else None

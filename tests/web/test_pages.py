@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +163,15 @@ def test_what_stands_in_a_picture_is_said(tmp_path: Path, make_prepared: Callabl
     shown = organiser.get("/image/3.png?seed=5&slices=1&side=64")
     assert shown.headers["content-disposition"].endswith("synthetic-5-3-slices.png")
     assert pixels(shown.content).shape == (52, 52), "3 by 3 of 8 by 8 pixels with gaps, twice as large"
-    found = pixels(Explorer(tmp_path / "volumes").slices(3, 5, None, 1.0, 26))
+    explorer = Explorer(tmp_path / "volumes")
+    found = pixels(explorer.slices(3, 5, None, 1.0, 26))
     drawn = np.rint((draw(tmp_path / "volumes", 4, seed=5).images[3, 0] + 1) * 127.5)
     for k, place in enumerate(np.ndindex(3, 3)):
         tile = found[9 * place[0]:, 9 * place[1]:][:8, :8]
         assert np.array_equal(tile, drawn[k]) if k < 8 else (tile == 40).all()
+    assert explorer.sliced in organiser.get("/one/0").text and explorer.sliced.endswith("from the top left.")
+    explorer.sampler.spec = replace(explorer.sampler.spec, channels=("t1", "flair"))
+    assert explorer.sliced.endswith("from the top left. Channels stand side by side: t1, flair.")
 
 
 def test_slices_are_of_volumes_alone(run: Path) -> None:
