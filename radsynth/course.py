@@ -68,11 +68,18 @@ LARGE = 96 * 96
 HURRIED = 40_000
 """So many images of the full width, of one core, take a time below which half the width is taken where the processor is
 slow: heads were as near in half the time of 30,000 (lab notebook)."""
+HURRIED_SMALL = 80_000
+"""The same of small images: radiographs were nearer by far in the time of 30,000, as near in that of 100,000."""
 
 
 def speed(device: Device) -> float:
     """Images of 64 x 64 pixels a second that the default network learns from, on one core or one GPU."""
-    return SLOW if device.accelerator == "cpu" and not device.bf16 else SPEED[device.accelerator]
+    return SLOW if _slow(device) else SPEED[device.accelerator]
+
+
+def _slow(device: Device) -> bool:
+    """Whether it is a processor that does not multiply bf16."""
+    return device.accelerator == "cpu" and not device.bf16
 
 
 def course(model: str, images: int, classes: int, size: tuple[int, ...], device: Device, budget: dict[str, float], *,
@@ -98,11 +105,12 @@ def course(model: str, images: int, classes: int, size: tuple[int, ...], device:
 
 def _width(size: tuple[int, ...], device: Device, budget: dict[str, float]) -> list[Choice]:
     """The default network's width where it is not the default: the cost of its finest layers grows with the pixels."""
-    if math.prod(size) <= SMALL:
-        return [Choice(setting="model.width", value=64, reason="Small images leave time for wider layers.")]
+    small = math.prod(size) <= SMALL
     if _hurried(size, device, budget):
-        return [Choice(setting="model.width", value=16, reason="Thin layers where time is short: this processor does "
-                       "not multiply bf16, and shows two and a half times as many images so.")]
+        return [Choice(setting="model.width", value=32 if small else 16, reason="Thin layers where time is short: this "
+                       "processor does not multiply bf16, and shows two and a half times as many images so.")]
+    if small:
+        return [Choice(setting="model.width", value=64, reason="Small images leave time for wider layers.")]
     if not _large(size, device):
         return []
     return [Choice(setting="model.width", value=16, reason="Thin layers for large images: a processor shows twice as "
@@ -175,10 +183,10 @@ def _large(size: tuple[int, ...], device: Device) -> bool:
 
 def _hurried(size: tuple[int, ...], device: Device, budget: dict[str, float]) -> bool:
     """Whether a processor without bf16 has so little time for slices that half the width was nearer."""
-    if device.accelerator != "cpu" or device.bf16 or len(size) == 3 or not SMALL < math.prod(size) < LARGE:
+    if not _slow(device) or len(size) == 3 or math.prod(size) >= LARGE:
         return False
     shown, limit = _paid(budget, _rate(size, device))
-    return limit == "seconds" and shown < HURRIED
+    return limit == "seconds" and shown < (HURRIED_SMALL if math.prod(size) <= SMALL else HURRIED)
 
 
 def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], model: str) -> tuple[float, str]:
@@ -189,7 +197,8 @@ def _shown(device: Device, budget: dict[str, float], size: tuple[int, ...], mode
 
 def _rate(size: tuple[int, ...], device: Device) -> float:
     """Images of this size a second that the default network learns from at its full width."""
-    return speed(device) * 64 * 64 / math.prod(size)
+    wider = 2 if _slow(device) and math.prod(size) <= SMALL else 1
+    return speed(device) * 64 * 64 / math.prod(size) / wider
 
 
 def _paid(budget: dict[str, float], rate: float) -> tuple[float, str]:

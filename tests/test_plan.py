@@ -132,7 +132,8 @@ def test_the_finest_layers_are_thin_where_images_are_large(
     ((64, 64), {}, 16), ((64, 64), {"seconds": 800}, 16), ((64, 64), {"seconds": 1200}, None),
     ((64, 64), {"images": 20_000}, None), ((64, 64), {"seconds": 300, "images": 10**6}, 16),
     ((64, 64), {"seconds": 300, "images": 10_000}, None),  # reached before
-    ((28, 28), {}, 64), ((128, 128), {}, 16), ((32, 32, 32), {}, None),
+    ((28, 28), {}, 32), ((28, 28), {"seconds": 600}, 32), ((28, 28), {"seconds": 1200}, 64),
+    ((28, 28), {"images": 30_000}, 64), ((128, 128), {}, 16), ((32, 32, 32), {}, None),
 ])
 def test_layers_are_thin_where_time_is_short_without_bf16(
     size: tuple[int, ...], budget: dict[str, float], width: int | None
@@ -140,7 +141,7 @@ def test_layers_are_thin_where_time_is_short_without_bf16(
     data = fingerprint(size=size)
     found, fast = ({c.setting: c.value for c in plan(data, device, budget, size=size)} for device in (LAPTOP, CPU))
     assert found.get("model.width") == width
-    assert fast.get("model.width") == (None if size == (64, 64) else width)
+    assert fast.get("model.width") == {(64, 64): None, (28, 28): 64}.get(size, width)
 
 
 def test_few_images_are_augmented() -> None:
