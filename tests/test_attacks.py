@@ -14,7 +14,7 @@ from radsynth.metrics import Estimate
 from radsynth.metrics._privacy_attacks import Scores, Strength, area, guessed, hits_at, strength
 from radsynth.metrics._resampling import share_of
 from radsynth.run_folder import RunFolder
-from radsynth.verbs._auditing.attacks import TITLES, Attack, Side, _better, _per_patient, attacks
+from radsynth.verbs._auditing.attacks import TITLES, Attack, Side, _better, _half, _near, _per_patient, attacks
 from radsynth.verbs._auditing.copies import Copies, _nearness
 from radsynth.verbs._auditing.words import verdict
 from tests.phantoms import phantoms
@@ -94,8 +94,32 @@ def test_a_verdict_without_copies_says_what_became_of_the_attacks() -> None:
 
 
 def test_a_patient_counts_by_the_mean_of_the_images_however_many_they_are() -> None:
-    names, values = _per_patient(np.asarray([1.0, 10.0, 3.0]), np.asarray([7, 2, 7]))
-    assert (names.tolist(), values.tolist()) == ([2, 7], [10.0, 2.0])
+    assert _per_patient(np.asarray([1.0, 10.0, 3.0]), np.asarray([7, 2, 7])).tolist() == [10.0, 2.0]
+
+
+@pytest.mark.parametrize("leaks", [True, False])
+def test_calibrated_nearness_finds_members_that_nearness_does_not_and_nobody_without_a_leak(leaks: bool) -> None:
+    """Images that differ in how usual they are: an unusual one is far from everything, also from its own vague copy."""
+    generator = np.random.default_rng(0)
+
+    def draw(count: int) -> NDArray[np.float32]:
+        images = generator.normal(size=(count, 20)) * np.exp(0.5 * generator.normal(size=(count, 1)))
+        return np.asarray(images, dtype=np.float32)
+
+    images = {"members": draw(150), "others": draw(200), "made": draw(300)}
+    if leaks:
+        size = np.linalg.norm(images["members"], axis=1, keepdims=True) / np.sqrt(20)
+        copies = images["members"] + 0.9 * size * generator.normal(size=images["members"].shape)
+        images["made"] = np.asarray(np.concatenate([images["made"][:150], copies]), dtype=np.float32)
+    found = _near(images, {name: _half(np.arange(len(images[name])), 0) for name in ("members", "others")})
+
+    def area_of(suspicion: dict[str, NDArray[np.float64]]) -> Estimate:
+        return strength(*(Scores(values=values, patients=np.arange(len(values)))
+                          for values in suspicion.values())).auc
+
+    near, calibrated, real = (area_of(scores) for scores in (found.synthetic, found.calibrated(), found.real))
+    assert near.low < 0.5 and real.low < 0.5
+    assert (calibrated.low > 0.5) == leaks
 
 
 def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_what_a_clean_one_makes(
@@ -122,10 +146,10 @@ def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_wh
         tried = attacks(bare, made, members, others, refused, seed=0)
         assert [line["name"] for line in refused] == ["membership_discriminator"]
         assert {attack.name: attack.found for attack in tried} == {
-            "membership_nearness": leaks, "reidentification": leaks}
+            "membership_nearness": leaks, "membership_calibrated": leaks, "reidentification": leaks}
         assert all((attack.main.auc.value > 0.9) == leaks for attack in tried)
         assert all(abs(part.auc.value - 0.5) < 0.2 for attack in tried for part in (attack.control, attack.baseline))
-        assert [(attack.main.members, attack.main.others) for attack in tried] == [(90, 150), (30, 50)]
+        assert [(attack.main.members, attack.main.others) for attack in tried] == [(90, 150), (90, 150), (30, 50)]
     assert all(one.closer.low > 0.5 and one.ratio < 1 for one in _nearness(leaked, members, others))
     text, passed = verdict(None, attacks(bare, leaked, members, others, [], seed=0), [])
     assert passed is False and "Membership by nearness works" in text and "Re-identification of patients works" in text

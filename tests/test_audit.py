@@ -195,7 +195,8 @@ def test_a_clean_generator_passes_and_a_copying_one_does_not(run: Path, tmp_path
     clean = audit(run, write_synthetic(tmp_path / "clean", phantoms(100, 9)), settings=FAST)
     assert clean.passed and clean.copies is not None and clean.copies.count <= 3, clean.verdict
     assert "not known to be of this run's generator" in clean.verdict
-    assert {attack.name for attack in clean.attacks} == {"membership_nearness", "membership_discriminator"}
+    assert {attack.name for attack in clean.attacks} == {"membership_nearness", "membership_calibrated",
+                                                         "membership_discriminator"}
     assert "one image" in clean.refused[0]["reason"]  # every patient has one image: nothing to link
     prepared = Prepared(run / "data")
     copied = planted(prepared.images(prepared.indices("train")[:100]), 1)

@@ -24,6 +24,8 @@ from radsynth.verbs._discriminator import load_discriminator
 from radsynth.verbs._evaluating.sides import PreparedRows
 
 Values = NDArray[np.float64]
+Suspicion = dict[str, Values]
+"""Of every image of `members` and of `others`, higher for who seems to be a member."""
 BATCH = 64
 
 
@@ -52,6 +54,7 @@ class Attack:
 
 
 TITLES = {"membership_nearness": "Membership by nearness",
+          "membership_calibrated": "Membership by calibrated nearness",
           "membership_discriminator": "Membership by the discriminator",
           "reidentification": "Re-identification of patients"}
 
@@ -64,14 +67,12 @@ def attacks(folder: RunFolder, made: Rows, members: Side, others: Side, refused:
     except DataError as error:
         refused += [{"name": name, "title": title, "reason": str(error)} for name, title in TITLES.items()]
         return []
-    features = {name: describe(side, np.arange(len(side))).features
-                for name, side in (("members", members), ("others", others), ("made", made))}
-    half = _half(others.patients, seed)
-    synthetic = {name: _closeness(features[name], features["made"]) for name in ("members", "others")}
-    reference = features["others"][~half]
-    naive = {"members": _closeness(features["members"], reference),
-             "others": _closeness(features["others"][half], reference)}
-    asked = _Asked(members=members, others=others, half=half, naive=naive, seed=seed)
+    found = {name: describe(side, np.arange(len(side)))
+             for name, side in (("members", members), ("others", others), ("made", made))}
+    halves = {"members": _half(members.patients, seed), "others": _half(others.patients, seed)}
+    asked = _Asked(members=members, others=others, half=halves["others"], seed=seed)
+    features = _near({name: sample.features for name, sample in found.items()}, halves)
+    pixels = _near({name: sample.thumbnails for name, sample in found.items()}, halves)
     tried: list[Attack] = []
 
     def attempt(name: str, make: Callable[[str, str], Attack]) -> None:
@@ -82,14 +83,17 @@ def attacks(folder: RunFolder, made: Rows, members: Side, others: Side, refused:
 
     attempt("membership_nearness", lambda name, title: asked.attack(
         name, title, "Whether an image's nearness to the synthetic images tells that it was used in "
-        "training.", synthetic))
+        "training.", features.synthetic, features.real))
+    attempt("membership_calibrated", lambda name, title: asked.attack(
+        name, title, "The same in plain pixels, by how much nearer an image is to the synthetic images than to real "
+        "ones of unseen patients: usual images are near to anything.", pixels.calibrated(), pixels.real))
     attempt("membership_discriminator", lambda name, title: asked.attack(
         name, title, "Whether the discriminator's judgement of an image tells that it was used "
         "in training. It is not part of a release: whoever can try this has the run folder.",
-        {"members": _judged(folder, members), "others": _judged(folder, others)}))
+        {"members": _judged(folder, members), "others": _judged(folder, others)}, features.real))
     attempt("reidentification", lambda name, title: asked.by_patient(
-        name, title, "Whether the images of one patient, taken together, tell by their nearness to the "
-        "synthetic images that the patient was in training.", synthetic))
+        name, title, "Whether the images of one patient, taken together, tell by their calibrated nearness to the "
+        "synthetic images that the patient was in training.", pixels.calibrated(), pixels.real))
     return tried
 
 
@@ -100,35 +104,31 @@ class _Asked:
     members: Side
     others: Side
     half: NDArray[np.bool_]
-    naive: dict[str, Values]
     seed: int
 
-    def attack(self, name: str, title: str, meaning: str, scores: dict[str, Values]) -> Attack:
-        """From the suspicion of every image of `members` and `others`."""
+    def attack(self, name: str, title: str, meaning: str, scores: Suspicion, naive: Suspicion) -> Attack:
+        """From the suspicion of every image of `members` and `others`, and that of who has no synthetic images."""
         who, whom = self.members.patients, self.others.patients
-        main = strength(Scores(values=scores["members"], patients=who),
-                        Scores(values=scores["others"], patients=whom), seed=self.seed)
+        main, baseline = (strength(Scores(values=found["members"], patients=who),
+                                   Scores(values=found["others"], patients=whom), seed=self.seed)
+                          for found in (scores, naive))
         control = strength(Scores(values=scores["others"][self.half], patients=whom[self.half]),
                            Scores(values=scores["others"][~self.half], patients=whom[~self.half]), seed=self.seed)
-        baseline = strength(Scores(values=self.naive["members"], patients=who),
-                            Scores(values=self.naive["others"], patients=whom[self.half]), seed=self.seed)
         return Attack(name=name, title=title, meaning=meaning, main=main, control=control, baseline=baseline,
                       found=_better(main, control, baseline))
 
-    def by_patient(self, name: str, title: str, meaning: str, scores: dict[str, Values]) -> Attack:
+    def by_patient(self, name: str, title: str, meaning: str, scores: Suspicion, naive: Suspicion) -> Attack:
         """The same with one score a patient, the mean over the patient's images."""
-        who, members = _per_patient(scores["members"], self.members.patients)
-        whom, others = _per_patient(scores["others"], self.others.patients)
+        owners = {"members": self.members.patients, "others": self.others.patients}
+        who, whom = (np.unique(patients) for patients in owners.values())
         if len(who) == len(self.members) and len(whom) == len(self.others):
             raise DataError("Every patient has one image here, so that this is the same as membership by nearness.")
-        _, naive = _per_patient(self.naive["members"], self.members.patients)
-        _, naive_others = _per_patient(self.naive["others"], self.others.patients[self.half])
-        whole = dataclasses.replace(
-            self, naive={"members": naive, "others": naive_others},
-            half=np.isin(whom, self.others.patients[self.half]),
-            members=dataclasses.replace(self.members, patients=who),
-            others=dataclasses.replace(self.others, patients=whom))
-        return whole.attack(name, title, meaning, {"members": members, "others": others})
+        whole = dataclasses.replace(self, half=np.isin(whom, self.others.patients[self.half]),
+                                    members=dataclasses.replace(self.members, patients=who),
+                                    others=dataclasses.replace(self.others, patients=whom))
+        means = ({name: _per_patient(values, owners[name]) for name, values in found.items()}
+                 for found in (scores, naive))
+        return whole.attack(name, title, meaning, *means)
 
 
 def _check(members: Side, others: Side) -> None:
@@ -156,8 +156,32 @@ def _better(main: Strength, control: Strength, baseline: Strength) -> bool:
     return by_area or by_hits
 
 
-def _closeness(images: NDArray[np.float32], to: NDArray[np.float32]) -> Values:
-    return -nearest(images, to)[0]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Near:
+    """Of every image minus the distance to the nearest synthetic image, and to the nearest real one of unseen patients:
+    of that half of the others to which it does not belong. Members are halved, too: all are asked about alike."""
+
+    synthetic: Suspicion
+    real: Suspicion
+
+    # Chen et al. 2020 (GAN-Leaks) subtract how near a generator that never saw the image comes to it; van Breugel et
+    # al. 2023 (DOMIAS) divide densities. Of densities by the nearest neighbour the logarithm is this, up to a factor.
+    def calibrated(self) -> Suspicion:
+        """The logarithm of how many times nearer the synthetic image is than the real one."""
+        tiny = np.finfo(np.float32).tiny  # the same image
+        return {name: np.log(np.maximum(-self.real[name], tiny)) - np.log(np.maximum(-self.synthetic[name], tiny))
+                for name in self.real}
+
+
+def _near(images: dict[str, NDArray[np.float32]], halves: dict[str, NDArray[np.bool_]]) -> _Near:
+    """From rows of numbers of `members`, `others` and `made`, and who of the first two is in the first half."""
+    unseen = halves["others"]
+    synthetic = {name: -nearest(images[name], images["made"])[0] for name in halves}
+    real = {name: np.empty(len(first)) for name, first in halves.items()}
+    for name, first in halves.items():
+        real[name][first] = -nearest(images[name][first], images["others"][~unseen])[0]
+        real[name][~first] = -nearest(images[name][~first], images["others"][unseen])[0]
+    return _Near(synthetic=synthetic, real=real)
 
 
 def _half(patients: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
@@ -166,9 +190,10 @@ def _half(patients: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     return np.isin(patients, names[: len(names) // 2])
 
 
-def _per_patient(values: Values, patients: NDArray[np.int64]) -> tuple[NDArray[np.int64], Values]:
-    names, owner = np.unique(patients, return_inverse=True)
-    return names, np.bincount(owner, weights=values) / np.bincount(owner)
+def _per_patient(values: Values, patients: NDArray[np.int64]) -> Values:
+    """The mean of each patient's, in the order of their numbers."""
+    owner = np.unique(patients, return_inverse=True)[1]
+    return np.bincount(owner, weights=values) / np.bincount(owner)
 
 
 @torch.no_grad()
