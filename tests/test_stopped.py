@@ -107,7 +107,7 @@ def test_prepare_is_stopped_by_sigterm_with_its_workers(tmp_path: Path) -> None:
         process.terminate()
         _, said = process.communicate(timeout=30)  # which ends when no worker holds stderr any more
     assert process.returncode == 143, said
-    assert said.endswith("radsynth: Interrupted. What is finished is kept: the same command goes on from there.\n")
+    assert said.endswith("radsynth: Stopped. What is finished is kept: the same command goes on from there.\n")
     assert "Traceback" not in said and not (out / "manifest.json").exists()
 
 

@@ -52,7 +52,7 @@ def run_all(
         else:
             yield from _pooled(call, jobs, min(workers, len(jobs)))
     except KeyboardInterrupt:
-        raise Interrupted("Interrupted. What is finished is kept: the same command goes on from there.") from None
+        raise Interrupted("Stopped. What is finished is kept: the same command goes on from there.") from None
 
 
 def _pooled(call: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[tuple[int, T]]:
