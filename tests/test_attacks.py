@@ -153,3 +153,4 @@ def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_wh
     assert all(one.closer.low > 0.5 and one.ratio < 1 for one in _nearness(leaked, members, others))
     text, passed = verdict(None, attacks(bare, leaked, members, others, [], seed=0), [])
     assert passed is False and "Membership by nearness works" in text and "Re-identification of patients works" in text
+    assert "of the training images found" in text and "of the training patients found" in text

@@ -9,6 +9,8 @@ from radsynth.metrics._privacy_attacks import FALSE_ALARMS, guessed
 from radsynth.verbs._auditing.attacks import Attack
 from radsynth.verbs._auditing.copies import Copies
 
+PATIENTS = "reidentification"
+"""The attack that asks about patients, not about images."""
 INSIDE = "membership_discriminator"
 """The attack by somebody who has the run folder: it speaks against giving that away, not against the images."""
 
@@ -50,8 +52,8 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
     bad += [f"{attack.title} works: area under the curve {attack.main.auc.value:.3f} "
             f"({attack.main.auc.low:.3f} to {attack.main.auc.high:.3f}; guessing 0.5), control "
             f"{attack.control.auc.value:.3f}, baseline {attack.baseline.auc.value:.3f}; "
-            f"{100 * attack.main.hits.value:.1f} % of the training images found at 1 % false alarms (guessing "
-            f"{100 * guessed(attack.main.others):.1f} %)."
+            f"{100 * attack.main.hits.value:.1f} % of the training {_asked(attack)} found at 1 % false alarms "
+            f"(guessing {100 * guessed(attack.main.others):.1f} %)."
             for attack in attacks if attack.found and attack.name != INSIDE]
     not_tried = [line["title"] for line in refused if copies is not None or line["name"] != "copies"]
     inside = any(attack.found and attack.name == INSIDE for attack in attacks)
@@ -79,6 +81,11 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
         return (f"{copies_words}; no attack with the images could be tried, so this is no verdict on membership."
                 f"{few}{rest}"), None
     return f"{copies_words}, and {harmless}.{few}{rest}", True
+
+
+def _asked(attack: Attack) -> str:
+    """Whom an attack is about."""
+    return "patients" if attack.name == PATIENTS else "images"
 
 
 def _many(copies: Copies) -> str:
