@@ -55,8 +55,18 @@ def own_files(names: Container[str]) -> set[str]:
 
 def check_writable(folder: Path) -> None:
     """FolderError for an output folder that cannot be made or written, before hours are spent on what it is to hold."""
-    folder = Path(folder)
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.exists(place))
+    _check_place(Path(folder), Path(folder).absolute())
+
+
+def check_new(out: Path) -> None:
+    """The same for a folder of `whole_folder`, which is begun beside it; not for one that holds something already."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        _check_place(out, _place_of(out, there=False).parent)
+
+
+def _check_place(folder: Path, place: Path) -> None:
+    """FolderError, which names `folder`, where nothing can be written in `place`."""
+    there = next(one for one in (place, *place.parents) if os.path.exists(one))
     if not _in_utf8(str(folder)):
         why = "its name is not written in UTF-8"
     elif not there.is_dir():

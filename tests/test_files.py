@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from radsynth.errors import FolderError
-from radsynth.files import check_writable, whole_folder, write_atomically
+from radsynth.files import check_new, check_writable, whole_folder, write_atomically
 
 Disk = tuple[Path, Callable[[], None]]
 
@@ -117,6 +117,18 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(name: str, says
     with pytest.raises(FolderError, match=f"cannot be written: .*{says}.*Choose another output folder"):
         check_writable(tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "shut"]
+
+
+def test_a_whole_folder_is_begun_beside_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for name in ("shut", "shut/empty", "shut/full", "shut/full/images"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "shut")
+    check_new(tmp_path / "new")
+    check_new(tmp_path / "shut" / "full")  # whoever asks looks at what it holds
+    for name, says in (("shut/empty", "no permission"), ("shut/new", "no permission"), ("file/new", "file is a file")):
+        with pytest.raises(FolderError, match=rf"{name} cannot be written: .*{says}"):
+            check_new(tmp_path / name)
 
 
 def test_one_process_writes_and_what_a_killed_one_left_is_cleared(tmp_path: Path) -> None:

@@ -165,6 +165,17 @@ def test_run_and_train_say_it_once(make_prepared: Callable[..., Path], tmp_path:
         "mind: task.penalty_weight=10.0 does nothing here: there is no penalty (task.penalty=none)."}
 
 
+def test_a_budget_of_one_step_is_told_before_training(
+    make_prepared: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, said = make_prepared(), []
+    for name, batch in (("one", 64), ("more", 20)):
+        train(data, tmp_path / name, overrides=("model.kind=mlp", f"train.batch={batch}"), budget="40img")
+        said.append([line for line in capsys.readouterr().err.splitlines() if "in one step" in line])
+    line, = said[0]
+    assert line.startswith("mind: the budget of 40 images is spent in one step (train.batch=64)") and not said[1]
+
+
 @pytest.mark.parametrize(("words", "named"), [
     (("task.kind=restore", "task.what=pairs"), "task.clean=flair"),
     (("task.kind=restore", "task.what=pairs"), "task.given=flair"),

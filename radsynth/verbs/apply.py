@@ -16,7 +16,7 @@ import numpy as np
 from radsynth import io
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
-from radsynth.files import whole_folder, write_atomically
+from radsynth.files import check_new, whole_folder, write_atomically
 from radsynth.progress import tell, track
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import segments
@@ -88,6 +88,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     check_name(format)
     kind = RunFolder(run).load_weights()[1].get("task")
     _refuse_unfit(Path(run), kind, format, target, onto, beside, resample, style, seed, contrasts)
+    _refuse_place(Path(out), Path(input))
     if kind == "register":
         return _apply_onto(run, Path(input), Path(out), format, Path(cast(Path, onto)), beside, contrasts)
     if kind == "semantic":
@@ -105,9 +106,6 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
 def _filled(run: Path, out: Path, request: dict[str, object], source: Path, rejected: list[Rejected],
             make: Callable[[Path, Journal], Iterator[dict[str, object]]]) -> Applied:
     """The folder `out` with what `make` writes into a folder, its rows as samples.csv; whole or not there."""
-    if source.is_dir() and source.resolve() in out.resolve().parents:
-        raise FolderError(f"{out} lies in {source}, whose images are used: results would be among them the next time. "
-                          "Choose an output folder elsewhere.")
     judged = judged_by(run)
     held = None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -151,6 +149,16 @@ def _told(rows: list[dict[str, object]]) -> dict[str, Any]:
     unchecked = {word for row in rows for word in str(row.get("unchecked", "")).split()}
     return {"count": len(flags), "flagged": None if "unknown" in flags.values() else sum(map(bool, flags.values())),
             "unchecked": tuple(sorted(unchecked)), "target_error": over_pairs(rows)}
+
+
+def _refuse_place(out: Path, source: Path) -> None:
+    """FolderError for an output folder that cannot take results, before any image is looked at."""
+    if source.is_dir() and source.resolve() in out.resolve().parents:
+        raise FolderError(f"{out} lies in {source}, whose images are used: results would be among them the next time. "
+                          "Choose an output folder elsewhere.")
+    check_new(out)
+    if out.exists() and not (out / MADE).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise FolderError(HOLDS_OTHER.format(out))
 
 
 def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str | None, onto: Path | None,

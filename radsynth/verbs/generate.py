@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
 from radsynth.errors import SettingsError, in_command
-from radsynth.files import whole_folder, write_atomically
+from radsynth.files import check_new, whole_folder, write_atomically
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.tasks import draws, draws_masks, paints
@@ -153,6 +153,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     if not 0 < truncation <= 1:
         raise SettingsError(f"truncation={truncation}: must be above 0 and at most 1.")
     check_name(format)
+    check_new(Path(out))
     sampler, out = Sampler(run, data, at, masks), Path(out)
     if not draws(sampler.task):
         raise SettingsError(f"{run} makes images from images: give it some with 'radsynth apply {in_command(run)} "

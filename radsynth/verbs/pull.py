@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radsynth.errors import DataError, FolderError, PacsError, RejectedFile, SettingsError
-from radsynth.files import write_atomically
+from radsynth.files import check_writable, write_atomically
 from radsynth.pacs import Credentials, Found, Trust, Web, checked_uid, checked_url
 from radsynth.progress import track
 from radsynth.verbs._transfers import Table, Transfer
@@ -53,6 +53,7 @@ def pull(
     """
     _check(study, series, modality, date)
     trust = Trust(ca=ca, certificate=certificate)
+    check_writable(Path(out))
     out, web = Path(out), Web(url, Credentials.of(checked_url(url)), trust)
     try:
         found = web.find(study=study, series=series, modality=modality, date=date)

@@ -83,6 +83,18 @@ def test_the_same_call_again_changes_nothing_and_another_is_refused(
         apply(run, given, tmp_path / "out")
 
 
+def test_a_place_that_can_take_no_results_is_refused_before_an_image_is_looked_at(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, given = make_run("task.kind=restore"), four_pictures(tmp_path / "in")
+    monkeypatch.setattr("radsynth.verbs.apply.input_records", lambda *_, **__: pytest.fail("headers were read"))
+    (tmp_path / "file").touch()
+    for out, says in ((tmp_path / "file" / "out", "file is a file"), (given / "out", "results would be among them"),
+                      (tmp_path, "holds something else"), (tmp_path / "file", "holds something else")):
+        with pytest.raises(FolderError, match=says):
+            apply(run, given, out)
+
+
 @pytest.mark.parametrize("ending", [".png", ".dcm"])
 def test_the_same_command_goes_on_after_it_was_interrupted(
     ending: str, make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

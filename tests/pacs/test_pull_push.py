@@ -39,6 +39,12 @@ def test_pull_says_all_that_is_wrong_with_its_arguments(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_pull_refuses_a_folder_that_cannot_be_written_before_it_searches(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=r"file/out cannot be written: .*file is a file"):
+        pull("http://127.0.0.1:1", tmp_path / "file" / "out", modality="CT")
+
+
 def test_push_refuses_what_is_not_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = series(tmp_path / "made")
     dataset = pydicom.dcmread(files[1])

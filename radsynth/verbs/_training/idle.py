@@ -1,5 +1,5 @@
-"""Settings that do nothing beside the others, and channels that none names: told before training, so that nobody waits
-for what he did not mean."""
+"""Settings that do nothing beside the others, a budget of a single step, and channels that none names: told before
+training, so that nobody waits for what he did not mean."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from radsynth.verbs._training.options import Settings
 
 
 def tell_of_idle(settings: Resolved, task: Task, spec: ImageSpec, planned: list[Choice] | None = None) -> None:
-    """Say which settings were changed in vain, and which channels are taken where none is named.
+    """Say which settings were changed in vain, that a budget is one step, and which channels are taken where none is
+    named.
 
     spec: of the images; planned: else the network's recipe
     """
-    for line in (*idle(settings, task, spec, planned), *_unnamed(settings.section("task"), task)):
+    for line in (*idle(settings, task, spec, planned), *_one_step(settings.section("train", Settings)),
+                 *_unnamed(settings.section("task"), task)):
         tell(f"mind: {line}")
 
 
@@ -72,6 +74,13 @@ def _without_effect(settings: Resolved, task: Task, spec: ImageSpec) -> Iterator
         yield "train", "rate_end", "the learning rate does not fall (train.fall=0)"
     if train.rate_end == 1:
         yield "train", "fall", "the learning rate does not fall (train.rate_end=1)"
+
+
+def _one_step(train: Settings) -> Iterator[str]:
+    """A sentence where a batch holds the whole budget: one step moves weights by a hair, and nothing is learned."""
+    if 0 < train.images <= train.batch:
+        yield (f"the budget of {train.images:,} images is spent in one step (train.batch={train.batch}), of which "
+               "hardly anything is learned. Give a larger budget or a smaller batch.")
 
 
 def _unnamed(options: Any, task: Task) -> Iterator[str]:
