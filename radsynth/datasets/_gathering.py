@@ -107,7 +107,8 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
             return False
         if settings.burned_in == "exclude" and header.burned_in:
             reason = "its pixels may show a patient's name (burned-in annotation), and data.burned_in=exclude is set"
-            rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
+            line = Rejected(path=printable(name), reason=reason, skipped=True)
+            rejected.extend([line] if line not in rejected[-1:] else [])  # a file may hold several kinds of image
             return False
         return True
 

@@ -54,8 +54,9 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        if wanted(members[0].header, name):
-            found += members
+        kinds = {member.header.series: member.header for member in members}  # of an enhanced file several, as echoes
+        kept = {kind for kind, header in kinds.items() if wanted(header, name)}
+        found += [member for member in members if member.header.series in kept]
     gathered, copies = arrange(found)
     rejected += [Rejected(path=printable(names_of[path]), skipped=True, reason=(
         f"it is a second copy (same SOP Instance UID) of {printable(names_of[first])}")) for path, first in copies]

@@ -7,13 +7,15 @@ PS3.3 C.7.6.16 (functional groups), C.7.6.17 (dimensions).
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from radsynth.errors import RejectedFile
 from radsynth.io._dicom_header import Instance, describe
-from radsynth.io._dicom_parsing import TAGS, parse, quietly
+from radsynth.io._dicom_parsing import parse, quietly, tags
 from radsynth.io._limits import unusable
 
 SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -22,7 +24,7 @@ AS_SINGLE = {
     **{name: name for name in (
         "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "ImagePositionPatient", "ImageOrientationPatient",
         "RescaleIntercept", "RescaleSlope", "RescaleType", "WindowCenter", "WindowWidth", "StackID",
-        "EffectiveEchoTime", "DiffusionBValue", "DimensionIndexValues",
+        "EffectiveEchoTime", "DiffusionBValue", "ComplexImageComponent", "DimensionIndexValues",
     )},
     "FrameType": "ImageType",
     "TemporalPositionIndex": "TemporalPositionIdentifier",
@@ -30,7 +32,10 @@ AS_SINGLE = {
 }  # fmt: skip
 """Attribute of a functional group -> attribute of a single-frame file."""
 
-SPLITS = ("StackID", "EffectiveEchoTime", "DiffusionBValue", "ImageType")
+KINDS = {"EffectiveEchoTime": "echo {} ms", "DiffusionBValue": "b {}", "ComplexImageComponent": "{}", "ImageType": "{}"}
+"""What makes frames another kind of picture, and how the series description of a file that holds several says so."""
+
+SPLITS = ("StackID", *KINDS)
 """Frames that differ in one of these belong to different volumes, beside what splits single-frame files."""
 
 PLACES = (0x00200032, 0x00209057, 0x00209113, 0x00201041)
@@ -78,16 +83,18 @@ def frames(path: Path, dataset: Any) -> list[Instance]:
         raise RejectedFile(f"it has {whole.header.frames} frames, but describes {described} of them")
     try:
         with quietly():
-            flats = [flat(dataset, frame) for frame in range(whole.header.frames)]
+            flats = flattened(dataset, range(whole.header.frames))
             telling = _telling_dimensions(dataset, flats)
+            differing = [name for name in KINDS if len({str(single.get(name, "")) for single in flats}) > 1]
     except Exception as error:
         raise unusable(error, "the DICOM functional groups") from None
-    found = [_frame(path, single, frame, telling) for frame, single in enumerate(flats)]
+    found = [_frame(path, single, frame, telling, differing) for frame, single in enumerate(flats)]
     return found if described or len(found) == 1 else [replace(one, position=None) for one in found]
 
 
-def _frame(path: Path, single: Any, frame: int, telling: list[int]) -> Instance:
+def _frame(path: Path, single: Any, frame: int, telling: list[int], differing: list[str]) -> Instance:
     found = describe(path, single)
+    words = [found.header.series or "", *(KINDS[name].format(_word(single.get(name))) for name in differing)]
     indices = single.get("DimensionIndexValues") or ()
     indices = tuple(indices) if hasattr(indices, "__len__") else (indices,)
     apart = (
@@ -95,31 +102,61 @@ def _frame(path: Path, single: Any, frame: int, telling: list[int]) -> Instance:
         *(str(single.get(name, "")) for name in SPLITS),
         *(indices[place] for place in telling),
     )
-    return replace(found, frame=frame, uid=f"{found.uid}#{frame}", group=(*found.group, *apart))
+    header = replace(found.header, series=", ".join(filter(None, words)) or None)
+    return replace(found, frame=frame, uid=f"{found.uid}#{frame}", group=(*found.group, *apart), header=header)
 
 
-def flat(dataset: Any, frame: int) -> Any:
-    """One frame of an enhanced data set as a single-frame data set, without its pixels."""
+def _word(value: Any) -> str:
+    """An attribute's value as users read and search it: 90, PHASE, M_FFE/M."""
+    if isinstance(value, (int, float)):
+        return f"{value:g}"
+    return str(value or "?") if isinstance(value, str) or not value else "/".join(map(str, value))
+
+
+def flattened(dataset: Any, chosen: Sequence[int]) -> list[Any]:
+    """The `chosen` frames of an enhanced data set, each as a single-frame data set without its pixels.
+
+    What all frames have in common is the same element in each, converted once: a file may have thousands of frames.
+    """
     from pydicom.dataset import Dataset
 
-    single = Dataset()
-    single.file_meta, single.preamble = dataset.file_meta, dataset.preamble
-    for name in TAGS:
-        if name in dataset and name not in (SHARED, EACH, "DimensionIndexSequence", "NumberOfFrames"):
-            setattr(single, name, dataset[name].value)
-    for groups in _groups(dataset, SHARED)[:1], _groups(dataset, EACH)[frame : frame + 1]:
-        for group in groups:
-            for macro in group:
-                if macro.VR == "SQ" and macro.value:
-                    _copy(macro.value[0], single)
-    return single
+    left_out = {SHARED, EACH, "DimensionIndexSequence", "NumberOfFrames"}
+    common = Dataset({tag: dataset[tag] for tag, name in tags().items() if name not in left_out and tag in dataset})
+    for group in _groups(dataset, SHARED)[:1]:
+        _flatten(group, common)
+    each, singles = _groups(dataset, EACH), []
+    for frame in chosen:
+        single = Dataset(dict(common.items()))
+        single.file_meta, single.preamble = dataset.file_meta, dataset.preamble
+        for group in each[frame : frame + 1]:
+            _flatten(group, single)
+        singles.append(single)
+    return singles
 
 
-def _copy(macro: Any, single: Any) -> None:
-    for element in macro:
-        name = AS_SINGLE.get(element.keyword)
-        if name is not None:
-            setattr(single, name, element.value)
+def _flatten(group: Any, single: Any) -> None:
+    """Put the attributes of a functional group's macros into `single`; private macros are left alone."""
+    for tag in sorted(group.keys()):
+        if tag.is_private:
+            continue
+        macro = group[tag]
+        if macro.VR != "SQ" or not macro.value:
+            continue
+        item, wanted = macro.value[0], _wanted()
+        for known in item.keys() & wanted.keys():
+            element, name = item[known], wanted[known]
+            if name == element.keyword:
+                single[known] = element
+            else:
+                setattr(single, name, element.value)
+
+
+@functools.cache
+def _wanted() -> dict[Any, str]:
+    """AS_SINGLE by the tags of the functional groups' attributes."""
+    from pydicom.tag import Tag
+
+    return {Tag(name): single for name, single in AS_SINGLE.items()}
 
 
 def _telling_dimensions(dataset: Any, flats: list[Any]) -> list[int]:

@@ -16,10 +16,10 @@ from radsynth.io import Header, NotAnImage, detect
 from radsynth.io import _dicom_frames as enhanced
 from radsynth.io import _dicom_single as single
 from radsynth.io._dicom_header import Instance
-from radsynth.io._dicom_parsing import parse
+from radsynth.io._dicom_parsing import parse, quietly
 from radsynth.io._dicom_pixels import stored_frame, to_image
 from radsynth.io._geometry import axes_towards_left_back_head, layout, reorient
-from radsynth.io._limits import check_size
+from radsynth.io._limits import check_size, unusable
 
 TOUCHING = 0.01
 """mm: two slices closer than this are at the same place."""
@@ -221,12 +221,16 @@ def frames_of(
     """The `wanted` frames of an enhanced data set; several are decoded at once."""
     only = wanted[0] if len(wanted) == 1 else None
     stored = stored_frame(dataset, members[wanted[0]], only)
-    found: dict[int | None, tuple[Instance, Image]] = {}
-    for frame in wanted:
-        assert frame is not None
-        values = stored if only is not None else stored[frame]
-        found[frame] = members[frame], to_image(enhanced.flat(dataset, frame), members[frame], values)
-    return found
+    numbers = [frame for frame in wanted if frame is not None]
+    try:
+        with quietly():
+            flats = enhanced.flattened(dataset, numbers)
+    except Exception as error:
+        raise unusable(error, "the DICOM functional groups") from None
+    return {
+        frame: (members[frame], to_image(flat, members[frame], stored if only is not None else stored[frame]))
+        for frame, flat in zip(numbers, flats, strict=True)
+    }
 
 
 def read_folder(folder: Path) -> list[Image]:

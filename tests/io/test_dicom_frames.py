@@ -194,3 +194,43 @@ def test_burned_in_text_is_flagged_and_left_out_when_asked(tmp_path: Path) -> No
     assert {record.source.partition(".")[0] for record in kept} == {"no", "silent"}
     assert {line.path.partition(".")[0] for line in rejected} == flagged
     assert len(list(folder.records(folder.Settings(path=tmp_path), []))) == 5
+
+
+def test_values_that_bend_the_standard_are_not_warned_of_for_every_frame(
+        tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Identifiers that are too long are common; a volume of 500 frames told of them thousands of times."""
+    with pydicom.config.disable_value_validation():
+        stored = enhanced(tmp_path / "a.dcm", steps(0, 2, 4), SeriesInstanceUID="1." * 33 + "1")
+    recwarn.clear()
+    assert np.array_equal(one(tmp_path / "a.dcm").pixels[0], stored - 1024)
+    assert not recwarn.list
+
+
+def test_private_macros_change_nothing(tmp_path: Path) -> None:
+    """Philips puts the attributes of the former single-frame file into one of its own."""
+    stored = enhanced(tmp_path / "a.dcm", steps(0, 2, 4))
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        block = frame.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+        block.add_new(0x0F, "SQ", [group(RescaleIntercept=5, RescaleSlope=7, ImagePositionPatient=[0, 0, 0])])
+    dataset.save_as(tmp_path / "a.dcm")
+    assert np.array_equal(one(tmp_path / "a.dcm").pixels[0], stored - 1024)
+
+
+def test_echoes_and_phases_in_one_file_are_kinds_of_their_own_that_can_be_chosen(tmp_path: Path) -> None:
+    """All had one series description, so that they were learned as one kind of image without a word."""
+    places = [{"z": z} for z in (0, 2, 4) for _ in range(3)]
+    stored = enhanced(tmp_path / "a.dcm", places, "MR", SeriesDescription="Dual", DimensionIndexSequence=[])
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        echo, component = ((10.0, "MAGNITUDE"), (90.0, "MAGNITUDE"), (90.0, "PHASE"))[number % 3]
+        frame.MREchoSequence = [group(EffectiveEchoTime=echo)]
+        frame.MRImageFrameTypeSequence = [group(ComplexImageComponent=component)]
+    dataset.save_as(tmp_path / "a.dcm")
+    rejected: list[Rejected] = []
+    every = [*folder.records(folder.Settings(path=tmp_path, plane="volume"), rejected)]
+    assert [record.header.series for record in every if record.header] == [
+        "Dual, echo 10 ms, MAGNITUDE", "Dual, echo 90 ms, MAGNITUDE", "Dual, echo 90 ms, PHASE"]
+    chosen = folder.Settings(path=tmp_path, plane="volume", series="echo 90 ms, MAG")
+    (volume,) = [record.load() for record in folder.records(chosen, rejected)]
+    assert np.array_equal(volume.pixels[0], stored[1::3] - 1024) and not rejected
