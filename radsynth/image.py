@@ -136,7 +136,8 @@ class ImageSpec:
     spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
     virtual: the source is a virtual cohort, not patients
     directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
-    window: (low, high) in `units` that the sources ask a viewer to show first (their median), None when they do not
+    window: (low, high) in `units` that the sources ask a viewer to show first (their median); of CT that asks for none
+        the usual one of what it shows; else None
     values: (low, high) in `units` that -1 and 1 of prepared images stand for (of MR a median), None in older folders
     laid: as in `Image`, None when it differs; flat: all are so, as in `Image`
     """

@@ -87,6 +87,8 @@ class Provenance:
     seed, index: the image's own random numbers come from these two alone
     description: one human-readable sentence, "" for the usual one
     window: (low, high) in the image's units that a viewer should show first; None: from the pixels
+    span: (low, high) that every image of the same set lies in, None where nobody knows: formats without units and
+        slope store all by it, so that they can be compared
     body_part: DICOM's Body Part Examined
     source: SHA-256 of the pixels of the image that it was derived from, "" for an image from noise
     """
@@ -97,6 +99,7 @@ class Provenance:
     index: int
     description: str = ""
     window: tuple[float, float] | None = None
+    span: tuple[float, float] | None = None
     body_part: str = "UNKNOWN"
     source: str = ""
 

@@ -117,7 +117,7 @@ def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
         raise CannotHold(f"{path.name}: PNG holds single images. Choose TIFF, NIfTI, DICOM or NPZ")
     if len(image.pixels) not in (1, 3):
         raise CannotHold(f"{path.name}: PNG holds one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ")
-    stored = store(image, span=provenance.window)
+    stored = store(image, span=provenance.span)
     text = PngInfo()
     for key, value in {**texts(provenance), KEY: mark(image, provenance, stored)}.items():
         text.add_text(key, value)

@@ -20,6 +20,7 @@ from radsynth.image import Image
 from radsynth.verbs._grid import in_colour
 from radsynth.verbs._mask_notes import MANY
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
+from radsynth.verbs._preparing.ct_window import ct_window, has_hounsfield
 from radsynth.verbs._rejected import in_words
 from radsynth.verbs._scarce import rare
 
@@ -43,14 +44,16 @@ class Thumbnail:
 
 
 def thumbnail(record: Record, image: Image) -> Thumbnail:
-    """A 2-D image, or the middle slice of a volume, between its own 0.5th and 99.5th percentile; of several contrasts
-    the first one."""
+    """A 2-D image, or the middle slice of a volume, between its own 0.5th and 99.5th percentile, CT in its window; of
+    several contrasts the first one."""
     from PIL import Image as Pillow
 
     pixels = image.pixels if image.pixels.ndim == 3 else image.pixels[:, image.space[0] // 2]
     grey = not in_colour(image.channels)
     values = (pixels[0] if grey else np.moveaxis(pixels, 0, -1)).astype(np.float32)
     low, high = (0, 255) if not grey and image.bits == 8 else np.percentile(values, (0.5, 99.5))
+    if has_hounsfield(image):
+        low, high = ct_window(values, image.window)
     shown = np.clip((values - low) / max(float(high - low), 1e-6) * 255, 0, 255).astype(np.uint8)
     picture = Pillow.fromarray(shown)
     rows, columns = _true_size(pixels, image)

@@ -104,9 +104,10 @@ class Writing:
                 f"patient.{virtual}")
         if bound := privacy_bound(self.facts):
             text += f" Trained with differential privacy: {bound}."
-        low, high = self.spec.window or (self.intensity.low, self.intensity.high)
+        span = self.intensity.low, self.intensity.high
+        low, high = self.spec.window or span
         return Provenance(model=self.facts["model"], weights=self.facts["sha256"], seed=self.seed, index=index,
-                          description=text, window=(low, high))
+                          description=text, window=(low, high), span=span)
 
     def _image(self, values: NDArray[np.float32]) -> Image:
         spec = self.spec

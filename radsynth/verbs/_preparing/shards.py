@@ -24,6 +24,7 @@ from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
 from radsynth.image import Image, Layout, as_tuples
 from radsynth.io._geometry import directions_of
+from radsynth.verbs._preparing.ct_window import ct_window, has_hounsfield
 from radsynth.verbs._preparing.few_values import has_few_values
 from radsynth.verbs._preparing.fit import Fit, as_it_is, plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
@@ -284,7 +285,7 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
         channels=image.channels,
         spacing=_spacing(image, fit),
         directions=None if image.affine is None else directions_of(image.affine),
-        window=image.window,
+        window=ct_window(values[inside], image.window) if has_hounsfield(image) else image.window,
         laid=image.laid,
         flat=image.flat,
         pixels=_digest(image.pixels),
