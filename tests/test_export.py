@@ -18,7 +18,7 @@ from radsynth.errors import FolderError, SettingsError
 from radsynth.models._blocks import _widening
 from radsynth.settings import resolve
 from radsynth.verbs._export_graphs import graph_of
-from radsynth.verbs._numbers import _drawn
+from radsynth.verbs._numbers import Numbers, _drawn
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs.export import BUNDLE, TOLERANCE, _difference, export
 from radsynth.verbs.generate import generate, sample
@@ -152,6 +152,16 @@ def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
         drawn = next(Sampler(tmp_path / "run").drawn(0, 5, seed=0))
         with np.load(tmp_path / "bundle" / "made.npz", allow_pickle=False) as made:
             assert (made["masks"] == drawn.masks).mean() > 0.99
+        (low, *_, high), = document["numbers"].values()
+        for value, code in ((high, 0), (high + 1, 2)):
+            done = subprocess.run([sys.executable, "-I", "sample.py", "--count", "5", "--at", f"position={value}",
+                                   "--out", "asked.npz"], cwd=tmp_path / "bundle", capture_output=True, text=True,
+                                  check=False)
+            assert done.returncode == code, done.stderr
+        assert f"training images had {low:g} to {high:g}" in done.stderr
+        drawn = next(Sampler(tmp_path / "run", at={"position": high}).drawn(0, 5, seed=0))
+        with np.load(tmp_path / "bundle" / "asked.npz", allow_pickle=False) as made:
+            assert (made["numbers"] == np.float32(high)).all() and (made["masks"] == drawn.masks).mean() > 0.99
 
 
 @pytest.mark.slow
@@ -208,3 +218,20 @@ def test_numbers_are_drawn_in_the_bundle_as_by_radsynth(line: list[float]) -> No
     """Findings are there or not, never by half."""
     shares = np.linspace(0, 0.999, 50, dtype=np.float32)
     assert np.array_equal(runpy.run_path(str(BUNDLE / "sample.py"))["_drawn"](shares, line), _drawn(shares, line))
+
+
+def test_numbers_can_be_asked_for_in_the_bundle_as_of_radsynth() -> None:
+    learned = {"age": [20.0, 50.0, 90.0], "dose": [0.0, 3.0, 4.0]}
+    script = runpy.run_path(str(BUNDLE / "sample.py"))
+    generator = object.__new__(script["Generator"])
+    generator.about = {"numbers": learned}
+    for words in ([], ["age=63"], ["dose = 4", "age=20"]):
+        at = script["_asked"](words, learned)
+        expected = Numbers(learned, at).of(range(9), seed=3)
+        assert np.array_equal(generator.numbers(3, range(9), at), expected.astype(np.float32))
+    for word, said in (("weight=3", "the numbers are age, dose"), ("age", "such as --at age=20"),
+                       ("age=nan", "training images had 20 to 90"), ("age=91", "training images had 20 to 90")):
+        with pytest.raises(ValueError, match=f"--at {word}: .*{said}"):
+            script["_asked"]([word], learned)
+    with pytest.raises(ValueError, match="the numbers are none"):
+        script["_asked"](["age=3"], {})

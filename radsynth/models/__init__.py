@@ -2,8 +2,9 @@
 
 Settings                                         its settings, `kind` first; every family. With `latent` where the
                                                  generator has one: some is made for it before the networks are. With
-                                                 `discriminator_norm` where it can be chosen: "batch" is refused where
-                                                 slopes are penalised, "spectral" is a Lipschitz constraint
+                                                 `discriminator_norm` where it can be chosen, else (unless "none") the
+                                                 module says DISCRIMINATOR_NORM: "batch" is refused where slopes are
+                                                 penalised, "spectral" is a Lipschitz constraint of every weight
 
 TAKES = "noise":  networks(settings, spec: ImageSpec) -> dict[str, nn.Module]
     "generator" and "discriminator". SettingsError: size it cannot make.
@@ -55,6 +56,12 @@ Networks = dict[str, nn.Module]
 def takes(settings: Any) -> str:
     """What the generator of the kind whose `Settings` these are takes: "noise", "image", "code" or "mask"."""
     return getattr(sys.modules[type(settings).__module__], "TAKES", "noise")
+
+
+def discriminator_norm(settings: Any) -> str:
+    """How the discriminator of the network with these `Settings` is normalised: "batch", "spectral" or "none"."""
+    always = getattr(sys.modules[type(settings).__module__], "DISCRIMINATOR_NORM", "none")
+    return str(getattr(settings, "discriminator_norm", always))
 
 
 MEANT_FOR = {

@@ -35,6 +35,7 @@ from radsynth.models._products import HALVING
 from radsynth.models._spectral import spectral_norm
 from radsynth.settings import settings
 
+DISCRIMINATOR_NORM = "spectral"
 CLASS_STD = 0.05
 """Standard deviation of what stands for a class in a latent, at first: it may grow, and as large as the latents' own it
 left images of a class half of the variety (docs/lab-notebook.md)."""

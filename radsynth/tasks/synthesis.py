@@ -28,7 +28,7 @@ from radsynth.losses.penalties import (
     one_centred,
     zero_centred,
 )
-from radsynth.models import Networks
+from radsynth.models import Networks, discriminator_norm
 from radsynth.models import build as build_networks
 from radsynth.models._background import Background
 from radsynth.models._blocks import classes_of
@@ -113,7 +113,7 @@ class Synthesis:
         self.loss, self.penalty = LOSSES[options.loss], PENALTIES[options.penalty]
         self.conditional = classes_of(spec) > 0
         self.saturates, self.penalised = options.loss == "minimax", options.penalty != "none"
-        self.batch_norm = _normalises_batches(model)
+        self.batch_norm = discriminator_norm(model) == "batch"
         self.codes: PrincipalCodes | None = None
         self.warm_start = options.warm_start
         self.redrawing: Redrawing | None = None
@@ -311,23 +311,19 @@ class Synthesis:
         return images
 
 
-def _normalises_batches(model: Any) -> bool:
-    return getattr(model, "discriminator_norm", "none") == "batch"
-
-
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for losses, penalties and networks that cannot work together."""
     if options.masks:
         need_masks(spec, "task.masks=true draws images with masks")
-    if _normalises_batches(model) and options.penalty != "none":
+    norm = discriminator_norm(model)
+    if norm == "batch" and options.penalty != "none":
         raise SettingsError(
             f"task.penalty={options.penalty} cannot be taken through batch normalisation, which mixes the images of a "
             f"batch. Set model.discriminator_norm=none or task.penalty=none (model.kind={model.kind})."
         )
-    spectral = getattr(model, "discriminator_norm", "") == "spectral" or model.kind == "sngan"
-    if options.loss == "wasserstein" and options.penalty == "none" and not options.weight_clip and not spectral:
+    if options.loss == "wasserstein" and options.penalty == "none" and not options.weight_clip and norm != "spectral":
         normed = ", or model.discriminator_norm=spectral" if hasattr(model, "discriminator_norm") else ""
-        first = " (with model.discriminator_norm=none)" if _normalises_batches(model) else ""
+        first = " (with model.discriminator_norm=none)" if norm == "batch" else ""
         raise SettingsError(
             f"task.loss=wasserstein needs a Lipschitz constraint: set task.penalty=wgan_gp{first} with "
             f"task.penalty_weight=10 and task.penalty_weight_end=10, or task.weight_clip=0.01{normed}."

@@ -30,6 +30,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.files import write_atomically
 from radsynth.metrics._readers import LEVELS, Reading, Share, fleiss_kappa, pooled, read
+from radsynth.progress import Progress, tell, track
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.verbs._grid import black_and_white, in_colour, shown_window
@@ -225,6 +226,7 @@ def make_study(run: Path, options: Settings) -> Study:
     if prepared.manifest.data_hash != description["data_hash"]:
         raise FolderError(f"{run}/data is not what the run was trained on, so its held-out patients are unknown.")
     chosen = _held_out(prepared, options)
+    tell(f"making the reader study, once: {2 * len(chosen)} images in {folder}")
     real = prepared.images(chosen)
     made = _as_many(Path(run), prepared.labels(chosen), prepared.spec.labels, options.seed)
     partial = folder.with_name(".study.part")
@@ -235,7 +237,7 @@ def make_study(run: Path, options: Settings) -> Study:
     side = WIDE if layout(prepared.spec) else SIDE
     files = of_equal_length([picture(image, side, ends, spacing=prepared.spec.spacing,
                                      colour=in_colour(prepared.spec.channels))
-                             for image in np.concatenate([real, made])])
+                             for image in track(np.concatenate([real, made]), label="making pictures", unit="images")])
     items = [{"item": secrets.token_hex(8), "synthetic": k >= len(real)} for k in range(len(files))]
     for one, content in zip(items, files, strict=True):
         write_atomically(partial / "images" / f"{one['item']}.png", content)
@@ -268,8 +270,11 @@ def _as_many(run: Path, labels: NDArray[np.int64], names: tuple[str, ...], seed:
     Each has a number of its own: of one number images of two classes are alike, which would give them away.
     """
     sampler, first, made = load(run), 0, list[NDArray[np.float32]]()
-    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-        wanted = names[label] if len(names) > 1 and label >= 0 and names[label] in sampler.learned else None
-        made += [images for images, _ in sampler.images(first, int(count), seed=seed, label=wanted)]
-        first += int(count)
+    with Progress(len(labels), "drawing", "images") as progress:
+        for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+            wanted = names[label] if len(names) > 1 and label >= 0 and names[label] in sampler.learned else None
+            for images, _ in sampler.images(first, int(count), seed=seed, label=wanted):
+                made.append(images)
+                progress.update(sum(map(len, made)))
+            first += int(count)
     return np.concatenate(made)

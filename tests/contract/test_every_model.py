@@ -1,16 +1,19 @@
 """Every network kind: shapes, ranges, classes, channels, odd sizes, 2-D and 3-D, and slopes of every weight."""
 
 from collections.abc import Callable
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from radsynth.device import module_channels_last
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
-from radsynth.models import build, takes
+from radsynth.models import build, discriminator_norm, takes
+from radsynth.models._spectral import SpectralNorm
 from radsynth.models.sngan import Residual
 from radsynth.settings import kinds, resolve, settings_class
 
@@ -137,6 +140,24 @@ def test_a_size_that_cannot_be_made_is_refused(kind: str) -> None:
         assert "5x64" in str(error)
     else:
         assert sample(spec, networks["generator"])[0].shape == (3, 1, 5, 64)
+
+
+NORMS = [(kind, norm) for kind in KINDS
+         for norm in get_args(get_type_hints(settings_class("model", kind)).get("discriminator_norm")) or [""]]
+
+
+@pytest.mark.parametrize(("kind", "norm"), NORMS)
+def test_a_discriminator_is_normalised_as_the_network_says(kind: str, norm: str) -> None:
+    """The Wasserstein loss is refused without a Lipschitz constraint, and penalties with statistics of batches."""
+    settings = settings_class("model", kind)(**{"discriminator_norm": norm} if norm else {})
+    layers = list(build(settings, SPECS["classes"])["discriminator"].modules())
+    weights = [layer for layer in layers if not list(layer.children())
+               and any(weight.ndim > 1 for weight in layer.parameters())]
+    divided = [layer for layer in layers if is_parametrized(layer)
+               and isinstance(layer.parametrizations.weight[0], SpectralNorm)]
+    batches = [layer for layer in layers if isinstance(layer, BatchNorm)]
+    found = "batch" if batches else "spectral" if divided and not weights else "none"
+    assert discriminator_norm(settings) == found
 
 
 def test_mlp_is_the_surveys() -> None:

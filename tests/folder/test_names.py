@@ -89,6 +89,15 @@ def test_folders_of_patients_and_films_are_no_classes(names: tuple[str, ...], tm
     assert {record.label for record in records} == {None} and len({record.patient for record in records}) == 2
 
 
+def test_films_of_chestxray14_name_their_patients_and_dates_are_none(tmp_path: Path) -> None:
+    for number, name in enumerate(("00000013_026", "00000013_027", "00030805_000", "20190301_001", "20190301_002",
+                                   "00000013_1", "00040000_000", "scan_00000013_000")):
+        picture(tmp_path / f"images_00{number % 2 + 1}" / "images" / f"{name}.png", number)
+    assert sorted(record.patient.rpartition("/")[2] for record in found(tmp_path)[0]) == [
+        "00000013", "00000013", "00000013_1.png", "00030805", "00040000_000.png", "20190301_001.png",
+        "20190301_002.png", "scan_00000013_000.png"]
+
+
 def test_more_folders_than_there_can_be_classes_are_patients_and_portions_are_nothing(tmp_path: Path) -> None:
     for number in range(101):
         for part in range(2):
@@ -102,7 +111,7 @@ def test_more_folders_than_there_can_be_classes_are_patients_and_portions_are_no
 
 
 def test_a_pattern_of_ones_own_finds_patients(tmp_path: Path) -> None:
-    for number, name in enumerate(("00000013_026.png", "00000013_027.png", "00000014_000.png")):
+    for number, name in enumerate(("90000013_026.png", "90000013_027.png", "90000014_000.png")):
         picture(tmp_path / name, number)
     assert len({record.patient for record in found(tmp_path)[0]}) == 3
     assert len({record.patient for record in found(tmp_path, patient_pattern=r"(?P<patient>\d{8})_")[0]}) == 2

@@ -19,7 +19,7 @@ from radsynth.verbs._report.images import masked, sheets
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs.report import report
-from tests.report.examples import CHROMIUM, RESULTS, SPEC, add, page
+from tests.report.examples import CHROMIUM, MEASURED, RESULTS, SPEC, add, page
 
 
 def test_two_masks_are_not_as_wide_as_the_page(run: Path) -> None:
@@ -54,12 +54,17 @@ def test_every_contrast_stands_below_the_mask(run: Path) -> None:
 def test_each_contrast_has_a_histogram(run: Path) -> None:
     """Pooled, a FLAIR too bright and a T1 too dark lay on each other."""
     each = [{"real": [0.5, 0.5], "synthetic": [0.4, 0.6]}, {"real": [0.1, 0.9], "synthetic": [0.2, 0.8]}]
-    add(run, results=RESULTS | {"histogram": RESULTS["histogram"] | {"channels": each}},
+    results = RESULTS | {"measurements": [*RESULTS["measurements"], MEASURED | {"name": "intensity_distance"}]}
+    add(run, results=results | {"histogram": RESULTS["histogram"] | {"channels": each}},
         spec=SPEC | {"spec": SPEC["spec"] | {"channels": ["t1", "flair"]}})
     text = report(run).read_text()
     assert "<figcaption>t1</figcaption>" in text and "real and synthetic intensities of flair in grey levels" in text
-    add(run, results=RESULTS, spec=SPEC)
-    assert 'aria-label="Histograms of real and synthetic intensities in grey levels"' in report(run).read_text()
+    distance = "says the intensity histogram distance above"
+    assert f"{distance}, the mean over these 2 channels." in text
+    add(run, results=results, spec=SPEC)
+    text = report(run).read_text()
+    assert 'aria-label="Histograms of real and synthetic intensities in grey levels"' in text
+    assert f"{distance}. Heights" in text
 
 
 def test_volumes_and_colours_are_shown(run: Path) -> None:

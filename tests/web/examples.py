@@ -41,9 +41,13 @@ def served(run: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], st
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        lines = [process.stderr.readline() for _ in range(3)]
-        assert "?key=" in lines[0] and "/study?key=" in lines[1] and "Ctrl-C" in lines[2], lines
-        yield process, lines[0].split()[-1], lines[1].split()[-1]
+        lines = list[str]()
+        while "Ctrl-C" not in "".join(lines[-1:]):  # those of a study that is being made come first
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+        *_, organiser, readers, _ = lines
+        assert "?key=" in organiser and "/study?key=" in readers, lines
+        yield process, organiser.split()[-1], readers.split()[-1]
     finally:
         process.kill()
         process.wait(20)

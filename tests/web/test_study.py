@@ -41,6 +41,15 @@ def test_no_two_images_of_a_study_come_from_one_noise(run: Path, monkeypatch: py
     assert len(drawn) == len(set(drawn)) == sum(study.items.values()) == 5
 
 
+def test_making_a_study_says_so_and_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of volumes it takes minutes, in which nothing was to be seen and no page answered."""
+    make_study(run, Settings(images=10))
+    assert [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "making the reader study, once: 10 images", "drawing: 5 images", "making pictures: 10 images"]
+    make_study(run, Settings(images=10))
+    assert not capsys.readouterr().err
+
+
 def test_a_study_tells_nothing_and_loses_nothing(run: Path) -> None:
     study = make_study(run, Settings(images=20, seed=3))
     assert sum(study.items.values()) == 10 and len(study.items) == 20

@@ -36,15 +36,18 @@ class Generator:
         draws = np.stack([source.random((1,), dtype=np.float32) for source in _sources(seed, items, "label")])[:, 0]
         return np.searchsorted(shares / shares[-1], draws, side="right").clip(0, len(names) - 1)
 
-    def numbers(self, seed, items):
-        """Age, position and the like (n, k), each drawn as in the training data."""
-        lines = self.about["numbers"].values()
+    def numbers(self, seed, items, at=None):
+        """Age, position and the like (n, k): those asked for ({"age": 63}), others drawn as in the training data."""
+        lines, at = self.about["numbers"], at or {}
         draws = np.stack([s.random((len(lines),), dtype=np.float32) for s in _sources(seed, items, "condition")])
-        return np.stack([_drawn(draws[:, k], line) for k, line in enumerate(lines)], axis=1).astype(np.float32)
+        columns = [np.full(len(items), at[name]) if name in at else _drawn(draws[:, k], line)
+                   for k, (name, line) in enumerate(lines.items())]
+        return np.stack(columns, axis=1).astype(np.float32)
 
-    def images(self, seed, items, label=None):
+    def images(self, seed, items, label=None, at=None):
         """Images and class indices of the items (whole numbers from 0 on); each depends on (seed, item) alone.
 
+        label: a class, by default as often as in the training data; at: numbers that all are to have, {"age": 63}
         `masks` then holds their label values (n, *space), if the generator draws images with masks.
         """
         length = self.about["inputs"]["latent"]["shape"][1]
@@ -54,7 +57,7 @@ class Generator:
         if "label" in self.about["inputs"]:
             feed["label"] = labels
         if "numbers" in self.about["inputs"]:
-            feed["numbers"] = self.numbers(seed, items)
+            feed["numbers"] = self.numbers(seed, items, at)
         images, *masks = self.session.run(None, feed)
         self.masks = masks[0] if masks else None
         return images, labels
@@ -74,12 +77,32 @@ def _sources(seed, items, stream):
                                                    counter=[0, 0, item, 0]))
 
 
+def _asked(words, known):
+    """The numbers asked for, as name=value each. ValueError for others than were learned, or beyond what was."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        name = name.strip()
+        if name not in known:
+            raise ValueError(f"--at {word}: the numbers are {', '.join(known) or 'none'}; give one as NAME=VALUE")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--at {word}: give a name and a number, such as --at {name}={known[name][0]:g}") from None
+        low, high = known[name][0], known[name][-1]
+        if not low <= found[name] <= high:
+            raise ValueError(f"--at {word}: training images had {low:g} to {high:g}; ask for one of these")
+    return found
+
+
 def main():
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--label", help="a class of export.json, one of 'learned'")
+    parser.add_argument("--at", action="append", default=[], metavar="NAME=VALUE",
+                        help="a number that all images are to have, one of 'numbers' in export.json")
     parser.add_argument("--out", default="synthetic.npz")
     given = parser.parse_args()
     generator = Generator()
@@ -88,18 +111,25 @@ def main():
         parser.error(f"--label {given.label}: there are {', '.join(learned) or 'no classes'}")
     if given.count < 1:
         parser.error(f"--count {given.count}: ask for at least one image")
-    images, labels = generator.images(given.seed, range(given.count), given.label)
+    numbers = generator.about["numbers"]
+    try:
+        at = _asked(given.at, numbers)
+    except ValueError as error:
+        parser.error(str(error))
+    images, labels = generator.images(given.seed, range(given.count), given.label, at)
     mark = json.dumps({"synthetic": True, "weights": generator.about["weights"], "seed": given.seed})
-    masks = {} if generator.masks is None else {"masks": generator.masks}
+    more = {} if generator.masks is None else {"masks": generator.masks}
+    more |= {"numbers": generator.numbers(given.seed, range(given.count), at)} if numbers else {}
     out = given.out if given.out.endswith(".npz") else f"{given.out}.npz"
-    np.savez_compressed(out, images=images, labels=labels, synthetic=np.asarray(mark), **masks)
+    np.savez_compressed(out, images=images, labels=labels, synthetic=np.asarray(mark), **more)
     units = generator.about["outputs"]["images"]["units"]
     low, high = (generator.about["intensity"][end] for end in ("low", "high"))
     values = "grey values as the source's files store them" if units == "stored" else units
     print(f"{len(images)} synthetic images were written to {out}: the array 'images' "
           f"({' x '.join(map(str, images.shape))}) holds {values} from {low:g} to {high:g}"
           + ("; 'labels' holds each one's class as its place in export.json" if generator.about["labels"] else "")
-          + ("; 'masks' holds label values" if masks else "") + ".")
+          + ("; 'masks' holds label values" if "masks" in more else "")
+          + (f"; 'numbers' holds each one's {', '.join(numbers)}" if numbers else "") + ".")
 
 
 if __name__ == "__main__":
