@@ -165,6 +165,10 @@ def test_classes_of_too_few_images_are_named_with_what_to_do(tmp_path: Path) -> 
     assert "2 of the 3 classes have 20 images or fewer" in some and "Mass|Hernia (1), Hernia (20)" in some
     assert "among the others: Hernia (3). A table of labels" in said(Mass=21, Hernia=3)
     assert "images or fewer" not in said(Mass=20, Hernia=3), "all are few, which is another matter"
+    np.savez(tmp_path / "npz.npz", images=np.random.default_rng(0).integers(0, 255, (24, 16, 16), np.uint8),
+             labels=np.arange(24) < 3)
+    text = inspect(tmp_path / "npz.npz").text()
+    assert "images or fewer" in text and "data.labels" not in text, "only folders take tables"
 
 
 def test_what_prepare_refuses_is_said_before(pictures: Path) -> None:

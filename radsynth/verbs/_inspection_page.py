@@ -207,7 +207,7 @@ NOTHING = "nothing is wrong"
 def told(found: Inspection) -> list[str]:
     """What is wrong or odd, and how many files were rejected, in words."""
     files = [f"{in_words(len(found.rejected), 'dicom' in found.formats)} rejected:"] if found.rejected else []
-    few = rare(found.labels)
+    few = rare(found.labels, found.kind)
     converted = [f"{count:,} x {note}" for note, count in found.notes.items() if note == conversion_in_words()]
     return [*converted, *problems(found), *([few] if few else []), *files] or [NOTHING]
 

@@ -24,10 +24,10 @@ def untaught(counts: Mapping[str, int]) -> str:
             "of its own, set prepare.official=false.")
 
 
-def rare(counts: Mapping[str, int], images: str = "images") -> str:
+def rare(counts: Mapping[str, int], data: str, images: str = "images") -> str:
     """What to say of classes of few images beside larger ones, and what to do; "" where there is none.
 
-    counts: images by class; images: what is counted
+    counts: images by class; data: the data set's kind, of which only folders take tables; images: what is counted
     """
     few = sorted((count, name) for name, count in counts.items() if 0 < count <= RARE)
     if not few or max(counts.values()) <= RARE:
@@ -35,6 +35,8 @@ def rare(counts: Mapping[str, int], images: str = "images") -> str:
     named = ", ".join(f"{name} ({count})" for count, name in few[:NAMED])
     named += f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
     have = "have" if len(few) > 1 else "has"
+    tables = "A table of labels (data.labels=PATH) can put them together or leave them out; for"
+    advice = tables if data == "folder" else "For"
     return (f"{len(few)} of the {len(counts)} classes {have} {RARE} {images} or fewer, too few to be learned among the "
-            f"others: {named}. A table of labels (data.labels=PATH) can put them together or leave them out; for a "
-            "finding that matters see 'Few images, and rare classes' in docs/when-training-goes-wrong.md")
+            f"others: {named}. {advice} a finding that matters see 'Few images, and rare classes' in "
+            "docs/when-training-goes-wrong.md")

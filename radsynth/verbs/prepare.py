@@ -31,11 +31,13 @@ def prepare(data: Any, out: Path, *, settings: Resolved | None = None, overrides
     """
     path = Path(data) if isinstance(data, str | Path) else None
     settings = settings or given(("data", "prepare"), overrides, data=path)
-    made = make_prepared(data if path is None else settings.section("data"), Path(out), settings, workers, cluster)
+    source: Any = data if path is None else settings.section("data")
+    made = make_prepared(source, Path(out), settings, workers, cluster)
     kind, counts = settings.kind("task"), made.training_labels()
     # From image to image classes are not told apart, but for the two of a translation without pairs.
     learned = not constant("tasks", kind, "RESULTS") or constant("tasks", kind, "UNPAIRED")
-    for problem in filter(None, (untaught(counts), rare(counts, "training images")) if learned else ()):
+    few = rare(counts, source.kind, "training images")
+    for problem in filter(None, (untaught(counts), few) if learned else ()):
         tell(f"mind: {problem}")
     for line in in_vain(settings, unused_by_prepare(settings.section("prepare", Settings), made), {}):
         tell(f"mind: {line}")
