@@ -67,6 +67,8 @@ SECTIONS = {
     "utility": Section("radsynth.verbs.utility"),
     "study": Section("radsynth.web.study"),
 }
+LARGEST = 2**31 - 1
+"""Of whole numbers: larger ones are the size of nothing, and overflow in the libraries that get them."""
 OPTIONS = ("budget", "out", "preset", "privacy", "settings")
 """Words of the command line that are easily taken for settings."""
 
@@ -194,8 +196,8 @@ def resolve(
                 _merge(merged, name, value or {}, brought.get(name, SECTIONS[name].default_kind))
     for name, kind in brought.items():
         merged[name] = {"kind": kind, **merged.get(name, {})}
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-        problems.append(f"seed: given {shown(seed)}, allowed: a whole number from 0 to 2147483647")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:
+        problems.append(f"seed: given {shown(seed)}, allowed: a whole number from 0 to {LARGEST}")
     wanted = list(merged) if sections is None else sections
     objects = {name: _validate(name, merged.get(name, {}), problems) for name in wanted}
     for name in set(merged) - set(wanted):
@@ -297,7 +299,10 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
     try:
         # Strict JSON rules suit YAML best: lists become tuples and texts paths, but no text becomes a number.
         text = json.dumps(full, default=str, ensure_ascii=False).encode()
-        return pydantic.TypeAdapter(cls).validate_json(text, strict=True)
+        found = pydantic.TypeAdapter(cls).validate_json(text, strict=True)
+        problems += [f"{name}.{key}: given {shown(value)}, allowed: a whole number, at most {LARGEST}"
+                     for key, value in vars(found).items() if isinstance(value, int) and value > LARGEST]
+        return found
     except UnicodeEncodeError:
         problems.append(f"{name}: {shown(full)} has a name that is not written in UTF-8. Rename the file or folder, or "
                         "name a link to it (ln -s).")

@@ -118,7 +118,7 @@ def test_unknown_public_name() -> None:
         (["model.kind=mlp", "data", "train.batch=8"], ["DATA"], ["data"], ["model.kind=mlp", "train.batch=8"]),
         (["a", "seed=3", "b"], ["A", "B"], ["a", "b"], ["seed=3"]),
         ([], ["[DATA]"], [], []),
-        (["model.names=[a, b]"], ["[DATA]"], [], ["model.names=[a, b]"]),
+        (["model.names=[a, " + 300 * "b" + "]"], ["[DATA]"], [], [f"model.names=[a, {300 * 'b'}]"]),
         (["/scans/x.y=z"], ["DATA"], ["/scans/x.y=z"], []),
         (["./a.b=c"], ["DATA"], ["./a.b=c"], []),
         (["Scans.2024=x"], ["DATA"], ["Scans.2024=x"], []),

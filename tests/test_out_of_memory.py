@@ -56,6 +56,13 @@ def test_memory_that_never_suffices_is_an_error(
     assert events(tmp_path / "run") == ["less memory"] * 3 + ["stopped"]  # it is no illness that a lower rate cures
 
 
+def test_networks_that_memory_does_not_hold_are_refused_by_what_makes_them_large(make_prepared: Make, tmp_path: Path,
+                                                                                 ) -> None:
+    with pytest.raises(OutOfMemory, match=r"networks of model.kind=mlp with model.latent=2000000000 do not fit into"):
+        train(make_prepared(), tmp_path / "run", overrides=["model.kind=mlp", "model.latent=2000000000"], budget="8img")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("where", ["Doctor.examine", "Samples.preview", "Samples.calibrate"])
 def test_memory_that_runs_out_beside_the_steps_is_an_error(
     where: str, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

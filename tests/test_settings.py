@@ -168,6 +168,7 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
         ("model.width=", 'given "", allowed: a whole number'),
         ("plain.mode=exakt", 'given "exakt", allowed: fast, exact (did you mean exact?)'),
         ("model.rate=.inf", "model.rate: given Infinity, allowed: a number"),
+        ("model.limit=2147483648", "model.limit: given 2147483648, allowed: a whole number, at most 2147483647"),
     ],
 )
 def test_strict_values(override: str, allowed: str) -> None:

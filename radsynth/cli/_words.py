@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radsynth.errors import SettingsError
@@ -20,7 +20,7 @@ def split_words(words: list[str], *names: str) -> tuple[list[str], list[str]]:
 
     A word with "=" whose left side is a setting's name is an override unless a file of that name exists.
     """
-    overrides = [w for w in words if re.match(r"[a-z_]+(\.[\w.]+)?=", w) and not Path(w).exists()]
+    overrides = [w for w in words if re.match(r"[a-z_]+(\.[\w.]+)?=", w) and not os.path.exists(w)]
     paths = [w for w in words if w not in overrides]
     required = [name for name in names if not name.startswith("[")]
     most = len(paths) if names[-1].endswith("...]") else len(names)

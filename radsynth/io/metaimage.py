@@ -107,6 +107,10 @@ def _save(itk: Any, made: Any, path: Path) -> None:
     except RuntimeError as error:
         where, _, why = str(error).strip().splitlines()[-1].partition(": ")
         raise OSError(why if where == "Reason" else f"{why} (is the disk full?)") from None
+    try:
+        check_data(read_claim(path))  # of a MetaImage ITK says nothing where the disk takes a part of it, or none
+    except RejectedFile as error:
+        raise OSError(f"{error} (is the disk full?)") from None
 
 
 def example(folder: Path) -> list[Path]:

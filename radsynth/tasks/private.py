@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu, softplus
 
@@ -54,7 +54,7 @@ class Settings:
     """Norm that each patient's gradient is clipped to."""
     loss: Literal["hinge", "non_saturating"] = "non_saturating"
     """The adversarial loss; a loss that pairs images cannot be clipped patient by patient."""
-    discriminator_steps: PositiveInt = 5
+    discriminator_steps: int = Field(5, ge=1, le=1000)
     """Turns of the discriminator for each turn of the generator. Each draws patients anew and is accounted for."""
     discriminator_rate: float = Field(1.0, gt=0)
     """The discriminator's learning rate as a multiple of the generator's."""

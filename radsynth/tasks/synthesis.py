@@ -68,7 +68,7 @@ class Settings:
     (CR-GAN); nothing while nothing is augmented."""
     weight_clip: float = Field(0.0, ge=0)
     """Keep the discriminator's weights within this distance of 0 (first WGAN: 0.01, which is crude); 0 is off."""
-    discriminator_steps: PositiveInt = 1
+    discriminator_steps: int = Field(1, ge=1, le=1000)
     """Turns of the discriminator for each turn of the generator (5 for Wasserstein)."""
     discriminator_rate: float = Field(1.0, gt=0)
     """The discriminator's learning rate as a multiple of the generator's."""

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from radsynth import io
-from radsynth.errors import MissingExtra, RejectedFile
-from radsynth.io import metaimage
+from radsynth.errors import DataError, MissingExtra, RejectedFile
+from radsynth.image import Image
+from radsynth.io import Provenance, metaimage
 from tests.io.files import one, refused
 
 
@@ -144,3 +145,27 @@ def test_axes_that_lean_are_noted(tmp_path: Path) -> None:
         for file in (leaning, tmp_path / "a.mhd"):
             notes = io.header(file).notes
             assert len(notes) == told and all(note.startswith("its axes lean by 16.7 degrees") for note in notes)
+
+
+@pytest.mark.parametrize("kept", [0, 300, -40])
+@pytest.mark.parametrize("ending", ["mha", "nrrd"])
+def test_a_file_that_a_full_disk_cuts_short_is_none(ending: str, kept: int, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """SimpleITK says nothing where the last bytes of a MetaImage, or all of a small one, are not taken by the disk."""
+    itk = metaimage._itk()
+    whole = itk.WriteImage
+
+    def cut(made: object, path: str, useCompression: bool) -> None:
+        whole(made, path, useCompression=useCompression)
+        Path(path).write_bytes(Path(path).read_bytes()[:kept])
+
+    noise = np.random.default_rng(0).integers(0, 60000, (1, 30, 30)).astype(np.uint16)
+    image = Image(pixels=noise, modality="MR")
+    of = Provenance(model="m", weights="0" * 64, seed=0, index=0, description="d")
+    monkeypatch.setattr(itk, "WriteImage", cut)
+    with pytest.raises(DataError, match=rf"full\.{ending} cannot be written: .*\(is the disk full\?\)"):
+        io.write(image, tmp_path / f"full.{ending}", provenance=of)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    io.write(image, tmp_path / f"full.{ending}", provenance=of)
+    assert np.array_equal(io.read(tmp_path / f"full.{ending}").pixels, noise)

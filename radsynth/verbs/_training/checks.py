@@ -8,7 +8,9 @@ from radsynth.image import ImageSpec
 from radsynth.parallel import launched
 from radsynth.settings import Resolved
 from radsynth.tasks import Private, Task, build, needs_both_sides, registers, repeats
+from radsynth.verbs._training.memory import memory_guarded
 from radsynth.verbs._training.options import Settings
+from radsynth.verbs._training.parts import told_of_memory
 from radsynth.verbs._training.start import Start
 
 
@@ -56,7 +58,8 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     if start:
         start.suit(task, spec, options.freeze)
     else:
-        task.networks()
+        with memory_guarded(lambda: _too_large(settings)), told_of_memory(lambda reason: _too_large(settings)):
+            task.networks()
     if isinstance(task, Private):
         if settings.given("prepare").get("extra"):
             raise SettingsError("task.kind=private with prepare.extra: what a network made of the same patients, or "
@@ -66,6 +69,13 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
             raise SettingsError("task.kind=private promises for batches of one size: set train.batch_end=0.")
         task.check(options.batch, options.images, processes, patients)
     return task
+
+
+def _too_large(settings: Resolved) -> str:
+    sizes = [f"model.{name}={value}" for name, value in settings.given("model").items() if name != "kind"]
+    given = f" with {', '.join(sizes)}" if sizes else ""
+    return (f"The networks of model.kind={settings.kind('model')}{given} do not fit into memory. Lower their sizes, or "
+            "prepare smaller images (prepare.size).")
 
 
 def check_parts(options: Settings, processes: int) -> None:
