@@ -11,9 +11,17 @@ from radsynth.losses.alignment import bending, local_decorrelation, roughness
 from radsynth.tasks._warp import compose, enlarge, integrate, shrink, warp
 
 RATE = 0.2
-"""Points of the grid that a step of Adam moves a point at most; it falls to nothing over the second half."""
+"""Points of the grid that a step of Adam moves a point at most, a quarter of it while points are far from each other;
+it falls to nothing over the second half."""
 GRID = 2
-"""Pixels between the points at which warps are made better."""
+"""Pixels between the points at which warps are made better in the end."""
+COARSE = 8
+"""Pixels of images of any coarseness between the points at which they are before: what is far off must not catch on the
+nearest edge, as a scalp does on the wrong side of the skull."""
+FIRST = 32
+"""Longest side in pixels of the images that it begins with."""
+EARLIER = 0.75
+"""Steps at each coarseness, as a share of those at the end."""
 BENDING = 0.001
 """Weight of the whole warp's bending. More is truer for warps as smooth as that, less for anatomies that differ."""
 ROUGHNESS = 0.1
@@ -41,18 +49,39 @@ def _refined(displacement: Tensor, moving: Tensor, fixed: Tensor, steps: int, wi
     space, coarser = tuple(fixed.shape[2:]), 1
     while math.prod(-(-side // coarser) for side in space) > LARGEST:
         coarser *= 2
-    start, goal = shrink(moving, coarser), shrink(fixed, coarser)
+    pair = shrink(moving, coarser), shrink(fixed, coarser)
+    small = tuple(pair[1].shape[2:])
     there = shrink(shrink(displacement, coarser), GRID) / (GRID * coarser)
-    small, side = tuple(goal.shape[2:]), max(there.shape[2:])
+    halvings = max(0, math.ceil(math.log2(max(small) / FIRST)))
+    for level in range(halvings, -1, -1):
+        there = _improved(there, *pair, 2**level, COARSE * 2**level, math.ceil(EARLIER * steps), window, RATE / 4)
+    there = _improved(there, *pair, 1, GRID, steps, window, RATE)
+    return GRID * coarser * enlarge(enlarge(there, GRID, small), coarser, space)
+
+
+def _improved(there: Tensor, moving: Tensor, fixed: Tensor, factor: int, grid: int, steps: int, window: int,
+              rate: float) -> Tensor:
+    """A warp (1, d, *points), in points GRID pixels apart, under which images that are `factor` times coarser agree
+    better; what is added is found at points `grid` pixels apart."""
+    points, side, apart = tuple(there.shape[2:]), max(there.shape[2:]), grid // GRID
+    space, start, goal = tuple(fixed.shape[2:]), shrink(moving, factor), shrink(fixed, factor)
+
+    def whole(velocity: Tensor) -> Tensor:
+        return compose(apart * enlarge(integrate(velocity, SQUARINGS), apart, points), there)
+
+    def on_pixels(warped: Tensor) -> Tensor:
+        if factor == 1:
+            return GRID * enlarge(warped, GRID, space)
+        return shrink(warped, factor // GRID) * (GRID / factor)
+
     with torch.enable_grad():
-        velocity = torch.zeros_like(there, requires_grad=True)
-        optimiser = torch.optim.Adam([velocity], lr=RATE)
+        velocity = torch.zeros_like(shrink(there, apart), requires_grad=True)
+        optimiser = torch.optim.Adam([velocity], lr=rate)
         for step in range(steps):
-            optimiser.param_groups[0]["lr"] = RATE * min(1, 2 * (1 - step / steps))
-            whole = compose(integrate(velocity, SQUARINGS), there)
-            apart = local_decorrelation(warp(start, GRID * enlarge(whole, GRID, small)), goal, window)
-            loss = apart + BENDING * bending(whole / side, SHARP) + ROUGHNESS * roughness(velocity)
+            optimiser.param_groups[0]["lr"] = rate * min(1, 2 * (1 - step / steps))
+            found = whole(velocity)
+            loss = (local_decorrelation(warp(start, on_pixels(found)), goal, window)
+                    + BENDING * bending(found / side, SHARP) + ROUGHNESS * roughness(velocity))
             velocity.grad, = torch.autograd.grad(loss, velocity)
             optimiser.step()
-    whole = compose(integrate(velocity.detach(), SQUARINGS), there)
-    return GRID * coarser * enlarge(enlarge(whole, GRID, small), coarser, space)
+    return whole(velocity.detach())

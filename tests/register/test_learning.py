@@ -21,7 +21,7 @@ from radsynth.settings import resolve
 from radsynth.tasks import registers
 from radsynth.tasks._partners import Partners
 from radsynth.tasks._refine import refined
-from radsynth.tasks._warp import compose, integrate, random_velocity, smooth, warp
+from radsynth.tasks._warp import compose, grid, integrate, random_velocity, smooth, warp
 from radsynth.tasks.register import Register
 from radsynth.verbs._pairs import itk_registration as itk
 from radsynth.verbs._pairs.paired import OWN
@@ -87,6 +87,23 @@ def test_refinement_undoes_a_known_warp_and_image_by_image(size: tuple[int, ...]
     assert error(refined(rough, moving, fixed, 30, 9)) < 0.5 * error(rough), "a network's small errors go"
     monkeypatch.setattr("radsynth.tasks._refine.LARGEST", int(np.prod(size)) // 2)
     assert error(refined(nothing, moving, fixed, 30, 9)) < 0.8 * error(nothing), "coarser, for large images"
+
+
+def test_refinement_does_not_catch_on_the_wrong_edge_of_what_is_far_off() -> None:
+    def head(high: int, wide: int) -> torch.Tensor:
+        """A brain with a ventricle, a dark skull and a bright scalp."""
+        places = (grid((64, 64)) - 31.5) / torch.tensor([high, wide])
+        radius = places.square().sum(-1).sqrt() * high
+        image = torch.full((64, 64), -1.0)
+        image[radius < high - 4] = 0.6
+        image[radius < 0.3 * high] = -0.4
+        image[(radius > high - 1.5) & (radius < high)] = 1
+        return image[None, None]
+
+    moving, fixed = head(25, 18), head(20, 20)
+    found = refined(torch.zeros(1, 2, 64, 64), moving, fixed, 20, 9)
+    before, after = ((image - fixed).abs().mean() for image in (moving, warp(moving, found)))
+    assert after < 0.4 * before and not folding(found.numpy()).any()
 
 
 @pytest.mark.parametrize("size", SIZES)
