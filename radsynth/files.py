@@ -130,6 +130,15 @@ def clear_killed(path: Path) -> None:
                 path.with_name(name).unlink(missing_ok=True)
 
 
+def withdraw(document: Path) -> None:
+    """Remove a document, such as a results.json, before files that it tells of are replaced; the new one comes last.
+
+    A command that is stopped in between, by kill -9 too, then leaves none that tells of another one's pictures.
+    """
+    document.unlink(missing_ok=True)
+    clear_killed(document)
+
+
 def _running(process: int) -> bool:
     try:
         os.kill(process, 0)  # asks, and sends nothing

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, in_command
-from radsynth.files import check_writable, clear_killed, write_atomically
+from radsynth.files import check_writable, clear_killed, withdraw, write_atomically
 from radsynth.metrics._features import Rows
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
@@ -162,6 +162,7 @@ def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[
            options: Settings) -> None:
     """Pictures first, audit.json last."""
     pictures = folder / "pictures"
+    withdraw(folder / "audit.json")
     for old in ("audit_pairs.npy", "audit_pairs.png"):
         (pictures / old).unlink(missing_ok=True)
         clear_killed(pictures / old)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.files import check_writable, write_atomically
+from radsynth.files import check_writable, withdraw, write_atomically
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.verbs._sampler import Sampler
@@ -80,6 +80,7 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     if out is None:
         RunFolder(run).check_weights(sampler.facts["sha256"])
     place.mkdir(parents=True, exist_ok=True)
+    withdraw(place / "control.json")
     document["pictures"] = save_sheets(place, of, found, swept, variety, sampler.spec,
                                         Shown.of(sampler.spec, sampler.intensity), seed, chosen)
     _save_vectors(place / "directions.npz", found)

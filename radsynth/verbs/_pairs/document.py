@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
-from radsynth.files import write_atomically
+from radsynth.files import withdraw, write_atomically
 from radsynth.metrics._features import forget
 from radsynth.verbs._grid import black_and_white, save_pictures, shades, shown_window
 from radsynth.verbs._pairs.found import Found, numbers_of
@@ -68,6 +68,7 @@ def refused(reason: str, out: Path | None) -> dict[str, Any]:
 
 def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
     """pictures/pairs.npy (n, columns, rows, columns) uint8 of values from -1, black, to 1, white; then results.json."""
+    withdraw(out / "results.json")
     save_pictures(out / "pictures" / "pairs.npy", shades(pictures))
     write_atomically(out / "results.json", json.dumps(document, indent=1))
 
