@@ -28,6 +28,11 @@ Layout = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
 """Which axis of its file an image's columns, rows and slices run along, and whether they run the other way."""
 
 
+def may_be_hounsfield(bits: int) -> bool:
+    """Whether values of so many bits can be Hounsfield units: not 8 bits, for which somebody chose a window before."""
+    return bits > 8
+
+
 def as_tuples(value: Any) -> Any:
     """What JSON gives back of tuples, which it knows as lists, as tuples again."""
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value

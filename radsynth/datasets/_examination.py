@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from radsynth.datasets._regrid import mask_on, onto
-from radsynth.datasets._volumes import Source, known_modality, load_image
+from radsynth.datasets._volumes import Source, as_modality, known_modality, load_image
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
+from radsynth.io import Header
 
 AIR = -32768
 """Hounsfield units of a blank channel: below any window."""
@@ -57,3 +59,13 @@ class Examination:
             mask=None if mask is None else mask.pixels[0],
             regridded=any(image.regridded for image in (*there, mask) if image is not None),
             filled=any(image.filled for image in there if image is not None))
+
+
+def header_of(headers: Sequence[Header], fixed: Header, channels: int, modality: str) -> Header:
+    """What `Examination.load` gives, of the headers of the contrasts that are there; fixed: of those, the first
+    channel's; modality: of files that say none."""
+    units = {as_modality(header, modality).units for header in headers}
+    return replace(fixed, channels=channels, bits=max(header.bits for header in headers),
+                   modality=known_modality(fixed.modality, modality),
+                   units=units.pop() if len(units) == 1 else "stored",
+                   notes=tuple(dict.fromkeys(note for header in headers for note in header.notes)))

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from radsynth.datasets import EmptySlice, Record
 from radsynth.datasets._regrid import mask_on
 from radsynth.errors import MissingExtra, RejectedFile
-from radsynth.image import Image
+from radsynth.image import Image, may_be_hounsfield
 from radsynth.io import Header, format_module, nifti
 from radsynth.io._geometry import cut, cut_affine
+
+Seen = TypeVar("Seen", Header, Image)
 
 Plane = Literal["axial", "coronal", "sagittal"]
 AXES: dict[str, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -83,6 +85,16 @@ def known_modality(own: str, told: str) -> str:
     return told if told and own == UNKNOWN else own
 
 
+def as_modality(found: Seen, told: str) -> Seen:
+    """A header or an image with the modality that was told of a file that says none; told of CT, values are Hounsfield
+    units where they can be."""
+    modality = known_modality(found.modality, told)
+    if modality == found.modality:
+        return found
+    hounsfield = modality == "CT" and may_be_hounsfield(found.bits)
+    return replace(found, modality=modality, units="HU" if hounsfield else found.units)
+
+
 def load_image(source: Source, frame: int = 0) -> Image:
     """A whole image or volume with its mask. RejectedFile also for one that shows nothing and for a missing extra."""
     try:
@@ -98,9 +110,7 @@ def load_image(source: Source, frame: int = 0) -> Image:
         raise RejectedFile(str(error)) from None
     if image.pixels.min() == image.pixels.max():
         raise RejectedFile(f"all its pixels have the value {image.pixels.flat[0]}")
-    modality = known_modality(image.modality, source.modality)
-    if modality != image.modality:
-        image = image.replace(modality=modality, units="HU" if modality == "CT" else image.units)
+    image = as_modality(image, source.modality)
     if not source.masks:
         return image
     masks = {path: mask_on(path, image, Path(source.files[0]).name) for path in map(Path, source.masks)}

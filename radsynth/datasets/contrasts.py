@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -22,10 +22,10 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
-from radsynth.datasets._examination import Examination
+from radsynth.datasets._examination import Examination, header_of
 from radsynth.datasets._items import in_parts, series
 from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, patient_in, printable, stem, told_patient
-from radsynth.datasets._volumes import Source, cut_up, known_modality
+from radsynth.datasets._volumes import Source, cut_up
 from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RadsynthError, SettingsError
 from radsynth.io import Header, NotAnImage, detect, format_module
@@ -253,7 +253,8 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
         case = Examination(sources=tuple(part.source if part else None for part in there),
                            names=tuple(part.name if part else "" for part in there), channels=channels,
                            modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
-        header = _header([part.header for part in there if part is not None], fixed.header, len(channels), settings)
+        header = header_of([part.header for part in there if part is not None], fixed.header, len(channels),
+                           settings.modality)
         shared = partial(Record, patient=patient or _patient(key) or fixed.name,
                          masks=(case.mask,) if mask else (), mask_names=named, unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part
@@ -265,11 +266,3 @@ def _patient(key: str) -> str:
     """The folder of an examination without one of a visit, or the beginning of its files' names."""
     folder, _, own = key.rpartition("/")
     return key.strip("/") if own or folder in ("", ".") else of_patient(folder)
-
-
-def _header(headers: list[Header], fixed: Header, channels: int, settings: Settings) -> Header:
-    units = {header.units for header in headers}
-    return replace(fixed, channels=channels, bits=max(header.bits for header in headers),
-                   modality=known_modality(fixed.modality, settings.modality),
-                   units=units.pop() if len(units) == 1 else "stored",
-                   notes=tuple(dict.fromkeys(note for header in headers for note in header.notes)))

@@ -22,10 +22,10 @@ from radsynth.datasets._gathering import gather
 from radsynth.datasets._items import Item, in_parts
 from radsynth.datasets._label_table import Line, Table
 from radsynth.datasets._layout import printable
-from radsynth.datasets._volumes import cut_up, known_modality, load_image, slicing_axis
+from radsynth.datasets._volumes import as_modality, cut_up, load_image, slicing_axis
 from radsynth.datasets._walking import files_below
 from radsynth.errors import DataError, RejectedFile
-from radsynth.io import Header, NotAnImage, detect
+from radsynth.io import NotAnImage, detect
 from radsynth.settings import settings as section
 
 WHOLE = ("volume", "whole")
@@ -51,7 +51,8 @@ class Settings:
     """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file,
     or a folder of few volumes. One of your own counts more than DICOM's Patient ID."""
     modality: str = ""
-    """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes the values Hounsfield units."""
+    """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes values of more than 8 bits Hounsfield
+    units."""
     conditions: tuple[str, ...] = ()
     """Numbers to learn images with, so that they can be asked for: columns of the CSV file of labels, findings that its
     labels name (1 or 0; Effusion|Mass names two), or age (years, of DICOM), spacing (mm between pixels), position (of a
@@ -223,7 +224,7 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
     name, header, source = printable(item.name), item.header, item.source
     if source.frames:
         name += f"#{source.frames[0]}"  # a file may hold several volumes
-    header = _as_modality(header, known_modality(header.modality, settings.modality))
+    header = as_modality(header, settings.modality)
     if item.fault and (settings.incomplete == "reject" or settings.plane in WHOLE):
         advice = "" if settings.plane in WHOLE else ". data.incomplete=slices uses its slices one by one"
         rejected.append(Rejected(path=name, reason=f"{in_parts(source)}: {item.fault}{advice}"))
@@ -236,7 +237,8 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
         for file, frame, slice_header in places:
             single = replace(source, files=(file,), frames=() if frame is None else (frame,))
             part = f"{name}#{Path(file).name if frame is None else frame}"
-            yield shared(source=printable(part), load=partial(load_image, single), header=slice_header)
+            yield shared(source=printable(part), load=partial(load_image, single),
+                         header=as_modality(slice_header, settings.modality))
     elif len(header.size) == 2 and settings.plane == "volume":
         rejected.append(Rejected(path=name, reason="it is a single image, and data.plane=volume asks for volumes"))
     elif len(header.size) == 2 and header.frames > 1:
@@ -244,12 +246,6 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
             yield shared(source=f"{name}#{frame}", load=partial(load_image, source, frame), header=header)
     else:
         yield from cut_up(source, name, header, settings, item.planar, shared)
-
-
-def _as_modality(header: Header, modality: str) -> Header:
-    if modality == header.modality:
-        return header
-    return replace(header, modality=modality, units="HU" if modality == "CT" else header.units)
 
 
 def _nothing(settings: Settings, rejected: list[Rejected]) -> str:

@@ -22,7 +22,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.datasets._luna16_tables import Finding, draw, read_table
-from radsynth.datasets._volumes import Source, keep, load_slice
+from radsynth.datasets._volumes import Source, as_modality, keep, load_slice
 from radsynth.errors import DataError, MissingExtra, RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, format_module
@@ -179,7 +179,7 @@ def _scan(file: Path, name: str, masks: Path | None) -> Scan:
         name=name,
         series=file.stem,
         source=source,
-        header=replace(header, modality="CT", units="HU"),
+        header=as_modality(header, source.modality),
         affine=turned,
     )
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._layout import PATIENT, compiled, patient_in
 from radsynth.datasets._stack_labels import Labels, check, read_labels, without_one_hot
+from radsynth.datasets._volumes import as_modality
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
 from radsynth.image import Image
@@ -205,14 +206,8 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
 
 
 def _header(entry: Entry, space: tuple[int, ...], channels: int, settings: Settings) -> Header:
-    return Header(
-        format="npz",
-        size=space,
-        channels=channels,
-        bits=_bits(entry.dtype),
-        modality=settings.modality or "OT",
-        units="HU" if settings.modality == "CT" else "stored",
-    )
+    header = Header(format="npz", size=space, channels=channels, bits=_bits(entry.dtype))
+    return as_modality(header, settings.modality)
 
 
 def _bits(dtype: np.dtype[Any]) -> int:
@@ -228,15 +223,14 @@ def load_row(images: str, masks: str, index: int, axis: int | None, channels: tu
     pixels, filled = without_nan(channels_first(values, axis))
     if pixels.min() == pixels.max() and not one_value:
         raise RejectedFile(f"all its pixels have the value {pixels.flat[0]}")
-    return Image(
+    image = Image(
         pixels=np.ascontiguousarray(pixels),
         channels=channels,
         bits=_bits(values.dtype),
-        modality=modality,
-        units="HU" if modality == "CT" else "stored",
         filled=filled,
         mask=label_values(np.array(_mapped(masks)[index]).reshape(pixels.shape[1:])) if masks else None,
     )
+    return as_modality(image, modality)
 
 
 @functools.lru_cache(maxsize=8)

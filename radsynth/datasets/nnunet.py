@@ -10,7 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -20,9 +20,9 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import listed, opened
-from radsynth.datasets._examination import Examination
+from radsynth.datasets._examination import Examination, header_of
 from radsynth.datasets._layout import PATIENT, PLAIN, compiled, patient_in, printable, stem
-from radsynth.datasets._volumes import Source, cut_up, known_modality, load_image
+from radsynth.datasets._volumes import Source, as_modality, cut_up, load_image
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.image import Image
 from radsynth.io import Header, NotAnImage, detect, format_module, nifti
@@ -226,6 +226,7 @@ def _case(root: Path, files: dict[int, Path], mask: Path | None, channels: tuple
         header = nifti.header(first, fourth="channels") if stacked else format_module(kind).header(first)
         if header.channels != len(channels):
             raise RejectedFile(f"it has {header.channels} channels; {DESCRIPTION} has {', '.join(channels)}")
+        header = as_modality(header, modality)
         case: Examination | Stack = Stack(source=source, channels=channels)
     else:
         lacking = [name for number, name in enumerate(channels) if number not in files]
@@ -237,7 +238,5 @@ def _case(root: Path, files: dict[int, Path], mask: Path | None, channels: tuple
         names = tuple(printable(files[number].relative_to(root).as_posix()) for number in range(len(channels)))
         case = Examination(sources=sources, names=names, channels=channels, modality=modality, first=0,
                            mask=masks[0] if masks else "")
-        header = replace(headers[0], channels=len(channels), bits=max(one.bits for one in headers))
-    known = known_modality(header.modality, modality)
-    changed = known != header.modality
-    return case, replace(header, modality=known, units="HU" if changed and known == "CT" else header.units)
+        header = header_of(headers, headers[0], len(channels), modality)
+    return case, header

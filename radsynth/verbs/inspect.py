@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset, recognise
+from radsynth.datasets._volumes import as_modality
 from radsynth.errors import RejectedFile
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import Image, all_grey_in_colour
@@ -98,7 +99,7 @@ def look_at(source: Any, given: Resolved) -> Inspection:
     known = [(record, record.header) for record in records if record.header is not None]
     found = replace(found, ct_by_values=not getattr(source, "modality", "none") and _ct_by_values(known, samples))
     if found.ct_by_values:
-        known = [(record, replace(header, modality="CT", units="HU")) for record, header in known]
+        known = [(record, as_modality(header, "CT")) for record, header in known]
     groups = groups_of(options, known)
     converted = conversions(known)
     found = replace(found, mixed=mixture(groups, converted) or torn(records, options.official))

@@ -51,6 +51,7 @@ def test_other_data_than_in_training_is_refused(
     (8, 255, "stored", "percentiles", 255, ""),
     (8, 255, "stored", "window", 65535, "cannot be Hounsfield units"),
     (12, 3000, "HU", "window", 65535, ""),
+    (32, 200, "HU", "bits", 255, "are Hounsfield units; the run was trained on 8 bits"),
 ])
 def test_values_that_cannot_mean_what_those_of_the_training_meant_are_refused(
     bits: int, top: int, units: str, method: str, levels: int, message: str

@@ -66,6 +66,32 @@ def test_pictures_of_eight_bits_keep_theirs(tmp_path: Path) -> None:
     assert prepare(tmp_path / "in", tmp_path / "out", overrides=["data.modality=CT"], workers=1).spec.window is None
 
 
+@pytest.mark.parametrize(("kind", "method"), [("png", "bits"), ("npz", "bits"), ("stack", "bits"),
+                                              ("nii", "percentiles"), ("channels", "percentiles")])
+def test_eight_bits_are_no_hounsfield_units_whatever_the_modality(kind: str, method: str, tmp_path: Path) -> None:
+    """Somebody has mapped them to 0 to 255, which is a sliver of the range of CT."""
+    grey = np.random.default_rng(0).integers(0, 256, (6, 16, 16)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    if kind == "stack":
+        np.savez(tmp_path / "in.npz", images=grey)
+    for k, one in enumerate(grey if kind != "stack" else ()):
+        path = tmp_path / "in" / f"p{k}"
+        if kind == "png":
+            Pillow.fromarray(one).save(path.with_suffix(".png"))
+        elif kind == "npz":
+            np.savez(path.with_suffix(".npz"), image=one)
+        else:
+            for name in (("_a", "_b") if kind == "channels" else ("",)):
+                nibabel.save(nibabel.Nifti1Image(one[..., None], np.eye(4)), f"{path}{name}.nii.gz")
+    more = ["data.kind=contrasts", "data.contrasts=[a=_a$,b=_b$]"] if kind == "channels" else []
+    source = tmp_path / ("in.npz" if kind == "stack" else "in")
+    prepared = prepare(source, tmp_path / "out", workers=1,
+                       overrides=["data.modality=CT", "prepare.size=[16,16]", *more])
+    assert (prepared.spec.modality, prepared.spec.units, prepared.intensity.method) == ("CT", "stored", method)
+    images = prepared.images(np.arange(len(prepared.rows)))
+    assert images.min() < -0.98 and images.max() > 0.98
+
+
 def test_pictures_that_are_made_can_be_compared_whatever_the_window(tmp_path: Path) -> None:
     """Floating point is stored by the range of all images, not by each image's own."""
     spec = ImageSpec(size=(8, 8), modality="CT", units="HU", bits=32, window=SOFT_TISSUE, format="nifti")

@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile
-from radsynth.image import Image, ImageSpec
+from radsynth.image import Image, ImageSpec, may_be_hounsfield
 from radsynth.verbs._preparing.ranges import ranges as channel_ranges
 from radsynth.verbs._preparing.shards import SAMPLE
 
 
 def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None:
-    """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, 16 bits for 8."""
+    """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, HU or 16 bits for 8."""
     eight = image.bits <= 8
-    if spec.units == "HU" and image.units != "HU" and eight:
+    if spec.units == "HU" and image.units != "HU" and not may_be_hounsfield(image.bits):
         raise RejectedFile("its values have 8 bits, which cannot be Hounsfield units; the run was trained on such")
+    if intensity.method == "bits" and spec.bits <= 8 and image.units == "HU" and may_be_hounsfield(image.bits):
+        raise RejectedFile("its values are Hounsfield units; the run was trained on 8 bits, 0 to 255")
     if intensity.method != "bits" or image.bits > 16:
         return
     if spec.bits <= 8 and not eight and image.pixels.max() > 255:

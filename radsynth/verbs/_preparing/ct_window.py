@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.image import Image
+from radsynth.image import Image, may_be_hounsfield
 
 LUNGS = (-1350.0, 150.0)
 """In Hounsfield units: the usual width of 1500 around -600."""
@@ -23,8 +23,8 @@ SHARE = 0.25
 
 
 def has_hounsfield(image: Image) -> bool:
-    """Whether pixels are Hounsfield units: not where somebody chose a window before, and 8 bits are left."""
-    return image.units == "HU" and image.bits > 8
+    """Whether pixels are Hounsfield units: not where 8 bits are left, whatever its file says."""
+    return image.units == "HU" and may_be_hounsfield(image.bits)
 
 
 def ct_window(values: NDArray[Any], asked: tuple[float, float] | None) -> tuple[float, float]:
