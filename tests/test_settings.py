@@ -208,6 +208,18 @@ def test_names_of_papers_and_other_programs_are_understood(
     assert f"did you mean {meant}?" in problems(overrides=[override])
 
 
+@pytest.mark.parametrize("overrides", [
+    ("model.kind=r3gan", "model.blocks=1000000"), ("model.kind=sngan", "model.residual=1000000"),
+    ("model.kind=sngan", "model.discriminator_convolutions=1000000"),
+    ("model.kind=style", "model.mapping_layers=1000000"), ("model.kind=unet", "model.blocks=1000000"),
+    ("task.kind=register", "task.passes=1000000"),
+])
+def test_networks_of_endless_depth_are_refused_and_not_built(overrides: tuple[str, str],
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert "given 1000000, allowed: a whole number, at least" in problems(overrides=overrides)
+
+
 def test_how_a_device_is_chosen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert "train.device: no such setting (a GPU is used where there is one" in problems(overrides=["train.device=cpu"])

@@ -44,7 +44,7 @@ class Settings:
     """Channels of the finest stage; they double at each halving."""
     widest: PositiveInt = 256
     """Upper limit of the channels."""
-    blocks: PositiveInt = 1
+    blocks: int = Field(1, ge=1, le=100)
     """Residual blocks a stage."""
     patch: Literal[1, 2, 4] = 2
     """Side of the patches that the finest stage works on: larger is faster, smaller is finer."""

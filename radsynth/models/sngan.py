@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,9 +56,9 @@ class Settings:
     """Upper limit of the generator's channels."""
     widest_discriminator: PositiveInt = 256
     """Upper limit of the discriminator's channels."""
-    residual: NonNegativeInt = 0
+    residual: int = Field(0, ge=0, le=100)
     """Residual 3x3 convolutions of the generator on each doubled grid of up to 24 pixels a side."""
-    discriminator_convolutions: NonNegativeInt = 0
+    discriminator_convolutions: int = Field(0, ge=0, le=100)
     """Further 3x3 convolutions of the discriminator on its coarsest grid."""
 
 

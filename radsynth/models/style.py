@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,7 +33,7 @@ class Settings:
     kind: Literal["style"] = "style"
     latent: PositiveInt = 128
     """Length of the latent vector, and of the style."""
-    mapping_layers: PositiveInt = 4
+    mapping_layers: int = Field(4, ge=1, le=100)
     """Layers from the latent to the style; they learn at a hundredth of the rate."""
     width: PositiveInt = 16
     """Channels at the full resolution; they double at each halving."""

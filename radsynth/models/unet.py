@@ -32,7 +32,7 @@ class Settings:
     """Side in pixels of the patches that the finest level works on; 1 is slower and no better on a CPU."""
     halvings: int = Field(2, ge=0, le=5)
     """How often the grid is halved below the finest level."""
-    blocks: PositiveInt = 1
+    blocks: int = Field(1, ge=1, le=100)
     """Residual blocks at each level, on the way down and on the way up."""
     discriminator_width: PositiveInt = 32
     """Channels of the discriminator's first layer; they double at each halving."""

@@ -74,7 +74,7 @@ class Settings:
     """Weight of the adversarial loss, a learned similarity; 0 trains without a discriminator. Try 0.05."""
     both_ways: bool = True
     """Learn from the inverse warp of each pair too."""
-    passes: PositiveInt = 2
+    passes: int = Field(2, ge=1, le=100)
     """How often the network looks at what is left and corrects it, with the same weights (Zhao et al. 2019)."""
     grid: Literal[1, 2, 4] = 2
     """Pixels between the points of the velocity field."""
