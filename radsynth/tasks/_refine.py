@@ -11,8 +11,9 @@ from radsynth.losses.alignment import bending, local_decorrelation, roughness
 from radsynth.tasks._warp import compose, enlarge, integrate, shrink, warp
 
 RATE = 0.2
-"""Points of the grid that a step of Adam moves a point at most, a quarter of it while points are far from each other;
-it falls to nothing over the second half."""
+"""Points of the grid that a step of Adam moves a point at most; it falls to nothing over the second half."""
+FAR = 0.35
+"""The same as a share of it, while points are far from each other."""
 GRID = 2
 """Pixels between the points at which warps are made better in the end."""
 COARSE = 8
@@ -20,7 +21,7 @@ COARSE = 8
 nearest edge, as a scalp does on the wrong side of the skull."""
 FIRST = 32
 """Longest side in pixels of the images that it begins with."""
-EARLIER = 0.75
+EARLIER = 0.5
 """Steps at each coarseness, as a share of those at the end."""
 BENDING = 0.001
 """Weight of the whole warp's bending. More is truer for warps as smooth as that, less for anatomies that differ."""
@@ -54,7 +55,7 @@ def _refined(displacement: Tensor, moving: Tensor, fixed: Tensor, steps: int, wi
     there = shrink(shrink(displacement, coarser), GRID) / (GRID * coarser)
     halvings = max(0, math.ceil(math.log2(max(small) / FIRST)))
     for level in range(halvings, -1, -1):
-        there = _improved(there, *pair, 2**level, COARSE * 2**level, math.ceil(EARLIER * steps), window, RATE / 4)
+        there = _improved(there, *pair, 2**level, COARSE * 2**level, math.ceil(EARLIER * steps), window, FAR * RATE)
     there = _improved(there, *pair, 1, GRID, steps, window, RATE)
     return GRID * coarser * enlarge(enlarge(there, GRID, small), coarser, space)
 

@@ -84,7 +84,7 @@ class Settings:
     """Share of the pairs in training whose moving image is the fixed one itself under a random warp, with noise."""
     refinement: NonNegativeInt = 20
     """Steps in which each result is made better for its own pair of images, where both show the same channels, after
-    three quarters as many on coarser images each; 0: the network's warp as it is."""
+    half as many at each of some coarser stages; 0: the network's warp as it is."""
     partners: NonNegativeInt | None = None
     """Images are registered onto one of their so many most similar ones of other patients, 0: onto any; null: 10 for
     slices, any for volumes."""
