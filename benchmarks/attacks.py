@@ -75,6 +75,7 @@ def mean_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Numbers to three digits behind the point."""
     return {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in row.items()}
 
 

@@ -58,9 +58,14 @@ def check_writable(folder: Path) -> None:
     _check_place(Path(folder), Path(folder).absolute())
 
 
+def is_free(out: Path) -> bool:
+    """Whether a new folder can take its place: it is missing, or an empty folder."""
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
 def check_new(out: Path) -> None:
     """The same for a folder of `whole_folder`, which is begun beside it; not for one that holds something already."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_free(out):
         _check_place(out, _place_of(out, there=False).parent)
 
 

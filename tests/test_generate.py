@@ -51,15 +51,6 @@ def test_image_k_depends_on_seed_and_k_alone(trained: Path) -> None:
     assert set(labels) == {0, 1}, "classes are drawn as in the training data"
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_copies_are_looked_for(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(generating, "_filter", lambda sampler: pytest.fail("training images were compared"))
-    (tmp_path / "file").touch()
-    with pytest.raises(FolderError, match=r"file/out cannot be written: .*file is a file"):
-        generate(trained, tmp_path / "file" / "out", count=2, copy_filter=True)
-
-
 def test_a_data_set_is_written_with_its_table(trained: Path, tmp_path: Path) -> None:
     made = generate(trained, tmp_path / "out", count=18, seed=3)
     table = rows(tmp_path / "out")

@@ -15,6 +15,7 @@ from radsynth.files import whole_folder
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.verbs import audit as auditing
+from radsynth.verbs import generate as _generate
 from radsynth.verbs import run as running
 from radsynth.verbs._auditing.attacks import Attack
 from radsynth.verbs._journal import Journal, Row
@@ -164,3 +165,12 @@ def test_what_was_measured_of_former_weights_is_not_written_beside_new_ones(
     with pytest.raises(FolderError, match=r"trained further in the meantime: .* is not written\. Repeat the command"):
         auditing.audit(trained)
     assert not (trained / "audit.json").exists() and not (trained / "pictures").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_copies_are_looked_for(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_generate, "_filter", lambda sampler: pytest.fail("training images were compared"))
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=r"file/out cannot be written: .*file is a file"):
+        generate(trained, tmp_path / "file" / "out", count=2, copy_filter=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from radsynth.errors import FolderError
+from radsynth.files import is_free
 from radsynth.verbs._writing import Row
 
 REQUEST = "generate.json"
@@ -20,7 +21,7 @@ HASHES = {"weights": "another run's, or its weights have changed", "files": "of 
 
 def count_made(out: Path, request: dict[str, object]) -> int:
     """How many images of the request `out` holds: 0 to all of them. FolderError when it holds anything else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_free(out):
         return 0
     try:
         held = dict(json.loads((out / REQUEST).read_text(encoding="utf-8")))

@@ -16,7 +16,7 @@ import numpy as np
 from radsynth import io
 from radsynth.datasets import Record, Rejected
 from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
-from radsynth.files import check_new, whole_folder, write_atomically
+from radsynth.files import check_new, is_free, whole_folder, write_atomically
 from radsynth.progress import tell, track
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import segments
@@ -108,7 +108,7 @@ def _filled(run: Path, out: Path, request: dict[str, object], source: Path, reje
     """The folder `out` with what `make` writes into a folder, its rows as samples.csv; whole or not there."""
     judged = judged_by(run)
     held = None
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         held, by = _left_as_it_is(out, request)
         if held.flagged is not None or not judged["limits"] or by == judged:
             close(out)  # which the command that made it may not have come to
@@ -157,7 +157,7 @@ def _refuse_place(out: Path, source: Path) -> None:
         raise FolderError(f"{out} lies in {source}, whose images are used: results would be among them the next time. "
                           "Choose an output folder elsewhere.")
     check_new(out)
-    if out.exists() and not (out / MADE).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out) and not (out / MADE).is_file():
         raise FolderError(HOLDS_OTHER.format(out))
 
 

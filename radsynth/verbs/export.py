@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radsynth.errors import FolderError, MissingExtra, SettingsError, in_command
-from radsynth.files import check_new, whole_folder, write_atomically
+from radsynth.files import check_new, is_free, whole_folder, write_atomically
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import registers, segments
@@ -48,7 +48,7 @@ def export(run: Path, out: Path, *, target: str | None = None) -> dict[str, Any]
     if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]:
         raise MissingExtra(f"export ({', '.join(missing)})", "onnx")
     run, out = Path(run), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise FolderError(f"{out} exists and is not empty. Choose another output folder, or remove it first.")
     check_new(out)
     sampler = Sampler(run)

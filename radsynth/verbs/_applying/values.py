@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile
 from radsynth.image import Image, ImageSpec, may_be_hounsfield
+from radsynth.verbs._preparing.ct_window import has_hounsfield
 from radsynth.verbs._preparing.ranges import ranges as channel_ranges
 from radsynth.verbs._preparing.shards import SAMPLE
 
@@ -19,7 +20,7 @@ def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None
     eight = image.bits <= 8
     if spec.units == "HU" and image.units != "HU" and not may_be_hounsfield(image.bits):
         raise RejectedFile("its values have 8 bits, which cannot be Hounsfield units; the run was trained on such")
-    if intensity.method == "bits" and spec.bits <= 8 and image.units == "HU" and may_be_hounsfield(image.bits):
+    if intensity.method == "bits" and spec.bits <= 8 and has_hounsfield(image):
         raise RejectedFile("its values are Hounsfield units; the run was trained on 8 bits, 0 to 255")
     if intensity.method != "bits" or image.bits > 16:
         return
