@@ -29,6 +29,7 @@ from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
 from tests.tables import rows
+from tests.written import writings
 
 LABELS = ("common", "rare/one")
 
@@ -178,10 +179,9 @@ def test_a_full_disk_costs_no_image_that_is_whole(
     with pytest.raises(FolderError, match=r"No space left on device\. What is finished is kept"):
         generate(trained, tmp_path / "out", count=9, format=format)
     monkeypatch.undo()
-    before = {path.name: path.stat().st_ino for path in (tmp_path / ".out.part" / "images").rglob("*.*")}
+    before = writings(tmp_path / ".out.part" / "images")
     assert len(before) == 5
-    made = {path.name: path.stat().st_ino for path in
-            (generate(trained, tmp_path / "out", count=9, format=format).folder / "images").rglob("*.*")}
+    made = writings(generate(trained, tmp_path / "out", count=9, format=format).folder / "images")
     assert len(made) == 9 and before.items() <= made.items(), "they were not made again"
 
 
@@ -223,29 +223,29 @@ def test_a_killed_generation_is_gone_on_with(
 def test_more_of_the_same_images_join_those_that_are_there(format: str, trained: Path, tmp_path: Path) -> None:
     whole = generate(trained, tmp_path / "whole", count=19, seed=3, format=format).folder
     out = generate(trained, tmp_path / "out", count=5, seed=3, format=format).folder
-    before = {path: path.stat().st_ino for path in (out / "images").rglob("*") if path.is_file()}
+    before = writings(out / "images")
     lost = next(path for path in sorted(before) if path.stem == "000003") if before else None
     if lost:
-        lost.unlink()
+        (out / "images" / lost).unlink()
     assert generate(trained, out, count=19, seed=3, format=format).count == 19
     for path in filter(Path.is_file, whole.rglob("*")):
         assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes(), path
-    kept = [path for path in before if path.stat().st_ino == before[path]]
-    assert {path.stem for path in kept} == ({"000000", "000001", "000002"} if lost else set())
+    kept = before.items() & writings(out / "images").items()
+    assert {path.stem for path, _ in kept} == ({"000000", "000001", "000002"} if lost else set())
     assert not list(tmp_path.glob(".out*"))
 
 
 @pytest.mark.parametrize("format", ["png", "npz"])
 def test_the_same_command_makes_deleted_images_again(format: str, trained: Path, tmp_path: Path) -> None:
     out = generate(trained, tmp_path / "out", count=5, seed=3, format=format).folder
-    files = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
+    files = writings(out)
     generate(trained, out, count=5, seed=3, format=format)
-    assert files == {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}, "all is there"
-    lost = next(path for path in sorted(files) if path.stem == ("synthetic" if format == "npz" else "000003"))
+    assert files == writings(out), "all is there"
+    lost = out / next(path for path in sorted(files) if path.stem == ("synthetic" if format == "npz" else "000003"))
     content = lost.read_bytes()
     lost.unlink()
     assert generate(trained, out, count=5, seed=3, format=format).count == 5
-    assert lost.read_bytes() == content and files.keys() == {path for path in out.rglob("*") if path.is_file()}
+    assert lost.read_bytes() == content and files.keys() == writings(out).keys()
 
 
 def test_a_failure_among_more_images_leaves_those_that_are_there(

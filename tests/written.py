@@ -1,0 +1,12 @@
+"""Whether files are still those that were written before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def writings(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Which writing each file below a folder is, by its path there: its inode and its time, as some file systems
+    give a removed file's inode to the next file."""
+    states = {path.relative_to(folder): path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: (state.st_ino, state.st_mtime_ns) for path, state in states.items()}
