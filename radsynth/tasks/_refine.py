@@ -33,6 +33,8 @@ SQUARINGS = 4
 """Enough for what is added: a tenth of a point for two points of the grid."""
 LARGEST = 2**21
 """Pixels of an image: larger ones are made coarser first, so that memory is bounded."""
+TOGETHER = 2**16
+"""Pixels of the pairs that are made better at once: what a step of a small pair costs is mostly its many calls."""
 
 
 def refined(displacement: Tensor, moving: Tensor, fixed: Tensor, steps: int, window: int) -> Tensor:
@@ -40,13 +42,14 @@ def refined(displacement: Tensor, moving: Tensor, fixed: Tensor, steps: int, win
 
     moving, fixed: (n, c, *space) of the same channels, compared by local correlation over windows of `window` pixels
     """
-    single = (torch.split(one, 1) for one in (displacement, moving, fixed))
+    several = max(1, TOGETHER // math.prod(fixed.shape[2:]))
+    groups = (torch.split(one, several) for one in (displacement, moving, fixed))
     return torch.cat([_refined(there, start, goal, steps, window)
-                      for there, start, goal in zip(*single, strict=True)])
+                      for there, start, goal in zip(*groups, strict=True)])
 
 
 def _refined(displacement: Tensor, moving: Tensor, fixed: Tensor, steps: int, window: int) -> Tensor:
-    """The displacement (1, d, *space) of one pair, found at every second pixel and interpolated."""
+    """The displacements (n, d, *space) of a few pairs, found at every second pixel and interpolated."""
     space, coarser = tuple(fixed.shape[2:]), 1
     while math.prod(-(-side // coarser) for side in space) > LARGEST:
         coarser *= 2
@@ -62,7 +65,7 @@ def _refined(displacement: Tensor, moving: Tensor, fixed: Tensor, steps: int, wi
 
 def _improved(there: Tensor, moving: Tensor, fixed: Tensor, factor: int, grid: int, steps: int, window: int,
               rate: float) -> Tensor:
-    """A warp (1, d, *points), in points GRID pixels apart, under which images that are `factor` times coarser agree
+    """Warps (n, d, *points), in points GRID pixels apart, under which images that are `factor` times coarser agree
     better; what is added is found at points `grid` pixels apart."""
     points, side, apart = tuple(there.shape[2:]), max(there.shape[2:]), grid // GRID
     space, start, goal = tuple(fixed.shape[2:]), shrink(moving, factor), shrink(fixed, factor)
@@ -83,6 +86,7 @@ def _improved(there: Tensor, moving: Tensor, fixed: Tensor, factor: int, grid: i
             found = whole(velocity)
             loss = (local_decorrelation(warp(start, on_pixels(found)), goal, window)
                     + BENDING * bending(found / side, SHARP) + ROUGHNESS * roughness(velocity))
-            velocity.grad, = torch.autograd.grad(loss, velocity)
+            # The sum over the pairs, not their mean: each takes the steps that it would take alone.
+            velocity.grad, = torch.autograd.grad(len(fixed) * loss, velocity)
             optimiser.step()
     return whole(velocity.detach())

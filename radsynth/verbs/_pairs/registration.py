@@ -86,8 +86,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
         ends = prepared.images(part)
         draw = np.random.default_rng([seed, first]).random(len(part), np.float32)
         starts = prepared.images(partners.of(torch.from_numpy(ends), torch.from_numpy(draw)))
-        found = np.stack([methods[OWN](one, other) for one, other in zip(starts, ends, strict=True)])
-        return _disagreements(task, found, starts, ends)
+        return _disagreements(task, _own(sampler, task, starts, ends), starts, ends)
 
     told = limits_of_both(prepared, rows, apart, further, images, seed, measure, rate=UNLIKE)
     document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _lacking(methods), **told}
@@ -100,11 +99,17 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     return document
 
 
+def _own(sampler: Sampler, task: Register, moving: Array, fixed: Array) -> Array:
+    """This run's displacements (n, d, *space) of n pairs of images (n, c, *space)."""
+    pairs = (torch.from_numpy(images).to(sampler.device) for images in (moving, fixed))
+    return task.displacement(sampler.network, *task.given(*pairs)).cpu().numpy()
+
+
 def _methods(sampler: Sampler, task: Register) -> dict[str, Method]:
     """This run first; the others see the first channel that the network sees of either image."""
     def own(moving: Array, fixed: Array) -> Array:
-        pair = (torch.from_numpy(image[None]).to(sampler.device) for image in (moving, fixed))
-        return task.displacement(sampler.network, *task.given(*pair))[0].cpu().numpy()
+        found: Array = _own(sampler, task, moving[None], fixed[None])[0]
+        return found
 
     def by(method: itk.Method) -> Method:
         def found(moving: Array, fixed: Array) -> Array:
