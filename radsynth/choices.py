@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+ASKED = "As asked for."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -22,9 +24,9 @@ def as_given(choices: list[Choice], given: Callable[[str, str], Any]) -> list[Ch
     found = []
     for choice in choices:
         value = given(*choice.setting.split("."))
-        reason = f"As asked for. The plan had {json.dumps(choice.value)}: {choice.reason}"
+        planned = "" if choice.reason == ASKED else f" The plan had {json.dumps(choice.value)}: {choice.reason}"
         same = value is None or value == choice.value
-        found.append(choice if same else Choice(setting=choice.setting, value=value, reason=reason))
+        found.append(choice if same else Choice(setting=choice.setting, value=value, reason=ASKED + planned))
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from radsynth.bases import Facts, fitting
-from radsynth.choices import Choice
+from radsynth.choices import ASKED, Choice
 from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes, speed
 from radsynth.device import Device
 from radsynth.io._geometry import even_size
@@ -79,7 +79,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
                   "weights, not from chance.")
         begin = Choice(setting="train.start", value=base.name, reason=reason)
         return [begin, *_started(data, device, budget, base, task)]
-    reason = "As asked for." if asked else _size_reason(data, size, device)
+    reason = ASKED if asked else _size_reason(data, size, device)
     choices = [Choice(setting="prepare.size", value=list(size), reason=reason)]
     if task in PATCHED and any(side < have for side, have in zip(size, data.size, strict=False)):
         choices = [*choices, PATCHES] if asked else _patches(data.size, max(size))
@@ -91,7 +91,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
                               reason=f"Class-conditional: the data has {len(data.labels)} classes."))
         choices += _balance(data.labels)
     chosen = model or DEFAULT_MODEL
-    reason = "As asked for." if model else "The default network: the best of the trials in docs/lab-notebook.md."
+    reason = ASKED if model else "The default network: the best of the trials in docs/lab-notebook.md."
     choices.append(Choice(setting="model.kind", value=chosen, reason=reason))
     choices += course(chosen, data.images, len(data.labels), size, device, budget, grows=grows)
     return choices + changes(data.modality)
@@ -143,7 +143,7 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
             f"Masks of {data.masked} patients are few: warped at random, they are not learned by heart.")))
     if any(choice.setting.startswith("task.") for choice in choices):
         # Without its kind the section would be another task's, and that which the user names would replace it.
-        choices.append(Choice(setting="task.kind", value=task, reason="As asked for."))
+        choices.append(Choice(setting="task.kind", value=task, reason=ASKED))
     if task == "semantic" and data.images < FEW:  # of more images the training doctor begins with it when it is needed
         choices += augmentation(data.images, 0.0)
     return choices
@@ -189,7 +189,7 @@ def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> st
 
 def _budget_choices(budget: dict[str, float]) -> list[Choice]:
     given = {name: value for name, value in budget.items() if value} or {"seconds": DEFAULT_SECONDS}
-    reason = "As asked for." if budget else "No budget was given: 5 minutes show whether the data can be learned."
+    reason = ASKED if budget else "No budget was given: 5 minutes show whether the data can be learned."
     return [Choice(setting=f"train.{name}", value=value, reason=reason) for name, value in given.items()]
 
 

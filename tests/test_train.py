@@ -74,6 +74,17 @@ def test_a_longer_budget_goes_on_exactly_where_a_stopped_run_was(
     assert same(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_stopped_run_that_is_given_a_spent_budget_ends_there_and_does_not_go_on(
+    make_prepared: Make, tmp_path: Path
+) -> None:
+    data = make_prepared()
+    with stopped(7):
+        train(data, tmp_path, settings=options())
+    train(data, tmp_path, settings=options("train.images=1"))
+    assert events(tmp_path) == ["interrupted", "trained"]
+    assert load_tensors(tmp_path / "generator.safetensors")[1]["images"] > 1
+
+
 def test_a_stopped_run_has_the_previews_of_one_that_was_not(make_prepared: Make, tmp_path: Path) -> None:
     data, settings = make_prepared(), options("train.previews=5")  # one after every fourth step
 

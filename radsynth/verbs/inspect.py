@@ -240,12 +240,12 @@ def _intensity(images: list[Image]) -> Intensity | None:
 
 def _planned(found: Inspection, given: Resolved) -> Inspection:
     """The inspection with what `run` would choose."""
-    from radsynth.choices import as_given
+    from radsynth.choices import ASKED, as_given
     from radsynth.verbs._choosing import choices, told_of_modality
 
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     task = given.given("task").get("kind")
-    asked = [{"setting": "task.kind", "value": task, "reason": "As asked for."}] if task else []
+    asked = [{"setting": "task.kind", "value": task, "reason": ASKED}] if task else []
     planned = as_given(choices(given, found, limits), lambda section, key: given.given(section).get(key))
     found_out = [asdict(choice) for choice in planned]
     found_out = asked + [choice for choice in found_out if not asked or choice["setting"] != "task.kind"]

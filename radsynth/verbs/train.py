@@ -289,7 +289,8 @@ def _resume(loop: Loop, folder: RunFolder) -> None:
             f"Training was ended after {loop.images:,} images, as samples only became worse, and does not go on with a "
             f"larger budget. train.{setting}=false {where} trains on; more images or augmentation may do better."))
         return
-    folder.event("resumed", loop.images, f"Training went on after {loop.images} images.")
+    if loop.progress < 1:
+        folder.event("resumed", loop.images, f"Training went on after {loop.images:,} images.")
 
 
 @contextmanager

@@ -136,6 +136,8 @@ def test_what_is_missing_or_damaged_is_left_out_with_a_sentence(
 def test_a_setting_that_was_given_is_told_in_place_of_what_the_plan_had(run: Path) -> None:
     (run / "settings.yaml").write_text("train:\n  seconds: 60\n")
     assert "60 As asked for. The plan had 300: The default." in " ".join(page(run).text.split())
+    (run / "plan.json").write_text('[{"setting": "train.seconds", "value": 300, "reason": "As asked for."}]')
+    assert "60 As asked for. The plan" not in (text := " ".join(page(run).text.split())) and "60 As asked for." in text
 
 
 def test_a_table_of_the_wrong_kind_is_left_out(run: Path) -> None:
@@ -298,6 +300,8 @@ def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, scheme: str) 
     if not Path(CHROMIUM).exists():
         pytest.skip(f"{CHROMIUM} is not installed")
     add(run, audit=AUDIT, utility=utility(0.01, 0.05))
+    with (run / "log.jsonl").open("a") as log:  # a long word: the folder of former weights
+        log.write(f'\n{{"event": "set aside", "images": 400, "text": "They are in earlier/{"d6e5136d" * 4}."}}\n')
     asked: list[str] = []
     with api.sync_playwright() as player:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -306,6 +310,8 @@ def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, scheme: str) 
             page.on("request", lambda request: asked.append(request.url))
             page.goto(report(run).as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            table = page.locator("[aria-labelledby=training] .scroll")
+            assert table.evaluate("one => one.scrollWidth <= one.clientWidth"), "no word is cut off"
         browser.close()
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
 
