@@ -156,7 +156,7 @@ def overlap(real: Prepared, place: Path, options: argparse.Namespace) -> dict[st
     made = synthetic(place / "run", None, real, "segmentation", len(train.examples), 0)
     unet = Recipe(kind="segmentation", classes=real.spec.mask_classes, steps=options.unet_steps, batch=32, rate=2e-3)
     chosen = scores.draws(test.patients, options.repeats, 500, 0)
-    kept = real.folder.parent / f"unet_real_{options.unet_steps}_{options.repeats}.npy"
+    kept = real.folder.parent / f"unet_augmented_{options.unet_steps}_{options.repeats}.npy"
     if not kept.exists():
         np.save(whole := io.BytesIO(), segmented(unet, [train.examples], test, options.repeats))
         write_atomically(kept, whole.getvalue())
@@ -170,8 +170,8 @@ def overlap(real: Prepared, place: Path, options: argparse.Namespace) -> dict[st
 
 
 def segmented(unet: Recipe, sources: list[Examples], test: Real, repeats: int) -> NDArray[np.uint8]:
-    """(repeats, n, *space) masks of the test images by U-Nets that learned from the sources in equal parts."""
-    return np.stack([predict(unet, fit(unet, sources, False, seed), test.examples.images)
+    """(repeats, n, *space) masks of the test images by U-Nets that learned from augmented sources in equal parts."""
+    return np.stack([predict(unet, fit(unet, sources, True, seed), test.examples.images)
                      for seed in range(repeats)])
 
 

@@ -1,12 +1,12 @@
 """Do synthetic images help a classifier? A class-conditional run on the data, then `utility`, at 10, 30 and 100 %.
 
-With --low the generator is trained anew on the smallest share alone, which is the case of a researcher with few images:
+With --low the generator is trained anew on that share alone, which is the case of a researcher with few images:
 in the other rows the generator has learned from all of them.
 
 Usage: python benchmarks/utility.py DATA [--images 150000] [--seconds 600] [--steps 500]
-[--seeds 3] [--low 0.1] [--work build/utility]. Each training of a study takes --steps, or fewer if all together would
-take longer than --seconds. DATA is an npz in MedMNIST's layout, or any folder with classes. Prints one table; the runs
-below build/utility hold utility.json.
+[--seeds 3] [--shares 0.1,0.3] [--low 0.1] [--work build/utility]. Each training of a study takes --steps, or fewer
+if all together would take longer than --seconds. DATA is an npz in MedMNIST's layout, or any folder with classes.
+Prints one table; the runs below build/utility hold utility.json.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ def rows_of(study: dict[str, Any], generator: str) -> list[dict[str, Any]]:
     rows = []
     for arm in study["arms"]:
         gap = next((line for line in study["differences"] if (line["share"], line["arm"], line["against"])
-                    == (arm["share"], arm["arm"], "real")), None)
+                    == (arm["share"], arm["arm"], "augmented")), None)
         against = f"{100 * gap['value']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})" if gap else "-"
         rows.append({"generator_learned_from": generator, "share": arm["share"], "trained_on": arm["arm"],
                      "real_images": arm["images"], "steps": study["steps"], study["metric"]: round(arm["value"], 3),
                      "low": round(arm["low"], 3), "high": round(arm["high"], 3),
-                     "auc": round(arm["auc"]["mean"]["value"], 3), "minus_real": against,
+                     "auc": round(arm["auc"]["mean"]["value"], 3), "minus_augmented": against,
                      "verdict": gap["verdict"] if gap else "-"})
     return rows
 
@@ -90,12 +90,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shares", type=lambda text: tuple(map(float, text.split(","))), default=Settings().shares)
     parser.add_argument("--low", type=float, default=0.0)
     parser.add_argument("--work", type=Path, default=Path("build/utility"))
     options = parser.parse_args()
     print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
     data = prepared(options.data, options.work)
-    settings = Settings(seconds=options.seconds, steps=options.steps, seeds=options.seeds)
+    settings = Settings(seconds=options.seconds, steps=options.steps, seeds=options.seeds, shares=options.shares)
     run = trained(data, options.work / "run", options.images)
     studies = [("all", utility(run, data=data.folder, settings=settings))]
     if options.low:

@@ -165,7 +165,7 @@ def test_trainings_of_one_repeat_differ_in_their_images_and_in_nothing_else(
     monkeypatch.setattr("radsynth.verbs.utility.fit", noted)
     monkeypatch.setattr("radsynth.verbs.utility.predict", lambda recipe, model, images: np.full((len(images), 2), 0.5))
     utility(prepared.folder, write_labelled(tmp_path / "made", prepared, False), settings=FAST, out=tmp_path / "out")
-    assert [one[:2] for one in taken] == 2 * [((60,), False), ((60,), False), ((60,), True), ((60, 60), False)]
+    assert [one[:2] for one in taken] == 2 * [((60,), True), ((60,), False), ((60,), True), ((60, 60), True)]
     assert {one[2] for one in taken} == {replace(taken[0][2], steps=20)}
     assert len({one[3] for one in taken[:4]}) == len({one[3] for one in taken[4:]}) == 1 and taken[0] != taken[4]
 
@@ -228,7 +228,7 @@ def test_a_whole_study_says_plainly_when_synthetic_images_do_not_help(
 
     def alone(document: dict[str, Any]) -> dict[str, Any]:
         return next(line for line in document["differences"]
-                    if (line["share"], line["arm"], line["against"]) == (1.0, "synthetic", "real"))
+                    if (line["share"], line["arm"], line["against"]) == (1.0, "synthetic", "augmented"))
 
     assert alone(good)["verdict"] != "harms" and good["trainings"] == 2 * (1 + 3)
     assert alone(bad)["verdict"] == "harms" and "worse than training on all real patients" in " ".join(bad["words"])
@@ -307,7 +307,7 @@ def test_words_tell_that_the_generator_saw_everything() -> None:
         "generator_saw": "all", "test": {"patients": 30},
         "arms": [{**arm, "share": 1.0, "arm": name} for name in ("real", "augmented", "synthetic", "both")],
         "differences": [{**gap, "share": 1.0, "arm": name, "against": other} for name, other in
-                        (("augmented", "real"), ("synthetic", "real"), ("both", "real"), ("both", "augmented"))],
+                        (("augmented", "real"), ("synthetic", "augmented"), ("both", "augmented"))],
     }
     text = " ".join(sentences(document))
     assert "adding synthetic images helps: +5.0 points (95 % interval +2.0 to +8.0)" in text

@@ -33,7 +33,10 @@ from radsynth.verbs._usefulness.words import sentences, verdict
 from radsynth.verbs.generate import check_draws
 
 ARMS = ("real", "augmented", "synthetic", "both")
-"""real images; real with classical augmentation; synthetic alone; batches of half real and half synthetic images."""
+"""real images as they are; with classical augmentation real images, synthetic ones alone, and batches of half real and
+half synthetic images (Frid-Adar et al. 2018: what do they add to an augmentation that costs nothing?)."""
+VERSION = 2
+"""Of what utility.json holds. In 1, synthetic images were learned from without classical augmentation."""
 LEAST_STEPS = 30
 """Fewer optimiser steps teach nothing."""
 LEAST_PATIENTS = 5
@@ -112,7 +115,7 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     drawn = draws(run, synthetic_folder, kind)
     own = drawn or RunFolder(run).made(synthetic_folder or run / "synthetic")
     document: dict[str, Any] = {
-        "version": 1, "kind": kind,
+        "version": VERSION, "kind": kind,
         "metric": "balanced accuracy" if kind == "classification" else "Dice overlap",
         "chance": 1 / classes if kind == "classification" else 0.0,
         "network": describe(recipe, channels, dimensions), "optimiser": f"AdamW, rate {options.rate:g}, cosine to 0",
@@ -195,7 +198,7 @@ def _run(plan: list[_Training], recipe: Recipe, train: Real, test: Real, made: E
             real_images, patients = (0, 0) if one.arm == "synthetic" else (len(few.examples), few.patients)
             counts[one.share, one.arm] = {"images": real_images, "patients": patients}
             # Weights and order of draws follow from the seed alone: arms differ in their images, and in nothing else.
-            model = fit(recipe, sources, one.arm == "augmented", 1000 * options.seed + one.seed,
+            model = fit(recipe, sources, one.arm != "real", 1000 * options.seed + one.seed,
                         partial(_report, progress, index * recipe.steps, minutes))
             found[one] = predict(recipe, model, test.examples.images)
     return found, counts
@@ -231,8 +234,7 @@ def _results(found: dict[_Training, NDArray[Any]], counts: dict[tuple[float, str
              **numbers_of(values)} for (share, arm), values in replicates.items()]
     differences = []
     for share in _shares(options):
-        pairs = [("augmented", "real"), ("synthetic", "real"), ("both", "real"), ("both", "augmented")]
-        for arm, against in pairs:
+        for arm, against in (("augmented", "real"), ("synthetic", "augmented"), ("both", "augmented")):
             gaps = {name: replicates[share, arm][name] - replicates[share, against][name]
                     for name in replicates[share, arm]}
             numbers = numbers_of(gaps, least=-1.0)

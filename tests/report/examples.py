@@ -92,12 +92,13 @@ def utility(low: float, high: float, value: float = 0.8) -> dict[str, Any]:
     gain = {"share": 1.0, "value": (low + high) / 2, "low": low, "high": high,
             "verdict": "helps" if low > 0 else "harms" if high < 0 else "open"}
     return {"kind": "classification", "metric": "balanced accuracy", "shares": [1.0], "seeds": 3, "steps": 200,
-            "chance": 0.5,
+            "chance": 0.5, "version": 2,
             "network": "a small network", "interval": "95 %", "words": ["A sentence of the study."], "seconds": 60.0,
             "classes": ["left lung", "right lung"], "test": {"images": 60, "patients": 30},
             "arms": [{"share": 1.0, "arm": arm, "images": 100, "patients": 50, **score, "sensitivity": by_class}
                      for arm in ("real", "augmented", "both", "synthetic")],
-            "differences": [gain | {"arm": arm, "against": "real"} for arm in ("augmented", "synthetic", "both")]}
+            "differences": [gain | {"arm": arm, "against": other} for arm, other in (
+                ("augmented", "real"), ("synthetic", "augmented"), ("both", "augmented"))]}
 
 
 def add(run: Path, **documents: dict[str, Any]) -> None:

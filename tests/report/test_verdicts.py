@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from radsynth.verbs._report.evidence import usefulness
 from radsynth.verbs._report.facts import facts, limits
-from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.verdicts import bottom_line, verdicts
 from radsynth.verbs._report.words import verdict
 from tests.report.examples import AUDIT, MEASURED, RESULTS, SHARE, SPEC, add, page, utility
@@ -124,17 +125,16 @@ def test_a_class_that_nothing_was_learned_of_is_said_at_the_top(run: Path) -> No
 def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path) -> None:
     near = [one | {"value": one["floor"], "low": one["floor_low"], "high": one["floor_high"]}
             for one in RESULTS["measurements"]]
-    study = utility(-0.05, 0.05)
-    study["differences"].append({"share": 1.0, "arm": "both", "against": "augmented", "verdict": "harms"})
-    add(run, results=RESULTS | {"measurements": near}, utility=study)
+    add(run, results=RESULTS | {"measurements": near}, utility=utility(-0.05, 0.05))
     found = verdicts(RunFiles(run))
     assert bottom_line(found).startswith("A test on real patients did not show that these images help")
-    assert "Classical augmentation of the real images alone does better." in found[2].text
-    helps = utility(0.01, 0.05)
-    helps["differences"].append({"share": 1.0, "arm": "both", "against": "augmented", "verdict": "harms"})
-    add(run, utility=helps)
-    assert answers(run)["Usefulness"] == ("note", "Less than augmentation")
-    assert "but classical augmentation of real ones does more" in bottom_line(verdicts(RunFiles(run)))
+    assert "Synthetic images in place of all real ones: +0.0 points (\u22125.0 to +5.0)." in found[2].text
+    add(run, utility=utility(0.01, 0.05))
+    assert answers(run)["Usefulness"] == ("good", "Yes")
+    add(run, utility=utility(0.01, 0.05) | {"version": 1})
+    assert answers(run)["Usefulness"] == ("open", "Not tested"), "it asked another question"
+    with pytest.raises(Missing, match=r"earlier version.*repeat 'radsynth utility'"):
+        usefulness(RunFiles(run))
     assert limits(RunFiles(run))[0] == "No doctor has judged the images."
     (run / "study").mkdir()
     (run / "study" / "results.json").write_text(json.dumps({"readers": [{}, {}]}))

@@ -17,8 +17,8 @@ from radsynth.verbs._usefulness.words import points
 
 SHOWN = 8
 """Closest pairs on the page at most; the run folder has more."""
-ARMS = {"real": "real images", "augmented": "real images, classical augmentation", "both": "real and synthetic images",
-        "synthetic": "synthetic images alone"}
+ARMS = {"real": "real images as they are", "augmented": "real images, augmented",
+        "both": "real and synthetic images, augmented", "synthetic": "synthetic images alone, augmented"}
 
 
 def audit(files: RunFiles) -> dict[str, Any]:
@@ -135,9 +135,9 @@ def usefulness(files: RunFiles) -> dict[str, Any]:
 
 
 def _gain(found: dict[str, Any], arm: dict[str, Any]) -> str:
-    """The difference against the real images alone, with its interval and what it means."""
+    """The difference against the real images with classical augmentation, with its interval and what it means."""
     for line in found["differences"]:
-        if (line["share"], line["arm"], line["against"]) == (arm["share"], arm["arm"], "real"):
+        if (line["share"], line["arm"], line["against"]) == (arm["share"], arm["arm"], "augmented"):
             return (f"{points(line['value'])} points ({points(line['low'])} to {points(line['high'])}): "
                     f"{UNDECIDED if line['verdict'] == 'open' else line['verdict']}")
     return ""

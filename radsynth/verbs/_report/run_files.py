@@ -15,6 +15,11 @@ from radsynth.errors import RadsynthError
 from radsynth.settings import constant, kinds, read_yaml
 from radsynth.verbs._grid import in_colour
 
+OUTDATED = {"utility.json": (
+    "Tested by an earlier version, in which synthetic images were learned from without the classical augmentation that "
+    "real ones had: repeat 'radsynth utility'.")}
+"""What is told in place of a first version of a file that measured something else."""
+
 
 class Missing(Exception):
     """A part has to be left out; the text says why."""
@@ -32,11 +37,14 @@ class RunFiles:
         if name in self.without:
             raise Missing(otherwise)
         try:
-            return json.loads((self.run / name).read_text(encoding="utf-8"))
+            found = json.loads((self.run / name).read_text(encoding="utf-8"))
         except OSError:
             raise Missing(otherwise) from None
         except ValueError:
             raise Missing(f"{name} is damaged.") from None
+        if name in OUTDATED and isinstance(found, dict) and found.get("version") == 1:
+            raise Missing(OUTDATED[name])
+        return found
 
     def get(self, name: str) -> dict[str, Any]:
         """A JSON file that holds a dictionary; an empty one when it is missing, damaged or something else."""

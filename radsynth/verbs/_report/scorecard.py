@@ -148,8 +148,9 @@ def _completeness(files: RunFiles) -> list[tuple[str, str]]:
     found = files.get("utility.json")
     if found:
         arms = {arm["arm"]: arm for arm in found["arms"] if arm["share"] == 1.0}
-        for arm, words in (("real", "real images"), ("augmented", "real images with classical augmentation"),
-                           ("both", "real and synthetic images"), ("synthetic", "synthetic images alone")):
+        for arm, words in (("real", "real images as they are"), ("augmented", "augmented real images"),
+                           ("both", "augmented real and synthetic images"),
+                           ("synthetic", "augmented synthetic images alone")):
             one = arms[arm]
             facts.append((f"{found['metric'].capitalize()}, trained on {words}",
                           f"{figure(one['value'], 'share')} ({figure(one['low'], 'share')} to "

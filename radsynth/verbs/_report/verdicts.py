@@ -15,8 +15,6 @@ from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
 OTHERS = "Other images"
 """What was measured says nothing of this generator's images."""
-LESS = "Less than augmentation"
-"""They help, and classical augmentation of the real images, which costs nothing, helps more."""
 
 
 def verdicts(files: RunFiles) -> list[Verdict]:
@@ -39,7 +37,7 @@ def verdicts(files: RunFiles) -> list[Verdict]:
 
 def bottom_line(found: list[Verdict], meant: str = "") -> str:
     """What to do, in one or two sentences. meant: what the results of a task from image to image are meant for"""
-    signs, answers = {one.heading: one.sign for one in found}, [one.answer for one in found]
+    signs = {one.heading: one.sign for one in found}
     if "Privacy" not in signs:
         return meant
     share = {
@@ -57,9 +55,6 @@ def bottom_line(found: list[Verdict], meant: str = "") -> str:
         use = "The images are close enough to real ones to help in training, as tested on real patients."
     elif signs["Usefulness"] == "warning":
         use = "Do not train with these images: that made results on real patients worse."
-    elif LESS in answers:
-        use = ("Tested on real patients, these images help in training, but classical augmentation of real ones does "
-               "more.")
     elif signs["Usefulness"] == "note":
         use = "A test on real patients did not show that these images help in training."
     else:
@@ -155,7 +150,7 @@ def _least_covered(classes: dict[str, Any]) -> str:
 
 
 def _usefulness(files: RunFiles) -> Verdict:
-    """From `radsynth utility`: real and synthetic images together against the real ones alone."""
+    """From `radsynth utility`: real and synthetic images together, and synthetic ones alone, against the real ones."""
     heading, question = "Usefulness", "Do they help in training?"
     found = files.get("utility.json")
     if not found:
@@ -172,13 +167,12 @@ def _usefulness(files: RunFiles) -> Verdict:
         sign, answer = "note", "Nothing to gain"
     if whole["real"] < found["chance"] + LEARNED:
         sign, answer = "open", "No verdict"
-    text = f"With all real images: {_told(whole, found['metric'])}"
+    text = f"With all real images, classically augmented: {_told(whole, found['metric'])}"
     if few < 1:
         text += f" With {100 * few:g} % of the real patients: {_told(_gain(found, few), found['metric'])}"
-    if any((line["share"], line["arm"], line["against"], line["verdict"]) == (1.0, "both", "augmented", "harms")
-           for line in found["differences"]):
-        text += " Classical augmentation of the real images alone does better."
-        sign, answer = ("note", LESS) if sign == "good" else (sign, answer)
+    instead = _gain(found, 1.0, "synthetic")
+    text += (f" Synthetic images in place of all real ones: {points(instead['value'])} points "
+             f"({points(instead['low'])} to {points(instead['high'])}).")
     if found.get("generator_saw") == "unknown":
         sign, answer = "open", OTHERS
         text = f"Measured on images that are not known to be of this generator. {text}"
@@ -190,11 +184,14 @@ def _usefulness(files: RunFiles) -> Verdict:
         f"tested on {count(patients, 'unseen patient')}."))
 
 
-def _gain(found: dict[str, Any], share: float) -> dict[str, Any]:
-    """The difference that added synthetic images make at a share of the real patients, with the score without them."""
+def _gain(found: dict[str, Any], share: float, arm: str = "both") -> dict[str, Any]:
+    """What synthetic images change, added to a share of the real patients or alone, and the score of the real ones.
+
+    Classical augmentation, which costs nothing, is on both sides.
+    """
     line = next(line for line in found["differences"]
-                if (line["share"], line["arm"], line["against"]) == (share, "both", "real"))
-    real = next(arm for arm in found["arms"] if (arm["share"], arm["arm"]) == (share, "real"))
+                if (line["share"], line["arm"], line["against"]) == (share, arm, "augmented"))
+    real = next(one for one in found["arms"] if (one["share"], one["arm"]) == (share, "augmented"))
     return {**line, "real": real["value"]}
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from radsynth.files import write_atomically
 
 LOOKS = {
-    "real": ("#1b6ca8", "o", "real"),
-    "augmented": ("#0b8457", "s", "real, classical augmentation"),
-    "both": ("#b5530b", "^", "real and synthetic"),
-    "synthetic": ("#6d597a", "D", "synthetic alone"),
+    "real": ("#1b6ca8", "o", "real, as they are"),
+    "augmented": ("#0b8457", "s", "real, augmented"),
+    "both": ("#b5530b", "^", "real and synthetic, augmented"),
+    "synthetic": ("#6d597a", "D", "synthetic alone, augmented"),
 }
 """Colour, marker and name of every arm; told apart without colour too."""
 

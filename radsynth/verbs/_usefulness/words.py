@@ -54,29 +54,23 @@ def _difference(document: dict[str, Any], share: float, name: str, against: str)
 
 
 def _share_sentence(document: dict[str, Any], share: float) -> str:
-    plain, both = _arm(document, share, "real"), _difference(document, share, "both", "real")
-    start = f"With {of_share(share)} ({plain['images']:,} images), {document['metric']} is {per_cent(plain['value'])}"
-    if plain["value"] >= SOLVED and both["verdict"] != "harms":
+    own, both = _arm(document, share, "augmented"), _difference(document, share, "both", "augmented")
+    plain = _arm(document, share, "real")
+    start = (f"With {of_share(share)} ({own['images']:,} images) and classical augmentation, {document['metric']} is "
+             f"{per_cent(own['value'])} ({per_cent(plain['value'])} without augmentation)")
+    if own["value"] >= SOLVED and both["verdict"] != "harms":
         return f"{start}: the task is solved without synthetic images, so there is nothing that they could add."
     change = f"{points(both['value'])} points (95 % interval {points(both['low'])} to {points(both['high'])})"
-    told = {
+    return {
         "helps": f"{start}; adding synthetic images helps: {change}.",
         "harms": f"{start}; adding synthetic images makes it worse: {change}.",
         "no difference": f"{start}; adding synthetic images does not help: {change}, no difference that matters.",
         "open": f"{start}; that adding synthetic images helps is not shown: {change}, an interval that includes zero.",
     }[both["verdict"]]
-    classical = _difference(document, share, "augmented", "real")
-    beyond = _difference(document, share, "both", "augmented")
-    compared = {"helps": "Synthetic images bring more than that",
-                "harms": "Synthetic images bring less than that",
-                "no difference": "Synthetic images bring the same",
-                "open": "Which of the two is better is not decided"}[beyond["verdict"]]
-    return (f"{told} Classical augmentation of the real images alone changes it by {points(classical['value'])} "
-            f"points. {compared} ({points(beyond['value'])}, {points(beyond['low'])} to {points(beyond['high'])}).")
 
 
 def _alone(document: dict[str, Any]) -> str:
-    line, arm = _difference(document, 1.0, "synthetic", "real"), _arm(document, 1.0, "synthetic")
+    line, arm = _difference(document, 1.0, "synthetic", "augmented"), _arm(document, 1.0, "synthetic")
     told = {"helps": "is better than", "harms": "is worse than", "no difference": "is as good as",
             "open": "is not shown to differ from"}[line["verdict"]]
     return (f"Trained on synthetic images alone, {document['metric']} on real patients is {per_cent(arm['value'])}, "
@@ -96,7 +90,7 @@ def _limits(document: dict[str, Any]) -> list[str]:
     else:
         limits.append("Who made the synthetic images, and from which patients, is not known: their generator may have "
                       "seen the test patients.")
-    real = _arm(document, 1.0, "real")
+    real = _arm(document, 1.0, "augmented")
     if real["value"] < document["chance"] + LEARNED:
         limits.append(f"{document['metric'].capitalize()} hardly exceeds chance ({per_cent(document['chance'])}) even "
                       "with all real images: the network has not learned the task in these steps, and the comparison "
