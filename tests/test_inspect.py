@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image as Pillow
 from pydicom.data import get_testdata_file
@@ -341,6 +342,15 @@ def test_many_files_are_looked_at_quickly(tmp_path: Path) -> None:
     start = time.process_time()
     assert inspect(folder.Settings(path=tmp_path)).n_images == 1000
     assert time.process_time() - start < 6
+
+
+def test_many_kinds_of_scan_are_told(tmp_path: Path) -> None:
+    """Of more than 20 nothing was said, though they make the poorest generator."""
+    for number, path in enumerate(ct_series(tmp_path / "S", count=21)):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesDescription, dataset.SeriesInstanceUID = f"Kind {number:02}", f"1.2.{number}"
+        dataset.save_as(path)
+    assert "several kinds of scan are mixed (Kind 00 (1), Kind 01 (1)" in inspect(tmp_path).text()
 
 
 def test_real_data(shared_data: Path) -> None:

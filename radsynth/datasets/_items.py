@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from radsynth.datasets import Rejected
 from radsynth.datasets._layout import printable
@@ -14,6 +15,9 @@ from radsynth.datasets._volumes import Source
 from radsynth.errors import RejectedFile
 from radsynth.io import Header, NotAnImage
 from radsynth.progress import track
+
+if TYPE_CHECKING:
+    from radsynth.io._dicom_header import Instance
 
 SHOWN = 5
 """Files that a message names at most."""
@@ -45,19 +49,15 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
         return []
     rejected[:] = _with_empty(root, names, rejected)
     from radsynth.io._dicom_frames import instances
-    from radsynth.io._dicom_series import arrange
+    from radsynth.io._dicom_series import arrange, told_apart
 
     found, names_of = [], {str(root / name): name for name in names}
     for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
         try:
-            members = instances(Path(path))
+            found += instances(Path(path))
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
-            continue
-        kinds = {member.header.series: member.header for member in members}  # of an enhanced file several, as echoes
-        kept = {kind for kind, header in kinds.items() if wanted(header, name)}
-        found += [member for member in members if member.header.series in kept]
-    gathered, copies = arrange(found)
+    gathered, copies = arrange(_chosen(told_apart(found), names_of, wanted))
     rejected += [Rejected(path=printable(names_of[path]), skipped=True, reason=(
         f"it is a second copy (same SOP Instance UID) of {printable(names_of[first])}")) for path, first in copies]
     return [Item(name=min(names_of[file] for file in member.files), header=member.header, slices=member.slices,
@@ -66,6 +66,14 @@ def series(root: Path, names: list[str], modality: str, rejected: list[Rejected]
                  source=Source(format="dicom", files=member.files, modality=modality,
                                frames=() if set(member.frames) == {None} else member.frames))
             for member in gathered]
+
+
+def _chosen(found: Sequence[Instance], names: Mapping[str, str], wanted: Callable[[Header, str], bool]
+            ) -> list[Instance]:
+    """Those that are wanted; a file may hold several kinds, as echoes, and is asked for once for each."""
+    kinds = {(one.path, one.header.series): one.header for one in found}
+    kept = {kind for kind, header in kinds.items() if wanted(header, names[kind[0]])}
+    return [one for one in found if (one.path, one.header.series) in kept]
 
 
 def in_parts(source: Source) -> str:

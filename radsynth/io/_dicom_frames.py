@@ -16,6 +16,7 @@ from typing import Any
 from radsynth.errors import RejectedFile
 from radsynth.io._dicom_header import Instance, describe
 from radsynth.io._dicom_parsing import parse, quietly, tags
+from radsynth.io._dicom_values import in_words
 from radsynth.io._limits import unusable
 
 SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -94,7 +95,7 @@ def frames(path: Path, dataset: Any) -> list[Instance]:
 
 def _frame(path: Path, single: Any, frame: int, telling: list[int], differing: list[str]) -> Instance:
     found = describe(path, single)
-    words = [found.header.series or "", *(KINDS[name].format(_word(single.get(name))) for name in differing)]
+    words = [found.header.series or "", *(KINDS[name].format(in_words(single.get(name))) for name in differing)]
     indices = single.get("DimensionIndexValues") or ()
     indices = tuple(indices) if hasattr(indices, "__len__") else (indices,)
     apart = (
@@ -104,13 +105,6 @@ def _frame(path: Path, single: Any, frame: int, telling: list[int], differing: l
     )
     header = replace(found.header, series=", ".join(filter(None, words)) or None)
     return replace(found, frame=frame, uid=f"{found.uid}#{frame}", group=(*found.group, *apart), header=header)
-
-
-def _word(value: Any) -> str:
-    """An attribute's value as users read and search it: 90, PHASE, M_FFE/M."""
-    if isinstance(value, (int, float)):
-        return f"{value:g}"
-    return str(value or "?") if isinstance(value, str) or not value else "/".join(map(str, value))
 
 
 def flattened(dataset: Any, chosen: Sequence[int]) -> list[Any]:

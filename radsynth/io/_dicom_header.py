@@ -26,6 +26,7 @@ from radsynth.io._dicom_values import (
     lost_geometry,
     numbers_of,
     plane_of,
+    sorts_of,
     spacing_in,
     values_of,
 )
@@ -50,6 +51,7 @@ class Instance:
     """One DICOM file, or one frame of an enhanced one, as its header describes it.
 
     position, across, down: the image plane in LPS mm; group: what the slices of one volume have in common
+    sorts: what may tell pictures of one series and place apart, as `sorts_of` says
     step: mm to the next slice, as far as the file says; thickness: mm that this one shows, None where it does not say
     lossy: as in `Image`
     reference: the identifier of its frame of reference, "" for none that is valid
@@ -65,6 +67,7 @@ class Instance:
     number: int
     kind: tuple[str, ...]
     group: tuple[Any, ...]
+    sorts: tuple[str, ...]
     position: tuple[float, ...] | None
     across: tuple[float, ...] | None
     down: tuple[float, ...] | None
@@ -123,9 +126,9 @@ def _describe(path: Path, dataset: Any) -> Instance:
             _rounded(orientation),
             _rounded(header.spacing),
             reference,
-            str(values.get("EchoNumbers", "")),
             str(values.get("TemporalPositionIdentifier", "")),
         ),
+        sorts=sorts_of(values),
         reference=reference if UID(reference).is_valid else "",
         position=position if across else None,
         across=across,

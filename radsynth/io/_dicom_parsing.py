@@ -34,7 +34,9 @@ TAGS = (
     "SeriesDescription",
     "FrameOfReferenceUID",
     "InstanceNumber",
+    "EchoTime",
     "EchoNumbers",
+    "DiffusionBValue",
     "TemporalPositionIdentifier",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -70,6 +72,10 @@ TAGS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
+
+PRIVATE = {0x00190010: "SiemensBlock", 0x0019100C: "SiemensBValue", 0x00430010: "GEBlock", 0x00431039: "GEBValue"}
+"""Where MR scanners of before 2020 or so write the b-value: elements of these blocks, if they are what they are taken
+for."""
 
 
 @contextmanager
@@ -165,10 +171,10 @@ def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
 
 @functools.cache
 def tags() -> dict[Any, str]:
-    """TAGS by their numbers: pydicom would look each name up again for every file."""
+    """TAGS and PRIVATE by their numbers: pydicom would look each name up again for every file."""
     from pydicom.tag import Tag
 
-    return {Tag(name): name for name in TAGS}
+    return {Tag(name): name for name in TAGS} | {Tag(number): name for number, name in PRIVATE.items()}
 
 
 def _check_inflated(path: Path, meta: Any, size: int) -> None:

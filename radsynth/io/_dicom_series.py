@@ -55,7 +55,7 @@ class Series:
 def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str, str]]]:
     """(series in the order of their first file, second copies as (path, the first one's path)).
 
-    Slices belong together when patient, series, size, orientation, spacing, echo and time point agree. Localizers,
+    Slices belong together when patient, series, size, orientation, spacing and time point agree. Localizers,
     plain multi-frame files and images without position stand alone. UIDs are not trusted to tell patients or places
     apart: software that removes names gives many the same.
     """
@@ -72,6 +72,33 @@ def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str
         alone = alone or "LOCALIZER" in found.kind or found.header.modality not in ("CT", "MR", "PT", "OT")
         groups[(found.path, found.frame) if alone else found.group].append(found)
     return [_series(group) for group in groups.values()], list(copies.items())
+
+
+def told_apart(instances: Iterable[Instance]) -> list[Instance]:
+    """The same, where series hold several sorts of picture at one place (echoes, b-values, magnitude and phase) with
+    these in their groups and descriptions."""
+    groups: dict[tuple[object, ...], list[Instance]] = defaultdict(list)
+    for found in instances:
+        groups[found.group].append(found)
+    return [found for group in groups.values() for found in _by_sort(group)]
+
+
+def _by_sort(group: list[Instance], first: int = 0) -> list[Instance]:
+    """first: the first of `Instance.sorts` that is not told yet"""
+    for number in range(first, len(group[0].sorts)):
+        there: dict[tuple[float, ...], set[str]] = defaultdict(set)
+        for found in group:
+            if found.position is not None:
+                there[tuple(round(value, 2) for value in found.position)].add(found.sorts[number])
+        if max(map(len, there.values()), default=0) > 1:
+            parts: dict[str, list[Instance]] = defaultdict(list)
+            for found in group:
+                sort = found.sorts[number]
+                words = ", ".join(filter(None, (found.header.series, sort)))
+                parts[sort].append(replace(found, group=(*found.group, sort),
+                                           header=replace(found.header, series=words)))
+            return [found for part in parts.values() for found in _by_sort(part, number + 1)]
+    return group
 
 
 def _series(group: list[Instance]) -> Series:
@@ -247,7 +274,7 @@ def read_folder(folder: Path) -> list[Image]:
     if not found:
         raise RejectedFile(f"{folder} holds no DICOM images")
     images = []
-    for series in arrange(found)[0]:
+    for series in arrange(told_apart(found))[0]:
         if series.header.frames > 1:
             images += [read(Path(series.files[0]), frame) for frame in range(series.header.frames)]
         else:

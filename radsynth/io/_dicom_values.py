@@ -240,6 +240,37 @@ def plane_of(orientation: Vector | None) -> tuple[Vector, Vector] | None:
     return tuple((across / lengths[0]).tolist()), tuple((down / lengths[1]).tolist())
 
 
+def sorts_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells sorts of picture in one series apart, in words for users: echo, its number, b-value, Image Type."""
+    told = (("echo {} ms", values.get("EchoTime")), ("echo {}", values.get("EchoNumbers")),
+            ("b {}", b_value(values)), ("{}", values.get("ImageType")))
+    return tuple(words.format(in_words(value)) for words, value in told)
+
+
+PRIVATE_BLOCKS = {"Siemens": "SIEMENS MR HEADER", "GE": "GEMS_PARM_01"}
+GE_MARK = 10**9
+"""What GE adds to some b-values."""
+
+
+def b_value(values: Mapping[str, Any]) -> Any:
+    """Of diffusion-weighted MR, s/mm2: of the standard's element, else of Siemens' or GE's own."""
+    found = values.get("DiffusionBValue")
+    for maker, block in PRIVATE_BLOCKS.items():
+        own = values.get(f"{maker}BValue")
+        if found is None and own is not None and values.get(f"{maker}Block") == block:
+            several = own.decode("ascii", "replace").split("\\") if isinstance(own, bytes) else own
+            first = numbers_of([several] if isinstance(several, (str, int, float)) else several[:1], 1)
+            found = first[0] % GE_MARK if first else None
+    return found
+
+
+def in_words(value: Any) -> str:
+    """An attribute's value as users read and search it: 90, PHASE, M_FFE/M."""
+    if isinstance(value, (int, float)):
+        return f"{value:g}"
+    return str(value or "?") if isinstance(value, str) or not value else "/".join(map(str, value))
+
+
 def numbers_of(value: Any, count: int) -> tuple[float, ...] | None:
     """Exactly `count` finite numbers, or None. A decimal comma, which the standard forbids, counts as a point."""
     try:

@@ -225,7 +225,7 @@ def problems(found: Inspection) -> list[str]:
     if len(found.modalities) > 1 and not found.mixed:
         lines.append(f"modalities are mixed ({_listed(found.modalities)}): data.only chooses files by their path"
                      + (", data.modality=CT says that all are CT" if {*found.modalities} == {"CT", "OT"} else ""))
-    if 1 < len(found.series) <= 20:
+    if len(found.series) > 1:
         lines.append(f"several kinds of scan are mixed ({_listed(found.series)}): data.series chooses by these "
                      "descriptions, data.only files by their path, and data.kind=contrasts makes registered ones of a "
                      "patient the channels of one image")

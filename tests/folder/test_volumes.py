@@ -36,6 +36,43 @@ def test_dicom_files_are_chosen_by_their_series_description(tmp_path: Path) -> N
         found(tmp_path, series="(")
 
 
+@pytest.mark.parametrize(("told", "words"), [
+    ([{"EchoTime": 20, "EchoNumbers": 1}, {"EchoTime": 90, "EchoNumbers": 2}], ["echo 20 ms", "echo 90 ms"]),
+    ([{"EchoNumbers": 1}, {"EchoNumbers": 2}], ["echo 1", "echo 2"]),
+    ([{"DiffusionBValue": 0.0}, {"DiffusionBValue": 800.0}], ["b 0", "b 800"]),
+    ([{0x00190010: ("LO", "SIEMENS MR HEADER"), 0x0019100C: ("IS", b)} for b in (50, 800)], ["b 50", "b 800"]),
+    ([{0x00430010: ("LO", "GEMS_PARM_01"), 0x00431039: ("IS", [b, 8, 0, 0])} for b in (0, 1000000700)],
+     ["b 0", "b 700"]),
+    ([{0x00190010: ("LO", "SIEMENS MR HEADER"), 0x0019100C: ("UN", b)} for b in (b"50", b"800 ")], ["b 50", "b 800"]),
+    ([{"ImageType": ["ORIGINAL", "PRIMARY", part]} for part in "MP"], ["ORIGINAL/PRIMARY/M", "ORIGINAL/PRIMARY/P"]),
+])
+def test_sorts_of_picture_in_one_series_can_be_chosen(
+    tmp_path: Path, told: list[dict[str | int, object]], words: list[str]
+) -> None:
+    """Echoes had one description and were learned as one kind without a word; a series with b-values was rejected."""
+    for place, path in enumerate(ct_series(tmp_path / "S")):
+        dataset = pydicom.dcmread(path)
+        dataset.Modality, dataset.SeriesDescription = "MR", "Both"
+        for number, attributes in enumerate(told):
+            for name, value in attributes.items():
+                if isinstance(name, str):
+                    setattr(dataset, name, value)
+                else:
+                    dataset.add_new(name, *value)  # type: ignore[misc]
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            dataset.PixelData = np.full((9, 8), 10 * place + number, "<u2").tobytes()
+            dataset.save_as(path.with_name(f"{place}-{number}"))
+        path.unlink()
+    both, rejected = found(tmp_path, plane="volume")
+    assert not rejected and [record.header and record.header.series for record in both] == [
+        f"Both, {sort}" for sort in words]
+    (second,), _ = found(tmp_path, plane="volume", series=f"{words[1]}$")
+    assert second.load().pixels[0, :, 0, 0].tolist() == pytest.approx([10 * place + 1 - 1024 for place in range(5)])
+    wanted = tuple(f"{name}={sort}" for name, sort in zip("ab", words, strict=True))
+    (pair,) = contrasts.records(contrasts.Settings(path=tmp_path, plane="volume", contrasts=wanted), [])
+    assert np.array_equal(np.diff(pair.load().pixels, axis=0), np.ones((1, 5, 9, 8)))
+
+
 def test_volumes_become_slices_of_a_plane_or_stay_whole(tmp_path: Path) -> None:
     data = np.asanyarray(nibabel.load(volume(tmp_path / "v.nii.gz", spacing=(1, 1, 1.2))).dataobj)
     axial, coronal, sagittal = (found(tmp_path, plane=plane)[0] for plane in ("auto", "coronal", "sagittal"))
