@@ -39,7 +39,8 @@ NRRD_TYPES = {
     "float": "f4",
     "double": "f8",
 }
-
+VECTORS = ("vector", "covariant-vector", "list", "RGBA-color", "4-color", "complex", "2-vector", "4-vector")
+"""NRRD's kinds of a first axis that runs through the channels of a pixel, beside those of three."""
 
 SPACING, DIRECTIONS = ("ElementSpacing", "ElementSize"), ("TransformMatrix", "Rotation", "Orientation")
 """MetaImage's names of the mm between elements, and of the directions of the axes, the first that is there counts."""
@@ -198,10 +199,11 @@ def _nrrd_claim(path: Path, head: bytes) -> Claim:
         raise RejectedFile("it skips lines or bytes before the pixels, which is not read")
     name = fields.get("data file", fields.get("datafile"))
     sizes = tuple(int(number) for number in fields["sizes"].split())
-    vector = len(sizes) > 2 and sizes[0] == 3 and not fields.get("kinds", "space").startswith(("space", "domain"))
+    kinds = fields.get("kinds", "space").split()
+    vector = len(sizes) > 2 and (kinds[0] in VECTORS or (sizes[0] == 3 and kinds[0] not in ("space", "domain")))
     return Claim(
         shape=sizes[1:] if vector else sizes,
-        channels=3 if vector else 1,
+        channels=sizes[0] if vector else 1,
         dtype=np.dtype(NRRD_TYPES[kind]),
         fields=fields,
         data=path if name is None else _beside(path, name),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from radsynth import io
 from radsynth.errors import DataError, MissingExtra, RejectedFile
@@ -134,6 +135,14 @@ def test_units_that_are_no_length_are_refused(tmp_path: Path) -> None:
     refused(header_of(tmp_path / "a.nrrd", space_units='"furlong" "furlong" "furlong"'), "furlong.* correct its header")
     refused(header_of(tmp_path / "a.nrrd", space_units='"mm" "mm" "s"'), "mm, cm, m and um are known")
     refused(header_of(tmp_path / "a.mhd", DistanceUnits="parsec"), "DistanceUnits are parsec")
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_channels_of_a_flat_nrrd_are_no_columns(channels: int, tmp_path: Path) -> None:
+    """A picture of four channels was read as a volume that is four pixels wide."""
+    pixels = np.arange(5 * 8 * channels, dtype=np.int16).reshape(5, 8, channels)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(tmp_path / "a.nrrd"))
+    refused(tmp_path / "a.nrrd", f"{channels} channels; 2 or 3 sizes, 1 or 3 channels are read")
 
 
 def test_axes_that_lean_are_noted(tmp_path: Path) -> None:
