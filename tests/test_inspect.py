@@ -24,7 +24,7 @@ from radsynth.errors import DataError
 from radsynth.settings import read_yaml, resolve
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
-from tests.folder.examples import ct_series
+from tests.folder.examples import ct_series, picture
 
 
 @pytest.fixture
@@ -342,6 +342,21 @@ def test_many_files_are_looked_at_quickly(tmp_path: Path) -> None:
     start = time.process_time()
     assert inspect(folder.Settings(path=tmp_path)).n_images == 1000
     assert time.process_time() - start < 6
+
+
+def test_names_of_several_images_of_a_patient_are_told(tmp_path: Path) -> None:
+    """Four views of a patient counted as four patients, in training and test, without a word."""
+    for patient in range(6):
+        for view in ("L_CC", "R_CC", "L_MLO", "R_MLO"):
+            picture(tmp_path / "views" / f"P{patient:03}_{view}.png", 10 * patient + len(view) + ord(view[0]))
+        picture(tmp_path / "numbers" / f"2024_{patient:03}.png", patient)
+    told = inspect(tmp_path / "views").text()
+    assert "! 24 x its name differs from that of others in the last part alone" in told
+    assert "P000" not in told.split("radsynth run would choose")[0].split("!", 1)[1]
+    pattern = folder.Settings(path=tmp_path / "views", patient_pattern="(?P<patient>[^/_]+)_")
+    named = inspect(pattern)
+    assert named.n_patients == 6 and "last part alone" not in named.text()
+    assert "last part alone" not in inspect(tmp_path / "numbers").text()
 
 
 def test_many_kinds_of_scan_are_told(tmp_path: Path) -> None:

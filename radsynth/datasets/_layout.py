@@ -14,10 +14,13 @@ from radsynth.errors import SettingsError
 PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
 """How paths name patients, where nobody says otherwise."""
 
-KNOWN = re.compile(r"(?i)(?<![a-z0-9])(?P<patient>\d{3}_S_\d{4,5}|OAS[12]_\d{4}|OAS3\d{4}|IXI\d{3}|TCGA-\w\w-\w{4}"
-                   r"|p\d{8}|(?<![^/])000[0-3]\d{4}(?=_\d{3}\.(?:png|jpe?g))|(?:video|clip)[-_ ]?\d+)(?![0-9])")
-"""How ADNI, OASIS, IXI, TCGA, MIMIC-CXR and ChestX-ray14 (00000013_026.png; a date has no three zeros in front) name
-theirs, and films, whose frames are one patient's: sought where PATIENT is, and finds none."""
+KNOWN = re.compile(r"(?i)(?<![a-z0-9])(?P<patient>\d{3}_S_\d{4,5}|OAS[12]_\d{4}|OAS3\d{4}|IXI\d{3}"
+                   r"|TCGA[-_]\w\w[-_]\w{4}|p\d{8}|(?<![^/])000[0-3]\d{4}(?=_\d{3}\.(?:png|jpe?g))"
+                   r"|(?:(?<=CNV-)|(?<=DME-)|(?<=DRUSEN-)|(?<=NORMAL-))\d+(?=-\d+\.jpe?g)"
+                   r"|(?:video|clip)[-_ ]?\d+)(?![0-9])")
+"""How ADNI, OASIS, IXI, TCGA, MIMIC-CXR, ChestX-ray14 (00000013_026.png; a date has no three zeros in front) and the
+retinas of OCT2017 (CNV-1016042-3.jpeg) name theirs, and films, whose frames are one patient's: sought where PATIENT is,
+and finds none."""
 
 MASK_FOLDERS = {
     "mask",

@@ -19,6 +19,7 @@ from radsynth.image import Image, all_grey_in_colour
 from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved, resolve
+from radsynth.verbs._alike_names import alike_names
 from radsynth.verbs._duplicates import equal_files
 from radsynth.verbs._expected import expected
 from radsynth.verbs._inspection import Inspection, Intensity
@@ -89,7 +90,8 @@ def look_at(source: Any, given: Resolved) -> Inspection:
     more, unusable = _sample(extra) if extra else ([], [])
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples,
                     [*rejected, *broken, *unusable])
-    found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)), added=len(extra))
+    found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)), added=len(extra),
+                    notes={**found.notes, **alike_names(records)})
     if options.masks in ("auto", "all"):
         masks = [image.mask for _, image in samples if image is not None and image.mask is not None]
         found = replace(found, notes={**found.notes, **mask_notes(records, masks)})

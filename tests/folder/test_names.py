@@ -81,12 +81,23 @@ def test_public_data_sets_name_their_patients(names: tuple[str, str], tmp_path: 
 @pytest.mark.parametrize("names", [
     ("p10/p10000032/s50414267/a.png", "p10/p10000032/s53189527/b.png", "p11/p11000011/s51029426/c.png"),
     ("video000/frame_0000.png", "video000/frame_0001.png", "video001/frame_0000.png"),
+    ("TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1.tif", "TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_12.tif",
+     "TCGA_DU_8165_19970205/TCGA_DU_8165_19970205_1.tif"),
 ])
 def test_folders_of_patients_and_films_are_no_classes(names: tuple[str, ...], tmp_path: Path) -> None:
     for number, name in enumerate(names):
         picture(tmp_path / name, number)
     records, _ = found(tmp_path)
     assert {record.label for record in records} == {None} and len({record.patient for record in records}) == 2
+
+
+def test_retinas_of_oct2017_name_their_patients_in_classes(tmp_path: Path) -> None:
+    for number, name in enumerate(("CNV/CNV-1016042-1", "CNV/CNV-1016042-22", "NORMAL/NORMAL-1016042-1",
+                                   "NORMAL/NORMAL-12494-3")):
+        picture(tmp_path / f"{name}.jpeg", number)
+    records, _ = found(tmp_path)
+    assert [(record.label, record.patient) for record in records] == [
+        ("CNV", "1016042"), ("CNV", "1016042"), ("NORMAL", "1016042"), ("NORMAL", "12494")]
 
 
 def test_films_of_chestxray14_name_their_patients_and_dates_are_none(tmp_path: Path) -> None:
