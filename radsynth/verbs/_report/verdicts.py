@@ -15,6 +15,8 @@ from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
 OTHERS = "Other images"
 """What was measured says nothing of this generator's images."""
+BESIDE_FEW = "With few patients"
+"""They help beside a share of the real patients, and are not shown to beside all of them."""
 
 
 def verdicts(files: RunFiles) -> list[Verdict]:
@@ -37,7 +39,7 @@ def verdicts(files: RunFiles) -> list[Verdict]:
 
 def bottom_line(found: list[Verdict], meant: str = "") -> str:
     """What to do, in one or two sentences. meant: what the results of a task from image to image are meant for"""
-    signs = {one.heading: one.sign for one in found}
+    signs, answers = {one.heading: one.sign for one in found}, [one.answer for one in found]
     if "Privacy" not in signs:
         return meant
     share = {
@@ -55,6 +57,9 @@ def bottom_line(found: list[Verdict], meant: str = "") -> str:
         use = "The images are close enough to real ones to help in training, as tested on real patients."
     elif signs["Usefulness"] == "warning":
         use = "Do not train with these images: that made results on real patients worse."
+    elif BESIDE_FEW in answers:
+        use = ("Tested on real patients, these images help in training where few real ones are at hand; that they add "
+               "to all of them was not shown.")
     elif signs["Usefulness"] == "note":
         use = "A test on real patients did not show that these images help in training."
     else:
@@ -170,6 +175,7 @@ def _usefulness(files: RunFiles) -> Verdict:
     text = f"With all real images, classically augmented: {_told(whole, found['metric'])}"
     if few < 1:
         text += f" With {100 * few:g} % of the real patients: {_told(_gain(found, few), found['metric'])}"
+        answer = BESIDE_FEW if sign == "note" and _gain(found, few)["verdict"] == "helps" else answer
     instead = _gain(found, 1.0, "synthetic")
     text += (f" Synthetic images in place of all real ones: {points(instead['value'])} points "
              f"({points(instead['low'])} to {points(instead['high'])}).")
