@@ -30,6 +30,8 @@ from radsynth.settings import read_yaml
 
 PACKAGES = ("radsynth", "torch", "numpy", "lightning-fabric", "pydicom", "nibabel", "scikit-image")
 
+TRAINING = ("task", "model", "augment", "train")
+"""The sections of the settings that `train` takes, and that must be the same when a run is continued."""
 EARLIER = "earlier"
 UNFINISHED = ".synthetic.part"
 """Images that `generate` was stopped at, see `files.whole_folder`."""
@@ -103,17 +105,20 @@ class RunFolder:
             document: dict[str, Any] = json.loads(text)
         except ValueError:
             document = {}
-        if not {"spec", "intensity", "labels", "data_hash"} <= document.keys():
+        if not isinstance(document, dict) or not {"spec", "intensity", "labels", "data_hash"} <= document.keys():
             raise FolderError(f"{self.path}/spec.json is damaged or of another version of radsynth. Train a new run.")
         return document
 
     def settings(self) -> dict[str, Any]:
-        """settings.yaml as a dictionary; FolderError when it is missing or damaged."""
+        """settings.yaml as a dictionary; FolderError when it is missing, damaged or cut short."""
         try:
-            return read_yaml(self.path / "settings.yaml")
+            found = read_yaml(self.path / "settings.yaml")
+            if lost := [name for name in TRAINING if not isinstance(found.get(name), dict)]:
+                raise SettingsError(f"settings.yaml is damaged, it has no {', '.join(lost)}.")
         except SettingsError as error:
             raise FolderError(f"{self.path} does not say what was trained there. {error} Put a copy of it back, from "
                               "a backup or a bundle of 'radsynth export', or train a new run.") from None
+        return found
 
     def spec(self) -> tuple[ImageSpec, IntensityMap]:
         """What the run's images are, and how their intensities map back to real units."""
@@ -136,7 +141,7 @@ class RunFolder:
         """The SHA-256 of the trained weights as it stands beside them; None without."""
         try:
             return str(json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))["sha256"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def check_weights(self, before: str | None) -> None:
@@ -150,7 +155,7 @@ class RunFolder:
         try:
             said = json.loads((folder / "generate.json").read_text(encoding="utf-8"))
             return bool(said["weights"] == self.weights_hash)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def save_weights(self, state: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -121,7 +121,7 @@ def test_copies_are_looked_for_among_images_that_may_show_somebody(make_prepared
     """A copy of an added image that `generate` made shows nobody; of any other it may."""
     folder = make_prepared(420, (16, 16), name="run/data")
     np.save(folder / "shards" / "00000.images.npy", np.rint((phantoms(420, 0, (16, 16)) + 1) * 127.5).astype(np.uint8))
-    (folder.parent / "settings.yaml").write_text("model: {kind: sngan}\n")
+    (folder.parent / "settings.yaml").write_text("task: {}\nmodel: {kind: sngan}\naugment: {}\ntrain: {}\n")
     training = Prepared(folder).indices("train")
     added_to(folder, training[200:240], "other")
     prepared = added_to(folder, training[240:], "synthetic")

@@ -140,7 +140,7 @@ def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_wh
     leaked = np.clip(members[np.arange(90)] + noise, -1, 1).astype(np.float32)
     bare = RunFolder(tmp_path / "bare")  # a run without checkpoints
     bare.path.mkdir()
-    (bare.path / "settings.yaml").write_text("model: {kind: sngan}\n", encoding="utf-8")
+    (bare.path / "settings.yaml").write_text("task: {}\nmodel: {kind: sngan}\naugment: {}\ntrain: {}\n")
     for made, leaks in ((leaked, True), (phantoms(90, 9), False)):
         refused: list[dict[str, str]] = []
         tried = attacks(bare, made, members, others, refused, seed=0)

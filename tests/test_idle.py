@@ -11,9 +11,10 @@ import pytest
 from PIL import Image as Pillow
 
 from radsynth.image import ImageSpec
+from radsynth.run_folder import TRAINING
 from radsynth.settings import kinds
 from radsynth.tasks import build
-from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._given import given
 from radsynth.verbs._in_vain import in_vain, unused_by_run
 from radsynth.verbs._training.idle import idle, tell_of_idle
 from radsynth.verbs.prepare import prepare

@@ -16,11 +16,12 @@ from radsynth.image import ImageSpec
 from radsynth.models import takes
 from radsynth.plan import Fingerprint, plan
 from radsynth.recipes import RECIPES
+from radsynth.run_folder import TRAINING
 from radsynth.settings import kinds, resolve, settings_class
 from radsynth.tasks import build
 from radsynth.verbs import _likeness
 from radsynth.verbs._choosing import choices
-from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._given import given
 from radsynth.verbs._preparing.fit import plan_fit
 from radsynth.verbs.inspect import look_at
 

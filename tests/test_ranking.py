@@ -112,10 +112,10 @@ def test_folders_are_ranked_and_written(tmp_path: Path, make_prepared) -> None: 
         evaluate(tmp_path, folders[0], folders[0])
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "spec.json").write_text("{}")
-    (tmp_path / "bare" / "settings.yaml").write_text("task: {kind: translate}")
+    (tmp_path / "bare" / "settings.yaml").write_text("task: {kind: translate}\nmodel: {}\naugment: {}\ntrain: {}\n")
     with pytest.raises(FolderError, match=r"makes images from images.*radsynth apply"):
         evaluate(tmp_path, tmp_path / "bare")
-    (tmp_path / "bare" / "settings.yaml").write_text("task: {kind: synthesis}")
+    (tmp_path / "bare" / "settings.yaml").write_text("task: {kind: synthesis}\nmodel: {}\naugment: {}\ntrain: {}\n")
     with pytest.raises(FolderError, match="without synthetic images"):
         evaluate(tmp_path, tmp_path / "bare")
 

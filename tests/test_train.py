@@ -14,10 +14,10 @@ import torch
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint, load_tensors, save_checkpoint
 from radsynth.errors import FolderError, SettingsError, TrainingError
-from radsynth.run_folder import RunFolder
+from radsynth.run_folder import TRAINING, RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._given import given
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 from radsynth.verbs.run import run as main_job

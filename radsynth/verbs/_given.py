@@ -9,9 +9,6 @@ from typing import Any
 from radsynth.settings import Resolved, read_yaml, resolve
 from radsynth.shorthand import read_budget, read_preset, read_privacy
 
-TRAINING = ("task", "model", "augment", "train")
-"""The sections that `train` takes, and that must be the same when a run is continued."""
-
 
 def given(
     sections: Sequence[str] | None,

@@ -15,7 +15,7 @@ from torch import Tensor
 from radsynth.arrays import scaled
 from radsynth.batch import Batch
 from radsynth.device import module_channels_last, torch_device
-from radsynth.errors import SettingsError
+from radsynth.errors import FolderError, SettingsError
 from radsynth.run_folder import RunFolder
 from radsynth.settings import nearest, resolve
 from radsynth.tasks import build, draws_masks, paints
@@ -57,7 +57,12 @@ class Sampler:
         task, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
         self.task = build(task, model, augment, self.spec)
         self.network = self.task.networks()[self.task.keeps]
-        self.network.load_state_dict(state)
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError:  # other names or shapes
+            raise FolderError(f"{folder.weights} holds the weights of another network than settings.yaml beside it "
+                              "describes: one of the two was changed. Put a copy of it back, or train a new run."
+                              ) from None
         self.device = torch_device()
         module_channels_last(self.network, self.spec.dimensions).to(self.device).eval()
         if masks is not None and not paints(self.task):

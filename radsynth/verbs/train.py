@@ -19,12 +19,12 @@ from radsynth.errors import FolderError, Interrupted, OutOfMemory, TrainingError
 from radsynth.files import check_writable
 from radsynth.parallel import join, launch, launched
 from radsynth.progress import Progress, tell
-from radsynth.run_folder import RunFolder
+from radsynth.run_folder import TRAINING, RunFolder
 from radsynth.settings import Resolved, resolve
 from radsynth.stopping import stop_signals
 from radsynth.tasks import Private, Task, build
 from radsynth.tasks._differential import never_less
-from radsynth.verbs._given import TRAINING, given
+from radsynth.verbs._given import given
 from radsynth.verbs._preparing.preparation import without_source
 from radsynth.verbs._report.words import privacy_bound
 from radsynth.verbs._training.board import board
@@ -236,11 +236,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
         folder.begin(settings.to_yaml(), data.manifest, data.training_labels())
         return
     new = settings.document()
-    old = folder.settings()
-    if lost := [name for name in TRAINING if name not in old]:
-        raise FolderError(f"{folder.path / 'settings.yaml'} is damaged, it has no {', '.join(lost)}: put a copy of it "
-                          "back, or choose a new run folder.")
-    old = _completed(old, new)
+    old = _completed(folder.settings(), new)
     changed = [
         f"{section}.{key}: {_get(old, section, key)} then, {_get(new, section, key)} now"
         for section in TRAINING

@@ -3,7 +3,7 @@
 RUN/study/study.json   the key: which image is what; written last, so that its presence means "complete"
 RUN/study/images/      PNG files of equal size and length, named at random
 RUN/study/answers.sqlite   every rating, kept the moment it is given
-RUN/study/results.json the numbers, written whenever a reader has finished: what the report takes
+RUN/study/results.json the numbers, written when a reader has finished, and at the start: what the report takes
 """
 
 from __future__ import annotations
@@ -139,7 +139,15 @@ class Study:
                              (reader, item, rating, max(now - row[0], 0.0), now))
             judged, = database.execute("SELECT COUNT(*) FROM answers WHERE reader = ?", (reader,)).fetchone()
         if judged == len(self.items):
-            write_atomically(self.folder / "results.json", json.dumps(self.results(), indent=1))
+            self.keep_results()
+
+    def keep_results(self) -> None:
+        """Write results.json once a reader has finished."""
+        with self._database() as database:
+            database.execute("BEGIN IMMEDIATE")  # of two who finish at once, the one who counted less must not be last
+            found = self.results()
+            if found["readers"]:
+                write_atomically(self.folder / "results.json", json.dumps(found, indent=1))
 
     def answers(self) -> list[tuple[str, str, int, float]]:
         """Reader, item, rating, seconds of every answer."""
@@ -217,7 +225,9 @@ def make_study(run: Path, options: Settings) -> Study:
     """
     folder = Path(run) / "study"
     if (folder / "study.json").exists():
-        return Study(folder)
+        study = Study(folder)
+        study.keep_results()  # which a process did not that was killed, or found the disk full, at the last answer
+        return study
     if not (Path(run) / "data").is_dir():
         raise FolderError(f"A study shows real images that training never saw beside synthetic ones, and {run}/data, "
                           "where they are, is not there. Put the prepared folder of the training back.")

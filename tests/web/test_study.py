@@ -180,6 +180,51 @@ def test_readers_at_the_same_time(run: Path) -> None:
     assert len(study.answers()) == 60 and len(study.results()["readers"]) == 6
 
 
+def finish(study: Study, reader: str) -> None:
+    while item := study.next(reader)[0]:
+        study.answer(reader, item, 3)
+
+
+def readers_told(run: Path) -> list[str]:
+    """The readers of whom the report knows."""
+    return [one["reader"] for one in json.loads((run / "study" / "results.json").read_text())["readers"]]
+
+
+def test_numbers_of_two_who_finish_at_once_are_of_both(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, results = make_study(run, Settings(images=10)), Study.results
+    counted, other_done = threading.Event(), threading.Event()
+
+    def slow_for_the_first(self: Study) -> dict[str, Any]:
+        found = results(self)
+        if not counted.is_set():
+            counted.set()
+            other_done.wait(2)
+        return found
+
+    monkeypatch.setattr(Study, "results", slow_for_the_first)
+    first = threading.Thread(target=finish, args=(study, "r1"))
+    first.start()
+    assert counted.wait(60)
+    finish(study, "r2")
+    other_done.set()
+    first.join(60)
+    assert readers_told(run) == ["r1", "r2"]
+
+
+def test_a_reader_who_finished_when_the_server_was_killed_is_in_the_report(run: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                         ) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt  # the answer is on disk, and its numbers are not
+
+    study = make_study(run, Settings(images=10))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(study_module, "write_atomically", killed)
+        finish(study, "r1")
+    assert not (run / "study" / "results.json").exists()
+    make_study(run, Settings(images=10))
+    assert readers_told(run) == ["r1"]
+
+
 def test_too_few_held_out_images(make_prepared: Callable[..., Path], tmp_path: Path) -> None:
     data = make_prepared(n=12, name="run/data")
     train(data, tmp_path / "run", settings=resolve(overrides=("model.kind=mlp", "train.batch=4", "train.images=8",
