@@ -70,7 +70,9 @@ def test_a_bundle_makes_the_same_images_without_radsynth(trained: Trained, tmp_p
     done = subprocess.run([sys.executable, "-I", "sample.py", "--label", "untaught"], cwd=bundle, capture_output=True,
                           text=True, check=False)
     assert done.returncode == 2 and f"--label untaught: there are {', '.join(LABELS)}" in done.stderr
+    told = {path.name: path.read_bytes() for path in bundle.glob("*.md")}
     generate(bundle, tmp_path / "more", count=3, seed=3)  # a bundle is a run folder
+    assert {path.name: path.read_bytes() for path in bundle.glob("*.md")} == told, "what each file is"
     with pytest.raises(FolderError, match="not empty"):
         export(run, bundle)
 

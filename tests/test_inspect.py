@@ -147,7 +147,7 @@ def test_labels_of_several_findings_are_said_with_what_to_do(pictures: Path) -> 
     (pictures / "labels.csv").write_text("\n".join(lines))
     said = inspect(pictures).text()
     assert "each of the 4 combinations would be a class" in said and "4 findings are Mass (3), " in said
-    assert "data.conditions=[Mass, Effusion]" in said
+    assert "data.conditions=[Mass, Effusion]" in said and ", values as stored" in said
 
 
 def test_classes_of_too_few_images_are_named_with_what_to_do(tmp_path: Path) -> None:

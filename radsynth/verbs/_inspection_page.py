@@ -129,9 +129,10 @@ def headline(found: Inspection) -> str:
 
 def facts(found: Inspection) -> dict[str, str]:
     """What there is, in words."""
+    values = "as stored" if found.units == "stored" else f"in {found.units}"
     shown = {
         "format": _listed(found.formats),
-        "modality": _modality(found) + ("" if found.mixed else f", values are {found.units}"),
+        "modality": _modality(found) + ("" if found.mixed else f", values {values}"),
         **({"series": _listed(found.series)} if found.series else {}),
         "size": f"{' x '.join(map(str, found.median_size))} (median of {len(found.sizes)} sizes)"
         if len(found.sizes) > 1

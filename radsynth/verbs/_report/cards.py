@@ -48,7 +48,7 @@ def write_dataset_card(folder: Path, run: Path) -> None:
 
 
 def write_model_card(run: Path) -> None:
-    """README.md and CLAIM.md of a run folder."""
+    """README.md and CLAIM.md of a run folder; a bundle of `export` keeps its own, which says what each file is."""
     write_cards(model_card(run))
 
 
@@ -68,6 +68,8 @@ def dataset_card(folder: Path, run: Path) -> Texts:
 
 def model_card(run: Path) -> Texts:
     """See `write_model_card`."""
+    if (run / "export.json").is_file():
+        return
     try:
         yield from list(_model_card(RunFiles(run)))
     except FOREIGN:
