@@ -39,10 +39,11 @@ def explain(name: str, title: str, fields: dict[str, Setting], problem: dict[str
         return f"{path}: {reason}" if not key else f"{path}: given {shown(problem['input'])}: {reason}"
     allowed = fields[key].allowed if key in fields else reason
     given = problem["input"]
-    list_meant = problem["type"] in ("tuple_type", "list_type") and isinstance(given, str | int | float)
+    list_meant = problem["type"] in ("tuple_type", "list_type") and isinstance(given, str | int | float) and given != ""
     least = re.match(r"a list of (\d)", allowed)
+    count = allowed.count(";") + 1 if allowed.startswith("a list: ") else int(least[1] if least else 1)
     parts = re.findall(r"[^\s,;x]+", str(given)) if re.match(r"\d", str(given)) else [str(given)]
-    example = ", ".join(parts if len(parts) > 1 else parts * int(least[1] if least else 1))
+    example = ", ".join(parts if len(parts) > 1 else parts * count)
     how = f"; a list is written in brackets, as in '{path}=[{example}]'" if list_meant else ""
     meant = nearest(str(given), allowed.split(", ")) if problem["type"] == "literal_error" else ""
     return f"{path}: given {shown(given)}, allowed: {allowed}{meant}{how}"

@@ -302,6 +302,8 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
         found = pydantic.TypeAdapter(cls).validate_json(text, strict=True)
         problems += [f"{name}.{key}: given {shown(value)}, allowed: a whole number, at most {LARGEST}"
                      for key, value in vars(found).items() if isinstance(value, int) and value > LARGEST]
+        problems += [f'{name}.{key}: given "", which is no path'  # but would be the current folder
+                     for key, value in vars(found).items() if isinstance(value, Path) and given.get(key) == ""]
         return found
     except UnicodeEncodeError:
         problems.append(f"{name}: {shown(full)} has a name that is not written in UTF-8. Rename the file or folder, or "

@@ -277,6 +277,8 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         (["train", "a", "b", "tran.batch=3"], "did you mean train?"),
         (["train", "a", "b", "train.bach=3"], "did you mean train.batch?"),
         (["train", "a", "b", "budget=5min"], "did you mean --budget 5min?"),
+        (["run", ""], "A word after the command is empty"),
+        (["prepare", "brain", ""], "A word after the command is empty"),
         (["show", "nonesuch"], "show settings"),
         (["show", "settings", "nonesuch"], "There is no section or kind"),
         (["show", "kinds", "nonesuch"], "datasets"),

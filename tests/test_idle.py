@@ -153,6 +153,24 @@ def test_prepare_says_which_mapping_is_not_taken(tmp_path: Path, capsys: pytest.
     assert "does nothing here" not in capsys.readouterr().err
 
 
+def test_prepare_says_what_the_split_the_masks_and_the_added_images_of_the_data_leave_undone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    for n in range(8):
+        file = tmp_path / "scans" / ("train" if n < 6 else "test") / f"patient{n}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(np.arange(n, n + 256, dtype=np.uint8).reshape(16, 16)).save(file)
+    words = ["prepare.train=0.5", "prepare.split_seed=3", "prepare.masks=all", f"prepare.extra={tmp_path / 'scans'}"]
+    prepare(tmp_path / "scans", tmp_path / "out", overrides=words)
+    said = capsys.readouterr().err
+    assert "prepare.train=0.5 does nothing here: the data brings its own split" in said
+    assert "prepare.split_seed=3 does nothing here" in said and "prepare.validation" not in said
+    assert "prepare.masks=\"all\" does nothing here: no masks are kept" in said
+    assert "does nothing here: none of its images could be used" in said
+    prepare(tmp_path / "scans", tmp_path / "other", overrides=[*words[:2], "prepare.official=false"])
+    assert "does nothing here" not in capsys.readouterr().err
+
+
 def test_run_and_train_say_it_once(make_prepared: Callable[..., Path], tmp_path: Path,
                                    capsys: pytest.CaptureFixture[str]) -> None:
     rng, words = np.random.default_rng(0), ("model.kind=mlp", "task.penalty_weight=10", "train.previews=0")

@@ -76,6 +76,20 @@ def test_folders_of_classes_that_may_pass_for_patients_are_asked_about(tmp_path:
     assert found.n_patients == 4 and "data.patient_pattern" not in found.text()
 
 
+def test_ct_without_air_is_told_unless_a_window_is_chosen_for_it(tmp_path: Path) -> None:
+    for number in range(2):
+        values = np.arange(144, dtype=np.uint16).reshape(12, 12) * 20 + number
+        Pillow.fromarray(values).save(tmp_path / f"patient{number}.png")
+
+    def told(*words: str) -> bool:
+        given = resolve(overrides=["data.kind=folder", f"data.path={tmp_path}", *words])
+        return "none lies below 0" in inspect(tmp_path, settings=given).text()
+
+    assert told("data.modality=CT") and told("prepare.intensity=window")
+    assert not (told() or told("data.modality=CT", "prepare.window=[0, 3000]")
+                or told("data.modality=CT", "prepare.intensity=percentiles"))
+
+
 def test_volumes_that_are_ct_by_their_values_are_prepared_as_ct(tmp_path: Path) -> None:
     """NIfTI does not say what it is: what `inspect` calls Hounsfield units has to stay such."""
     body = np.full((12, 14, 6), -1000, np.int16)

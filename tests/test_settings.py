@@ -158,6 +158,8 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
         ("model.names=one", "a list of (text)"),
         ("model.size=32,32", "written in brackets, as in 'model.size=[32, 32]'"),
         ("model.size=32x32", "written in brackets, as in 'model.size=[32, 32]'"),
+        ("model.size=9", "written in brackets, as in 'model.size=[9, 9]'"),
+        ("plain.path=", 'plain.path: given "", which is no path'),
         ("model.size=[8, 8, 8]", "a list: [a whole number; a whole number]"),
         ("model.limit=x", "a whole number or null"),
         ("model.kind=rde", "did you mean red?"),
@@ -173,6 +175,10 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
 )
 def test_strict_values(override: str, allowed: str) -> None:
     assert allowed in problems(overrides=[override])
+
+
+def test_an_empty_text_is_no_example_of_a_list() -> None:
+    assert "brackets" not in problems(overrides=["model.size="])
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 def split_words(words: list[str], *names: str) -> tuple[list[str], list[str]]:
-    """Paths and overrides among the words after a command. SettingsError for another number of paths.
+    """Paths and overrides among the words after a command. SettingsError for another number of paths, and for
+    an empty word, which would be the current folder.
 
     "[NAME]" may be missing, and "[NAME...]" may be there any number of times.
 
     A word with "=" whose left side is a setting's name is an override unless a file of that name exists.
     """
+    if "" in words:
+        raise SettingsError("A word after the command is empty, as a variable of the shell is that was never set. This "
+                            f"command takes {' '.join(names)} and then settings as section.key=value.")
     overrides = [w for w in words if re.match(r"[a-z_]+(\.[\w.]+)?=", w) and not os.path.exists(w)]
     paths = [w for w in words if w not in overrides]
     required = [name for name in names if not name.startswith("[")]

@@ -106,7 +106,7 @@ def run(
 
     Inspects, prepares, trains, generates, evaluates and reports. The same command again goes on where it stopped.
     """
-    paths, overrides = split_words([*([data] if data else []), *(overrides or [])], "[DATA]")
+    paths, overrides = split_words([*([data] if data is not None else []), *(overrides or [])], "[DATA]")
     overrides += ["prepare.strict=true"] if strict else []
     source = Path(paths[0]) if paths else None
     # Most mistakes are found before the networks' library is loaded, which takes seconds.

@@ -129,6 +129,9 @@ def _cells(path: Path) -> Cells:
     try:
         cells = cells_of(path)
         list(cells.rows())
+    except FileNotFoundError:
+        raise DataError(f"data.labels={path}: there is no such file. It takes auto, folders, none or the path of a "
+                        "table (CSV, UTF-8).") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a label table (CSV, UTF-8): {error}. Spreadsheets save such a table "
                         "as 'CSV UTF-8'.") from None

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from radsynth.errors import SettingsError
 
@@ -21,6 +24,13 @@ KNOWN = re.compile(r"(?i)(?<![a-z0-9])(?P<patient>\d{3}_S_\d{4,5}|OAS[12]_\d{4}|
 """How ADNI, OASIS, IXI, TCGA, MIMIC-CXR, ChestX-ray14 (00000013_026.png; a date has no three zeros in front) and the
 retinas of OCT2017 (CNV-1016042-3.jpeg) name theirs, and films, whose frames are one patient's: sought where PATIENT is,
 and finds none."""
+
+MODALITIES = {"MRI": "MR", "PET": "PT", "XRAY": "DX", "X-RAY": "DX"}
+"""DICOM's codes of what people call otherwise."""
+
+UNTOLD = ("data.patient_pattern finds no patient in its name: it counts as a patient of its own, or of its folder, "
+          "unless a table says whose it is, and one patient may be in training and test")
+"""What is said of images in whose name a pattern of the user's own finds nothing, and whose header says nothing."""
 
 MASK_FOLDERS = {
     "mask",
@@ -68,6 +78,18 @@ def printable(name: str) -> str:
     """A name that can be written anywhere: bytes that are no text and signs that steer a terminal become escapes."""
     text = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(repr(sign)[1:-1] if unicodedata.category(sign) == "Cc" else sign for sign in text)
+
+
+def _code(text: str) -> str:
+    """DICOM's code for a modality, as files have it: in capitals. ValueError for what is none."""
+    code = MODALITIES.get(text.upper(), text.upper())
+    if not re.fullmatch("[A-Z0-9_]{0,16}", code):
+        raise ValueError("it is no DICOM code of a modality, such as CT, MR, DX")
+    return code
+
+
+Modality = Annotated[str, AfterValidator(_code)]
+"""The type of the setting data.modality."""
 
 
 def compiled(text: str, name: str) -> re.Pattern[str] | None:

@@ -72,7 +72,8 @@ class Settings:
     """Cases without a segmentation where others have one: leave them out, or keep them
     (task.kind=segment learns from both)."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Slices at the ends that show less than this share of head are left out; 0 keeps all."""
+    """Slices at the ends that show less than this share of head are left out; 0 keeps all but those of a single
+    value."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -24,7 +24,18 @@ from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
 from radsynth.datasets._examination import Examination, header_of
 from radsynth.datasets._items import in_parts, series
-from radsynth.datasets._layout import PATIENT, PLAIN, mask_names, of_patient, patient_in, printable, stem, told_patient
+from radsynth.datasets._layout import (
+    PATIENT,
+    PLAIN,
+    UNTOLD,
+    Modality,
+    mask_names,
+    of_patient,
+    patient_in,
+    printable,
+    stem,
+    told_patient,
+)
 from radsynth.datasets._volumes import Source, cut_up
 from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RadsynthError, SettingsError
@@ -61,7 +72,7 @@ class Settings:
     patient_pattern: str = PATIENT
     """Regular expression with a group (?P<patient>...), sought in each path; else the examination is a patient. DICOM's
     Patient ID comes first, unless the pattern is one of your own."""
-    modality: str = ""
+    modality: Modality = ""
     """DICOM's code where the files do not say."""
     unmasked: Literal["reject", "keep"] = "reject"
     """Examinations without a mask where most have one: reject them, or keep them
@@ -69,7 +80,8 @@ class Settings:
     mask_names: tuple[str, ...] = ()
     """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
+    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all but
+    those of a single value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +267,8 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
                            modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
         header = header_of([part.header for part in there if part is not None], fixed.header, len(channels),
                            settings.modality)
+        if not patient and settings.patient_pattern not in (PATIENT, ""):
+            header = replace(header, notes=(*header.notes, UNTOLD))
         shared = partial(Record, patient=patient or _patient(key) or fixed.name,
                          masks=(case.mask,) if mask else (), mask_names=named, unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part

@@ -50,7 +50,7 @@ class Settings:
     patient_pattern: str = _layout.PATIENT
     """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file,
     or a folder of few volumes. One of your own counts more than DICOM's Patient ID."""
-    modality: str = ""
+    modality: _layout.Modality = ""
     """DICOM's code (CT, MR, DX, ...) where the files do not say; CT makes values of more than 8 bits Hounsfield
     units."""
     conditions: tuple[str, ...] = ()
@@ -71,7 +71,8 @@ class Settings:
     mask_names: tuple[str, ...] = ()
     """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
+    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all but
+    those of a single value."""
 
 
 def matches(path: Path) -> bool:
@@ -137,6 +138,8 @@ def _records(
         place = places[item.name]
         own = _layout.told_patient(item.name, settings.patient_pattern, pattern)
         patient = own or item.header.patient or place.patient or patients[item.name]
+        if pattern and settings.patient_pattern != _layout.PATIENT and not (own or item.header.patient):
+            item = replace(item, header=replace(item.header, notes=(*item.header.notes, _layout.UNTOLD)))
         if table is None:
             lines: Sequence[Line | None] = (Line(label=place.label, patient=None),)
             reason = "it lies beside the class folders: it has no label" if classes and place.label is None else ""

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.datasets import Record, Rejected
-from radsynth.datasets._layout import PATIENT, compiled, patient_in
+from radsynth.datasets._layout import PATIENT, Modality, compiled, patient_in
 from radsynth.datasets._stack_labels import Labels, check, read_labels, without_one_hot
 from radsynth.datasets._volumes import as_modality
 from radsynth.errors import DataError, RejectedFile
@@ -47,7 +47,7 @@ class Settings:
     kind: Literal["medmnist"] = "medmnist"
     path: Path
     """The npz file."""
-    modality: str = ""
+    modality: Modality = ""
     """DICOM's code (CT, MR, DX, ...), which the file does not say."""
     patient_pattern: str = PATIENT
     """Regular expression with a group (?P<patient>...), sought in each text of the array `names`; empty: a patient an

@@ -10,7 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import listed, opened
 from radsynth.datasets._examination import Examination, header_of
-from radsynth.datasets._layout import PATIENT, PLAIN, compiled, patient_in, printable, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, UNTOLD, Modality, compiled, patient_in, printable, stem
 from radsynth.datasets._volumes import Source, as_modality, cut_up, load_image
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.image import Image
@@ -53,13 +53,14 @@ class Settings:
     """How volumes are used: as slices of a plane (auto: as they were scanned, else axial), or whole."""
     patient_pattern: str = PATIENT
     """Regular expression with a group (?P<patient>...), sought in the name of each case; else a case is a patient."""
-    modality: str = ""
+    modality: Modality = ""
     """DICOM's code (CT, MR, ...) where neither the files nor the names of the channels say."""
     unmasked: Literal["reject", "keep"] = "reject"
     """Cases without a mask where others have one, such as those of imagesTs: leave them out, or keep them
     (task.kind=segment learns from both)."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all."""
+    """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all but
+    those of a single value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +208,10 @@ def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: d
         except RadsynthError as error:
             rejected.append(Rejected(path=shown, reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
-        shared = partial(Record, patient=patient_in(name, pattern) or name.casefold(),
+        patient = patient_in(name, pattern)
+        if not patient and settings.patient_pattern not in (PATIENT, ""):
+            header = replace(header, notes=(*header.notes, UNTOLD))
+        shared = partial(Record, patient=patient or name.casefold(),
                          files=tuple(str(file) for _, file in sorted(files.items())),
                          masks=(str(mask),) if mask else (), mask_names=labels,
                          unmasked=settings.unmasked == "keep")

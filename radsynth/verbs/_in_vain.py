@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from radsynth.arrays import Prepared
+from radsynth.datasets import Record
 from radsynth.image import ImageSpec
 from radsynth.settings import Resolved
 from radsynth.tasks import Task, draws, segments, takes_images
@@ -46,11 +47,22 @@ def unused_by_run(task: Task, spec: ImageSpec) -> Iterator[Idle]:
         yield "evaluate", "anatomy", "images that are no pairs and have no masks teach no anatomy"
 
 
+def unused_by_split(options: PrepareSettings, records: Iterable[Record]) -> Iterator[Idle]:
+    """Of `prepare`, which keeps a split that comes with the data."""
+    if options.official and all(record.split for record in records if not record.added):
+        for name in ("train", "validation", "split_seed"):
+            yield "prepare", name, "the data brings its own split (prepare.official=false divides it anew)"
+
+
 def unused_by_prepare(options: PrepareSettings, made: Prepared) -> Iterator[Idle]:
-    """Of `prepare`, whose data decides how values are mapped."""
+    """Of `prepare`, whose data decides how values are mapped and whether there are masks."""
     for name, method in (("window", "window"), ("percentiles", "percentiles")):
         if made.intensity.method != method:
             yield "prepare", name, (f"values are mapped by {made.intensity.method} (prepare.intensity={method} maps "
                                     "them so)")
     if options.fit != "patches":
         yield "prepare", "patches", f"no patches are cut (prepare.fit={options.fit})"
+    if options.masks != "off" and not made.spec.mask_classes:
+        yield "prepare", "masks", "no masks are kept: at least half of the images must have one"
+    if not made.manifest.added:
+        yield "prepare", "extra", f"none of its images could be used ({made.folder}/rejected.csv says why)"

@@ -11,7 +11,10 @@ import numpy as np
 import pydicom
 import pytest
 
+from radsynth.datasets import folder as module
+from radsynth.datasets._layout import UNTOLD
 from radsynth.errors import SettingsError
+from radsynth.settings import resolve
 from tests.folder.examples import ct_series, found, picture, reasons, volume
 
 
@@ -144,6 +147,23 @@ def test_a_pattern_of_ones_own_counts_more_than_what_files_say(tmp_path: Path) -
 
     assert patients() == patients(patient_pattern="(?P<patient>nobody)") == {"anonymous"}
     assert patients(patient_pattern=r"patient(?P<patient>\d)") == {"1", "2"}
+
+
+def test_images_in_whose_name_a_pattern_of_ones_own_finds_nobody_are_told(tmp_path: Path) -> None:
+    picture(tmp_path / "11_a.png"), picture(tmp_path / "x.png", 1)
+
+    def notes(**given: str) -> list[tuple[str, ...]]:
+        return [record.header.notes for record in found(tmp_path, **given)[0] if record.header]
+
+    assert notes(patient_pattern=r"(?P<patient>\d+)_") == [(), (UNTOLD,)]
+    assert notes() == notes(patient_pattern="") == [(), ()]
+
+
+@pytest.mark.parametrize(("told", "code"), [("ct", "CT"), ("MRI", "MR"), ("Pet", "PT"), ("", "")])
+def test_a_modality_is_taken_as_people_write_it(told: str, code: str, tmp_path: Path) -> None:
+    assert module.Settings(path=tmp_path, modality=told).modality == code
+    with pytest.raises(SettingsError, match=r'data\.modality: given "no code": it is no DICOM code of a modality'):
+        resolve(overrides=["data.kind=folder", f"data.path={tmp_path}", "data.modality=no code"])
 
 
 def test_a_modality_is_told_only_of_files_that_say_none(tmp_path: Path) -> None:

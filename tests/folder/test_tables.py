@@ -21,6 +21,8 @@ def test_a_table_gives_labels_and_patients(tmp_path: Path) -> None:
     records, rejected = found(tmp_path)
     assert [(record.label, record.patient) for record in records] == [("ill", "a1"), ("well", "a1"), ("ill", "b")]
     assert list(reasons(rejected)) == ["x/3.png"] and "no line" in reasons(rejected)["x/3.png"], "the table is used"
+    with pytest.raises(DataError, match=r"data\.labels=foldrs: there is no such file\. It takes auto"):
+        found(tmp_path, labels="foldrs")
     (tmp_path / "wrong.csv").write_text("name,class\n")
     with pytest.raises(DataError, match="needed are file, label"):
         found(tmp_path, labels=str(tmp_path / "wrong.csv"))

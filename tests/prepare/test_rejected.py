@@ -82,6 +82,8 @@ def test_data_that_cannot_be_used_as_a_whole_is_one_clear_error(from_records: Pr
     with pytest.raises(DataError, match="no image that can be used") as empty:
         from_records([record(0, partial(fails, RejectedFile("cut off")))], "empty")
     assert "file000: cut off" in str(empty.value) and not (tmp_path / "empty").exists()
+    with pytest.raises(DataError, match=r"0 were rejected or skipped, 1 are background by data\.minimum_foreground"):
+        from_records(with_header([record(0, partial(fails, EmptySlice("dark")))]), "dark")
     mixed = [record(0), record(1, picture(1, modality="MR", bits=12)), record(2, picture(2, channels=("a", "b", "c")))]
     with pytest.raises(DataError, match="3 groups") as groups:
         from_records(mixed, "mixed")

@@ -55,10 +55,9 @@ def decide(records: Sequence[Record], entries: Sequence[Entry], found: Sequence[
     left_out = sum(entry.skipped for entry in entries)
     if not usable:
         wrong = "".join(f"\n  {line.path}: {line.reason}" for line in rejected[:5])
-        raise DataError(
-            f"There is no image that can be used: {len(rejected)} were rejected or skipped, {left_out} are background."
-            f"{wrong}"
-        )
+        by = " by data.minimum_foreground" if left_out else ""
+        raise DataError(f"There is no image that can be used: {len(rejected)} were rejected or skipped, {left_out} are "
+                        f"background{by}.{wrong}")
     return Outcome(
         usable=tuple(usable), rejected=tuple(rejected), duplicates=len(copies), left_out=left_out, masks=keep
     )

@@ -18,6 +18,7 @@ from radsynth.files import locked
 from radsynth.io import Header
 from radsynth.progress import Progress, tell
 from radsynth.settings import Resolved
+from radsynth.verbs._in_vain import in_vain, unused_by_split
 from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.conversions import conversions
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
@@ -62,6 +63,8 @@ def make_prepared(data: Any, out: Path, settings: Resolved, workers: int | None 
         return finished
     if problem := torn(records, options.official):
         raise DataError(problem)
+    for line in in_vain(settings, unused_by_split(options, records), {}):
+        tell(f"mind: {line}")
     _check_rejected(rejected, options.strict, records)
     known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
     plan = _plan(options, known, rejected)
