@@ -75,8 +75,8 @@ def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str
 
 
 def told_apart(instances: Iterable[Instance]) -> list[Instance]:
-    """The same, where series hold several sorts of picture at one place (echoes, b-values, magnitude and phase) with
-    these in their groups and descriptions."""
+    """The same, where series hold several pictures at each place (echoes, b-values, magnitude and phase, time points)
+    with what these are in their groups and descriptions."""
     groups: dict[tuple[object, ...], list[Instance]] = defaultdict(list)
     for found in instances:
         groups[found.group].append(found)
@@ -85,20 +85,28 @@ def told_apart(instances: Iterable[Instance]) -> list[Instance]:
 
 def _by_sort(group: list[Instance], first: int = 0) -> list[Instance]:
     """first: the first of `Instance.sorts` that is not told yet"""
+    places: dict[tuple[float, ...], list[Instance]] = defaultdict(list)
+    for found in group:
+        if found.position is not None:
+            places[tuple(round(value, 2) for value in found.position)].append(found)
     for number in range(first, len(group[0].sorts)):
-        there: dict[tuple[float, ...], set[str]] = defaultdict(set)
-        for found in group:
-            if found.position is not None:
-                there[tuple(round(value, 2) for value in found.position)].add(found.sorts[number])
-        if max(map(len, there.values()), default=0) > 1:
+        if any(len({found.sorts[number] for found in there}) > 1 for there in places.values()):
             parts: dict[str, list[Instance]] = defaultdict(list)
             for found in group:
-                sort = found.sorts[number]
-                words = ", ".join(filter(None, (found.header.series, sort)))
-                parts[sort].append(replace(found, group=(*found.group, sort),
-                                           header=replace(found.header, series=words)))
+                parts[found.sorts[number]].append(_named(found, found.sorts[number]))
             return [found for part in parts.values() for found in _by_sort(part, number + 1)]
-    return group
+    counts = {len(there) for there in places.values()}
+    numbered = all(len({found.number for found in there}) == len(there) for there in places.values())
+    if len(counts) != 1 or counts == {1} or not numbered or any(found.position is None for found in group):
+        return group
+    # Time points, or what else nobody says: within a place Instance Numbers follow their order.
+    return [_named(found, f"{index} of {len(there)} at each place") for there in places.values()
+            for index, found in enumerate(sorted(there, key=lambda found: found.number), start=1)]
+
+
+def _named(found: Instance, sort: str) -> Instance:
+    series = ", ".join(filter(None, (found.header.series, sort)))
+    return replace(found, group=(*found.group, sort), header=replace(found.header, series=series))
 
 
 def _series(group: list[Instance]) -> Series:

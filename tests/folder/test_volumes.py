@@ -73,6 +73,27 @@ def test_sorts_of_picture_in_one_series_can_be_chosen(
     assert np.array_equal(np.diff(pair.load().pixels, axis=0), np.ones((1, 5, 9, 8)))
 
 
+@pytest.mark.parametrize("slices_first", [True, False])
+def test_time_points_in_one_series_are_volumes_of_their_own(tmp_path: Path, slices_first: bool) -> None:
+    """A cine series of single files was rejected: its slices are at the place of another."""
+    for place, path in enumerate(ct_series(tmp_path / "S", count=4)):
+        dataset = pydicom.dcmread(path)
+        for time in range(3):
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            dataset.InstanceNumber = 4 * time + place if slices_first else 3 * place + time
+            dataset.SeriesDescription = "Cine"
+            dataset.PixelData = np.full((9, 8), 10 * time + place, "<u2").tobytes()
+            dataset.save_as(path.with_name(f"{(time + place) % 3}-{place}"))
+        path.unlink()
+    records, rejected = found(tmp_path, plane="volume")
+    assert not rejected and sorted((record.header.series or "", record.load().pixels[0, :, 0, 0].tolist())
+                                   for record in records if record.header) == [
+        (f"Cine, {time + 1} of 3 at each place", [10 * time + place - 1024 for place in range(4)])
+        for time in range(3)]
+    (tmp_path / "S" / "0-0").unlink()
+    assert "are at the place of another" in found(tmp_path)[1][0].reason
+
+
 def test_volumes_become_slices_of_a_plane_or_stay_whole(tmp_path: Path) -> None:
     data = np.asanyarray(nibabel.load(volume(tmp_path / "v.nii.gz", spacing=(1, 1, 1.2))).dataobj)
     axial, coronal, sagittal = (found(tmp_path, plane=plane)[0] for plane in ("auto", "coronal", "sagittal"))
