@@ -270,8 +270,9 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(make_prepared: Ma
     with pytest.raises(FolderError, match=r"train\.rate: 0\.001 then, 0\.01 now.*train\.start=.* begins with what was"):
         train(data, tmp_path / "run", settings=options("train.rate=0.01"))
     for word in ("model.width=4", "task.kind=private"):  # a start that would be refused there is not advised
-        with pytest.raises(FolderError, match=r"Repeat it with the same ones, or choose a new run folder\.$"):
+        with pytest.raises(FolderError, match=r"Repeat it with the same ones, or choose a new run folder\.$") as told:
             train(data, tmp_path / "run", settings=options(word, *["augment.strength=0"] * word.endswith("private")))
+        assert str(told.value).count("task.") == word.startswith("task."), "two kinds have no settings to compare"
     with pytest.raises(FolderError, match="seed"):
         train(data, tmp_path / "run", settings=options("seed=4"))
     train(data, tmp_path / "run", settings=options("train.accumulate=2"))  # nothing learned depends on it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,7 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
     changed = [
         f"{section}.{key}: {_get(old, section, key)} then, {_get(new, section, key)} now"
         for section in TRAINING
-        for key in {**old.get(section, {}), **new.get(section, {})}
+        for key in _compared(old.get(section, {}), new.get(section, {}))
         if _get(old, section, key) != _get(new, section, key) and not (section == "train" and key in CHANGEABLE)
     ]
     if old.get("seed") != new.get("seed"):
@@ -254,6 +254,11 @@ def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:
         raise FolderError(f"{folder.path} was begun with other settings or data: {'; '.join(changed)}. Repeat it with "
                           f"the same ones, or choose a new run folder{there}.")
     folder.begin(settings.to_yaml(), data.manifest, data.training_labels())
+
+
+def _compared(old: dict[str, Any], new: dict[str, Any]) -> Iterable[str]:
+    """The settings of a section that are compared: of two kinds, which have others, that alone."""
+    return {**old, **new} if old.get("kind") == new.get("kind") else ("kind",)
 
 
 def _completed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
