@@ -22,6 +22,7 @@ from radsynth.progress import track
 if TYPE_CHECKING:
     from radsynth.datasets.folder import Settings
 
+SCOUT = "a localizer (scout), as its Image Type says, beside other images; alone, or by data.series, it is used"
 NOT_UNPACKED = "an archive, of which nothing is read: unpack it, or give its own path"
 
 
@@ -117,7 +118,11 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
         listed = ", ".join(printable(text) for text, _ in others.most_common(10))
         raise DataError(f"No DICOM file of {settings.path} has data.series={settings.series!r} in its series "
                         f"description, which is a regular expression. There are: {listed}")
-    return found
+    scouts = [item for item in found if item.header.localizer]
+    if len(scouts) == len(found):
+        return found
+    rejected += [Rejected(path=printable(item.name), reason=SCOUT, skipped=True) for item in scouts]
+    return [item for item in found if not item.header.localizer]
 
 
 def _of_this_grid(mask: Path, format: str, series: Mapping[str, Header]) -> list[str]:

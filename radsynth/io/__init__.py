@@ -47,7 +47,7 @@ class Header:
     for keeping patients apart, they never travel further
     notes: what is odd but no reason to reject
     age: the patient's, in years, None when the file does not say
-    burned_in: text with a patient's name may be drawn into the pixels
+    burned_in: text with a patient's name may be drawn into the pixels; localizer: it was made to plan others (a scout)
     beside: further files that hold its pixels, as x.raw does beside x.mhd
     """
 
@@ -63,6 +63,7 @@ class Header:
     series: str | None = None
     notes: tuple[str, ...] = ()
     burned_in: bool = False
+    localizer: bool = False
     age: float | None = None
     beside: tuple[str, ...] = ()
 

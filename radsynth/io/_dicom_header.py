@@ -65,7 +65,6 @@ class Instance:
     study: str
     series: str
     number: int
-    kind: tuple[str, ...]
     group: tuple[Any, ...]
     sorts: tuple[str, ...]
     position: tuple[float, ...] | None
@@ -117,7 +116,6 @@ def _describe(path: Path, dataset: Any) -> Instance:
         study=str(values.get("StudyInstanceUID", "")),
         series=series,
         number=_integer(values.get("InstanceNumber")),
-        kind=tuple(str(v) for v in values.get("ImageType") or ()),
         group=(
             header.patient,
             series,
@@ -172,6 +170,7 @@ def _header(values: Mapping[str, Any], dataset: Any) -> Header:
         series=str(values.get("SeriesDescription", "")).strip() or None,
         notes=_notes(dataset.preamble, values, text),
         burned_in=text is not None,
+        localizer="LOCALIZER" in (values.get("ImageType") or ()),
         age=age_in_years(str(values.get("PatientAge") or "")),
     )
 

@@ -69,7 +69,7 @@ def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str
             continue
         seen[own] = found.path
         alone = found.position is None or found.header.spacing is None or found.header.frames > 1 or not found.series
-        alone = alone or "LOCALIZER" in found.kind or found.header.modality not in ("CT", "MR", "PT", "OT")
+        alone = alone or found.header.localizer or found.header.modality not in ("CT", "MR", "PT", "OT")
         groups[(found.path, found.frame) if alone else found.group].append(found)
     return [_series(group) for group in groups.values()], list(copies.items())
 

@@ -73,6 +73,20 @@ def test_sorts_of_picture_in_one_series_can_be_chosen(
     assert np.array_equal(np.diff(pair.load().pixels, axis=0), np.ones((1, 5, 9, 8)))
 
 
+def test_localizers_are_left_out_unless_they_are_all(tmp_path: Path) -> None:
+    """They were learned as slices among others, without a word where descriptions were removed."""
+    slices, scouts = ct_series(tmp_path / "P1/A", count=3), ct_series(tmp_path / "P1/B", count=2, seed=1)
+    for path in scouts:
+        dataset = pydicom.dcmread(path)
+        dataset.ImageType, dataset.SeriesDescription = ["ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"], "Topogram"
+        dataset.save_as(path)
+    records, rejected = found(tmp_path)
+    assert {record.files[0] for record in records} == {str(slices[0])} and len(records) == 3
+    assert {line.path for line in rejected if line.skipped and "localizer" in line.reason} == {
+        path.relative_to(tmp_path).as_posix() for path in scouts}
+    assert len(found(tmp_path, series="Topogram")[0]) == 2 and len(found(tmp_path / "P1/B")[0]) == 2
+
+
 @pytest.mark.parametrize("slices_first", [True, False])
 def test_time_points_in_one_series_are_volumes_of_their_own(tmp_path: Path, slices_first: bool) -> None:
     """A cine series of single files was rejected: its slices are at the place of another."""
