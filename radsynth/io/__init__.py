@@ -159,6 +159,9 @@ FOREIGN = {
 APPLE_DOUBLE = b"\x00\x05\x16\x07"
 """How the files begin that macOS puts beside others on foreign disks and in zip files: ._scan.png beside scan.png."""
 
+BARE = ("it is DICOM without the head of a file (the letters DICM behind 128 bytes), as some archives have it: dcmconv "
+        "of dcmtk, or gdcmconv, writes it with one")
+
 PARTED = (".mhd", ".nhdr", ".nrrd", ".hdr", ".hdr.gz")
 """Endings of files whose pixels may lie in another one."""
 
@@ -181,6 +184,8 @@ def detect(path: Path) -> str:
     for name in formats():
         if format_module(name).sniff(path, head):
             return name
+    if _is_bare_dicom(head):
+        raise RejectedFile(BARE)
     promised = next((n for n in formats() if path.name.lower().endswith(format_module(n).SUFFIXES)), None)
     if promised is None:
         raise NotAnImage("it is of no format that radsynth reads")
@@ -188,6 +193,13 @@ def detect(path: Path) -> str:
         raise RejectedFile("the file is empty (0 bytes)")
     real = next((what for start, what in FOREIGN.items() if head.startswith(start)), f"no {promised} file")
     raise RejectedFile(f"its name ends in {path.suffix or path.name}, but its content is {real}")
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Whether a file begins with two elements of DICOM's group 0008 (little endian), the first data that a file has."""
+    vr = head[4:6].isalpha()
+    second = 8 + int.from_bytes(head[6:8] if vr else head[4:8], "little")
+    return head[:2] == head[second:second + 2] == b"\x08\0" and head[3:4] == head[second + 3:second + 4] == b"\0"
 
 
 def header(path: Path) -> Header:

@@ -83,6 +83,18 @@ def test_nothing_usable_is_one_clear_error(tmp_path: Path) -> None:
         found(tmp_path / "only")
 
 
+@pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_implicit.dcm"])
+def test_dicom_without_the_head_of_a_file_is_told(name: str, tmp_path: Path) -> None:
+    """It was of no format at all, or not what its ending says; nothing said what to do."""
+    whole = Path(str(pydicom.data.get_testdata_file(name))).read_bytes()
+    head = 144 + int.from_bytes(whole[140:144], "little")
+    for target in ("IM0001", "b.dcm"):
+        (tmp_path / target).write_bytes(whole[head:])
+    picture(tmp_path / "c.png")
+    rejected = found(tmp_path)[1]
+    assert {line.path for line in rejected if "dcmconv" in line.reason and not line.skipped} == {"IM0001", "b.dcm"}
+
+
 def test_a_missing_extra_costs_the_file_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from radsynth.io import _dicom_pixels
 
