@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from radsynth.arrays import Prepared
+from radsynth.device import here
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics import _utility as scores
 from radsynth.verbs._usefulness.sources import Real, real, some_patients
@@ -171,11 +172,12 @@ def test_trainings_of_one_repeat_differ_in_their_images_and_in_nothing_else(
 
 
 @pytest.mark.parametrize("kind", ["classification", "segmentation"])
-def test_networks_learn_an_easy_task_and_training_repeats_to_the_bit(kind: Any) -> None:
+@pytest.mark.parametrize("bf16", sorted({False, here().bf16}))
+def test_networks_learn_an_easy_task_and_training_repeats_to_the_bit(bf16: bool, kind: Any) -> None:
     train, test = discs(60, 1), discs(60, 2)
     if kind == "classification":
         train, test = (Examples(images=one.images, labels=one.labels) for one in (train, test))
-    recipe = Recipe(kind=kind, classes=2, steps=20, batch=12, rate=3e-3)
+    recipe = Recipe(kind=kind, classes=2, steps=20, batch=12, rate=3e-3, bf16=bf16)
     found = [predict(recipe, fit(recipe, [train], True, seed), test.images) for seed in (3, 3, 4)]
     assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
     if kind == "classification":

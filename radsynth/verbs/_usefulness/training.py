@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radsynth.device import channels_last, moved, torch_device
+from radsynth.device import channels_last, here, module_channels_last, moved, torch_device
 
 Kind = Literal["classification", "segmentation"]
 
@@ -45,13 +45,14 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is trained, and how: the same for every training of a comparison."""
+    """What is trained, and how: the same for every training of a comparison. bf16: whether the network computes so"""
 
     kind: Kind
     classes: int
     steps: int
     batch: int
     rate: float
+    bf16: bool = field(default_factory=lambda: here().bf16)
 
 
 def network(recipe: Recipe, channels: int, dimensions: int) -> nn.Module:
@@ -85,7 +86,8 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
     first, device = sources[0].images, torch_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = network(recipe, first.shape[1], first.ndim - 2).to(device).train()
+        model = network(recipe, first.shape[1], first.ndim - 2)
+    model = module_channels_last(model, first.ndim - 2).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.steps))))
@@ -152,7 +154,12 @@ def _parts(batch: int, sources: int) -> list[int]:
 
 
 def _logits(recipe: Recipe, model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (n, classes) or (n, classes, *space)."""
+    """Logits (n, classes) or (n, classes, *space) in float32."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.bf16):
+        return _judged(recipe, model, images).float()
+
+
+def _judged(recipe: Recipe, model: nn.Module, images: Tensor) -> Tensor:
     space = images.shape[2:]
     if recipe.kind == "classification":
         if min(space) < LEAST_SIDE:
