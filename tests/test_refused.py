@@ -135,6 +135,14 @@ def test_differential_privacy_is_refused_where_it_cannot_be(words: tuple[str, ..
     assert not RUN.exists()
 
 
+def test_a_copy_filter_without_enough_held_out_images_is_refused_before_training(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "train", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(DataError, match=r"To find copies at .* held-out images are needed"):
+        run(data, RUN, overrides=["generate.copy_filter=true"])
+
+
 @pytest.mark.parametrize(("words", "batch"), [((), 4), (("prepare.train=0.5",), 3), (("train.batch=5",), 5)])
 @pytest.mark.parametrize("how", ["privacy", "preset"])
 def test_differential_privacy_draws_half_of_few_patients(

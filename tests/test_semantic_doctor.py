@@ -13,6 +13,7 @@ import torch
 
 from radsynth.arrays import Prepared
 from radsynth.batch import Batch
+from radsynth.errors import TrainingError
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.tasks._moved import WARPED
@@ -69,6 +70,15 @@ def test_more_redrawing_is_told_as_more_because_half_of_a_batch_is_redrawn_anywa
     monkeypatch.setattr(illnesses, "ALIKE", 9.0)  # always too much alike
     train(masked, tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=640", "task.warm_start=0")))
     assert "with weight 8, on top of what the settings have" in events(tmp_path / "run")["mode collapse"]
+
+
+def test_a_weight_that_outweighs_all_is_told_to_be_lowered(masked: Path, tmp_path: Path) -> None:
+    heavy = (*SMALL, "train.images=320", "task.warm_start=0", "task.features=1e12")
+    with pytest.raises(TrainingError, match=r"features has run away.*Lower train\.rate or task\.features, and"):
+        train(masked, tmp_path / "run", settings=resolve(overrides=heavy))
+    with pytest.raises(TrainingError, match=r"Lower train\.rate") as ended:
+        train(masked, tmp_path / "other", settings=resolve(overrides=(*SMALL, "train.images=320", "train.rate=1e30")))
+    assert "task.penalty" not in str(ended.value), "there is none"
 
 
 def test_half_of_the_images_are_warped_with_their_masks(masked: Path) -> None:

@@ -120,22 +120,28 @@ class Threshold:
         return float(betabinom.sf(count - 1, of, self.expected * places, (1 - self.expected) * places))
 
 
+def check_held_out(patients: NDArray[np.int64], false_alarms: float) -> None:
+    """DataError when there are too few held-out images for `threshold`, or one patient's alone; patients: theirs (n,)
+    """
+    needed = int(np.ceil(1 / false_alarms)) - 1
+    if len(patients) < needed:
+        raise DataError(
+            f"To find copies at {100 * false_alarms:g} % false alarms at least {needed} held-out images are needed, "
+            f"there are {len(patients)}. Hold out a larger share (prepare.train), or prepare more patients."
+        )
+    if len(np.unique(patients)) < 2:
+        raise DataError(f"All {len(patients)} held-out images are of one patient: they do not tell how like training "
+                        "images another's are. Hold out a larger share (prepare.train), or prepare more patients.")
+
+
 def threshold(held_out: _Floats, patients: NDArray[np.int64], false_alarms: float) -> Threshold:
     """The lowest of the held-out images' likenesses (n,) that at most this share of a further patient's images exceeds,
     in expectation (conformal: n + 1 places), or the largest of them.
 
     Images of one patient are alike, so that the largest likenesses may all be of one: each image is placed among those
-    of the other patients. DataError when there are too few held-out images, or one patient's alone.
+    of the other patients. Errors of `check_held_out`.
     """
-    needed = int(np.ceil(1 / false_alarms)) - 1
-    if len(held_out) < needed:
-        raise DataError(
-            f"To find copies at {100 * false_alarms:g} % false alarms at least {needed} held-out images are needed, "
-            f"there are {len(held_out)}. Hold out a larger share (prepare.train), or prepare more patients."
-        )
-    if len(np.unique(patients)) < 2:
-        raise DataError(f"All {len(held_out)} held-out images are of one patient: they do not tell how like training "
-                        "images another's are. Hold out a larger share (prepare.train), or prepare more patients.")
+    check_held_out(patients, false_alarms)
     places, beyond = len(held_out) + 1, np.sort(_others_beyond(held_out, patients))
     # Were the k-th largest likeness of the others the threshold, so many of a patient's own would exceed it.
     exceeding = np.searchsorted(beyond, np.arange(1, places))

@@ -20,11 +20,12 @@ from radsynth.image import ImageSpec
 from radsynth.metrics._inception import InceptionFeatures
 from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
-from radsynth.settings import SECTIONS, Resolved, read_yaml, resolve
+from radsynth.settings import SECTIONS, Resolved, constant, read_yaml, resolve
 from radsynth.shorthand import for_patients, read_budget, read_preset, read_privacy
 from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
+from radsynth.verbs._auditing.copy_filter import check_filtering
 from radsynth.verbs._choosing import choices, grows, told_of_modality
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._grid import black_and_white, shown_window
@@ -109,6 +110,9 @@ def run(
 def _follow(settings: Resolved, out: Path) -> Result:
     """Everything that comes after the plan."""
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
+    if settings.section("generate", GenerateSettings).copy_filter and not constant("tasks", settings.kind("task"),
+                                                                                   "RESULTS"):
+        check_filtering(prepared)
     train(out / "data", out, settings=settings)
     task, options = Sampler(out).task, settings.section("evaluate", EvaluateSettings)
     if not draws(task):

@@ -114,17 +114,20 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
                 folder.event("stopped", loop.images, str(error), silent=True)
                 if isinstance(error, OutOfMemory):
                     raise
-                raise TrainingError(_stopped(error, folder, task)) from None
+                raise TrainingError(_stopped(error, folder, task, settings.section("task"))) from None
         with told_of_memory(loop.gradients.memory_ran_out):
             _deliver(loop, folder, settings)
         ranks.wait()
 
 
-def _stopped(error: TrainingError, folder: RunFolder, task: Task) -> str:
-    """What to say of a training whose values are not finite, or have run away, and what to do."""
-    more = {True: " or raise task.penalty_weight", False: " or take a task.penalty", None: ""}
-    heavy = str(error).startswith("discriminator/penalty")  # more of it would not help
-    lower = " or task.penalty_weight" if heavy else more[getattr(task, "penalised", None)]
+def _stopped(error: TrainingError, folder: RunFolder, task: Task, options: Any) -> str:
+    """What to say of a training whose values are not finite, or have run away, and what to do. options: the task's"""
+    more = {True: " or raise task.penalty_weight", False: " or take a task.penalty" * hasattr(options, "penalty"),
+            None: ""}
+    term = str(error).partition(" ")[0].rpartition("/")[2]  # losses are called like their weights
+    weight = "penalty_weight" if term == "penalty" else term
+    heavy = isinstance(getattr(options, weight, None), float)
+    lower = f" or task.{weight}" if heavy else more[getattr(task, "penalised", None)]
     return (f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate{lower}, "
             "and train into a new run folder.")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
-from radsynth.metrics._privacy_attacks import threshold
+from radsynth.metrics._privacy_attacks import check_held_out, threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
 from radsynth.verbs._auditing.attacks import Side
 from radsynth.verbs._auditing.copies import FALSE_ALARMS, LIKENESS
@@ -51,6 +51,11 @@ class CopyFilter:
         return {"rule": f"rejected when more like a training image than {1 - FALSE_ALARMS:.2%} of held-out images are",
                 "likeness": LIKENESS, "threshold": self.threshold, "held_out_images": self.held_out,
                 "training_images": len(self._known)}
+
+
+def check_filtering(prepared: Prepared) -> None:
+    """DataError where too few images are held out for a filter, which else comes out after training."""
+    check_held_out(prepared.patients(prepared.own("validation", "test")), FALSE_ALARMS)
 
 
 def given_up(index: int) -> DataError:
