@@ -305,7 +305,8 @@ def test_words_tell_that_the_generator_saw_everything() -> None:
     arm = {"images": 10, "value": 0.8, "low": 0.7, "high": 0.9}
     gap = {"value": 0.05, "low": 0.02, "high": 0.08, "verdict": "helps"}
     document: dict[str, Any] = {
-        "shares": [1.0], "metric": "balanced accuracy", "chance": 0.5, "steps": 100, "batch": 32, "seeds": 3,
+        "kind": "classification", "shares": [1.0], "metric": "balanced accuracy", "chance": 0.5,
+        "steps": 100, "batch": 32, "seeds": 3,
         "generator_saw": "all", "test": {"patients": 30},
         "arms": [{**arm, "share": 1.0, "arm": name} for name in ("real", "augmented", "synthetic", "both")],
         "differences": [{**gap, "share": 1.0, "arm": name, "against": other} for name, other in
@@ -327,3 +328,8 @@ def test_words_tell_that_the_generator_saw_everything() -> None:
     for line in document["arms"]:
         line["value"] = 0.55
     assert "has not learned the task" in " ".join(sentences(document))
+    document |= {"kind": "segmentation", "metric": "Dice overlap", "chance": 0.0}
+    assert "has not learned the task" not in " ".join(sentences(document))
+    for line in document["arms"]:
+        line["value"] = 0.19
+    assert "Dice overlap is as little as 19.0 % even with all" in " ".join(sentences(document))

@@ -10,7 +10,7 @@ from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdict
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import UNDECIDED, count, figure, verdict
-from radsynth.verbs._usefulness.words import LEARNED, SOLVED, per_cent, points
+from radsynth.verbs._usefulness.words import SOLVED, learned, per_cent, points
 
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
 OTHERS = "Other images"
@@ -170,7 +170,7 @@ def _usefulness(files: RunFiles) -> Verdict:
     sign, answer = signs[whole["verdict"]]
     if whole["real"] >= SOLVED and whole["verdict"] != "harms":
         sign, answer = "note", "Nothing to gain"
-    if whole["real"] < found["chance"] + LEARNED:
+    if not learned(found, whole["real"]):
         sign, answer = "open", "No verdict"
     text = f"With all real images, classically augmented: {_told(whole, found['metric'])}"
     if few < 1:

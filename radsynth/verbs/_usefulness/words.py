@@ -8,8 +8,9 @@ MARGIN = 0.02
 """Differences within this much (2 points of 100) are called none when the whole interval is."""
 SOLVED = 0.985
 """From this score on a task leaves nothing to gain."""
-LEARNED = 0.1
-"""What the score of all real images must exceed chance by, or the comparison says nothing."""
+LEARNED = {"classification": 0.1, "segmentation": 0.3}
+"""What the score of all real images must exceed chance by, or the comparison says nothing. Cardiac masks
+of a U-Net of 94 steps overlap by 0.19, and it has hardly begun."""
 MANY_SEEDS = 5
 
 
@@ -20,6 +21,11 @@ def verdict(low: float, high: float) -> str:
     if high < 0:
         return "harms"
     return "no difference" if low >= -MARGIN and high <= MARGIN else "open"
+
+
+def learned(document: dict[str, Any], value: float) -> bool:
+    """Whether this score, of all real images, shows that the task was learned at all."""
+    return bool(value >= document["chance"] + LEARNED[document["kind"]])
 
 
 def points(value: float) -> str:
@@ -91,10 +97,10 @@ def _limits(document: dict[str, Any]) -> list[str]:
         limits.append("Who made the synthetic images, and from which patients, is not known: their generator may have "
                       "seen the test patients.")
     real = _arm(document, 1.0, "augmented")
-    if real["value"] < document["chance"] + LEARNED:
-        limits.append(f"{document['metric'].capitalize()} hardly exceeds chance ({per_cent(document['chance'])}) even "
-                      "with all real images: the network has not learned the task in these steps, and the comparison "
-                      "says nothing. Give it more time (utility.seconds).")
+    if not learned(document, real["value"]):
+        limits.append(f"{document['metric'].capitalize()} is as little as {per_cent(real['value'])} even with all real "
+                      "images: the network has not learned the task in these steps, and the comparison says nothing. "
+                      "Give it more time (utility.seconds) or fewer utility.shares.")
     if document["seeds"] < MANY_SEEDS:
         limits.append(f"Only {document['seeds']} repeats with other seeds: the intervals are rough.")
     if document["test"]["patients"] < 50:
