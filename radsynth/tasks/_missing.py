@@ -21,10 +21,9 @@ def blanked(images: Tensor, batch: Batch, share: float) -> Tensor:
     return images.masked_fill(blank[(...,) + (None,) * (images.ndim - 2)], -1.0)
 
 
-def need_several(share: float, inputs: tuple[str, ...], channels: tuple[str, ...]) -> None:
-    """SettingsError where none of the given channels `inputs` could be missing."""
+def need_several(share: float, inputs: tuple[str, ...], channels: tuple[str, ...], made: int) -> None:
+    """SettingsError where none of the given channels `inputs` could be missing. made: of `channels`, at least"""
     if share and len(inputs) < 2:
-        raise SettingsError(
-            f"task.missing={share:g} blanks some of several given channels, and only {inputs[0]} is given: name two or "
-            f"more of {', '.join(channels)} in task.inputs, or set task.missing=0."
-        )
+        more = f"name two or more of {', '.join(channels)} in task.inputs, or " if len(channels) - made > 1 else ""
+        raise SettingsError(f"task.missing={share:g} blanks some of several given channels, and only {inputs[0]} is "
+                            f"given: {more}set task.missing=0.")

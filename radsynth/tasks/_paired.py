@@ -16,6 +16,7 @@ from radsynth.augment import Settings as Augmentation
 from radsynth.augment import augment
 from radsynth.batch import Batch
 from radsynth.device import channels_last
+from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import AdversarialLoss
 from radsynth.losses.reconstruction import RECONSTRUCTIONS, weighted_absolute
@@ -28,7 +29,7 @@ Made = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 @dataclass(kw_only=True)
 class PairedGame:
-    """Turns of a generator and, if it has a weight, a discriminator.
+    """Turns of a generator and, if it has a weight, a discriminator; SettingsError where no loss has one.
 
     see: a batch to (what the network is given, the truth), both on the result's grid; convert: what a task makes of it
     weigh: how much a batch's pixels (n, 1, *space) count in the absolute difference, None for alike
@@ -45,6 +46,12 @@ class PairedGame:
     augmentation: Augmentation
     weigh: Callable[[Batch], Tensor | None] = lambda batch: None
     made: Made | None = None
+
+    def __post_init__(self) -> None:
+        if not any((*self.weights.values(), self.adversarial)):
+            names = ", ".join(f"task.{name}=0" for name in self.weights)
+            raise SettingsError(f"{names} and task.adversarial=0 leave nothing to learn from: give one of them a "
+                                "weight.")
 
     def turns(self) -> list[Turn]:
         """The discriminator's turn and the generator's, or the generator's alone."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
 from radsynth.arrays import NO_MASK, Prepared
@@ -62,7 +62,7 @@ class Settings:
     """Channel of the fixed image that the network sees; empty: all. Another than `moving` makes it multi-modal."""
     similarity: Literal["correlation", "squared", "none"] = "correlation"
     """How images are compared: local correlation, squared error, or by labels or the discriminator alone."""
-    window: PositiveInt = 9
+    window: int = Field(9, ge=2)
     """Pixels along each side of the local correlation's window."""
     smoothness: float = Field(0.2, ge=0)
     """Weight of the velocity's roughness, in pixels, which prepare makes alike along all axes."""
@@ -78,7 +78,7 @@ class Settings:
     """How often the network looks at what is left and corrects it, with the same weights (Zhao et al. 2019)."""
     grid: Literal[1, 2, 4] = 2
     """Pixels between the points of the velocity field."""
-    blur: float = Field(0.0, ge=0)
+    blur: float = Field(0.0, ge=0, le=100)
     """Standard deviation of a Gaussian on the velocity field, in its points."""
     known: float = Field(0.25, ge=0, le=1)
     """Share of the pairs in training whose moving image is the fixed one itself under a random warp, with noise."""

@@ -257,6 +257,8 @@ def _channels(options: Settings, spec: ImageSpec) -> tuple[str, ...]:
         if name not in names:
             raise SettingsError(f"task.{setting}: {name!r} is no channel of these images{nearest(name, names)}; they "
                                 f"have {', '.join(names)}.")
+    if len({*options.inputs}) < len(options.inputs):
+        raise SettingsError(f"task.inputs={list(options.inputs)} names a channel twice: name each of them once.")
     return options.inputs or spec.channels
 
 
@@ -279,5 +281,5 @@ def build(options: Settings, model: Any, augmentation: Augmentation, spec: Image
         raise SettingsError("task.dice=0 and task.entropy=0 leave nothing that says which labels are right: give "
                             "one of them a weight.")
     task = Segment(options, augmentation, model, spec)
-    need_several(options.missing, task.inputs, spec.channels)
+    need_several(options.missing, task.inputs, spec.channels, made=0)
     return task

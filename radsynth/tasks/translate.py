@@ -147,7 +147,7 @@ class Translate:
 
 
 def _channels(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the given and the made channels; SettingsError for names that do not exist or are on both sides."""
+    """Names of the given and the made channels; SettingsError for names that do not exist or come twice."""
     names = ", ".join(spec.channels)
     if len(spec.channels) < 2:
         raise SettingsError(
@@ -164,13 +164,13 @@ def _channels(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tupl
     made = set(options.outputs)
     inputs = options.inputs or tuple(name for name in spec.channels if name not in made)[: None if made else 1]
     outputs = options.outputs or tuple(name for name in spec.channels if name not in inputs)
-    if not inputs or not outputs or set(inputs) & set(outputs):
-        raise SettingsError(f"task.inputs and task.outputs must share the channels {names} and have none in common.")
+    if not inputs or not outputs or len({*inputs, *outputs}) < len(inputs) + len(outputs):
+        raise SettingsError(f"task.inputs and task.outputs must share the channels {names}, and name none twice.")
     return inputs, outputs
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
     """The task; SettingsError for channels that do not exist, and where none could be missing."""
     task = Translate(options, augmentation, model, spec)
-    need_several(options.missing, task.inputs, spec.channels)
+    need_several(options.missing, task.inputs, spec.channels, made=1)
     return task
