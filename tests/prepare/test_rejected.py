@@ -94,6 +94,8 @@ def test_data_that_cannot_be_used_as_a_whole_is_one_clear_error(from_records: Pr
     assert made.manifest.rejected == 1, "what was made in vain is used"
     with pytest.raises(DataError, match=r"1 file cannot be used.*rejected\.csv"):
         from_records([record(0), record(1, Image(pixels=np.zeros((1, 8, 8), np.uint8)))], "strict", strict=True)
+    with pytest.raises(DataError, match=r"become one grey in the window 0 to 1e\+300.*narrower prepare\.window"):
+        from_records([record(0)], "wide", intensity="window", window=[0, 1e300])
     with pytest.raises(SettingsError, match="2-D"):
         from_records([record(0)], "volume", size=[8, 8, 8])
     with pytest.raises(SettingsError, match=r"prepare.train.*prepare.window"):

@@ -247,6 +247,10 @@ def _checked(image: Image, plan: Plan) -> Image:
             f"its values, {low:g} to {high:g}, lie outside of the window {plan.intensity.low:g} to "
             f"{plan.intensity.high:g} {plan.units}"
         )
+    step = (plan.intensity.high - plan.intensity.low) / plan.intensity.levels
+    if plan.intensity.method == "window" and float(high) - float(low) < step:
+        raise RejectedFile(f"its values, {low:g} to {high:g}, become one grey in the window {plan.intensity.low:g} to "
+                           f"{plan.intensity.high:g} {plan.units}; choose a narrower prepare.window")
     return image
 
 
