@@ -131,11 +131,12 @@ def test_the_bottom_line_knows_a_test_that_showed_nothing_and_readers(run: Path)
     assert "Synthetic images in place of all real ones: +0.0 points (\u22125.0 to +5.0)." in found[2].text
     add(run, utility=utility(0.01, 0.05))
     assert answers(run)["Usefulness"] == ("good", "Yes")
-    few, study = utility(0.01, 0.05), utility(-0.01, 0.03)
-    for part in ("arms", "differences"):
-        study[part] += [one | {"share": 0.1} for one in few[part]]
-    add(run, utility=study | {"shares": [0.1, 1.0]})
-    assert answers(run)["Usefulness"] == ("note", "With few patients")
+    few = utility(0.01, 0.05)
+    for study in (utility(-0.01, 0.03), utility(-0.03, -0.01)):
+        for part in ("arms", "differences"):
+            study[part] += [one | {"share": 0.1} for one in few[part]]
+        add(run, utility=study | {"shares": [0.1, 1.0]})
+        assert answers(run)["Usefulness"] == ("note", "With few patients")
     assert "help in training where few real ones are at hand" in bottom_line(verdicts(RunFiles(run)))
     add(run, utility=utility(0.01, 0.05) | {"version": 1})
     assert answers(run)["Usefulness"] == ("open", "Not tested"), "it asked another question"

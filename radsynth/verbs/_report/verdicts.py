@@ -16,7 +16,7 @@ ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "op
 OTHERS = "Other images"
 """What was measured says nothing of this generator's images."""
 BESIDE_FEW = "With few patients"
-"""They help beside a share of the real patients, and are not shown to beside all of them."""
+"""They help beside a share of the real patients, and are not shown to beside all of them, or harm there."""
 
 
 def verdicts(files: RunFiles) -> list[Verdict]:
@@ -58,8 +58,8 @@ def bottom_line(found: list[Verdict], meant: str = "") -> str:
     elif signs["Usefulness"] == "warning":
         use = "Do not train with these images: that made results on real patients worse."
     elif BESIDE_FEW in answers:
-        use = ("Tested on real patients, these images help in training where few real ones are at hand; that they add "
-               "to all of them was not shown.")
+        use = ("Tested on real patients, these images help in training where few real ones are at hand, and not beside "
+               "all of them.")
     elif signs["Usefulness"] == "note":
         use = "A test on real patients did not show that these images help in training."
     else:
@@ -175,7 +175,8 @@ def _usefulness(files: RunFiles) -> Verdict:
     text = f"With all real images, classically augmented: {_told(whole, found['metric'])}"
     if few < 1:
         text += f" With {100 * few:g} % of the real patients: {_told(_gain(found, few), found['metric'])}"
-        answer = BESIDE_FEW if sign == "note" and _gain(found, few)["verdict"] == "helps" else answer
+        if sign in ("note", "warning") and _gain(found, few)["verdict"] == "helps":
+            sign, answer = "note", BESIDE_FEW
     instead = _gain(found, 1.0, "synthetic")
     text += (f" Synthetic images in place of all real ones: {points(instead['value'])} points "
              f"({points(instead['low'])} to {points(instead['high'])}).")
