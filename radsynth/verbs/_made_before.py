@@ -42,18 +42,20 @@ def differences(held: Mapping[str, object], request: Mapping[str, object]) -> st
 
 
 def rows_made(out: Path, count: int) -> list[list[Row]]:
-    """The rows of samples.csv of the first images, `count` at most, up to the first one of which a file is missing."""
+    """The rows of samples.csv of the first images, `count` at most, up to the first one of which a file is missing or
+    empty."""
     try:
         with (out / "samples.csv").open(encoding="utf-8", newline="") as table:
             images = [list[Row](rows) for _, rows in itertools.groupby(csv.DictReader(table), lambda row: row["index"])]
     except (OSError, ValueError, KeyError, csv.Error):
         return []
-    whole = itertools.takewhile(lambda image: all(_there(out, row) for row in image), images[:count])
-    return list(whole)
+    return list(itertools.takewhile(lambda image: all(_there(out, row) for row in image), images[:count]))
 
 
 def _there(out: Path, row: Row) -> bool:
-    return all((out / str(row[name])).is_file() for name in ("file", "mask") if name in row)
+    """Whether the files are there, and not empty, as power cuts and full disks leave them."""
+    files = [out / str(row[name]) for name in ("file", "mask") if name in row]
+    return all(file.is_file() and file.stat().st_size for file in files)
 
 
 def _told(value: object) -> str:

@@ -44,6 +44,7 @@ class Table:
             self._read()
 
     def __enter__(self) -> Table:
+        self.write()  # or an error, before anything is sent that could not be noted
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -77,6 +77,28 @@ def test_a_file_that_loses_its_mark_on_the_way_is_not_sent(tmp_path: Path, monke
     assert push(tmp_path / "made", "http://127.0.0.1:1/dicom-web").failed == 2
 
 
+@pytest.mark.parametrize("target", ["http://127.0.0.1:1/dicom-web", "X@127.0.0.1:1"])
+def test_nothing_is_sent_that_the_table_could_not_note(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       ) -> None:
+    """Images in a folder for reading alone were sent for ten seconds, and nobody knew which."""
+    asked: list[str] = []
+
+    def refused(*_: object) -> None:
+        raise FolderError("push.csv could not be written")
+
+    def present(*_: object) -> set[str]:
+        asked.append("web")
+        return set()
+
+    series(tmp_path / "made", slices=2)
+    monkeypatch.setattr("radsynth.verbs._transfers.write_atomically", refused)
+    monkeypatch.setattr(Web, "present", present)
+    monkeypatch.setattr(Storage, "__enter__", lambda _: asked.append("storage"))
+    with pytest.raises(FolderError, match=r"push\.csv could not be written"):
+        push(tmp_path / "made", target)
+    assert not asked
+
+
 def test_push_needs_dicom(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
     for path in (tmp_path, tmp_path / "nowhere"):
