@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS shown (
 class Settings:
     """The reader study that `serve` offers."""
 
-    images: int = Field(40, ge=2 * FEWEST)
+    images: int = Field(default=40, ge=2 * FEWEST)
     """Images that each reader judges, half of them real (fewer when there are not enough held-out images)."""
     seed: NonNegativeInt = 0
     """Which images, and in which order for each reader, follow from it."""
@@ -227,6 +227,9 @@ def make_study(run: Path, options: Settings) -> Study:
     if (folder / "study.json").exists():
         study = Study(folder)
         study.keep_results()  # which a process did not that was killed, or found the disk full, at the last answer
+        if options != Settings() and (options.images // 2 * 2, options.seed) != (len(study.items), study.seed):
+            tell(f"mind: the reader study of {run} is made, of {len(study.items)} images with study.seed={study.seed}, "
+                 f"and stays as it is. For another one move {folder} away, with the answers in it.")
         return study
     if not (Path(run) / "data").is_dir():
         raise FolderError(f"A study shows real images that training never saw beside synthetic ones, and {run}/data, "

@@ -48,6 +48,8 @@ def test_making_a_study_says_so_and_how_far_it_is(run: Path, capsys: pytest.Capt
         "making the reader study, once: 10 images", "drawing: 5 images", "making pictures: 10 images"]
     make_study(run, Settings(images=10))
     assert not capsys.readouterr().err
+    make_study(run, Settings(images=10, seed=1))
+    assert "of 10 images with study.seed=0, and stays as it is" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_study_tells_nothing_and_loses_nothing(run: Path) -> None:
