@@ -21,7 +21,7 @@ from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics import _utility as scores
 from radsynth.verbs._usefulness.sources import Real, real, some_patients
 from radsynth.verbs._usefulness.training import Examples, Recipe, _Drawer, _parts, augment, fit, predict
-from radsynth.verbs._usefulness.words import sentences, verdict
+from radsynth.verbs._usefulness.words import points, sentences, verdict
 from radsynth.verbs.utility import Settings, utility
 
 LABELS = ("small", "large")
@@ -286,6 +286,10 @@ def test_what_cannot_be_measured_is_refused(make_prepared: Callable[..., Path], 
     (made / "small").rename(made / "tiny")
     with pytest.raises(DataError, match="class tiny; the real ones have the classes small, large"):
         utility(enough.folder, made, settings=FAST)
+
+
+def test_a_difference_of_nothing_has_no_sign_of_less() -> None:
+    assert points(-1e-17) == points(0.0) == points(-0.0004) == "+0.0" and points(-0.001) == "\u22120.1"
 
 
 def test_verdicts_follow_from_the_interval_alone() -> None:

@@ -57,9 +57,9 @@ class Settings:
     """Time for everything; the number of optimiser steps follows from it."""
     steps: PositiveInt = 500
     """Optimiser steps of every training at most."""
-    batch: int = Field(default=32, ge=4)
+    batch: int = Field(default=32, ge=4, le=4096)
     """Images a step."""
-    rate: PositiveFloat = 2e-3
+    rate: float = Field(default=2e-3, gt=0, le=1)
     """Highest learning rate of AdamW; it falls to 0 by a cosine."""
     synthetic: int = Field(default=0, ge=0)
     """Synthetic images; 0: as many as there are real training images."""

@@ -30,7 +30,7 @@ def learned(document: dict[str, Any], value: float) -> bool:
 
 def points(value: float) -> str:
     """A difference of scores in points of 100, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "\u2212")
+    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\u2212")  # 0 has no sign of its own
 
 
 def per_cent(value: float) -> str:
