@@ -17,7 +17,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.metrics import _features, radiomics
-from radsynth.run_folder import RunFolder
+from radsynth.run_folder import TRAINING, RunFolder
 from radsynth.settings import resolve
 from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._preparing.preparation import preparation_of
@@ -193,7 +193,8 @@ def run_of_large_pictures(folder: Path) -> tuple[Path, Path]:
                        sections=("data", "prepare"))
     run = RunFolder(folder / "run")
     prepared = prepare(settings.section("data"), run.path / "data", settings=settings, workers=1)
-    run.begin(yaml.safe_dump(preparation_of(settings)), prepared.manifest, {})
+    whole = resolve(sections=TRAINING).document() | preparation_of(settings)
+    run.begin(yaml.safe_dump(whole), prepared.manifest, {})
     write_pictures(run.path / "synthetic", discs(60, 3))
     return scans, run.path
 

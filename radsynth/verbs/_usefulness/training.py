@@ -155,7 +155,7 @@ def _parts(batch: int, sources: int) -> list[int]:
 
 def _logits(recipe: Recipe, model: nn.Module, images: Tensor) -> Tensor:
     """Logits (n, classes) or (n, classes, *space) in float32."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.bf16):
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.bf16):
         return _judged(recipe, model, images).float()
 
 
