@@ -25,7 +25,6 @@ from radsynth.verbs._journal import Journal
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._writing import folder_name
-from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
 from tests.tables import rows
@@ -145,23 +144,6 @@ def test_an_interrupted_generation_leaves_nothing(
     with pytest.raises(FolderError, match="No space left on device"):
         generate(trained, tmp_path / "out", count=3)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
-
-
-@pytest.mark.parametrize(("given", "meant"), [
-    ("jpg", "png"), ("jpeg", "png"), ("PNG", "png"), ("tif", "tiff"), ("dcm", "dicom"), ("nii", "nifti"),
-    ("nii.gz", "nifti"), (".mha", "metaimage"), ("niffti", "nifti"),
-])
-def test_an_unknown_format_is_refused_with_the_nearest_and_all(given: str, meant: str, tmp_path: Path) -> None:
-    allowed = "dicom, metaimage, nifti, npz, picture, png, tiff"
-    for make in (generate, apply):
-        with pytest.raises(SettingsError) as refused:
-            if make is generate:
-                generate(tmp_path, tmp_path / "out", count=3, format=given)
-            else:
-                apply(tmp_path, tmp_path, tmp_path / "out", format=given)
-        assert f"there is no format {given!r} to write (did you mean {meant}?); the formats are {allowed}" in str(
-            refused.value)
-        assert ("JPEG is read, but not written" in str(refused.value)) == given.startswith("jp")
 
 
 @pytest.mark.parametrize("format", ["dicom", "png"])

@@ -6,13 +6,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
 
 from radsynth.errors import SettingsError
+
+if TYPE_CHECKING:
+    from radsynth.io import Header
 
 PATIENT = r"(?i)(?<![a-z])(?P<patient>sub-[0-9a-z]+|(?:patient|subject|person|case)[-_ ]?\d+)"
 """How paths name patients, where nobody says otherwise."""
@@ -78,6 +81,11 @@ def printable(name: str) -> str:
     """A name that can be written anywhere: bytes that are no text and signs that steer a terminal become escapes."""
     text = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(repr(sign)[1:-1] if unicodedata.category(sign) == "Cc" else sign for sign in text)
+
+
+def with_untold(header: Header, patient: str | None, pattern: str) -> Header:
+    """The header, with UNTOLD in its notes where a pattern of the user's own has found no patient."""
+    return header if patient or pattern in (PATIENT, "") else replace(header, notes=(*header.notes, UNTOLD))
 
 
 def _code(text: str) -> str:

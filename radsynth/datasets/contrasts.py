@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -27,7 +27,6 @@ from radsynth.datasets._items import in_parts, series
 from radsynth.datasets._layout import (
     PATIENT,
     PLAIN,
-    UNTOLD,
     Modality,
     mask_names,
     of_patient,
@@ -35,6 +34,7 @@ from radsynth.datasets._layout import (
     printable,
     stem,
     told_patient,
+    with_untold,
 )
 from radsynth.datasets._volumes import Source, cut_up
 from radsynth.datasets._walking import files_below, without_data_files
@@ -267,8 +267,7 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
                            modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
         header = header_of([part.header for part in there if part is not None], fixed.header, len(channels),
                            settings.modality)
-        if not patient and settings.patient_pattern not in (PATIENT, ""):
-            header = replace(header, notes=(*header.notes, UNTOLD))
+        header = with_untold(header, patient, settings.patient_pattern)
         shared = partial(Record, patient=patient or _patient(key) or fixed.name,
                          masks=(case.mask,) if mask else (), mask_names=named, unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part

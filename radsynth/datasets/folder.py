@@ -138,8 +138,8 @@ def _records(
         place = places[item.name]
         own = _layout.told_patient(item.name, settings.patient_pattern, pattern)
         patient = own or item.header.patient or place.patient or patients[item.name]
-        if pattern and settings.patient_pattern != _layout.PATIENT and not (own or item.header.patient):
-            item = replace(item, header=replace(item.header, notes=(*item.header.notes, _layout.UNTOLD)))
+        item = replace(item, header=_layout.with_untold(item.header, own or item.header.patient,
+                                                        settings.patient_pattern))
         if table is None:
             lines: Sequence[Line | None] = (Line(label=place.label, patient=None),)
             reason = "it lies beside the class folders: it has no label" if classes and place.label is None else ""

@@ -10,7 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import listed, opened
 from radsynth.datasets._examination import Examination, header_of
-from radsynth.datasets._layout import PATIENT, PLAIN, UNTOLD, Modality, compiled, patient_in, printable, stem
+from radsynth.datasets._layout import PATIENT, PLAIN, Modality, compiled, patient_in, printable, stem, with_untold
 from radsynth.datasets._volumes import Source, as_modality, cut_up, load_image
 from radsynth.errors import DataError, RadsynthError, RejectedFile
 from radsynth.image import Image
@@ -209,8 +209,7 @@ def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: d
             rejected.append(Rejected(path=shown, reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
         patient = patient_in(name, pattern)
-        if not patient and settings.patient_pattern not in (PATIENT, ""):
-            header = replace(header, notes=(*header.notes, UNTOLD))
+        header = with_untold(header, patient, settings.patient_pattern)
         shared = partial(Record, patient=patient or name.casefold(),
                          files=tuple(str(file) for _, file in sorted(files.items())),
                          masks=(str(mask),) if mask else (), mask_names=labels,
