@@ -135,6 +135,19 @@ def test_cases_without_a_segmentation_are_kept_when_asked(tmp_path: Path) -> Non
     assert sorted(len(record.masks) for record in records) == [0, 1, 1] and all(record.unmasked for record in records)
 
 
+def test_cases_that_were_published_without_a_segmentation_are_skipped(tmp_path: Path) -> None:
+    """They take no labels from the others, as they lie in neither HGG nor LGG."""
+    example(tmp_path / "MICCAI_BraTS_2018_Data_Training")
+    case = tmp_path / "MICCAI_BraTS_2018_Data_Validation" / "Brats18_CBICA_AAM_1"
+    write_case(case, OLD, "_", "nii.gz", 4)
+    (case / "Brats18_CBICA_AAM_1_seg.nii.gz").unlink()
+    records, (line,) = found(Settings(path=tmp_path, what="volumes"))
+    assert [record.label for record in records] == ["HGG", "HGG", "LGG"]
+    assert line.skipped and "no segmentation" in line.reason
+    every, _ = found(Settings(path=tmp_path, what="volumes", unmasked="keep"))
+    assert {record.label for record in every} == {None} and len(every) == 4
+
+
 def test_cases_without_any_segmentation_have_no_masks(tmp_path: Path) -> None:
     write_case(tmp_path / "BraTS20_Validation_001", OLD, "_", "nii.gz", 4)
     (tmp_path / "BraTS20_Validation_001" / "BraTS20_Validation_001_seg.nii.gz").unlink()

@@ -155,6 +155,17 @@ def test_an_archive_beside_its_own_folder_was_unpacked_before(plain: Path) -> No
     assert len({record.patient for record in contents(brats, plain)[0]}) == 3
 
 
+def test_an_archive_that_was_cut_short_is_an_error(plain: Path) -> None:
+    brats.example(plain)
+    zipped(plain / "LGG", plain / "more.zip")
+    (plain / "more.zip").write_bytes((plain / "more.zip").read_bytes()[:1000])
+    assert recognise(plain) == "brats"
+    with pytest.raises(DataError, match=r"more\.zip cannot be opened as the archive"):
+        contents(brats, plain)
+    (plain / "more").mkdir()
+    assert contents(brats, plain)[0]
+
+
 def test_an_archive_gives_the_same_prepared_folder_twice(plain: Path, tmp_path: Path) -> None:
     """Unpacked files have the archive's time, so that a second process finds what the first one did."""
     brats.example(plain)

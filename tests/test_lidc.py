@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image as Pillow
 
 from radsynth.datasets import Record, Rejected, recognise
 from radsynth.datasets._lidc_reading import Contour, consensus, fill, parse
@@ -24,14 +25,31 @@ def xml_of(folder: Path, number: int = 1) -> Path:
     return folder / f"LIDC-IDRI-000{number}" / "01-01-2000-1" / "3000566-1" / "069.xml"
 
 
-def test_it_is_recognised_with_its_xml_and_is_a_plain_folder_without(tmp_path: Path) -> None:
+def test_it_is_recognised_and_without_its_xml_says_what_is_missing(tmp_path: Path) -> None:
     example(tmp_path)
     assert recognise(tmp_path) == "lidc"
     for number in (1, 2, 3):
         xml_of(tmp_path, number).unlink()
-    assert recognise(tmp_path) == "folder"
-    with pytest.raises(DataError, match="LIDC-XML-only"):
+    (tmp_path / "LIDC-IDRI-0001" / "LICENSE").write_text("CC BY 3.0")
+    assert recognise(tmp_path) == "lidc"
+    with pytest.raises(DataError, match=r"LIDC-XML-only.*data\.kind=folder"):
         found(Settings(path=tmp_path))
+
+
+def test_pictures_made_of_it_are_a_plain_folder(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"LIDC-IDRI-000{number}").mkdir()
+        Pillow.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / f"LIDC-IDRI-000{number}/1.png")
+    assert recognise(tmp_path) == "folder"
+
+
+def test_images_that_the_readers_saw_and_that_are_not_here_are_told(tmp_path: Path) -> None:
+    every, rejected = found(example(tmp_path))
+    assert not rejected
+    Path(every[0].files[0]).unlink()
+    left, (line,) = found(Settings(path=tmp_path))
+    assert len(left) == len(every) - 1 and line.path == "LIDC-IDRI-0001/01-01-2000-1/3000566-1" and not line.skipped
+    assert line.reason.startswith("it lacks 1 of the 1 images on which a nodule was drawn")
 
 
 def test_slices_have_values_label_patient_and_the_mask_of_two_readers(tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ def test_one_bad_scan_costs_itself_alone(tmp_path: Path) -> None:
     assert not found(Settings(path=tmp_path, lungs=False))[1][:-1]
 
 
+def test_scans_of_the_table_that_are_not_here_are_told(tmp_path: Path) -> None:
+    settings = example(tmp_path)
+    assert not found(settings)[1]
+    for path in (tmp_path / "subset0").glob(f"{FIRST}.*"):
+        path.unlink()
+    (line,) = found(settings)[1]
+    assert line.path == "annotations.csv" and line.skipped
+    assert line.reason.startswith(f"1 of the 1 scans that it names are not here, the first {FIRST}")
+
+
 def test_a_table_that_is_missing_or_broken_ends_in_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +144,7 @@ def test_a_table_that_is_missing_or_broken_ends_in_one_clear_error(
         ("a,b\n1,2\n", "needs the columns"),
         (table.read_text().replace("-4,-4", "here,-4"), "line 2"),
         (table.read_text().replace("-4,-4", "nan,-4"), "not finite"),
+        (table.read_text()[:-8], r"annotations\.csv cannot be read, near line 2: the line lacks columns"),
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=words):

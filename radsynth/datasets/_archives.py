@@ -42,7 +42,7 @@ def unpack(path: Path) -> Path:
 
 def listed(path: Path) -> Iterator[str]:
     """Names of the first files in an archive, or in each archive directly in a folder. Nothing is unpacked."""
-    for archive in _packed_in(path) if path.is_dir() else [path] if is_archive(path) else []:
+    for archive in filter(is_archive, _packed_in(path) if path.is_dir() else [path]):
         state = archive.stat()
         yield from _names(archive.resolve(), state.st_size, state.st_mtime_ns)
 
@@ -65,20 +65,25 @@ def opened(path: Path) -> Path:
     """The folder to look into: an archive unpacked, or a folder together with what the archives directly in it hold.
 
     Each archive of a folder appears as a folder with its name without ending. One beside a folder of that name was
-    unpacked before and is left alone. DataError when an archive is refused.
+    unpacked before and is left alone. DataError when an archive is refused, or cut short on its way.
     """
     if not path.is_dir():
         return unpack(path) if is_archive(path) else path
+    if broken := [archive for archive in _packed_in(path) if not is_archive(archive)]:
+        raise DataError(f"{broken[0]} cannot be opened as the archive that its name promises: it may have been cut "
+                        "short on its way. Fetch it again, or move it out of the folder.")
     packed = tuple((archive, archive.stat().st_mtime_ns) for archive in _packed_in(path))
     return _merged(path.resolve(), packed) if packed else path
 
 
 def _packed_in(folder: Path) -> list[Path]:
+    """The files that are named as archives and were not unpacked beside them, sorted."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(ENDINGS))
+        names = sorted(entry.name for entry in os.scandir(folder)
+                       if entry.name.lower().endswith(ENDINGS) and not entry.is_dir())
     except OSError:
         return []
-    return [folder / name for name in names if not (folder / _stem(name)).exists() and is_archive(folder / name)]
+    return [folder / name for name in names if not (folder / _stem(name)).exists()]
 
 
 def _stem(name: str) -> str:

@@ -26,16 +26,19 @@ class Finding:
     row: int
 
 
-def read_table(root: Path, what: str) -> dict[str, list[Finding]]:
-    """Series -> its findings, of the table `what`; DataError where it is not there or cannot be read.
+def read_table(root: Path, what: str, given: Path) -> tuple[dict[str, list[Finding]], str]:
+    """(series -> its findings, name below the root) of the table `what`; DataError without it, or if it cannot be read.
 
-    It lies in the root or at most two folders below, as in CSVFILES/.
+    It lies in the root or at most two folders below, as in CSVFILES/. given: the root as messages call it, where
+    `root` holds unpacked archives
     """
     names = TABLES[what]
     places = ("", "*/", "*/*/")
     found = [file for name in names for place in places for file in sorted(root.glob(place + name)) if file.is_file()]
     if not found:
-        raise DataError(f"{root} has no {names[0]}, which says where the nodules are. Put it beside subset0.")
+        raise DataError(f"{given} has no {names[0]}, which says where the nodules are. Put it beside subset0.")
+    name = found[0].relative_to(root).as_posix()
+    shown = given / name
     table: dict[str, list[Finding]] = defaultdict(list)
     with_class = what == "candidates"
     try:
@@ -43,8 +46,10 @@ def read_table(root: Path, what: str) -> dict[str, list[Finding]]:
             reader = csv.DictReader(file)
             needed = {"seriesuid", *COLUMNS, "class" if with_class else "diameter_mm"}
             if not needed <= set(reader.fieldnames or ()):
-                raise DataError(f"{found[0]} needs the columns {', '.join(sorted(needed))}; it has {reader.fieldnames}")
+                raise DataError(f"{shown} needs the columns {', '.join(sorted(needed))}; it has {reader.fieldnames}")
             for number, line in enumerate(reader):
+                if None in map(line.get, needed):
+                    raise ValueError("the line lacks columns; the file may have been cut short on its way")
                 x, y, z = (float(line[column]) for column in COLUMNS)
                 diameter = 0.0 if with_class else float(line["diameter_mm"])
                 if not all(map(math.isfinite, (x, y, z, diameter))):
@@ -53,12 +58,12 @@ def read_table(root: Path, what: str) -> dict[str, list[Finding]]:
                 entry = Finding(centre=(x, y, z), diameter=diameter, nodule=nodule, row=number)
                 table[line["seriesuid"].strip()].append(entry)
     except OSError as error:
-        raise DataError(f"{found[0]} cannot be read: {error.strerror}") from None
+        raise DataError(f"{shown} cannot be read: {error.strerror}") from None
     except DataError:
         raise
-    except (csv.Error, ValueError, TypeError) as error:
-        raise DataError(f"{found[0]} cannot be read, near line {reader.line_num}: {error}") from None
-    return table
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{shown} cannot be read, near line {reader.line_num}: {error}") from None
+    return table, name
 
 
 def draw(found: dict[str, list[Finding]], present: set[str], negatives: float) -> dict[str, list[Finding]]:

@@ -24,7 +24,7 @@ from radsynth.datasets._regrid import SAME_PLACE, distance
 from radsynth.datasets._volumes import Source, load_image, load_slice
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
-from radsynth.io import Header, format_module
+from radsynth.io import Header, NotAnImage, format_module
 from radsynth.progress import track
 from radsynth.settings import settings as section
 
@@ -44,6 +44,9 @@ CASE = re.compile(
 
 NUMBERED = re.compile(r"brats20_(training|validation|testing)_\d+", re.IGNORECASE)
 """The cases of 2020, whose last number is the patient's."""
+
+UNSEGMENTED = re.compile(r"validation|testing", re.IGNORECASE)
+"""In the path of a case whose segmentation was never published."""
 
 OLD_LABELS = (1, 2, 4)
 """Until 2021: necrosis, oedema, enhancing tumour. Since 2023 they are 1, 2, 3, and 4 is the cavity of an operation."""
@@ -194,13 +197,13 @@ def _patient(case: str) -> str:
 def _records(root: Path, folders: list[Path], settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     found = {folder: _files(folder) for folder in folders}
     segmented = settings.unmasked == "reject" and any("seg" in files for files in found.values())
-    graded = all(_grade(folder, root) for folder in folders)
+    graded = all(_grade(folder, root) for folder in folders if not segmented or "seg" in found[folder])
     for folder in track(folders, len(folders), "reading headers", "cases"):
         name = folder.relative_to(root).as_posix() if folder != root else folder.name
         try:
-            case, header = _case(found[folder], settings, segmented, folder.name)
+            case, header = _case(found[folder], settings, segmented, name)
         except RejectedFile as error:
-            rejected.append(Rejected(path=name, reason=str(error)))
+            rejected.append(Rejected(path=name, reason=str(error), skipped=isinstance(error, NotAnImage)))
             continue
         shared = partial(
             Record,
@@ -225,7 +228,10 @@ def _grade(folder: Path, root: Path) -> str | None:
 
 
 def _case(files: dict[str, Path], settings: Settings, segmented: bool, name: str) -> tuple[Case, Header]:
-    """A case and the header of its volumes, which must agree in size. RejectedFile when something is missing."""
+    """A case, whose path below the root is `name`, and the header of its volumes, which must agree in size.
+
+    RejectedFile when something is missing, NotAnImage for a segmentation that was never published.
+    """
     wanted = [modality for modality in MODALITIES if modality in settings.modalities]
     missing = [modality for modality in wanted if modality not in files]
     if missing:
@@ -233,7 +239,8 @@ def _case(files: dict[str, Path], settings: Settings, segmented: bool, name: str
         advice = f"; data.modalities=[{there}] takes what there is" if there else ""
         raise RejectedFile(f"it lacks {', '.join(missing)}; it has {', '.join(sorted(files)) or 'nothing'}{advice}")
     if segmented and "seg" not in files:
-        raise RejectedFile("it has no segmentation, as other cases have; data.unmasked=keep uses it")
+        fault = NotAnImage if UNSEGMENTED.search(name) else RejectedFile
+        raise fault("it has no segmentation, as other cases have; data.unmasked=keep uses it")
     headers = []
     for modality in wanted:
         try:
@@ -247,7 +254,7 @@ def _case(files: dict[str, Path], settings: Settings, segmented: bool, name: str
         files=tuple(str(files[modality]) for modality in wanted),
         channels=tuple(wanted),
         mask=str(files["seg"]) if "seg" in files else "",
-        mask_values=() if "-" in name else OLD_LABELS,
+        mask_values=() if "-" in PurePosixPath(name).name else OLD_LABELS,
     )
     header = replace(
         headers[0],

@@ -5,6 +5,7 @@ As distributed: LIDC-IDRI-0001/study/series/*.dcm, and XML files beside the seri
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import defaultdict
@@ -53,13 +54,24 @@ class Settings:
 
 
 def matches(path: Path) -> bool:
-    """A folder or an archive with folders LIDC-IDRI-0001, ..., at most four levels down, and an XML file."""
+    """A folder or an archive with folders LIDC-IDRI-0001, ..., at most four levels down, of DICOM or with an XML file.
+
+    The XML files are a download of their own: without them `records` says what is missing.
+    """
     path = Path(path)
     patients, packed = _patients(path), list(listed(path))
-    if not patients and not any(PACKED.search(name) for name in packed):
-        return False
-    beside = next(_xml_files(path, patients[:3]), None) if patients else None
-    return beside is not None or any(name.lower().endswith(".xml") for name in packed)
+    if patients and (_holds_dicom(patients[0]) or next(_xml_files(path, patients[:3]), None)):
+        return True
+    named = bool(patients) or any(PACKED.search(name) for name in packed)
+    return named and any(name.lower().endswith(".xml") for name in packed)
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Whether the first file below a folder that is an image is one of DICOM."""
+    for path in _names(folder):
+        with contextlib.suppress(RejectedFile):
+            return detect(path) == "dicom"
+    return False
 
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
@@ -187,6 +199,10 @@ def _records(
             elif uid not in readings:
                 rejected.append(Rejected(path=name, reason="no XML file describes this series"))
             else:
+                drawn = {one.uid for nodule in readings[uid].nodules for one in nodule.contours}
+                if missing := len(drawn - {member.uid for member in members}):
+                    reason = f"it lacks {missing} of the {len(drawn)} images on which a nodule was drawn: fetch them"
+                    rejected.append(Rejected(path=name, reason=reason))
                 yield from _slices(root, patient.name, sorted(members, key=_height), readings[uid], settings)
 
 

@@ -93,7 +93,11 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         raise DataError(f"{settings.path} is not LUNA16: it needs folders subset0, subset1, ... with mhd files.")
     if importlib.util.find_spec("SimpleITK") is None:
         raise MissingExtra("LUNA16 (MetaImage)", "itk")
-    found = read_table(root, "annotations" if settings.what == "slices" else "candidates")
+    found, table = read_table(root, "annotations" if settings.what == "slices" else "candidates", settings.path)
+    if missing := sorted(found.keys() - {file.stem for file in files}):
+        reason = (f"{len(missing):,} of the {len(found):,} scans that it names are not here, the first {missing[0]}: a "
+                  "subset may be missing")
+        rejected.append(Rejected(path=table, reason=reason, skipped=True))
     return _records(root, files, found, settings, rejected)
 
 
