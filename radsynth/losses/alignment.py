@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -24,16 +24,28 @@ def local_decorrelation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tenso
 
 def local_correlation(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
     """Squared correlation (n,) over windows of `window` pixels (shorter along short sides), all channels, 0 to 1."""
+    return local_correlation_with(fixed, window)(warped)
+
+
+def local_correlation_with(fixed: Tensor, window: int = 9) -> Callable[[Tensor], Tensor]:
+    """`local_correlation` of any warped images with these fixed ones, whose moments are taken once."""
     sides = [min(window, side) for side in fixed.shape[2:]]
     # In fp32: variances are small differences of large squares.
     with torch.autocast(fixed.device.type, enabled=False):
-        y, x = warped.float(), fixed.float()
-        y_mean, yy, yx = window_means(torch.cat([y, y * y, y * x]), sides).chunk(3)
-        x_mean, xx = window_means(torch.cat([x, x * x]), sides).chunk(2)  # apart: gradients rarely go through it
-        variances = (yy - y_mean.square()).clamp_min(0) * (xx - x_mean.square()).clamp_min(0)
-        covariance = yx - y_mean * x_mean
-        squares = covariance.square() / (variances + LEAST_VARIANCE)
-        return squares.mean(dim=tuple(range(1, fixed.ndim)))
+        x = fixed.float()
+        x_mean, xx = window_means(torch.cat([x, x * x]), sides).chunk(2)
+        x_variance = (xx - x_mean.square()).clamp_min(0)
+
+    def correlation(warped: Tensor) -> Tensor:
+        with torch.autocast(fixed.device.type, enabled=False):
+            y = warped.float()
+            y_mean, yy, yx = window_means(torch.cat([y, y * y, y * x]), sides).chunk(3)
+            variances = (yy - y_mean.square()).clamp_min(0) * x_variance
+            covariance = yx - y_mean * x_mean
+            squares = covariance.square() / (variances + LEAST_VARIANCE)
+            return squares.mean(dim=tuple(range(1, fixed.ndim)))
+
+    return correlation
 
 
 # mean |grad v|^2, by differences of neighbours (Balakrishnan et al. 2019, eq. 6)
@@ -51,27 +63,30 @@ def bending(field: Tensor, sharp: float) -> Tensor:
     A displacement in shares of the longest side has the same second derivatives whatever the size of the image. Pixels
     are taken as squares or cubes, which `prepare` makes them, so that all axes weigh alike in mm, too.
     """
-    dimensions, side = field.ndim - 2, max(field.shape[2:])
+    side = max(field.shape[2:])
     thin = [amount for length in reversed(field.shape[2:]) for amount in (0, max(0, 3 - length))]
-    lines = functional.pad(field, thin, mode="replicate").flatten(0, 1)[:, None]
-    convolve: Any = functional.conv2d if dimensions == 2 else functional.conv3d
-    seconds = convolve(lines, _second_differences(dimensions).to(field)).square().sum(1)  # (n d, *space)
-    squares = side**4 * seconds.unflatten(0, field.shape[:2]).sum(1)
+    inner = functional.pad(field, thin, mode="replicate") if any(thin) else field
+    seconds = [_second_difference(inner, *pair).square() for pair in
+               itertools.combinations_with_replacement(range(2, field.ndim), 2)]
+    squares = side**4 * torch.stack(seconds).sum((0, 2))  # (n, *space)
     energy: Tensor = 2 * sharp**2 * ((1 + squares / sharp**2).sqrt() - 1).mean()
     return energy
 
 
-def _second_differences(dimensions: int) -> Tensor:
-    """Kernels (d (d + 1) / 2, 1, 3, ...) of all second differences, the mixed ones times sqrt(2): they count twice."""
-    plain, twice = torch.tensor([-0.5, 0, 0.5]), torch.tensor([1.0, -2, 1])
-    kernels = []
-    for one, other in itertools.combinations_with_replacement(range(dimensions), 2):
-        kernel = torch.ones(())
-        for axis in range(dimensions):
-            line = (twice if one == other else plain) if axis in (one, other) else torch.tensor([0.0, 1, 0])
-            kernel = kernel[..., None] * line
-        kernels.append(kernel * (1 if one == other else math.sqrt(2)))
-    return torch.stack(kernels)[:, None]
+def _second_difference(field: Tensor, one: int, other: int) -> Tensor:
+    """Second differences along two axes at all pixels but the border's, mixed ones times sqrt(2): they count twice.
+
+    By slices: as a convolution of one channel they take several times as long on a processor.
+    """
+    for axis in range(2, field.ndim):
+        if axis not in (one, other):
+            field = field.narrow(axis, 1, field.shape[axis] - 2)
+    if one == other:
+        return field.diff(n=2, dim=one)
+    for axis in (one, other):
+        length = field.shape[axis] - 2
+        field = field.narrow(axis, 2, length) - field.narrow(axis, 0, length)
+    return field / math.sqrt(8)
 
 
 # 1 - mean 2 |a b| / (|a| + |b|) over labels (Milletari et al. 2016, with plain sums)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from radsynth.losses.alignment import bending, local_decorrelation, roughness
+from radsynth.losses.alignment import bending, local_correlation_with, roughness
 from radsynth.tasks._warp import compose, enlarge, integrate, shrink, warp
 
 RATE = 0.2
@@ -78,13 +78,14 @@ def _improved(there: Tensor, moving: Tensor, fixed: Tensor, factor: int, grid: i
             return GRID * enlarge(warped, GRID, space)
         return shrink(warped, factor // GRID) * (GRID / factor)
 
+    likeness = local_correlation_with(goal, window)
     with torch.enable_grad():
         velocity = torch.zeros_like(shrink(there, apart), requires_grad=True)
         optimiser = torch.optim.Adam([velocity], lr=rate)
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = rate * min(1, 2 * (1 - step / steps))
             found = whole(velocity)
-            loss = (local_decorrelation(warp(start, on_pixels(found)), goal, window)
+            loss = (1 - likeness(warp(start, on_pixels(found))).mean()
                     + BENDING * bending(found / side, SHARP) + ROUGHNESS * roughness(velocity))
             # The sum over the pairs, not their mean: each takes the steps that it would take alone.
             velocity.grad, = torch.autograd.grad(len(fixed) * loss, velocity)

@@ -20,11 +20,16 @@ SQUARINGS = 6
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-def warp(images: Tensor, displacement: Tensor, *, mode: Literal["linear", "nearest"] = "linear") -> Tensor:
-    """Images (n, c, *space) at the displaced positions (n, d, *space): (n, c, *space), the border's value outside."""
-    space = displacement.shape[2:]
+def warp(images: Tensor, displacement: Tensor, *, mode: Literal["linear", "nearest"] = "linear",
+         pixels: Tensor | None = None) -> Tensor:
+    """Images (n, c, *space) at the displaced positions (n, d, *space): (n, c, *space), the border's value outside.
+
+    pixels: `grid` of the space, where one is at hand
+    """
+    if pixels is None:
+        pixels = grid(displacement.shape[2:], displacement.device)
     steps = torch.tensor([2 / max(side - 1, 1) for side in images.shape[2:]], device=displacement.device)
-    places = (grid(space, displacement.device) + displacement.movedim(1, -1)) * steps - 1
+    places = (pixels + displacement.movedim(1, -1)) * steps - 1
     name = "bilinear" if mode == "linear" else "nearest"  # grid_sample's name in 3-D too
     # grid_sample takes (x, y[, z]), the last axis first.
     found: Tensor = functional.grid_sample(images, places.flip(-1), mode=name, padding_mode="border",
@@ -42,14 +47,15 @@ def grid(space: tuple[int, ...], device: torch.device | None = None) -> Tensor:
 def integrate(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
     """The displacement (n, d, *space) after unit time along a stationary velocity (n, d, *space) in pixels."""
     displacement: Tensor = velocity / 2**squarings
+    pixels = grid(velocity.shape[2:], velocity.device)
     for _ in range(squarings):
-        displacement = compose(displacement, displacement)
+        displacement = compose(displacement, displacement, pixels)
     return displacement
 
 
-def compose(first: Tensor, second: Tensor) -> Tensor:
+def compose(first: Tensor, second: Tensor, pixels: Tensor | None = None) -> Tensor:
     """The displacement of p -> q(p) -> q + s(q): go along `first`, and from there along `second`."""
-    return first + warp(second, first)
+    return first + warp(second, first, pixels=pixels)
 
 
 def smooth(field: Tensor, sigma: float) -> Tensor:

@@ -54,6 +54,22 @@ def test_bending_has_its_closed_form_at_every_size_and_grows_gently(space: tuple
     assert float(bending(grid((5, 5)).movedim(-1, 0)[None], 1.0)) == 0, "scaling bends nothing"
 
 
+@pytest.mark.parametrize("space", [(7, 9), (5, 6, 4)])
+def test_bending_of_any_field_is_that_of_its_second_differences(space: tuple[int, ...]) -> None:
+    field, axes = np.random.default_rng(0).normal(size=(2, len(space), *space)), range(len(space))
+    energies, unit = [], np.eye(len(space), dtype=int)
+    for item, *place in np.ndindex(2, *(side - 2 for side in space)):
+        def at(*moves: np.ndarray, item: int = item, place: tuple[int, ...] = tuple(place)) -> np.ndarray:
+            return np.asarray(field[(item, slice(None), *(np.add(place, 1) + sum(moves)))])
+
+        plain = [at(unit[a]) - 2 * at(0 * unit[a]) + at(-unit[a]) for a in axes]
+        mixed = [(at(unit[a], unit[b]) - at(unit[a], -unit[b]) - at(-unit[a], unit[b]) + at(-unit[a], -unit[b])) / 4
+                 for a in axes for b in axes if a != b]
+        squares = max(space)**4 * (np.square(plain).sum() + np.square(mixed).sum())
+        energies.append(2 * 300**2 * (math.sqrt(1 + squares / 300**2) - 1))
+    assert float(bending(torch.from_numpy(field), 300.0)) == pytest.approx(np.mean(energies), rel=1e-9)
+
+
 def test_folding_is_measured_on_analytic_fields() -> None:
     rows = np.arange(40, dtype=np.float32)
     wave = np.zeros((2, 2, 40, 30), np.float32)
