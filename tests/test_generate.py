@@ -24,11 +24,11 @@ from radsynth.verbs import generate as generating
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering.latents import LatentSpace
-from radsynth.verbs._writing import folder_name
+from radsynth.verbs._writing import Row, folder_name
 from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.train import train
 from tests.tables import rows
-from tests.written import writings
+from tests.written import LOSSES, writings
 
 LABELS = ("common", "rare/one")
 
@@ -217,7 +217,7 @@ def test_more_of_the_same_images_join_those_that_are_there(format: str, trained:
     assert not list(tmp_path.glob(".out*"))
 
 
-@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["deleted", "empty"])
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("format", ["png", "npz"])
 def test_the_same_command_makes_lost_images_again(format: str, lose: Callable[[Path], object], trained: Path,
                                                   tmp_path: Path) -> None:
@@ -303,7 +303,8 @@ def test_one_file_of_all_images_is_made_anew_after_a_kill(trained: Path, tmp_pat
     partial = tmp_path / ".out.part"
     partial.mkdir()
     request = json.loads((whole.folder / "generate.json").read_text())
-    Journal(partial, request, by="index").add([{"file": "synthetic.npz", "index": 0, "seed": 3, "label": "common"}])
+    row: Row = {"file": "synthetic.npz", "index": 0, "seed": 3, "label": "common"}
+    Journal(partial, request, tmp_path / "out", by="index").add([row])
     made = generate(trained, tmp_path / "out", count=9, seed=3, format="npz")
     assert len(rows(made.folder)) == 9
     with np.load(whole.folder / "synthetic.npz") as first, np.load(made.folder / "synthetic.npz") as second:

@@ -27,7 +27,7 @@ from tests.apply import examples
 from tests.apply.test_again import four_pictures
 from tests.tables import rows
 from tests.trained import options
-from tests.written import writings
+from tests.written import LOSSES, writings
 
 Make = Callable[..., Path]
 
@@ -83,6 +83,18 @@ def test_images_that_were_removed_meanwhile_are_made_again(trained: Path, tmp_pa
     (out / "images" / "000002.png").unlink()
     whole = generate(trained, tmp_path / "whole", count=10).folder
     generate(trained, out, count=10)
+    assert files(out) == files(whole)
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_an_image_of_an_unfinished_folder_that_is_no_longer_whole_is_made_again(
+    lose: Callable[[Path], object], trained: Path, tmp_path: Path
+) -> None:
+    """The table listed it, and the folder did not hold it."""
+    out, whole = tmp_path / "out", generate(trained, tmp_path / "whole", count=9).folder
+    stopped(6, lambda: generate(trained, out, count=9))
+    lose(tmp_path / ".out.part" / "images" / "000002.png")
+    generate(trained, out, count=9)
     assert files(out) == files(whole)
 
 

@@ -1,8 +1,14 @@
-"""Whether files are still those that were written before."""
+"""Whether files are still those that were written before, and what can have happened to them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink, "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-20])}
+"""What leaves a file that is not whole."""
 
 
 def writings(folder: Path) -> dict[Path, tuple[int, int]]:

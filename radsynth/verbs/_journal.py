@@ -10,7 +10,7 @@ from typing import Any
 
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
-from radsynth.verbs._made_before import differences
+from radsynth.verbs._made_before import SIZE, differences, is_whole, size_of
 
 NAME = ".journal.jsonl"
 JUDGED = "judged"
@@ -48,15 +48,18 @@ def close(whole: Path) -> None:
 class Journal:
     """The rows of samples.csv of every image that is whole in an unfinished folder, by the image's source or number."""
 
-    def __init__(self, folder: Path, request: dict[str, object], by: str = "source") -> None:
-        """Take up that of the same request, without what was half written, or begin one. by: the column that tells
-        images apart."""
+    def __init__(self, folder: Path, request: dict[str, object], out: Path, by: str = "source") -> None:
+        """Take up that of the same request, without what was half written or is no longer whole, or begin one.
+
+        out: what the folder becomes, where files lie already if a command was killed while it moved them into it
+        by: the column that tells images apart
+        """
         self.path, self.by, self.rows = folder / NAME, by, dict[str, list[Row]]()
         self.taken, self.lowest = set[object](), 0
         if not begun(folder, request):
             self.path.write_text(json.dumps(request) + "\n", encoding="utf-8")
             return
-        _, *images = _entries(folder)
+        images = [rows for rows in _entries(folder)[1:] if all(is_whole(row, folder, out) for row in rows)]
         write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in (request, *images)))
         for rows in images:
             self._note(rows)
@@ -75,7 +78,8 @@ class Journal:
         return self.lowest
 
     def add(self, rows: list[Row]) -> list[Row]:
-        """Note that the files of an image are all there; the same rows."""
+        """Note that the files of an image are all there; the rows with their size."""
+        rows = [{**row, SIZE: size_of(row, self.path.parent)} for row in rows]
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows) + "\n")
         self._note(rows)

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from radsynth.errors import FolderError
@@ -15,6 +16,10 @@ from radsynth.verbs._writing import Row
 REQUEST = "generate.json"
 """What was asked for; written last, so that a folder that has it is whole."""
 HOLDS_OTHER = "{} exists and holds something else. Choose another output folder, or remove it first."
+FILES = ("file", "mask", "field", "labels", "landmarks")
+"""The columns of samples.csv that name files."""
+SIZE = "bytes"
+"""Its column of the size of all files that a row names, by which one that was cut is known; older tables lack it."""
 HASHES = {"weights": "another run's, or its weights have changed", "files": "of other files, or they have changed"}
 """What stands for a part of a request that tells nobody anything."""
 
@@ -42,20 +47,34 @@ def differences(held: Mapping[str, object], request: Mapping[str, object]) -> st
 
 
 def rows_made(out: Path, count: int) -> list[list[Row]]:
-    """The rows of samples.csv of the first images, `count` at most, up to the first one of which a file is missing or
-    empty."""
+    """The rows of samples.csv of the first images, `count` at most, up to the first one that is not whole."""
     try:
         with (out / "samples.csv").open(encoding="utf-8", newline="") as table:
             images = [list[Row](rows) for _, rows in itertools.groupby(csv.DictReader(table), lambda row: row["index"])]
     except (OSError, ValueError, KeyError, csv.Error):
         return []
-    return list(itertools.takewhile(lambda image: all(_there(out, row) for row in image), images[:count]))
+    return list(itertools.takewhile(lambda image: all(is_whole(row, out) for row in image), images[:count]))
 
 
-def _there(out: Path, row: Row) -> bool:
-    """Whether the files are there, and not empty, as power cuts and full disks leave them."""
-    files = [out / str(row[name]) for name in ("file", "mask") if name in row]
-    return all(file.is_file() and file.stat().st_size for file in files)
+def is_whole(row: Row, *folders: Path) -> bool:
+    """Whether a row has all its columns, and its files are there as they were written: power cuts, full disks and
+    copies that broke off leave them empty or cut. folders: where they may lie, the first that holds one counts
+    """
+    size = size_of(row, *folders)
+    return size > 0 and None not in (*row, *row.values()) and str(row.get(SIZE) or size) == str(size)
+
+
+def size_of(row: Row, *folders: Path) -> int:
+    """Bytes of all files that a row names; 0 where one of them is missing or empty."""
+    sizes = [next(filter(None, (_size(folder / str(row[name])) for folder in folders)), 0)
+             for name in FILES if row.get(name)]
+    return sum(sizes) if all(sizes) else 0
+
+
+def _size(file: Path) -> int:
+    with suppress(OSError, ValueError):
+        return file.stat().st_size
+    return 0
 
 
 def _told(value: object) -> str:

@@ -31,7 +31,7 @@ from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.targets import over_pairs
 from radsynth.verbs._journal import JUDGED, Journal, begun, close
-from radsynth.verbs._made_before import HOLDS_OTHER, differences
+from radsynth.verbs._made_before import HOLDS_OTHER, differences, rows_made
 from radsynth.verbs._rejected import harmless, write_rejected
 from radsynth.verbs._report.landmarks import landmarks_page
 from radsynth.verbs._writing import check_name, write_table
@@ -110,13 +110,15 @@ def _filled(run: Path, out: Path, request: dict[str, object], source: Path, reje
     held = None
     if not is_free(out):
         held, by = _left_as_it_is(out, request)
-        if held.flagged is not None or not judged["limits"] or by == judged:
+        whole = len(rows_made(out, held.count)) == held.count
+        if whole and (held.flagged is not None or not judged["limits"] or by == judged):
             close(out)  # which the command that made it may not have come to
             return held
-        tell(f"mind: {out} was made before {run} had measured what is usual: its results are made again, to be flagged")
+        tell(f"mind: {out} was made before {run} had measured what is usual: its results are made again, to be flagged"
+             if whole else f"mind: files in {out} are missing or were cut: its results are made again")
     made_by = {**request, JUDGED: judged}  # what `run` measures meanwhile must not be true of some alone
     with whole_folder(out, keep=lambda partial: begun(partial, made_by), last=MADE if held else "") as partial:
-        journal = Journal(partial, made_by)
+        journal = Journal(partial, made_by, out)
         rows = list(make(partial, journal))
         notes.tell_of(rows)
         few_values.tell_of(rows)

@@ -176,7 +176,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
     filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
     with whole_folder(out, keep=lambda partial: begun(partial, request) and chosen != "npz",
                       last=REQUEST if held else "") as partial:
-        journal = Journal(partial, request, by="index")
+        journal = Journal(partial, request, out, by="index")
         before = _in_order([*before, *journal.rows.values()])
         first = len(before)
         chunks = (filtered or sampler).drawn(first, count - first, seed=seed, label=label, truncation=truncation)

@@ -163,11 +163,14 @@ def test_an_image_that_can_be_used_later_takes_no_others_name(
 
 
 def test_a_line_that_was_cut_spoils_no_other(tmp_path: Path) -> None:
-    first, second = ({"source": name, "index": k} for k, name in enumerate("ab"))
-    Journal(tmp_path, {"seed": 1}).add([first])
+    def row(name: str, index: int) -> dict[str, object]:
+        (tmp_path / name).write_text("image")
+        return {"file": name, "source": name, "index": index}
+
+    first = Journal(tmp_path, {"seed": 1}, tmp_path).add([row("a", 0)])
     with (tmp_path / ".journal.jsonl").open("a") as file:
         file.write('[{"sour')
-    Journal(tmp_path, {"seed": 1}).add([second])
-    assert Journal(tmp_path, {"seed": 1}).rows == {"a": [first], "b": [second]}
+    second = Journal(tmp_path, {"seed": 1}, tmp_path).add([row("b", 1)])
+    assert Journal(tmp_path, {"seed": 1}, tmp_path).rows == {"a": first, "b": second}
     with pytest.raises(FolderError, match="seed 1 there, 2 now"):
-        Journal(tmp_path, {"seed": 2})
+        Journal(tmp_path, {"seed": 2}, tmp_path)

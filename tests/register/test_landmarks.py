@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel
 import numpy as np
 import pytest
 from scipy import stats
 
-from radsynth.errors import DataError, FolderError, RejectedFile, SettingsError
+from radsynth.errors import DataError, FolderError, Interrupted, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.io._landmarks import read_landmarks
@@ -23,6 +23,7 @@ from radsynth.verbs._report.words import figure, interval
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from tests.tables import lines, rows
+from tests.written import LOSSES, writings
 
 FROM = Provenance(model="none", weights="", seed=0, index=0)
 POINTS = {"tip": (-10.0, 20.5, 3.0), "base": (4.0, -6.0, 7.25)}
@@ -167,6 +168,37 @@ def pair(make_run: Callable[..., Path], tmp_path: Path) -> Path:
         points = {"left": (10 + 2.0 * column, -4.0, 5.0), "right": (10 + 2.0 * column - 6, -4.0, 5.0)}
         (tmp_path / f"{name}.csv").write_text(csv_of(points))
     return tmp_path
+
+
+@pytest.mark.parametrize(("lost", "how"), [("images", "deleted"), ("fields", "empty"), ("labels", "cut"),
+                                           ("landmarks", "cut")])
+def test_every_file_of_a_result_that_is_no_longer_whole_is_made_again(
+    lost: str, how: str, pair: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("1", "2"):
+        (pair / "labels").mkdir(exist_ok=True)
+        write(Image(pixels=(cast(Image, read(pair / "in" / f"{name}.nii.gz")).pixels > 9).astype(np.uint8)),
+              pair / "labels" / f"{name}.nii.gz", provenance=FROM)
+
+    def apply_to(out: Path) -> dict[Path, bytes]:
+        apply(pair / "run", pair / "in", out, onto=pair / "fixed.nii.gz", labels=pair / "labels",
+              landmarks=pair / "in", onto_landmarks=pair / "fixed.csv")
+        return {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    whole = apply_to(pair / "whole")
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr("radsynth.verbs.apply.write_table", interrupted)
+        apply_to(pair / "out")
+    for folder, said in ((pair / ".out.part", ""), (pair / "out", "missing or were cut: its results are made again")):
+        LOSSES[how](next((folder / lost).glob("000001*")))
+        assert apply_to(pair / "out") == whole
+        assert said in capsys.readouterr().err
+    changed = writings(pair / "out")
+    assert apply_to(pair / "out") == whole and writings(pair / "out") == changed
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_apply_measures_how_far_landmarks_lie_apart(pair: Path) -> None:
