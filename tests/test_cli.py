@@ -142,6 +142,36 @@ def test_wrong_number_of_paths(words: list[str]) -> None:
         split_words(words, "DATA")
 
 
+@pytest.mark.parametrize(("words", "told"), [
+    ("generate run out generate.truncation=0.5", "write --truncation 0.5"),
+    ("generate run out generate.copy_filter=true", "write --copy-filter."),
+    ("generate run out --generate.format=png", "write --format png"),
+    ("generate run out count=5", "write --count 5"),
+    ("export run out train.batch=5", "'export' takes no settings. 'radsynth export -h' lists its options"),
+    ("run --train.batch=5", "without dashes: train.batch=5"),
+    ("run train.batch = 5", "Write a setting without blanks"),
+    ("run scans --budget 5 minutes", "Did you mean 5min?"),
+])
+def test_settings_in_the_wrong_place_are_told_how_to_be_written(
+    words: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, *words.split()) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("run", "out", "--at", "seed=3"), ("count=5", "out")])
+def test_what_only_looks_like_a_setting_of_generate_is_left_alone(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "count=5").mkdir()
+    calls: list[Any] = []
+    verb("generate", lambda run, out, **options: calls.append((run, options["at"])))
+    assert run_main(monkeypatch, "generate", *words) == 0
+    assert calls == [(Path(words[0]), {"seed": 3.0} if "--at" in words else {})]
+
+
 def test_run_passes_everything_on(
     monkeypatch: pytest.MonkeyPatch, verb: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -321,6 +322,8 @@ def test_empty_file_and_empty_section_are_defaults(tmp_path: Path) -> None:
         ("1d 12h", {"seconds": 129600, "images": 0}),
         ("100000img", {"images": 100000, "seconds": 0}),
         ("100 kimg", {"images": 100000, "seconds": 0}),
+        ("1.5kimg", {"images": 1500, "seconds": 0}),
+        ("1e4img", {"images": 10000, "seconds": 0}),
     ],
 )
 def test_budgets(text: str, expected: dict[str, float]) -> None:
@@ -328,7 +331,16 @@ def test_budgets(text: str, expected: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "min", "-5min", "0s", "5 days", "2h30", "2h 100img", "1kimg500img",
-                                  "nan s", "0.2img", f"{10**400}img"])
+                                  "nan s", "0.2img", f"{10**400}img", "1e4"])
 def test_budgets_that_mean_nothing(text: str) -> None:
     with pytest.raises(SettingsError, match="30s, 5min, 2h30min, 1d"):
+        read_budget(text)
+
+
+@pytest.mark.parametrize(("text", "meant"), [
+    ("5", "5min"), ("5 minutes", "5min"), ("1,5h", "1.5h"), ("2hrs", "2h"), ("5 days", "5d"), ("100 images", "100img"),
+    ("100.000img", "100000img"), ("1,000,000 img", "1000000img"),
+])
+def test_what_a_budget_means_is_asked(text: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match=f"Did you mean {re.escape(meant)}\\?"):
         read_budget(text)

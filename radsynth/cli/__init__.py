@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from radsynth import stopping
+from radsynth.cli._words import check_placed
 from radsynth.cli.learning import inspect, prepare, run, train
 from radsynth.cli.looking import control, explain, serve, show
 from radsynth.cli.making import apply, export, generate
@@ -77,7 +78,10 @@ def _run() -> int:
     except FileNotFoundError:  # where PyTorch's libraries end the process with words of their own
         return _fail("the current folder has been removed. Change into another one (cd) and repeat the command.", 3)
     try:
-        app(args=[_at_home(word) for word in sys.argv[1:]])
+        words = [_at_home(word) for word in sys.argv[1:]]
+        if any("=" in word for word in words):
+            check_placed(words, vars(typer.main.get_command(app))["commands"])
+        app(args=words)
         return 0
     except RadsynthError as error:
         return _fail(str(error), stopping.exit_code() if isinstance(error, Interrupted) else error.exit_code)

@@ -13,6 +13,15 @@ def argument(name: str, meaning: str) -> Any:
     return typer.Argument(metavar=name, help=meaning, show_default=False)
 
 
+def _read_first(budget: str | None) -> str | None:
+    """A budget that means nothing is told before other words are: of '--budget 5 min' the last one would be a path."""
+    if budget is not None:
+        from radsynth.shorthand import read_budget
+
+        read_budget(budget)
+    return budget
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="SECTION.KEY=VALUE", help="Settings; 'radsynth show settings' lists them."),
@@ -28,7 +37,8 @@ Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Everything random follows from it. [default: 0]")
 ]
 Budget = Annotated[
-    str | None, typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 2h30min, 1d or 100000img.")
+    str | None,
+    typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 2h30min, 1d or 100000img.", callback=_read_first),
 ]
 Target = Annotated[
     str | None, typer.Option("--target", metavar="DOMAIN", help="The domain to go to, for unpaired translation.")

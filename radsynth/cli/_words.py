@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from radsynth.errors import SettingsError
@@ -30,10 +31,37 @@ def split_words(words: list[str], *names: str) -> tuple[list[str], list[str]]:
     most = len(paths) if names[-1].endswith("...]") else len(names)
     if not len(required) <= len(paths) <= most:
         given = ", ".join(paths) or "none"
+        parted = any(word.startswith("=") or word.endswith("=") for word in words)
         raise SettingsError(
             f"This command takes {' '.join(names)} and then settings as section.key=value; the paths given: {given}."
+            f"{' Write a setting without blanks.' if parted else ''}"
         )
     return paths, overrides
+
+
+def check_placed(words: Sequence[str], commands: Mapping[str, Any]) -> None:
+    """SettingsError for a setting that is written as an option, or given to a command that takes options alone.
+
+    words: the command and what follows it; commands: typer's, by name
+    """
+    if not words or words[0] not in commands:
+        return
+    takes = commands[words[0]].params
+    flags = {option: each.is_flag for each in takes for option in each.opts if option.startswith("--")}
+    for before, word in pairwise(words):
+        found = re.fullmatch(r"(--)?(?:([a-z]+)\.)?(\w+)=(.*)", word, re.DOTALL)
+        if not found or before.startswith("--") or os.path.exists(word):
+            continue
+        dashes, section, name, value = found.groups()
+        option = f"--{name.replace('_', '-')}"
+        if any(each.name == "overrides" for each in takes):
+            if dashes and section:
+                raise SettingsError(f"{word}: settings are written without dashes: {word.removeprefix('--')}")
+        elif option in flags and (section or not dashes):
+            raise SettingsError(f"{word}: '{words[0]}' takes options instead of settings: write {option}"
+                                f"{'' if flags[option] else f' {value}'}.")
+        elif section:
+            raise SettingsError(f"{word}: '{words[0]}' takes no settings. 'radsynth {words[0]} -h' lists its options.")
 
 
 def resolved(sections: Sequence[str] | None, *words: Any, **options: Any) -> Resolved:
