@@ -193,6 +193,15 @@ def test_grey_that_is_stored_as_colour_is_learned_as_grey(tmp_path: Path) -> Non
     assert not inspect(tmp_path).grey_in_colour and "prepare.channels=grey" in inspect(tmp_path).mixed
 
 
+def test_one_picture_among_many_that_is_stored_as_colour_is_seen(tmp_path: Path) -> None:
+    """ChestX-ray14 has a few of four channels among its grey ones: no sample of all images would show them."""
+    for number in range(100):
+        grey = np.random.default_rng(number).integers(0, 255, (8, 8), dtype=np.uint8)
+        Pillow.fromarray(grey).convert("RGBA" if number == 4 else "L").save(tmp_path / f"{number:03d}.png")
+    look = inspect(tmp_path)
+    assert look.grey_in_colour and not look.mixed
+
+
 def test_data_with_nothing_wrong_is_not_warned_of(tmp_path: Path) -> None:
     for number in range(10):
         noise = np.random.default_rng(number).integers(0, 255, (20, 16), dtype=np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,26 @@ def test_one_channel_as_the_decathlon_packs_it(tmp_path: Path) -> None:
     (task / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}}))
     with tarfile.open(tmp_path / "Task09_Spleen.tar", "w") as archive:
         archive.add(task, "Task09_Spleen")
-    for path in (tmp_path / "Task09_Spleen.tar", task):
+    (tmp_path / "packed").mkdir()
+    shutil.copy(tmp_path / "Task09_Spleen.tar", tmp_path / "packed")
+    for path in (tmp_path / "Task09_Spleen.tar", task, tmp_path / "packed"):
         assert recognise(path) == "nnunet"
         volumes, _ = found(path, plane="volume")
         assert len(volumes) == 2 and volumes[0].header is not None
         assert (volumes[0].header.modality, volumes[0].header.units) == ("CT", "HU")
         assert volumes[0].load().units == "HU" and volumes[0].load().channels == ("grey",)
+
+
+def test_several_data_sets_and_other_folders_are_told(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    example(tmp_path / "one")
+    assert recognise(tmp_path) == "nnunet" and not found(tmp_path)[1]
+    shutil.copytree(tmp_path / "one/imagesTr", tmp_path / "one/imagesVa")  # as AMOS has it
+    (line,) = found(tmp_path)[1]
+    assert (line.path, line.skipped) == ("imagesVa", True) and "nothing is used" in line.reason
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(DataError, match=r"holds 2 data sets \(one, two\): give"):
+        found(tmp_path)
 
 
 def test_cases_of_one_patient_and_cases_that_lack_a_channel(tmp_path: Path) -> None:

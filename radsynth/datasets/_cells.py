@@ -16,6 +16,9 @@ GUESSED = "Windows-1252"
 """The encoding of what is neither UTF-8 nor UTF-16."""
 
 
+GZIP = b"\x1f\x8b"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cells:
     """A table's text, the sign that parts its cells, and its encoding."""
@@ -36,8 +39,11 @@ class Cells:
 
 def cells_of(path: Path) -> Cells:
     """UTF-8, UTF-16 (Excel's 'Unicode text') or else Windows-1252 (its 'CSV' in Western Europe), parted by commas,
-    semicolons or tabs. OSError, UnicodeDecodeError: it is none of them."""
-    text, encoding = _decoded(path.read_bytes())
+    semicolons or tabs. OSError, UnicodeDecodeError, csv.Error: it is none of them."""
+    content = path.read_bytes()
+    if content.startswith(GZIP):
+        raise csv.Error("it is packed (gzip): unpack it")
+    text, encoding = _decoded(content)
     told = TOLD_SIGN.match(text)
     text = text[told.end():] if told else text
     head = text.partition("\n")[0]

@@ -132,7 +132,9 @@ def _records(
     patients = _layout.patients(names, pattern, volumes=volumes, places={
         name: replace(place, label=line.label) if by_file and (line := by_file.line(name, "")) else place
         for name, place in places.items()})
+    _check_splits(places.values(), settings.path)
     used: list[Line | None] = []
+    kept: list[tuple[Item, partial[Record], Sequence[Line | None]]] = []
     classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
     for item in items:
         place = places[item.name]
@@ -162,12 +164,27 @@ def _records(
         )
         if not masks:
             item = replace(item, source=replace(item.source, masks=()))
+        kept.append((item, shared, lines))
+    alone = len({shared.keywords["split"] for _, shared, _ in kept}) == 1  # a table may leave one split, which is none
+    for item, shared, lines in kept:
+        shared = partial(shared, split=None) if alone else shared
         yield from _told(_cut(item, settings, shared, rejected), lines, table, item, settings, rejected)
     if table is not None:
         files = [Path(file).relative_to(root).as_posix() for item in items for file in item.source.files]
         if told := table.unused(used, files):
             file = _label_table.table_file(root, settings.labels)
             rejected.append(Rejected(path=printable(file.name if file else ""), reason=told, skipped=True))
+
+
+def _check_splits(places: Iterable[_layout.Place], path: Path) -> None:
+    """DataError where folders that are called like splits became classes, because others or images lie beside them."""
+    found = {place.label for place in places if place.label}
+    called = sorted(label for label in found if label.lower() in _layout.SPLIT_FOLDERS)
+    if len({_layout.SPLIT_FOLDERS[label.lower()] for label in called}) > 1:
+        others = ", ".join(sorted(found - set(called))) or "images"
+        raise DataError(f"{path} has the folders {', '.join(called)}, which are no classes, and an official split only "
+                        f"where nothing lies beside them: {others}. Move these away, or choose files by their path "
+                        "(data.only).")
 
 
 def _lines(table: Table, root: Path, item: Item, patient: str) -> Sequence[Line | None]:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
-from radsynth.datasets._archives import listed, opened
+from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.datasets._examination import Examination, header_of
 from radsynth.datasets._layout import PATIENT, PLAIN, Modality, compiled, patient_in, printable, stem, with_untold
 from radsynth.datasets._volumes import Source, as_modality, cut_up, load_image
@@ -34,6 +34,8 @@ IMAGES, TEST, MASKS = "imagesTr", "imagesTs", "labelsTr"
 NUMBER = re.compile(r"_(?P<channel>\d{4})$")
 LARGEST = 50_000_000
 """Bytes of a description that is read."""
+LEVELS = 2
+"""Folders between the root and the images, at most: that of an archive, and its own."""
 ALL = -1
 """The channel of a file that has all of them."""
 CODES = {"ct": "CT", "cbct": "CT", "pet": "PT", "us": "US", "xray": "DX"}
@@ -79,9 +81,9 @@ class Stack:
 
 
 def matches(path: Path) -> bool:
-    """A folder or an archive with dataset.json beside imagesTr, at most one folder down."""
+    """A folder or an archive with dataset.json beside imagesTr, at most two folders down."""
     path = Path(path)
-    if path.is_dir() and _root(path) is not None:
+    if _roots(path):
         return True
     packed = [PurePosixPath(name) for name in listed(path)]
     return any(one.name == DESCRIPTION for one in packed) and any(one.parent.name == IMAGES for one in packed)
@@ -93,14 +95,22 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder or archive with {DESCRIPTION} and {IMAGES}.")
     whole = opened(path)
-    root = _root(whole) or whole
-    channels, labels = settings.channels or _channels(root), _labels(root)
+    roots = _roots(whole)
+    if len(roots) > 1:
+        names = ", ".join(root.name for root in roots)
+        raise DataError(f"{path} holds {len(roots)} data sets ({names}): give the folder or archive of one of them.")
+    root = roots[0] if roots else whole
+    channels, labels = settings.channels or _channels(root, path), _labels(root)
     folders = [root / name for name in (IMAGES, TEST) if (root / name).is_dir()] or [root]
     files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
     cases = _cases([file for file in files if file.name != DESCRIPTION], len(channels))
     masks = {stem(file.name): file for file in sorted((root / MASKS).iterdir())} if (root / MASKS).is_dir() else {}
     if not cases:
         raise DataError(f"{path} holds no case: {IMAGES} needs files such as case_0000.nii.gz.")
+    for folder in sorted(root.glob("images*/")):
+        if folder.name not in (IMAGES, TEST):
+            reason = f"a folder of which nothing is used: what lies in {IMAGES} and {MASKS} is"
+            rejected.append(Rejected(path=printable(folder.name), reason=reason, skipped=True))
     return _records(root, cases, masks, channels, labels, settings, rejected)
 
 
@@ -126,21 +136,20 @@ def example(folder: Path) -> Settings:
     return Settings(path=folder)
 
 
-def _root(path: Path) -> Path | None:
-    """The folder with the description and the images: the path itself, or the first one directly in it."""
-    try:
-        below = sorted(entry for entry in path.iterdir() if entry.is_dir())
-    except OSError:
-        return None
-    return next((folder for folder in (path, *below) if (folder / DESCRIPTION).is_file()
-                 and (folder / IMAGES).is_dir()), None)
+def _roots(path: Path) -> list[Path]:
+    """The folders with a description and images: the path itself, or those in it or in its folders."""
+    return [path] if _is_root(path) else find_folders(path, _is_root, LEVELS)
 
 
-def _channels(root: Path) -> tuple[str, ...]:
-    """The channels' names as the description has them, in small letters."""
-    path = root / DESCRIPTION
+def _is_root(folder: Path) -> bool:
+    return (folder / DESCRIPTION).is_file() and (folder / IMAGES).is_dir()
+
+
+def _channels(root: Path, given: Path) -> tuple[str, ...]:
+    """The channels' names as the description has them, in small letters. given: the data as messages call it"""
+    path = given / DESCRIPTION
     try:
-        told = _description(path)
+        told = _description(root / DESCRIPTION)
         names: Any = told.get("channel_names") or told.get("modality")
         listed_names = [str(names[key]) for key in sorted(names, key=int)]
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:

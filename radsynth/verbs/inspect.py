@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -122,12 +122,13 @@ def look_at(source: Any, given: Resolved) -> Inspection:
 
 
 def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], list[Rejected]]:
-    """(record, image) of up to SAMPLE records spread evenly, half of them with masks where others have none; None for
-    an empty slice; and what cannot be decoded."""
-    bare = _bare(records)
-    halves = [[r for r, without in zip(records, bare, strict=True) if without == half] for half in (False, True)]
-    count = SAMPLE // 2 if any(bare) else SAMPLE
-    chosen = [some[int(index)] for some in halves if some
+    """(record, image) of up to SAMPLE records spread evenly, as many of them with masks as without, and of each number
+    of channels; None for an empty slice; and what cannot be decoded."""
+    kinds: dict[tuple[bool, int], list[Record]] = defaultdict(list)
+    for record, bare in zip(records, _bare(records), strict=True):
+        kinds[bare, record.header.channels if record.header else 0].append(record)
+    count = SAMPLE // max(len(kinds), 1)
+    chosen = [some[int(index)] for _, some in sorted(kinds.items())
               for index in np.unique(np.linspace(0, len(some) - 1, min(count, len(some))))]
     samples: list[tuple[Record, Image | None]] = []
     broken, seen, read = [], set[str](), 0

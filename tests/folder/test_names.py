@@ -13,7 +13,7 @@ import pytest
 
 from radsynth.datasets import folder as module
 from radsynth.datasets._layout import UNTOLD
-from radsynth.errors import SettingsError
+from radsynth.errors import DataError, SettingsError
 from radsynth.settings import resolve
 from tests.folder.examples import ct_series, found, picture, reasons, volume
 
@@ -56,6 +56,16 @@ def test_train_val_test_folders_are_an_official_split(tmp_path: Path) -> None:
     assert [(record.split, record.label) for record in records] == [
         ("test", "well"), ("train", "ill"), ("train", "well"), ("validation", "ill"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("beside", ["chest_xray/train/ill/5.png", "examples.png"])
+def test_splits_beside_others_are_no_classes(beside: str, tmp_path: Path) -> None:
+    for number, name in enumerate(("train/ill/1.png", "train/well/2.png", "test/ill/3.png", beside)):
+        picture(tmp_path / name, number)
+    with pytest.raises(DataError, match=r"folders test, train, which are no classes.*: (chest_xray|images)\. Move"):
+        found(tmp_path)
+    assert {record.split for record in found(tmp_path, only="(train|test)/.*/[123]")[0]} == {"train", "test"}
+    assert len(found(tmp_path, labels="none")[0]) == 4
 
 
 def test_folders_that_name_patients_are_no_classes(tmp_path: Path) -> None:

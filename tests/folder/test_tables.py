@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,26 @@ def test_tables_as_data_sets_have_them(tmp_path: Path) -> None:
     for wrong in ("Path", "path=Path", "file="):
         with pytest.raises(SettingsError, match="file=NAME"):
             found(tmp_path, labels=str(table), columns=(wrong,))
+
+
+def test_a_table_of_one_split_leaves_none(tmp_path: Path) -> None:
+    """CheXpert's train.csv says nothing of the images in valid: training images alone would be held against nothing."""
+    for number, name in enumerate(("train/p1/view.png", "train/p2/view.png", "valid/p3/view.png")):
+        picture(tmp_path / name, number)
+    table = tmp_path / "train.csv"
+    table.write_text("file,label\ntrain/p1/view.png,a\ntrain/p2/view.png,b\n")
+    records, rejected = found(tmp_path, labels=str(table))
+    assert [record.split for record in records] == [None, None] and "no line" in reasons(rejected)["valid/p3/view.png"]
+    table.write_text(table.read_text() + "valid/p3/view.png,a\n")
+    assert [record.split for record in found(tmp_path, labels=str(table))[0]] == ["train", "train", "validation"]
+
+
+def test_a_packed_table_says_so(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    table = tmp_path / "labels.csv.gz"
+    table.write_bytes(gzip.compress(b"file,label\na.png,ill\n"))
+    with pytest.raises(DataError, match=r"it is packed \(gzip\): unpack it"):
+        found(tmp_path, labels=str(table))
 
 
 def test_a_table_of_patients_counts_for_all_their_files(tmp_path: Path) -> None:
