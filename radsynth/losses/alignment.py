@@ -66,9 +66,10 @@ def bending(field: Tensor, sharp: float) -> Tensor:
     side = max(field.shape[2:])
     thin = [amount for length in reversed(field.shape[2:]) for amount in (0, max(0, 3 - length))]
     inner = functional.pad(field, thin, mode="replicate") if any(thin) else field
-    seconds = [_second_difference(inner, *pair).square() for pair in
-               itertools.combinations_with_replacement(range(2, field.ndim), 2)]
-    squares = side**4 * torch.stack(seconds).sum((0, 2))  # (n, *space)
+    # One by one, not by a sum over axes, whose order depends on how many fields there are.
+    seconds = [direction for pair in itertools.combinations_with_replacement(range(2, field.ndim), 2)
+               for direction in _second_difference(inner, *pair).square().unbind(1)]
+    squares = side**4 * sum(seconds[1:], seconds[0])  # (n, *space)
     energy: Tensor = 2 * sharp**2 * ((1 + squares / sharp**2).sqrt() - 1).mean()
     return energy
 
