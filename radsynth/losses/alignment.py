@@ -66,10 +66,11 @@ def bending(field: Tensor, sharp: float) -> Tensor:
     side = max(field.shape[2:])
     thin = [amount for length in reversed(field.shape[2:]) for amount in (0, max(0, 3 - length))]
     inner = functional.pad(field, thin, mode="replicate") if any(thin) else field
-    # One by one, not by a sum over axes, whose order depends on how many fields there are.
-    seconds = [direction for pair in itertools.combinations_with_replacement(range(2, field.ndim), 2)
-               for direction in _second_difference(inner, *pair).square().unbind(1)]
-    squares = side**4 * sum(seconds[1:], seconds[0])  # (n, *space)
+    seconds = [_second_difference(inner, *pair).square() for pair in
+               itertools.combinations_with_replacement(range(2, field.ndim), 2)]
+    # One by one, not by sums over axes, whose order depends on how many fields there are.
+    directions = sum(seconds[1:], seconds[0]).unbind(1)
+    squares = side**4 * sum(directions[1:], directions[0])  # (n, *space)
     energy: Tensor = 2 * sharp**2 * ((1 + squares / sharp**2).sqrt() - 1).mean()
     return energy
 
