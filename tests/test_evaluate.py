@@ -249,6 +249,20 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path, make_prepared: Calla
         evaluate(prepared, tmp_path / "nowhere")
 
 
+def test_a_table_that_was_cut_after_a_whole_line_does_not_pass_for_all(
+    tmp_path: Path, make_prepared: Callable[..., Path]
+) -> None:
+    prepared, folder = Prepared(make_prepared(12)), write_pictures(tmp_path / "made", discs(4, 3))
+    (folder / "generate.json").write_text("{}")
+    table = folder / "samples.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(FolderError, match=r"does not list 2 of the files in .*images, such as 000002\.png: it was cut"):
+        read_synthetic(folder, prepared.spec, prepared.intensity)
+    for name in ("000002.png", "000003.png"):  # taken out by somebody who looked at them
+        (folder / "images" / name).unlink()
+    assert len(read_synthetic(folder, prepared.spec, prepared.intensity)) == 2
+
+
 def test_what_lies_beside_images_is_no_image(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
     prepared, folder = Prepared(make_prepared(12)), write_pictures(tmp_path / "made", discs(4, 3))
     (folder / "samples.csv").unlink()

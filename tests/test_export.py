@@ -25,6 +25,7 @@ from radsynth.verbs.generate import generate, sample
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from tests.tables import lines, save
+from tests.written import writings
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -73,7 +74,10 @@ def test_a_bundle_makes_the_same_images_without_radsynth(trained: Trained, tmp_p
     told = {path.name: path.read_bytes() for path in bundle.glob("*.md")}
     generate(bundle, tmp_path / "more", count=3, seed=3)  # a bundle is a run folder
     assert {path.name: path.read_bytes() for path in bundle.glob("*.md")} == told, "what each file is"
-    with pytest.raises(FolderError, match="not empty"):
+    before = writings(bundle)
+    assert export(run, bundle) == json.loads(json.dumps(document)) and writings(bundle) == before, "the same again"
+    (bundle / "generator.onnx").write_bytes(b"")
+    with pytest.raises(FolderError, match="holds something else"):
         export(run, bundle)
 
 

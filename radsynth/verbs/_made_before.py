@@ -15,6 +15,8 @@ from radsynth.verbs._writing import Row
 
 REQUEST = "generate.json"
 """What was asked for; written last, so that a folder that has it is whole."""
+MADE = "apply.json"
+"""What was asked for and made by `apply`; written last, too."""
 HOLDS_OTHER = "{} exists and holds something else. Choose another output folder, or remove it first."
 FILES = ("file", "mask", "field", "labels", "landmarks")
 """The columns of samples.csv that name files."""

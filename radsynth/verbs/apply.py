@@ -31,14 +31,12 @@ from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.targets import over_pairs
 from radsynth.verbs._journal import JUDGED, Journal, begun, close
-from radsynth.verbs._made_before import HOLDS_OTHER, differences, rows_made
+from radsynth.verbs._made_before import HOLDS_OTHER, MADE, differences, rows_made
 from radsynth.verbs._rejected import harmless, write_rejected
 from radsynth.verbs._report.landmarks import landmarks_page
 from radsynth.verbs._writing import check_name, write_table
 
 PAGE = "report.html"
-MADE = "apply.json"
-"""What was asked for and made; written last."""
 SHOWN = 5
 """Reasons that an error gives at most."""
 

@@ -27,12 +27,14 @@ from radsynth.tasks import registers, segments
 from radsynth.verbs._applying.trained_on import TrainedOn
 from radsynth.verbs._export_graphs import EXAMPLES, FromImages, FromMasks, FromNoise, Graph, graph_of
 from radsynth.verbs._journal import begun
+from radsynth.verbs._made_before import HOLDS_OTHER
 from radsynth.verbs._sampler import Sampler
 
 BUNDLE = Path(__file__).resolve().parent.parent / "templates" / "bundle"
 """Files that go into every bundle as they are."""
 KEPT = ("settings.yaml", "spec.json", "versions.json", "generator.safetensors", "generator.json")
 """Files of the run that make the bundle a run folder. None of them holds anything of an image or a patient."""
+GRAPH = "generator.onnx"
 TOLERANCE = 1e-3
 """Largest allowed difference between ONNX Runtime and PyTorch, as a share of the intensity range."""
 
@@ -43,13 +45,12 @@ def export(run: Path, out: Path, *, target: str | None = None) -> dict[str, Any]
     target: the domain to go to, for unpaired translation; by default the one that `apply` goes to
 
     Raises MissingExtra without the packages of the extra `onnx`, SettingsError for a run that cannot be exported,
-    FolderError when `out` exists or the graph does not compute what PyTorch computes.
+    FolderError when `out` holds something else or the graph does not compute what PyTorch computes. A folder that holds
+    the same bundle already is left as it is.
     """
     if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]:
         raise MissingExtra(f"export ({', '.join(missing)})", "onnx")
     run, out = Path(run), Path(out)
-    if not is_free(out):
-        raise FolderError(f"{out} exists and is not empty. Choose another output folder, or remove it first.")
     check_new(out)
     sampler = Sampler(run)
     if registers(sampler.task):
@@ -59,22 +60,42 @@ def export(run: Path, out: Path, *, target: str | None = None) -> dict[str, Any]
         raise SettingsError(f"{run}: its generator draws noise of its own in PyTorch, which a graph cannot repeat. "
                             "Train with model.noise=false to export it.")
     graph = graph_of(sampler, target)
+    if not is_free(out):
+        return _held(out, sampler, RunFolder(run), graph)
     request: dict[str, object] = {"bundle": True, "weights": sampler.facts["sha256"], "target": target}
     with whole_folder(out, keep=lambda partial: begun(partial, request)) as partial, Progress(None, "exporting"):
         return _write(sampler, RunFolder(run), partial, graph)
 
 
+def _held(out: Path, sampler: Sampler, run: RunFolder, graph: Graph) -> dict[str, Any]:
+    """What export.json says of the same bundle, made by a command that was perhaps killed in its last moment;
+    FolderError where `out` holds anything else."""
+    try:
+        document = dict(json.loads((out / "export.json").read_text(encoding="utf-8")))
+        same = (document["weights"], document["target"]) == (sampler.facts["sha256"], graph.target)
+        same = same and (out / GRAPH).stat().st_size > 0 and all(
+            (out / file.name).read_bytes() == file.read_bytes() for file in _copied(run, graph))
+    except (OSError, ValueError, TypeError, KeyError):
+        same = False
+    if not same:
+        raise FolderError(HOLDS_OTHER.format(out))
+    return document
+
+
+def _copied(run: RunFolder, graph: Graph) -> list[Path]:
+    """The files that go into a bundle as they are: scripts where nothing but noise goes in."""
+    scripts = [file for file in sorted(BUNDLE.iterdir()) if isinstance(graph, FromNoise) or file.suffix == ".md"]
+    return [*(run.path / name for name in KEPT), *scripts]
+
+
 def _write(sampler: Sampler, run: RunFolder, folder: Path, graph: Graph) -> dict[str, Any]:
-    path = folder / "generator.onnx"
+    path = folder / GRAPH
     _to_onnx(graph, path)
-    for name in KEPT:
-        shutil.copyfile(run.path / name, folder / name)
-    draws = isinstance(graph, FromNoise)
-    for file in sorted(BUNDLE.iterdir()):
-        if draws or file.suffix == ".md":
-            shutil.copyfile(file, folder / file.name)
+    for file in _copied(run, graph):
+        shutil.copyfile(file, folder / file.name)
+    kind = "noise" if isinstance(graph, FromNoise) else "mask" if isinstance(graph, FromMasks) else "image"
     document = {
-        "version": 1, "kind": "noise" if draws else "mask" if isinstance(graph, FromMasks) else "image",
+        "version": 1, "kind": kind,
         "weights": sampler.facts["sha256"], "model": sampler.facts["model"], "task": sampler.facts["task"],
         "inputs": {name: _described(name, tensor, sampler) for name, tensor in graph.inputs.items()},
         "outputs": _outputs(graph, sampler), "labels": list(sampler.spec.labels), "learned": list(sampler.learned),

@@ -21,6 +21,7 @@ from radsynth.progress import track
 from radsynth.run_folder import RunFolder
 from radsynth.settings import constant, kinds
 from radsynth.verbs._evaluating.sides import PreparedRows, all_of, refuse_overlap
+from radsynth.verbs._made_before import MADE, REQUEST
 
 MOST_OUTSIDE = 0.25
 """Share of the pixels that may lie outside of the real images' scale."""
@@ -170,7 +171,9 @@ def _may_be_image(path: Path) -> bool:
 
 
 def _listed(folder: Path, table: Path) -> list[Path]:
-    """The files of a table, or the folders of volumes, each once. FolderError when one is not there."""
+    """The files of a table, or the folders of volumes, each once. FolderError when one is not there, and where the
+    table lacks images that lie beside those it lists: it was cut, and they would pass for all.
+    """
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     root = folder.resolve()
@@ -181,6 +184,12 @@ def _listed(folder: Path, table: Path) -> list[Path]:
                           "Generate the images again.")
     if not files:
         raise DataError(f"{table} lists no files. Generate the images again.")
+    made = folder / "images" if any((folder / name).is_file() for name in (REQUEST, MADE)) else None
+    more = {path for path in made.rglob("*") if path.is_file() and not path.name.startswith(".")} if made else set()
+    if unlisted := more.difference(files):
+        raise FolderError(f"{table} does not list {len(unlisted)} of the files in {made}, such as "
+                          f"{min(unlisted).name}: it was cut, or they came later. Repeat the command that made the "
+                          "images, or remove those.")
     images: dict[str, set[Path]] = {}
     for k, (row, path) in enumerate(zip(rows, files, strict=True)):
         images.setdefault(row.get("index") or str(k), set()).add(path)
