@@ -197,7 +197,7 @@ def test_one_picture_among_many_that_is_stored_as_colour_is_seen(tmp_path: Path)
     """ChestX-ray14 has a few of four channels among its grey ones: no sample of all images would show them."""
     for number in range(100):
         grey = np.random.default_rng(number).integers(0, 255, (8, 8), dtype=np.uint8)
-        Pillow.fromarray(grey).convert("RGBA" if number == 4 else "L").save(tmp_path / f"{number:03d}.png")
+        Pillow.fromarray(grey).convert("RGBA" if number == 5 else "L").save(tmp_path / f"{number:03d}.png")
     look = inspect(tmp_path)
     assert look.grey_in_colour and not look.mixed
 
