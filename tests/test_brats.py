@@ -82,6 +82,22 @@ def test_the_fourth_label_of_2024_stays(tmp_path: Path) -> None:
     assert mask is not None and list(mask[1, 3]) == [0, 0, 1, 2, 4, 0]
 
 
+@pytest.mark.parametrize(("cases", "names"), [
+    (("BraTS-MEN-00004-000", "BraTS-GLI-00005-000"), {1: "necrosis", 2: "oedema", 3: "enhancing tumour",
+                                                      4: "cavity of an operation"}),
+    (("BraTS-MEN-RT-0001-1", "BraTS-MEN-RT-0002-1"), {1: "gross tumour volume"}),
+    (("BraTS-PED-00001-000",), {}),
+    (("BraTS-MEN-RT-0001-1", "BraTS-MEN-00004-000"), {}),
+])
+def test_label_values_are_named_only_where_they_mean_that(
+    cases: tuple[str, ...], names: dict[int, str], tmp_path: Path
+) -> None:
+    for case in cases:
+        write_case(tmp_path / case, NEW, "-", "nii.gz", 3)
+    every, _ = found(Settings(path=tmp_path, what="volumes"))
+    assert len(every) == len(cases) and all(record.mask_names == names for record in every)
+
+
 def test_labels_of_another_year_are_told(tmp_path: Path) -> None:
     """Copies of older data come with 1, 2, 3 in place of 1, 2, 4: the enhancing tumour would be background."""
     write_case(tmp_path / "BraTS2021_00000", OLD, "_", "nii.gz", 3)
@@ -112,6 +128,7 @@ def test_bad_cases_cost_themselves_alone(tmp_path: Path) -> None:
     def part(number: int, what: str) -> Path:
         return tmp_path / f"BraTS2021_0000{number}" / f"BraTS2021_0000{number}_{what}.nii.gz"
 
+    (tmp_path / "BraTS2021_00009").mkdir()
     part(0, "t1ce").unlink()
     part(1, "seg").unlink()
     part(2, "t2").write_bytes(part(2, "t2").read_bytes()[:60])
@@ -119,9 +136,10 @@ def test_bad_cases_cost_themselves_alone(tmp_path: Path) -> None:
     save(part(4, "t2"), np.arange(126, dtype=np.int16).reshape(6, 7, 3), np.diag([-1.0, -1, 2, 1]))
     every, rejected = found(Settings(path=tmp_path, what="volumes"))
     reasons = {line.path: line.reason for line in rejected}
-    assert list(reasons) == [f"BraTS2021_0000{number}" for number in range(4)]
-    words = ("lacks t1ce; it has flair, seg, t1, t2", "no segmentation", "BraTS2021_00002_t2", "not volumes of one")
-    assert [word in reason for word, reason in zip(words, reasons.values(), strict=True)] == [True] * 4
+    assert list(reasons) == [f"BraTS2021_0000{number}" for number in (0, 1, 2, 3, 9)]
+    words = ("lacks t1ce; it has flair, seg, t1, t2", "no segmentation", "BraTS2021_00002_t2", "not volumes of one",
+             "it has nothing")
+    assert [word in reason for word, reason in zip(words, reasons.values(), strict=True)] == [True] * 5
     with pytest.raises(RejectedFile, match="mm off"):
         every[0].load()
     assert every[1].load().mask is not None

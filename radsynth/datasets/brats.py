@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -57,7 +57,10 @@ LEVELS = 4
 
 
 TUMOUR = {1: "necrosis", 2: "oedema", 3: "enhancing tumour", 4: "cavity of an operation"}
-"""What the masks' values mean, whatever the year."""
+"""What the masks' values mean, whatever the year, but for two collections."""
+
+CHILDREN, TARGET = re.compile(r"brats-peds?-", re.IGNORECASE), re.compile(r".*-rt-\d+", re.IGNORECASE)
+"""Cases of BraTS-PED, whose values mean other things in 2024 than in 2023, and of radiotherapy, of one value."""
 
 
 @section
@@ -128,7 +131,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every slice or volume, by case. DataError when there is no case."""
     root = opened(Path(settings.path))
     folders = sorted({case.resolve(): case for case in _cases(root)}.values()) if root.is_dir() else []
-    if not folders:
+    if not any(map(_files, folders)):
         raise DataError(
             f"{settings.path} is not BraTS: it needs folders such as BraTS2021_00000 or BraTS-GLI-00000-000 with nii "
             "or nii.gz."
@@ -160,8 +163,11 @@ def _bits(array: NDArray[np.generic]) -> int:
 
 
 def _cases(root: Path, *, first: bool = False, level: int = 0) -> Iterator[Path]:
-    """Folders of cases below `root`, which may be one itself. `first`: of every folder only the first few are tried."""
-    if _is_case_name(root.name) and _files(root):
+    """Folders of cases below `root`, which may be one itself. `first`: of every folder only the first few are tried.
+
+    Without `first` empty ones count, too: cases that were lost on their way.
+    """
+    if _is_case_name(root.name) and (_files(root) or not (first or any(root.iterdir()))):
         yield root
         return
     if level == LEVELS:
@@ -197,6 +203,7 @@ def _patient(case: str) -> str:
 def _records(root: Path, folders: list[Path], settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     found = {folder: _files(folder) for folder in folders}
     segmented = settings.unmasked == "reject" and any("seg" in files for files in found.values())
+    meant = _mask_names(folder.name for folder in folders)
     graded = all(_grade(folder, root) for folder in folders if not segmented or "seg" in found[folder])
     for folder in track(folders, len(folders), "reading headers", "cases"):
         name = folder.relative_to(root).as_posix() if folder != root else folder.name
@@ -211,7 +218,7 @@ def _records(root: Path, folders: list[Path], settings: Settings, rejected: list
             label=_grade(folder, root) if graded else None,
             files=case.files,
             masks=(case.mask,) if case.mask else (),
-            mask_names=TUMOUR,
+            mask_names=meant,
             unmasked=settings.unmasked == "keep",
         )
         if settings.what == "volumes":
@@ -221,6 +228,12 @@ def _records(root: Path, folders: list[Path], settings: Settings, rejected: list
         for index in range(header.size[0]):
             load = partial(load_slice, case, 0, index, settings.minimum_foreground)
             yield shared(source=f"{name}#axial{index:04d}", load=load, header=flat)
+
+
+def _mask_names(cases: Iterable[str]) -> dict[int, str]:
+    """What the values mean in the masks of all these cases; {} where they do not mean the same."""
+    kinds = {(bool(CHILDREN.match(case)), bool(TARGET.match(case))) for case in cases}
+    return TUMOUR if kinds == {(False, False)} else {1: "gross tumour volume"} if kinds == {(False, True)} else {}
 
 
 def _grade(folder: Path, root: Path) -> str | None:
