@@ -49,6 +49,15 @@ def test_folders_that_may_be_patients_are_asked_about(tmp_path: Path) -> None:
     assert (found.n_patients, found.labels) == (12, {}) and "classes were found" not in found.text()
 
 
+def test_many_classes_of_one_file_are_no_folders(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (44, 8, 8), dtype=np.uint8)  # OrganMNIST has eleven
+    labels = np.arange(44).reshape(-1, 1) % 11
+    parts = {"train": slice(22), "test": slice(22, 44)}
+    np.savez(tmp_path / "organmnist.npz", **{f"{name}_{what}": array[part] for name, part in parts.items()
+                                             for what, array in (("images", images), ("labels", labels))})
+    assert "nothing is wrong" in inspect(tmp_path / "organmnist.npz").text()
+
+
 def test_patients_in_two_official_splits_are_said_before(tmp_path: Path) -> None:
     names = ("train/patient1_a", "train/patient2_a", "test/patient1_b", "test/patient2_b", "test/patient3")
     for number, name in enumerate(names):

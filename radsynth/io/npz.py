@@ -50,6 +50,8 @@ def entries(path: Path, limit: int = MAX_BYTES) -> dict[str, Entry]:
     try:
         if path.suffix.lower() == ".npy" or not zipfile.is_zipfile(path):
             with open(path, "rb") as file:
+                if file.peek(2).startswith(b"PK"):
+                    raise RejectedFile("it is an npz file that was cut short on its way: fetch it again")
                 return {"image": _entry("image", file, size, limit)}
         with zipfile.ZipFile(path) as archive:
             found = {}

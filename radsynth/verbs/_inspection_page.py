@@ -253,7 +253,7 @@ def problems(found: Inspection) -> list[str]:
         lines.append(f"images differ in scale, as devices of other bit depths make them: 99 % of the values lie below "
                      f"{darkest:g} in some and below {brightest:g} in others, so some would be all but black. "
                      "prepare.intensity=percentiles maps each image by its own")
-    if len(found.labels) > MANY_CLASSES and found.n_patients == found.n_images:
+    if found.kind == "folder" and len(found.labels) > MANY_CLASSES and found.n_patients == found.n_images:
         lines.append(f"{len(found.labels)} classes were found, and no patients: if the folders are patients, their "
                      "names would be written into every output, and a patient be in training and test. Then say "
                      "data.labels=none data.patient_pattern='(?P<patient>[^/]+)/'")
