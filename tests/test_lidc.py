@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -64,6 +65,23 @@ def test_slices_have_values_label_patient_and_the_mask_of_two_readers(tmp_path: 
     expected[8:13, 7:11] = 1
     assert image.mask is not None
     np.testing.assert_array_equal(image.mask, expected)
+
+
+def test_a_slice_on_which_readers_share_no_pixel_shows_no_nodule(tmp_path: Path) -> None:
+    """At the ends of a nodule outlines enclose a pixel or two, and each reader's may be another."""
+    example(tmp_path)
+    first, *sessions = re.split("(?=<readingSession>)", xml_of(tmp_path).read_text())
+    for number, column in enumerate((8, 9)):
+        around = ((column, 9), (column + 1, 10), (column, 11), (column - 1, 10))
+        points = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in around)
+        sessions[number] = re.sub("<edgeMap>.*</edgeMap>", points, sessions[number])
+    xml_of(tmp_path).write_text(first + "".join(sessions))
+    assert [record.label for record in found(Settings(path=tmp_path))[0]] == ["benign", "uncertain"]
+    every, _ = found(Settings(path=tmp_path, slices="all"))
+    assert [record.label for record in every[:3]] == ["none"] * 3
+    alone = found(Settings(path=tmp_path, readers=1))[0][0]
+    mask = alone.load().mask
+    assert alone.label == "malignant" and mask is not None and [*map(list, np.argwhere(mask))] == [[10, 8], [10, 9]]
 
 
 def test_one_reader_is_enough_when_asked_and_three_are_too_many(tmp_path: Path) -> None:

@@ -21,7 +21,16 @@ from pydantic import Field
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.datasets._layout import printable
-from radsynth.datasets._lidc_reading import CHARACTERISTICS, Outlines, Reading, consensus, parse, rating, same_nodules
+from radsynth.datasets._lidc_reading import (
+    CHARACTERISTICS,
+    Nodule,
+    Outlines,
+    Reading,
+    consensus,
+    parse,
+    rating,
+    same_nodules,
+)
 from radsynth.datasets._volumes import Source, load_image
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
@@ -45,7 +54,7 @@ class Settings:
     path: Path
     """The folder with LIDC-IDRI-0001, LIDC-IDRI-0002, ... and, below it, the XML files."""
     slices: Literal["nodules", "all"] = "nodules"
-    """Axial slices on which enough readers drew a nodule, or all slices."""
+    """Axial slices on which enough readers drew the same pixel of a nodule, or all slices."""
     readers: Annotated[int, Field(ge=1, le=4)] = 2
     """A nodule, and a pixel of the mask, counts when at least so many readers drew it."""
     label: Literal["malignancy", "none"] = "malignancy"
@@ -233,16 +242,8 @@ def _slices(
         group for group in same_nodules(reading.nodules) if len({one.reader for one in group}) >= settings.readers
     ]
     for member in members:
-        outlines: Outlines = tuple(
-            (nodule.reader, tuple(contour for contour in nodule.contours if contour.uid == member.uid))
-            for nodule in reading.nodules
-        )
-        outlines = tuple((reader, contours) for reader, contours in outlines if contours)
-        here = [
-            group
-            for group in groups
-            if len({one.reader for one in group if any(c.uid == member.uid for c in one.contours)}) >= settings.readers
-        ]
+        outlines = _outlines_on(member, reading.nodules)
+        here = [group for group in groups if _agreed(member, group, settings.readers)]
         if settings.slices == "nodules" and not here:
             continue
         scores = [score for group in here if (score := rating(group, "malignancy")) is not None]
@@ -257,6 +258,23 @@ def _slices(
             masks=(reading.path,),
             mask_names={1: "nodule"},
         )
+
+
+def _outlines_on(member: Instance, nodules: Iterable[Nodule]) -> Outlines:
+    found = ((one.reader, tuple(contour for contour in one.contours if contour.uid == member.uid)) for one in nodules)
+    return tuple((reader, contours) for reader, contours in found if contours)
+
+
+def _agreed(member: Instance, group: Iterable[Nodule], readers: int) -> bool:
+    """Whether at least so many readers of a nodule share a pixel of an image: at its ends they often share none."""
+    outlines = _outlines_on(member, group)
+    if len({reader for reader, _ in outlines}) < readers:
+        return False
+    rows, columns = member.header.size
+    try:
+        return bool(consensus(outlines, (rows, columns), readers).any())
+    except RejectedFile:  # loading says why
+        return True
 
 
 def _label(scores: list[float], nodule: bool) -> str:
