@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import pickle
@@ -13,6 +14,7 @@ import pytest
 import radsynth.datasets
 from radsynth.arrays import Prepared
 from radsynth.datasets import Dataset, Record, Rejected
+from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
 from radsynth.settings import Resolved
 from radsynth.verbs.inspect import inspect
@@ -66,6 +68,20 @@ def test_an_image_is_what_its_header_says_in_any_process(module: Dataset, tmp_pa
             assert (said.size, said.channels, said.modality) == (image.space, len(image.channels), image.modality)
             assert (said.units, said.bits) == (image.units, image.bits)
             assert said.spacing is None or said.spacing == pytest.approx(image.spacing)
+
+
+def test_damaged_files_are_rejected_or_refused(module: Dataset, tmp_path: Path) -> None:
+    settings = module.example(tmp_path)
+    for file in [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]:
+        content = file.read_bytes()
+        for damaged in (b"", content[:len(content) // 2], content[::-1]):
+            file.write_bytes(damaged)
+            rejected: list[Rejected] = []
+            with contextlib.suppress(DataError, RejectedFile):
+                for record in module.records(settings, rejected):
+                    record.load()
+            assert all(line.reason for line in rejected)
+        file.write_bytes(content)
 
 
 def test_it_recognises_its_own_path(module: Dataset, tmp_path: Path) -> None:

@@ -195,6 +195,8 @@ def test_image_to_image_shapes_and_gradients(kind: str, spec: ImageSpec) -> None
     given = torch.randn(3, 2, *spec.size)
     made = networks["generator"](given)
     assert made.shape == (3, len(spec.channels), *spec.size) and torch.isfinite(made).all()
+    seen = networks["generator"](given, encode=True)
+    assert [one.shape[:2] for one in seen] == [(3, width) for width in networks["generator"].widths]
     logits = networks["discriminator"](torch.cat([given, made], dim=1))
     assert logits.shape[:2] == (3, 1) and logits.ndim == given.ndim and logits.dtype == torch.float32
     logits.square().sum().backward()

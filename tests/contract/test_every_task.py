@@ -17,7 +17,7 @@ from radsynth.checkpoints import load_tensors, save_tensors
 from radsynth.device import channels_last
 from radsynth.run_folder import RunFolder
 from radsynth.settings import constant, kinds, resolve
-from radsynth.tasks import Task, Turn, build, draws
+from radsynth.tasks import Task, Turn, build, draws, takes_images
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 
@@ -82,6 +82,7 @@ def test_a_saved_state_goes_on_bit_for_bit(
     whole.take_step()
     resumed = make_loop(kind, data, tmp_path)
     resumed.restore(load_tensors(tmp_path / "state.safetensors")[0])
+    torch.manual_seed(1)  # a batch has all random numbers that a turn may use: each item's own
     resumed.take_step()
     pairs = [(whole.average.network, resumed.average.network),
              *((whole.networks[name], resumed.networks[name]) for name in whole.networks)]
@@ -102,6 +103,28 @@ def test_samples_are_finite_in_range_and_independent_of_their_batch(
     assert torch.isfinite(whole).all() and whole.abs().max() <= 1
     part = sample(task, network, data, range(2, 4))
     assert torch.allclose(whole[2:4], part, atol=1e-5), json.dumps([float((whole[2:4] - part).abs().max())])
+
+
+def test_what_takes_images_makes_what_it_says_of_them(
+    kind: str, size: tuple[int, ...], make_prepared: Make, tmp_path: Path
+) -> None:
+    data = everything(make_prepared, size)
+    loop = make_loop(kind, data, tmp_path)
+    task, network = loop.task, loop.average.network
+    if not takes_images(task):
+        return
+    space = tuple(side - side % finer for side, finer in zip(size, task.finer, strict=True))
+    given = torch.zeros(3, 1 if draws(task) else len(task.inputs), *(
+        side // finer for side, finer in zip(space, task.finer, strict=True)))
+    enlarged = task.enlarge(given)
+    assert enlarged.shape == (*given.shape[:2], *space)
+    with torch.no_grad():
+        for target in task.targets or ("",):
+            assert task.convert(network, enlarged, target).shape == (3, len(task.outputs), *space)
+    if hasattr(task, "pair"):
+        images = torch.from_numpy(data.images(data.indices("train")[:3]))
+        worse, truth = task.pair(Batch(images=images, seed=0, items=(0, 1, 2)))
+        assert worse.shape == given.shape and truth.shape == (3, len(task.outputs), *space)
 
 
 @torch.no_grad()
