@@ -49,8 +49,6 @@ them in training segmentation was better so, with 182 as good, with 280 worse; i
 with 182 farther (lab notebook)."""
 WARPS = 0.03
 """Size of these warps, as a share of the longest side."""
-PATCHED = ("restore", "translate")
-"""Tasks whose result at a pixel follows from its surroundings, so that crops of large images are enough to learn it."""
 PATCHES = Choice(setting="prepare.fit", value="patches", reason="What surrounds a pixel is enough for this task.")
 UNEQUAL = 5
 """So many times more images of one class than of another are very unequal."""
@@ -81,7 +79,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
         return [begin, *_started(data, device, budget, base, task)]
     reason = ASKED if asked else _size_reason(data, size, device)
     choices = [Choice(setting="prepare.size", value=list(size), reason=reason)]
-    if task in PATCHED and any(side < have for side, have in zip(size, data.size, strict=False)):
+    if constant("tasks", task, "PATCHES") and any(side < have for side, have in zip(size, data.size, strict=False)):
         choices = [*choices, PATCHES] if asked else _patches(data.size, max(size))
     choices += _budget_choices(budget)
     if task != "synthesis":
@@ -106,7 +104,7 @@ def _started(data: Fingerprint, device: Device, budget: dict[str, float], start:
     choices += [Choice(setting=f"model.{name}", value=value, reason=f"As {start.name} has it.")
                 for name, value in start.model.items()]
     if task != "synthesis":
-        patches = task in PATCHED and max(start.spec.size) < max(data.size)
+        patches = constant("tasks", task, "PATCHES") and max(start.spec.size) < max(data.size)
         choices += [PATCHES] if patches else []
         return choices + [choice for choice in _image_task_choices(data, task, start.model["kind"])
                           if not choice.setting.startswith("model.")]

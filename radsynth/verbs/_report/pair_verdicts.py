@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from radsynth.settings import constant, kinds
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE
 from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import count, figure
 
 QUESTION = "Is the network worth having?"
-KEEPING = ("translate", "restore")
-"""Tasks whose results show what was given, so that something can get lost on the way."""
 SEEN = 0.3
 """Overlap (Dice) of a label in the true images below which the segmenter is no judge of it."""
 NO_TRUTH = ("similarity", "time")
@@ -26,7 +25,8 @@ OFTEN, MOSTLY = 5, 50
 def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     """The answers for a task from image to image, from the part "pairs" of results.json."""
     numbers = pairs["numbers"]
-    found = [_not_found(_quality(numbers), numbers), *([keeping(numbers)] if pairs["task"] in KEEPING else [])]
+    kept = pairs["task"] in kinds("tasks") and constant("tasks", pairs["task"], "KEEPING")
+    found = [_not_found(_quality(numbers), numbers), *([keeping(numbers)] if kept else [])]
     whose = _same(pairs)
     return [_no_sample(one, whose) for one in found] if whose else found
 
