@@ -45,7 +45,7 @@ class Settings:
     """Share of training in which the networks grow, the same for each resolution: half fading in, half settling."""
 
 
-class Growing(nn.Module):
+class Fading(nn.Module):
     """What both networks know of growth: `levels` doublings, of which each fades in after the one before."""
 
     progress: Tensor
@@ -81,7 +81,7 @@ class Pair(nn.Module):
         return self.activate(self.second(self.activate(self.first(x))))
 
 
-class Generator(Growing):
+class Generator(Fading):
     """Latent (n, latent) to images (n, c, *space) in [-1, 1]."""
 
     def __init__(
@@ -116,7 +116,7 @@ class Generator(Growing):
         return torch.tanh(crop(image, self.size))
 
 
-class Discriminator(Growing):
+class Discriminator(Fading):
     """Images (n, c, *space) to logits (n,)."""
 
     def __init__(

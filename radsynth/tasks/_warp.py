@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from radsynth.batch import Batch
+from radsynth.models._blocks import MODE
 
 SQUARINGS = 6
 """Scaling and squaring begins with 1 / 2^6 of the velocity: a tenth of a pixel for velocities of 6 pixels."""
-
-_LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 def warp(images: Tensor, displacement: Tensor, *, mode: Literal["linear", "nearest"] = "linear",
@@ -90,7 +89,7 @@ def enlarge(field: Tensor, factor: int, space: tuple[int, ...]) -> Tensor:
     """The inverse of `shrink`, linear between the boxes' middles: (n, d, *space)."""
     if factor == 1:
         return field
-    fine = functional.interpolate(field, scale_factor=float(factor), mode=_LINEAR[field.ndim - 2])
+    fine = functional.interpolate(field, scale_factor=float(factor), mode=MODE[field.ndim - 2])
     return fine[(slice(None), slice(None), *(slice(side) for side in space))]
 
 
@@ -100,7 +99,7 @@ def random_velocity(batch: Batch, stream: str, space: tuple[int, ...], size: flo
     size: its standard deviation in pixels; wave: pixels over which it changes
     """
     knots = [math.ceil(side / wave) + 1 for side in space]
-    field = functional.interpolate(batch.normal(stream, len(space), *knots), size=space, mode=_LINEAR[len(space)],
+    field = functional.interpolate(batch.normal(stream, len(space), *knots), size=space, mode=MODE[len(space)],
                                    align_corners=True)
     field = smooth(field, wave / 3)
     spread = field.square().mean(dim=tuple(range(1, field.ndim)), keepdim=True).sqrt()

@@ -15,6 +15,7 @@ from radsynth.image import ImageSpec
 from radsynth.losses.likelihood import calibrated_normal, divergence_from_normal
 from radsynth.models import Networks, takes
 from radsynth.models import build as build_networks
+from radsynth.models._blocks import classes_of
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 
@@ -37,7 +38,7 @@ class Autoencode:
 
     def __init__(self, options: Settings, model: Any, spec: ImageSpec) -> None:
         self.options, self.model, self.spec = options, model, spec
-        self.conditional = len(spec.labels) > 1
+        self.conditional = classes_of(spec) > 0
 
     def networks(self) -> Networks:
         """Freshly initialised encoder and generator."""

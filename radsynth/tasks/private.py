@@ -25,6 +25,7 @@ from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
+from radsynth.models._blocks import classes_of
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._differential import LARGEST_EPSILON, Account, Draws, account, clipped_sum, never_less
@@ -79,7 +80,7 @@ class PrivateSynthesis:
 
     def __init__(self, options: Settings, model: Any, spec: ImageSpec) -> None:
         self.options, self.model, self.spec = options, model, spec
-        self.classes = len(spec.labels) if len(spec.labels) > 1 else 0
+        self.classes = classes_of(spec)
         self.draws, self.taken = Draws(), 0
         self.account: Account | None = None
         self.start: Start | None = None

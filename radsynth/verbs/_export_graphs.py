@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from radsynth.batch import Batch
 from radsynth.errors import SettingsError
-from radsynth.models.progressive import Growing
+from radsynth.models._blocks import classes_of
+from radsynth.models.progressive import Fading
 from radsynth.tasks import chosen_target, draws_masks, paints, segments, takes_images
 from radsynth.verbs._sampler import Sampler
 
@@ -31,7 +32,7 @@ class Graph(nn.Module):
         self.task: Any = sampler.task
         network: Any = copy.deepcopy(sampler.network).cpu()
         for part in network.modules():
-            if isinstance(part, Growing):  # what it has grown to, as constants: a graph cannot look into a buffer
+            if isinstance(part, Fading):  # what it has grown to, as constants: a graph cannot look into a buffer
                 part.fades = partial(list, part.fades())  # type: ignore[method-assign]
         self.network = network
         self.inputs: dict[str, Tensor] = {}
@@ -60,8 +61,8 @@ class FromNoise(Graph):
         super().__init__(sampler)
         self.masked = draws_masks(sampler.task)
         self.inputs = {"latent": self.example("latent", self.network.latent)}
-        if len(sampler.spec.labels) > 1:
-            self.inputs["label"] = torch.arange(EXAMPLES) % len(sampler.spec.labels)
+        if classes := classes_of(sampler.spec):
+            self.inputs["label"] = torch.arange(EXAMPLES) % classes
         quantiles = sampler.numbers.quantiles
         ends = torch.tensor([[line[0], line[-1]] for line in quantiles.values()]).reshape(-1, 2)
         self.register_buffer("lowest", ends[:, 0])
@@ -93,8 +94,8 @@ class FromMasks(Graph):
         masks = values[stripes % len(values)].reshape(EXAMPLES, -1, *[1] * (sampler.spec.dimensions - 1))
         self.inputs = {"mask": masks.expand(-1, *sampler.spec.size).contiguous(),
                        "latent": self.example("latent", self.network.latent)}
-        if len(sampler.spec.labels) > 1:
-            self.inputs["label"] = torch.arange(EXAMPLES) % len(sampler.spec.labels)
+        if classes := classes_of(sampler.spec):
+            self.inputs["label"] = torch.arange(EXAMPLES) % classes
 
     def forward(self, mask: Tensor, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute the images."""

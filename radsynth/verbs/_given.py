@@ -27,18 +27,26 @@ def given(
     data: a path, whose kind is recognised; with_recipe: begin with the losses and rates that go with the network.
     SettingsError for all problems at once.
     """
-    documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
-    documents += [read_privacy(privacy)] if privacy else []
-    documents += [read_yaml(settings_file)] if settings_file else []
-    documents += [read_budget(budget)] if budget else []
-    documents += [{"seed": seed}] if seed is not None else []
-    if data is not None:
-        from radsynth.datasets import at
-
-        documents = at(data, documents, overrides)
+    layers = documents(overrides, settings_file, preset, budget=budget, seed=seed, data=data, privacy=privacy)
     if with_recipe:
-        documents.insert(0, _recipe(resolve(*documents, overrides=overrides, sections=())))
-    return resolve(*documents, overrides=overrides, sections=sections)
+        layers.insert(0, _recipe(resolve(*layers, overrides=overrides, sections=())))
+    return resolve(*layers, overrides=overrides, sections=sections)
+
+
+def documents(overrides: Sequence[str], settings_file: Path | None, preset: str | None, *, budget: str | None = None,
+              seed: int | None, data: Path | None, privacy: str | None) -> list[Any]:
+    """What was given but for `overrides`, weakest first: the kind that the data looks like, presets, a file, a budget,
+    a seed, the data's path."""
+    found: list[Any] = [read_preset(preset)] if preset else []
+    found += [read_privacy(privacy)] if privacy else []
+    found += [read_yaml(settings_file)] if settings_file else []
+    found += [read_budget(budget)] if budget else []
+    found += [{"seed": seed}] if seed is not None else []
+    if data is None:
+        return found
+    from radsynth.datasets import at
+
+    return at(data, found, overrides)
 
 
 def _recipe(asked: Resolved) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from radsynth.arrays import scaled
 from radsynth.batch import Batch
 from radsynth.device import module_channels_last, torch_device
 from radsynth.errors import FolderError, SettingsError
+from radsynth.models._blocks import classes_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import nearest, resolve
 from radsynth.tasks import build, draws_masks, paints
@@ -125,7 +126,7 @@ class Sampler:
                       conditions=self.conditions(items, seed))
         if truncation == 1 or paints(self.task):
             return self.task.sample(self.network, batch)
-        space, classes = self.latent_space, batch.labels if len(self.spec.labels) > 1 else None
+        space, classes = self.latent_space, batch.labels if classes_of(self.spec) else None
         given = (classes,) if batch.conditions is None else (classes, batch.conditions)
         return space.truncated(space.latents(items, seed), truncation, *given)
 
@@ -134,7 +135,7 @@ class Sampler:
         """What the network's first layer sees of noise."""
         from radsynth.verbs._steering.latents import LatentSpace
 
-        return LatentSpace(self.network, len(self.spec.labels) if len(self.spec.labels) > 1 else 0)
+        return LatentSpace(self.network, classes_of(self.spec))
 
     def conditions(self, items: range, seed: int) -> Tensor | None:
         """The numbers (n, k) that items are made with, as networks take them; None for a run that learned none."""

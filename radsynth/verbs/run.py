@@ -13,21 +13,21 @@ from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.choices import Choice, document
-from radsynth.datasets import at
 from radsynth.errors import DataError, FolderError
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.metrics._inception import InceptionFeatures
 from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
-from radsynth.settings import SECTIONS, Resolved, constant, read_yaml, resolve
-from radsynth.shorthand import for_patients, read_budget, read_preset, read_privacy
+from radsynth.settings import SECTIONS, Resolved, constant, resolve
+from radsynth.shorthand import for_patients, read_budget, read_preset
 from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._auditing.copy_filter import check_filtering
 from radsynth.verbs._choosing import choices, grows, told_of_modality
 from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
+from radsynth.verbs._given import documents
 from radsynth.verbs._grid import black_and_white, shown_window
 from radsynth.verbs._in_vain import in_vain, unused_by_run
 from radsynth.verbs._inspection_page import problems
@@ -83,8 +83,9 @@ def run(
 
     `out` is runs/NAME by default. Raises our errors; whatever was finished stays, and the same call goes on from there.
     """
-    documents = _documents(data, overrides, settings_file, preset, privacy, seed)
-    given = resolve(*documents, overrides=overrides)  # every section that was given, so that all mistakes come at once
+    layers = documents(overrides, settings_file, preset, seed=seed, data=Path(data) if data else None, privacy=privacy)
+    layers = layers if data else [{"data": {"kind": "brain"}}, *layers]
+    given = resolve(*layers, overrides=overrides)  # every section that was given, so that all mistakes come at once
     out = Path(out) if out else Path("runs") / (Path(data).resolve().name if data else "brain")
     check_writable(out)
     RunFolder(out).check_own(data)
@@ -93,7 +94,7 @@ def run(
     limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     begun = _begun(out, given)
     found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
-    fitted = for_patients(documents, _learned_from(given, found))
+    fitted = for_patients(layers, _learned_from(given, found))
     settings = resolve(document(planned), *fitted, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     planned = _with_batch(planned, settings, given)
     if not any(choice.setting == "data.contrasts" for choice in planned):  # other images than those looked at
@@ -129,16 +130,6 @@ def _follow(settings: Resolved, out: Path) -> Result:
     made = _generate(settings, prepared, out)
     results = measured(out, out / "data", asdict(options), lambda: _evaluate(settings, prepared, out, made))
     return Result(run=out, synthetic=made.folder, report=report(out), results=results)
-
-
-def _documents(data: Path | None, overrides: Sequence[str], settings_file: Path | None, preset: str | None,
-               privacy: str | None, seed: int | None) -> list[Any]:
-    """What was given, weakest first: the kind that the data looks like, presets, a file, the seed, the data's path."""
-    documents: list[dict[str, Any]] = [read_preset(preset)] if preset else []
-    documents += [read_privacy(privacy)] if privacy else []
-    documents += [read_yaml(settings_file)] if settings_file else []
-    documents += [{"seed": seed}] if seed is not None else []
-    return at(Path(data), documents, overrides) if data else [{"data": {"kind": "brain"}}, *documents]
 
 
 def _begun(out: Path, given: Resolved) -> tuple[dict[str, Any], list[Choice]] | None:

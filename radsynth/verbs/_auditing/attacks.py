@@ -16,6 +16,7 @@ from radsynth.errors import DataError
 from radsynth.metrics._distances import nearest
 from radsynth.metrics._features import Rows, describe
 from radsynth.metrics._privacy_attacks import MINIMUM_PATIENTS, Scores, Strength, guessed, strength
+from radsynth.models._blocks import classes_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build, draws_masks, paints
@@ -211,7 +212,7 @@ def _judged(folder: RunFolder, side: Side) -> Values:
     for start in range(0, len(side), BATCH):
         rows = side.rows[start:start + BATCH]
         images = torch.from_numpy(prepared.images(rows))
-        labels = torch.from_numpy(prepared.labels(rows)) if len(spec.labels) > 1 else None
+        labels = torch.from_numpy(prepared.labels(rows)) if classes_of(spec) else None
         if paints(task):
             masks = torch.from_numpy(prepared.masks(rows))
             found = cast(Semantic, task).judgement(discriminator, images, masks, labels)

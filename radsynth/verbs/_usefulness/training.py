@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from radsynth.device import channels_last, here, module_channels_last, moved, torch_device
+from radsynth.models._blocks import MODE
 
 Kind = Literal["classification", "segmentation"]
 
@@ -165,7 +166,7 @@ def _judged(recipe: Recipe, model: nn.Module, images: Tensor) -> Tensor:
         if min(space) < LEAST_SIDE:
             scale = LEAST_SIDE / min(space)
             images = functional.interpolate(images, [round(side * scale) for side in space],
-                                            mode="bilinear" if len(space) == 2 else "trilinear", align_corners=False)
+                                            mode=MODE[len(space)], align_corners=False)
         judged: Tensor = model(channels_last(images))
         return judged
     gaps = [-side % 8 for side in space]
