@@ -356,6 +356,8 @@ def test_sides_are_equal_and_their_own_in_all_parts_of_a_batch(items: int, parts
     (("task.kind=restore", "task.axes=rows"), ImageSpec(size=(8, 16, 16)), "needs slices.*task.axes=slices"),
     (("task.kind=restore", "task.what=rician", "task.noise=[0.2,0.1]"), ImageSpec(size=(16, 16)),
      "smallest <= largest"),
+    (("task.kind=restore", "task.what=pairs", "task.given=low", "task.clean=low"),
+     ImageSpec(size=(16, 16), channels=("low", "full")), "must be another channel of low, full"),
     (("task.kind=cycle",), ImageSpec(size=(16, 16)), "two classes"),
     (("task.kind=cycle", "task.domains=[ct,pt]"), ImageSpec(size=(16, 16), labels=("ct", "pet")), "did you mean pet"),
     (("task.kind=cycle",), ImageSpec(size=(16, 16), labels=("ct", "mr", "pet")),

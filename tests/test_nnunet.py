@@ -126,7 +126,8 @@ def test_channels_of_one_name_are_numbered(tmp_path: Path) -> None:
     assert found(tmp_path, plane="volume")[0][0].load().channels == ("t1_0", "t1_1")
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"channel_names": {"a": "b"}}', '{"channel_names": 3}'])
+@pytest.mark.parametrize("text", [
+    "{", "[1]", "{}", '{"channel_names": {"a": "b"}}', '{"channel_names": 3}', '{"modality": {}}'])
 def test_a_description_that_does_not_name_the_channels(text: str, tmp_path: Path) -> None:
     example(tmp_path)
     (tmp_path / "dataset.json").write_text(text)

@@ -115,7 +115,7 @@ def _read_table(path: Path, cells: Cells, columns: Sequence[str], numbers: Seque
         line = Line(label=label, patient=told["patient"] and told["patient"].casefold(),
                     numbers=_numbers(row, names, numbers, comma=cells.sign != ","))
         if lines.setdefault(key, line) != line:
-            raise DataError(f"{path} has two different lines for {key!r}")
+            raise DataError(f"{path} has two different lines for {key!r}: keep the right one.")
     lines = _with_findings(lines, [name for name in numbers if name.lower() not in names])
     labelled = any(line.label for line in lines.values())
     if by == "file":

@@ -84,7 +84,8 @@ def _is_one_hot(values: NDArray[Any]) -> bool:
 def _columns(values: NDArray[Any], names: Sequence[str], where: str) -> Labels:
     count = values.shape[1]
     if names and len(names) != count:
-        raise DataError(f"{where} has {count} labels an image, but there are {len(names)} class names")
+        raise DataError(f"{where} has {count} labels an image, but there are {len(names)} class names: give as many "
+                        "in data.class_names.")
     called = names or [f"label{index}" for index in range(count)]
     told = _listed(names) if names else f"label0 to label{count - 1}, which data.class_names=[NAME, ...] names"
     note = (f"its {count} labels are no class, and are not learned: data.conditions=[{', '.join(called[:2])}] learns "
@@ -97,7 +98,8 @@ def _named(values: NDArray[Any], names: Sequence[str], where: str) -> list[str] 
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
         return None
     if names and not (int(values.min()) >= 0 and int(values.max()) < len(names)):
-        raise DataError(f"{where} runs from {values.min()} to {values.max()}, but there are {len(names)} class names")
+        raise DataError(f"{where} runs from {values.min()} to {values.max()}, but there are {len(names)} class names: "
+                        "data.class_names needs one for each number, from 0 on.")
     return [names[int(value)] if names else str(int(value)) for value in values]
 
 

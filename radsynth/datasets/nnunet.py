@@ -152,13 +152,13 @@ def _channels(root: Path, given: Path) -> tuple[str, ...]:
         told = _description(root / DESCRIPTION)
         names: Any = told.get("channel_names") or told.get("modality")
         listed_names = [str(names[key]) for key in sorted(names, key=int)]
+        if not listed_names:
+            raise ValueError("there is none")
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{path} does not name the channels (\"channel_names\": {{\"0\": \"T1\", ...}}): {error}. "
                         "data.channels=[...] names them, data.kind=folder takes the files as single images.") from None
     plain = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "channel" for name in listed_names]
     plain = [PLAIN.get(name, name) for name in plain]
-    if not plain:
-        raise DataError(f"{path} names no channel.")
     several = len(set(plain)) < len(plain)
     return tuple(f"{name}_{number}" if several else name for number, name in enumerate(plain))
 

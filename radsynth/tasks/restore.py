@@ -165,7 +165,8 @@ def _pair_of(options: Settings, spec: ImageSpec) -> tuple[tuple[str, ...], tuple
     given = options.given or next(name for name in names if name != options.clean)
     clean = options.clean or next(name for name in names if name != given)
     if given == clean:
-        raise SettingsError(f"task.given and task.clean are both {given!r}.")
+        raise SettingsError(f"task.given and task.clean are both {given!r}: one of them must be another channel of "
+                            f"{', '.join(names)}.")
     return (given,), (clean,)
 
 

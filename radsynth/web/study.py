@@ -237,7 +237,8 @@ def make_study(run: Path, options: Settings) -> Study:
     prepared = Prepared(Path(run) / "data")
     description = RunFolder(run).description()
     if prepared.manifest.data_hash != description["data_hash"]:
-        raise FolderError(f"{run}/data is not what the run was trained on, so its held-out patients are unknown.")
+        raise FolderError(f"{run}/data is not what the run was trained on, so its held-out patients are unknown. Put "
+                          "the prepared folder of the training back.")
     chosen = _held_out(prepared, options)
     tell(f"making the reader study, once: {2 * len(chosen)} images in {folder}")
     real = prepared.images(chosen)

@@ -32,7 +32,7 @@ def prepared_data(run: Path, data: Path | None) -> Prepared | None:
         return None
     prepared = Prepared(data if data is not None else run / "data")
     if prepared.manifest.data_hash != RunFolder(run).description()["data_hash"]:
-        raise FolderError(f"{prepared.folder} is not the data that {run} was trained on.")
+        raise FolderError(f"{prepared.folder} is not the data that {run} was trained on: give that with --data.")
     return prepared
 
 

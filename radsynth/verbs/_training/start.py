@@ -106,7 +106,8 @@ def _run(path: Path, known: bytes) -> Start:
     weights, facts = folder.load_weights()
     found = load_checkpoint(folder.checkpoints)
     if found is None:
-        raise FolderError(f"train.start={path} has no checkpoint any more, and with it no discriminator.")
+        raise FolderError(f"train.start={path} has no checkpoint any more, and with it no discriminator. Start from a "
+                          "run that has one.")
     state, settings = found[0], resolve(path=folder.path / "settings.yaml", sections=("model",))
     return Start(name=f"run {facts['sha256'][:16]}", weights={**state["networks"], facts["keeps"]: weights},
                  studied=state["studied"], model=settings.document()["model"], spec=folder.spec()[0])

@@ -126,7 +126,8 @@ def _generated(folder: Path, prepared: Prepared) -> Examples:
     images = read_synthetic(folder, prepared.spec, prepared.intensity)
     names = classes_of(folder)
     if len(names) != len(images):
-        raise DataError(f"{folder}/samples.csv lists {len(names)} images, {len(images)} are there.")
+        raise DataError(f"{folder}/samples.csv lists {len(names)} images, {len(images)} are there. Put the "
+                        "others back, or make the images anew.")
     return Examples(images=images, labels=_indices(names, prepared.spec.labels, folder))
 
 
