@@ -178,7 +178,9 @@ def consensus(outlines: Outlines, size: tuple[int, int], readers: int) -> NDArra
             filled = fill(contour.points, size)
             area = area | filled if contour.inside else area & ~filled
         drawn[reader] = drawn.get(reader, np.zeros(size, bool)) | area
-    votes = np.sum(list(drawn.values()), axis=0, dtype=np.int64) if drawn else np.zeros(size, np.int64)
+    votes = np.zeros(size, np.int32)
+    for area in drawn.values():
+        votes += area
     return np.asarray(votes >= readers, dtype=np.uint8)
 
 
