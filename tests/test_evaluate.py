@@ -258,6 +258,12 @@ def test_a_table_that_was_cut_after_a_whole_line_does_not_pass_for_all(
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
     with pytest.raises(FolderError, match=r"does not list 2 of the files in .*images, such as 000002\.png: it was cut"):
         read_synthetic(folder, prepared.spec, prepared.intensity)
+    whole = table.read_bytes()
+    for damaged in (whole[:whole.rindex(b",1,")], bytes(range(256))):
+        table.write_bytes(damaged)
+        with pytest.raises(FolderError, match=r"samples\.csv cannot be read, or was cut\. Repeat"):
+            read_synthetic(folder, prepared.spec, prepared.intensity)
+    table.write_bytes(whole)
     for name in ("000002.png", "000003.png"):  # taken out by somebody who looked at them
         (folder / "images" / name).unlink()
     assert len(read_synthetic(folder, prepared.spec, prepared.intensity)) == 2

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from radsynth.errors import DataError, FolderError, MissingExtra, SettingsError
-from radsynth.files import write_atomically
+from radsynth.files import is_free, write_atomically
 from radsynth.settings import Resolved, resolve
 from radsynth.web.study import Settings, Study, make_study
 
@@ -77,7 +77,7 @@ def _study(run: Path, options: Settings, draws: bool) -> tuple[Study | None, str
     try:
         return make_study(run, options), ""
     except (DataError, FolderError) as error:
-        if (run / "study" / "study.json").exists():
+        if not is_free(run / "study"):
             raise  # answers may be in there: to be looked after, not passed over
         return None, str(error)
 

@@ -1,6 +1,6 @@
 """The blinded reader study: real images of held-out patients and synthetic ones, in random order, without any hint.
 
-RUN/study/study.json   the key: which image is what; written last, so that its presence means "complete"
+RUN/study/study.json   the key: which image is what
 RUN/study/images/      PNG files of equal size and length, named at random
 RUN/study/answers.sqlite   every rating, kept the moment it is given
 RUN/study/results.json the numbers, written when a reader has finished, and at the start: what the report takes
@@ -13,7 +13,6 @@ import io
 import json
 import re
 import secrets
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from pydantic import Field, NonNegativeInt
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
-from radsynth.files import write_atomically
+from radsynth.files import is_free, whole_folder, write_atomically
 from radsynth.metrics._readers import LEVELS, Reading, Share, fleiss_kappa, pooled, read
 from radsynth.progress import Progress, tell, track
 from radsynth.run_folder import RunFolder
@@ -78,7 +77,9 @@ class Study:
             self.about["window"] = document.get("window")  # older studies show the whole range
             self.about["layout"] = document.get("layout", "")
         except (OSError, ValueError, KeyError, TypeError):
-            raise FolderError(f"{self.folder} holds no complete reader study: remove it, then serve again.") from None
+            raise FolderError(f"{self.folder} holds no study.json that can be read, which says what each image of a "
+                              "reader study is. Put it back from a copy, or move the folder away, with the readers' "
+                              "answers in it, and serve again.") from None
         with self._database() as database:
             database.executescript(SCHEMA)
 
@@ -224,7 +225,7 @@ def make_study(run: Path, options: Settings) -> Study:
     One image a patient is taken as long as there are patients, and synthetic images have the real ones' classes.
     """
     folder = Path(run) / "study"
-    if (folder / "study.json").exists():
+    if not is_free(folder):
         study = Study(folder)
         study.keep_results()  # which a process did not that was killed, or found the disk full, at the last answer
         if options != Settings() and (options.images // 2 * 2, options.seed) != (len(study.items), study.seed):
@@ -243,9 +244,6 @@ def make_study(run: Path, options: Settings) -> Study:
     tell(f"making the reader study, once: {2 * len(chosen)} images in {folder}")
     real = prepared.images(chosen)
     made = _as_many(Path(run), prepared.labels(chosen), prepared.spec.labels, options.seed)
-    partial = folder.with_name(".study.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
     window = shown_window(prepared.spec)
     ends = black_and_white(window, prepared.intensity)
     side = WIDE if layout(prepared.spec) else SIDE
@@ -253,16 +251,16 @@ def make_study(run: Path, options: Settings) -> Study:
                                      colour=in_colour(prepared.spec.channels))
                              for image in track(np.concatenate([real, made]), label="making pictures", unit="images")])
     items = [{"item": secrets.token_hex(8), "synthetic": k >= len(real)} for k in range(len(files))]
-    for one, content in zip(items, files, strict=True):
-        write_atomically(partial / "images" / f"{one['item']}.png", content)
     document = {"version": 1, "seed": options.seed, "weights": RunFolder(run).load_weights()[1]["sha256"],
                 "real": " and ".join(sorted({prepared.rows[k].split for k in chosen}, reverse=True)),
                 "modality": prepared.spec.modality, "virtual": prepared.spec.virtual, "window": window,
                 "layout": layout(prepared.spec),
                 "items": sorted(items, key=lambda one: str(one["item"]))}
-    write_atomically(partial / "study.json", json.dumps(document, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)  # without study.json: what was left of an interrupted one
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        (partial / "images").mkdir()
+        for one, content in zip(items, files, strict=True):
+            write_atomically(partial / "images" / f"{one['item']}.png", content)
+        write_atomically(partial / "study.json", json.dumps(document, indent=1))
     return Study(folder)
 
 

@@ -24,8 +24,10 @@ pytest.importorskip("httpx2")
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs.generate import sample
 from radsynth.web import study as study_module
+from radsynth.web.serve import _study
 from radsynth.web.study import Settings, Study, make_study
 from tests.web.examples import KEYS, client, pixels
+from tests.written import LOSSES
 
 
 def test_no_two_images_of_a_study_come_from_one_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +113,22 @@ def test_an_image_that_nobody_looked_at_is_not_judged(run: Path, monkeypatch: py
     monkeypatch.setattr(study_module, "SOONEST", 0.0)
     study.answer("r1", item, 3)
     assert [row[:3] for row in study.answers()] == [("r1", item, 3)]
+
+
+@pytest.mark.parametrize("how", LOSSES)
+def test_answers_whose_key_was_lost_are_not_taken_away(how: str, run: Path) -> None:
+    """Served again without study.json, a new study took the folder's place, and with it the answers."""
+    study = make_study(run, Settings(images=10))
+    item, _ = study.next("anna")
+    assert item
+    study.answer("anna", item, 3)
+    key = run / "study" / "study.json"
+    text = key.read_text()
+    LOSSES[how](key)
+    with pytest.raises(FolderError, match=r"no study\.json that can be read.*move the folder away, with the readers'"):
+        _study(run, Settings(images=10), draws=True)
+    key.write_text(text)
+    assert len(make_study(run, Settings(images=10)).answers()) == 1
 
 
 def test_answers_that_cannot_be_kept(run: Path) -> None:

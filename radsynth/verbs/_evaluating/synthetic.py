@@ -105,9 +105,20 @@ def _of_run(folder: Path) -> Path:
 
 def classes_of(folder: Path) -> list[str]:
     """The class of every image that samples.csv lists, "" for none; an image of several files is listed once."""
-    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(folder / "samples.csv")
     return list({row.get("index") or str(k): row.get("label") or "" for k, row in enumerate(rows)}.values())
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    """FolderError for a table that cannot be read, or whose last row was cut."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):
+        rows = None
+    if rows is None or any(None in row.values() for row in rows):
+        raise FolderError(f"{table} cannot be read, or was cut. Repeat the command that made the images.")
+    return rows
 
 
 def _labels(folder: Path, count: int, names: tuple[str, ...]) -> NDArray[np.int64]:
@@ -174,9 +185,7 @@ def _listed(folder: Path, table: Path) -> list[Path]:
     """The files of a table, or the folders of volumes, each once. FolderError when one is not there, and where the
     table lacks images that lie beside those it lists: it was cut, and they would pass for all.
     """
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    root = folder.resolve()
+    rows, root = _rows(table), folder.resolve()
     files = [folder / (row.get("file") or "") for row in rows]
     missing = [path for path in files if not path.is_file() or not path.resolve().is_relative_to(root)]
     if missing:
