@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,32 +39,40 @@ SMALL = ("train.batch=8", "train.images=64", "train.previews=1", "train.precisio
 Make = Callable[..., Path]
 
 
-def _gradients(data: Path, run: Path, more: tuple[str, ...]) -> None:
-    """The gradients of both networks after one step that hardly moves them, into a file a process."""
-    settings, prepared = resolve(overrides=(*SMALL, *more, "train.rate=1e-9", "train.doctor=false")), Prepared(data)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
-    ranks = join()
-    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(run), settings.seed, ranks)
-    loop.images = 32  # past the warm start
-    loop.take_step()
-    found = {f"{part}.{name}": weight.grad.cpu() for part in ("generator", "discriminator")
-             for name, weight in loop.networks[part].named_parameters() if weight.grad is not None}
-    torch.save(found, run.with_name(f"{ranks.size}.{ranks.rank}.pt"))
+def _gradients(data: Path, runs: Path, variants: Sequence[tuple[str, ...]]) -> None:
+    """The gradients of both networks after one step of each variant, which hardly moves them, into a file a process."""
+    ranks, prepared, found = join(), Prepared(data), dict[str, torch.Tensor]()
+    for more in variants:
+        settings = resolve(overrides=(*SMALL, *more, "train.rate=1e-9", "train.doctor=false"))
+        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+        loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(runs / "run"), settings.seed, ranks)
+        loop.images = 32  # past the warm start
+        loop.take_step()
+        found |= {f"{settings.kind('model')}.{part}.{name}": weight.grad.cpu()
+                  for part in ("generator", "discriminator")
+                  for name, weight in loop.networks[part].named_parameters() if weight.grad is not None}
+    torch.save(found, runs / f"{ranks.size}.{ranks.rank}.pt")
 
 
-@pytest.mark.parametrize("more", [
+VARIANTS = (
     ("model.kind=sngan", "task.warm_start=0.2", "task.anchor=10", "task.consistency=1", "train.batch_end=16"),
     ("model.kind=dcgan", "model.discriminator_norm=none", "task.penalty=r1_r2"),
-])
-def test_two_processes_find_the_gradients_of_one(more: tuple[str, ...], make_prepared: Make, tmp_path: Path) -> None:
-    data = make_prepared(labels=("small", "large"))
-    _gradients(data, tmp_path / "run", more)
-    launch(_gradients, 2, (data, tmp_path / "run", more))
-    one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1.0", "2.0", "2.1"))
-    assert one.keys() == first.keys() and any(name.startswith("generator") for name in one)
+)
+
+
+def check_gradients(variants: Sequence[tuple[str, ...]], data: Path, runs: Path) -> None:
+    _gradients(data, runs, variants)
+    launch(_gradients, 2, (data, runs, variants))
+    one, first, second = (torch.load(runs / f"{name}.pt", weights_only=True) for name in ("1.0", "2.0", "2.1"))
+    assert one.keys() == first.keys() and len({name.split(".generator.")[0] for name in one
+                                               if ".generator." in name}) == len(variants)
     for name, value in one.items():
         assert torch.equal(first[name], second[name]), name
         assert torch.allclose(value, first[name], rtol=1e-3, atol=1e-3 * float(value.abs().max()) + 1e-7), name
+
+
+def test_two_processes_find_the_gradients_of_one(make_prepared: Make, tmp_path: Path) -> None:
+    check_gradients(VARIANTS, make_prepared(labels=("small", "large")), tmp_path)
 
 
 def _aborts_at_its_end() -> None:
@@ -82,8 +90,8 @@ def test_an_interpreter_that_ends_badly_costs_nothing_that_is_finished(capfd: py
 def test_two_gpus_find_the_gradients_of_one(make_prepared: Make, tmp_path: Path) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("fewer than two GPUs here")
-    test_two_processes_find_the_gradients_of_one(("model.kind=sngan", "task.warm_start=0.2", "train.graphs=false"),
-                                                 make_prepared, tmp_path)
+    check_gradients([("model.kind=sngan", "task.warm_start=0.2", "train.graphs=false")],
+                    make_prepared(labels=("small", "large")), tmp_path)
 
 
 def test_a_run_of_two_processes_is_whole(make_prepared: Make, tmp_path: Path) -> None:
@@ -95,7 +103,8 @@ def test_a_run_of_two_processes_is_whole(make_prepared: Make, tmp_path: Path) ->
 
 
 def _two_parts(folder: Path, images: torch.Tensor) -> None:
-    """One process's part of a batch through shared batch normalisation; its results go into a file."""
+    """One process's part of a batch through shared batch normalisation; its results go into a file. Then a turn to
+    which the other process has nothing to say."""
     ranks = join()
     layer = share_batch_norm(nn.Sequential(nn.BatchNorm2d(3)))
     part = images[ranks.part(len(images))].clone().requires_grad_()
@@ -108,9 +117,14 @@ def _two_parts(folder: Path, images: torch.Tensor) -> None:
     plain = share_batch_norm(nn.Sequential(nn.BatchNorm2d(3, affine=False)))(part).detach()
     found = {"made": made.detach(), "plain": plain, "weight": layer[0].weight.grad, "state": state}
     torch.save(found, folder / f"{ranks.rank}.pt")
+    weight = nn.Parameter(torch.ones(2))
+    if ranks.first:
+        weight.grad = torch.tensor([2.0, 4.0])
+    assert ranks.average([weight], {"loss": 3.0} if ranks.first else {}) == {"loss": 3.0}
+    assert weight.grad is not None and weight.grad.tolist() == [1.0, 2.0]
 
 
-def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+def test_shared_batch_norm_is_that_of_the_whole_batch_and_an_empty_turn_keeps_in_step(tmp_path: Path) -> None:
     images = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
     images[:, 2] += 3000
     launch(_two_parts, 2, (tmp_path, images))
@@ -125,18 +139,6 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
         assert torch.allclose(part["weight"], layer[0].weight.grad, rtol=1e-3)
         for name, value in layer.state_dict().items():
             assert torch.allclose(part["state"]["0." + name[2:]].float(), value.float(), rtol=1e-5), name
-
-
-def _one_leaves_a_turn_out(folder: Path) -> None:
-    ranks, weight = join(), nn.Parameter(torch.ones(2))
-    if ranks.first:
-        weight.grad = torch.tensor([2.0, 4.0])
-    assert ranks.average([weight], {"loss": 3.0} if ranks.first else {}) == {"loss": 3.0}
-    assert weight.grad is not None and weight.grad.tolist() == [1.0, 2.0]
-
-
-def test_a_process_whose_part_teaches_nothing_keeps_in_step(tmp_path: Path) -> None:
-    launch(_one_leaves_a_turn_out, 2, (tmp_path,))
 
 
 def _die(folder: Path) -> None:
@@ -182,26 +184,28 @@ def _fail(folder: Path) -> None:
 
 def test_an_error_of_a_process_is_raised_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="never so"):
-        launch(_refuse, 2, (tmp_path,))
+        launch(_refuse, 1, (tmp_path,))
     error = MissingExtra("reading", "wavelets")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # how it comes out of another process
     with pytest.raises(TrainingError, match="KeyError: 'a fault of ours'"):
-        launch(_fail, 2, (tmp_path,))
+        launch(_fail, 1, (tmp_path,))
 
 
-def _examine(data: Path, run: Path) -> None:
-    settings, prepared, ranks = resolve(overrides=SMALL), Prepared(data), join()
+class Second(Ranks):
+    """The second of two processes, whose own samples are at another distance than the first one's."""
+
+    def told(self, value: Any) -> Any:
+        return replace(value, distance=0.125)
+
+
+def test_the_doctor_decides_by_what_the_first_process_has_found(make_prepared: Make, tmp_path: Path) -> None:
+    settings, prepared = resolve(overrides=SMALL), Prepared(make_prepared())
     task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
-    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(run), settings.seed, ranks)
+    loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), settings.seed)
     assert loop.doctor
-    look = loop.doctor.examiner.look
-    loop.doctor.examiner.look = lambda *given: replace(look(*given), distance=float(ranks.rank))  # type: ignore[method-assign]
+    loop.ranks = Second()
     loop.doctor.examine(loop)
-    assert loop.doctor.measured["doctor/distance"] == loop.doctor.signs.distance == 0.0
-
-
-def test_the_doctor_decides_the_same_in_every_process(make_prepared: Make, tmp_path: Path) -> None:
-    launch(_examine, 2, (make_prepared(), tmp_path / "run"))
+    assert loop.doctor.measured["doctor/distance"] == loop.doctor.signs.distance == 0.125
 
 
 def test_training_in_another_thread_leaves_signals_alone() -> None:
@@ -225,20 +229,19 @@ def test_a_batch_that_cannot_be_shared_is_refused(make_prepared: Make, tmp_path:
 
 def test_interrupted_processes_save_and_go_on(make_prepared: Make, tmp_path: Path) -> None:
     data, run = make_prepared(), tmp_path / "run"
-    command = [sys.executable, "-m", "radsynth", "train", str(data), str(run), *SMALL, "model.kind=dcgan",
-               "model.discriminator_norm=none", "train.processes=2"]
-    process = subprocess.Popen([*command, "train.images=400000"], stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
-    log = run / "log.jsonl"
-    while process.poll() is None and not (log.exists() and '"images_per_second"' in log.read_text()):
+    settings = (*SMALL, "model.kind=dcgan", "model.discriminator_norm=none", "train.processes=2")
+    command = [sys.executable, "-m", "radsynth", "train", str(data), str(run), *settings, "train.images=400000",
+               "train.checkpoint_minutes=1e-3"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list(run.glob("checkpoints/*.json")):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert "interrupted" in [line.get("event") for line in lines]
     reached = next(line["images"] for line in lines if line.get("event") == "interrupted")
-    subprocess.run([*command, f"train.images={reached + 16}"], check=True, capture_output=True)
+    train(data, run, overrides=[*settings, f"train.images={reached + 16}"])
     assert (run / "generator.safetensors").exists()
 
 
