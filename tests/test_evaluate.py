@@ -254,6 +254,8 @@ def test_a_table_that_was_cut_after_a_whole_line_does_not_pass_for_all(
 ) -> None:
     prepared, folder = Prepared(make_prepared(12)), write_pictures(tmp_path / "made", discs(4, 3))
     (folder / "generate.json").write_text("{}")
+    (folder / "images" / "Thumbs.db").touch()
+    (folder / "images" / "._000000.png").touch()
     table = folder / "samples.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
     with pytest.raises(FolderError, match=r"does not list 2 of the files in .*images, such as 000002\.png: it was cut"):

@@ -194,7 +194,8 @@ def _listed(folder: Path, table: Path) -> list[Path]:
     if not files:
         raise DataError(f"{table} lists no files. Generate the images again.")
     made = folder / "images" if any((folder / name).is_file() for name in (REQUEST, MADE)) else None
-    more = {path for path in made.rglob("*") if path.is_file() and not path.name.startswith(".")} if made else set()
+    endings = {path.suffix for path in files}  # of images, not of what file managers leave beside them
+    more = {path for path in made.rglob("[!.]*") if path.suffix in endings and path.is_file()} if made else set()
     if unlisted := more.difference(files):
         raise FolderError(f"{table} does not list {len(unlisted)} of the files in {made}, such as "
                           f"{min(unlisted).name}: it was cut, or they came later. Repeat the command that made the "
