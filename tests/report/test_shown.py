@@ -236,6 +236,20 @@ def test_tall_pictures_and_long_settings_fit_a_printed_page(run: Path) -> None:
     assert inside <= wide and max(lines) < wide / 3, "within a column"
 
 
+@pytest.mark.browser
+def test_the_legend_of_the_scorecard_fits_a_small_telephone(run: Path) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 320, "height": 800})
+        page.goto(report(run).as_uri())
+        legend = page.locator(".legend .kind").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+        browser.close()
+    assert len(legend) == 2 and max(legend) <= 320
+
+
 def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:
     heads = template("report/_macros.html").module.heads
     assert 'class="heads many"' in heads(list("abcdefg")) and 'class="heads"' in heads(list("abcde"))
