@@ -49,6 +49,12 @@ def test_readers_who_are_always_right_have_an_interval(readers: int) -> None:
     assert (ranked.value, ranked.high, ranked.low, ranked.n) == (1, 1, wilson(8, 8).low, 20 * readers)
 
 
+def test_readers_who_call_every_image_real_have_the_area_of_chance() -> None:
+    """Half of an odd number of images was rounded: an area of 0.40."""
+    _, ranked = pooled(np.ones((2, 10), np.int64), np.arange(10) < 5)
+    assert ranked.value == 0.5 and ranked.high - 0.5 == pytest.approx(0.5 - ranked.low) and ranked.n == 20
+
+
 @pytest.mark.parametrize(("real", "made", "words"), [
     ((1, 2), (2, 3), "But synthetic images were rated more synthetic than real ones"),  # all are called real
     ((1, 6), (1, 6), "no proof that the images cannot be told apart"), ((1, 1), (6, 6), "is better than guessing"),

@@ -43,7 +43,7 @@ class Reading:
     called_synthetic: Share
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Share:
+def wilson(successes: float, n: int, level: float = 0.95) -> Share:
     """Wilson's score interval of a share."""
     assert 0 <= successes <= n and n > 0
     z, p = float(norm.ppf(0.5 + level / 2)), successes / n
@@ -114,5 +114,5 @@ def pooled(ratings: NDArray[np.int64], synthetic: NDArray[np.bool_], seed: int =
 def _share(values: NDArray[np.float64], n: int, images: int) -> Share:
     low, high = np.quantile(values[1:], (0.025, 0.975))
     if low == high:
-        return replace(wilson(round(float(values[0]) * images), images), n=n)
+        return replace(wilson(min(float(values[0]), 1.0) * images, images), n=n)
     return Share(value=float(values[0]), low=float(low), high=float(high), n=n)

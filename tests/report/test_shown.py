@@ -237,7 +237,7 @@ def test_tall_pictures_and_long_settings_fit_a_printed_page(run: Path) -> None:
 
 
 @pytest.mark.browser
-def test_the_legend_of_the_scorecard_fits_a_small_telephone(run: Path) -> None:
+def test_what_is_real_and_what_synthetic_is_told_on_a_small_telephone_too(run: Path) -> None:
     api = pytest.importorskip("playwright.sync_api")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"{CHROMIUM} is not installed")
@@ -245,9 +245,9 @@ def test_the_legend_of_the_scorecard_fits_a_small_telephone(run: Path) -> None:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 320, "height": 800})
         page.goto(report(run).as_uri())
-        legend = page.locator(".legend .kind").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+        ends = page.locator(".kind").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
         browser.close()
-    assert len(legend) == 2 and max(legend) <= 320
+    assert len(ends) > 2 and max(ends) <= 304, "within the margin"
 
 
 def test_many_names_above_a_picture_become_one_line_on_a_telephone() -> None:

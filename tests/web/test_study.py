@@ -99,6 +99,8 @@ def test_synthetic_images_that_look_more_real_than_real_ones_are_told(run: Path)
     found = study.results()
     assert found["accuracy"]["value"] == 0.5 and found["area"]["value"] == 0
     assert "synthetic images were rated more real than real ones" in found["words"]
+    page = client(run, KEYS[0], study).get("/results").text
+    assert "every image was called the same" in page and "Agreement needs two readers" not in page
 
 
 def test_an_image_that_nobody_looked_at_is_not_judged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
