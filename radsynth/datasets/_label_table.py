@@ -1,4 +1,4 @@
-"""Tables of labels: a line for each file, or for each patient, with a label, a patient and numbers."""
+"""Tables of labels: a line for each file, folder or patient, with a label, a patient, a split and numbers."""
 
 from __future__ import annotations
 
@@ -13,33 +13,37 @@ from pathlib import Path, PurePosixPath
 
 from radsynth.datasets import Rejected
 from radsynth.datasets._cells import GUESSED, Cells, cells_of
-from radsynth.datasets._layout import printable, stem
+from radsynth.datasets._layout import SPLIT_FOLDERS, printable, stem
 from radsynth.errors import DataError, SettingsError
 from radsynth.settings import nearest
 
-MEANINGS = ("file", "label", "patient")
+MEANINGS = ("file", "label", "patient", "split")
 """What columns can mean; others are numbers to learn images with."""
 TABLE = "labels.csv"
 ENDINGS = (".csv", ".tsv")
 FINDINGS = re.compile(r"[|;]")
 """What parts several findings in one label, as in Effusion|Mass."""
 SPREADSHEETS = (".xlsx", ".xls", ".ods")
+INITIAL = re.compile(r"[a-z](?=\d+$)", re.IGNORECASE)
+"""The letter before a number by which MIMIC-CXR's folders differ from its tables: s50414267 is the study 50414267."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line. numbers: those of the other columns that were asked for and are there."""
+    """One line. split: the official one; numbers: those of the other columns that were asked for and are there."""
 
     label: str | None
     patient: str | None
+    split: str | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """lines: by file, or by patient in small letters where the table names no files; tails: by each end of a path in
-    `lines` that only one has; numerals: by patients without the zeros in front, which spreadsheets drop, likewise;
-    shared: those of `lines` that fit files of several folders; labelled: some lines have a label."""
+    """lines: by file or folder, or by patient in small letters where the table names no files; tails: by each
+    end of a path in `lines` that only one has; numerals: by patients without the zeros in front, which spreadsheets
+    drop, likewise; shared: those of `lines` that fit files (or folders) in several folders; labelled: some lines have a
+    label."""
 
     by: str
     lines: Mapping[str, Line]
@@ -74,20 +78,28 @@ class Table:
         """The same table, which says nothing of those of these files that it does not tell apart."""
         folders: dict[str, set[str]] = defaultdict(set)
         for path in paths if self.by == "file" else ():
-            folders[self._key(path)].add(str(PurePosixPath(path).parent))
+            key, folder = self._key(path)
+            folders[key].add(folder)
         return replace(self, shared=frozenset(key for key, found in folders.items() if key and len(found) > 1))
 
-    def _key(self, path: str) -> str:
-        """Which of `lines` is a file's, "" for none."""
-        return next((key for key in (*_tails(path), stem(PurePosixPath(path).name)) if key in self.lines), "")
+    def _key(self, path: str) -> tuple[str, str]:
+        """Which of `lines` is a file's, or else of the nearest folder around it that has one, and where what it names
+        lies; "" for none."""
+        whole = PurePosixPath(path)
+        for place in (whole, *whole.parents[:-1]):
+            bare = stem(place.name) if place == whole else INITIAL.sub("", place.name)
+            if key := next((key for key in (*_tails(str(place)), bare) if key in self.lines), ""):
+                return key, str(place.parent)
+        return "", ""
 
     def line(self, path: str, patient: str) -> Line | None:
         """A file's line: by its path below the data's root or an end of it (its name at last), by its name without
-        endings, or where the table's path begins further up. By its patient where the table names no files."""
+        endings, or where the table's path begins further up; by a folder around it likewise. By its patient where the
+        table names no files."""
         if self.by == "patient":
             key = patient.casefold()
             return self.lines.get(key) or self.numerals.get(key.lstrip("0"))
-        key = self._key(path)
+        key, _ = self._key(path)
         if key in self.shared and key != path:
             return None
         return self.lines.get(key) or self.tails.get(path)
@@ -104,6 +116,11 @@ def _read_table(path: Path, cells: Cells, columns: Sequence[str], numbers: Seque
     where = {meaning: names.get(given.get(meaning, meaning).lower()) for meaning in MEANINGS}
     hot = () if where["label"] else _one_hot(cells, {*where.values()})
     hot = () if {name.lower() for name in numbers} & {name.strip().lower() for name in hot} else hot
+    if where["split"] and (odd := _no_split(cells, where["split"])):
+        if "split" in given:
+            raise DataError(f"{path} has {odd!r} in its column {given['split']!r}; a split is train, validation or "
+                            "test, as 'data.columns=[split=NAME]' takes it. Name another column, or none.")
+        where["split"] = None
     _check(path, names, where, given, numbers, bool(hot))
     by = "file" if where["file"] else "patient"
     lines: dict[str, Line] = {}
@@ -113,8 +130,9 @@ def _read_table(path: Path, cells: Cells, columns: Sequence[str], numbers: Seque
         key = key.casefold() if by == "patient" else key
         label = told["label"] or next((name.strip() for name in hot if _bit(row[name])), None)
         line = Line(label=label, patient=told["patient"] and told["patient"].casefold(),
+                    split=SPLIT_FOLDERS.get((told["split"] or "").lower()),
                     numbers=_numbers(row, names, numbers, comma=cells.sign != ","))
-        if lines.setdefault(key, line) != line:
+        if key and lines.setdefault(key, line) != line:
             raise DataError(f"{path} has two different lines for {key!r}: keep the right one.")
     lines = _with_findings(lines, [name for name in numbers if name.lower() not in names])
     labelled = any(line.label for line in lines.values())
@@ -183,8 +201,8 @@ def unused(path: Path) -> str | None:
     if len(names) < 2:
         return None
     return (f"a table that is not used: 'data.labels=PATH/{path.name}' takes labels and patients from it, and "
-            f"'data.columns=[file=NAME,label=NAME,patient=NAME]' says which of its columns ({', '.join(names[:12])}"
-            f"{', ...' if len(names) > 12 else ''}) they are in")
+            f"'data.columns=[file=NAME,label=NAME,patient=NAME,split=NAME]' says which of its columns "
+            f"({', '.join(names[:12])}{', ...' if len(names) > 12 else ''}) they are in")
 
 
 def _named(columns: Sequence[str]) -> dict[str, str]:
@@ -208,7 +226,7 @@ def _check(path: Path, names: Mapping[str, str], where: Mapping[str, str | None]
     told = {meaning for meaning, column in where.items() if column} | {name.lower() for name in numbers} & set(names)
     told |= {"label"} if one_hot else set()
     if not {"file", "patient"} & told or len(told) < 2:
-        raise DataError(f"{path} has the columns {have}; needed are file, label[, patient]. "
+        raise DataError(f"{path} has the columns {have}; needed are file, label[, patient][, split]. "
                         "'data.columns=[file=NAME,label=NAME]' names those that are called otherwise")
 
 
@@ -220,6 +238,12 @@ def _one_hot(cells: Cells, used: set[str | None]) -> tuple[str, ...]:
     bits = [place for place in range(len(columns)) if all(values[place] is not None for values in found)]
     hot = len(bits) > 1 and found and all(sum(values[place] or 0 for place in bits) == 1 for values in found)
     return tuple(columns[place] for place in bits) if hot else ()
+
+
+def _no_split(cells: Cells, column: str) -> str:
+    """The first cell of a column that names no split, "" where all do, or are empty."""
+    found = ((row[column] or "").strip() for row in cells.rows())
+    return next((cell for cell in found if cell and cell.lower() not in SPLIT_FOLDERS), "")
 
 
 def _bit(cell: str | None) -> int | None:
@@ -249,7 +273,7 @@ def _with_findings(lines: dict[str, Line], wanted: Sequence[str]) -> dict[str, L
     there = {finding for line in lines.values() for finding in findings(line.label or "")}
     if not (names := [name for name in wanted if name in there]):
         return lines
-    return {key: Line(label=None, patient=line.patient, numbers={**line.numbers, **{
+    return {key: replace(line, label=None, numbers={**line.numbers, **{
         name: float(name in findings(line.label)) for name in names if line.label}}) for key, line in lines.items()}
 
 

@@ -61,6 +61,7 @@ SPLIT_FOLDERS = {
     "training": "train",
     "val": "validation",
     "valid": "validation",
+    "validate": "validation",
     "validation": "validation",
     "test": "test",
     "testing": "test",

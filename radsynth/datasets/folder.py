@@ -42,11 +42,11 @@ class Settings:
     """How volumes are used: as slices of a plane (auto: as they were scanned, else axial), or whole: volume takes
     nothing else, whole also takes single images."""
     labels: str = "auto"
-    """Where labels come from: folders, none, the path of a CSV file (file, label, patient), or auto: labels.csv, else
-    sub-folders of pictures."""
+    """Where labels come from: folders, none, the path of a CSV file (file, label, patient, split), or auto: labels.csv,
+    else sub-folders of pictures."""
     columns: tuple[str, ...] = ()
-    """Names of that file's columns where they are others: file=NAME, label=NAME, patient=NAME. Without a file column a
-    line counts for all files of its patient."""
+    """Names of that file's columns where they are others: file=NAME, label=NAME, patient=NAME, split=NAME (train,
+    validation or test). Without a file column a line counts for all files of its patient."""
     patient_pattern: str = _layout.PATIENT
     """Regular expression with a group (?P<patient>...), sought in each path below the root; empty: a patient a file,
     or a folder of few volumes. One of your own counts more than DICOM's Patient ID."""
@@ -156,7 +156,7 @@ def _records(
         shared = partial(
             Record,
             patient=patient,
-            split=place.split,
+            split=next((line.split for line in lines if line and line.split), place.split),
             files=(*dict.fromkeys(item.source.files), *item.header.beside),
             masks=item.source.masks,
             mask_names=named,

@@ -140,6 +140,44 @@ def test_a_table_of_one_split_leaves_none(tmp_path: Path) -> None:
     assert [record.split for record in found(tmp_path, labels=str(table))[0]] == ["train", "train", "validation"]
 
 
+def test_a_line_of_a_folder_counts_for_the_files_in_it(tmp_path: Path) -> None:
+    """MIMIC-CXR's table of findings has a line a study, without the letter of the study's folder."""
+    for number, name in enumerate(("p10/p10000032/s50414267/a", "p10/p10000032/s50414267/b",
+                                   "p10/p10000032/s53189527/a", "p11/p11000011/s50000001/a", "p11/loose/1/c")):
+        picture(tmp_path / f"files/{name}.png", number)
+    table = tmp_path / "chexpert.csv"
+    table.write_text("subject_id,study_id,Edema\n10000032,50414267,1.0\n10000032,53189527,0.0\n11000011,50000001,1.0\n")
+    records, rejected = found(tmp_path, labels=str(table), columns=("file=study_id", "label=Edema"))
+    assert [(record.label, record.patient) for record in records] == [
+        ("1.0", "p10000032"), ("1.0", "p10000032"), ("0.0", "p10000032"), ("1.0", "p11000011")]
+    assert list(reasons(rejected)) == ["files/p11/loose/1/c.png"]
+    table.write_text("file,label\np10/p10000032,ill\np11000011,well\nb,sick\n")
+    assert [record.label for record in found(tmp_path, labels=str(table))[0]] == ["ill", "sick", "ill", "well"], (
+        "a file's own line counts more than that of its folder")
+
+
+def test_a_folder_of_several_patients_has_no_line_of_its_own(tmp_path: Path) -> None:
+    for patient in (1, 2):
+        picture(tmp_path / f"patient{patient}/study1/view1.png", patient)
+    (tmp_path / "labels.csv").write_text("file,label\nstudy1,ill\n,well\n")
+    assert not found(tmp_path)[0], "which study is meant, nobody knows; a line that names nothing fits nothing"
+
+
+def test_a_table_tells_the_official_split(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / f"{number}.png", number)
+    table = tmp_path / "split.csv"
+    table.write_text("dicom_id,subject_id,split\n0,7,train\n1,7,train\n2,8,validate\n3,9,test\n")
+    columns = ("file=dicom_id", "patient=subject_id")
+    assert [(record.patient, record.split) for record in found(tmp_path, labels=str(table), columns=columns)[0]] == [
+        ("7", "train"), ("7", "train"), ("8", "validation"), ("9", "test")]
+    table.write_text("dicom_id,subject_id,split\n0,7,1\n1,7,1\n2,8,2\n3,9,3\n")
+    assert {record.split for record in found(tmp_path, labels=str(table), columns=columns)[0]} == {None}, (
+        "a column that is only called so may be something else")
+    with pytest.raises(DataError, match=r"has '1' in its column 'split'; a split is train, validation or test"):
+        found(tmp_path, labels=str(table), columns=(*columns, "split=split"))
+
+
 def test_a_packed_table_says_so(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     table = tmp_path / "labels.csv.gz"
