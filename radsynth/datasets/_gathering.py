@@ -47,8 +47,8 @@ def gather(root: Path, names: Sequence[str], settings: Settings, rejected: list[
     seen = [root / mask for some in (*pairs.masks.values(), pairs.lonely) for mask in some]
     without_data_files(root, [file for mask in seen for file in beside(mask)], rejected)
     needed = bool(masks) and settings.unmasked == "reject"
-    images = [name for name in pairs.images if not needed or _has(masks, name, name, rejected)]
-    items = _files(root, images, formats, masks, settings.modality, rejected)
+    items = [item for item in _files(root, pairs.images, formats, masks, settings.modality, rejected)
+             if not needed or _has(masks, item.name, item.name, rejected)]  # what cannot be read is told first
     items += [replace(item, source=replace(item.source, masks=masks.get(key, ()))) for key, item in keys.items()
               if not needed or _has(masks, key, item.name, rejected)]
     return sorted(items, key=lambda item: item.name)

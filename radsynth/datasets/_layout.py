@@ -51,6 +51,7 @@ MASK_FOLDERS = {
     "ground_truth",
     "annotation",
     "annotations",
+    "instances",
 }
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "imagestr", "imagests"}
 PORTION = re.compile(r"(images?|imgs?|part|batch|chunk|subset|disk)[_-]?\d+", re.IGNORECASE)

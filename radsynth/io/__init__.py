@@ -156,6 +156,15 @@ FOREIGN = {
     b"<html": "a web page",
     b"\x00\x00\x00\x0cjP": "a bare JPEG 2000",
 }
+ADVICE = dict.fromkeys((b"GIF8", b"BM", b"RIFF", b"\x00\x00\x00\x0cjP"), "save it as PNG or TIFF") | dict.fromkeys(
+    (b"\x89HDF", b"MATLAB"), "save the images in it (of fastMRI the reconstructions) as npy, npz or NIfTI")
+"""What to do with those that may hold images."""
+
+ANALYZE = ("it is Analyze 7.5 (or NIfTI without its mark), which does not say which side is left: once you know, save "
+           "it as NIfTI (fslchfiletype of FSL, nibabel)")
+SIZE_OF_HEADER = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
+"""How Analyze and NIfTI-1 begin: with 348."""
+
 APPLE_DOUBLE = b"\x00\x05\x16\x07"
 """How the files begin that macOS puts beside others on foreign disks and in zip files: ._scan.png beside scan.png."""
 
@@ -187,11 +196,16 @@ def detect(path: Path) -> str:
     if _is_bare_dicom(head):
         raise RejectedFile(BARE)
     promised = next((n for n in formats() if path.name.lower().endswith(format_module(n).SUFFIXES)), None)
+    foreign = next((start for start in FOREIGN if head.startswith(start)), b"")
+    if promised is None and head.startswith(SIZE_OF_HEADER) and path.name.lower().endswith(".hdr"):
+        raise NotAnImage(ANALYZE)
+    if promised is None and foreign in ADVICE and (foreign != b"BM" or not any(head[6:10])):  # a text may begin with BM
+        raise NotAnImage(f"it is {FOREIGN[foreign]}, of which nothing is read: {ADVICE[foreign]}")
     if promised is None:
         raise NotAnImage("it is of no format that radsynth reads")
     if not head:
         raise RejectedFile("the file is empty (0 bytes)")
-    real = next((what for start, what in FOREIGN.items() if head.startswith(start)), f"no {promised} file")
+    real = FOREIGN.get(foreign, f"no {promised} file")
     raise RejectedFile(f"its name ends in {path.suffix or path.name}, but its content is {real}")
 
 

@@ -101,7 +101,7 @@ def layout_of(opened: Any, fourth: Fourth) -> tuple[tuple[int, int, int], int]:
     if math.prod(shape[3:]) > vector or vector > MAX_CHANNELS:
         raise RejectedFile(
             f"it has {len(shape)} dimensions {shape}: one volume a file is read, with up to {MAX_CHANNELS} channels in "
-            "the fifth. Split time points"
+            "the fifth. Split time points (fslsplit of FSL, nibabel.four_to_three), or leave the file out"
         )
     if dtype != COLOURS and dtype.kind not in "uif":
         raise RejectedFile(f"its voxels are of type {dtype}; whole, floating-point or RGB numbers are read")

@@ -129,3 +129,27 @@ def test_a_mask_on_another_grid_is_brought_onto_that_of_its_image(tmp_path: Path
     (moved, same), rejected = found(tmp_path, plane="volume")
     assert not rejected and np.array_equal(moved.load().mask, labels.T) and np.array_equal(same.load().mask, labels.T)
     assert f"6 x {REGRIDDED}" in inspect(tmp_path).text(), "the slices of one of two volumes"
+
+
+def test_what_cannot_be_read_is_told_as_such_and_not_as_lacking_a_mask(tmp_path: Path) -> None:
+    """ACDC's patient001_4d.nii.gz, beside frames of it with masks: data.unmasked=keep was advised, and refused it."""
+    for number in (1, 12):
+        volume(tmp_path / f"patient001/patient001_frame{number:02d}.nii.gz")
+        volume(tmp_path / f"patient001/patient001_frame{number:02d}_gt.nii.gz")
+    volume(tmp_path / "patient002/patient002_frame01.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 7, 8, 5), np.int16), np.eye(4)),
+                 tmp_path / "patient001/patient001_4d.nii.gz")
+    told = reasons(found(tmp_path)[1])
+    assert "Split time points" in told["patient001/patient001_4d.nii.gz"]
+    assert "data.unmasked=keep uses it" in told["patient002/patient002_frame01.nii.gz"]
+
+
+def test_masks_of_single_things_beside_that_of_all_are_no_images(tmp_path: Path) -> None:
+    """KiTS23 has instances/kidney_instance-1_annotation-1.nii.gz, ..., which were images that lack a mask."""
+    volume(tmp_path / "case_0/imaging.nii.gz")
+    volume(tmp_path / "case_0/segmentation.nii.gz")
+    volume(tmp_path / "case_0/instances/kidney_instance-1_annotation-1.nii.gz")
+    records, rejected = found(tmp_path, plane="volume")
+    assert [record.masks for record in records] == [(str(tmp_path / "case_0/segmentation.nii.gz"),)]
+    assert [line.reason for line in rejected if line.skipped] == ["a mask without an image of its name"]
+    assert len(rejected) == 1

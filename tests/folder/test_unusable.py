@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -102,3 +103,20 @@ def test_a_missing_extra_costs_the_file_not_the_run(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(_dicom_pixels, "has_gdcm", lambda: False)
     with pytest.raises(RejectedFile, match=r"radsynth\[gdcm\]"):
         found(tmp_path)[0][0].load()
+
+
+def test_images_in_formats_that_are_not_read_say_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file1000000.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
+    nibabel.save(nibabel.AnalyzeImage(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "OAS1_0001.img")
+    Pillow.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "cor_110.gif")
+    for number in range(3):
+        (tmp_path / f"0_{number}.txt").write_text("BMI: 23 of this patient")
+    with pytest.raises(DataError, match=r"7 files were looked at\. For example 0_0\.txt: it is of no format that "
+                                        r"radsynth reads; OAS1_0001\.hdr: .*; cor_110.gif: it is a GIF"):
+        found(tmp_path)  # each reason once
+    picture(tmp_path / "a.png")
+    rejected = found(tmp_path)[1]
+    told = reasons(rejected)
+    assert "as npy, npz or NIfTI" in told["file1000000.h5"] and "save it as PNG or TIFF" in told["cor_110.gif"]
+    assert "Analyze 7.5" in told["OAS1_0001.hdr"] and "which side is left" in told["OAS1_0001.hdr"]
+    assert all(line.skipped for line in rejected), "they may lie beside what is used, as OASIS-1's previews do"
