@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from radsynth.arrays import Prepared
-from radsynth.datasets import Record, Rejected, _archives, brats, lidc, luna16, nnunet, recognise
+from radsynth.datasets import Record, Rejected, _archives, brats, folder, lidc, luna16, nnunet, recognise
 from radsynth.datasets._archives import find_folders, listed, opened
 from radsynth.errors import DataError
 from radsynth.settings import resolve
@@ -151,8 +151,24 @@ def test_the_names_in_a_compressed_archive_are_read_once(
 def test_an_archive_beside_its_own_folder_was_unpacked_before(plain: Path) -> None:
     brats.example(plain)
     zipped(plain / "HGG", plain / "HGG.zip")
-    assert opened(plain) == plain and not list(listed(plain))
+    assert opened(plain, []) == plain and not list(listed(plain))
     assert len({record.patient for record in contents(brats, plain)[0]}) == 3
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+def test_a_folder_with_fewer_files_than_its_archive_is_told(plain: Path, ending: str) -> None:
+    """Unpacking that was stopped leaves a smaller data set, of which nothing else tells."""
+    brats.example(plain)
+    (zipped if ending == "zip" else tarred)(plain / "HGG", plain / f"HGG.{ending}")
+    assert not contents(brats, plain)[1]
+    shutil.rmtree(next((plain / "HGG").iterdir()))
+    whole, reasons = contents(brats, plain)
+    assert len({record.patient for record in whole}) == 2
+    assert reasons == ["an archive of 10 files beside a folder of its name with 5: if unpacking stopped half way, "
+                       "unpack it again"]
+    rejected: list[Rejected] = []
+    list(folder.records(folder.Settings(path=plain), rejected))
+    assert {line.path: line.reason for line in rejected}[f"HGG.{ending}"] == reasons[0]
 
 
 def test_an_archive_that_was_cut_short_is_an_error(plain: Path) -> None:
@@ -179,7 +195,7 @@ def test_an_archive_gives_the_same_prepared_folder_twice(plain: Path, tmp_path: 
         return prepare(settings.section("data"), tmp_path / "out", settings=settings, workers=1)
 
     first = made()
-    opened(tmp_path / "brats.zip").rename(tmp_path / "gone")
+    opened(tmp_path / "brats.zip", []).rename(tmp_path / "gone")
     os.utime(tmp_path / "brats.zip", ns=(1, (tmp_path / "brats.zip").stat().st_mtime_ns))
     from radsynth.datasets import _archives
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from radsynth.datasets import Rejected
+from radsynth.datasets._layout import printable
 from radsynth.errors import DataError
 from radsynth.files import scratch_folder
 from radsynth.progress import track
@@ -61,29 +63,58 @@ def _names(archive: Path, size: int, modified: int) -> tuple[str, ...]:
         return ()  # unpacking says what is wrong
 
 
-def opened(path: Path) -> Path:
+def opened(path: Path, rejected: list[Rejected]) -> Path:
     """The folder to look into: an archive unpacked, or a folder together with what the archives directly in it hold.
 
     Each archive of a folder appears as a folder with its name without ending. One beside a folder of that name was
-    unpacked before and is left alone. DataError when an archive is refused, or cut short on its way.
+    unpacked before and is left alone; where fewer files lie there than in it, `rejected` says so. DataError when an
+    archive is refused, or cut short on its way.
     """
     if not path.is_dir():
         return unpack(path) if is_archive(path) else path
     if broken := [archive for archive in _packed_in(path) if not is_archive(archive)]:
         raise DataError(f"{broken[0]} cannot be opened as the archive that its name promises: it may have been cut "
                         "short on its way. Fetch it again, or move it out of the folder.")
+    rejected += [Rejected(path=printable(name), reason=reason, skipped=True)
+                 for name in _named_as_archives(path) if (reason := half_unpacked(path / name))]
     packed = tuple((archive, archive.stat().st_mtime_ns) for archive in _packed_in(path))
     return _merged(path.resolve(), packed) if packed else path
 
 
 def _packed_in(folder: Path) -> list[Path]:
     """The files that are named as archives and were not unpacked beside them, sorted."""
+    return [folder / name for name in _named_as_archives(folder) if not (folder / _stem(name)).exists()]
+
+
+def _named_as_archives(folder: Path) -> list[str]:
     try:
-        names = sorted(entry.name for entry in os.scandir(folder)
-                       if entry.name.lower().endswith(ENDINGS) and not entry.is_dir())
+        return sorted(entry.name for entry in os.scandir(folder)
+                      if entry.name.lower().endswith(ENDINGS) and not entry.is_dir())
     except OSError:
         return []
-    return [folder / name for name in names if not (folder / _stem(name)).exists()]
+
+
+def half_unpacked(archive: Path) -> str:
+    """What to say of an archive that holds more files than the folder of its name beside it; "" of others, and of a
+    compressed tar, which must be read as a whole to be counted."""
+    folder = archive.parent / _stem(archive.name)
+    if not folder.is_dir():
+        return ""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened_zip:
+                inside = [entry.filename for entry in opened_zip.infolist() if not entry.is_dir()]
+        else:
+            with tarfile.open(archive, "r:") as opened_tar:
+                inside = [entry.name for entry in opened_tar if entry.isfile()]
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, ValueError):
+        return ""
+    count = sum(not name.startswith("__MACOSX/") for name in inside)
+    there = sum(len(files) for _, _, files in os.walk(folder))
+    if there >= count:
+        return ""
+    return (f"an archive of {count:,} files beside a folder of its name with {there:,}: if unpacking stopped half way, "
+            "unpack it again")
 
 
 def _stem(name: str) -> str:

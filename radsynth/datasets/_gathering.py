@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radsynth.datasets import Rejected, _label_table
-from radsynth.datasets._archives import ENDINGS, is_archive
+from radsynth.datasets._archives import ENDINGS, half_unpacked, is_archive
 from radsynth.datasets._items import Item, series
 from radsynth.datasets._layout import compiled, printable
 from radsynth.datasets._pairing import is_official_test_image, pair
@@ -67,7 +67,8 @@ def _formats(root: Path, names: Sequence[str], settings: Settings, rejected: lis
                 continue  # it is used, though not as an image
             idle = skipped and settings.labels == "auto" and "/" not in name and name != _label_table.TABLE
             packed = skipped and name.lower().endswith(ENDINGS) and is_archive(root / name)
-            reason = NOT_UNPACKED if packed else _label_table.unused(root / name) if idle else None
+            archive = half_unpacked(root / name) or NOT_UNPACKED if packed else ""
+            reason = archive or (_label_table.unused(root / name) if idle else None)
             rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
     return formats
 

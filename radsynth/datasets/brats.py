@@ -129,7 +129,7 @@ def matches(path: Path) -> bool:
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every slice or volume, by case. DataError when there is no case."""
-    root = opened(Path(settings.path))
+    root = opened(Path(settings.path), rejected)
     folders = sorted({case.resolve(): case for case in _cases(root)}.values()) if root.is_dir() else []
     if not any(map(_files, folders)):
         raise DataError(

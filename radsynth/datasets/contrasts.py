@@ -118,7 +118,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
         raise DataError(f"{settings.path} does not exist. Give a folder or an archive (zip, tar).")
     pattern = _compiled(settings.patient_pattern)
     wanted = _wanted(settings.contrasts)
-    root = opened(Path(settings.path))
+    root = opened(Path(settings.path), rejected)
     examinations: dict[str, dict[str, Part]] = defaultdict(dict)
     others: dict[str, None] = {}
     for part in _parts(root, settings, rejected):

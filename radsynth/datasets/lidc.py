@@ -85,7 +85,7 @@ def _holds_dicom(folder: Path) -> bool:
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Slices by series, from the feet to the head. DataError without XML files or patients."""
-    root = opened(Path(settings.path))
+    root = opened(Path(settings.path), rejected)
     patients = _patients(root)
     if not patients:
         raise DataError(

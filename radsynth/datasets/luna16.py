@@ -87,7 +87,7 @@ def matches(path: Path) -> bool:
 
 def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     """Every slice or patch, by subset and series. DataError without scans or tables; MissingExtra without SimpleITK."""
-    root = opened(Path(settings.path))
+    root = opened(Path(settings.path), rejected)
     files = [file for subset in _subsets(root) for file in _scans_in(subset)]
     if not files:
         raise DataError(f"{settings.path} is not LUNA16: it needs folders subset0, subset1, ... with mhd files.")

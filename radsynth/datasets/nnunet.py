@@ -94,7 +94,7 @@ def records(settings: Settings, rejected: list[Rejected]) -> Iterator[Record]:
     path = Path(settings.path)
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder or archive with {DESCRIPTION} and {IMAGES}.")
-    whole = opened(path)
+    whole = opened(path, rejected)
     roots = _roots(whole)
     if len(roots) > 1:
         names = ", ".join(root.name for root in roots)
