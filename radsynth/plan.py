@@ -56,6 +56,9 @@ PATIENT = 1200.0
 """Seconds of one core that multiplies bf16 itself from which images of 128 px are synthesised, unless they are few:
 after a third of it slices of 128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md,
 "Larger images")."""
+PATIENT_VOLUMES = 7200.0
+"""The same from which volumes are synthesised at 48 voxels a side: as many are shown then as made those of 32 varied.
+After a quarter of it hippocampi were sharper, and less varied (docs/benchmarks-quality.md, "Volumes")."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
@@ -162,11 +165,11 @@ def _seconds(budget: dict[str, float], device: Device) -> float:
 def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple[int, ...]:
     """The largest size that can be learned in the time, at the data's own proportions (in mm, where these are known):
     others would leave background around what `prepare` shrinks alike along all axes."""
-    have = data.even
+    have, gpu = data.even, device.accelerator == "cuda"
+    patience = seconds * (40 if gpu else speed(device) / SPEED["cpu"])
     if len(have) == 3:
-        longest = 64 if device.accelerator == "cuda" else 32
+        longest = 64 if gpu else 48 if task == "synthesis" and patience >= PATIENT_VOLUMES else 32
     else:
-        patience = seconds * (40 if device.accelerator == "cuda" else speed(device) / SPEED["cpu"])
         measured = task == "synthesis" and data.images >= FEW
         longest = 256 if patience >= 8 * 3600 else 128 if patience >= (PATIENT if measured else 3600) else 64
     scale = min(1.0, longest / max(have))

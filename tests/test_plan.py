@@ -84,6 +84,14 @@ def test_twenty_minutes_are_enough_for_larger_images_where_it_was_measured(image
     assert max(next(choice.value for choice in choices if choice.setting == "prepare.size")) == side
 
 
+@pytest.mark.parametrize(("device", "task", "seconds", "side"), [
+    (CPU, "synthesis", 3600, 32), (CPU, "synthesis", 7200, 48), (LAPTOP, "synthesis", 7200, 32),
+    (CPU, "segment", 7200, 32)])
+def test_volumes_are_larger_where_hours_are_given(device: Device, task: str, seconds: float, side: int) -> None:
+    choices = plan(fingerprint(size=(60, 80, 60)), device, {"seconds": seconds}, task=task)
+    assert max(next(choice.value for choice in choices if choice.setting == "prepare.size")) == side
+
+
 @pytest.mark.parametrize(("budget", "side"), [({"seconds": 1200}, 64), ({"seconds": 7200}, 128),
                                               ({"images": 200_000}, 64), ({"images": 400_000}, 128)])
 def test_larger_images_take_longer_without_bf16(budget: dict[str, float], side: int) -> None:
