@@ -47,9 +47,11 @@ REGRIDDED = ("a mask, or a contrast, on another grid than its image (of those lo
 FILLED = ("NaN around what is shown (of those looked at): read as background, which is 0, or the lowest value where "
           "there are values below 0")
 
-NO_AIR = ("values (of those looked at) are mapped as Hounsfield units, of which air is -1000, but none lies below 0. "
-          "prepare.window=[LOW, HIGH] gives all greys to the values that there are, and prepare.intensity=percentiles "
-          "maps what is on another scale")
+AIRLESS = "values (of those looked at) are mapped as Hounsfield units, of which air is -1000, but none lies below 0"
+NO_AIR = (f"{AIRLESS}. prepare.window=[LOW, HIGH] gives all greys to the values that there are, and "
+          "prepare.intensity=percentiles maps what is on another scale")
+SOME_NO_AIR = (f"{AIRLESS}, unlike in the other images: these may be no CT (in AMOS22 numbers from 500 on are MR). "
+               "Leave such files out")
 
 
 def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
@@ -116,8 +118,10 @@ def look_at(source: Any, given: Resolved) -> Inspection:
         group = next(iter(groups), None)
         spec = expected(records, images, group, options, found.median_size) if group else None
         found = replace(found, spec=spec, mapping=group.method if group else "")
-        if found.mapping == "window" and options.window[0] < 0 and all(image.pixels.min() >= 0 for image in images):
-            found = replace(found, notes={**found.notes, NO_AIR: len(images)})
+        airless = sum(image.pixels.min() >= 0 for image in images)
+        if found.mapping == "window" and options.window[0] < 0 and airless:
+            told = NO_AIR if airless == len(images) else SOME_NO_AIR
+            found = replace(found, notes={**found.notes, told: airless})
     return found
 
 
