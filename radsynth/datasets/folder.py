@@ -271,8 +271,10 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
 def _nothing(settings: Settings, rejected: list[Rejected]) -> str:
     """Why there is no image: the first file of each reason, of three at most."""
     wrong = [line for line in rejected if not line.skipped] or rejected
-    first = {line.reason: line.path for line in reversed(wrong)}
-    lines = [f"{path}: {reason}" for reason, path in list(reversed(first.items()))[:3]]
+    first: dict[str, str] = {}
+    for line in wrong:
+        first.setdefault(line.reason, line.path)
+    lines = [f"{path}: {reason}" for reason, path in list(first.items())[:3]]
     many = "s were" if len(rejected) > 1 else " was"
     count = f"{len(rejected):,} file{many} looked at" if rejected else "it is empty"
     text = f"{settings.path} holds no image that can be used: {count}."
