@@ -16,6 +16,8 @@ UNLABELLED_FOLDERS = {"imagests"}
 
 WORDS = "mask|masks|seg|segmentation|label|labels|gt"
 MASK_ENDINGS = re.compile(rf"[._-]({WORDS})([_-]?\d{{1,2}})?$", re.IGNORECASE)
+MASK_BEGINNINGS = re.compile(rf"({WORDS})[._ -]+(?=.)", re.IGNORECASE)
+"""segmentation-0 beside volume-0, as in LiTS; mask_001 of image_001."""
 MASK_NAMES = re.compile(rf"({WORDS})([._-]({WORDS}))?", re.IGNORECASE)
 """Names that say nothing else: seg.nii.gz, and 3D Slicer's Segmentation.seg.nrrd and Segmentation-label.nrrd."""
 
@@ -50,8 +52,8 @@ def pair(paths: Iterable[str], series: Mapping[str, Sequence[str]] | None = None
     """Tell masks from images by their folder (masks/, labels/, labelsTr/, ...) or by an ending (x_mask beside x).
 
     An image may have several, x_mask, x_mask_1, x_mask_2, ..., each with a part of what is to be seen. A mask without
-    an image of its name is of the only image whose name begins with its own (sub-01_seg beside sub-01_T1w); one that is
-    called seg, mask, ... alone of the only image in its folder.
+    an image of its name is of the only image whose name begins with its own (sub-01_seg beside sub-01_T1w), or ends as
+    its own (segmentation-0 beside volume-0); one that is called seg, mask, ... alone of the only image in its folder.
     series: the files of each DICOM series, which are not among the paths. The series' folder counts as its name, or its
     file where it has one alone; a mask in its folder, or in one above it, is its own where there is no other series.
     alike: which of some series have the grid of a mask, asked where there are several
@@ -64,7 +66,7 @@ def pair(paths: Iterable[str], series: Mapping[str, Sequence[str]] | None = None
         inside, (folders, name) = _in_mask_folder(path), _key(path)
         short = MASK_ENDINGS.sub("", name)
         image = (known.keys.get((folders, name)) if inside else None) or (
-            known.keys.get((folders, short)) if inside or short != name else None)
+            known.keys.get((folders, short)) if inside or short != name else None) or known.ends_as(path)
         if image is None and _named_as_mask(path):
             open_masks.append(path)
         elif image is not None and image in masks and short == name:
@@ -96,12 +98,14 @@ class _Known:
     """Images and series by their names and folders; what lies in images/ counts as lying one folder up.
 
     keys: by folders and name; beginnings: images by folders and a part of their name up to a sign between words;
+    endings: likewise, from a sign between words on;
     beside: images by their folder; below: series by each folder above their files
     """
 
     def __init__(self, paths: Sequence[str], series: Mapping[str, Sequence[str]]) -> None:
         self.keys = {_key(path): path for path in paths if not _in_mask_folder(path)}
         self.beginnings: dict[Key, list[str]] = defaultdict(list)
+        self.endings: dict[Key, list[str]] = defaultdict(list)
         self.beside: dict[Folders, list[str]] = defaultdict(list)
         self.below: dict[Folders, list[str]] = defaultdict(list)
         for path in paths:
@@ -110,6 +114,8 @@ class _Known:
                 self.beside[folders].append(path)
                 for part in PARTS.finditer(name):
                     self.beginnings[folders, name[:part.start()]].append(path)
+                    if not MASK_BEGINNINGS.match(name):
+                        self.endings[folders, name[part.end():]].append(path)
         owners: dict[Key, list[str]] = defaultdict(list)
         for one, files in series.items():
             folders = _folders(os.path.commonpath([os.path.dirname(file) for file in files]))
@@ -122,6 +128,13 @@ class _Known:
         for key, some in owners.items():
             if len(some) == 1:
                 self.keys.setdefault(key, some[0])
+
+    def ends_as(self, path: str) -> str | None:
+        """The only image that ends as a mask does whose name begins with such a word; None for other files."""
+        folders, name = _key(path)
+        begun = MASK_BEGINNINGS.match(name)
+        found = self.endings[folders, name[begun.end():]] if begun else []
+        return found[0] if len(found) == 1 else None
 
     def near(self, path: str) -> list[str]:
         """The images and series that a mask without an image of its own name can be of."""

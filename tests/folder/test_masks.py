@@ -153,3 +153,19 @@ def test_masks_of_single_things_beside_that_of_all_are_no_images(tmp_path: Path)
     assert [record.masks for record in records] == [(str(tmp_path / "case_0/segmentation.nii.gz"),)]
     assert [line.reason for line in rejected if line.skipped] == ["a mask without an image of its name"]
     assert len(rejected) == 1
+
+
+def test_a_mask_that_begins_with_such_a_word_is_of_the_image_that_ends_as_it_does(tmp_path: Path) -> None:
+    """LiTS: segmentation-0.nii was learned as an image of a liver."""
+    for number in (0, 10):
+        volume(tmp_path / f"lits/volume-{number}.nii")
+        volume(tmp_path / f"lits/segmentation-{number}.nii")
+        picture(tmp_path / f"apart/images/image_{number}.png", number)
+        picture(tmp_path / f"apart/masks/mask_{number}.png")
+    records, rejected = found(tmp_path / "lits", plane="volume")
+    assert [(record.source, *record.masks) for record in records] == [
+        (f"volume-{number}.nii", str(tmp_path / f"lits/segmentation-{number}.nii")) for number in (0, 10)]
+    assert [len(record.masks) for record in found(tmp_path / "apart")[0]] == [1, 1] and not rejected
+    volume(tmp_path / "lits/other-0.nii")
+    assert [len(record.masks) for record in found(tmp_path / "lits", plane="volume", unmasked="keep")[0]] == [
+        0, 0, 0, 1], "of which of two it is, nobody knows: it stays an image, as files of other names"
