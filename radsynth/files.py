@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -132,16 +132,35 @@ def clear_killed(path: Path) -> None:
         for name in names:
             process = name.removeprefix(before).partition(".")[0]
             if process.isdecimal() and not _running(int(process)):
-                path.with_name(name).unlink(missing_ok=True)
+                left = path.with_name(name)
+                if left.is_dir():  # of `replacing`
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
 
 
-def withdraw(document: Path) -> None:
-    """Remove a document, such as a results.json, before files that it tells of are replaced; the new one comes last.
+@contextmanager
+def replacing(document: Path, earlier: Iterable[Path] = ()) -> Iterator[Path]:
+    """A folder for a new document, such as a results.json, and the files that it tells of. In the end they take the
+    place of the earlier ones, which stay as they are after an error, such as a full disk.
 
-    A command that is stopped in between, by kill -9 too, then leaves none that tells of another one's pictures.
+    earlier: files that go with the earlier document
+    It goes first, and the new one comes last: a command that is killed in between leaves none that tells of another
+    one's pictures.
     """
-    document.unlink(missing_ok=True)
+    partial = temporary_of(document)
     clear_killed(document)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        document.unlink(missing_ok=True)
+        for path in earlier:
+            path.unlink(missing_ok=True)
+        _move_into(document.parent, partial, document.name)
+    except NotWritten as error:  # by the name that the file was to have
+        raise NotWritten(str(error).replace(str(partial), str(document.parent))) from error.__cause__
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _running(process: int) -> bool:

@@ -199,6 +199,42 @@ def test_what_killed_processes_left_of_a_file_goes_with_the_next_writing_of_it(t
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([others.name, unlike.name, "a.json"])
 
 
+MEASURED_AGAIN = """
+import os, signal, sys
+from pathlib import Path
+from radsynth.files import replacing
+
+place, replace, moves = Path(sys.argv[1]), Path.replace, [int(sys.argv[2])]
+
+def counted(path, target):
+    moves[0] -= 1
+    if moves[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+
+Path.replace = counted
+with replacing(place / "a.json", [place / "pictures" / "former.npy"]) as new:
+    (new / "pictures").mkdir()
+    for name in ("pictures/real.npy", "a.png", "a.json"):
+        (new / name).write_text("new")
+"""
+
+
+@pytest.mark.parametrize("move", range(4))
+def test_a_document_killed_while_it_is_replaced_never_tells_of_another_ones_pictures(move: int, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name in ("pictures/real.npy", "pictures/former.npy", "a.png", "a.json"):
+        (tmp_path / name).write_text("former")
+    for number in (move, 3):  # and the same command again
+        done = subprocess.run([sys.executable, "-c", MEASURED_AGAIN, str(tmp_path), str(number)], capture_output=True,
+                              text=True, check=False)
+        assert done.returncode == (0 if number == 3 else -9), done.stderr
+        whole = not list(tmp_path.glob("*.part"))
+        assert (tmp_path / "a.json").exists() == whole == (number == 3)
+    assert {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {
+        "pictures/real.npy": "new", "a.png": "new", "a.json": "new"}
+
+
 def test_a_disk_for_reading_alone_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

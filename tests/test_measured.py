@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +62,10 @@ def test_synthetic_images_are_measured_again_only_where_something_changed(
     before = (out / "results.json").read_bytes()
     assert repeat() == 0 and (out / "results.json").read_bytes() == before
     assert str(tmp_path).encode() not in before, "results travel"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (out / f".results.json.{gone.pid}.140.part" / "pictures").mkdir(parents=True)
+    assert repeat() == 0 and not list(out.glob("*.part")), "of a killed measurement, which may show patients"
     assert repeat("evaluate.repetitions=11") == 1 and repeat("evaluate.repetitions=11") == 0
     (out / "pictures" / "synthetic.npy").unlink()
     assert repeat("evaluate.repetitions=11") == 1, "the report needs it"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from radsynth.files import write_atomically
+from radsynth.files import clear_killed, write_atomically
 from radsynth.run_folder import RunFolder, version_of
 from radsynth.verbs._applying.anatomy import segmenters
 from radsynth.verbs._applying.limits import FROM
@@ -26,6 +26,7 @@ def measured(run: Path, data: Path, options: dict[str, Any], measure: Callable[[
 
     data: the prepared folder; options: settings of the measurement
     """
+    clear_killed(run / "results.json")  # it may show patients, where no picture of them is asked for now
     now = json.loads(json.dumps(_measured_from(run, data, options)))  # as it is read back
     held = _held(run)
     if held is not None and held[NOTE]["of"] == now:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, in_command
-from radsynth.files import check_writable, clear_killed, withdraw, write_atomically
+from radsynth.files import check_writable, replacing, write_atomically
 from radsynth.metrics._features import Rows
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
@@ -161,21 +161,7 @@ def _copies(made: Rows, searched: Side, members: Side, others: Side, refused: li
 def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[np.float32], searched: Side,
            options: Settings) -> None:
     """Pictures first, audit.json last."""
-    pictures = folder / "pictures"
-    withdraw(folder / "audit.json")
-    for old in ("audit_pairs.npy", "audit_pairs.png"):
-        (pictures / old).unlink(missing_ok=True)
-        clear_killed(pictures / old)
     pairs = result.copies.pairs[: options.pairs] if result.copies else []
-    if pairs and options.real_pictures:
-        left = made[np.asarray([pair.synthetic for pair in pairs])]
-        right = searched[np.asarray([pair.training for pair in pairs])]
-        both = np.stack([left, right], axis=1)
-        spec, intensity = searched.prepared.spec, searched.prepared.intensity
-        ends = black_and_white(shown_window(spec), intensity)
-        save_pictures(pictures / "audit_pairs.npy", shades(both, ends))
-        save_grid(both.reshape(-1, *both.shape[2:]), pictures / "audit_pairs.png", 2, ends,
-                  colour=in_colour(spec.channels))
     document: dict[str, Any] = {"version": 1, "verdict": result.verdict, "passed": result.passed,
                                 "copies": dataclasses.asdict(result.copies) if result.copies else None,
                 "attacks": [dataclasses.asdict(attack) for attack in result.attacks],
@@ -183,4 +169,14 @@ def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[
     if document["copies"]:
         document["copies"]["pairs"] = [dataclasses.asdict(pair) | {"training": int(searched.rows[pair.training])}
                                        for pair in pairs]
-    write_atomically(folder / "audit.json", json.dumps(document, indent=1))
+    names = ("pictures/audit_pairs.npy", "pictures/audit_pairs.png")
+    with replacing(folder / "audit.json", [folder / name for name in names]) as new:
+        if pairs and options.real_pictures:
+            left = made[np.asarray([pair.synthetic for pair in pairs])]
+            right = searched[np.asarray([pair.training for pair in pairs])]
+            both = np.stack([left, right], axis=1)
+            spec, intensity = searched.prepared.spec, searched.prepared.intensity
+            ends = black_and_white(shown_window(spec), intensity)
+            save_pictures(new / names[0], shades(both, ends))
+            save_grid(both.reshape(-1, *both.shape[2:]), new / names[1], 2, ends, colour=in_colour(spec.channels))
+        write_atomically(new / "audit.json", json.dumps(document, indent=1))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.files import check_writable, withdraw, write_atomically
+from radsynth.files import check_writable, replacing, write_atomically
 from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.verbs._sampler import Sampler
@@ -79,12 +79,11 @@ def control(run: Path, out: Path | None = None, *, label: str | None = None, see
     document["words"] = sentences(document)
     if out is None:
         RunFolder(run).check_weights(sampler.facts["sha256"])
-    place.mkdir(parents=True, exist_ok=True)
-    withdraw(place / "control.json")
-    document["pictures"] = save_sheets(place, of, found, swept, variety, sampler.spec,
-                                        Shown.of(sampler.spec, sampler.intensity), seed, chosen)
-    _save_vectors(place / "directions.npz", found)
-    write_atomically(place / "control.json", json.dumps(document, indent=1))
+    with replacing(place / "control.json") as new:
+        document["pictures"] = save_sheets(new, of, found, swept, variety, sampler.spec,
+                                           Shown.of(sampler.spec, sampler.intensity), seed, chosen)
+        _save_vectors(new / "directions.npz", found)
+        write_atomically(new / "control.json", json.dumps(document, indent=1))
     return document
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from radsynth.arrays import Prepared
 from radsynth.errors import SettingsError
-from radsynth.files import check_writable, withdraw, write_atomically
+from radsynth.files import check_writable, replacing, write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
 from radsynth.progress import Progress, track
 from radsynth.run_folder import RunFolder
@@ -89,12 +89,11 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
     document["words"] = sentences(document)
     if out is None:
         RunFolder(run).check_weights(sampler.facts["sha256"])
-    place.mkdir(parents=True, exist_ok=True)
-    withdraw(place / "explain.json")
-    document["pictures"] = save_pictures_of(place, explained, sampler.spec,
-                                            Shown.of(sampler.spec, sampler.intensity))
-    _save_arrays(place / "explain.npz", explained)
-    write_atomically(place / "explain.json", json.dumps(document, indent=1))
+    with replacing(place / "explain.json") as new:
+        document["pictures"] = save_pictures_of(new, explained, sampler.spec,
+                                                Shown.of(sampler.spec, sampler.intensity))
+        _save_arrays(new / "explain.npz", explained)
+        write_atomically(new / "explain.json", json.dumps(document, indent=1))
     return document
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from radsynth.errors import DataError, SettingsError
-from radsynth.files import check_writable, withdraw, write_atomically
+from radsynth.files import check_writable, replacing, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.metrics import _utility as scores
 from radsynth.progress import Progress
@@ -132,10 +132,9 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     document |= _results(found, counts, test, of_classes, kind, options)
     document |= {"seconds_estimated": round(estimate, 1), "seconds": round(time.monotonic() - start, 1)}
     document["words"] = sentences(document)
-    place.mkdir(parents=True, exist_ok=True)
-    withdraw(place / "utility.json")
-    save_chart(document, place / "utility.png")
-    write_atomically(place / "utility.json", json.dumps(document, indent=1))
+    with replacing(place / "utility.json") as new:
+        save_chart(document, new / "utility.png")
+        write_atomically(new / "utility.json", json.dumps(document, indent=1))
     return document
 
 

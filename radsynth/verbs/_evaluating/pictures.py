@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.files import clear_killed, withdraw, write_atomically
+from radsynth.files import replacing, write_atomically
 from radsynth.verbs._evaluating.sides import Chosen
 from radsynth.verbs._grid import save_pictures, shades
 
@@ -39,10 +39,8 @@ def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str, windo
 def write_results(out: Path, document: dict[str, Any], pictures: Mapping[str, NDArray[np.uint8]]) -> None:
     """results.json and pictures/NAME.npy in place of those of an earlier evaluation. FolderError when that fails."""
     folder = out / "pictures"
-    withdraw(out / "results.json")
-    for old in ("real.npy", "synthetic.npy", "neighbours.npy", *(path.name for path in folder.glob("set_*.npy"))):
-        (folder / old).unlink(missing_ok=True)
-        clear_killed(folder / old)  # which may show patients where no picture of them is asked for now
-    for name, values in pictures.items():
-        save_pictures(folder / f"{name}.npy", values)
-    write_atomically(out / "results.json", json.dumps(document, indent=1))
+    earlier = [folder / "real.npy", folder / "synthetic.npy", folder / "neighbours.npy", *folder.glob("set_*.npy")]
+    with replacing(out / "results.json", earlier) as new:
+        for name, values in pictures.items():
+            save_pictures(new / "pictures" / f"{name}.npy", values)
+        write_atomically(new / "results.json", json.dumps(document, indent=1))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
-from radsynth.files import withdraw, write_atomically
+from radsynth.files import replacing, write_atomically
 from radsynth.metrics._features import forget
 from radsynth.verbs._grid import black_and_white, save_pictures, shades, shown_window
 from radsynth.verbs._pairs.found import Found, numbers_of
@@ -66,11 +66,15 @@ def refused(reason: str, out: Path | None) -> dict[str, Any]:
     return document
 
 
-def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32]) -> None:
-    """pictures/pairs.npy (n, columns, rows, columns) uint8 of values from -1, black, to 1, white; then results.json."""
-    withdraw(out / "results.json")
-    save_pictures(out / "pictures" / "pairs.npy", shades(pictures))
-    write_atomically(out / "results.json", json.dumps(document, indent=1))
+def write(out: Path, document: dict[str, Any], pictures: NDArray[np.float32],
+          doubts: NDArray[np.uint8] | None = None) -> None:
+    """pictures/pairs.npy (n, columns, rows, columns) uint8 of values from -1, black, to 1, white; doubts.npy as given;
+    then results.json."""
+    with replacing(out / "results.json") as new:
+        save_pictures(new / "pictures" / "pairs.npy", shades(pictures))
+        if doubts is not None:
+            save_pictures(new / "pictures" / "doubts.npy", doubts)
+        write_atomically(new / "results.json", json.dumps(document, indent=1))
 
 
 def kept_pictures(out: Path, real: bool, document: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +86,6 @@ def kept_pictures(out: Path, real: bool, document: dict[str, Any]) -> dict[str, 
 
 def forget_pictures(out: Path) -> None:
     """Remove the pictures of a measurement, which counts as incomplete then, and what `evaluate` kept of the images."""
-    for picture in (out / "pictures").glob("*.npy*"):  # also what a killed process has half written
+    for picture in (out / "pictures").glob("*.npy"):
         picture.unlink()
     forget(out / "features")

@@ -62,10 +62,10 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
         prepared, rows, numbers, repetitions, seed, task=applier.facts["task"], split=split,
         columns=["given", *methods, "truth"], inputs=list(task.inputs), outputs=list(task.outputs))}
     if out is not None:
-        document["doubts"] = _write_doubtful(Path(out), applier, measured.doubts, own, lambda k: _pairs(
+        document["doubts"], doubtful = _most_doubtful(applier, measured.doubts, own, lambda k: _pairs(
             task, prepared, rows[k:k + 1], seed, k)[0])
         document["doubts"] |= checked(measured.doubts, own["limits"], numbers[0], measured.labels)
-        write(Path(out), document, measured.pictures)
+        write(Path(out), document, measured.pictures, doubtful)
     return document
 
 
@@ -136,17 +136,17 @@ def _usual(applier: Applier, prepared: Prepared, rows: NDArray[np.int64], found:
     return told, told
 
 
-def _write_doubtful(out: Path, applier: Applier, found: Doubts, told: dict[str, Any], given: Callable[[int], Images],
-                    ) -> dict[str, Any]:
-    """pictures/doubts.npy (n, columns, 3, rows, columns) uint8; what results.json says of them. found: the numbers of
-    all images; told: `limits_told`; given: the k-th image, (1, ...)"""
+def _most_doubtful(applier: Applier, found: Doubts, told: dict[str, Any], given: Callable[[int], Images],
+                   ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """What results.json says of the most doubtful, and pictures/doubts.npy (n, columns, 3, rows, columns) uint8. found:
+    the numbers of all images; told: `limits_told`; given: the k-th image, (1, ...)"""
     usual = told["limits"]
     worst = most_doubtful(found, usual).tolist()
-    save_pictures(out / "pictures" / "doubts.npy", np.stack([overlays(applier, given(k), usual) for k in worst]))
+    pictures = np.stack([overlays(applier, given(k), usual) for k in worst])
     # By the numbers that set the limits: in a batch of its own an image has others in the last digit, and the one that
     # is the limit would be above itself.
-    return {"columns": columns(usual), FROM: told[FROM],
-            "flags": [flags({name: float(values[k]) for name, values in found.items()}, usual) for k in worst]}
+    said = [flags({name: float(values[k]) for name, values in found.items()}, usual) for k in worst]
+    return {"columns": columns(usual), FROM: told[FROM], "flags": said}, pictures
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -215,7 +215,8 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
         found = _segmented(labels, given, prepared, np.zeros(len(given), bool))
         document["findings"] = numbers_of(found, prepared.patients(given), repetitions, seed)
     if out is not None:
-        document["doubts"] = _write_doubtful(Path(out), applier, doubtful, own, lambda k: start[k:k + 1])
+        document["doubts"], shown = _most_doubtful(applier, doubtful, own, lambda k: start[k:k + 1])
+        save_pictures(Path(out) / "pictures" / "doubts.npy", shown)
         write_atomically(out / "results.json", json.dumps(document, indent=1))
     return document
 
