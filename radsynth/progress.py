@@ -120,7 +120,8 @@ class Progress:
         return f", {self._note}" if self._note else ""
 
     def _of_unit(self) -> str:
-        return f" {self.unit}" if self.unit else ""
+        unit = self.unit.removesuffix("s") if self._done == 1 and self.total in (1, None) else self.unit
+        return f" {unit}" if unit else ""
 
     def _open_bar(self) -> None:
         if Progress._display is None:

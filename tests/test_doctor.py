@@ -49,6 +49,13 @@ def test_a_penalty_that_outweighs_all_is_told_to_be_lowered(discs: Callable[[int
         train(discs(64), tmp_path / "run", settings=resolve(overrides=heavy))
 
 
+def test_codes_that_outweigh_all_are_told_to_be_lowered(discs: Callable[[int], Path], tmp_path: Path) -> None:
+    heavy = ("task.kind=autoencode", "task.beta=1e12", "model.kind=vae", "model.latent=4", "model.width=8",
+             "train.batch=8", "train.images=320")
+    with pytest.raises(TrainingError, match=r"divergence has run away.*Lower train\.rate or task\.beta, and"):
+        train(discs(64), tmp_path / "run", settings=resolve(overrides=heavy))
+
+
 def test_a_hopeless_rate_is_given_up_with_the_reason(discs: Callable[[int], Path], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"Lower train\.rate"):
         train(discs(64), tmp_path / "run", settings=resolve(overrides=(*TINY, "train.images=800", "train.rate=1e30")))

@@ -235,11 +235,25 @@ def test_a_run_folder_stands_for_its_prepared_data(tmp_path: Path, make_prepared
     assert results["context"]["images"] == 50
 
 
+def test_a_run_before_images_of_somebody_else_may_be_the_wrong_order(
+    tmp_path: Path, make_prepared: Callable[..., Path], capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_prepared(150)
+    (tmp_path / "synthetic").mkdir()
+    folder = write_pictures(tmp_path / "pictures", discs(50, 4))
+    evaluate(tmp_path, folder, settings=FAST)  # radsynth made them
+    (folder / "samples.csv").unlink()
+    evaluate(tmp_path / "data", folder, settings=FAST)
+    assert "the order" not in capsys.readouterr().err
+    evaluate(tmp_path, folder, settings=FAST)
+    assert f"the order is 'radsynth evaluate {folder} {tmp_path}'" in capsys.readouterr().err
+
+
 def test_a_missing_or_foreign_file_is_named(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
     prepared = make_prepared(60)
     folder = write_pictures(tmp_path / "made", discs(4, 3))
     (folder / "images" / "000002.png").unlink()
-    with pytest.raises(FolderError, match=r"1 files.*000002\.png"):
+    with pytest.raises(FolderError, match=r"1 of the files that .* lists is not in .*000002\.png"):
         evaluate(prepared, folder)
     table = folder / "samples.csv"
     table.write_text("file,index,seed,label\n../../etc/passwd,0,0,\n")

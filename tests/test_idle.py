@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from typer.testing import CliRunner
 
+from radsynth import cli
 from radsynth.image import ImageSpec
 from radsynth.run_folder import TRAINING
 from radsynth.settings import kinds
@@ -169,6 +171,16 @@ def test_prepare_says_what_the_split_the_masks_and_the_added_images_of_the_data_
     assert "does nothing here: none of its images could be used" in said
     prepare(tmp_path / "scans", tmp_path / "other", overrides=[*words[:2], "prepare.official=false"])
     assert "does nothing here" not in capsys.readouterr().err
+
+
+def test_evaluate_says_what_it_never_reads(tmp_path: Path) -> None:
+    words = ["evaluate", str(tmp_path / "real"), str(tmp_path / "made"), "evaluate.anatomy=0.5", "evaluate.shrink=true"]
+    said = CliRunner().invoke(cli.app, words).stderr
+    assert "mind: evaluate.anatomy=0.5 does nothing here: it is for 'radsynth run'" in said and "shrink" not in said
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "manifest.json").write_text("{}")
+    said = CliRunner().invoke(cli.app, words).stderr
+    assert "mind: evaluate.shrink=true does nothing here: the real images are prepared" in said
 
 
 def test_run_and_train_say_it_once(make_prepared: Callable[..., Path], tmp_path: Path,

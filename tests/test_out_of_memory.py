@@ -51,7 +51,7 @@ def test_memory_that_never_suffices_is_an_error(
     monkeypatch.setattr(Synthesis, "discriminator_loss", greedy)
     with pytest.raises(OutOfMemory) as error:
         train(make_prepared(), tmp_path / "run", settings=options())
-    assert re.search(r"Memory ran out \(.*\) with 1 images at a time. Set a smaller model.width or", str(error.value))
+    assert re.search(r"Memory ran out \(.*\) with 1 image at a time. Set a smaller model.width or", str(error.value))
     assert "rate" not in str(error.value)
     assert events(tmp_path / "run") == ["less memory"] * 3 + ["stopped"]  # it is no illness that a lower rate cures
 

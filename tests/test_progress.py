@@ -37,6 +37,8 @@ def test_track_yields_everything_and_a_quick_loop_prints_one_line(capsys: pytest
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["reading: 1,000 files in 0 s"]
+    assert list(track(["one"], label="reading", unit="files"))
+    assert capsys.readouterr().err == "reading: 1 file in 0 s\n"
 
 
 def test_nothing_to_do_is_not_worth_a_line(capsys: pytest.CaptureFixture[str]) -> None:

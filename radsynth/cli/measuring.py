@@ -31,8 +31,13 @@ def evaluate(
     (real, *sets), overrides = split_words(words, "REAL", "SYNTHETIC", "[SYNTHETIC...]")
     given = [] if seed is None else [f"evaluate.seed={seed}"]
     settings = resolved(["evaluate"], [*given, *overrides], settings_file, preset)
+    from radsynth.progress import tell
+    from radsynth.verbs._evaluating.unprepared import shrinks
+    from radsynth.verbs._in_vain import in_vain, unused_by_evaluate
     from radsynth.verbs.evaluate import evaluate as verb
 
+    for line in in_vain(settings, unused_by_evaluate(shrinks(Path(real), Path(sets[0]))), {}):
+        tell(f"mind: {line}")
     results = verb(Path(real), *map(Path, sets), settings=settings.section("evaluate"), out=out)
     show_result(results if as_json else ranked(results) if "ranking" in results else numbers(results), as_json)
 

@@ -72,7 +72,8 @@ class Table:
         named = ((key, PurePosixPath(key).name.casefold()) for key in left)
         alike = next(((key, files[name]) for key, name in named if name in files), None)
         case = f"; {alike[0]} and the file {alike[1]} differ in capitals alone, which count" if alike else ""
-        return f"{len(left):,} of its {len(self.lines):,} lines fit no image, the first {left[0]!r}{case}"
+        fit = "fits" if len(left) == 1 else "fit"
+        return f"{len(left):,} of its {len(self.lines):,} lines {fit} no image, the first {left[0]!r}{case}"
 
     def among(self, paths: Iterable[str]) -> Table:
         """The same table, which says nothing of those of these files that it does not tell apart."""

@@ -47,6 +47,13 @@ def unused_by_run(task: Task, spec: ImageSpec) -> Iterator[Idle]:
         yield "evaluate", "anatomy", "images that are no pairs and have no masks teach no anatomy"
 
 
+def unused_by_evaluate(shrinks: bool) -> Iterator[Idle]:
+    """Of `evaluate`, which learns nothing. shrinks: whether real images may be brought to the synthetic ones' size"""
+    yield "evaluate", "anatomy", "it is for 'radsynth run' of tasks from image to image"
+    if not shrinks:
+        yield "evaluate", "shrink", "the real images are prepared, or will be as those of the run were"
+
+
 def unused_by_split(options: PrepareSettings, records: Iterable[Record]) -> Iterator[Idle]:
     """Of `prepare`, which keeps a split that comes with the data."""
     if options.official and all(record.split for record in records if not record.added):

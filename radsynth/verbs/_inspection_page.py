@@ -152,7 +152,8 @@ def facts(found: Inspection) -> dict[str, str]:
         first, middle, last = found.intensity.percentiles
         shown["values"] = (
             f"{found.intensity.low:g} to {found.intensity.high:g}; 1 % are at most {first:g}, half at most "
-            f"{middle:g}, 99 % at most {last:g} ({found.intensity.images} images sampled)"
+            f"{middle:g}, 99 % at most {last:g} "
+            f"({found.intensity.images} image{'' if found.intensity.images == 1 else 's'} sampled)"
         )
     return shown
 

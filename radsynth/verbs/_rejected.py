@@ -39,7 +39,9 @@ def nothing_left(rejected: Sequence[Rejected]) -> DataError:
     """The error where no image is left; the first reasons stand for all."""
     wrong = [line for line in rejected if not line.skipped] or list(rejected)
     lines = "".join(f"\n  {line.path}: {line.reason}" for line in wrong[:5])
-    return DataError(f"There is no image that can be used; {len(rejected):,} files were rejected or skipped.{lines}")
+    were = "was" if len(rejected) == 1 else "were"
+    return DataError(f"There is no image that can be used; {in_words(len(rejected), dicom=False)} {were} rejected or "
+                     f"skipped.{lines}")
 
 
 def write_rejected(path: Path, lines: Iterable[Rejected]) -> None:

@@ -19,6 +19,7 @@ from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError
 from radsynth.files import check_writable
 from radsynth.metrics._features import Rows, forget
+from radsynth.progress import tell
 from radsynth.verbs._evaluating.document import document_of, pictures_of
 from radsynth.verbs._evaluating.measuring import Measuring, Scale
 from radsynth.verbs._evaluating.options import Settings as Settings
@@ -26,7 +27,7 @@ from radsynth.verbs._evaluating.pictures import shown, write_results
 from radsynth.verbs._evaluating.ranking import ranking
 from radsynth.verbs._evaluating.sides import Numbers, PreparedRows, Source, choose
 from radsynth.verbs._evaluating.synthetic import Synthetic, first_image, read_set, refuse_trained_on
-from radsynth.verbs._evaluating.unprepared import open_unprepared
+from radsynth.verbs._evaluating.unprepared import open_unprepared, prepared_in
 from radsynth.verbs._grid import black_and_white, shown_window
 
 HELD_OUT = ("validation", "test")
@@ -47,13 +48,21 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
     real, folders = Path(real), [Path(synthetic), *map(Path, more)]
     if out is not None:
         check_writable(out)
-    for folder in (real, real / "data"):
-        if (folder / "manifest.json").exists():
-            return _evaluate_folders(Prepared(folder), folders, settings, out, copies=True)
+    if (prepared := prepared_in(real)) is not None:
+        _ask_about_order(real, folders)
+        return _evaluate_folders(Prepared(prepared), folders, settings, out, copies=True)
     size = first_image(folders[0]).space
     with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
         opened = open_unprepared(real, folders[0], size, Path(temporary), shrink=(settings or Settings()).shrink)
         return _evaluate_folders(opened.prepared, folders, settings, out, copies=opened.own, notes=opened.notes)
+
+
+def _ask_about_order(real: Path, folders: Sequence[Path]) -> None:
+    """Tell of a run before a single folder that radsynth did not make: who reads RUN PICTURES may mean PICTURES RUN."""
+    plain = len(folders) == 1 and not any((folders[0] / name).exists() for name in ("samples.csv", "spec.json"))
+    if plain and (real / "synthetic").is_dir():
+        tell(f"mind: the images that {real} learned from are taken for the real ones, {folders[0]} for synthetic ones; "
+             f"if these are the real ones, the order is 'radsynth evaluate {folders[0]} {real}'.")
 
 
 def _evaluate_folders(prepared: Prepared, folders: list[Path], settings: Settings | None, out: Path | None, *,

@@ -124,10 +124,10 @@ def _stopped(error: TrainingError, folder: RunFolder, task: Task, options: Any) 
     """What to say of a training whose values are not finite, or have run away, and what to do. options: the task's"""
     more = {True: " or raise task.penalty_weight", False: " or take a task.penalty" * hasattr(options, "penalty"),
             None: ""}
-    term = str(error).partition(" ")[0].rpartition("/")[2]  # losses are called like their weights
-    weight = "penalty_weight" if term == "penalty" else term
-    heavy = isinstance(getattr(options, weight, None), float)
-    lower = f" or task.{weight}" if heavy else more[getattr(task, "penalised", None)]
+    term = str(error).partition(" ")[0].rpartition("/")[2]  # most losses are called like their weights
+    named = (term, {"penalty": "penalty_weight", "divergence": "beta"}.get(term, term))
+    weight = next((name for name in named if isinstance(getattr(options, name, None), float)), "")
+    lower = f" or task.{weight}" if weight else more[getattr(task, "penalised", None)]
     return (f"Training stopped: {error} The last good checkpoint is in {folder.checkpoints}. Lower train.rate{lower}, "
             "and train into a new run folder.")
 

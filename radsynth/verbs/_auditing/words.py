@@ -74,8 +74,9 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
         return f"No verdict: copies could not be looked for.{failed}{rest}", None
     few = ""
     if copies.count:
-        few = (f" {copies.count} images are beyond the threshold, no more than chance gives: look at these pairs "
-               "before a release.")
+        images, pairs = ("image is", "this pair") if copies.count == 1 else ("images are", "these pairs")
+        few = (f" {copies.count} {images} beyond the threshold, no more than chance gives: look at {pairs} before a "
+               "release.")
     copies_words = "No more aligned copies were found than among unseen patients' images"
     if not outside:
         return (f"{copies_words}; no attack with the images could be tried, so this is no verdict on membership."

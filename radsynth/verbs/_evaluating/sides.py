@@ -145,8 +145,9 @@ def _refuse_patients(held_out: Source, training: Source) -> None:
     both = np.intersect1d(held_out.patients, training.patients)
     if len(both):
         raise DataError(
-            f"{len(both)} patients are both in the training images and in the held-out ones, so nothing measured would "
-            "hold for new patients. Prepare the data again: 'radsynth prepare' splits by patient."
+            f"{len(both)} patient{' is' if len(both) == 1 else 's are'} both in the training images and in the "
+            "held-out ones, so nothing measured would hold for new patients. Prepare the data again: 'radsynth "
+            "prepare' splits by patient."
         )
 
 

@@ -189,8 +189,8 @@ def _listed(folder: Path, table: Path) -> list[Path]:
     files = [folder / (row.get("file") or "") for row in rows]
     missing = [path for path in files if not path.is_file() or not path.resolve().is_relative_to(root)]
     if missing:
-        raise FolderError(f"{len(missing)} files that {table} lists are not in {folder}, first {missing[0].name}. "
-                          "Generate the images again.")
+        raise FolderError(f"{len(missing)} of the files that {table} lists {'is' if len(missing) == 1 else 'are'} not "
+                          f"in {folder}, first {missing[0].name}. Generate the images again.")
     if not files:
         raise DataError(f"{table} lists no files. Generate the images again.")
     made = folder / "images" if any((folder / name).is_file() for name in (REQUEST, MADE)) else None

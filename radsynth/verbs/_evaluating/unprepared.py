@@ -37,13 +37,23 @@ class Opened:
     notes: tuple[str, ...]
 
 
+def shrinks(real: Path, synthetic: Path) -> bool:
+    """Whether `evaluate.shrink` is looked at: not where real images are prepared, or will be as those of a run."""
+    return prepared_in(real) is None and run_of(synthetic) is None
+
+
+def prepared_in(real: Path) -> Path | None:
+    """The prepared folder that `real` is or, of a run folder, holds; None for other images."""
+    return next((folder for folder in (real, real / "data") if (folder / "manifest.json").exists()), None)
+
+
 def open_unprepared(real: Path, made: Path, size: tuple[int, ...], folder: Path, *, shrink: bool) -> Opened:
     """Prepare images of any kind in `folder` to be compared with those in `made`, which have this size.
 
     shrink: whether larger images may be brought down to it. DataError for images of other sizes, and where the images
     are those that a run learned from and its split is not there.
     """
-    run = next((RunFolder(place) for place in (made, made.resolve().parent) if RunFolder(place).begun), None)
+    run = run_of(made)
     if run is None:
         records = _records(real, len(size))
         notes = _compared_sizes(records, real, made, size, shrink)
@@ -58,6 +68,11 @@ def open_unprepared(real: Path, made: Path, size: tuple[int, ...], folder: Path,
                          len(size))
     text = f"The real images were prepared as those that the run learned from ({_by(size)} pixels)."
     return Opened(prepared=prepared, own=False, notes=(text, _halves(prepared)))
+
+
+def run_of(made: Path) -> RunFolder | None:
+    """The run in whose folder these images lie, None elsewhere."""
+    return next((RunFolder(place) for place in (made, made.resolve().parent) if RunFolder(place).begun), None)
 
 
 def _own(run: RunFolder) -> Opened:

@@ -68,8 +68,8 @@ class Gradients:
         loop, more = self.loop, self._more_parts()
         at_once = loop.size // loop.ranks.size // self.parts
         advice = f"train.accumulate={more}, a smaller train.batch," if more else "a smaller model.width"
-        return (f"Memory ran out{reason and f' ({reason})'} with {at_once} images at a time. Set {advice} or a smaller "
-                f"prepare.size. What was saved before is kept in {loop.folder.checkpoints}.")
+        return (f"Memory ran out{reason and f' ({reason})'} with {at_once} image{'s' * (at_once > 1)} at a time. Set "
+                f"{advice} or a smaller prepare.size. What was saved before is kept in {loop.folder.checkpoints}.")
 
     def _more_parts(self) -> int | None:
         """The next number of parts that batches can be computed in, those of later steps too."""
