@@ -84,12 +84,16 @@ def _study(run: Path, options: Settings, draws: bool) -> tuple[Study | None, str
 
 def _keys(run: Path) -> tuple[str, str]:
     """The organiser's key and the readers', the same at every start, so that readers can come back; of a run that is
-    shared for reading, which has no study, others each time."""
+    shared for reading, which has no study, others each time. FolderError where those that were given out are lost."""
     path = run / "keys.json"
     try:
         organiser, readers = json.loads(path.read_text(encoding="utf-8"))
         return str(organiser), str(readers)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
+        if path.exists() and _writable(run):
+            raise FolderError(f"{path}, which keeps the addresses of the explorer and the reader study, cannot be read "
+                              "or is damaged. Put a copy of it back; or remove it and repeat the command, then give "
+                              "readers the new address.") from None
         keys = (secrets.token_urlsafe(16), secrets.token_urlsafe(16))
         if _writable(run):
             write_atomically(path, json.dumps(keys), mode=0o600)

@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 
-from radsynth.errors import SettingsError
-from radsynth.web.serve import names_of, serve
+from radsynth.errors import FolderError, SettingsError
+from radsynth.web.serve import _keys, names_of, serve
 from tests.web.examples import served
 
 
@@ -52,3 +52,12 @@ def test_a_taken_port_is_told_before_a_study_is_made(run: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="Choose another port"):
         serve(run, port=taken.getsockname()[1])
     assert not (run / "study").exists() and not (run / "keys.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["", '["organiser", "rea', "null"])
+def test_damaged_keys_are_told_and_not_replaced(damage: str, run: Path) -> None:
+    """Others were made without a word, and the address that readers had been sent was refused."""
+    (run / "keys.json").write_text(damage)
+    with pytest.raises(FolderError, match=r"keys\.json.* damaged\. Put a copy of it back; or remove it"):
+        _keys(run)
+    assert (run / "keys.json").read_text() == damage
