@@ -286,7 +286,12 @@ def _move_into(out: Path, partial: Path, last: str) -> None:
     for path in sorted(files, key=lambda path: (path.parent == partial, path.name == last, path)):
         target = out / path.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+        try:
+            path.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            write_atomically(target, path.read_bytes())  # a folder that is a link to another disk
     shutil.rmtree(partial)
 
 

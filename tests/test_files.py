@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from radsynth.errors import FolderError
-from radsynth.files import check_new, check_writable, whole_folder, write_atomically
+from radsynth.files import check_new, check_writable, replacing, whole_folder, write_atomically
 
 Disk = tuple[Path, Callable[[], None]]
 
@@ -233,6 +233,18 @@ def test_a_document_killed_while_it_is_replaced_never_tells_of_another_ones_pict
         assert (tmp_path / "a.json").exists() == whole == (number == 3)
     assert {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {
         "pictures/real.npy": "new", "a.png": "new", "a.json": "new"}
+
+
+def test_a_folder_that_is_a_link_to_another_disk_is_moved_into(small_disk: Disk, tmp_path: Path) -> None:
+    disk, _ = small_disk
+    (run := tmp_path / "run").mkdir()
+    (run / "pictures").symlink_to(disk)
+    with replacing(run / "a.json") as new:
+        (new / "pictures").mkdir()
+        for name in ("pictures/real.npy", "a.json"):
+            (new / name).write_text("new")
+    assert (disk / "real.npy").read_text() == (run / "a.json").read_text() == "new"
+    assert sorted(path.name for path in run.iterdir()) == ["a.json", "pictures"]
 
 
 def test_a_disk_for_reading_alone_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
