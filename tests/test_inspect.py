@@ -82,6 +82,15 @@ def test_some_images_without_air_among_ct_are_told(tmp_path: Path) -> None:
     assert "none lies below 0" not in inspect(tmp_path, settings=given).text()
 
 
+def test_every_kind_of_images_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radsynth.verbs.inspect.SAMPLE", 2)  # 64, of which 64 numbers of channels are not more
+    for channels in range(1, 5):
+        image = nibabel.Nifti1Image(np.arange(50 * channels, dtype=np.int16).reshape(5, 5, 2, 1, channels), np.eye(4))
+        nibabel.save(image, tmp_path / f"{channels}.nii.gz")
+    given = resolve(overrides=["data.kind=folder", f"data.path={tmp_path}"])
+    assert "(4 images sampled)" in inspect(tmp_path, settings=given).text()
+
+
 def test_volumes_that_are_ct_by_their_values_are_prepared_as_ct(tmp_path: Path) -> None:
     """NIfTI does not say what it is: what `inspect` calls Hounsfield units has to stay such."""
     body = np.full((12, 14, 6), -1000, np.int16)

@@ -50,8 +50,7 @@ FILLED = ("NaN around what is shown (of those looked at): read as background, wh
 AIRLESS = "values (of those looked at) are mapped as Hounsfield units, of which air is -1000, but none lies below 0"
 NO_AIR = (f"{AIRLESS}. prepare.window=[LOW, HIGH] gives all greys to the values that there are, and "
           "prepare.intensity=percentiles maps what is on another scale")
-SOME_NO_AIR = (f"{AIRLESS}, unlike in the other images: these may be no CT (in AMOS22 numbers from 500 on are MR). "
-               "Leave such files out")
+SOME_NO_AIR = f"{AIRLESS}, unlike in the other images: these may be no CT. Leave such files out"
 
 
 def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
@@ -131,7 +130,7 @@ def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], l
     kinds: dict[tuple[bool, int], list[Record]] = defaultdict(list)
     for record, bare in zip(records, _bare(records), strict=True):
         kinds[bare, record.header.channels if record.header else 0].append(record)
-    count = SAMPLE // max(len(kinds), 1)
+    count = max(1, SAMPLE // (len(kinds) or 1))
     chosen = [some[int(index)] for _, some in sorted(kinds.items())
               for index in np.unique(np.linspace(0, len(some) - 1, min(count, len(some))))]
     samples: list[tuple[Record, Image | None]] = []
