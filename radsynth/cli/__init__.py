@@ -79,10 +79,9 @@ def _run() -> int:
         return _fail("the current folder has been removed. Change into another one (cd) and repeat the command.", 3)
     try:
         words = [_at_home(word) for word in sys.argv[1:]]
-        command = typer.main.get_command(app)
         if any("=" in word for word in words):
-            check_placed(words, vars(command)["commands"])
-        command(args=words)
+            check_placed(words, vars(typer.main.get_command(app))["commands"])
+        app(args=words)
         return 0
     except RadsynthError as error:
         return _fail(str(error), stopping.exit_code() if isinstance(error, Interrupted) else error.exit_code)
