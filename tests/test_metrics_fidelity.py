@@ -111,6 +111,18 @@ def test_extrapolation_takes_out_most_of_the_bias() -> None:
     assert kernel.low < 0 < kernel.high
 
 
+@pytest.mark.parametrize("patients", [3, 5])
+def test_extrapolation_minds_that_half_of_few_patients_is_less_than_half(patients: int) -> None:
+    """A third of the images was taken for a half: distances of sets that do not differ came out far below 0."""
+    owners = np.repeat(np.arange(patients), 20)
+    found = []
+    for seed in range(20):
+        a, b = (normal(len(owners), 30, 2 * seed + side) for side in range(2))
+        found.append([one.value for one in fidelity._estimates(as_sample(a, owners), as_sample(b), 12, seed)[:2]])
+    full, extrapolated = np.mean(found, axis=0)
+    assert abs(extrapolated) < 0.15 * full
+
+
 def test_intervals_hold_what_they_promise() -> None:
     """Of 60 pairs of samples, 95 % intervals of the Frechet distance cover the mean over all pairs about 57 times."""
     pairs = ((as_sample(normal(100, 10, s)), as_sample(normal(100, 10, 1000 + s, mean=0.5))) for s in range(60))

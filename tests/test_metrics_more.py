@@ -110,6 +110,21 @@ def test_twice_the_amplitude_is_six_decibels() -> None:
     assert gain[spectrum.describe(noise) != 0].mean() == pytest.approx(20 * np.log10(2), abs=0.05)
 
 
+@pytest.mark.parametrize("size", [(32, 30), (15, 21), (8, 10, 9)])
+def test_a_band_is_the_mean_over_all_waves_of_its_length_whichever_way_they_run(size: tuple[int, ...]) -> None:
+    """Of the waves that a real transform keeps those down the columns counted double."""
+    images = smooth(3, 1, size, sigma=0.5)
+    images = np.cumsum(images, axis=-1, dtype=np.float32) / 4  # smoother along the rows
+    axes = tuple(range(2, images.ndim))
+    power = np.square(np.abs(np.fft.fftn(images.astype(float), axes=axes)))[:, 0] / np.prod(size)
+    radius = np.sqrt(sum(np.square(f) for f in np.meshgrid(*map(np.fft.fftfreq, size), indexing="ij")))
+    found = spectrum.describe(images)[:, 0]
+    for band in range(24):
+        inside = (np.floor(48 * radius) == band) & (radius > 0)
+        expected = 10 * np.log10(power[:, inside].mean(1) + spectrum.QUANTUM) if inside.any() else np.zeros(3)
+        np.testing.assert_allclose(found[:, band], expected, atol=1e-4)
+
+
 def test_two_thresholds_agree_with_scikit_image() -> None:
     from skimage.filters import threshold_multiotsu
 

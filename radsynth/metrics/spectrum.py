@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, Sample, measurement, require
 from radsynth.metrics._resampling import estimate, paired_halves
 
-OWN = "power spectrum, 24 bands, version 1"
+OWN = "power spectrum, 24 bands, version 2"
 MINIMUM = 20
 BANDS = 24
 QUANTUM = (2 / 255) ** 2 / 12
@@ -32,7 +32,7 @@ def describe(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     band = _bands(pixels.shape[2:])
     inside = band < BANDS
     weights = np.zeros((power.shape[-1], BANDS))
-    weights[np.flatnonzero(inside), band[inside]] = 1
+    weights[np.flatnonzero(inside), band[inside]] = _counts(pixels.shape[2:])[inside]
     weights[0] = 0  # the mean, which was taken off
     used = weights.sum(0)
     means = power @ weights / np.maximum(used, 1)
@@ -44,6 +44,14 @@ def _bands(space: tuple[int, ...]) -> NDArray[np.int64]:
     steps = [np.fft.fftfreq(side) for side in space[:-1]] + [np.fft.rfftfreq(space[-1])]
     radius = np.sqrt(sum(np.square(step) for step in np.meshgrid(*steps, indexing="ij")))
     return np.asarray(np.floor(radius.ravel() / 0.5 * BANDS), dtype=np.int64)
+
+
+def _counts(space: tuple[int, ...]) -> NDArray[np.int64]:
+    """How many waves each of these frequencies stands for: the opposite of an inner column's is left out. Else waves
+    along the rows would count half as much as those down the columns."""
+    column = np.arange(space[-1] // 2 + 1)
+    twice = 1 + ((column > 0) & (2 * column < space[-1]))
+    return np.broadcast_to(twice, (*space[:-1], len(twice))).ravel()
 
 
 def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Measurement]:
