@@ -291,6 +291,18 @@ def test_labels_end_where_their_image_ends() -> None:
     assert onto(small, large, "mask", "image", labels=True).pixels.sum() == 4**3
 
 
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("off", [1e-6, -1e-6, 0.4])
+def test_outermost_pixels_reach_half_a_step_beyond_their_middles(off: float, labels: bool) -> None:
+    """Places of two headers differ in their last digits, which cost a whole slice at the end of an image."""
+    place = np.diag([2.0, 2, 2, 1])
+    fine = Image(pixels=np.full((1, 4, 8, 8), 9, np.uint8), affine=place @ np.diag([0.5, 0.5, 1, 1]))
+    fine.pixels[0, 0, 0, 0] = 1
+    coarse = Image(pixels=np.zeros((1, 4, 4, 4), np.uint8), affine=place.copy())
+    coarse.affine[:3, 3] = (off, 0, off)  # type: ignore[index]
+    assert (onto(fine, coarse, "mask", "image", labels=labels).pixels > 4).sum() >= 63
+
+
 def test_images_that_share_two_corners_alone_are_not_on_one_grid() -> None:
     """Turned about the line between the first and the last pixel, which stay where they are."""
     cube = Image(pixels=np.zeros((1, 5, 5, 5), np.uint8), spacing=(1, 1, 1), affine=np.eye(4))

@@ -59,11 +59,13 @@ def onto(image: Image, fixed: Image, name: str, other: str, labels: bool = False
     # A coarser grid sees what is finer than its pixels as an average: a Gaussian of the same width at half its height.
     coarser = np.linalg.norm(matrix, axis=1)
     blur = [step / 2.35 if step > 1.2 and not labels else 0.0 for step in coarser]
+    # An outermost pixel reaches half a step beyond its middle, and places of two headers differ in their last digits.
+    within = affine_transform(np.ones(image.space, bool), matrix, offset, fixed.space, order=0, mode="grid-constant")
     moved = []
     for channel in image.pixels.astype(np.float32):
         smooth = gaussian_filter(channel, blur, mode="nearest") if any(blur) else channel
-        moved.append(affine_transform(smooth, matrix, offset, fixed.space, order=0 if labels else 1,
-                                      cval=0.0 if labels else float(channel.min())))
+        moved.append(affine_transform(smooth, matrix, offset, fixed.space, order=0 if labels else 1, mode="nearest"))
+        moved[-1][~within] = 0.0 if labels else channel.min()
     pixels = np.stack(moved)
     if image.pixels.dtype.kind != "f":
         pixels = np.rint(pixels)
