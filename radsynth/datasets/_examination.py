@@ -56,7 +56,7 @@ class Examination:
             channels=self.channels, modality=known_modality(fixed.modality, self.modality), window=None,
             units=units.pop() if len(units) == 1 else "stored",
             bits=max(image.bits for image in there if image is not None),
-            mask=None if mask is None else mask.pixels[0],
+            mask=fixed.mask if mask is None else mask.pixels[0],
             regridded=any(image.regridded for image in (*there, mask) if image is not None),
             filled=any(image.filled for image in there if image is not None))
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from radsynth.datasets import Rejected, _label_table
 from radsynth.datasets._archives import ENDINGS, half_unpacked, is_archive
 from radsynth.datasets._items import Item, series
-from radsynth.datasets._layout import compiled, printable
+from radsynth.datasets._layout import compiled, mask_names, printable
 from radsynth.datasets._pairing import is_official_test_image, pair
+from radsynth.datasets._structures import outlined
 from radsynth.datasets._volumes import Source
 from radsynth.datasets._walking import without_data_files
 from radsynth.errors import DataError, RadsynthError, RejectedFile
@@ -33,7 +34,7 @@ def gather(root: Path, names: Sequence[str], settings: Settings, rejected: list[
     """
     formats = _formats(root, names, settings, rejected)
     files = [name for name, kind in formats.items() if kind != "dicom"]
-    found = _series(root, [name for name, kind in formats.items() if kind == "dicom"], settings, rejected)
+    found, objects = _series(root, [name for name, kind in formats.items() if kind == "dicom"], settings, rejected)
     keys = {f"{item.name}#{number}": item for number, item in enumerate(found)}
     places = {key: [Path(file).relative_to(root).as_posix() for file in item.source.files]
               for key, item in keys.items() if len(item.header.size) == 3 or item.header.frames == 1}
@@ -46,11 +47,16 @@ def gather(root: Path, names: Sequence[str], settings: Settings, rejected: list[
     masks = {name: tuple(str(root / mask) for mask in some) for name, some in pairs.masks.items()}
     seen = [root / mask for some in (*pairs.masks.values(), pairs.lonely) for mask in some]
     without_data_files(root, [file for mask in seen for file in beside(mask)], rejected)
+    drawn = outlined(root, objects, found, mask_names(settings.mask_names), rejected)
+    outlines = _without_masked({f"{found[place].name}#{place}": own for place, own in drawn.files.items()}, masks, root,
+                               rejected)
+    masks |= outlines
     needed = bool(masks) and settings.unmasked == "reject"
     items = [item for item in _files(root, pairs.images, formats, masks, settings.modality, rejected)
              if not needed or _has(masks, item.name, item.name, rejected)]  # what cannot be read is told first
-    items += [replace(item, source=replace(item.source, masks=masks.get(key, ()))) for key, item in keys.items()
-              if not needed or _has(masks, key, item.name, rejected)]
+    items += [replace(item, source=replace(item.source, masks=masks.get(key, ()),
+                                           structures=drawn.values if key in outlines else ()))
+              for key, item in keys.items() if not needed or _has(masks, key, item.name, rejected)]
     return sorted(items, key=lambda item: item.name)
 
 
@@ -71,6 +77,16 @@ def _formats(root: Path, names: Sequence[str], settings: Settings, rejected: lis
             reason = archive or (_label_table.unused(root / name) if idle else None)
             rejected.append(Rejected(path=printable(name), reason=reason or str(error), skipped=skipped))
     return formats
+
+
+def _without_masked(outlines: Mapping[str, tuple[str, ...]], masks: Mapping[str, tuple[str, ...]], root: Path,
+                    rejected: list[Rejected]) -> dict[str, tuple[str, ...]]:
+    """DICOM's segmentations of the series that have no mask file; the others are told."""
+    for key in outlines.keys() & masks.keys():
+        rejected += [Rejected(path=printable(Path(file).relative_to(root).as_posix()), skipped=True, reason=(
+            f"its series has a mask already, {printable(Path(masks[key][0]).relative_to(root).as_posix())}"))
+            for file in outlines[key]]
+    return {key: files for key, files in outlines.items() if key not in masks}
 
 
 def _has(masks: Mapping[str, tuple[str, ...]], key: str, name: str, rejected: list[Rejected]) -> bool:
@@ -99,8 +115,9 @@ def _files(root: Path, names: Sequence[str], formats: Mapping[str, str], masks: 
     return items
 
 
-def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> list[Item]:
-    """DICOM series as they are wanted; DataError where there are only others."""
+def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected],
+            ) -> tuple[list[Item], list[str]]:
+    """DICOM series as they are wanted, and the files of segmentations; DataError where there are only other series."""
     pattern, others = compiled(settings.series, "series"), Counter[str]()
 
     def wanted(header: Header, name: str) -> bool:
@@ -114,16 +131,16 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
             return False
         return True
 
-    found = series(root, names, settings.modality, rejected, wanted)
+    found, structures = series(root, names, settings.modality, rejected, wanted)
     if others and not found:
         listed = ", ".join(printable(text) for text, _ in others.most_common(10))
         raise DataError(f"No DICOM file of {settings.path} has data.series={settings.series!r} in its series "
                         f"description, which is a regular expression. There are: {listed}")
     scouts = [item for item in found if item.header.localizer]
     if len(scouts) == len(found):
-        return found
+        return found, structures
     rejected += [Rejected(path=printable(item.name), reason=SCOUT, skipped=True) for item in scouts]
-    return [item for item in found if not item.header.localizer]
+    return [item for item in found if not item.header.localizer], structures
 
 
 def _of_this_grid(mask: Path, format: str, series: Mapping[str, Header]) -> list[str]:

@@ -25,7 +25,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One image or volume. name: its path below the root; fault, planar, turned: as in `Series`.
+    """One image or volume. name: its path below the root; fault, planar, turned, uid, reference: as in `Series`.
 
     slices: the header of each file, of a series
     """
@@ -37,35 +37,42 @@ class Item:
     fault: str | None = None
     planar: int | None = None
     turned: bool = False
+    uid: str = ""
+    reference: str = ""
 
 
 def series(root: Path, names: list[str], modality: str, rejected: list[Rejected],
-           wanted: Callable[[Header, str], bool] = lambda header, name: True) -> list[Item]:
-    """The series that DICOM files below `root` make; what is none of an image is appended to `rejected`.
+           wanted: Callable[[Header, str], bool] = lambda header, name: True) -> tuple[list[Item], list[str]]:
+    """The series that DICOM files below `root` make, and the files that hold segmentations or contours; what is neither
+    is appended to `rejected`.
 
     modality: of files that say none; wanted: whether a file with this header and name is to be used
     """
     if not names:
-        return []
+        return [], []
     rejected[:] = _with_empty(root, names, rejected)
     from radsynth.io._dicom_frames import instances
+    from radsynth.io._dicom_header import HoldsStructures
     from radsynth.io._dicom_series import arrange, told_apart
 
-    found, names_of = [], {str(root / name): name for name in names}
+    found, structures, names_of = [], list[str](), {str(root / name): name for name in names}
     for path, name in track(names_of.items(), len(names_of), "reading DICOM headers", "files"):
         try:
             found += instances(Path(path))
+        except HoldsStructures:
+            structures.append(name)
         except RejectedFile as error:
             rejected.append(Rejected(path=printable(name), reason=str(error), skipped=isinstance(error, NotAnImage)))
     gathered, copies = arrange(_chosen(told_apart(found), names_of, wanted))
     rejected += [Rejected(path=printable(names_of[path]), skipped=True, reason=(
         f"it is a second copy (same SOP Instance UID) of {printable(names_of[first])}")) for path, first in copies]
-    return [Item(name=min(names_of[file] for file in member.files), header=member.header, slices=member.slices,
-                 fault=member.fault and member.fault + _to_fetch([names_of[file] for file in member.files], rejected),
-                 planar=member.planar, turned=member.turned,
-                 source=Source(format="dicom", files=member.files, modality=modality,
-                               frames=() if set(member.frames) == {None} else member.frames))
-            for member in gathered]
+    items = [Item(name=min(names_of[file] for file in member.files), header=member.header, slices=member.slices,
+                  fault=member.fault and member.fault + _to_fetch([names_of[file] for file in member.files], rejected),
+                  planar=member.planar, turned=member.turned, uid=member.uid, reference=member.reference,
+                  source=Source(format="dicom", files=member.files, modality=modality,
+                                frames=() if set(member.frames) == {None} else member.frames))
+             for member in gathered]
+    return items, structures
 
 
 def _chosen(found: Sequence[Instance], names: Mapping[str, str], wanted: Callable[[Header, str], bool]

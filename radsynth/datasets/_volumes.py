@@ -48,6 +48,7 @@ class Source:
     frames: of enhanced multi-frame DICOM the frame of each file, else ()
     stacked: a NIfTI file's fourth dimension has channels, not time
     mask_values: the masks' values that become 1, 2, ..., and there are no others; () keeps them as they are
+    structures: (label value, name) of those that masks which are DICOM's segmentations or contours give
     """
 
     format: str
@@ -57,6 +58,7 @@ class Source:
     mask_values: tuple[int, ...] = ()
     frames: tuple[int | None, ...] = ()
     stacked: bool = False
+    structures: tuple[tuple[int, str], ...] = ()
 
     def load(self) -> Image:
         """As `load_image`."""
@@ -113,6 +115,12 @@ def load_image(source: Source, frame: int = 0) -> Image:
     image = as_modality(image, source.modality)
     if not source.masks:
         return image
+    if source.structures:
+        from radsynth.io._dicom_structures import labels_on, plain
+
+        values = {plain(name): value for value, name in source.structures}
+        labels, regridded = labels_on([Path(path) for path in source.masks], values, image)
+        return image.replace(mask=labels, regridded=regridded)
     masks = {path: mask_on(path, image, Path(source.files[0]).name) for path in map(Path, source.masks)}
     # Where several masks, each of a part, overlap, the higher label is kept.
     return image.replace(

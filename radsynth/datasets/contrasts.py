@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -36,6 +36,7 @@ from radsynth.datasets._layout import (
     told_patient,
     with_untold,
 )
+from radsynth.datasets._structures import outlined
 from radsynth.datasets._volumes import Source, cut_up
 from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RadsynthError, SettingsError
@@ -78,7 +79,8 @@ class Settings:
     """Examinations without a mask where most have one: reject them, or keep them
     (task.kind=segment learns from both)."""
     mask_names: tuple[str, ...] = ()
-    """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
+    """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour. Of DICOM's segmentations and
+    contours (SEG, RTSTRUCT) it chooses the structures of these names: 1=liver, 2=GTV|tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all but
     those of a single value."""
@@ -239,18 +241,32 @@ def _parts(root: Path, settings: Settings, rejected: list[Rejected]) -> Iterator
 
 def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rejected]) -> Iterator[Part]:
     """DICOM series; those of one patient below one folder are an examination."""
-    items = series(root, names, settings.modality, rejected)
+    items, structures = series(root, names, settings.modality, rejected)
     folders = {item.name: PurePosixPath(item.name).parent for item in items}
     shared = len(set(folders.values())) < len(items)
+    parts = []
     for item in items:
         folder = folders[item.name] if shared else folders[item.name].parent
-        yield Part(name=printable(item.name), words=item.header.series or "", source=item.source, header=item.header,
-                   examination=f"{item.header.patient or ''}/{folder}", planar=item.planar, fault=item.fault)
+        parts.append(Part(name=printable(item.name), words=item.header.series or "", source=item.source,
+                          header=item.header, examination=f"{item.header.patient or ''}/{folder}", planar=item.planar,
+                          fault=item.fault))
+    yield from parts
+    # What was drawn on one contrast is the mask of the whole examination, in the patient's coordinates.
+    drawn = outlined(root, structures, items, mask_names(settings.mask_names), rejected)
+    files: dict[str, dict[str, None]] = defaultdict(dict)
+    for place, own in drawn.files.items():
+        files[parts[place].examination] |= dict.fromkeys(own)
+    for place in {parts[place].examination: place for place in drawn.files}.values():
+        part = parts[place]
+        source = replace(part.source, masks=tuple(files[part.examination]), structures=drawn.values)
+        name = printable(Path(source.masks[0]).relative_to(root).as_posix())
+        yield replace(part, name=name, source=source, fault=None, mask=True)
 
 
 def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...], settings: Settings,
              pattern: re.Pattern[str] | None, rejected: list[Rejected]) -> Iterator[Record]:
-    named = mask_names(settings.mask_names)
+    masks = [parts[MASKS].source for parts in examinations.values() if MASKS in parts]
+    named = mask_names(settings.mask_names) or next((dict(mask.structures) for mask in masks if mask.structures), {})
     for key, parts in sorted(examinations.items()):
         there = [parts.get(name) for name in channels]
         lacking = [name for name, part in zip(channels, there, strict=True) if part is None]
@@ -262,14 +278,20 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
         fixed, mask = parts[channels[first]], parts.get(MASKS)
         patient = (told_patient(fixed.name, settings.patient_pattern, pattern) or fixed.header.patient
                    or patient_in(fixed.name, pattern))
-        case = Examination(sources=tuple(part.source if part else None for part in there),
+        drawn = mask.source if mask and mask.source.structures else None
+        sources = [part.source if part else None for part in there]
+        if drawn:
+            sources[first] = replace(fixed.source, masks=drawn.masks, structures=drawn.structures)
+        case = Examination(sources=tuple(sources),
                            names=tuple(part.name if part else "" for part in there), channels=channels,
-                           modality=settings.modality, first=first, mask=mask.source.files[0] if mask else "")
+                           modality=settings.modality, first=first,
+                           mask=mask.source.files[0] if mask and not drawn else "")
         header = header_of([part.header for part in there if part is not None], fixed.header, len(channels),
                            settings.modality)
         header = with_untold(header, patient, settings.patient_pattern)
         shared = partial(Record, patient=patient or _patient(key) or fixed.name,
-                         masks=(case.mask,) if mask else (), mask_names=named, unmasked=settings.unmasked == "keep",
+                         masks=drawn.masks if drawn else (case.mask,) if mask else (),
+                         mask_names=named, unmasked=settings.unmasked == "keep",
                          files=tuple(dict.fromkeys(file for part in there if part
                                                    for file in (*part.source.files, *part.header.beside))))
         yield from cut_up(case, fixed.name, header, settings, fixed.planar, shared)

@@ -69,7 +69,8 @@ class Settings:
     unmasked: Literal["reject", "keep"] = "reject"
     """Images without a mask where others have one: reject them, or keep them: task.kind=segment learns from both."""
     mask_names: tuple[str, ...] = ()
-    """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour."""
+    """What label values of the masks mean, for tables and reports: 1=liver, 2=tumour. Of DICOM's segmentations and
+    contours (SEG, RTSTRUCT) it chooses the structures of these names: 1=liver, 2=GTV|tumour."""
     minimum_foreground: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Slices at the ends of a volume that show less than this share of foreground are left out; 0 keeps all but
     those of a single value."""
@@ -135,7 +136,9 @@ def _records(
     _check_splits(places.values(), settings.path)
     used: list[Line | None] = []
     kept: list[tuple[Item, partial[Record], Sequence[Line | None]]] = []
-    classes, named = any(place.label for place in places.values()), _layout.mask_names(settings.mask_names)
+    classes = any(place.label for place in places.values())
+    named = _layout.mask_names(settings.mask_names) or {
+        value: name for item in items for value, name in item.source.structures}
     for item in items:
         place = places[item.name]
         own = _layout.told_patient(item.name, settings.patient_pattern, pattern)
@@ -158,7 +161,7 @@ def _records(
             patient=patient,
             split=next((line.split for line in lines if line and line.split), place.split),
             files=(*dict.fromkeys(item.source.files), *item.header.beside),
-            masks=item.source.masks,
+            masks=item.source.masks if masks or not item.source.structures else (),  # which are never images
             mask_names=named,
             unmasked=settings.unmasked == "keep",
         )

@@ -32,18 +32,27 @@ from radsynth.io._dicom_values import (
 )
 from radsynth.io._limits import check_size, unusable
 
-AS_MASK = " (saved as NIfTI or NRRD beside its series it can be the mask of that)"
 NOT_IMAGES = {
     "1.2.840.10008.1.3.10": "a directory of a medium (DICOMDIR)",
-    "1.2.840.10008.5.1.4.1.1.66.4": f"a segmentation object{AS_MASK}",
-    "1.2.840.10008.5.1.4.1.1.66.7": f"a segmentation object{AS_MASK}",
-    "1.2.840.10008.5.1.4.1.1.481.3": f"a set of contours{AS_MASK}",
     "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose grid",
 }
+
+CONTOURS = "1.2.840.10008.5.1.4.1.1.481.3"
+STRUCTURES = {
+    CONTOURS: "a set of contours (RTSTRUCT)",
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation (SEG)",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation (SEG)",
+}
+"""What is no image, and may be the mask of one."""
+
 
 
 LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 """JPEG baseline and extended."""
+
+
+class HoldsStructures(NotAnImage):
+    """A segmentation or a set of contours (see `_dicom_structures`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +158,9 @@ def _header(values: Mapping[str, Any], dataset: Any) -> Header:
     """What the file says of its image or frames. NotAnImage, or RejectedFile for pixels that are not read."""
     kind = str(values.get("SOPClassUID", dataset.file_meta.get("MediaStorageSOPClassUID", "")))
     rows, columns = values.get("Rows"), values.get("Columns")
+    if kind in STRUCTURES:
+        raise HoldsStructures(f"it is {STRUCTURES[kind]}, not an image: it can be the mask of the series that it "
+                              "was drawn on, if that lies in the same folder or archive")
     if kind in NOT_IMAGES or rows is None or columns is None:
         raise NotAnImage(f"it is {NOT_IMAGES.get(kind, 'a DICOM object without pictures')}, not an image")
     size, frames = (int(rows), int(columns)), int(values.get("NumberOfFrames") or 1)

@@ -41,6 +41,7 @@ class Series:
     slices: the header of each slice; fault: why the slices are no whole volume, None when they are
     planar: index of the volume's axis (slices 0, rows 1, columns 2) across which the files were taken
     turned: the volume's first slice along that axis is the last of `files`
+    uid, reference: the identifiers of the series and of its frame of reference, by which segmentations name it
     """
 
     files: tuple[str, ...]
@@ -50,6 +51,8 @@ class Series:
     fault: str | None = None
     planar: int = 0
     turned: bool = False
+    uid: str = ""
+    reference: str = ""
 
 
 def arrange(instances: Iterable[Instance]) -> tuple[list[Series], list[tuple[str, str]]]:
@@ -112,7 +115,8 @@ def _named(found: Instance, sort: str) -> Instance:
 def _series(group: list[Instance]) -> Series:
     first = group[0]
     if len(group) == 1:
-        return Series(files=(first.path,), frames=(first.frame,), header=first.header, slices=(first.header,))
+        return Series(files=(first.path,), frames=(first.frame,), header=first.header, slices=(first.header,),
+                      uid=first.series, reference=first.reference)
     assert first.across is not None and first.down is not None
     normal = np.cross(first.across, first.down)
     ordered = sorted(
@@ -134,6 +138,8 @@ def _series(group: list[Instance]) -> Series:
         fault=fault,
         planar=planar,
         turned=turned,
+        uid=first.series,
+        reference=first.reference,
     )
 
 

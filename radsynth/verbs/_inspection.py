@@ -43,7 +43,7 @@ class Inspection:
     spec: what `prepare` would make of it, at the median size; None where that cannot be told
     mapping: how it would map intensities ("window", "percentiles", "bits"), "" likewise
     masks: label values in the sampled masks, () without masks; unmasked: images without a mask where others have one
-    masked_patients: those of whom an image has a mask
+    masked_patients: those of whom an image has a mask; mask_names: what label values of masks mean, as far as told
     duplicates: groups of equal files
     added: images that `prepare.extra` adds to the training split; none of them is in the numbers above
     rejected: files that cannot be used; skipped: files that are no images
@@ -74,6 +74,7 @@ class Inspection:
     masks: tuple[int, ...]
     unmasked: int
     masked_patients: int
+    mask_names: dict[int, str]
     empty_slices: int
     intensity: Intensity | None
     notes: dict[str, int]

@@ -130,6 +130,8 @@ def headline(found: Inspection) -> str:
 def facts(found: Inspection) -> dict[str, str]:
     """What there is, in words."""
     values = "as stored" if found.units == "stored" else f"in {found.units}"
+    labels = [f"{value} ({found.mask_names[value]})" if value in found.mask_names else str(value)
+              for value in found.masks]
     shown = {
         "format": _listed(found.formats),
         "modality": _modality(found) + ("" if found.mixed else f", values {values}"),
@@ -145,7 +147,7 @@ def facts(found: Inspection) -> dict[str, str]:
         "labels": _listed(found.labels) or "none",
         "split": _listed(found.splits) or "none, patients will be divided",
         **({"added": f"{_many(found.added, 'image')} for training alone (prepare.extra)"} if found.added else {}),
-        "masks": (f"label values {', '.join(map(str, found.masks))}" if found.masks else "none")
+        "masks": (f"label values {', '.join(labels)}" if found.masks else "none")
         + (f"; {found.unmasked:,} of {found.n_images:,} images have none" if found.unmasked else ""),
     }
     if found.intensity:

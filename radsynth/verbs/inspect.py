@@ -212,6 +212,7 @@ def _gather(
         masks=tuple(int(value) for value in values),
         unmasked=sum(_bare(records)),
         masked_patients=len(with_masks),
+        mask_names=dict(next((record.mask_names for record in records if record.mask_names), {})),
         series=_counts(header.series for header in headers if header.series),
         empty_slices=len(samples) - len(images),
         intensity=_intensity(images),

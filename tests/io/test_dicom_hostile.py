@@ -33,7 +33,7 @@ def test_broken_files_are_rejected_with_the_reason(name: str) -> None:
     "name", ["rtplan.dcm", "test-SR.dcm", "waveform_ecg.dcm", "reportsi.dcm", "rtdose.dcm", "liver_1frame.dcm"]
 )
 def test_objects_without_pictures_are_told_from_broken_ones(name: str) -> None:
-    with pytest.raises(io.NotAnImage, match="it can be the mask" if name == "liver_1frame.dcm" else ", not an image"):
+    with pytest.raises(io.NotAnImage, match=", not an image"):
         io.header(shipped(name))
 
 

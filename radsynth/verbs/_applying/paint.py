@@ -162,6 +162,9 @@ def _listed(values: tuple[int, ...] | list[int]) -> str:
     return f"label value{'s' if len(values) > 1 else ''} {shown}{', ...' if len(values) > 12 else ''}"
 
 
+NO_LABEL_MAP = "it is a segmentation or a set of contours (SEG, RTSTRUCT): save it as a label map, as NIfTI or NRRD"
+
+
 def mask_records(source: Path, rejected: list[Rejected], patient_pattern: str = PATIENT) -> list[Record]:
     """Every mask at a path (a file, a folder, an archive), by name, or those of a data set in one npz. DataError
     when there is nothing.
@@ -203,7 +206,9 @@ def _file(name: str, path: Path, patient: str = "") -> Record:
 def _dicom_masks(root: Path, names: list[str], rejected: list[Rejected]) -> dict[str, Record]:
     """DICOM masks by name: a series as a volume. Where its slices are none, each alone."""
     found = {}
-    for item in series(root, names, "", rejected):
+    items, structures = series(root, names, "", rejected)
+    rejected += [Rejected(path=printable(name), reason=NO_LABEL_MAP) for name in structures]
+    for item in items:
         files = item.source.files
         if len(files) > 1 and not item.fault:
             found[item.name] = Record(source=printable(item.name), patient="", files=tuple(dict.fromkeys(files)),

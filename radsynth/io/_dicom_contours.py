@@ -1,0 +1,85 @@
+"""DICOM's sets of contours (RTSTRUCT), filled slice by slice on the grid of the volume that they were drawn on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.errors import RejectedFile
+from radsynth.image import Image
+from radsynth.io._dicom_parsing import parse
+from radsynth.io._drawn import Drawn
+
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+FLAT = 0.5
+"""Slices by which the points of one contour may leave its plane."""
+
+Plane = tuple[int, int]
+"""The axis of a volume (slices 0, rows 1, columns 2) that a contour lies across, and its index there."""
+
+
+def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn]:
+    """The structures of these numbers on the grid of a volume.
+
+    A contour counts in the slice in which it lies; contours within contours of one structure and slice are holes in it,
+    as radiotherapy has them (a pixel is inside if an odd number of contours goes round it).
+    RejectedFile where contours lie across no axis of the volume, or all beside it.
+    """
+    dataset = parse(path, pixels=True)
+    missed = False
+    for roi in dataset.get("ROIContourSequence") or []:
+        if int(roi.ReferencedROINumber) not in numbers:
+            continue
+        name = numbers[int(roi.ReferencedROINumber)]
+        planes = _planes(roi, name, image)
+        within = {(axis, index): polygons for (axis, index), polygons in planes.items()
+                  if 0 <= index < image.space[axis]}
+        missed = missed or (bool(planes) and not within)
+        for (axis, index), polygons in within.items():
+            if part := _filled(name, axis, index, polygons, image.space):
+                yield part
+    if missed:
+        raise RejectedFile(f"the contours of {name} lie beside the image's slices")
+
+
+def _planes(roi: Any, name: str, image: Image) -> dict[Plane, list[NDArray[np.float64]]]:
+    """The contours of a structure by the plane that they lie in: (n, 2) points in pixels, along its two axes."""
+    assert image.affine is not None
+    to_index, planes = np.linalg.inv(image.affine), defaultdict[Plane, list[NDArray[np.float64]]](list)
+    for contour in roi.get("ContourSequence") or []:
+        if str(contour.get("ContourGeometricType", "")) not in CLOSED:
+            continue  # points and open lines enclose nothing
+        numbers = np.asarray(contour.get("ContourData") or [], np.float64)
+        if len(numbers) % 3 or not np.isfinite(numbers).all():
+            raise RejectedFile(f"a contour of {name} has {len(numbers)} numbers, which are no points (x, y, z)")
+        points = (to_index[:3, :3] @ numbers.reshape(-1, 3).T + to_index[:3, 3:])[::-1]  # slice, row, column
+        if points.shape[1] < 3:
+            continue
+        spread = np.ptp(points, axis=1)
+        axis = int(spread.argmin())
+        if spread[axis] > FLAT:
+            raise RejectedFile(f"a contour of {name} lies in no plane of the image's slices, rows or columns")
+        planes[axis, int(np.rint(points[axis].mean()))].append(np.delete(points, axis, axis=0).T)
+    return planes
+
+
+def _filled(name: str, axis: int, index: int, polygons: list[NDArray[np.float64]], space: tuple[int, ...],
+            ) -> Drawn | None:
+    """The pixels whose middles an odd number of contours goes round; None where there are none."""
+    from skimage.draw import polygon
+
+    sides = tuple(np.delete(space, axis).tolist())
+    inside = np.zeros(sides, bool)
+    for points in polygons:
+        rows, columns = polygon(points[:, 0], points[:, 1], sides)
+        inside[rows, columns] ^= True
+    if not inside.any():
+        return None
+    place = [slice(0, side) for side in sides]
+    place.insert(axis, slice(index, index + 1))
+    return Drawn(name=name, place=(place[0], place[1], place[2]), inside=np.expand_dims(inside, axis))

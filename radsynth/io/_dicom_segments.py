@@ -1,0 +1,82 @@
+"""DICOM's segmentation objects (SEG), laid on the grid of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.image import Image
+from radsynth.io._dicom_parsing import parse
+from radsynth.io._dicom_pixels import decompressed
+from radsynth.io._drawn import Drawn, Place
+from radsynth.io._geometry import reorient
+from radsynth.io._limits import check_size
+
+HALF = 0.5
+"""The share from which a pixel of a fractional segmentation belongs to its structure."""
+
+CLOSE = 0.1
+"""Pixels by which two grids may lie apart that are the same."""
+
+
+def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn]:
+    """The segments of these numbers on the grid of a volume. MissingExtra without highdicom."""
+    try:
+        from highdicom.seg import Segmentation
+    except ImportError:
+        raise MissingExtra("a DICOM segmentation", "seg") from None
+    dataset = _in_the_open(path, parse(path, pixels=True))
+    found = Segmentation.from_dataset(dataset, copy=False)
+    for number, name in numbers.items():
+        volume = found.get_volume(segment_numbers=[number], combine_segments=False)
+        inside = np.asarray(volume.array)[..., 0] >= HALF
+        if not inside.any():
+            continue
+        if part := _on(name, inside, np.asarray(volume.affine)[:, [2, 1, 0, 3]], image):
+            yield part
+        else:
+            raise RejectedFile(f"{name} lies beside the image, say their headers: they do not show the same place")
+
+
+def _in_the_open(path: Path, dataset: Any) -> Any:
+    """The data set with uncompressed pixels, which were decoded in the limited child."""
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    frames, rows, columns = int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
+    check_size((frames, rows, columns), frames=frames)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        stored = decompressed(str(path), None, str(syntax), int(dataset.BitsStored), (frames, rows, columns))
+        dataset.PixelData = np.ascontiguousarray(stored).tobytes()
+        dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", False
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return dataset
+
+
+def _on(name: str, inside: NDArray[np.bool_], affine: NDArray[np.float64], image: Image) -> Drawn | None:
+    """A structure (slice, row, column) on the grid of a volume; None where nothing of it lies there.
+
+    affine: (column, row, slice) index -> LPS mm
+    """
+    from scipy.ndimage import affine_transform
+
+    assert image.affine is not None
+    inside, affine, _ = reorient(inside.transpose(2, 1, 0), affine)
+    both = (np.linalg.inv(image.affine) @ affine)[:3]  # index to index, (column, row, slice)
+    first, steps = np.rint(both[::-1, 3]).astype(int), np.array(inside.shape)
+    if np.abs(both[:, :3] - np.eye(3)).max() * steps.max() < CLOSE and np.abs(both[::-1, 3] - first).max() < CLOSE:
+        low, high = np.maximum(first, 0), np.minimum(first + steps, image.space)
+        if (low >= high).any():
+            return None
+        here = inside[tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))]
+        return Drawn(name=name, place=cast(Place, tuple(map(slice, low.tolist(), high.tolist()))), inside=here)
+    back = np.linalg.inv(affine) @ image.affine
+    moved = affine_transform(inside.astype(np.uint8), back[:3, :3][::-1, ::-1], back[:3, 3][::-1], image.space,
+                             order=0, mode="grid-constant").astype(bool)
+    whole = cast(Place, tuple(slice(0, side) for side in image.space))
+    return Drawn(name=name, place=whole, inside=moved, regridded=True) if moved.any() else None
