@@ -28,10 +28,11 @@ def columns(usual: dict[str, float]) -> list[str]:
     return ["given", "result", *(name for name in NAMES if name in usual and name != MEAN)]
 
 
-def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> NDArray[np.uint8]:
-    """One result, (1, inputs, *space / finer), as (columns, 3, rows, columns) on a screen.
+def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> tuple[NDArray[np.uint8], int | None]:
+    """One result, (1, inputs, *space / finer), as (columns, 3, rows, columns) on a screen, and which slice of a volume.
 
-    A map is as red as it can be where it reaches twice what is usual. CT is shown in its window.
+    A map is as red as it can be where it reaches twice what is usual. CT is shown in its window. Of a volume the slice
+    is shown in which there is most red: what was lost is in few of them.
     """
     made = applier.network_of(given, applier.target)
     fine = applier.task.enlarge(torch.from_numpy(given)).numpy()
@@ -40,19 +41,25 @@ def overlays(applier: Applier, given: Images, usual: dict[str, float]) -> NDArra
     if applier.anatomy is not None:
         maps["anatomy"] = ANATOMY * applier.anatomy.differences(fine, made)[0][0]
     ends = black_and_white(shown_window(applier.spec), applier.intensity)
-    grey = in_window(_middle(made[0, 0]), ends)
-    pictures = [_in_red(in_window(_middle(fine[0, 0]), ends), None), _in_red(grey, None)]
-    for name in columns(usual)[2:]:
-        strength = _middle(maps[name] / (2 * max(usual[name], 1e-6)))
-        # On the coarse grid of what was given: each of its pixels covers several of the result.
-        factors = [have // want for have, want in zip(grey.shape, strength.shape, strict=True)]
-        pictures.append(_in_red(grey, np.kron(strength, np.ones(factors)).clip(0, 1)))
-    return np.stack(pictures)
+    shown = [in_window(image, ends) for image in (fine[0, 0], made[0, 0])]
+    reds = [_on_grid(maps[name] / (2 * max(usual[name], 1e-6)), made.shape[2:]) for name in columns(usual)[2:]]
+    place = _most_red(reds) if made.ndim == 5 else None
+    if place is not None:
+        shown, reds = [image[place] for image in shown], [red[place] for red in reds]
+    given_shown, result = shown
+    return np.stack([_in_red(given_shown, None), _in_red(result, None), *(_in_red(result, red) for red in reds)]), place
 
 
-def _middle(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(rows, columns): of a volume the middle slice."""
-    return image if image.ndim == 2 else image[image.shape[0] // 2]
+def _on_grid(strength: NDArray[np.floating], space: tuple[int, ...]) -> NDArray[np.floating]:
+    """(*space) from 0 to 1 of a map that may lie on the coarse grid of what was given, whose pixels cover several."""
+    factors = [have // want for have, want in zip(space, strength.shape, strict=True)]
+    return np.kron(strength, np.ones(factors)).clip(0, 1)
+
+
+def _most_red(reds: list[NDArray[np.floating]]) -> int:
+    """The slice of a volume in which most speaks against it; the middle one where nothing does."""
+    slices = np.sum([red.sum(axis=(1, 2)) for red in reds], axis=0)
+    return int(slices.argmax()) if slices.any() else len(slices) // 2
 
 
 def _in_red(grey: NDArray[np.float32], strength: NDArray[np.floating] | None) -> NDArray[np.uint8]:

@@ -142,11 +142,12 @@ def _most_doubtful(applier: Applier, found: Doubts, told: dict[str, Any], given:
     the numbers of all images; told: `limits_told`; given: the k-th image, (1, ...)"""
     usual = told["limits"]
     worst = most_doubtful(found, usual).tolist()
-    pictures = np.stack([overlays(applier, given(k), usual) for k in worst])
+    pictures, slices = zip(*(overlays(applier, given(k), usual) for k in worst), strict=True)
     # By the numbers that set the limits: in a batch of its own an image has others in the last digit, and the one that
     # is the limit would be above itself.
     said = [flags({name: float(values[k]) for name, values in found.items()}, usual) for k in worst]
-    return {"columns": columns(usual), FROM: told[FROM], "flags": said}, pictures
+    shown = {} if None in slices else {"slices": list(slices)}  # of volumes, from 0
+    return {"columns": columns(usual), FROM: told[FROM], "flags": said, **shown}, np.stack(pictures)
 
 
 def _complete(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.int64]:

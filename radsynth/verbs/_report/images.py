@@ -162,6 +162,7 @@ def doubts(files: RunFiles) -> dict[str, Any] | None:
                                      for k, flags in enumerate(found["flags"])]
     of_whole = results.get(BY_CROPS) and results["limits"]
     return {"columns": found["columns"], "rows": rows, "chance": false_alarms(found.get(FROM, 0)),
+            "slices": found.get("slices"),
             "of_whole": false_alarms(results.get(FROM, 0)) if of_whole else "", "crops": files.of_crops,
             "worth": _worth(found, files.of_crops) if "flagged" in found else ""}
 
