@@ -9,10 +9,12 @@ machine `launch` starts the processes.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import Any, TypeVar
 
 import torch
@@ -148,22 +150,18 @@ def _device() -> str:
 def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...]) -> None:
     """Run `function(*arguments)` in `size` processes on this machine and wait for them.
 
-    Their first error of ours is raised here; TrainingError when a process is killed. SIGINT and SIGTERM are passed on,
-    and a second SIGINT ends them all.
+    Their first error of ours is raised here; TrainingError when a process is killed. A first SIGINT or SIGTERM is
+    passed on, Interrupted when they end of it; a second SIGINT ends them all.
     """
-    context = torch.multiprocessing.get_context("spawn")
-    errors = context.SimpleQueue()
-    port = _free_port()
-    running = start_processes(  # type: ignore[no-untyped-call]
-        _enter, (function, arguments, size, port, errors), nprocs=size, join=False, start_method="spawn")
-
-    def pass_on(number: int) -> None:
-        for process in running.processes:
-            if process.pid and process.is_alive():
-                os.kill(process.pid, number)
-
+    asked: list[int] = []
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
-        with stop_signals(pass_on):
+        with stop_signals(asked.append):
+            running = _started((function, arguments, size, _free_port(), errors), size)
+            while not (asked or running.join(timeout=0.2, grace_period=PATIENCE)):
+                pass
+            for process in running.processes:
+                process.terminate()  # one that trains takes it as a request, one that is not so far ends without a word
             while not running.join(timeout=1.0, grace_period=PATIENCE):
                 pass
     except Interrupted:
@@ -173,10 +171,23 @@ def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...])
     except ProcessException as error:
         if not errors.empty():
             raise errors.get() from None
+        if asked:
+            raise Interrupted("Stopped. Repeat the command to go on.") from None
         raise TrainingError(  # the last line of what torch says names the signal or the error
             f"One of the {size} training processes ended ({str(error).strip().splitlines()[-1][:200]}), and the others "
             "were stopped. The last checkpoint is kept: repeat the command to go on."
         ) from error
+
+
+def _started(arguments: tuple[Any, ...], size: int) -> Any:
+    """Processes that enter with these arguments. They are deaf to the Ctrl-C of a terminal while they load, for seconds.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        return start_processes(  # type: ignore[no-untyped-call]
+            _enter, arguments, nprocs=size, join=False, start_method="spawn")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...], size: int, port: int,
@@ -184,10 +195,13 @@ def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...],
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
                    "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
                    "TORCHELASTIC_RUN_ID": "radsynth"}
-    os.setpgrp()  # a terminal sends Ctrl-C to its whole group; here it comes from the process that started this one
+    os.setpgrp()  # a terminal sends Ctrl-C to its whole group; here the process that started this one passes it on
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which comes when that process dies, too
+        if not (parent := parent_process()) or not parent.is_alive():  # killed before such a signal could come
+            raise KeyboardInterrupt
         function(*arguments)
     except KeyboardInterrupt:
         errors.put(Interrupted("Stopped. Repeat the command to go on."))

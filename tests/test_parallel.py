@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import multiprocessing
 import os
 import pickle
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from radsynth.errors import Interrupted, MissingExtra, SettingsError, TrainingEr
 from radsynth.parallel import Ranks, join, launch, launched, share_batch_norm
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.stopping import stop_signals
+from radsynth.stopping import SIGNALS, stop_signals
 from radsynth.tasks import build
 from radsynth.verbs._training import checks
 from radsynth.verbs._training.checks import processes_of, tried
@@ -154,7 +156,8 @@ def test_a_killed_process_ends_training_with_a_named_error(tmp_path: Path, monke
 
 
 def _answer_no_more(folder: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     (folder / str(join().rank)).touch()
     time.sleep(600)
 
@@ -172,6 +175,56 @@ def test_a_second_ctrl_c_ends_processes_that_answer_no_more(tmp_path: Path) -> N
     with pytest.raises(Interrupted, match="Stopped at once"):
         launch(_answer_no_more, 2, (tmp_path,))
     thread.join()
+
+
+def _come(folder: Path) -> None:
+    (folder / str(join().rank)).touch()
+
+
+def _when_started(act: Callable[[list[int]], None]) -> threading.Thread:
+    """Act on the processes that `launch` starts in their first moments, while they load."""
+    def wait() -> None:
+        while len(started := multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        act([process.pid or 0 for process in started])
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_processes_that_still_load_are_stopped_without_a_traceback(
+    how: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def press(started: list[int]) -> None:
+        time.sleep(0.5)
+        for process in (os.getpid(), *started):  # as a terminal does
+            with suppress(ProcessLookupError):
+                os.kill(process, how)
+
+    thread = _when_started(press)
+    with pytest.raises(Interrupted, match=r"Stopped\. Repeat the command to go on"):
+        launch(_come, 2, (tmp_path,))
+    thread.join()
+    assert not list(tmp_path.iterdir()) and capfd.readouterr().err == ""
+
+
+ORPHANED = """
+import os, signal, sys
+from pathlib import Path
+from radsynth.parallel import launch
+from tests import test_parallel
+
+test_parallel._when_started(lambda started: os.kill(os.getpid(), signal.SIGKILL))
+launch(test_parallel._come, 2, (Path(sys.argv[1]),))
+"""
+
+
+def test_processes_end_when_the_one_that_started_them_is_killed_while_they_load(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ORPHANED, str(tmp_path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=100)  # the pipe is theirs, too
+    assert done.returncode == -signal.SIGKILL and not list(tmp_path.iterdir())
 
 
 def _refuse(folder: Path) -> None:
