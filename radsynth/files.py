@@ -28,6 +28,8 @@ SCRATCH = "radsynth-scratch-"
 PATIENCE = 2.0
 """Seconds that a lock is waited for: workers of a process that was killed live on for up to half a second."""
 
+_BEGUN = os.urandom(4).hex()
+"""What tells this process from earlier ones of its number: in a container it may be 1 each time."""
 
 OWN_FILES = {"generate.json": ("README.md", "CLAIM.md", "samples.csv", "copy_filter.json"),
              "apply.json": ("samples.csv", "rejected.csv", "report.html"),
@@ -120,7 +122,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
 
 def temporary_of(path: Path) -> Path:
     """Where to write a file until it is whole: beside it, under a name that is nobody else's; see `clear_killed`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    return path.with_name(f".{path.name}.{os.getpid()}.{_BEGUN}.{threading.get_ident()}.part")
 
 
 def clear_killed(path: Path) -> None:
@@ -130,8 +132,9 @@ def clear_killed(path: Path) -> None:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(before) and entry.name.endswith(".part")]
         for name in names:
-            process = name.removeprefix(before).partition(".")[0]
-            if process.isdecimal() and not _running(int(process)):
+            process, _, rest = name.removeprefix(before).partition(".")
+            earlier = process == str(os.getpid()) and not rest.startswith(_BEGUN)
+            if process.isdecimal() and (earlier or not _running(int(process))):
                 left = path.with_name(name)
                 if left.is_dir():  # of `replacing`
                     shutil.rmtree(left, ignore_errors=True)

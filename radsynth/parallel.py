@@ -180,8 +180,7 @@ def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...])
 
 
 def _started(arguments: tuple[Any, ...], size: int) -> Any:
-    """Processes that enter with these arguments. They are deaf to the Ctrl-C of a terminal while they load, for seconds.
-    """
+    """Processes that enter with these arguments. While they load, for seconds, they are deaf to a terminal's Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
     try:
         return start_processes(  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from radsynth.errors import FolderError
-from radsynth.files import check_new, check_writable, replacing, whole_folder, write_atomically
+from radsynth.files import check_new, check_writable, replacing, temporary_of, whole_folder, write_atomically
 
 Disk = tuple[Path, Callable[[], None]]
 
@@ -191,12 +191,12 @@ def test_threads_that_write_the_same_file_do_not_take_each_others_away(tmp_path:
 def test_what_killed_processes_left_of_a_file_goes_with_the_next_writing_of_it(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    left, others = (tmp_path / f".a.json.{process}.140.part" for process in (gone.pid, os.getppid()))
-    unlike = tmp_path / f".b.json.{gone.pid}.140.part"
-    for path in (left, others, unlike):
+    left, same, others = (tmp_path / f".a.json.{process}.140.part" for process in (gone.pid, os.getpid(), os.getppid()))
+    unlike, own = tmp_path / f".b.json.{gone.pid}.140.part", temporary_of(tmp_path / "a.json").with_suffix(".1.part")
+    for path in (left, same, others, unlike, own):  # same: of an earlier process of this number, as in a container
         path.write_text("half")
     write_atomically(tmp_path / "a.json", "1")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([others.name, unlike.name, "a.json"])
+    assert {path.name for path in tmp_path.iterdir()} == {others.name, unlike.name, own.name, "a.json"}
 
 
 MEASURED_AGAIN = """
