@@ -182,6 +182,10 @@ class ImageSpec:
         names = dict(zip(self.label_values, self.mask_names, strict=False))
         return names.get(value, f"label {value}")
 
+    def label_names(self) -> dict[int, str]:
+        """What the label values of the masks mean, without the background."""
+        return {value: self.label_name(value) for value in self.label_values if value}
+
     def with_masks(self) -> ImageSpec:
         """Images with a further channel for each label value of their masks."""
         labels = (f"label {value}" for value in self.label_values)

@@ -34,14 +34,18 @@ def turned(degrees: float) -> NDArray[np.float64]:
     return affine
 
 
-def scan(folder: Path, degrees: float = 0, patient: int = 1, space: tuple[int, int, int] = SPACE) -> list[Path]:
-    """A CT volume as a DICOM series, in which the liver of `boxes` has 50, its tumour 100 and all else -500 HU."""
+def volume(degrees: float = 0, space: tuple[int, int, int] = SPACE) -> Image:
+    """A CT volume in which the liver of `boxes` has 50, its tumour 100 and all else -500 HU."""
     shown = boxes(space)
     pixels = np.where(shown["Tumour"], 100, np.where(shown["Liver"], 50, -500)).astype(np.int16)
-    image = Image(pixels=pixels[None], modality="CT", units="HU", bits=12, spacing=(2.0, 0.7, 0.8),
-                  affine=turned(degrees))
+    return Image(pixels=pixels[None], modality="CT", units="HU", bits=12, spacing=(2.0, 0.7, 0.8),
+                 affine=turned(degrees))
+
+
+def scan(folder: Path, degrees: float = 0, patient: int = 1, space: tuple[int, int, int] = SPACE) -> list[Path]:
+    """The same as a DICOM series."""
     provenance = io.Provenance(model="r3gan", weights="cd" * 32, seed=1, index=patient, window=(-160, 240))
-    return io.write(image, folder, provenance=provenance, format="dicom")
+    return io.write(volume(degrees, space), folder, provenance=provenance, format="dicom")
 
 
 def boxes(space: tuple[int, int, int] = SPACE) -> dict[str, NDArray[np.bool_]]:

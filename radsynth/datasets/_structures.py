@@ -6,6 +6,7 @@ whose numbers differ from patient to patient: a name is one label value all over
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ALONE = "the series that it was drawn on is not here"
 UNSURE = "it may be the mask of several images ({}), whose identifiers or frame of reference are the same"
+NUMBERED = re.compile(r"label (?P<value>[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])")
+"""What radsynth calls label values of which nobody says what they mean: they stay what they are."""
+
 SHOWN = 10
 """Names of structures that a message gives at most."""
 
@@ -97,4 +101,7 @@ def _values(objects: Sequence[Structures], mask_names: Mapping[int, str]) -> tup
         raise DataError(f"The segmentations name {len(counts)} structures, and a mask has {MOST_LABELS} labels at "
                         "most. Choose some with data.mask_names=[1=NAME, 2=NAME|OTHER NAME]. There are (in so many "
                         f"segmentations): {listed}")
+    numbered = [NUMBERED.fullmatch(name) for name in sorted(counts)]
+    if all(numbered):
+        return tuple((int(match["value"]), spelled[match.string]) for match in numbered if match)
     return tuple(enumerate((spelled[name] for name in sorted(counts)), start=1))

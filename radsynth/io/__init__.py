@@ -9,6 +9,8 @@ write(image: Image, path, *, provenance: Provenance) -> list[Path]
                                                  each under a temporary name first
 example(folder) -> list[Path]                    writes small valid files for the contract test
 read_mask(path) -> Image                         only where a mask's label values are not what `read` gives (palettes)
+write_labels(labels, path, *, provenance, names, of) -> list[Path]
+                                                 only where label maps are files of another kind than images
 
 `header` and `read` raise RejectedFile with the reason for a file that cannot be used, MissingExtra when an optional
 dependency would read it. Files are not trusted: sizes are checked against `_limits` before anything is allocated, and
@@ -23,6 +25,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -285,3 +288,17 @@ def write(image: Image, path: Path | str, *, provenance: Provenance, format: str
             endings = ", ".join(suffix for n in formats() for suffix in format_module(n).SUFFIXES)
             raise SettingsError(f"{path.name}: no format ends like this; the endings are {endings}")
     return format_module(format).write(image, path, provenance=provenance)
+
+
+def write_labels(labels: Image, path: Path, *, provenance: Provenance, format: str, names: Mapping[int, str],
+                 of: Sequence[Path] = ()) -> list[Path]:
+    """Write a label map (1, *space), marked as synthetic. Returns the files.
+
+    names: of all label values but 0, for formats that can say them; of: the files that the same provenance made of the
+    image that it belongs to
+    """
+    module = format_module(format)
+    special = getattr(module, "write_labels", None)
+    if special is None:
+        return module.write(labels, path, provenance=provenance)
+    return cast(list[Path], special(labels, path, provenance=provenance, names=names, of=of))

@@ -28,8 +28,10 @@ def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Draw
 
     A contour counts in the slice in which it lies; contours within contours of one structure and slice are holes in it,
     as radiotherapy has them (a pixel is inside if an odd number of contours goes round it).
-    RejectedFile where contours lie across no axis of the volume, or all beside it.
+    RejectedFile where contours lie across no axis of the volume, or all beside it, and for an image without a place.
     """
+    if image.affine is None:
+        raise RejectedFile("contours lie in the patient's coordinates, in which the image has no place")
     dataset = parse(path, pixels=True)
     missed = False
     for roi in dataset.get("ROIContourSequence") or []:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io._dicom_parsing import parse
 from radsynth.io._dicom_pixels import decompressed
@@ -20,19 +20,23 @@ from radsynth.io._limits import check_size
 HALF = 0.5
 """The share from which a pixel of a fractional segmentation belongs to its structure."""
 
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+
 CLOSE = 0.1
 """Pixels by which two grids may lie apart that are the same."""
 
 
 def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn]:
-    """The segments of these numbers on the grid of a volume. MissingExtra without highdicom."""
-    try:
-        from highdicom.seg import Segmentation
-    except ImportError:
-        raise MissingExtra("a DICOM segmentation", "seg") from None
+    """The segments of these numbers on the grid of a volume, or of an image without a place that it refers to alone."""
+    from highdicom.seg import Segmentation
+
     dataset = _in_the_open(path, parse(path, pixels=True))
+    _with_thickness(dataset)
     found = Segmentation.from_dataset(dataset, copy=False)
     for number, name in numbers.items():
+        if image.affine is None:
+            yield _flat(found, number, name, image)
+            continue
         volume = found.get_volume(segment_numbers=[number], combine_segments=False)
         inside = np.asarray(volume.array)[..., 0] >= HALF
         if not inside.any():
@@ -41,6 +45,26 @@ def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Draw
             yield part
         else:
             raise RejectedFile(f"{name} lies beside the image, say their headers: they do not show the same place")
+
+
+def _with_thickness(dataset: Any) -> None:
+    """highdicom wants the thickness of slices, which is of no use here and is told of no radiograph."""
+    for group in (group for name in GROUPS for group in dataset.get(name) or []):
+        for measures in group.get("PixelMeasuresSequence") or []:
+            if measures.get("SliceThickness") is None:
+                measures.SliceThickness = 1
+
+
+def _flat(found: Any, number: int, name: str, image: Image) -> Drawn:
+    """A structure on a picture, whose pixels it has, as on radiographs, which have no place."""
+    sources = [instance for _, _, instance in found.get_source_image_uids()]
+    if len(sources) != 1 or (int(found.Rows), int(found.Columns)) != image.space[1:]:
+        size = " x ".join(map(str, image.space[1:]))
+        raise RejectedFile(f"it has {found.Rows} x {found.Columns} pixels and is of {len(sources)} images, and nobody "
+                           f"knows how it lies on one of {size} without a place")
+    inside = found.get_pixels_by_source_instance(sources, segment_numbers=[number], combine_segments=False)[..., 0]
+    return Drawn(name=name, place=(slice(0, 1), slice(0, image.space[1]), slice(0, image.space[2])),
+                 inside=np.asarray(inside) >= HALF)
 
 
 def _in_the_open(path: Path, dataset: Any) -> Any:

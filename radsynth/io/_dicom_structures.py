@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import MissingExtra, RejectedFile
+from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io import _dicom_contours, _dicom_segments
 from radsynth.io._dicom_header import CONTOURS
@@ -87,9 +87,6 @@ def labels_on(paths: Sequence[Path], values: Mapping[str, int], image: Image) ->
     values: of the structures that are wanted, by their `plain` names; the others are background
     RejectedFile for objects that cannot be read, that show another place, or that have none of these structures.
     """
-    if image.affine is None:
-        raise RejectedFile(f"its segmentation {paths[0].name} lies in the patient's coordinates, in which the image "
-                           "has no place (Image Position and Orientation): save it as a picture with its name")
     volume = image if len(image.space) == 3 else image.replace(
         pixels=image.pixels[:, None], spacing=None, mask=None)
     parts: dict[str, list[Drawn]] = defaultdict(list)
@@ -103,7 +100,7 @@ def labels_on(paths: Sequence[Path], values: Mapping[str, int], image: Image) ->
             with quietly():
                 for part in read(path, numbers, volume) if numbers else ():
                     parts[plain(part.name)].append(part)
-        except (RejectedFile, MissingExtra) as error:
+        except RejectedFile as error:
             raise RejectedFile(f"its segmentation {path.name}: {error}") from None
         except Exception as error:
             raise unusable(error, f"its segmentation {path.name}") from None

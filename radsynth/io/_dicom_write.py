@@ -56,14 +56,14 @@ def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
     if len(image.pixels) == 3 and stored.bits not in (8, 16):
         stored = Stored(values=stored.values, slope=stored.slope, intercept=stored.intercept, bits=16)
     if image.pixels.ndim == 3:
-        dataset = _dataset(image, stored, provenance, _content(stored), None)
+        dataset = _dataset(image, stored, provenance, content_of(stored), None)
         return write_whole(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
     return _write_series(image, stored, path.with_suffix(""), provenance)
 
 
 def _write_series(image: Image, stored: Stored, folder: Path, provenance: Provenance) -> list[Path]:
     """All slices in a temporary folder, renamed when it is whole."""
-    content = _content(stored)
+    content = content_of(stored)
     temporary = folder.with_name(f".{os.getpid()}.part.{folder.name}")
     names = [f"{number:04d}.dcm" for number in range(1, image.space[image.through] + 1)]
     try:
@@ -83,12 +83,12 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
     return [folder / name for name in names]
 
 
-def _content(stored: Stored) -> str:
+def content_of(stored: Stored) -> str:
     """A hash of all pixels: a PACS takes two images of one identifier for one, and keeps the first alone."""
     return hashlib.sha256(np.ascontiguousarray(stored.values).data).hexdigest()
 
 
-def _uid(provenance: Provenance, content: str, role: str) -> str:
+def identifier(provenance: Provenance, content: str, role: str) -> str:
     """2.25 and a UUID of what the image is made from and of what it shows: the same image gets the same identifiers."""
     parts = (
         provenance.model,
@@ -100,6 +100,13 @@ def _uid(provenance: Provenance, content: str, role: str) -> str:
         *([provenance.source] if provenance.source else []),
     )
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(parts)).int}"
+
+
+def slices_of(image: Image, provenance: Provenance) -> list[Any]:
+    """The data sets of a 2-D image, or of a volume's slices in the order of their files."""
+    stored = store(image)
+    indices: list[int | None] = [None] if image.pixels.ndim == 3 else [*range(image.space[image.through])]
+    return [_dataset(image, stored, provenance, content_of(stored), index) for index in indices]
 
 
 def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str, index: int | None) -> Any:
@@ -115,13 +122,13 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str,
     dataset.preamble = b"\0" * 128
     dataset.SOPClassUID = CLASSES.get(kind, SECONDARY_CAPTURE)
     named = "" if image.channels == GREY else "/".join(image.channels)
-    dataset.SOPInstanceUID = _uid(provenance, content, f"slice {index or 0} {named}".strip())
+    dataset.SOPInstanceUID = identifier(provenance, content, f"slice {index or 0} {named}".strip())
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.Modality = image.modality
     dataset.InstanceNumber = 1 if index is None else index + 1
-    _say_synthetic(dataset, provenance, kind, named if grey else "")
-    dataset.SeriesInstanceUID = _uid(provenance, content, f"series {named}".strip())
+    mark_synthetic(dataset, provenance, kind, named if grey else "")
+    dataset.SeriesInstanceUID = identifier(provenance, content, f"series {named}".strip())
     # What is made of one image is one patient's, in one study and one place, however many contrasts it is.
     owner = provenance.source or content
     _study(dataset, provenance, owner)
@@ -131,7 +138,7 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str,
     if "ImagePositionPatient" in dataset:
         # A viewer lays on each other only what is in one frame of reference: the result and the image it was made of.
         shared = image.frame if provenance.source and image.affine is not None else ""
-        dataset.FrameOfReferenceUID = shared or _uid(provenance, owner, "frame of reference")
+        dataset.FrameOfReferenceUID = shared or identifier(provenance, owner, "frame of reference")
         dataset.PositionReferenceIndicator = ""
     _pixels(dataset, image, stored, index, kind, provenance)
     {"CT": _ct, "MR": _mr, "DX": _radiograph, "CR": _computed_radiograph, "SC": _secondary}[kind](dataset)
@@ -146,13 +153,14 @@ def _code(value: str, scheme: str, meaning: str) -> Any:
     return code
 
 
-def _say_synthetic(dataset: Any, provenance: Provenance, kind: str, contrast: str) -> None:
+def mark_synthetic(dataset: Any, provenance: Provenance, kind: str, contrast: str) -> None:
     """contrast: the name of what is shown, "" for grey values without one."""
     from pydicom.dataset import Dataset
 
     version = metadata.version("radsynth")
     dataset.SyntheticData = "YES"
-    dataset.ImageType = ["DERIVED", "SECONDARY", *({"CT": ["AXIAL"], "MR": ["OTHER"], "DX": [""]}.get(kind, []))]
+    derived = "PRIMARY" if kind == "SEG" else "SECONDARY"
+    dataset.ImageType = ["DERIVED", derived, *({"CT": ["AXIAL"], "MR": ["OTHER"], "DX": [""]}.get(kind, []))]
     how = "Synthetic in part: derived from another image" if provenance.source else "Synthetic: generated"
     dataset.DerivationDescription = (
         f"{how} by radsynth {version}, network {provenance.model}, weights SHA-256 "
@@ -182,7 +190,7 @@ def _study(dataset: Any, provenance: Provenance, owner: str) -> None:
     dataset.PatientName = f"SYNTHETIC^{provenance.index}"
     dataset.PatientID = identity[:64]
     dataset.PatientBirthDate = dataset.PatientSex = ""
-    dataset.StudyInstanceUID = _uid(provenance, owner, "study")
+    dataset.StudyInstanceUID = identifier(provenance, owner, "study")
     dataset.StudyID = dataset.StudyDate = dataset.StudyTime = dataset.AccessionNumber = (
         dataset.ReferringPhysicianName
     ) = ""

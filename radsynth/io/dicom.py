@@ -12,7 +12,7 @@ import numpy as np
 
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
-from radsynth.io import Header, Provenance
+from radsynth.io import Header, Provenance, _dicom_labels
 from radsynth.io._dicom_frames import frames, is_enhanced
 from radsynth.io._dicom_header import describe
 from radsynth.io._dicom_parsing import parse
@@ -21,6 +21,7 @@ from radsynth.io._dicom_series import Series, arrange, frames_of, volume
 from radsynth.io._dicom_write import write_image
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
+
 
 def sniff(path: Path, head: bytes) -> bool:
     """The letters DICM behind the 128 bytes of preamble."""
@@ -66,6 +67,9 @@ def _volumes(found: list[Series]) -> list[Series]:
 def write(image: Image, path: Path, *, provenance: Provenance) -> list[Path]:
     """A 2-D image as one file; a volume as a folder of one consistent series. See `_dicom_write`."""
     return write_image(image, Path(path), provenance)
+
+
+write_labels = _dicom_labels.write_labels
 
 
 def example(folder: Path) -> list[Path]:

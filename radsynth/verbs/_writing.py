@@ -20,7 +20,7 @@ from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, MissingExtra, SettingsError
 from radsynth.files import write_atomically
 from radsynth.image import RGB, Image, ImageSpec
-from radsynth.io import Provenance, format_module, formats, write
+from radsynth.io import Provenance, format_module, formats, write, write_labels
 from radsynth.io._geometry import placed
 from radsynth.progress import track
 from radsynth.settings import nearest
@@ -66,8 +66,7 @@ class Writing:
             yield from ([row] for row in self._npz(list(chunks), folder))
             return
         names, suffix = self.spec.labels, _suffix(format, self.spec)
-        mask_format = "nifti" if format == "dicom" else format  # DICOM has objects of its own for masks, not written
-        mask_suffix = _suffix(mask_format, dataclasses.replace(self.spec, bits=8))
+        mask_suffix = _suffix(format, dataclasses.replace(self.spec, bits=8))
         singles = track(_singles(chunks), count - first, "writing", "images")
         for index, (values, label, mask, more) in enumerate(singles, start=first):
             within = folder_name(names[label]) if label >= 0 else ""
@@ -75,7 +74,9 @@ class Writing:
             files = _write(self._image(values), folder / "images" / within / f"{index:06d}{suffix}", provenance, format)
             if mask is not None:
                 path = folder / "masks" / within / f"{index:06d}{mask_suffix}"
-                (file,) = _write(self._mask(mask), path, provenance, mask_format)[:1]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (file,) = write_labels(self._mask(mask), path, provenance=provenance, format=_kind(format),
+                                       names=self.spec.label_names(), of=files)[:1]
                 more = {"mask": file.relative_to(folder).as_posix(), **more}
             yield [{"file": file.relative_to(folder).as_posix(), "index": index, "seed": self.seed,
                     "label": names[label] if label >= 0 else "", **more} for file in files]
@@ -155,11 +156,11 @@ def check_format(spec: ImageSpec, format: str) -> None:
 def usual_format(spec: ImageSpec, masks: bool = False) -> str:
     """The sources' format, or NIfTI where that cannot hold the channels: several contrasts are no colours.
 
-    masks: written beside the images, so not DICOM, whose own kind of masks is not written
+    masks: written beside the images, so no DICOM without a place, to which its masks could refer
     """
     channels = len(spec.channels)
     holds = channels == 1 or (spec.channels == RGB if spec.format == "dicom" else channels == 3)
-    holds = holds and not (masks and spec.format == "dicom")
+    holds = holds and not (masks and spec.format == "dicom" and spec.spacing is None)
     return spec.format if holds or spec.format == "npz" else "nifti"
 
 
@@ -176,7 +177,11 @@ def _redrawn(chunk: Drawn) -> list[Row]:
 
 def _write(image: Image, path: Path, provenance: Provenance, format: str) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write(image, path, provenance=provenance, format="picture" if format in PICTURES else format)
+    return write(image, path, provenance=provenance, format=_kind(format))
+
+
+def _kind(format: str) -> str:
+    return "picture" if format in PICTURES else format
 
 
 def _suffix(format: str, spec: ImageSpec) -> str:

@@ -66,7 +66,8 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
           seed: int | None = None, contrasts: Sequence[str] = ()) -> Applied:
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
-    format: of the results, by default each image's own (label maps of DICOM images: NIfTI); target: the domain to go
+    format: of the results, by default each image's own (label maps of DICOM images are segmentation objects, SEG, or
+    NIfTI where the image has no place); target: the domain to go
     to, for unpaired translation.
     resample: bring images with other spacing to that of the training, and results back to the images' own grids (a
     registration does so anyway, and refuses it).
@@ -165,9 +166,6 @@ def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str |
                   beside: Beside, resample: bool, style: Path | None, seed: int | None,
                   contrasts: Sequence[str]) -> None:
     """SettingsError for what only a run of another kind takes, or for what one of this kind lacks."""
-    if kind == "segment" and format == "dicom":
-        raise SettingsError("format=dicom: label maps are not written as DICOM, which has objects of its own for "
-                            "them. Leave the format out or give nifti: it lies on the grid of the DICOM series.")
     if kind == "register" and onto is None:
         raise SettingsError(f"{run} registers images: name the one that they are put onto, with --onto FIXED.")
     if kind == "register" and target is not None:
@@ -232,6 +230,7 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
     if usual and patients < ENOUGH:
         tell(f"mind: by chance, each check flags {false_alarms(patients)}")
     expected = not_found.read_expected(applier.run) if segments(applier.task) else ()
+    labels = applier.spec.label_names() if segments(applier.task) else None
     images = list(records)
     masks_beside(images, rejected)
     for record in track(images, None, "applying", "images"):
@@ -242,10 +241,10 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
             image = record.load()
             result, found = applier.convert(image)
             chosen = format or (record.header.format if record.header else applier.spec.format)
-            if chosen == "dicom" and segments(applier.task):
-                chosen = "nifti"  # DICOM has objects of their own for label maps, which are not written
+            if not format and chosen == "dicom" and labels and image.affine is None:
+                chosen = "nifti"  # DICOM's segmentations lie in the patient's coordinates
             index = journal.free()
-            files = write_result(applier.facts, image, result, record, folder / "images", chosen, index)
+            files = write_result(applier.facts, image, result, record, folder / "images", chosen, index, labels)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue

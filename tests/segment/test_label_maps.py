@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from radsynth.arrays import Prepared
-from radsynth.errors import SettingsError
+from radsynth.errors import DataError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import read, read_mask, write
+from radsynth.io._dicom_structures import labels_on
 from radsynth.settings import resolve
 from radsynth.verbs._applying.not_found import expected_labels
 from radsynth.verbs._applying.segmenter import LEAST, expected_mismatch
@@ -57,18 +58,23 @@ def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Pat
     row, column = np.ogrid[:24, :18]
     plane = np.where((row - 10) ** 2 + (column - 9) ** 2 < 18, 200, 10).astype(np.uint16)
     volume = Image(pixels=np.stack([plane] * 6)[None], modality="MR", bits=12, spacing=(3.0, 2.0, 2.0), affine=AFFINE)
-    for ending, expected in ((".nii.gz", ".nii.gz"), (".mha", ".mha"), (".npz", ".npz"), (".dcm", ".nii.gz")):
+    for ending, expected in ((".nii.gz", ".nii.gz"), (".mha", ".mha"), (".npz", ".npz"), (".dcm", ".dcm")):
         write(volume, tmp_path / f"scan{ending}", provenance=FROM)
         source, out = tmp_path / ("scan" if ending == ".dcm" else f"scan{ending}"), tmp_path / f"out{ending}"
         apply(tmp_path / "run", source, out)
         line, = rows(out)
         assert line["file"].endswith(expected) and float(line["mismatch"]) >= 0
-        made, original = read(out / line["file"]), read(source)
-        made, original = (one[0] if isinstance(one, list) else one for one in (made, original))
-        assert isinstance(made, Image) and isinstance(original, Image) and made.space == original.space
-        assert made.affine is not None and original.affine is not None
-        assert np.allclose(made.affine, original.affine, atol=1e-3)
-        labels = read_mask(out / line["file"]).pixels[0]
+        original = read(source)
+        original = original[0] if isinstance(original, list) else original
+        if ending == ".dcm":  # an object of its own, in the same frame of reference
+            labels, regridded = labels_on([out / line["file"]], {"label 1": 1}, original)
+            assert not regridded
+        else:
+            made = read(out / line["file"])
+            assert isinstance(made, Image) and made.space == original.space
+            assert made.affine is not None and original.affine is not None
+            assert np.allclose(made.affine, original.affine, atol=1e-3)
+            labels = read_mask(out / line["file"]).pixels[0]
         assert set(np.unique(labels)) <= {0, 1}
         inside = original.pixels[0] > 100
         assert (labels[inside] > 0).mean() > 0.9 and (labels[~inside] > 0).mean() < 0.1, "labels lie where the disc is"
@@ -80,7 +86,7 @@ def test_label_maps_of_a_volume_lie_on_its_grid(make_masked: Make, tmp_path: Pat
     assert labels.shape == fine.space and (labels[inside] > 0).mean() > 0.9 and (labels[~inside] > 0).mean() < 0.1
 
 
-def test_label_maps_of_pictures_are_marked_and_dicom_is_refused(make_masked: Make, tmp_path: Path) -> None:
+def test_label_maps_of_pictures_are_marked_and_dicom_needs_a_place(make_masked: Make, tmp_path: Path) -> None:
     from PIL import Image as Picture
 
     train(make_masked(n=24), tmp_path / "run", settings=resolve(overrides=(*SMALL, "train.images=400")))
@@ -91,7 +97,7 @@ def test_label_maps_of_pictures_are_marked_and_dicom_is_refused(make_masked: Mak
     with Picture.open(tmp_path / "out" / line["file"]) as picture:
         assert picture.size == (24, 34) and picture.getextrema()[1] in (1, 2)
         assert "DERIVED" in str(picture.info) and "Task: segment" in str(picture.info)
-    with pytest.raises(SettingsError, match="not written as DICOM"):
+    with pytest.raises(DataError, match="a DICOM segmentation needs a place, which nobody knows"):
         apply(tmp_path / "run", tmp_path / "one.png", tmp_path / "other", format="dicom")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from radsynth.datasets import Record
 from radsynth.errors import CannotHold, RejectedFile
 from radsynth.image import RGB, Image
-from radsynth.io import Provenance, format_module, write
+from radsynth.io import Provenance, format_module, write, write_labels
 from radsynth.verbs._writing import PICTURES
 
 WRITTEN = {".jpg": ".png", ".jpeg": ".png", ".npy": ".npz", ".mhd": ".mha", ".nhdr": ".nrrd"}
@@ -19,11 +20,12 @@ WRITTEN = {".jpg": ".png", ".jpeg": ".png", ".npy": ".npz", ".mhd": ".mha", ".nh
 
 
 def write_result(facts: dict[str, Any], start: Image, result: Image, like: Record, folder: Path, format: str,
-                 index: int) -> list[Path]:
+                 index: int, labels: Mapping[int, str] | None = None) -> list[Path]:
     """Files in `folder` with a result of the image `start`: one, or one for each channel where the format has no room
     for several. RejectedFile, and no file, where it cannot hold the result at all.
 
     facts: of the run's weights; like: the image whose ending the result's file has, if its format can have it
+    labels: the names of its values, of a label map
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = hashlib.sha256(np.ascontiguousarray(start.pixels).tobytes()).hexdigest()
@@ -31,6 +33,9 @@ def write_result(facts: dict[str, Any], start: Image, result: Image, like: Recor
     provenance = Provenance(model=facts["model"], weights=facts["sha256"], seed=0, index=index, description=text,
                             window=result.window, source=source)
     try:
+        if labels is not None:
+            path = folder / f"{index:06d}{_ending(like, format)}"
+            return write_labels(result, path, provenance=provenance, format=_kind(format), names=labels)
         return _written(result, start, folder, f"{index:06d}", _kind(format), _ending(like, format), provenance)
     except CannotHold as error:
         raise RejectedFile(f"its result is not written: {str(error).partition(': ')[2]}") from None
