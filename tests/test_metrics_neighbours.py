@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -64,6 +65,21 @@ def test_duplicates_in_the_source_count_as_chance() -> None:
     found = measure(dataclasses.replace(pair, real=dataclasses.replace(pair.real, features=features,
                                                                        thumbnails=thumbnails)))
     assert found["near_copies_features"].floor == pytest.approx(20 / 201)
+
+
+def test_distances_are_numbers_where_half_of_the_images_are_blank() -> None:
+    """The unit, their median distance, is 0 then, or 0 of some halves: intervals were from minus to plus infinity."""
+    pair = comparison(copied=0)
+    assert pair.training is not None
+    real, training = ({name: getattr(side, name).copy() for name in ("features", "thumbnails")}
+                      for side in (pair.real, pair.training))
+    for part in (*real.values(), *training.values()):
+        part[:100] = -1
+    blank = dataclasses.replace(pair, real=dataclasses.replace(pair.real, **real),
+                                training=dataclasses.replace(pair.training, **training))
+    for one in measure(blank).values():
+        json.dumps(one.to_json(), allow_nan=False)
+    assert all(np.isfinite(near.distance) for near in neighbours.closest_pairs(blank, 5))
 
 
 @pytest.mark.parametrize("known", [1, 2])

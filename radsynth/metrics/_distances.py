@@ -60,3 +60,9 @@ def nearest(queries: NDArray[np.float32], candidates: NDArray[np.float32],
         best[better], where[better] = value[better], closest[better] + start
     difference = queries.astype(np.float64) - candidates[where]
     return np.sqrt(np.square(difference).sum(1)), where
+
+
+def ratio(distance: float, usual: float) -> float:
+    """How many times the usual distance one is, a million at most: that is 0 where half of the real images are blank,
+    which lie on each other."""
+    return distance / max(usual, 1e-6 * distance) if distance else 0.0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Estimate, Measurement, Number, measurement, require
-from radsynth.metrics._distances import nearest
+from radsynth.metrics._distances import nearest, ratio
 from radsynth.metrics._resampling import estimate, independent, paired_halves, share_of
 
 _Floats = NDArray[np.float64]
@@ -96,9 +96,9 @@ def closest_pairs(comparison: Comparison, count: int) -> list[Pair]:
         by = names[int(ranks[:, synthetic].argmin())]
         search = searches[by]
         distance = search.synthetic[synthetic]
-        typical = max(float(np.median(search.real)), np.finfo(float).tiny)
         pairs.append(Pair(synthetic=int(synthetic), training=int(search.training[synthetic]), by=by,
-                          distance=float(distance / typical), rarity=float((search.real <= distance).mean()),
+                          distance=ratio(float(distance), float(np.median(search.real))),
+                          rarity=float((search.real <= distance).mean()),
                           copy=bool(copied[synthetic])))
     return pairs
 
@@ -188,4 +188,4 @@ def _threshold(real: _Floats) -> float:
 
 
 def _median_ratio(candidates: _Floats, real: _Floats) -> float:
-    return float(np.median(candidates) / max(float(np.median(real)), np.finfo(float).tiny))
+    return ratio(float(np.median(candidates)), float(np.median(real)))

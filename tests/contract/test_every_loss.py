@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from radsynth.image import ImageSpec
@@ -39,16 +41,24 @@ def test_only_pairing_losses_look_at_real_logits_in_the_generators_turn(name: st
 
 
 def test_closed_forms() -> None:
-    real, fake = torch.zeros(4), torch.zeros(4)  # several: the mean over the batch is returned
-    log2 = math.log(2)
+    """As the papers write them, at logits that tell a factor, a sign and a margin; the mean over the batch."""
+    r, f = np.array([1.7, -0.4, 0.3, -2.1]), np.array([-1.2, 0.6, 2.3, -0.1])
+
+    def probability(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 1 / (1 + np.exp(-logits))
+
+    game = -np.log(probability(r)) - np.log(1 - probability(f))
     expected = {
-        "minimax": (2 * log2, -log2), "non_saturating": (2 * log2, log2), "least_squares": (0.5, 0.5),
-        "wasserstein": (0.0, 0.0), "hinge": (2.0, 0.0), "relativistic": (log2, log2),
+        "minimax": (game, np.log(1 - probability(f))), "non_saturating": (game, -np.log(probability(f))),
+        "least_squares": (((r - 1) ** 2 + f**2) / 2, (f - 1) ** 2 / 2), "wasserstein": (f - r, -f),
+        "hinge": (-np.minimum(0, r - 1) - np.minimum(0, -f - 1), -f),
+        "relativistic": (-np.log(probability(r - f)), -np.log(probability(f - r))),
     }
     assert set(expected) == set(LOSSES)
+    real, fake = torch.from_numpy(r), torch.from_numpy(f)
     for name, (discriminator, generator) in expected.items():
-        assert float(LOSSES[name].discriminator(real, fake)) == pytest.approx(discriminator), name
-        assert float(LOSSES[name].generator(real, fake)) == pytest.approx(generator), name
+        assert float(LOSSES[name].discriminator(real, fake)) == pytest.approx(discriminator.mean()), name
+        assert float(LOSSES[name].generator(real, fake)) == pytest.approx(generator.mean()), name
 
 
 def test_minimax_saturates_where_the_discriminator_wins_and_non_saturating_does_not() -> None:
@@ -98,11 +108,23 @@ def test_every_penalty_is_taken_somewhere_except_none() -> None:
         assert (penalty.real or penalty.fake or penalty.between or penalty.around) == (name != "none")
 
 
-def test_dragan_stays_within_half_a_deviation_of_each_image() -> None:
-    """D(x) = |x|^2 / 2 has the slope |x|: at a constant image, whose deviation is 0, the noise changes nothing."""
-    flat = torch.full((3, 1, 4, 4), 0.5)
-    value = around_real(lambda x: x.square().flatten(1).sum(1) / 2, flat, torch.randn(3, 1, 4, 4))
-    assert float(value) == pytest.approx((0.5 * 4 - 1) ** 2)
+def test_penalties_are_taken_where_the_papers_take_them() -> None:
+    """D(x) = |x|^2 / 2 has the slope x, so that the penalty tells at which images it was taken."""
+    generator = torch.Generator().manual_seed(0)
+    real, fake, noise = torch.randn(3, 3, 2, 4, 5, generator=generator, dtype=torch.float64).unbind()
+    mix = torch.tensor([0.0, 0.3, 1.0])
+
+    def bowl(images: torch.Tensor) -> torch.Tensor:
+        return images.square().flatten(1).sum(1) / 2
+
+    def expected(places: list[torch.Tensor]) -> float:
+        return float(np.mean([(float(place.norm()) - 1) ** 2 for place in places]))
+
+    between = [fake[0], 0.3 * real[1] + 0.7 * fake[1], real[2]]
+    assert float(one_centred(bowl, real, fake, mix)) == pytest.approx(expected(between), rel=1e-6)
+    near = [image + 0.5 * image.std() * by for image, by in zip(real, noise, strict=True)]
+    assert float(around_real(bowl, real, noise)) == pytest.approx(expected(near), rel=1e-6)
+    assert float(zero_centred(bowl, real)) == pytest.approx(float(real.square().sum()) / 3 / 2, rel=1e-6)
 
 
 def test_clipping_keeps_every_weight_within_the_limit_and_spares_the_small_ones() -> None:

@@ -214,6 +214,15 @@ def test_outside_lies_what_is_lowest_in_the_channel() -> None:
     assert shifted[0].max() == -1000 and shifted[1].min() == 7
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_border_that_moves_outwards_by_less_than_half_a_pixel_is_kept(order: int) -> None:
+    """The outermost row was black wherever a warp went out by a hundredth of a pixel."""
+    values = np.arange(5.0, 17.0).reshape(1, 3, 4)
+    near, far = (sampled(values, Placing(matrix=np.eye(2), offset=np.array([-by, 0.0])), (3, 4), order=order)
+                 for by in (0.01, 0.6))
+    assert np.allclose(near[0, 0], values[0, 0]) and (far[0, 0] == (5.0 if order else 0.0)).all()
+
+
 @pytest.mark.parametrize(("at", "share"), [((8, 8), 1.0), ((8, 14), 0.0), ((8, 11), 0.5)])
 def test_images_that_hardly_lie_on_each_other_are_flagged(
     at: tuple[int, int], share: float, make_run: Callable[..., Path], tmp_path: Path

@@ -54,19 +54,21 @@ def sampled(pixels: NDArray[Any], placing: Placing, space: tuple[int, ...], disp
             order: int = 1, edge: bool = False) -> Array:
     """(c, *space of the fixed image): pixels (c, *own space) where the fixed image's pixels lie, after a displacement.
 
-    Linear between pixels, or the nearest one's value for order 0. Outside lies the channel's lowest value (for order 0
-    the background's), or with `edge` the border's.
+    Linear between pixels, or the nearest one's value for order 0. Outside, half a pixel beyond the middles of the
+    outermost pixels, lies the channel's lowest value (for order 0 the background's), or with `edge` the border's.
     """
     from scipy.ndimage import map_coordinates
 
-    made = np.empty((len(pixels), *space), np.float32)
+    made, last = np.empty((len(pixels), *space), np.float32), np.asarray(pixels.shape[1:]) - 1
     lowest = [0.0 if order == 0 else float(channel.min()) for channel in pixels]
     for part, places in parts_of(space, displacement):
         flat = placing.matrix.astype(np.float32) @ places.reshape(len(space), -1)
         there = (flat + placing.offset.astype(np.float32)[:, None]).reshape(places.shape)
+        beyond = [(place < -0.5) | (place > end + 0.5) for place, end in zip(there, last, strict=True)]
         for channel, result, outside in zip(pixels, made, lowest, strict=True):
-            map_coordinates(channel, there, order=order, mode="nearest" if edge else "constant", cval=outside,
-                            output=result[part], prefilter=False)
+            map_coordinates(channel, there, order=order, mode="nearest", output=result[part], prefilter=False)
+            if not edge:
+                result[part][np.any(beyond, axis=0)] = outside
     return made
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.metrics import Estimate
-from radsynth.metrics._distances import nearest, squared_distances
+from radsynth.metrics._distances import nearest, ratio, squared_distances
 from radsynth.metrics._features import NAME, Rows, describe
 from radsynth.metrics._privacy_attacks import threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
@@ -99,9 +99,9 @@ def _nearness(made: Rows, members: Side, held_out: Side) -> list[Nearness]:
         to_unseen = squared_distances(images, getattr(unseen, space))
         pairs, units = paired_halves(seen.patients, unseen.patients, 30, 0)
         parts = [_closer(to_seen[:, i].min(1), to_unseen[:, j].min(1)) for i, j in pairs]
-        ratio = float(np.median(near) / max(float(np.median(far)), np.finfo(float).tiny))
         closer = estimate(_closer(near, far), parts, units, low=0.0, high=1.0)
-        found.append(Nearness(by=name, ratio=ratio, closer=closer))
+        apart = ratio(float(np.median(near)), float(np.median(far)))
+        found.append(Nearness(by=name, ratio=apart, closer=closer))
     return found
 
 
