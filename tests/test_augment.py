@@ -30,6 +30,25 @@ def test_strength_is_the_share_of_images_that_a_transform_changes(space: tuple[i
     assert abs(float(changed) - 0.5) < 0.1
 
 
+def test_contrast_and_brightness_change_by_as_much_as_is_set_at_most() -> None:
+    """Contrast about the image's own mean, brightness by half as much of a unit: each evenly up to both ends."""
+    x = images(16, 16, n=400)
+    found = augment(x, batch(400), "real", Settings(strength=1, contrast=0.4, shift=0, cutout=0))
+    gain = found.flatten(1).std(1) / x.flatten(1).std(1) - 1
+    lift = found.flatten(1).mean(1) - x.flatten(1).mean(1)
+    for change, most in ((gain, 0.4), (lift, 0.2)):
+        assert change.abs().max() <= most + 1e-5 and change.min() < -0.95 * most and change.max() > 0.95 * most
+        assert float(change.std()) == pytest.approx(most / 3**0.5, rel=0.1)
+    assert abs(float(torch.corrcoef(torch.stack([gain, lift]))[0, 1])) < 0.2, "drawn apart"
+
+
+def test_shifts_reach_as_far_as_is_set_at_most() -> None:
+    ramp = torch.arange(16.0).expand(200, 1, 16, 16) / 8 - 1
+    options = Settings(strength=1, contrast=0, cutout=0, shift=0.25)
+    far = 8 * (augment(ramp, batch(200), "real", options) - ramp)[:, 0, 8, 8]  # pixels along the rows
+    assert sorted(set(far.round().int().tolist())) == list(range(-4, 5))
+
+
 def test_shifts_move_whole_pixels_and_cutouts_blank_boxes() -> None:
     x = images(16, 16)
     moved = augment(x, batch(), "real", Settings(strength=1, contrast=0, cutout=0, shift=0.25))

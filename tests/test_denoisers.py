@@ -20,6 +20,14 @@ def test_the_level_of_noise_is_found() -> None:
     assert noise_level(np.stack([noisy, noisy])) == pytest.approx(0.05, rel=0.1)
 
 
+def test_a_background_without_noise_does_not_count() -> None:
+    """Around a stripped skull most pixels are 0: the level was 0, and every denoiser left images as they were."""
+    noisy = squares(96) + np.random.default_rng(0).normal(0, 0.05, (96, 96)).astype(np.float32)
+    noisy[:70] = 0
+    assert noise_level(noisy) == pytest.approx(0.05, rel=0.15)
+    assert noise_level(np.zeros((8, 8), np.float32)) < 1e-3
+
+
 def test_block_matching_takes_noise_away_and_leaves_what_is_clean() -> None:
     clean = squares()
     assert np.abs(block_matching(clean, 1e-4) - clean).max() < 1e-3

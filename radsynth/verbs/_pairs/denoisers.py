@@ -56,11 +56,13 @@ def _applied(images: Images, method: Denoiser, strength: float, bias: float) -> 
 def noise_level(image: Images) -> float:
     """Standard deviation of white noise: the median size of the finest diagonal Haar wavelets (Donoho, Johnstone 1994).
 
-    image: (*space); of a volume slice by slice
+    image: (*space); of a volume slice by slice. A background of the lowest value, as around a stripped skull, is left
+    out: it may be most of the image, and has no noise.
     """
     even = image[..., :image.shape[-2] // 2 * 2, :image.shape[-1] // 2 * 2]
-    details = (even[..., ::2, ::2] - even[..., 1::2, ::2] - even[..., ::2, 1::2] + even[..., 1::2, 1::2]) / 2
-    return max(float(np.median(np.abs(details))) / 0.6745, 1e-4)
+    squares = np.stack([even[..., row::2, column::2] for row in (0, 1) for column in (0, 1)])
+    details = np.abs(squares[0] - squares[1] - squares[2] + squares[3])[squares.max(0) > image.min()] / 2
+    return max(float(np.median(details)) / 0.6745 if len(details) else 0.0, 1e-4)
 
 
 def _non_local_means(signal: Images, sigma: float, strength: float) -> Images:
