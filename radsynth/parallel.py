@@ -103,6 +103,11 @@ def launched() -> bool:
     return bool(_told())
 
 
+def speaks() -> bool:
+    """Whether this process prints what all that were started together have to say."""
+    return _told().get("RANK", "0") == "0"
+
+
 def join() -> Ranks:
     """Take this process's place among those that were started together; alone if nothing started several."""
     told = _told()

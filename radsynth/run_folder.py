@@ -248,7 +248,7 @@ class RunFolder:
         """Append an event in plain words to log.jsonl, and say it on stderr unless it is said there otherwise."""
         self.log({"event": event, "images": images, "text": text})
         if self.writes and not silent:
-            tell(f"{text[:-1]} ({images:,} images)." if images and str(images) not in text else text)
+            tell(f"{text[:-1]} ({images:,} images)." if images and f"{images:,}" not in text else text)
 
     def logged(self) -> int:
         """Bytes of log.jsonl until now: a checkpoint notes how far the log had come."""

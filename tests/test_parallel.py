@@ -22,6 +22,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
+from radsynth import cli
 from radsynth.arrays import Prepared
 from radsynth.device import Device
 from radsynth.errors import Interrupted, MissingExtra, SettingsError, TrainingError
@@ -317,6 +318,21 @@ def test_as_many_gpus_share_a_batch_as_divide_it(
     assert processes_of(settings.section("train", Settings), task) == expected
     with pytest.raises(SettingsError, match=f"this machine has {gpus}. Set train.processes={gpus}"):
         tried(resolve(overrides=(*SMALL[:2], *more, "train.processes=16")), spec, 48, None)
+
+
+@pytest.mark.parametrize(("rank", "spoken"), [("0", True), ("1", False)])
+def test_of_several_processes_one_prints_the_result(
+    rank: str, spoken: bool, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["radsynth", "train", str(make_prepared()), str(tmp_path / "run"), *SMALL, "model.kind=dcgan", "--json"]
+    train(Path(command[2]), Path(command[3]), overrides=command[4:-1])
+    monkeypatch.setattr(sys, "argv", command)
+    for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and bool(capsys.readouterr().out) == spoken
 
 
 def test_a_process_that_sees_one_gpu_alone_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:

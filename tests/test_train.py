@@ -339,6 +339,14 @@ def test_impossible_settings_are_refused_before_anything_is_written(
     assert not RunFolder(tmp_path / "run").begun
 
 
+def test_an_event_says_once_after_how_many_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.event("resumed", 2416, "Training went on after 2,416 images.")
+    folder.event("less memory", 2416, "Memory ran out.")
+    assert capsys.readouterr().err.splitlines() == [
+        "Training went on after 2,416 images.", "Memory ran out (2,416 images)."]
+
+
 def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None:
     run, data = tmp_path / "run", make_prepared()
     with stopped(7):
@@ -353,6 +361,9 @@ def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None
     (run / "generator.json").unlink()
     found = show(str(run))
     assert isinstance(found, dict) and found["state"].startswith("stopped; the same command goes on: 160 images")
+    RunFolder(run).event("stopped", 160, "generator/loss has run away.", silent=True)
+    found = show(str(run))
+    assert isinstance(found, dict) and found["state"].startswith("ended by an error, the last event: 160 images")
     with RunFolder(run).lock():
         found = show(str(run))
     assert isinstance(found, dict) and found["state"].startswith("training now")

@@ -82,10 +82,12 @@ def train(
     sections = ["task", "model", "augment", "train"]
     settings = resolved(sections, overrides, settings_file, preset, budget=budget, seed=seed, with_recipe=True,
                         privacy=privacy)
+    from radsynth.parallel import speaks
     from radsynth.verbs.train import train as verb
 
     folder = verb(Path(prepared), Path(run), settings=settings)
-    show_result({"run": folder.path, **folder.load_weights()[1]}, as_json)
+    if speaks():
+        show_result({"run": folder.path, **folder.load_weights()[1]}, as_json)
 
 
 def run(

@@ -52,7 +52,9 @@ def _state(run: Path, weights: dict[str, Any], train: dict[str, Any], log: list[
     images, seconds = next(((line["images"], line["seconds"]) for line in reversed(log) if "step" in line), (0, 0.0))
     budget = [f"{train['images']:,} images"] * bool(train["images"])
     budget += [duration(train["seconds"])] * bool(train["seconds"])
-    how = "training now" if _locked(run) else "stopped; the same command goes on"
+    gave_up = [line["event"] for line in log if "event" in line][-1:] == ["stopped"]
+    how = "training now" if _locked(run) else (
+        "ended by an error, the last event" if gave_up else "stopped; the same command goes on")
     return f"{how}: {images:,} images in {duration(seconds)}, of {' or '.join(budget)}"
 
 

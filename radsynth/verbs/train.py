@@ -17,7 +17,7 @@ from radsynth.arrays import Prepared
 from radsynth.checkpoints import load_checkpoint
 from radsynth.errors import FolderError, Interrupted, OutOfMemory, TrainingError
 from radsynth.files import check_writable
-from radsynth.parallel import join, launch, launched
+from radsynth.parallel import join, launch, launched, speaks
 from radsynth.progress import Progress, tell
 from radsynth.run_folder import TRAINING, RunFolder
 from radsynth.settings import Resolved, resolve
@@ -68,7 +68,7 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     task = tried(settings, data.spec, data.manifest.patients["train"], start)  # or an error, before anything is written
     if not len(data.indices("train")):
         raise FolderError(f"{data.folder} has no training images. Prepare more patients or raise the training share.")
-    if not (Path(run) / "plan.json").exists():  # `run`, which makes plans, has said it before it prepared
+    if speaks() and not (Path(run) / "plan.json").exists():  # `run`, which makes plans, has said it before it prepared
         tell_of_idle(settings, task, data.spec)
     options = settings.section("train", Settings)
     processes = processes_of(options, task)

@@ -178,6 +178,9 @@ def test_differential_privacy_says_whom_it_protects_and_how_well(run: Path) -> N
     assert several.text.endswith("by a factor of at most 22,000.") and "counted as a patient" not in several.limit
     assert "whether one image was" in alone.text and alone.text.endswith("a factor of at most 2.8.")
     assert "Every image was counted as a patient of its own" in alone.limit
+    assert any("not for checkpoints" in text for text in limits(RunFiles(run)))
+    (run / "generator.json").write_text("{}")
+    assert not any("not for checkpoints" in text for text in limits(RunFiles(run)))
 
 
 def test_verdicts_follow_the_intervals() -> None:

@@ -71,6 +71,10 @@ def limits(files: RunFiles) -> list[str]:
         whose = _of_patients(context).removeprefix(" of ") or count(context["images"], "image")
         found.append(f"The numbers hold for {whose} of the same source that training never saw, not for another "
                      "hospital, scanner or time.")
+    if privacy_bound(files.get("generator.json")):
+        found.append("The bound of differential privacy holds for the synthetic images and the generator's weights, "
+                     "not for checkpoints, which hold its secret key, nor for reports and numbers, which look at real "
+                     "images.")
     return [*found, "All this is of one training: another seed gives other images and other numbers."]
 
 
