@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import MissingExtra, RejectedFile
-from radsynth.image import Image
+from radsynth.image import GREY, Image
 from radsynth.io import read_mask
 
 SAME_PLACE = 0.1
@@ -23,7 +23,13 @@ def mask_on(path: Path, fixed: Image, other: str, what: str = "mask") -> Image:
 
     other: the name of `fixed`, what: the file's part, for messages. RejectedFile as `onto`, and for an unreadable file.
     """
+    from radsynth.io._dicom_structures import holds_structures, labels_on
+
     name = f"its {what} {path.name}"
+    if holds_structures(path):
+        labels, regridded = labels_on([path], None, fixed)
+        return fixed.replace(pixels=labels[None], channels=GREY, units="stored", bits=8, window=None, mask=None,
+                             regridded=regridded)
     try:
         mask = read_mask(path)
     except (RejectedFile, MissingExtra) as error:

@@ -6,7 +6,6 @@ whose numbers differ from patient to patient: a name is one label value all over
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 ALONE = "the series that it was drawn on is not here"
 UNSURE = "it may be the mask of several images ({}), whose identifiers or frame of reference are the same"
-NUMBERED = re.compile(r"label (?P<value>[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])")
-"""What radsynth calls label values of which nobody says what they mean: they stay what they are."""
-
 SHOWN = 10
 """Names of structures that a message gives at most."""
 
@@ -85,7 +81,7 @@ def _drawn_on(own: Structures, items: Sequence[Item]) -> list[int]:
 
 def _values(objects: Sequence[Structures], mask_names: Mapping[int, str]) -> tuple[tuple[int, str], ...]:
     """The label values of the structures that are wanted; see `outlined`."""
-    from radsynth.io._dicom_structures import plain
+    from radsynth.io._dicom_structures import NUMBERED, plain
 
     spelled = {plain(name): name for own in reversed(objects) for name in own.names.values()}
     counts = Counter(name for own in objects for name in set(map(plain, own.names.values())))

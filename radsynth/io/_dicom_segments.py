@@ -28,11 +28,7 @@ CLOSE = 0.1
 
 def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn]:
     """The segments of these numbers on the grid of a volume, or of an image without a place that it refers to alone."""
-    from highdicom.seg import Segmentation
-
-    dataset = _in_the_open(path, parse(path, pixels=True))
-    _with_thickness(dataset)
-    found = Segmentation.from_dataset(dataset, copy=False)
+    found = _opened(path)
     for number, name in numbers.items():
         if image.affine is None:
             yield _flat(found, number, name, image)
@@ -65,6 +61,32 @@ def _flat(found: Any, number: int, name: str, image: Image) -> Drawn:
     inside = found.get_pixels_by_source_instance(sources, segment_numbers=[number], combine_segments=False)[..., 0]
     return Drawn(name=name, place=(slice(0, 1), slice(0, image.space[1]), slice(0, image.space[2])),
                  inside=np.asarray(inside) >= HALF)
+
+
+def alone(path: Path, numbers: Mapping[int, str]) -> tuple[Image, list[Drawn]]:
+    """A blank image on the grid that a segmentation has itself, with its segments of these numbers."""
+    found, parts, grid = _opened(path), list[Drawn](), None
+    for number, name in numbers.items():
+        if not found.get("FrameOfReferenceUID"):
+            grid = Image(pixels=np.zeros((1, int(found.Rows), int(found.Columns)), np.uint8))
+            parts.append(_flat(found, number, name, grid.replace(pixels=grid.pixels[:, None])))
+            continue
+        volume = found.get_volume(segment_numbers=[number], combine_segments=False)
+        inside, affine, spacing = reorient((np.asarray(volume.array)[..., 0] >= HALF).transpose(2, 1, 0),
+                                           np.asarray(volume.affine)[:, [2, 1, 0, 3]])
+        grid = Image(pixels=np.zeros((1, *inside.shape), np.uint8), spacing=spacing, affine=affine)
+        whole = cast(Place, tuple(slice(0, side) for side in inside.shape))
+        parts.append(Drawn(name=name, place=whole, inside=inside))
+    assert grid is not None
+    return grid, parts
+
+
+def _opened(path: Path) -> Any:
+    from highdicom.seg import Segmentation
+
+    dataset = _in_the_open(path, parse(path, pixels=True))
+    _with_thickness(dataset)
+    return Segmentation.from_dataset(dataset, copy=False)
 
 
 def _in_the_open(path: Path, dataset: Any) -> Any:

@@ -6,6 +6,7 @@ image. Where structures overlap, the smaller one counts: a tumour within its org
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import RejectedFile
+from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import _dicom_contours, _dicom_segments
-from radsynth.io._dicom_header import CONTOURS
+from radsynth.io import _dicom_contours, _dicom_segments, header
+from radsynth.io._dicom_header import CONTOURS, HoldsStructures
 from radsynth.io._dicom_parsing import quietly
 from radsynth.io._drawn import Drawn
 from radsynth.io._limits import check_file, unusable
@@ -39,6 +40,12 @@ class Structures:
     series: frozenset[str]
     reference: str
     names: Mapping[int, str]
+
+
+NUMBERED = re.compile(r"label (?P<value>[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])")
+"""What radsynth calls label values of which nobody says what they mean: they stay what they are."""
+
+MOST_LABELS = 255
 
 
 def plain(name: str) -> str:
@@ -81,20 +88,66 @@ def _described(path: Path, dataset: Any) -> Structures:
         reference=next(filter(None, references), ""))
 
 
-def labels_on(paths: Sequence[Path], values: Mapping[str, int], image: Image) -> tuple[NDArray[np.uint8], bool]:
+def holds_structures(path: Path) -> bool:
+    """Whether a file is a segmentation or a set of contours; False for one that cannot be read."""
+    try:
+        header(path)
+    except HoldsStructures:
+        return True
+    except (RejectedFile, MissingExtra):
+        return False
+    return False
+
+
+def own_values(found: Structures) -> dict[str, int]:
+    """The label values of an object alone, by `plain` names: its numbers, but those of "label 7" are 7."""
+    told = {plain(name): (number, NUMBERED.fullmatch(plain(name))) for number, name in found.names.items()}
+    values = {name: int(match["value"]) if match else number for name, (number, match) in told.items()}
+    if max(values.values()) > MOST_LABELS:
+        raise RejectedFile(f"its structures have numbers to {max(values.values())}; labels end at {MOST_LABELS}")
+    return values
+
+
+def labels_alone(path: Path, wanted: Mapping[str, int]) -> Image:
+    """The label map (1, *space) of a segmentation on its own grid, which has the slices alone that it has something in.
+
+    wanted: label values by `plain` names; an object that has none of these names keeps its `own_values`
+    RejectedFile for one that cannot be read, for names that are not wanted beside others that are, and for contours.
+    """
+    found = structures(path)
+    if found.contours:
+        raise RejectedFile("contours have no grid of their own: save them as a label map, as NIfTI or NRRD")
+    values = own_values(found)
+    if values.keys() & wanted.keys():
+        if unknown := values.keys() - wanted.keys():
+            raise RejectedFile(f"it has {', '.join(sorted(unknown))}; the run knows {', '.join(wanted)}")
+        values = dict(wanted)
+    try:
+        with quietly():
+            grid, parts = _dicom_segments.alone(path, found.names)
+    except Exception as error:
+        raise unusable(error, "the segmentation") from None
+    labels = np.zeros(grid.space, np.uint8)
+    for part in sorted(parts, key=lambda part: -int(part.inside.sum())):
+        labels[part.inside.reshape(grid.space)] = values[plain(part.name)]
+    return grid.replace(pixels=labels[None], frame=found.reference)
+
+
+def labels_on(paths: Sequence[Path], wanted: Mapping[str, int] | None, image: Image) -> tuple[NDArray[np.uint8], bool]:
     """The label map (*space) of objects on the grid of an image, and whether one was drawn on another grid.
 
-    values: of the structures that are wanted, by their `plain` names; the others are background
+    wanted: label values by `plain` names, the other structures are background; None: all have their `own_values`
     RejectedFile for objects that cannot be read, that show another place, or that have none of these structures.
     """
     volume = image if len(image.space) == 3 else image.replace(
         pixels=image.pixels[:, None], spacing=None, mask=None)
     parts: dict[str, list[Drawn]] = defaultdict(list)
-    has: set[str] = set()
+    has, values = set[str](), dict(wanted or {})
     for path in paths:
         try:
             own = structures(path)
             has |= set(own.names.values())
+            values |= own_values(own) if wanted is None else {}
             numbers = {number: name for number, name in own.names.items() if plain(name) in values}
             read = _dicom_contours.drawn if own.contours else _dicom_segments.drawn
             with quietly():

@@ -213,7 +213,7 @@ def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Pa
 def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, style: Path | None) -> Applied:
     """As `apply`, for images of masks."""
     rejected: list[Rejected] = []
-    records = mask_records(source, rejected, painter.trained_on.patient_pattern)
+    records = mask_records(source, rejected, painter.trained_on.patient_pattern, painter.spec.label_names())
     files = files_hash(source, style)
     request: dict[str, object] = {"input": source.name, "files": files, "format": format, "target": painter.target,
                                   "style": None if style is None else Path(style).name, "seed": painter.seed,

@@ -12,9 +12,12 @@ import pytest
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 import radsynth
+from radsynth import io
 from radsynth.datasets import contrasts
+from radsynth.datasets._regrid import mask_on
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
+from radsynth.io._dicom_structures import labels_alone
 from tests.folder.examples import found, reasons
 from tests.structures import boxes, contours, outlines, scan, segmentation, truth, turned
 
@@ -72,8 +75,6 @@ def test_a_slice_alone_has_a_mask_too(tmp_path: Path) -> None:
 
 
 def test_a_segmentation_on_a_finer_grid_is_brought_onto_the_image(tmp_path: Path) -> None:
-    from radsynth import io
-
     scan(tmp_path / "CT", 40)
     fine = turned(40)
     fine[:3, 3] += fine[:3, :2] @ (-0.25, -0.25)
@@ -236,3 +237,35 @@ def test_in_examinations_it_is_the_mask_of_all_contrasts(tmp_path: Path) -> None
     assert not rejected and record.mask_names == {1: "Liver", 2: "Tumour"}
     assert record.masks == (str(tmp_path / "P1" / "SEG" / "seg.dcm"),)
     assert image.channels == ("t1", "flair") and image.mask is not None and np.array_equal(image.mask, truth(image))
+
+
+def test_they_are_labels_for_a_registration_too(tmp_path: Path) -> None:
+    files, masks = scan(tmp_path / "CT", 40), boxes()
+    (image,) = io.read(tmp_path / "CT")  # type: ignore[misc]
+    objects = segmentation(files, masks, tmp_path / "seg.dcm"), contours(files, outlines(masks), tmp_path / "rt.dcm")
+    for path in objects:
+        assert np.array_equal(mask_on(path, image, "CT", "labels").pixels[0], truth(image))
+    dataset = pydicom.dcmread(objects[1])
+    dataset.StructureSetROISequence[0].ROINumber = dataset.ROIContourSequence[0].ReferencedROINumber = 300
+    dataset.save_as(tmp_path / "many.dcm")
+    with pytest.raises(RejectedFile, match=r"many\.dcm: its structures have numbers to 300; labels end at 255"):
+        mask_on(tmp_path / "many.dcm", image, "CT", "labels")
+    (tmp_path / "broken.dcm").write_bytes((tmp_path / "seg.dcm").read_bytes()[:3000])
+    with pytest.raises(RejectedFile, match=r"broken\.dcm"):
+        mask_on(tmp_path / "broken.dcm", image, "CT", "labels")
+
+
+def test_alone_a_segmentation_lies_on_its_own_grid(tmp_path: Path) -> None:
+    """With the slices that it has something in, and the names that are known."""
+    files, masks = scan(tmp_path / "CT", 40), boxes()
+    (image,) = io.read(tmp_path / "CT")  # type: ignore[misc]
+    path = segmentation(files, masks, tmp_path / "seg.dcm")
+    expected = truth(image)
+    for wanted, values in (({}, (1, 2)), ({"liver": 3, "tumour": 9, "spleen": 4}, (3, 9))):
+        alone = labels_alone(path, wanted)
+        assert np.array_equal(alone.pixels[0], np.select([expected == 1, expected == 2], values)[1:5])
+        assert alone.affine is not None and alone.frame == image.frame
+    with pytest.raises(RejectedFile, match="it has tumour; the run knows liver"):
+        labels_alone(path, {"liver": 1})
+    with pytest.raises(RejectedFile, match="no grid of their own"):
+        labels_alone(contours(files, outlines(masks), tmp_path / "rt.dcm"), {})

@@ -13,9 +13,9 @@ import torch
 
 from radsynth.arrays import IntensityMap
 from radsynth.datasets import Rejected
-from radsynth.errors import DataError, SettingsError
+from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
-from radsynth.io import read, read_mask, write
+from radsynth.io import read, read_mask, write, write_labels
 from radsynth.settings import resolve
 from radsynth.verbs._applying.paint import Painter, format_for, mask_records
 from radsynth.verbs.apply import apply
@@ -51,6 +51,26 @@ def test_apply_gives_geometry_back_and_larger_masks_are_painted_in_tiles_as_whol
     whole = painter.paint(mask, 0).pixels
     monkeypatch.setattr("radsynth.verbs._applying.tiles.LIMIT", {2: 1 << 10})
     assert np.abs(painter.paint(mask, 0).pixels.astype(int) - whole).max() <= 1
+
+
+def test_dicom_segmentations_are_painted_by_the_names_of_their_labels(trained: Path, tmp_path: Path) -> None:
+    """As `generate` and `apply` write them: segments are numbered 1, 2, whatever label values they have."""
+    values = np.zeros((1, 3, 16, 16), np.uint8)
+    values[:, :, 4:12, 6:10], values[:, :, 4:12, 10:14] = 2, 7
+    mask = Image(pixels=values, spacing=(3.0, 2.0, 2.0), affine=AFFINE, channels=("mask",))
+    for name, labels in (("known", {2: "label 2", 7: "label 7"}), ("other", {2: "label 2", 7: "liver"})):
+        write_labels(mask, tmp_path / f"{name}.dcm", provenance=FROM, format="dicom", names=labels)
+    (known, other), rejected = mask_records(tmp_path, [], labels={2: "label 2", 7: "label 7"}), []
+    given = known.load()
+    assert np.array_equal(np.unique(given.pixels), [0, 2, 7]) and given.spacing == pytest.approx((3.0, 2.0, 2.0))
+    with pytest.raises(RejectedFile, match="it has liver; the run knows label 2, label 7"):
+        other.load()
+    found = apply(trained, tmp_path / "known.dcm", tmp_path / "out", seed=4)
+    assert found.count == 1 and not rejected
+    (image,) = read(tmp_path / "out" / "images" / "000000")  # type: ignore[misc]
+    assert np.allclose(image.affine, given.affine, atol=1e-4)
+    bright, dim, black = (image.pixels[given.pixels == value].astype(float).mean() for value in (2, 7, 0))
+    assert bright > dim > black + 20
 
 
 def test_images_are_written_in_their_masks_format(trained: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -162,15 +162,14 @@ def _listed(values: tuple[int, ...] | list[int]) -> str:
     return f"label value{'s' if len(values) > 1 else ''} {shown}{', ...' if len(values) > 12 else ''}"
 
 
-NO_LABEL_MAP = "it is a segmentation or a set of contours (SEG, RTSTRUCT): save it as a label map, as NIfTI or NRRD"
-
-
-def mask_records(source: Path, rejected: list[Rejected], patient_pattern: str = PATIENT) -> list[Record]:
+def mask_records(source: Path, rejected: list[Rejected], patient_pattern: str = PATIENT,
+                 labels: Mapping[int, str] | None = None) -> list[Record]:
     """Every mask at a path (a file, a folder, an archive), by name, or those of a data set in one npz. DataError
     when there is nothing.
 
     The slices of one patient share their style: whose they are, `prepare` would say likewise.
-    patient_pattern: how names tell patients, as in `data`
+    patient_pattern: how names tell patients, as in `data`; labels: names of label values, by which DICOM's
+    segmentations have them
     """
     module = dataset("medmnist")
     if module.matches(source):
@@ -195,7 +194,7 @@ def mask_records(source: Path, rejected: list[Rejected], patient_pattern: str = 
     known = places(list(records), pattern, classes=not volumes and not slices)
     of = patients(list(records), pattern, volumes=volumes, places=known)
     records = {name: replace(record, patient=known[name].patient or of[name]) for name, record in records.items()}
-    records |= _dicom_masks(root, slices, rejected)
+    records |= _dicom_masks(root, slices, rejected, labels or {})
     return [records[name] for name in sorted(records)]
 
 
@@ -203,11 +202,21 @@ def _file(name: str, path: Path, patient: str = "") -> Record:
     return Record(source=printable(name), patient=patient, load=partial(read_mask, path), files=(str(path),))
 
 
-def _dicom_masks(root: Path, names: list[str], rejected: list[Rejected]) -> dict[str, Record]:
-    """DICOM masks by name: a series as a volume. Where its slices are none, each alone."""
-    found = {}
-    items, structures = series(root, names, "", rejected)
-    rejected += [Rejected(path=printable(name), reason=NO_LABEL_MAP) for name in structures]
+def _dicom_masks(root: Path, names: list[str], rejected: list[Rejected], labels: Mapping[int, str],
+                 ) -> dict[str, Record]:
+    """DICOM masks by name: a segmentation, or a series as a volume. Where its slices are none, each alone."""
+    from radsynth.io._dicom_structures import labels_alone, plain, structures
+
+    items, objects = series(root, names, "", rejected)
+    found, values = {}, {plain(name): value for value, name in labels.items()}
+    for name in objects:
+        try:
+            patient = structures(root / name).patient
+        except RejectedFile as error:
+            rejected.append(Rejected(path=printable(name), reason=str(error)))
+            continue
+        found[name] = Record(source=printable(name), patient=patient, files=(str(root / name),),
+                             load=partial(labels_alone, root / name, values))
     for item in items:
         files = item.source.files
         if len(files) > 1 and not item.fault:
