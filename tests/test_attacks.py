@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,9 @@ def test_attacks_find_members_by_what_a_leaking_generator_makes_and_nobody_by_wh
         assert all(abs(part.auc.value - 0.5) < 0.2 for attack in tried for part in (attack.control, attack.baseline))
         assert [(attack.main.members, attack.main.others) for attack in tried] == [(90, 150), (90, 150), (30, 50)]
     assert all(one.closer.low > 0.5 and one.ratio < 1 for one in _nearness(leaked, members, others))
+    few = dataclasses.replace(members, rows=members.rows[:45], patients=members.patients[:45])
+    nobodys = _nearness(phantoms(90, 9), few, others)  # of 45 training and 150 unseen images, it was 1 in 4
+    assert all(one.closer.low <= 0.5 <= one.closer.high for one in nobodys)
     text, passed = verdict(None, attacks(bare, leaked, members, others, [], seed=0), [])
     assert passed is False and "Membership by nearness works" in text and "Re-identification of patients works" in text
     assert "of the training images found" in text and "of the training patients found" in text
