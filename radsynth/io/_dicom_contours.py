@@ -85,9 +85,11 @@ def _filled(name: str, axis: int, index: int, polygons: list[NDArray[np.float64]
     inside = within(polygons, tuple(np.delete(space, axis).tolist()))
     if not inside.any():
         return None
-    place = [slice(0, side) for side in inside.shape]
+    there = [np.flatnonzero(inside.any(axis=other)) for other in (1, 0)]
+    place = [slice(int(found[0]), int(found[-1]) + 1) for found in there]
+    part = inside[place[0], place[1]].copy()  # most are small, and there are thousands of them
     place.insert(axis, slice(index, index + 1))
-    return Drawn(name=name, place=(place[0], place[1], place[2]), inside=np.expand_dims(inside, axis))
+    return Drawn(name=name, place=(place[0], place[1], place[2]), inside=np.expand_dims(part, axis))
 
 
 def within(polygons: Sequence[NDArray[np.float64]], sides: tuple[int, ...]) -> NDArray[np.bool_]:
