@@ -44,6 +44,9 @@ def write_labels(labels: Image, path: Path, *, provenance: Provenance, names: Ma
         cut(pixels, through, index)[0] for index in range(labels.space[through])]
     if len(sources) != len(flat):
         raise CannotHold(f"{path.name}: {len(flat)} slices of a mask are not those of {len(sources)} DICOM files")
+    for source in sources:
+        if not source.get("SliceThickness") and "PixelSpacing" in source:
+            source.SliceThickness = source.PixelSpacing[0]  # has to be told, and nobody knows it: as if of cubes
     with quietly():
         dataset = _segmentation(sources, np.stack(flat), names, provenance, content_of(store(labels)), bool(of))
     return write_whole(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
@@ -67,6 +70,8 @@ def _segmentation(sources: list[Any], labels: np.ndarray, names: Mapping[int, st
         identifier(provenance, content, "labels"), 1, MANUFACTURER, provenance.model[:64], version, "none",
         omit_empty_frames=bool(bits.any()), content_label="LABELS")
     mark_synthetic(dataset, provenance, "SEG", "labels")
+    if "PatientOrientation" in sources[0]:  # of pictures without a place
+        dataset.PatientOrientation = sources[0].PatientOrientation
     organization = identifier(provenance, content, "dimensions")
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
