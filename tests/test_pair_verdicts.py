@@ -218,11 +218,14 @@ def test_finding_nothing_is_no_gain_where_there_is_nothing() -> None:
     assert empty["methods"][0]["value"] == 100
 
 
-def test_labels_that_are_not_found_are_named_and_are_no_success() -> None:
-    def missed(value: float) -> dict[str, Any]:
-        return {"name": "missed_1", "title": "Liver not found where it is", "label": "liver",
+@pytest.mark.parametrize(("start", "words"), [
+    ("missed", "nothing of it is found: liver in"), ("invented", "some of it is drawn: liver in")])
+def test_labels_not_found_or_drawn_where_they_are_not_are_named_and_no_success(start: str, words: str) -> None:
+    def mistaken(value: float) -> dict[str, Any]:
+        return {"name": f"{start}_1", "title": "Liver", "label": "liver",
                 "methods": [line(OWN, value), line("k-means", 0.0)]}
 
-    for value, sign, told in ((2.0, "good", False), (20.0, "good", True), (80.0, "note", True)):
-        found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), missed(value)]})
-        assert (found.sign, f"liver in {value:.1f}" in found.text) == (sign, told)
+    for value, sign, answer, told in ((2.0, "good", "Yes", False), (20.0, "good", "Yes", True),
+                                      (80.0, "note", "Partly", True)):
+        found, = pair_verdicts({"task": "segment", "numbers": [psnr(2), mistaken(value)]})
+        assert (found.sign, found.answer, f"{words} {value:.1f}" in found.text) == (sign, answer, told)

@@ -19,14 +19,17 @@ DISTANCE = "frechet_distance"
 LOST = 0.5
 """A label whose overlap is less than this share of that in the true images counts as lost."""
 OFTEN, MOSTLY = 5, 50
-"""Percent of the images that have a label from which on it is said that it is not found there, and is no success."""
+"""Percent of the images from which on it is said that a label is not found where it is, or drawn where it is not, and
+that this is no success."""
+MISTAKES = {"missed_": "Of the images that have the label, nothing of it is found",
+            "invented_": "Of the images that have nothing of the label, some of it is drawn"}
 
 
 def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     """The answers for a task from image to image, from the part "pairs" of results.json."""
     numbers = pairs["numbers"]
     kept = pairs["task"] in kinds("tasks") and constant("tasks", pairs["task"], "KEEPING")
-    found = [_not_found(_quality(numbers), numbers), *([keeping(numbers)] if kept else [])]
+    found = [_with_mistakes(_quality(numbers), numbers), *([keeping(numbers)] if kept else [])]
     whose = _same(pairs)
     return [_no_sample(one, whose) for one in found] if whose else found
 
@@ -76,16 +79,18 @@ def _quality(numbers: list[dict[str, Any]]) -> Verdict:
         f"without a network. Not in: {_listed(rivals, 'against')}."))
 
 
-def _not_found(verdict: Verdict, numbers: list[dict[str, Any]]) -> Verdict:
-    """With the labels of which a segmentation finds nothing in images that have them: overlaps alone are means."""
-    missed = {number["label"]: number["methods"][0]["value"] for number in numbers
-              if number["name"].startswith("missed_") and number["methods"][0]["method"] == OWN}
-    told = [f"{label} in {figure(value, '%')}" for label, value in missed.items() if value >= OFTEN]
-    if not told:
-        return verdict
-    hardly = verdict.sign == "good" and max(missed.values()) >= MOSTLY
-    return replace(verdict, sign="note" if hardly else verdict.sign, text=(
-        f"{verdict.text} Of the images that have the label, nothing of it is found: {'; '.join(told)}."))
+def _with_mistakes(verdict: Verdict, numbers: list[dict[str, Any]]) -> Verdict:
+    """With the labels that a segmentation does not find in images that have them, or draws in images that have none:
+    overlaps are means, of images that have the label alone, and methods without a network may be hopeless."""
+    for start, words in MISTAKES.items():
+        shares = {number["label"]: number["methods"][0]["value"] for number in numbers
+                  if number["name"].startswith(start) and number["methods"][0]["method"] == OWN}
+        told = [f"{label} in {figure(value, '%')}" for label, value in shares.items() if value >= OFTEN]
+        if told:
+            if verdict.sign == "good" and max(shares.values()) >= MOSTLY:
+                verdict = replace(verdict, sign="note", answer="Partly")
+            verdict = replace(verdict, text=f"{verdict.text} {words}: {'; '.join(told)}.")
+    return verdict
 
 
 def _listed(methods: dict[str, list[str]], by: str) -> str:
