@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +15,31 @@ from numpy.typing import NDArray
 from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io._dicom_parsing import parse
-from radsynth.io._drawn import Drawn
+from radsynth.io._drawn import Drawn, where
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 FLAT = 0.5
 """Slices by which the points of one contour may leave its plane."""
+SAME = 0.05
+"""Slices by which contours may lie apart that are in one plane."""
+MOST_CROSSINGS = 2_000_000
+"""Rows that the edges of a structure cross in one slice; a finely drawn one has some thousands."""
 
 Plane = tuple[int, int]
 """The axis of a volume (slices 0, rows 1, columns 2) that a contour lies across, and its index there."""
 
 
-def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn]:
-    """The structures of these numbers on the grid of a volume.
+def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn | None]:
+    """The structures of these numbers on the grid of a volume; None for one that lies beside its slices.
 
-    A contour counts in the slice in which it lies; contours within contours of one structure and slice are holes in it,
-    as radiotherapy has them (a pixel is inside if an odd number of contours goes round it).
-    RejectedFile where contours lie across no axis of the volume, or all beside it, and for an image without a place.
+    A contour counts in the slice in which it lies; of several planes in one slice that nearest to its middle does.
+    Contours within contours of one structure and plane are holes in it, as radiotherapy has them (a pixel is inside if
+    an odd number of contours goes round it).
+    RejectedFile where contours lie across no axis of the volume, and for an image without a place.
     """
     if image.affine is None:
         raise RejectedFile("contours lie in the patient's coordinates, in which the image has no place")
     dataset = parse(path, pixels=True)
-    missed = False
     for roi in dataset.get("ROIContourSequence") or []:
         if int(roi.ReferencedROINumber) not in numbers:
             continue
@@ -41,18 +47,17 @@ def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Draw
         planes = _planes(roi, name, image)
         within = {(axis, index): polygons for (axis, index), polygons in planes.items()
                   if 0 <= index < image.space[axis]}
-        missed = missed or (bool(planes) and not within)
+        if planes and not within:
+            yield None
         for (axis, index), polygons in within.items():
             if part := _filled(name, axis, index, polygons, image.space):
                 yield part
-    if missed:
-        raise RejectedFile(f"the contours of {name} lie beside the image's slices")
 
 
 def _planes(roi: Any, name: str, image: Image) -> dict[Plane, list[NDArray[np.float64]]]:
-    """The contours of a structure by the plane that they lie in: (n, 2) points in pixels, along its two axes."""
+    """The contours of a structure by the slice that they count in: (n, 2) points in pixels, along its two axes."""
     assert image.affine is not None
-    to_index, planes = np.linalg.inv(image.affine), defaultdict[Plane, list[NDArray[np.float64]]](list)
+    to_index, planes = np.linalg.inv(image.affine), defaultdict[Plane, list[tuple[float, NDArray[np.float64]]]](list)
     for contour in roi.get("ContourSequence") or []:
         if str(contour.get("ContourGeometricType", "")) not in CLOSED:
             continue  # points and open lines enclose nothing
@@ -66,8 +71,11 @@ def _planes(roi: Any, name: str, image: Image) -> dict[Plane, list[NDArray[np.fl
         axis = int(spread.argmin())
         if spread[axis] > FLAT:
             raise RejectedFile(f"a contour of {name} lies in no plane of the image's slices, rows or columns")
-        planes[axis, int(np.rint(points[axis].mean()))].append(np.delete(points, axis, axis=0).T)
-    return planes
+        height = float(points[axis].mean())
+        index = math.floor(height + 0.5)  # contours half way between slices lie in one each
+        planes[axis, index].append((abs(height - index), np.delete(points, axis, axis=0).T))
+    return {plane: [polygon for off, polygon in some if off < min(some, key=itemgetter(0))[0] + SAME]
+            for plane, some in planes.items()}
 
 
 def _numbers(contour: Any) -> NDArray[np.float64]:
@@ -83,13 +91,7 @@ def _filled(name: str, axis: int, index: int, polygons: list[NDArray[np.float64]
             ) -> Drawn | None:
     """The pixels whose middles an odd number of contours goes round; None where there are none."""
     inside = within(polygons, tuple(np.delete(space, axis).tolist()))
-    if not inside.any():
-        return None
-    there = [np.flatnonzero(inside.any(axis=other)) for other in (1, 0)]
-    place = [slice(int(found[0]), int(found[-1]) + 1) for found in there]
-    part = inside[place[0], place[1]].copy()  # most are small, and there are thousands of them
-    place.insert(axis, slice(index, index + 1))
-    return Drawn(name=name, place=(place[0], place[1], place[2]), inside=np.expand_dims(part, axis))
+    return where(name, np.expand_dims(inside, axis), [index if other == axis else 0 for other in range(3)])
 
 
 def within(polygons: Sequence[NDArray[np.float64]], sides: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -102,9 +104,11 @@ def within(polygons: Sequence[NDArray[np.float64]], sides: tuple[int, ...]) -> N
     edge = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons]) - start
     first, last = (np.ceil(np.clip(end, 0, sides[0])).astype(int) for end in (
         np.minimum(start[:, 0], start[:, 0] + edge[:, 0]), np.maximum(start[:, 0], start[:, 0] + edge[:, 0])))
+    if (crossings := int((last - first).sum())) > MOST_CROSSINGS:
+        raise RejectedFile(f"its contours in one slice cross {crossings:,} rows; the limit is {MOST_CROSSINGS:,}")
     which = np.repeat(np.arange(len(start)), last - first)  # each edge once for each row that it crosses
     rows = np.arange(len(which)) - np.repeat(np.cumsum(last - first) - last, last - first)
     crossed = start[which, 1] + (rows - start[which, 0]) / edge[which, 0] * edge[which, 1]
-    crossings = np.zeros((sides[0], sides[1] + 1), np.int32)
-    np.add.at(crossings, (rows, np.ceil(np.clip(crossed, 0, sides[1])).astype(int)), 1)
-    return np.asarray(np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1)
+    counts = np.zeros((sides[0], sides[1] + 1), np.int32)
+    np.add.at(counts, (rows, np.ceil(np.clip(crossed, 0, sides[1])).astype(int)), 1)
+    return np.asarray(np.cumsum(counts, axis=1)[:, :-1] % 2 == 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from radsynth.errors import RejectedFile
 from radsynth.image import Image
 from radsynth.io._dicom_parsing import parse
 from radsynth.io._dicom_pixels import decompressed
-from radsynth.io._drawn import Drawn, Place
+from radsynth.io._drawn import Drawn, where
 from radsynth.io._geometry import reorient
 from radsynth.io._limits import check_size
 
@@ -26,21 +26,24 @@ CLOSE = 0.1
 """Pixels by which two grids may lie apart that are the same."""
 
 
-def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn]:
-    """The segments of these numbers on the grid of a volume, or of an image without a place that it refers to alone."""
+def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn | None]:
+    """The segments of these numbers on the grid of a volume, or of an image without a place that it refers to alone;
+    None for one that lies beside the volume."""
     found = _opened(path)
     for number, name in numbers.items():
         if image.affine is None:
             yield _flat(found, number, name, image)
             continue
-        volume = found.get_volume(segment_numbers=[number], combine_segments=False)
-        inside = np.asarray(volume.array)[..., 0] >= HALF
-        if not inside.any():
-            continue
-        if part := _on(name, inside, np.asarray(volume.affine)[:, [2, 1, 0, 3]], image):
-            yield part
-        else:
-            raise RejectedFile(f"{name} lies beside the image, say their headers: they do not show the same place")
+        inside, affine, _ = _placed(found, number)
+        if inside.any():
+            yield _on(name, inside, affine, image)
+
+
+def _placed(found: Any, number: int) -> tuple[NDArray[np.bool_], NDArray[np.float64], tuple[float, float, float]]:
+    """A segment on its own grid, as `reorient` has it."""
+    volume = found.get_volume(segment_numbers=[number], combine_segments=False)
+    inside = (np.asarray(volume.array)[..., 0] >= HALF).transpose(2, 1, 0)
+    return reorient(inside, np.asarray(volume.affine)[:, [2, 1, 0, 3]])
 
 
 def _with_thickness(dataset: Any) -> None:
@@ -71,12 +74,10 @@ def alone(path: Path, numbers: Mapping[int, str]) -> tuple[Image, list[Drawn]]:
             grid = Image(pixels=np.zeros((1, int(found.Rows), int(found.Columns)), np.uint8))
             parts.append(_flat(found, number, name, grid.replace(pixels=grid.pixels[:, None])))
             continue
-        volume = found.get_volume(segment_numbers=[number], combine_segments=False)
-        inside, affine, spacing = reorient((np.asarray(volume.array)[..., 0] >= HALF).transpose(2, 1, 0),
-                                           np.asarray(volume.affine)[:, [2, 1, 0, 3]])
+        inside, affine, spacing = _placed(found, number)
         grid = Image(pixels=np.zeros((1, *inside.shape), np.uint8), spacing=spacing, affine=affine)
-        whole = cast(Place, tuple(slice(0, side) for side in inside.shape))
-        parts.append(Drawn(name=name, place=whole, inside=inside))
+        if part := where(name, inside, (0, 0, 0)):
+            parts.append(part)
     assert grid is not None
     return grid, parts
 
@@ -86,7 +87,10 @@ def _opened(path: Path) -> Any:
 
     dataset = _in_the_open(path, parse(path, pixels=True))
     _with_thickness(dataset)
-    return Segmentation.from_dataset(dataset, copy=False)
+    found = Segmentation.from_dataset(dataset, copy=False)
+    if found.get("FrameOfReferenceUID") and (grid := found.get_volume_geometry()):
+        check_size(grid.spatial_shape)  # positions and tiles say how large it is, whatever pixels there are
+    return found
 
 
 def _in_the_open(path: Path, dataset: Any) -> Any:
@@ -94,9 +98,10 @@ def _in_the_open(path: Path, dataset: Any) -> Any:
     from pydicom.uid import ExplicitVRLittleEndian
 
     frames, rows, columns = int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
-    check_size((frames, rows, columns), frames=frames)
+    check_size((rows, columns), frames=frames)  # dozens of organs have more pixels together than any volume
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
+        check_size((frames, rows, columns))
         stored = decompressed(str(path), None, str(syntax), int(dataset.BitsStored), (frames, rows, columns))
         dataset.PixelData = np.ascontiguousarray(stored).tobytes()
         dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", False
@@ -107,12 +112,11 @@ def _in_the_open(path: Path, dataset: Any) -> Any:
 def _on(name: str, inside: NDArray[np.bool_], affine: NDArray[np.float64], image: Image) -> Drawn | None:
     """A structure (slice, row, column) on the grid of a volume; None where nothing of it lies there.
 
-    affine: (column, row, slice) index -> LPS mm
+    inside, affine: on the segment's own grid, as `reorient` has it
     """
     from scipy.ndimage import affine_transform
 
     assert image.affine is not None
-    inside, affine, _ = reorient(inside.transpose(2, 1, 0), affine)
     both = (np.linalg.inv(image.affine) @ affine)[:3]  # index to index, (column, row, slice)
     first, steps = np.rint(both[::-1, 3]).astype(int), np.array(inside.shape)
     if np.abs(both[:, :3] - np.eye(3)).max() * steps.max() < CLOSE and np.abs(both[::-1, 3] - first).max() < CLOSE:
@@ -120,9 +124,8 @@ def _on(name: str, inside: NDArray[np.bool_], affine: NDArray[np.float64], image
         if (low >= high).any():
             return None
         here = inside[tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))]
-        return Drawn(name=name, place=cast(Place, tuple(map(slice, low.tolist(), high.tolist()))), inside=here)
+        return where(name, here, low.tolist())
     back = np.linalg.inv(affine) @ image.affine
     moved = affine_transform(inside.astype(np.uint8), back[:3, :3][::-1, ::-1], back[:3, 3][::-1], image.space,
                              order=0, mode="grid-constant").astype(bool)
-    whole = cast(Place, tuple(slice(0, side) for side in image.space))
-    return Drawn(name=name, place=whole, inside=moved, regridded=True) if moved.any() else None
+    return where(name, moved, (0, 0, 0), regridded=True)

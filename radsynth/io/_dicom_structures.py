@@ -103,8 +103,8 @@ def own_values(found: Structures) -> dict[str, int]:
     """The label values of an object alone, by `plain` names: its numbers, but those of "label 7" are 7."""
     told = {plain(name): (number, NUMBERED.fullmatch(plain(name))) for number, name in found.names.items()}
     values = {name: int(match["value"]) if match else number for name, (number, match) in told.items()}
-    if max(values.values()) > MOST_LABELS:
-        raise RejectedFile(f"its structures have numbers to {max(values.values())}; labels end at {MOST_LABELS}")
+    if wrong := [value for value in values.values() if not 0 < value <= MOST_LABELS]:
+        raise RejectedFile(f"one of its structures has the number {wrong[0]}; labels go from 1 to {MOST_LABELS}")
     return values
 
 
@@ -128,8 +128,9 @@ def labels_alone(path: Path, wanted: Mapping[str, int]) -> Image:
     except Exception as error:
         raise unusable(error, "the segmentation") from None
     labels = np.zeros(grid.space, np.uint8)
+    on_grid = labels if labels.ndim == 3 else labels[None]
     for part in sorted(parts, key=lambda part: -int(part.inside.sum())):
-        labels[part.inside.reshape(grid.space)] = values[plain(part.name)]
+        on_grid[part.place][part.inside] = values[plain(part.name)]
     return grid.replace(pixels=labels[None], frame=found.reference)
 
 
@@ -142,7 +143,7 @@ def labels_on(paths: Sequence[Path], wanted: Mapping[str, int] | None, image: Im
     volume = image if len(image.space) == 3 else image.replace(
         pixels=image.pixels[:, None], spacing=None, mask=None)
     parts: dict[str, list[Drawn]] = defaultdict(list)
-    has, values = set[str](), dict(wanted or {})
+    has, values, beside = set[str](), dict(wanted or {}), False
     for path in paths:
         try:
             own = structures(path)
@@ -152,7 +153,9 @@ def labels_on(paths: Sequence[Path], wanted: Mapping[str, int] | None, image: Im
             read = _dicom_contours.drawn if own.contours else _dicom_segments.drawn
             with quietly():
                 for part in read(path, numbers, volume) if numbers else ():
-                    parts[plain(part.name)].append(part)
+                    beside = beside or part is None
+                    if part is not None:
+                        parts[plain(part.name)].append(part)
         except RejectedFile as error:
             raise RejectedFile(f"its segmentation {path.name}: {error}") from None
         except Exception as error:
@@ -160,6 +163,9 @@ def labels_on(paths: Sequence[Path], wanted: Mapping[str, int] | None, image: Im
     if not values.keys() & set(map(plain, has)):
         raise RejectedFile(f"its segmentation {paths[0].name} has none of the structures that data.mask_names names; "
                            f"it has {', '.join(sorted(has))}")
+    if beside and not parts:
+        raise RejectedFile(f"all structures of its segmentation {paths[0].name} lie beside the image, say their "
+                           "headers: they do not show the same place")
     labels = np.zeros(volume.space, np.uint8)
     for name, some in sorted(parts.items(), key=lambda item: -sum(int(part.inside.sum()) for part in item[1])):
         for part in some:

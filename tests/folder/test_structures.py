@@ -17,6 +17,7 @@ from radsynth.datasets import contrasts
 from radsynth.datasets._regrid import mask_on
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
+from radsynth.io import _limits
 from radsynth.io._dicom_structures import labels_alone
 from tests.folder.examples import found, reasons
 from tests.structures import boxes, contours, outlines, scan, segmentation, truth, turned
@@ -169,6 +170,72 @@ def test_identifiers_that_two_patients_share_are_told_apart_by_the_patient(tmp_p
     assert all("may be the mask of several images" in line.reason for line in rejected)
 
 
+def moved(path: Path, mm: float, copies: bool = False, names: tuple[str, ...] = ("Liver", "Tumour")) -> None:
+    """Shift contours of a set along the patient's long axis, or add such copies."""
+    dataset = pydicom.dcmread(path)
+    numbers = [told.ROINumber for told in dataset.StructureSetROISequence if told.ROIName in names]
+    for roi in dataset.ROIContourSequence:
+        if roi.ReferencedROINumber not in numbers:
+            continue
+        for contour in [*roi.ContourSequence]:
+            points = np.array(contour.ContourData, float).reshape(-1, 3) + np.array([0, 0, mm])
+            if copies:
+                roi.ContourSequence.append(contour := pydicom.Dataset())
+                contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.ContourData = points.ravel().tolist()
+    dataset.save_as(path)
+
+
+def test_of_contours_in_several_planes_of_a_slice_the_nearest_to_its_middle_count(tmp_path: Path) -> None:
+    """As of a set that was drawn on thinner slices; they are no holes in each other."""
+    path = contours(scan(tmp_path / "CT"), outlines(boxes()), tmp_path / "rt.dcm")
+    moved(path, 0.8, copies=True)
+    image = whole(tmp_path)
+    assert image.mask is not None and np.array_equal(image.mask, truth(image))
+
+
+def test_contours_half_way_between_slices_lie_in_one_each(tmp_path: Path) -> None:
+    path = contours(scan(tmp_path / "CT"), outlines(boxes()), tmp_path / "rt.dcm")
+    moved(path, 1)
+    image = whole(tmp_path)
+    expected = np.roll(truth(image), 1, axis=0)
+    assert image.mask is not None and np.array_equal(image.mask, expected) and expected[5].any()
+
+
+@pytest.mark.parametrize("kind", ["contours", "segmentation"])
+def test_a_structure_beside_the_image_is_not_in_its_mask_and_others_are(kind: str, tmp_path: Path) -> None:
+    files, masks = scan(tmp_path / "CT"), boxes()
+    far = {"Brain": masks["Liver"]}
+    if kind == "contours":
+        moved(contours(files, outlines(masks | far), tmp_path / "rt.dcm"), 300, names=("Brain",))
+    else:
+        segmentation(files, masks, tmp_path / "seg.dcm")
+        dataset = pydicom.dcmread(segmentation(files, far, tmp_path / "far.dcm"))
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
+            frame.PlanePositionSequence[0].ImagePositionPatient[2] += 300
+        dataset.save_as(tmp_path / "far.dcm")
+    image = whole(tmp_path)
+    assert image.mask is not None and np.array_equal(image.mask, truth(image, liver=2, tumour=3))
+    (record,), _ = found(tmp_path, plane="volume", mask_names=("1=brain",))
+    with pytest.raises(RejectedFile, match="do not show the same place"):
+        record.load()
+
+
+def test_frames_of_many_structures_may_be_more_than_a_volume_and_positions_may_not(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_limits, "MAX_VOXELS", 6 * 24 * 20)
+    files, masks = scan(tmp_path / "CT"), boxes()
+    path = segmentation(files, masks, tmp_path / "seg.dcm", omit_empty_frames=False)
+    image = whole(tmp_path)
+    assert image.mask is not None and np.array_equal(image.mask, truth(image))
+    dataset = pydicom.dcmread(path)
+    dataset.PerFrameFunctionalGroupsSequence[-1].PlanePositionSequence[0].ImagePositionPatient[2] += 2e7
+    dataset.save_as(path)
+    (record,), _ = found(tmp_path, plane="volume")
+    with pytest.raises(RejectedFile, match=r"1000000\d x 24 x 20 voxels; the limit is"):
+        record.load()
+
+
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
 def test_compressed_segmentations_are_decoded(syntax: str, tmp_path: Path) -> None:
     masks = boxes()
@@ -248,7 +315,11 @@ def test_they_are_labels_for_a_registration_too(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(objects[1])
     dataset.StructureSetROISequence[0].ROINumber = dataset.ROIContourSequence[0].ReferencedROINumber = 300
     dataset.save_as(tmp_path / "many.dcm")
-    with pytest.raises(RejectedFile, match=r"many\.dcm: its structures have numbers to 300; labels end at 255"):
+    with pytest.raises(RejectedFile, match=r"many\.dcm: .* the number 300; labels go from 1 to 255"):
+        mask_on(tmp_path / "many.dcm", image, "CT", "labels")
+    dataset.StructureSetROISequence[0].ROINumber = dataset.ROIContourSequence[0].ReferencedROINumber = -1
+    dataset.save_as(tmp_path / "many.dcm")
+    with pytest.raises(RejectedFile, match="the number -1; labels go from 1"):
         mask_on(tmp_path / "many.dcm", image, "CT", "labels")
     (tmp_path / "broken.dcm").write_bytes((tmp_path / "seg.dcm").read_bytes()[:3000])
     with pytest.raises(RejectedFile, match=r"broken\.dcm"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon
 
+from radsynth.errors import RejectedFile
 from radsynth.io._dicom_contours import within
 
 
@@ -26,6 +27,13 @@ def test_polygons_beside_each_other_share_no_pixel_and_leave_none_out() -> None:
     counts = sum(within([square], (6, 8)).astype(int) for square in squares)
     assert np.array_equal(counts, np.ones((6, 8)))
     assert within([squares[0]], (6, 8)).sum() == 12
+
+
+def test_edges_that_cross_millions_of_rows_are_refused() -> None:
+    """A small file of them would take gigabytes and hours."""
+    zigzag = np.stack([np.tile([-1.0, 512.0], 2000), np.linspace(0, 500, 4000)], axis=1)
+    with pytest.raises(RejectedFile, match=r"cross 2,048,000 rows; the limit is 2,000,000"):
+        within([zigzag], (512, 512))
 
 
 def test_a_keyhole_is_a_hole() -> None:
