@@ -29,7 +29,7 @@ PATIENCE = 2.0
 """Seconds that a lock is waited for: workers of a process that was killed live on for up to half a second."""
 
 _BEGUN = os.urandom(4).hex()
-"""What tells this process from earlier ones of its number: in a container it may be 1 each time."""
+"""Tells this process from earlier ones of the same number, which in a container may be 1 each time."""
 
 OWN_FILES = {"generate.json": ("README.md", "CLAIM.md", "samples.csv", "copy_filter.json"),
              "apply.json": ("samples.csv", "rejected.csv", "report.html"),

@@ -45,8 +45,6 @@ STRUCTURES = {
 }
 """What is no image, and may be the mask of one."""
 
-
-
 LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 """JPEG baseline and extended."""
 

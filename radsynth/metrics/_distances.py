@@ -63,6 +63,5 @@ def nearest(queries: NDArray[np.float32], candidates: NDArray[np.float32],
 
 
 def ratio(distance: float, usual: float) -> float:
-    """How many times the usual distance one is, a million at most: that is 0 where half of the real images are blank,
-    which lie on each other."""
+    """A distance in units of the usual one, a million at most: the usual one is 0 where most real images are blank."""
     return distance / max(usual, 1e-6 * distance) if distance else 0.0

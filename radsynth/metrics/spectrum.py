@@ -47,8 +47,8 @@ def _bands(space: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def _counts(space: tuple[int, ...]) -> NDArray[np.int64]:
-    """How many waves each of these frequencies stands for: the opposite of an inner column's is left out. Else waves
-    along the rows would count half as much as those down the columns."""
+    """How many waves each frequency of a real transform stands for: of inner columns it leaves out the opposite ones,
+    so that waves down the columns, of which it has both, would count double."""
     column = np.arange(space[-1] // 2 + 1)
     twice = 1 + ((column > 0) & (2 * column < space[-1]))
     return np.broadcast_to(twice, (*space[:-1], len(twice))).ravel()

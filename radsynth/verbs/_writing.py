@@ -75,7 +75,7 @@ class Writing:
             if mask is not None:
                 path = folder / "masks" / within / f"{index:06d}{mask_suffix}"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                (file,) = write_labels(self._mask(mask), path, provenance=provenance, format=_kind(format),
+                (file,) = write_labels(self._mask(mask), path, provenance=provenance, format=module_of(format),
                                        names=self.spec.label_names(), of=files)[:1]
                 more = {"mask": file.relative_to(folder).as_posix(), **more}
             yield [{"file": file.relative_to(folder).as_posix(), "index": index, "seed": self.seed,
@@ -153,14 +153,10 @@ def check_format(spec: ImageSpec, format: str) -> None:
             raise SettingsError(f"generate.format={format}: {error}") from None
 
 
-def usual_format(spec: ImageSpec, masks: bool = False) -> str:
-    """The sources' format, or NIfTI where that cannot hold the channels: several contrasts are no colours.
-
-    masks: written beside the images, so no DICOM without a place, to which its masks could refer
-    """
+def usual_format(spec: ImageSpec) -> str:
+    """The sources' format, or NIfTI where that cannot hold the channels: several contrasts are no colours."""
     channels = len(spec.channels)
     holds = channels == 1 or (spec.channels == RGB if spec.format == "dicom" else channels == 3)
-    holds = holds and not (masks and spec.format == "dicom" and spec.spacing is None)
     return spec.format if holds or spec.format == "npz" else "nifti"
 
 
@@ -177,10 +173,11 @@ def _redrawn(chunk: Drawn) -> list[Row]:
 
 def _write(image: Image, path: Path, provenance: Provenance, format: str) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write(image, path, provenance=provenance, format=_kind(format))
+    return write(image, path, provenance=provenance, format=module_of(format))
 
 
-def _kind(format: str) -> str:
+def module_of(format: str) -> str:
+    """The module of `io` that writes a format that can be asked for."""
     return "picture" if format in PICTURES else format
 
 

@@ -67,8 +67,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     """Write what the run makes of every image in `input` (a file, a folder, an archive) into the new folder `out`.
 
     format: of the results, by default each image's own (label maps of DICOM images are segmentation objects, SEG, or
-    NIfTI where the image has no place); target: the domain to go
-    to, for unpaired translation.
+    NIfTI where the image has no place); target: the domain to go to, for unpaired translation.
     resample: bring images with other spacing to that of the training, and results back to the images' own grids (a
     registration does so anyway, and refuses it).
     onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name;

@@ -18,7 +18,7 @@ from radsynth.errors import SettingsError, in_command
 from radsynth.files import check_new, whole_folder, write_atomically
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
-from radsynth.tasks import draws, draws_masks, paints
+from radsynth.tasks import draws, paints
 from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
 from radsynth.verbs._journal import Journal, begun, close
 from radsynth.verbs._made_before import REQUEST, count_made, rows_made
@@ -160,7 +160,7 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
                             "INPUT OUT'.")
     if label is not None:
         sampler.index_of(label)  # or an error, before the images of another class are told
-    chosen = format or usual_format(sampler.spec, masks=paints(sampler.task) or draws_masks(sampler.task))
+    chosen = format or usual_format(sampler.spec)
     request = {"count": count, "format": chosen, "label": label, "truncation": truncation, "seed": seed,
                "weights": sampler.facts["sha256"], **({"copy_filter": True} if copy_filter else {}),
                **({"at": dict(at)} if at else {}),

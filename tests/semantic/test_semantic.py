@@ -85,8 +85,9 @@ def test_pairs_are_written_and_read_back_as_images_with_masks(trained: Path, tmp
 
 
 def test_pairs_learned_from_dicom_are_written_so_that_they_can_be_read_back(trained: Path, tmp_path: Path) -> None:
+    """Also where it has no pixel size, as pictures that were put into DICOM."""
     described = json.loads((trained / "spec.json").read_text())
-    described["spec"] |= {"format": "dicom", "modality": "MR"}
+    described["spec"] |= {"format": "dicom", "modality": "OT", "spacing": None}
     (trained / "spec.json").write_text(json.dumps(described))
     assert generate(trained, tmp_path / "pairs", count=3, data=trained.parent / "data").format == "dicom"
     settings = resolve({"data": {"kind": "folder", "path": str(tmp_path / "pairs")}, "prepare": {"size": [16, 16]}})

@@ -13,7 +13,7 @@ from radsynth.datasets import Record
 from radsynth.errors import CannotHold, RejectedFile
 from radsynth.image import RGB, Image
 from radsynth.io import Provenance, format_module, write, write_labels
-from radsynth.verbs._writing import PICTURES
+from radsynth.verbs._writing import PICTURES, module_of
 
 WRITTEN = {".jpg": ".png", ".jpeg": ".png", ".npy": ".npz", ".mhd": ".mha", ".nhdr": ".nrrd"}
 """Endings of files that are read and not written, and that of the results of such."""
@@ -35,8 +35,8 @@ def write_result(facts: dict[str, Any], start: Image, result: Image, like: Recor
     try:
         if labels is not None:
             path = folder / f"{index:06d}{_ending(like, format)}"
-            return write_labels(result, path, provenance=provenance, format=_kind(format), names=labels)
-        return _written(result, start, folder, f"{index:06d}", _kind(format), _ending(like, format), provenance)
+            return write_labels(result, path, provenance=provenance, format=module_of(format), names=labels)
+        return _written(result, start, folder, f"{index:06d}", module_of(format), _ending(like, format), provenance)
     except CannotHold as error:
         raise RejectedFile(f"its result is not written: {str(error).partition(': ')[2]}") from None
 
@@ -51,10 +51,6 @@ def _written(result: Image, start: Image, folder: Path, name: str, kind: str, en
         single = result.replace(pixels=result.pixels[number:number + 1], channels=(channel,))
         written += write(single, folder / f"{name}_{channel}{ending}", provenance=provenance, format=kind)
     return written
-
-
-def _kind(format: str) -> str:
-    return "picture" if format in PICTURES else format
 
 
 def _ending(like: Record, format: str) -> str:
