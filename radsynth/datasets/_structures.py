@@ -81,18 +81,18 @@ def _drawn_on(own: Structures, items: Sequence[Item]) -> list[int]:
 
 def _values(objects: Sequence[Structures], mask_names: Mapping[int, str]) -> tuple[tuple[int, str], ...]:
     """The label values of the structures that are wanted; see `outlined`."""
-    from radsynth.io._dicom_structures import NUMBERED, plain
+    from radsynth.io._dicom_structures import NUMBERED, plain, spellings
 
     spelled = {plain(name): name for own in reversed(objects) for name in own.names.values()}
     counts = Counter(name for own in objects for name in set(map(plain, own.names.values())))
     listed = ", ".join(f"{spelled[name]} ({count})" for name, count in counts.most_common(SHOWN))
     listed += ", ..." if len(counts) > SHOWN else ""
     if mask_names:
-        wanted = tuple((value, name) for value, names in mask_names.items() for name in names.split("|"))
-        if counts and not counts.keys() & {plain(name) for _, name in wanted}:
+        wanted = spellings(mask_names)
+        if counts and not counts.keys() & wanted.keys():
             raise SettingsError(f"data.mask_names: no segmentation has {', '.join(mask_names.values())}. There are (in "
                                 f"so many segmentations): {listed}")
-        return wanted
+        return tuple((value, name) for name, value in wanted.items())
     if len(counts) > MOST_LABELS:
         raise DataError(f"The segmentations name {len(counts)} structures, and a mask has {MOST_LABELS} labels at "
                         "most. Choose some with data.mask_names=[1=NAME, 2=NAME|OTHER NAME]. There are (in so many "

@@ -29,8 +29,9 @@ def write_labels(labels: Image, path: Path, *, provenance: Provenance, names: Ma
                  of: Sequence[Path] = ()) -> list[Path]:
     """One file for a label map (1, *space), of a volume too.
 
-    names: of all label values but 0, of which each is a segment, in their order; of: the DICOM files that the same
-    provenance made of the image that it belongs to, to which it refers; without, it refers to none
+    names: of all label values but 0, of which each is a segment, in their order (of GTV|tumour the first)
+    of: the DICOM files that the same provenance made of the image that it belongs to, to which it refers; without, it
+    refers to none
     CannotHold without a place, or where the image's files are no slices of it.
     """
     from pydicom import dcmread
@@ -62,8 +63,9 @@ def _segmentation(sources: list[Any], labels: np.ndarray, names: Mapping[int, st
     version, tissue = metadata.version("radsynth"), Code("85756007", "SCT", "Tissue")
     how = AlgorithmIdentificationSequence(f"{MANUFACTURER} {provenance.model}"[:64],
                                           Code("123110", "DCM", "Artificial Intelligence"), version)
-    described = [SegmentDescription(number, name[:64], tissue, tissue, SegmentAlgorithmTypeValues.AUTOMATIC, how)
-                 for number, name in enumerate(names.values(), start=1)]
+    shown = [name.partition("|")[0][:64] for name in names.values()]
+    described = [SegmentDescription(number, name, tissue, tissue, SegmentAlgorithmTypeValues.AUTOMATIC, how)
+                 for number, name in enumerate(shown, start=1)]
     bits = np.stack([labels == value for value in names], axis=-1).astype(np.uint8)
     dataset = Segmentation(
         sources, bits, SegmentationTypeValues.BINARY, described, identifier(provenance, content, "series labels"), 2,

@@ -53,6 +53,11 @@ def plain(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
+def spellings(names: Mapping[int, str]) -> dict[str, int]:
+    """Label values by the `plain` names that they are found by, of which one label may have several (GTV|tumour)."""
+    return {plain(one): value for value, name in names.items() for one in name.split("|")}
+
+
 def structures(path: Path) -> Structures:
     """What an object says of itself, without its pixels or contours; RejectedFile for one that cannot be read."""
     from pydicom import dcmread

@@ -13,14 +13,15 @@ from pydicom.uid import JPEGLSLossless, RLELossless
 
 import radsynth
 from radsynth import io
-from radsynth.datasets import contrasts
+from radsynth.datasets import contrasts, folder
 from radsynth.datasets._regrid import mask_on
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import _limits
 from radsynth.io._dicom_structures import labels_alone
+from radsynth.verbs._preparing.extra import extra_records
 from tests.folder.examples import found, reasons
-from tests.structures import boxes, contours, outlines, scan, segmentation, truth, turned
+from tests.structures import boxes, contours, outlines, scan, segmentation, truth, turned, volume
 
 TYPES = highdicom.seg.SegmentationTypeValues
 
@@ -340,3 +341,19 @@ def test_alone_a_segmentation_lies_on_its_own_grid(tmp_path: Path) -> None:
         labels_alone(path, {"liver": 1})
     with pytest.raises(RejectedFile, match="no grid of their own"):
         labels_alone(contours(files, outlines(masks), tmp_path / "rt.dcm"), {})
+
+
+@pytest.mark.parametrize("names", [("2=Liver", "1=GTV|Tumour"), ("3=Liver", "7=GTV|Tumour")])
+def test_what_extra_adds_has_the_labels_of_the_data_and_is_cut_as_it_is(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Its structures are numbered otherwise, and are none but those; the label of several names is written as one."""
+    files, masks = scan(tmp_path / "extra" / "CT", patient=2), boxes()
+    written = io.write_labels(volume().replace(pixels=truth(volume())[None]), tmp_path / "labels.dcm", of=files, names={
+        1: "liver", 2: "GTV|Tumour"}, provenance=io.Provenance(model="", weights="", seed=0, index=0), format="dicom")
+    segmentation(scan(tmp_path / "data" / "CT"), masks, tmp_path / "data" / "seg.dcm")
+    settings = folder.Settings(path=tmp_path / "data", plane="volume", mask_names=names)
+    data = list(folder.records(settings, []))
+    written[0].rename(tmp_path / "extra" / "seg.dcm")
+    (record,) = extra_records(tmp_path / "extra", data, settings, [])
+    image, liver, tumour = record.load(), *(int(name[0]) for name in names)
+    assert image.mask is not None and np.array_equal(image.mask, truth(image, liver=liver, tumour=tumour))
+    assert record.mask_names == data[0].mask_names

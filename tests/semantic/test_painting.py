@@ -61,6 +61,8 @@ def test_dicom_segmentations_are_painted_by_the_names_of_their_labels(trained: P
     for name, labels in (("known", {2: "label 2", 7: "label 7"}), ("other", {2: "label 2", 7: "liver"})):
         write_labels(mask, tmp_path / f"{name}.dcm", provenance=FROM, format="dicom", names=labels)
     (known, other), rejected = mask_records(tmp_path, [], labels={2: "label 2", 7: "label 7"}), []
+    several = mask_records(tmp_path, [], labels={3: "label 2", 5: "GTV|Liver"})[1].load()
+    assert np.array_equal(np.unique(several.pixels), [0, 3, 5])
     given = known.load()
     assert np.array_equal(np.unique(given.pixels), [0, 2, 7]) and given.spacing == pytest.approx((3.0, 2.0, 2.0))
     with pytest.raises(RejectedFile, match="it has liver; the run knows label 2, label 7"):

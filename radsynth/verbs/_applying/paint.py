@@ -205,10 +205,10 @@ def _file(name: str, path: Path, patient: str = "") -> Record:
 def _dicom_masks(root: Path, names: list[str], rejected: list[Rejected], labels: Mapping[int, str],
                  ) -> dict[str, Record]:
     """DICOM masks by name: a segmentation, or a series as a volume. Where its slices are none, each alone."""
-    from radsynth.io._dicom_structures import labels_alone, plain, structures
+    from radsynth.io._dicom_structures import labels_alone, spellings, structures
 
     items, objects = series(root, names, "", rejected)
-    found, values = {}, {plain(name): value for value, name in labels.items()}
+    found, values = {}, spellings(labels)
     for name in objects:
         try:
             patient = structures(root / name).patient

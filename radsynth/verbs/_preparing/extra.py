@@ -35,10 +35,14 @@ def extra_records(path: Path, data: Sequence[Record], source: Any, rejected: lis
 
 def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: list[Rejected]) -> Iterator[Record]:
     unmasked = getattr(source, "unmasked", "reject") == "keep"
+    named = next((record.mask_names for record in data if record.mask_names), {})
     modality = next((record.header.modality for record in data if record.header), "")
     module = dataset(recognise(path))
     taken = {one.name for one in fields(module.Settings)}
-    wanted: dict[str, Any] = {"modality": modality, **({"unmasked": "keep"} if unmasked else {})}
+    wanted: dict[str, Any] = {"modality": modality, "mask_names": tuple(f"{k}={name}" for k, name in named.items()),
+                              **({"unmasked": "keep"} if unmasked else {})}
+    if plane := getattr(source, "plane", ""):
+        wanted["plane"] = plane
     classes = {record.label for record in data} - {None}
     if numbers := getattr(source, "conditions", ()):
         wanted["conditions"] = numbers
