@@ -47,7 +47,8 @@ def gather(root: Path, names: Sequence[str], settings: Settings, rejected: list[
     masks = {name: tuple(str(root / mask) for mask in some) for name, some in pairs.masks.items()}
     seen = [root / mask for some in (*pairs.masks.values(), pairs.lonely) for mask in some]
     without_data_files(root, [file for mask in seen for file in beside(mask)], rejected)
-    drawn = outlined(root, objects, found, mask_names(settings.mask_names), rejected)
+    drawn = outlined(root, objects, found, [(item.uid, item.header.patient) for item in found],
+                     mask_names(settings.mask_names), rejected)
     outlines = _without_masked({f"{found[place].name}#{place}": own for place, own in drawn.files.items()}, masks, root,
                                rejected)
     masks |= outlines

@@ -7,7 +7,7 @@ whose numbers differ from patient to patient: a name is one label value all over
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,10 +34,11 @@ class Outlined:
     values: tuple[tuple[int, str], ...] = ()
 
 
-def outlined(root: Path, names: Sequence[str], items: Sequence[Item], mask_names: Mapping[int, str],
-             rejected: list[Rejected]) -> Outlined:
+def outlined(root: Path, names: Sequence[str], items: Sequence[Item], of: Sequence[Hashable],
+             mask_names: Mapping[int, str], rejected: list[Rejected]) -> Outlined:
     """Pair the objects in the files `names` with the items that they were drawn on; the others are told in `rejected`.
 
+    of: what each item is a part of that has masks together, its series or its examination
     mask_names: label value -> the structure that is wanted, or several names of it (GTV|tumour), of the setting
     data.mask_names; empty: all, in the order of their names
     SettingsError where no object has any of the wanted ones, DataError where all are more than labels can be.
@@ -52,7 +53,7 @@ def outlined(root: Path, names: Sequence[str], items: Sequence[Item], mask_names
             rejected.append(Rejected(path=printable(name), reason=str(error)))
             continue
         places = _drawn_on(own, items)
-        if len({(items[place].uid, items[place].header.patient) for place in places}) == 1:
+        if len({of[place] for place in places}) == 1:
             found[name] = own, places
         else:
             shown = ", ".join(printable(items[place].name) for place in places[:2])

@@ -252,7 +252,8 @@ def _series(root: Path, names: list[str], settings: Settings, rejected: list[Rej
                           fault=item.fault))
     yield from parts
     # What was drawn on one contrast is the mask of the whole examination, in the patient's coordinates.
-    drawn = outlined(root, structures, items, mask_names(settings.mask_names), rejected)
+    drawn = outlined(root, structures, items, [part.examination for part in parts], mask_names(settings.mask_names),
+                     rejected)
     files: dict[str, dict[str, None]] = defaultdict(dict)
     for place, own in drawn.files.items():
         files[parts[place].examination] |= dict.fromkeys(own)

@@ -79,9 +79,9 @@ def _described(path: Path, dataset: Any) -> Structures:
               *(one for frame in frames for study in frame.get("RTReferencedStudySequence") or []
                 for one in study.get("RTReferencedSeriesSequence") or [])]
     references = [str(one.get("FrameOfReferenceUID") or "") for one in (dataset, *frames)]
-    names = {int(one.SegmentNumber): str(one.get("SegmentLabel") or f"segment {one.SegmentNumber}")
+    names = {int(one.SegmentNumber): _shown(one.get("SegmentLabel")) or f"segment {one.SegmentNumber}"
              for one in dataset.get("SegmentSequence") or [] if int(one.SegmentNumber) > 0}
-    names |= {int(one.ROINumber): str(one.get("ROIName") or f"structure {one.ROINumber}")
+    names |= {int(one.ROINumber): _shown(one.get("ROIName")) or f"structure {one.ROINumber}"
               for one in dataset.get("StructureSetROISequence") or []}
     if not names:
         raise RejectedFile("it names no structures")
@@ -91,6 +91,11 @@ def _described(path: Path, dataset: Any) -> Structures:
         patient=patient or str(dataset.get("StudyInstanceUID", "")),
         series=frozenset(str(one.get("SeriesInstanceUID") or "") for one in series) - {""},
         reference=next(filter(None, references), ""))
+
+
+def _shown(name: object) -> str:
+    """A name without signs that steer a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in str(name or "")).strip()
 
 
 def holds_structures(path: Path) -> bool:

@@ -247,6 +247,12 @@ def test_compressed_segmentations_are_decoded(syntax: str, tmp_path: Path) -> No
     assert image.mask is not None and np.array_equal(image.mask, truth(image))
 
 
+def test_names_steer_no_terminal(tmp_path: Path) -> None:
+    files, masks = scan(tmp_path / "CT"), boxes()
+    contours(files, outlines({"Liver\x1b[31m": masks["Liver"], "\x1b": masks["Tumour"]}), tmp_path / "rt.dcm")
+    assert "1 (Liver [31m), 2 (structure 2)" in radsynth.inspect(tmp_path).text()
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     files, masks = scan(tmp_path / "CT"), boxes()
     whole_file = segmentation(files, masks, tmp_path / "seg.dcm").read_bytes()
@@ -305,6 +311,11 @@ def test_in_examinations_it_is_the_mask_of_all_contrasts(tmp_path: Path) -> None
     assert not rejected and record.mask_names == {1: "Liver", 2: "Tumour"}
     assert record.masks == (str(tmp_path / "P1" / "SEG" / "seg.dcm"),)
     assert image.channels == ("t1", "flair") and image.mask is not None and np.array_equal(image.mask, truth(image))
+    dataset = pydicom.dcmread(record.masks[0])  # as those that `apply` writes, it names none of both
+    del dataset.ReferencedSeriesSequence
+    dataset.save_as(record.masks[0])
+    (record,) = contrasts.records(settings, rejected)
+    assert not rejected and np.array_equal(record.load().mask, truth(image))  # type: ignore[arg-type]
 
 
 def test_they_are_labels_for_a_registration_too(tmp_path: Path) -> None:
