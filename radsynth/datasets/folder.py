@@ -25,7 +25,7 @@ from radsynth.datasets._layout import printable
 from radsynth.datasets._volumes import as_modality, cut_up, load_image, slicing_axis
 from radsynth.datasets._walking import files_below
 from radsynth.errors import DataError, RejectedFile
-from radsynth.io import NotAnImage, detect
+from radsynth.io import NotAnImage, detect, pictures, scans
 from radsynth.settings import settings as section
 
 WHOLE = ("volume", "whole")
@@ -121,11 +121,11 @@ def _records(
     masks: bool,
 ) -> Iterator[Record]:
     names = [item.name for item in items]
-    pictures = all(item.header.format in ("picture", "npz") for item in items)
+    formats = {item.header.format for item in items}
     places = _layout.places(
-        names, pattern, classes=settings.labels == "folders" or (settings.labels == "auto" and pictures)
+        names, pattern, classes=settings.labels == "folders" or (settings.labels == "auto" and formats <= {*pictures()})
     )
-    volumes = {item.name for item in items if item.header.format in ("nifti", "metaimage")}
+    volumes = {item.name for item in items if item.header.format in scans()}
     table = _label_table.table_of(root, settings.labels, settings.columns, settings.conditions, rejected)
     if table is not None:
         table = table.among(Path(file).relative_to(root).as_posix() for item in items for file in item.source.files)

@@ -10,11 +10,15 @@ write(image: Image, path, *, provenance: Provenance) -> list[Path]
 example(folder) -> list[Path]                    writes small valid files for the contract test
 read_mask(path) -> Image                         only where a mask's label values are not what `read` gives (palettes)
 write_labels(labels, path, *, provenance, names, of) -> list[Path]
-                                                 only where label maps are files of another kind than images
+                                                 only where label maps are files of another kind than images; see
+                                                 `write_labels` below
+SCANS = True                                     its files are scans that do not name their patients, as NIfTI's: a
+                                                 folder of few is a patient. Without it they count as pictures
 
 `header` and `read` raise RejectedFile with the reason for a file that cannot be used, MissingExtra when an optional
-dependency would read it. Files are not trusted: sizes are checked against `_limits` before anything is allocated, and
-pixels that need a decoder other than Python's own or numpy's come from the limited child (`_decoding.decode`).
+dependency would read it; what writes raises CannotHold for an image that the format has no room for. Files are not
+trusted: sizes are checked against `_limits` before anything is allocated, and pixels that need a decoder other than
+Python's own or numpy's come from the limited child (`_decoding.decode`).
 
 Axes, spacing and orientation are settled here and nowhere else: a volume leaves `read` with axes (slice, row, column)
 that step towards the head, the back and the left as far as its own grid allows.
@@ -137,6 +141,16 @@ class Format(Protocol):
 def formats() -> tuple[str, ...]:
     """Every format: the modules of this folder."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+
+
+def scans() -> tuple[str, ...]:
+    """The formats whose files are scans that do not name their patients."""
+    return tuple(name for name in formats() if getattr(format_module(name), "SCANS", False))
+
+
+def pictures() -> tuple[str, ...]:
+    """The formats whose files tell little but their pixels: all but those of scans and DICOM."""
+    return tuple(name for name in formats() if name not in ("dicom", *scans()))
 
 
 def format_module(name: str) -> Format:

@@ -22,6 +22,7 @@ from radsynth.io._not_finite import without_nan
 from radsynth.io._synthetic import KEY, Marked, as_whole_numbers, mark, parse_mark, sentence, store, write_whole
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+SCANS = True
 
 FIRST_KEYS = (b"ObjectType", b"NDims", b"Comment", b"ObjectSubType")
 

@@ -48,6 +48,7 @@ from radsynth.io._synthetic import (
 )
 
 SUFFIXES = (".nii.gz", ".nii")
+SCANS = True
 
 COMMENT = 6
 """The header extension code for plain text."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
+from radsynth.io import scans
 from radsynth.verbs._grid import in_colour
 from radsynth.verbs._mask_notes import MANY
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
@@ -196,9 +197,6 @@ FOLDERS = (". There are as many classes: if each lies in a folder of its own, th
            "of few volumes are. \"data.patient_pattern='(?P<patient>[^/]+)$'\" makes each file a patient")
 """What to do where the folders of classes, which are called otherwise, are taken for patients."""
 
-VOLUMES = {"nifti", "metaimage"}
-"""Formats whose folders are taken for patients."""
-
 KINDS = 6
 """Reasons why files are not used that are shown at most."""
 
@@ -236,7 +234,7 @@ def problems(found: Inspection) -> list[str]:
     if found.n_patients < 10:
         lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation"
                      + (ALIKE if found.n_patients == 1 and "dicom" in found.formats else "")
-                     + (FOLDERS if 1 < found.n_patients == len(found.labels) and VOLUMES & {*found.formats} else ""))
+                     + (FOLDERS if 1 < found.n_patients == len(found.labels) and {*scans()} & {*found.formats} else ""))
     if len(found.masks) > MANY:
         lines.append(f"masks have {len(found.masks)} values: if each thing has its own number, prepare.masks=instances")
     if together := {one for label in found.labels if len(some := findings_of(label)) > 1 for one in some}:

@@ -20,7 +20,7 @@ from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, MissingExtra, SettingsError
 from radsynth.files import write_atomically
 from radsynth.image import RGB, Image, ImageSpec
-from radsynth.io import Provenance, format_module, formats, write, write_labels
+from radsynth.io import Provenance, format_module, formats, scans, write, write_labels
 from radsynth.io._geometry import placed
 from radsynth.progress import track
 from radsynth.settings import nearest
@@ -208,7 +208,7 @@ def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: Intensi
         return values
     signed = spec.units == "HU" or intensity.low < 0
     kinds = (np.int16, np.int32) if signed else (np.uint8, np.uint16, np.int32) if spec.bits <= 8 else (
-        np.int16, np.uint16, np.int32) if spec.format in ("nifti", "metaimage") else (np.uint16, np.int32)
+        np.int16, np.uint16, np.int32) if spec.format in scans() else (np.uint16, np.int32)
     ends = round(intensity.low), round(intensity.high)
     return np.rint(values).astype(next(kind for kind in kinds if all(
         np.iinfo(kind).min <= end <= np.iinfo(kind).max for end in ends)))

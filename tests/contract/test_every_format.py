@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from radsynth import io
+from radsynth.datasets import folder
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import RGB, Image
 from radsynth.io import nifti
 from radsynth.io._synthetic import sentence
 from radsynth.settings import resolve
+from radsynth.verbs._report.scorecard import MARKS
+from radsynth.verbs._report.words import format_name
 
 FORMATS = io.formats()
 PROVENANCE = io.Provenance(model="dcgan", weights="ab" * 32, seed=5, index=12)
@@ -56,15 +59,22 @@ def step(image: Image) -> float:
     return float(np.ptp(image.pixels)) / 65535 if image.bits == 32 else 1.0
 
 
-def write(image: Image, format: str, folder: Path) -> list[Path]:
-    module = io.format_module(format)
-    suffix = ".tiff" if format == "picture" and image.pixels.ndim == 4 else module.SUFFIXES[0]
-    return module.write(image, folder / f"image{suffix}", provenance=PROVENANCE)
+def ending(image: Image, format: str) -> str:
+    return ".tiff" if format == "picture" and image.pixels.ndim == 4 else io.format_module(format).SUFFIXES[0]
+
+
+def write(image: Image, format: str, target: Path) -> list[Path]:
+    return io.format_module(format).write(image, target / f"image{ending(image, format)}", provenance=PROVENANCE)
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_run_can_be_asked_for_it(format: str) -> None:
     assert resolve(overrides=(f"generate.format={format}",)).section("generate").format == format
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_reports_call_it_by_its_name_and_say_how_its_files_are_marked(format: str) -> None:
+    assert format_name(format) != format and MARKS[format]
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -114,6 +124,21 @@ def test_a_nifti_header_breaks_its_sentence_between_words(tmp_path: Path) -> Non
     assert found.endswith("...") and f"{found[:-3]} " in sentence(made) and len(found) < 80
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", ["ct", "ct volume", "unplaced"])
+def test_label_maps_beside_images_are_read_back_as_their_masks(format: str, name: str, tmp_path: Path) -> None:
+    """In `images` and `masks` under the same name, as `generate` writes them."""
+    image = images()[name]
+    values = np.digitize(image.pixels, np.quantile(image.pixels, [0.5, 0.8]))
+    labels = image.replace(pixels=np.array([0, 1, 7], np.uint8)[values], bits=8, units="stored", channels=("mask",))
+    files = write(image, format, tmp_path / "images")
+    written = io.write_labels(labels, tmp_path / "masks" / f"image{ending(image, format)}", provenance=PROVENANCE,
+                              format=format, names={1: "label 1", 7: "label 7"}, of=files)
+    (record,) = folder.records(folder.Settings(path=tmp_path, plane="whole"), rejected := [])
+    assert not rejected and record.masks == tuple(map(str, written))
+    assert np.array_equal(record.load().mask, labels.pixels[0])
+
+
 def readable_text(path: Path, format: str) -> str:
     """What a program that knows only the format, not radsynth, can show."""
     if format == "dicom":
@@ -149,6 +174,17 @@ def test_the_same_image_gives_the_same_bytes_and_leaves_nothing_else(format: str
     if format != "npz":  # zip entries carry the time
         assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     assert sorted((tmp_path / "a").iterdir()) == sorted(first)
+
+
+def test_a_folder_of_few_scans_is_a_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every format that says so, which no list names."""
+    monkeypatch.setattr(io.format_module("npz"), "SCANS", True, raising=False)
+    for patient in "ab":
+        for visit in "12":
+            (tmp_path / patient).mkdir(exist_ok=True)
+            np.savez(tmp_path / patient / f"{visit}.npz", image=np.arange(480).reshape(6, 8, 10) % 200)
+    records = folder.records(folder.Settings(path=tmp_path, plane="volume"), [])
+    assert [(record.patient, record.label) for record in records] == [("a", None)] * 2 + [("b", None)] * 2
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -21,7 +21,7 @@ from radsynth.datasets._layout import PATIENT, compiled, patients, places, print
 from radsynth.datasets._walking import files_below, without_data_files
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import GREY, Image
-from radsynth.io import NotAnImage, as_mask, beside, detect, read, read_mask
+from radsynth.io import NotAnImage, as_mask, beside, detect, read, read_mask, scans
 from radsynth.progress import track
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._applying import notes
@@ -188,7 +188,7 @@ def mask_records(source: Path, rejected: list[Rejected], patient_pattern: str = 
             slices.append(name)
             continue
         records[name] = _file(name, path)
-        volumes |= {name} if kind in ("nifti", "metaimage") else set()
+        volumes |= {name} if kind in scans() else set()
     without_data_files(root, [file for record in records.values() for file in beside(Path(record.files[0]))], rejected)
     pattern = compiled(patient_pattern, "patient_pattern")
     known = places(list(records), pattern, classes=not volumes and not slices)

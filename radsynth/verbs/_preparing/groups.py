@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from radsynth.datasets import Record
-from radsynth.io import Header
+from radsynth.io import Header, pictures, scans
 from radsynth.verbs._preparing.conversions import in_words
 
 
@@ -60,6 +60,6 @@ def _method(facts: Header) -> str:
     """window, percentiles or bits, by what the image is. An 8-bit picture's values were chosen when it was made."""
     if facts.units == "HU":
         return "window"
-    scanned = facts.modality in ("MR", "PT", "NM") or facts.format in ("nifti", "metaimage")
-    picture = facts.bits <= 8 and facts.format in ("picture", "npz")
+    scanned = facts.modality in ("MR", "PT", "NM") or facts.format in scans()
+    picture = facts.bits <= 8 and facts.format in pictures()
     return "percentiles" if facts.bits > 16 or (scanned and not picture) else "bits"
