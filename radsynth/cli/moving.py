@@ -16,7 +16,8 @@ def pull(
     out: Annotated[Path, argument("OUT", "The folder of DICOM files to write.")],
     study: Annotated[str, typer.Option(metavar="UID", help="Only this study.")] = "",
     series: Annotated[str, typer.Option(metavar="UID", help="Only this series.")] = "",
-    modality: Annotated[str, typer.Option(metavar="CODE", help="Only this modality: CT, MR, DX, ...")] = "",
+    modality: Annotated[str, typer.Option(metavar="CODE", help="Only this modality: CT, MR, DX, ... Masks have their "
+                                                               "own: SEG, RTSTRUCT.")] = "",
     date: Annotated[str, typer.Option(metavar="DATE", help="Only studies of YYYYMMDD or YYYYMMDD-YYYYMMDD.")] = "",
     ca: Authority = "",
     certificate: Certificate = "",

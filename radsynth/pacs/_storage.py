@@ -92,6 +92,8 @@ class Storage:
                 self._host, self._port, contexts=contexts, ae_title=self._title, tls_args=tls
             )
             if self._link.is_established:
+                # an instance goes in several packets: by default each waits 40 ms until the one before is acknowledged
+                self._link.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return
             if self._link.is_rejected:
                 raise PacsError(self._rejection())

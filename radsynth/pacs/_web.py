@@ -15,6 +15,7 @@ from radsynth.errors import MissingExtra, PacsError, RejectedFile, SettingsError
 from radsynth.pacs import _waiting
 from radsynth.pacs._account import PASSWORD, TOKEN, USER, Credentials, Trust, service, short, untrusted
 from radsynth.pacs._names import checked_uid, checked_url
+from radsynth.progress import track
 
 T = TypeVar("T")
 
@@ -69,7 +70,8 @@ class Web:
         if own_study is None:
             return found
         filters = {"StudyInstanceUID": own_study, "StudyDate": date, "ModalitiesInStudy": modality}
-        for own in self._matches(self._client.search_for_studies, filters, "StudyInstanceUID", found):
+        studies = list(self._matches(self._client.search_for_studies, filters, "StudyInstanceUID", found))
+        for own in track(studies, len(studies), "searching", "examinations"):
             wanted = {"SeriesInstanceUID": series, "Modality": modality}
             for part in self._matches(self._client.search_for_series, wanted, "SeriesInstanceUID", found, own):
                 ask = self._client.search_for_instances

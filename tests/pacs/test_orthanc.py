@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ def test_push_by_c_store_and_wrong_titles(orthanc: Orthanc, tmp_path: Path) -> N
     got = pull(orthanc.web, tmp_path / "out", series=pydicom.dcmread(files[0]).SeriesInstanceUID)
     assert got.pulled == 3
     (tmp_path / "made" / "push.csv").unlink()
+    with Storage(target, "RADSYNTH", [(pydicom.uid.CTImageStorage, pydicom.uid.ExplicitVRLittleEndian)]) as storage:
+        assert storage._link.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # else half as fast
     with pytest.raises(PacsError, match="is not called WRONG"):
         push(tmp_path / "made", f"WRONG@127.0.0.1:{orthanc.dicom}")
     with pytest.raises(PacsError, match=r"AE\s+title"):

@@ -142,7 +142,9 @@ def test_hostile_answers_stay_inside_the_folder(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("answer", ["the study", "no study", "another series", "a refusal", "nothing"])
-def test_a_series_is_not_sought_in_every_study_if_the_server_knows_where_it_is(answer: str) -> None:
+def test_a_series_is_not_sought_in_every_study_if_the_server_knows_where_it_is(
+    answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked: list[str] = []
 
     class Server:
@@ -169,6 +171,8 @@ def test_a_series_is_not_sought_in_every_study_if_the_server_knows_where_it_is(a
     there = Found(study="1.2", series="1.2.7", uid="1.2.7.1")
     assert web.find(series="1.2.7") == ([] if answer == "nothing" else [there])
     assert set(asked) == {"the study": {"1.2"}, "nothing": set()}.get(answer, {"all"})
+    told = {"the study": "searching: 1 examination", "nothing": ""}.get(answer, "searching: 2 examinations")
+    assert capsys.readouterr().err.split(" in ")[0] == told  # a year of a hospital takes minutes
 
 
 def test_every_page_of_an_answer_is_read() -> None:
