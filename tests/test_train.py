@@ -363,7 +363,7 @@ def test_the_state_of_a_run_is_told(make_prepared: Make, tmp_path: Path) -> None
     assert isinstance(found, dict) and found["state"].startswith("stopped; the same command goes on: 160 images")
     RunFolder(run).event("stopped", 160, "generator/loss has run away.", silent=True)
     found = show(str(run))
-    assert isinstance(found, dict) and found["state"].startswith("ended by an error, the last event: 160 images")
+    assert isinstance(found, dict) and found["state"].startswith("ended by an error, which the last event names: 160")
     with RunFolder(run).lock():
         found = show(str(run))
     assert isinstance(found, dict) and found["state"].startswith("training now")

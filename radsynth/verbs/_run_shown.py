@@ -41,20 +41,21 @@ def shown(run: Path) -> dict[str, Any]:
 
 def _state(run: Path, weights: dict[str, Any], train: dict[str, Any], log: list[dict[str, Any]]) -> str:
     """Whether it runs, how much of its budget is spent, which weights were delivered."""
+    events = [line["event"] for line in log if "event" in line]
     if weights:
         chosen = (weights["chosen"] or {}).get("images", weights["images"])
         which = "the last" if chosen == weights["images"] else (
             f"those after {chosen:,}, the last as close to validation images as any")
-        if [line["event"] for line in log if "event" in line][-2:] == ["best weights kept", "trained"]:
+        if events[-2:] == ["best weights kept", "trained"]:
             which = "the best, not the last"
         return (f"trained with {weights['images']:,} images in {duration(weights['seconds'])}; weights delivered: "
                 f"{which} ({weights['sha256'][:16]})")
     images, seconds = next(((line["images"], line["seconds"]) for line in reversed(log) if "step" in line), (0, 0.0))
     budget = [f"{train['images']:,} images"] * bool(train["images"])
     budget += [duration(train["seconds"])] * bool(train["seconds"])
-    gave_up = [line["event"] for line in log if "event" in line][-1:] == ["stopped"]
     how = "training now" if _locked(run) else (
-        "ended by an error, the last event" if gave_up else "stopped; the same command goes on")
+        "ended by an error, which the last event names" if events[-1:] == ["stopped"] else
+        "stopped; the same command goes on")
     return f"{how}: {images:,} images in {duration(seconds)}, of {' or '.join(budget)}"
 
 

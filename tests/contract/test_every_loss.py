@@ -121,10 +121,10 @@ def test_penalties_are_taken_where_the_papers_take_them() -> None:
         return float(np.mean([(float(place.norm()) - 1) ** 2 for place in places]))
 
     between = [fake[0], 0.3 * real[1] + 0.7 * fake[1], real[2]]
-    assert float(one_centred(bowl, real, fake, mix)) == pytest.approx(expected(between), rel=1e-6)
+    assert one_centred(bowl, real, fake, mix).item() == pytest.approx(expected(between), rel=1e-6)
     near = [image + 0.5 * image.std() * by for image, by in zip(real, noise, strict=True)]
-    assert float(around_real(bowl, real, noise)) == pytest.approx(expected(near), rel=1e-6)
-    assert float(zero_centred(bowl, real)) == pytest.approx(float(real.square().sum()) / 3 / 2, rel=1e-6)
+    assert around_real(bowl, real, noise).item() == pytest.approx(expected(near), rel=1e-6)
+    assert zero_centred(bowl, real).item() == pytest.approx(float(real.square().sum()) / 3 / 2, rel=1e-6)
 
 
 def test_clipping_keeps_every_weight_within_the_limit_and_spares_the_small_ones() -> None:
