@@ -138,7 +138,7 @@ class ImageSpec:
     mask_values: those that occur, in order; () when nobody looked, and all up to `mask_classes` may
     mask_names: what the label values mean, a name for each of `label_values`; () when nobody says
     partly_masked: some of the images have no mask
-    spacing, modality, units, bits: as in `Image`; format: the input's (dicom, nifti, metaimage, picture, npz)
+    spacing, modality, units, bits: as in `Image`; format: the input's, a module of `io`
     virtual: the source is a virtual cohort, not patients
     directions: unit vectors of the steps along column, row and slice in LPS (nine numbers), None when they differ
     window: (low, high) in `units` that the sources ask a viewer to show first (their median); of CT that asks for none

@@ -52,9 +52,10 @@ def test_records_come_in_a_fixed_order_with_names(module: Dataset, tmp_path: Pat
     assert len(first) >= 3 and len({record.source for record in first}) == len(first)
     assert [(r.source, r.patient, r.label) for r in first] == [(r.source, r.patient, r.label) for r in second]
     for record in first:
+        assert record.mask_names == first[0].mask_names and set(record.conditions) == set(first[0].conditions)
         assert record.source.isprintable() and str(tmp_path) not in record.source and record.patient
         assert record.split in (None, "train", "validation", "test")
-        assert all(Path(name).is_file() for name in record.files)
+        assert all(Path(name).is_file() for name in (*record.files, *record.masks))
 
 
 def test_an_image_is_what_its_header_says_in_any_process(module: Dataset, tmp_path: Path) -> None:
@@ -62,6 +63,7 @@ def test_an_image_is_what_its_header_says_in_any_process(module: Dataset, tmp_pa
         image = pickle.loads(pickle.dumps(record.load))()  # what a pool of processes does with it
         assert isinstance(image, Image) and len(image.pixels) == len(image.channels)
         np.testing.assert_array_equal(image.pixels, record.load().pixels)
+        assert image.mask is not None or not record.masks
         assert np.ptp(image.pixels) > 0 and np.isfinite(image.pixels).all()
         if record.header is not None:
             said = record.header
