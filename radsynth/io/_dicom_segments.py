@@ -29,7 +29,7 @@ CLOSE = 0.1
 def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Drawn | None]:
     """The segments of these numbers on the grid of a volume, or of an image without a place that it refers to alone;
     None for one that lies beside the volume."""
-    found = _opened(path)
+    found = _opened(path, image)
     for number, name in numbers.items():
         if image.affine is None:
             yield _flat(found, number, name, image)
@@ -46,12 +46,29 @@ def _placed(found: Any, number: int) -> tuple[NDArray[np.bool_], NDArray[np.floa
     return reorient(inside, np.asarray(volume.affine)[:, [2, 1, 0, 3]])
 
 
-def _with_thickness(dataset: Any) -> None:
-    """highdicom wants the thickness of slices, which is of no use here and is told of no radiograph."""
+def _with_measures(dataset: Any, step: float | None) -> None:
+    """highdicom wants the thickness of slices, which is of no use here and is told of no radiograph. Where nobody says
+    how far apart they are it takes the smallest gap, though frames of nothing may be left out; step: what it then is.
+    """
     for group in (group for name in GROUPS for group in dataset.get(name) or []):
         for measures in group.get("PixelMeasuresSequence") or []:
             if measures.get("SliceThickness") is None:
                 measures.SliceThickness = 1
+            if step and not measures.get("SpacingBetweenSlices"):
+                measures.SpacingBetweenSlices = step
+
+
+def _step_of(image: Image, dataset: Any) -> float | None:
+    """mm between the slices of a volume, in which the frames of a segmentation lie; None where they do not."""
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    first = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames if "PlanePositionSequence" in frame]
+    if image.affine is None or not first:
+        return None
+    at = np.linalg.inv(image.affine)[:3, :3] @ np.array(first, float).T
+    at -= at[:, :1]
+    axis = int(np.ptp(at, axis=1).argmax())
+    apart = np.abs(np.delete(at, axis, axis=0)).max() < CLOSE and np.abs(at[axis] - np.rint(at[axis])).max() < CLOSE
+    return float(np.linalg.norm(image.affine[:3, axis])) if apart and at[axis].any() else None
 
 
 def _flat(found: Any, number: int, name: str, image: Image) -> Drawn:
@@ -82,11 +99,11 @@ def alone(path: Path, numbers: Mapping[int, str]) -> tuple[Image, list[Drawn]]:
     return grid, parts
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path, image: Image | None = None) -> Any:
     from highdicom.seg import Segmentation
 
     dataset = _in_the_open(path, parse(path, pixels=True))
-    _with_thickness(dataset)
+    _with_measures(dataset, _step_of(image, dataset) if image else None)
     found = Segmentation.from_dataset(dataset, copy=False)
     if found.get("FrameOfReferenceUID") and (grid := found.get_volume_geometry()):
         check_size(grid.spatial_shape)  # positions and tiles say how large it is, whatever pixels there are

@@ -222,6 +222,21 @@ def test_a_structure_beside_the_image_is_not_in_its_mask_and_others_are(kind: st
         record.load()
 
 
+@pytest.mark.parametrize("degrees", [0, 40, 100])
+def test_slices_between_frames_are_not_filled_where_nobody_says_how_far_apart_they_are(
+        degrees: float, tmp_path: Path) -> None:
+    """As of two lesions in a slice each, by programs that leave out empty frames."""
+    files, masks = scan(tmp_path / "CT", degrees), boxes()
+    some = {name: mask[[1, 4]] for name, mask in masks.items()}
+    dataset = pydicom.dcmread(segmentation([files[1], files[4]], some, tmp_path / "seg.dcm"))
+    del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    dataset.save_as(tmp_path / "seg.dcm")
+    image = whole(tmp_path)
+    expected = truth(image)
+    expected[[0, 2, 3, 5]] = 0
+    assert image.mask is not None and not image.regridded and np.array_equal(image.mask, expected)
+
+
 def test_frames_of_many_structures_may_be_more_than_a_volume_and_positions_may_not(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_limits, "MAX_VOXELS", 6 * 24 * 20)
