@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from radsynth.datasets import Rejected
 from radsynth.datasets._items import Item
 from radsynth.datasets._layout import MOST_LABELS, printable
-from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.errors import RejectedFile, SettingsError
 
 if TYPE_CHECKING:
     from radsynth.io._dicom_structures import Structures
@@ -41,7 +41,7 @@ def outlined(root: Path, names: Sequence[str], items: Sequence[Item], of: Sequen
     of: what each item is a part of that has masks together, its series or its examination
     mask_names: label value -> the structure that is wanted, or several names of it (GTV|tumour), of the setting
     data.mask_names; empty: all, in the order of their names
-    SettingsError where no object has any of the wanted ones, DataError where all are more than labels can be.
+    SettingsError where no object has any of the wanted ones. Where all are more than labels can be, none is used.
     """
     from radsynth.io._dicom_structures import plain, structures
 
@@ -59,7 +59,11 @@ def outlined(root: Path, names: Sequence[str], items: Sequence[Item], of: Sequen
             shown = ", ".join(printable(items[place].name) for place in places[:2])
             reason = UNSURE.format(shown) if places else ALONE
             rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
-    values = _values([own for own, _ in found.values()], mask_names)
+    try:
+        values = _values([own for own, _ in found.values()], mask_names)
+    except RejectedFile as error:  # images are of use without them
+        rejected += [Rejected(path=printable(name), reason=str(error), skipped=True) for name in found]
+        return Outlined()
     wanted, files = {plain(name) for _, name in values}, dict[int, tuple[str, ...]]()
     for name, (own, places) in found.items():
         if wanted.isdisjoint(map(plain, own.names.values())):
@@ -85,7 +89,7 @@ def _values(objects: Sequence[Structures], mask_names: Mapping[int, str]) -> tup
     from radsynth.io._dicom_structures import NUMBERED, plain, spellings
 
     spelled = {plain(name): name for own in reversed(objects) for name in own.names.values()}
-    counts = Counter(name for own in objects for name in set(map(plain, own.names.values())))
+    counts = Counter(name for own in objects for name in sorted(set(map(plain, own.names.values()))))
     listed = ", ".join(f"{spelled[name]} ({count})" for name, count in counts.most_common(SHOWN))
     listed += ", ..." if len(counts) > SHOWN else ""
     if mask_names:
@@ -95,9 +99,9 @@ def _values(objects: Sequence[Structures], mask_names: Mapping[int, str]) -> tup
                                 f"so many segmentations): {listed}")
         return tuple((value, name) for name, value in wanted.items())
     if len(counts) > MOST_LABELS:
-        raise DataError(f"The segmentations name {len(counts)} structures, and a mask has {MOST_LABELS} labels at "
-                        "most. Choose some with data.mask_names=[1=NAME, 2=NAME|OTHER NAME]. There are (in so many "
-                        f"segmentations): {listed}")
+        raise RejectedFile(f"the segmentations name {len(counts)} structures, and a mask has {MOST_LABELS} labels at "
+                           "most: choose some with data.mask_names=[1=NAME, 2=NAME|OTHER NAME]. There are (in so many "
+                           f"segmentations): {listed}")
     numbered = [NUMBERED.fullmatch(name) for name in sorted(counts)]
     if all(numbered):
         return tuple((int(match["value"]), spelled[match.string]) for match in numbered if match)

@@ -61,10 +61,11 @@ def _with_measures(dataset: Any, step: float | None) -> None:
 def _step_of(image: Image, dataset: Any) -> float | None:
     """mm between the slices of a volume, in which the frames of a segmentation lie; None where they do not."""
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    first = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames if "PlanePositionSequence" in frame]
-    if image.affine is None or not first:
+    places = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames
+              if "PlanePositionSequence" in frame]
+    if image.affine is None or not places:
         return None
-    at = np.linalg.inv(image.affine)[:3, :3] @ np.array(first, float).T
+    at = np.linalg.inv(image.affine)[:3, :3] @ np.array(places, float).T
     at -= at[:, :1]
     axis = int(np.ptp(at, axis=1).argmax())
     apart = np.abs(np.delete(at, axis, axis=0)).max() < CLOSE and np.abs(at[axis] - np.rint(at[axis])).max() < CLOSE

@@ -15,7 +15,7 @@ import radsynth
 from radsynth import io
 from radsynth.datasets import contrasts, folder
 from radsynth.datasets._regrid import mask_on
-from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import _limits
 from radsynth.io._dicom_structures import labels_alone
@@ -291,11 +291,16 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         contours(files, beside, path)
 
 
-def test_more_structures_than_labels_are_refused_with_what_to_choose(tmp_path: Path) -> None:
+def test_more_structures_than_labels_are_told_with_what_to_choose_and_cost_no_image(tmp_path: Path) -> None:
     files = scan(tmp_path / "CT")
     contours(files, {f"ROI {number}": [] for number in range(256)}, tmp_path / "rt.dcm")
-    with pytest.raises(DataError, match=r"name 256 structures.*data\.mask_names"):
-        found(tmp_path)
+    records, rejected = found(tmp_path, plane="volume")
+    assert len(records) == 1 and not records[0].masks and records[0].load().mask is None
+    (line,) = rejected
+    assert line.path == "rt.dcm" and line.skipped and "name 256 structures" in line.reason
+    assert "data.mask_names=" in line.reason
+    (record,), _ = found(tmp_path, plane="volume", mask_names=("1=ROI 7",))
+    assert record.masks
 
 
 def test_a_mask_file_comes_before_a_segmentation_object(tmp_path: Path) -> None:
