@@ -83,17 +83,17 @@ class Storage:
             raise RejectedFile(f"the PACS answered 0x{status.Status:04X} {comment}".strip())
 
     def _connect(self) -> None:
+        from pynetdicom import evt
         from pynetdicom.presentation import build_context
 
         contexts = [build_context(kind, syntax) for kind, syntax in self._kinds]
         for pause in (*_waiting.PAUSES, None):
             tls = (self._tls, self._host) if self._tls else None
             self._link = self._entity.associate(
-                self._host, self._port, contexts=contexts, ae_title=self._title, tls_args=tls
+                self._host, self._port, contexts=contexts, ae_title=self._title, tls_args=tls,
+                evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay)],
             )
             if self._link.is_established:
-                # an instance goes in several packets: by default each waits 40 ms until the one before is acknowledged
-                self._link.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return
             if self._link.is_rejected:
                 raise PacsError(self._rejection())
@@ -130,3 +130,8 @@ class Storage:
         if code == 3:
             return f"{self.address} does not know the AE title {self._calling}. Give one that it knows with --calling."
         return f"{self.address} rejects the connection: {getattr(answer, 'reason_str', code)}"
+
+
+def _without_delay(event: Any) -> None:
+    """An instance goes in several packets; by default each waits 40 ms until the one before is acknowledged."""
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
