@@ -72,6 +72,7 @@ def _segmentation(sources: list[Any], labels: np.ndarray, names: Mapping[int, st
         identifier(provenance, content, "labels"), 1, MANUFACTURER, provenance.model[:64], version, "none",
         omit_empty_frames=bool(bits.any()), content_label="LABELS")
     mark_synthetic(dataset, provenance, "SEG", "labels")
+    dataset.SpecificCharacterSet = "ISO_IR 192"  # Unicode: names of labels may be in any language
     if "PatientOrientation" in sources[0]:  # of pictures without a place
         dataset.PatientOrientation = sources[0].PatientOrientation
     organization = identifier(provenance, content, "dimensions")

@@ -39,6 +39,17 @@ def test_a_label_map_is_read_back_as_it_was(degrees: float, tmp_path: Path) -> N
     assert not labels_on(files, VALUES, image)[0].any()
 
 
+@pytest.mark.parametrize("referring", [True, False])
+def test_names_may_be_in_any_language(referring: bool, tmp_path: Path) -> None:
+    """Two that were written as ?? would be one label."""
+    image, labels = labelled(tmp_path)
+    names = {1: "Größe", 7: "肝臓"}
+    of = sorted((tmp_path / "CT").iterdir()) if referring else []
+    files = io.write_labels(labels, tmp_path / "seg.dcm", provenance=FROM, format="dicom", names=names, of=of)
+    assert structures(files[0]).names == {1: "Größe", 2: "肝臓"}
+    assert np.array_equal(labels_on(files, {"grösse": 1, "肝臓": 7}, image)[0], labels.pixels[0])
+
+
 def test_it_says_that_it_is_synthetic_and_nothing_of_the_source(tmp_path: Path) -> None:
     image, labels = labelled(tmp_path)
     (file,) = io.write_labels(labels, tmp_path / "seg.dcm", provenance=FROM, format="dicom", names=NAMES)
