@@ -53,7 +53,10 @@ def is_enhanced(dataset: Any) -> bool:
 
 
 def _groups(dataset: Any, name: str) -> Any:
-    return (dataset[name].value if name in dataset else None) or ()
+    try:
+        return (dataset[name].value if name in dataset else None) or ()
+    except Exception as error:  # a sequence is not parsed before it is asked for
+        raise unusable(error, "the DICOM functional groups") from None
 
 
 _known: dict[tuple[str, int, int], list[Instance]] = {}

@@ -268,6 +268,13 @@ def test_names_steer_no_terminal(tmp_path: Path) -> None:
     assert "1 (Liver [31m), 2 (structure 2)" in radsynth.inspect(tmp_path).text()
 
 
+def test_a_damaged_sequence_costs_its_file_alone(tmp_path: Path) -> None:
+    path = segmentation(scan(tmp_path / "CT"), boxes(), tmp_path / "seg.dcm")
+    path.write_bytes(path.read_bytes().replace(b"\x00\x52\x29\x92SQ", b"\x00\x52\x29\x92S|"))
+    records, (line,) = found(tmp_path, plane="volume")
+    assert len(records) == 1 and line.path == "seg.dcm" and "functional groups cannot be read" in line.reason
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     files, masks = scan(tmp_path / "CT"), boxes()
     whole_file = segmentation(files, masks, tmp_path / "seg.dcm").read_bytes()
