@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator
 
 from radsynth.errors import SettingsError
+from radsynth.io import HIGHEST_LABEL
 
 if TYPE_CHECKING:
     from radsynth.io import Header
@@ -68,7 +69,6 @@ SPLIT_FOLDERS = {
     "testing": "test",
 }
 MAX_CLASSES = 100
-MOST_LABELS = 255
 MAX_VOLUMES_OF_A_PATIENT = 20
 
 SESSION = re.compile(r"(?i)(ses|session|visit|timepoint|tp|baseline|follow[-_ ]?up|fu|month|week|year|day|pre|post)"
@@ -131,9 +131,9 @@ def mask_names(given: Sequence[str]) -> dict[int, str]:
     """Label value -> what it means, of the setting data.mask_names; SettingsError for what is no such pair."""
     pairs = [text.partition("=") for text in given]
     for value, _, name in pairs:
-        if not value.strip().isdecimal() or int(value) > MOST_LABELS or not name.strip():
+        if not value.strip().isdecimal() or int(value) > HIGHEST_LABEL or not name.strip():
             raise SettingsError(f"data.mask_names: '{value}={name}' is not understood. It takes label values from 0 to "
-                                f"{MOST_LABELS} and what they mean, as in [1=liver, 2=tumour].")
+                                f"{HIGHEST_LABEL} and what they mean, as in [1=liver, 2=tumour].")
     return {int(value): name.strip() for value, _, name in pairs}
 
 

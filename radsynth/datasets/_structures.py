@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from radsynth.datasets import Rejected
 from radsynth.datasets._items import Item
-from radsynth.datasets._layout import MOST_LABELS, printable
+from radsynth.datasets._layout import printable
 from radsynth.errors import RejectedFile, SettingsError
+from radsynth.io import HIGHEST_LABEL
 
 if TYPE_CHECKING:
     from radsynth.io._dicom_structures import Structures
@@ -98,8 +99,8 @@ def _values(objects: Sequence[Structures], mask_names: Mapping[int, str]) -> tup
             raise SettingsError(f"data.mask_names: no segmentation has {', '.join(mask_names.values())}. There are (in "
                                 f"so many segmentations): {listed}")
         return tuple((value, name) for name, value in wanted.items())
-    if len(counts) > MOST_LABELS:
-        raise RejectedFile(f"the segmentations name {len(counts)} structures, and a mask has {MOST_LABELS} labels at "
+    if len(counts) > HIGHEST_LABEL:
+        raise RejectedFile(f"the segmentations name {len(counts)} structures, and a mask has {HIGHEST_LABEL} labels at "
                            "most: choose some with data.mask_names=[1=NAME, 2=NAME|OTHER NAME]. There are (in so many "
                            f"segmentations): {listed}")
     numbered = [NUMBERED.fullmatch(name) for name in sorted(counts)]

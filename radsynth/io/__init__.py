@@ -40,6 +40,9 @@ from numpy.typing import NDArray
 from radsynth.errors import MissingExtra, RejectedFile, SettingsError
 from radsynth.image import Image
 
+HIGHEST_LABEL = 255
+"""Label values of masks go from 0, the background, to this."""
+
 SAME = 0.01
 """Spacings that differ by no more than this share are the same."""
 
@@ -285,11 +288,12 @@ def as_mask(mask: Image) -> Image:
 def check_labels(values: NDArray[Any]) -> None:
     """RejectedFile for values of a mask that are no labels."""
     broken = values[values != np.rint(values)]
-    if broken.size or values.min() < 0 or values.max() > 255:
+    if broken.size or values.min() < 0 or values.max() > HIGHEST_LABEL:
         found = f"fractions such as {broken[0]:g}" if broken.size else f"{values.min():g} to {values.max():g}"
-        things = "" if broken.size or values.min() < 0 else (". If they number things, number those of each image from "
-                                                             "1: up to 255 are read (prepare.masks=instances)")
-        raise RejectedFile(f"as a mask it must hold whole numbers from 0 to 255, not {found}{things}")
+        things = "" if broken.size or values.min() < 0 else (
+            f". If they number things, number those of each image from 1: up to {HIGHEST_LABEL} are read "
+            "(prepare.masks=instances)")
+        raise RejectedFile(f"as a mask it must hold whole numbers from 0 to {HIGHEST_LABEL}, not {found}{things}")
 
 
 def write(image: Image, path: Path | str, *, provenance: Provenance, format: str | None = None) -> list[Path]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import _dicom_contours, _dicom_segments, header
+from radsynth.io import HIGHEST_LABEL, _dicom_contours, _dicom_segments, header
 from radsynth.io._dicom_header import CONTOURS, HoldsStructures
 from radsynth.io._dicom_parsing import quietly
 from radsynth.io._drawn import Drawn
@@ -44,8 +44,6 @@ class Structures:
 
 NUMBERED = re.compile(r"label (?P<value>[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])")
 """What radsynth calls label values of which nobody says what they mean: they stay what they are."""
-
-MOST_LABELS = 255
 
 
 def plain(name: str) -> str:
@@ -113,8 +111,8 @@ def own_values(found: Structures) -> dict[str, int]:
     """The label values of an object alone, by `plain` names: its numbers, but those of "label 7" are 7."""
     told = {plain(name): (number, NUMBERED.fullmatch(plain(name))) for number, name in found.names.items()}
     values = {name: int(match["value"]) if match else number for name, (number, match) in told.items()}
-    if wrong := [value for value in values.values() if not 0 < value <= MOST_LABELS]:
-        raise RejectedFile(f"one of its structures has the number {wrong[0]}; labels go from 1 to {MOST_LABELS}")
+    if wrong := [value for value in values.values() if not 0 < value <= HIGHEST_LABEL]:
+        raise RejectedFile(f"one of its structures has the number {wrong[0]}; labels go from 1 to {HIGHEST_LABEL}")
     return values
 
 
