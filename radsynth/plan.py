@@ -57,8 +57,8 @@ PATIENT = 1200.0
 after a third of it slices of 128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md,
 "Larger images")."""
 PATIENT_VOLUMES = 7200.0
-"""The same from which volumes are synthesised at 48 voxels a side: as many are shown then as made those of 32 varied.
-After a quarter of it hippocampi were sharper, and less varied (docs/benchmarks-quality.md, "Volumes")."""
+"""The same from which volumes are synthesised at 48 voxels a side: hippocampi were closer to real ones then than any of
+32 can be, and less varied (docs/benchmarks-quality.md, "Volumes")."""
 
 
 def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: str = "synthesis",
