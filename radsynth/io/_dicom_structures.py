@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from radsynth.errors import MissingExtra, RejectedFile
 from radsynth.image import Image
-from radsynth.io import HIGHEST_LABEL, _dicom_contours, _dicom_segments, header
+from radsynth.io import HIGHEST_LABEL, _dicom_contours, _dicom_segments, detect, header
 from radsynth.io._dicom_header import CONTOURS, HoldsStructures
 from radsynth.io._dicom_parsing import quietly
 from radsynth.io._drawn import Drawn
@@ -99,7 +99,8 @@ def _shown(name: object) -> str:
 def holds_structures(path: Path) -> bool:
     """Whether a file is a segmentation or a set of contours; False for one that cannot be read."""
     try:
-        header(path)
+        if detect(path) == "dicom":
+            header(path)
     except HoldsStructures:
         return True
     except (RejectedFile, MissingExtra):

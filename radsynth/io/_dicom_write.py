@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import uuid
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
         raise CannotHold(
             f"{path.name}: a volume of unknown spacing cannot be a DICOM series. Choose NIfTI, TIFF or NPZ"
         )
-    stored = store(image)
+    stored, provenance = store(image), _with_window(image, provenance)
     if len(image.pixels) == 3 and stored.bits not in (8, 16):
         stored = Stored(values=stored.values, slope=stored.slope, intercept=stored.intercept, bits=16)
     if image.pixels.ndim == 3:
@@ -83,6 +84,14 @@ def _write_series(image: Image, stored: Stored, folder: Path, provenance: Proven
     return [folder / name for name in names]
 
 
+def _with_window(image: Image, provenance: Provenance) -> Provenance:
+    """With the window of the pixels where none is told, found once for all slices of a volume."""
+    if provenance.window:
+        return provenance
+    low, high = (float(value) for value in np.percentile(image.pixels, (0.5, 99.5)))
+    return replace(provenance, window=(low, high))
+
+
 def content_of(stored: Stored) -> str:
     """A hash of all pixels: a PACS takes two images of one identifier for one, and keeps the first alone."""
     return hashlib.sha256(np.ascontiguousarray(stored.values).data).hexdigest()
@@ -104,9 +113,10 @@ def identifier(provenance: Provenance, content: str, role: str) -> str:
 
 def slices_of(image: Image, provenance: Provenance) -> list[Any]:
     """The data sets of a 2-D image, or of a volume's slices in the order of their files."""
-    stored = store(image)
+    stored, provenance = store(image), _with_window(image, provenance)
+    content = content_of(stored)
     indices: list[int | None] = [None] if image.pixels.ndim == 3 else [*range(image.space[image.through])]
-    return [_dataset(image, stored, provenance, content_of(stored), index) for index in indices]
+    return [_dataset(image, stored, provenance, content, index) for index in indices]
 
 
 def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str, index: int | None) -> Any:
@@ -256,7 +266,8 @@ def _pixels(dataset: Any, image: Image, stored: Stored, index: int | None, kind:
     if kind in ("CT", "DX", "CR") or stored.slope != 1 or stored.intercept != 0:
         dataset.RescaleIntercept, dataset.RescaleSlope = _decimal(stored.intercept), _decimal(stored.slope)
         dataset.RescaleType = "HU" if image.units == "HU" else "US"
-    low, high = provenance.window or (float(v) for v in np.percentile(image.pixels, (0.5, 99.5)))
+    assert provenance.window is not None, "_with_window has given it one"
+    low, high = provenance.window
     dataset.WindowCenter, dataset.WindowWidth = _decimal((low + high) / 2), _decimal(max(high - low, 1.0))
     dataset.WindowCenterWidthExplanation = "radsynth"
 
