@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ FLAT = 0.5
 """Slices by which the points of one contour may leave its plane."""
 SAME = 0.05
 """Slices by which contours may lie apart that are in one plane."""
+FARTHEST = 10.0
+"""mm between contours of one structure that are drawn on every second slice, or fewer; farther apart they are parts."""
 MOST_CROSSINGS = 2_000_000
 """Rows that the edges of a structure cross in one slice; a finely drawn one has some thousands."""
 
@@ -34,7 +38,7 @@ def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Draw
 
     A contour counts in the slice in which it lies; of several planes in one slice that nearest to its middle does.
     Contours within contours of one structure and plane are holes in it, as radiotherapy has them (a pixel is inside if
-    an odd number of contours goes round it).
+    an odd number of contours goes round it). Slices that were left out by rule get the shape between their neighbours'.
     RejectedFile where contours lie across no axis of the volume, and for an image without a place.
     """
     if image.affine is None:
@@ -50,8 +54,26 @@ def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Draw
         if planes and not within:
             yield None
         for (axis, index), polygons in within.items():
-            if part := _filled(name, axis, index, polygons, image.space):
+            if part := where(name, *_in_place(filled(polygons, _sides(image, axis)), axis, index)):
                 yield part
+        for axis in sorted({axis for axis, _ in within}):
+            mm = float(np.linalg.norm(image.affine[:3, 2 - axis]))
+            for low, high in left_out((index for own, index in within if own == axis), mm):
+                first, last = (filled(within[axis, end], _sides(image, axis)) for end in (low, high))
+                for index in range(low + 1, high):
+                    inside = between(first, last, (index - low) / (high - low))
+                    if part := where(name, *_in_place(inside, axis, index), regridded=True):
+                        yield part
+
+
+def _sides(image: Image, axis: int) -> tuple[int, ...]:
+    """The size of the planes that lie across an axis."""
+    return tuple(side for other, side in enumerate(image.space) if other != axis)
+
+
+def _in_place(inside: NDArray[np.bool_], axis: int, index: int) -> tuple[NDArray[np.bool_], list[int]]:
+    """A plane as a part of its volume, and where that begins."""
+    return np.expand_dims(inside, axis), [index if other == axis else 0 for other in range(3)]
 
 
 def _planes(roi: Any, name: str, image: Image) -> dict[Plane, list[NDArray[np.float64]]]:
@@ -87,14 +109,7 @@ def _numbers(contour: Any) -> NDArray[np.float64]:
     return np.asarray([] if value is None else value, np.float64)
 
 
-def _filled(name: str, axis: int, index: int, polygons: list[NDArray[np.float64]], space: tuple[int, ...],
-            ) -> Drawn | None:
-    """The pixels whose middles an odd number of contours goes round; None where there are none."""
-    inside = within(polygons, tuple(np.delete(space, axis).tolist()))
-    return where(name, np.expand_dims(inside, axis), [index if other == axis else 0 for other in range(3)])
-
-
-def within(polygons: Sequence[NDArray[np.float64]], sides: tuple[int, ...]) -> NDArray[np.bool_]:
+def filled(polygons: Sequence[NDArray[np.float64]], sides: tuple[int, ...]) -> NDArray[np.bool_]:
     """(rows, columns) the pixels whose middles an odd number of polygons goes round, each (n, 2) corners (row, column).
 
     Row by row: a pixel is inside if an odd number of edges crosses its row on its left. A middle on an edge belongs to
@@ -112,3 +127,34 @@ def within(polygons: Sequence[NDArray[np.float64]], sides: tuple[int, ...]) -> N
     counts = np.zeros((sides[0], sides[1] + 1), np.int32)
     np.add.at(counts, (rows, np.ceil(np.clip(crossed, 0, sides[1])).astype(int)), 1)
     return np.asarray(np.cumsum(counts, axis=1)[:, :-1] % 2 == 1)
+
+
+def left_out(planes: Iterable[int], mm: float) -> list[tuple[int, int]]:
+    """Pairs of planes of a structure between which some were left out, by rule: most of its contours are as far apart,
+    or farther. What is farther apart than most is in parts.
+
+    planes: indices of those with contours; mm: between two slices
+    """
+    drawn_in = sorted(planes)
+    gaps = [high - low for low, high in pairwise(drawn_in)]
+    usual = median_low(gaps) if len(gaps) > 1 else 1
+    if usual * mm > FARTHEST:
+        return []
+    return [(low, high) for low, high in pairwise(drawn_in) if 1 < high - low <= usual]
+
+
+def between(low: NDArray[np.bool_], high: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """The shape that lies at a `share` of the way from one to the other: where the mean of the distances from their
+    borders, outside negative, is positive (shape-based interpolation, Raya and Udupa 1990)."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not (low.any() and high.any()):
+        return np.zeros_like(low)
+    either = low | high
+    rows, columns = (np.flatnonzero(either.any(axis=axis)) for axis in (1, 0))
+    box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]  # what lies between them is not outside of it
+    parts = [np.pad(shape[box], 1) for shape in (low, high)]
+    from_low, from_high = (distance_transform_edt(part) - distance_transform_edt(~part) for part in parts)
+    inside = np.zeros_like(low)
+    inside[box] = ((1 - share) * from_low + share * from_high > 0)[1:-1, 1:-1]
+    return inside

@@ -61,8 +61,9 @@ def structures(path: Path) -> Structures:
     from pydicom import dcmread
 
     check_file(path)
-    tags = ["SOPClassUID", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "ReferencedSeriesSequence",
-            "SegmentSequence", "StructureSetROISequence", "ReferencedFrameOfReferenceSequence"]
+    tags = ["SOPClassUID", "ApprovalStatus", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID",
+            "ReferencedSeriesSequence", "SegmentSequence", "StructureSetROISequence",
+            "ReferencedFrameOfReferenceSequence"]
     try:
         with quietly():
             dataset = dcmread(path, stop_before_pixels=True, specific_tags=tags)
@@ -72,6 +73,8 @@ def structures(path: Path) -> Structures:
 
 
 def _described(path: Path, dataset: Any) -> Structures:
+    if dataset.get("ApprovalStatus") == "REJECTED":
+        raise RejectedFile("whoever reviewed it rejected its structures, says its header (Approval Status)")
     frames = dataset.get("ReferencedFrameOfReferenceSequence") or []
     series = [*(dataset.get("ReferencedSeriesSequence") or []),
               *(one for frame in frames for study in frame.get("RTReferencedStudySequence") or []

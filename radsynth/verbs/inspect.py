@@ -42,8 +42,9 @@ SAMPLE_BYTES = 1_000_000_000
 
 FEWEST = 4
 
-REGRIDDED = ("a mask, or a contrast, on another grid than its image (of those looked at): brought onto that grid as "
-             "headers say, of masks the nearest pixel's label. Nothing is registered: look whether it fits")
+REGRIDDED = ("a mask, or a contrast, on another grid than its image, or contours that leave slices out (of those "
+             "looked at): brought onto that grid as headers say, of masks the nearest pixel's label, between contours "
+             "the shape between them. Nothing is registered: look whether it fits")
 FILLED = ("NaN around what is shown (of those looked at): read as background, which is 0, or the lowest value where "
           "there are values below 0")
 
