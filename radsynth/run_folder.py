@@ -64,7 +64,7 @@ class RunFolder:
         """Whether training has begun here."""
         return (self.path / "spec.json").exists()
 
-    def check_own(self, data: Path | None = None) -> None:
+    def check_own(self, data: Path | None) -> None:
         """FolderError where the folder is no place for a run: it holds the images to learn from, or other results."""
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set[str]()
         own, holds = own_folder(names), ""

@@ -118,7 +118,7 @@ def example(folder: Path) -> Settings:
     return Settings(path=folder)
 
 
-def example_xml(series: str, uid: str, malignancy: int, extra: str = "") -> str:
+def example_xml(series: str, uid: str, malignancy: int) -> str:
     """A file of two readers, whose outlines differ by one column; the inside of the first is columns 6 to 10."""
 
     def session(left: int) -> str:
@@ -135,7 +135,7 @@ def example_xml(series: str, uid: str, malignancy: int, extra: str = "") -> str:
         )
 
     return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n{extra}<LidcReadMessage uid="1" xmlns="http://www.nih.gov">'
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<LidcReadMessage uid="1" xmlns="http://www.nih.gov">'
         f"<ResponseHeader><SeriesInstanceUid>{series}</SeriesInstanceUid></ResponseHeader>"
         f"{session(5)}{session(6)}</LidcReadMessage>\n"
     )

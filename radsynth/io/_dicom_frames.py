@@ -42,10 +42,6 @@ SPLITS = ("StackID", *KINDS)
 PLACES = (0x00200032, 0x00209057, 0x00209113, 0x00201041)
 """Dimensions that say where a slice lies: position, number in the stack, plane position, slice location."""
 
-PIXELS = (
-    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-)  # fmt: skip
-
 
 def is_enhanced(dataset: Any) -> bool:
     """Do functional groups describe its frames, each by itself or all together?"""

@@ -50,9 +50,9 @@ def area(members: _Floats, others: _Floats) -> float:
     return float((below + upto).mean() / (2 * len(others)))
 
 
-def hits_at(members: _Floats, others: _Floats, false_alarms: float = FALSE_ALARMS) -> float:
-    """Share of members above a threshold that at most this share of the others exceeds."""
-    return float((members > np.sort(others)[-1 - int(false_alarms * len(others))]).mean())
+def hits_at(members: _Floats, others: _Floats) -> float:
+    """Share of members above a threshold that at most `FALSE_ALARMS` of the others exceed."""
+    return float((members > np.sort(others)[-1 - int(FALSE_ALARMS * len(others))]).mean())
 
 
 def guessed(others: int) -> float:

@@ -43,10 +43,10 @@ class Reading:
     called_synthetic: Share
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> Share:
-    """Wilson's score interval of a share."""
+def wilson(successes: float, n: int) -> Share:
+    """Wilson's 95 % score interval of a share."""
     assert 0 <= successes <= n and n > 0
-    z, p = float(norm.ppf(0.5 + level / 2)), successes / n
+    z, p = float(norm.ppf(0.975)), successes / n
     centre, half = (p + z * z / (2 * n)), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
     return Share(value=p, low=max(0.0, float(low)), high=min(1.0, float(high)), n=n)

@@ -24,7 +24,7 @@ def shown(images: Chosen | NDArray[np.float32], window: tuple[float, float]) -> 
     return shades(images[rows], window)
 
 
-def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str, window: Sequence[float] | None = None,
+def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str, window: Sequence[float] | None,
                      ) -> dict[str, Any]:
     """results.json of a set that nothing could be measured of, with pictures of it alone; returns what was written.
 

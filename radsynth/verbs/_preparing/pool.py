@@ -37,7 +37,7 @@ _one_at_a_time = threading.Lock()
 
 
 def run_all(
-    call: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, cluster: str = ""
+    call: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, cluster: str
 ) -> Iterator[tuple[int, T]]:
     """(position, result) of `call(*job)` for every job as they finish. One worker runs them here, in order.
 

@@ -63,14 +63,14 @@ def enlarge(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def save_sheet(rows: Sequence[NDArray[np.float32]], path: Path, shown: Shown, *, title: str,
                row_names: Sequence[str], column_names: Sequence[str], caption: str,
-               notes: Sequence[Sequence[str]] | None = None, mark: str = MARK) -> None:
+               notes: Sequence[Sequence[str]] | None = None) -> None:
     """Write rows of images, each (columns, c, *space) in [-1, 1] as one PNG.
 
     notes: a short text below each image, row by row
     """
     pictures = [display(row, shown.ends, colour=shown.colour) for row in rows]
     save_pictures(pictures, path, title=title, row_names=row_names, column_names=column_names, caption=caption,
-                  notes=notes, mark=mark)
+                  notes=notes)
 
 
 def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, row_names: Sequence[str],

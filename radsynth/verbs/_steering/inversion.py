@@ -90,7 +90,7 @@ def _drawn_small(space: LatentSpace, codes: Tensor, classes: Tensor | None) -> T
 
 
 def invert(space: LatentSpace, targets: Tensor, labels: Tensor | None = None, *, features: Features | None = None,
-           candidates: int = 512, starts: int = 4, steps: int = 200, rate: float = 0.05, seed: int = 0,
+           candidates: int = 512, starts: int, steps: int, rate: float = 0.05, seed: int = 0,
            step_done: Callable[[int], None] = lambda step: None) -> Inversion:
     """Codes of targets (n, c, *space) in [-1, 1], of classes (n,); the same numbers give the same codes."""
     begin, nearest = starting_codes(space, targets, labels, candidates, starts, seed)

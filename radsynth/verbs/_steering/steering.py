@@ -127,7 +127,7 @@ def measured_in_parts(one: Attribute, images: NDArray[np.float32]) -> Array:
     return np.concatenate([one.measure(images[rows]) for rows in chunks(len(images))])
 
 
-def find_directions(of: Study, *, label: int | None = None, count: int = COUNT) -> list[Direction]:
+def find_directions(of: Study, *, label: int | None = None) -> list[Direction]:
     """All directions, without effects: closed form, principal, of attributes, of attributes alone, of classes.
 
     label: the class that ways to others begin at; default the first
@@ -140,10 +140,10 @@ def find_directions(of: Study, *, label: int | None = None, count: int = COUNT) 
                           step=directions_of.spread(within, vector))
                 for name, vector, fit in zip(names, vectors, fits, strict=True) if np.linalg.norm(vector) > 0.5]
 
-    closed, shares = directions_of.closed_form(of.space.weight, count)
+    closed, shares = directions_of.closed_form(of.space.weight, COUNT)
     found = made("closed form", [f"closed form {k + 1}" for k in range(len(closed))], closed, shares.tolist())
     features = codes if of.space.mapped else _coarse(of.images)
-    vectors, shares = directions_of.principal(codes, features, count, of.groups)
+    vectors, shares = directions_of.principal(codes, features, COUNT, of.groups)
     found += made("principal", [f"principal {k + 1}" for k in range(len(vectors))], vectors, shares.tolist())
     fits = [directions_of.regress(codes, of.values[:, k], of.groups) for k in range(len(of.attributes))]
     names, bases = [one.name for one in of.attributes], np.stack([vector for vector, _ in fits])

@@ -157,8 +157,7 @@ class Doctor:
                 f"The discriminator {finding}: {where} by {sign:.2f} of the way (aim {aim}). Adaptive augmentation "
                 f"is now at {strength:.2f}."))
         if illnesses.overfits_still(signs, sign, aim, strength >= STRONGEST):
-            self._steepen(loop, "discriminator overfits",
-                          f"Augmentation is at its limit and the overfit sign still at {sign:.2f} (aim {aim}).")
+            self._steepen(loop, f"Augmentation is at its limit and the overfit sign still at {sign:.2f} (aim {aim}).")
 
     def _spare(self, loop: Loop) -> None:
         """End augmentation: it hides from the discriminator what there still is to tell."""
@@ -228,8 +227,9 @@ class Doctor:
                 f"than twice that for a fifth of the run (now {signs.distance:.3f}). Training ends; the best weights "
                 "are kept."))
 
-    def _steepen(self, loop: Loop, illness: str, text: str) -> None:
-        """Double the penalty, within its limit."""
+    def _steepen(self, loop: Loop, text: str) -> None:
+        """Double the penalty, within its limit, against a discriminator that overfits."""
+        illness = "discriminator overfits"
         if not self.task.penalised:
             self._event(loop, illness, f"{text} There is no penalty that could be raised: task.penalty=r1 would help.")
             return
