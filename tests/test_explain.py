@@ -26,7 +26,7 @@ from radsynth.verbs._steering import explain_pictures
 from radsynth.verbs._steering.attribution import completeness_gap, integrated_gradients, occlusion
 from radsynth.verbs._steering.explain_words import sentences
 from radsynth.verbs._steering.inversion import FEATURE_WEIGHT, invert, layer_features, starting_codes
-from radsynth.verbs._steering.judge import Judge, separation
+from radsynth.verbs._steering.judge import Judge
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs.explain import explain, is_output
 from radsynth.verbs.train import train
@@ -189,14 +189,6 @@ def test_features_come_from_every_convolution() -> None:
     assert len(layer_features(network)(torch.zeros(2, 1, 16, 16), None)) == len(convolutions) > 1
     perceptron = build(settings_class("model", "mlp")(), ImageSpec(size=(16, 16)))["discriminator"].eval()
     assert [one.shape[1] for one in layer_features(perceptron)(torch.zeros(2, 1, 16, 16), None)] == [512, 256]
-
-
-def test_separation_is_the_area_under_the_curve() -> None:
-    from sklearn.metrics import roc_auc_score
-
-    rng = np.random.default_rng(0)
-    real, fake = rng.normal(0.7, 1, 40), rng.normal(0, 1, 30)
-    assert separation(real, fake) == pytest.approx(roc_auc_score([1] * 40 + [0] * 30, [*real, *fake]))
 
 
 @pytest.fixture

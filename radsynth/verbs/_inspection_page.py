@@ -23,6 +23,7 @@ from radsynth.verbs._mask_notes import MANY
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
 from radsynth.verbs._preparing.ct_window import ct_window, has_hounsfield
 from radsynth.verbs._rejected import in_words
+from radsynth.verbs._report.words import count
 from radsynth.verbs._scarce import rare
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def lines(found: Inspection) -> list[str]:
 
 def headline(found: Inspection) -> str:
     """How many images of how many patients."""
-    patients = _many(found.n_patients, "virtual patient" if found.virtual else "patient")
-    return f"{_many(found.n_images, 'volume' if found.dimensions == 3 else 'image')} of {patients}"
+    patients = count(found.n_patients, "virtual patient" if found.virtual else "patient")
+    return f"{count(found.n_images, 'volume' if found.dimensions == 3 else 'image')} of {patients}"
 
 
 def facts(found: Inspection) -> dict[str, str]:
@@ -147,7 +148,7 @@ def facts(found: Inspection) -> dict[str, str]:
         "bits": _listed(found.bits_found),
         "labels": _listed(found.labels) or "none",
         "split": _listed(found.splits) or "none, patients will be divided",
-        **({"added": f"{_many(found.added, 'image')} for training alone (prepare.extra)"} if found.added else {}),
+        **({"added": f"{count(found.added, 'image')} for training alone (prepare.extra)"} if found.added else {}),
         "masks": (f"label values {', '.join(labels)}" if found.masks else "none")
         + (f"; {found.unmasked:,} of {found.n_images:,} images have none" if found.unmasked else ""),
     }
@@ -156,7 +157,7 @@ def facts(found: Inspection) -> dict[str, str]:
         shown["values"] = (
             f"{found.intensity.low:g} to {found.intensity.high:g}; 1 % are at most {first:g}, half at most "
             f"{middle:g}, 99 % at most {last:g} "
-            f"({found.intensity.images} image{'' if found.intensity.images == 1 else 's'} sampled)"
+            f"({count(found.intensity.images, 'image')} sampled)"
         )
     return shown
 
@@ -223,7 +224,7 @@ def problems(found: Inspection) -> list[str]:
     if found.duplicates:
         copies = sum(len(group) - 1 for group in found.duplicates)
         first = " = ".join(found.duplicates[0])
-        lines.append(f"{_many(copies, 'file')} with the content of another; prepare uses each once. First: {first}")
+        lines.append(f"{count(copies, 'file')} with the content of another; prepare uses each once. First: {first}")
     if len(found.modalities) > 1 and not found.mixed:
         lines.append(f"modalities are mixed ({_listed(found.modalities)}): data.only chooses files by their path"
                      + (", data.modality=CT says that all are CT" if {*found.modalities} == {"CT", "OT"} else ""))
@@ -232,7 +233,7 @@ def problems(found: Inspection) -> list[str]:
                      "descriptions, data.only files by their path, and data.kind=contrasts makes registered ones of a "
                      "patient the channels of one image")
     if found.n_patients < 10:
-        lines.append(f"only {_many(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation"
+        lines.append(f"only {count(found.n_patients, 'patient')}: too few to hold some back for an honest evaluation"
                      + (ALIKE if found.n_patients == 1 and "dicom" in found.formats else "")
                      + (FOLDERS if 1 < found.n_patients == len(found.labels) and {*scans()} & {*found.formats} else ""))
     if len(found.masks) > MANY:
@@ -286,10 +287,6 @@ def _findings(labels: dict[str, int]) -> dict[str, int]:
     """Images of each finding, commonest first, where labels may name several."""
     found = Counter(one for label, count in labels.items() for one in findings_of(label) * count)
     return dict(found.most_common())
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def _listed(counts: dict[str, int], most: int = 8) -> str:

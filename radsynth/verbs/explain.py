@@ -19,6 +19,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import SettingsError
 from radsynth.files import check_writable, replacing, write_atomically
 from radsynth.metrics._paired import absolute_error, peak_signal_to_noise, structural_similarity
+from radsynth.metrics._privacy_attacks import area
 from radsynth.progress import Progress, track
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import draws_masks
@@ -32,7 +33,7 @@ from radsynth.verbs._steering.explain_sources import given_images, guess_classes
 from radsynth.verbs._steering.explain_words import sentences
 from radsynth.verbs._steering.explained import Explained, Given
 from radsynth.verbs._steering.inversion import Inversion, invert, layer_features
-from radsynth.verbs._steering.judge import Judge, scores, separation
+from radsynth.verbs._steering.judge import Judge, scores
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Study, freed, render, sampled, study
 
@@ -212,7 +213,7 @@ def _trial(sampler: Sampler, discriminator: nn.Module | None, reason: str, prepa
                           numbers_of(sampler, prepared, rows))
             fake = scores(discriminator, np.clip(made, -1, 1), labels if several else None,
                           sampler.conditions(range(3000, 3000 + len(rows)), seed))
-            document |= {"auc_held_out_against_synthetic": separation(real, fake), "images": len(rows)}
+            document |= {"auc_held_out_against_synthetic": area(real, fake), "images": len(rows)}
     return document
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from radsynth.image import Image
 from radsynth.progress import tell
+from radsynth.verbs._applying.limits import with_flag
 from radsynth.verbs._preparing.few_values import FEW, has_few_values
 
 FLAG = "few_values"
@@ -24,10 +25,8 @@ def looks_like_labels(image: Image, usual: float) -> bool:
 
 
 def flagged(others: str, image: Image, usual: float) -> str:
-    """The flags of an image: others, as of `doubts.flags`, and FLAG where it looks like labels."""
-    if not looks_like_labels(image, usual):
-        return others
-    return FLAG if others in ("", "unknown") else f"{others} {FLAG}"
+    """The flags of an image: others, as of `limits.flags`, and FLAG where it looks like labels."""
+    return with_flag(others, FLAG) if looks_like_labels(image, usual) else others
 
 
 def tell_of(rows: Sequence[Mapping[str, object]]) -> None:

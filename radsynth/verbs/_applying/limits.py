@@ -125,6 +125,11 @@ def flags(found: dict[str, float], usual: dict[str, float]) -> str:
     return " ".join(name for name, highest in usual.items() if found[name] > highest)
 
 
+def with_flag(others: str, flag: str) -> str:
+    """The flags of an image and one more, which is known where no limits are."""
+    return flag if others in ("", "unknown") else f"{others} {flag}"
+
+
 def flagged_slices(found: Doubts, usual: dict[str, float], turned: bool = False) -> str:
     """The slices of a volume, from 0, in which a number is above its limit: "3-5 9"; empty for a single image.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.progress import tell
+from radsynth.verbs._applying.limits import with_flag
 from radsynth.verbs._applying.segmenter import LEAST
 
 FLAG = "not_found"
@@ -61,9 +62,7 @@ def lacking(labels: NDArray[Any], expected: Sequence[int]) -> list[int]:
 
 def flagged(others: str, lacks: Sequence[int]) -> str:
     """The flags of an image: others, as of `limits.flags`, and FLAG where it lacks a label."""
-    if not lacks:
-        return others
-    return FLAG if others in ("", "unknown") else f"{others} {FLAG}"
+    return with_flag(others, FLAG) if lacks else others
 
 
 def tell_of(rows: Sequence[Mapping[str, object]]) -> None:

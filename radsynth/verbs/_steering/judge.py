@@ -1,4 +1,4 @@
-"""The discriminator of a run, as a score of images: what it answers, and how well it tells real from synthetic."""
+"""The discriminator of a run, as a score of images: what it answers."""
 
 from __future__ import annotations
 
@@ -47,8 +47,3 @@ def scores(discriminator: nn.Module, images: NDArray[np.float32], labels: NDArra
         own = None if numbers is None else numbers[index].to(device)
         found.append(float(Judge(discriminator, label, own)(torch.from_numpy(image[None]).to(device))[0]))
     return np.asarray(found)
-
-
-def separation(real: NDArray[np.float64], synthetic: NDArray[np.float64]) -> float:
-    """Area under the ROC curve with which the scores tell real from synthetic: 0.5 is not at all."""
-    return float((np.sign(real[:, None] - synthetic[None]) / 2 + 0.5).mean())
