@@ -6,8 +6,10 @@ And temporary folders, which end with their process even when it is killed.
 from __future__ import annotations
 
 import atexit
+import csv
 import errno
 import functools
+import io
 import os
 import shutil
 import tempfile
@@ -118,6 +120,15 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
                         else ("", "Check the disk and the permissions"))
         raise NotWritten(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
                          f"kept. {todo}, then repeat the command: it goes on from there.") from error
+
+
+def write_csv(path: Path, head: Iterable[str], lines: Iterable[Iterable[object]]) -> None:
+    """Write a whole table; errors as of `write_atomically`."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(head)
+    table.writerows(lines)
+    write_atomically(path, text.getvalue())
 
 
 def temporary_of(path: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +10,7 @@ from pathlib import Path
 
 from radsynth.datasets import Rejected
 from radsynth.errors import DataError
-from radsynth.files import write_atomically
+from radsynth.files import write_csv
 
 PART = re.compile(r"#[a-z]*\d+$")
 """How a record's name ends when it is a slice or a frame of a file."""
@@ -46,11 +44,8 @@ def nothing_left(rejected: Sequence[Rejected]) -> DataError:
 
 def write_rejected(path: Path, lines: Iterable[Rejected]) -> None:
     """Write the table, also when it has no line."""
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(("path", "reason", "skipped"))
-    table.writerows((one_line(line.path), one_line(line.reason), "yes" if line.skipped else "no") for line in lines)
-    write_atomically(path, text.getvalue())
+    write_csv(path, ("path", "reason", "skipped"), (
+        (one_line(line.path), one_line(line.reason), "yes" if line.skipped else "no") for line in lines))
 
 
 def one_line(cell: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io as text_io
 import json
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.errors import DataError, MissingExtra, SettingsError
-from radsynth.files import write_atomically
+from radsynth.files import write_csv
 from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io import Provenance, format_module, formats, scans, write, write_labels
 from radsynth.io._geometry import placed
@@ -216,8 +214,5 @@ def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: Intensi
 
 def write_table(path: Path, rows: list[Row]) -> None:
     """Rows as CSV; those that an older version has begun a folder with may lack columns."""
-    buffer = text_io.StringIO()
-    table = csv.DictWriter(buffer, list(dict.fromkeys(name for row in rows for name in row)))
-    table.writeheader()
-    table.writerows(rows)
-    write_atomically(path, buffer.getvalue())
+    head = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(path, head, ([row.get(name, "") for name in head] for row in rows))

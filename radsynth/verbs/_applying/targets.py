@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import DataError, RejectedFile
-from radsynth.files import write_atomically
+from radsynth.files import write_csv
 from radsynth.image import Image
 from radsynth.io._geometry import as_laid
 from radsynth.io._landmarks import Landmarks, read_landmarks
@@ -48,15 +46,11 @@ class Errors:
 
     def write(self, path: Path) -> None:
         """A table with a line a landmark."""
-        text = io.StringIO(newline="")
-        table = csv.writer(text)
-        table.writerow(("landmark", "x", "y", "z", "found_x", "found_y", "found_z", "error_before", "error"))
         numbers = np.column_stack([self.landmarks.points, self.found, self.before, self.after])
-        for number, line in enumerate(numbers.tolist()):
-            name = self.landmarks.names[number] or str(number + 1)
-            table.writerow((harmless(name), *(f"{value:.3f}" for value in line)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.getvalue())
+        write_csv(path, ("landmark", "x", "y", "z", "found_x", "found_y", "found_z", "error_before", "error"), (
+            (harmless(self.landmarks.names[number] or str(number + 1)), *(f"{value:.3f}" for value in line))
+            for number, line in enumerate(numbers.tolist())))
 
 
 def over_pairs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,9 +6,7 @@ in the end: without the salt nobody can try out which patients a hash stands for
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import secrets
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ import numpy as np
 from radsynth.arrays import ROW_FIELDS, SPLITS, IntensityMap, Manifest, Prepared, Row
 from radsynth.datasets import Record
 from radsynth.errors import FolderError
-from radsynth.files import LOCK, check_writable, write_atomically
+from radsynth.files import LOCK, check_writable, write_atomically, write_csv
 from radsynth.image import ImageSpec
 from radsynth.io._geometry import common_directions
 from radsynth.progress import tell
@@ -158,7 +156,7 @@ def finish(out: Path, made: Made) -> None:
         preparation=made.preparation,
         few_values=sum(entry.few_values for entry in _used(made)) / len(rows),
     )
-    _write_table(out / "records.csv", ROW_FIELDS, [[getattr(row, name) for name in ROW_FIELDS] for row in rows])
+    write_csv(out / "records.csv", ROW_FIELDS, [[getattr(row, name) for name in ROW_FIELDS] for row in rows])
     write_rejected(out / "rejected.csv", made.outcome.rejected)
     write_atomically(out / "manifest.json", json.dumps(manifest.to_json(), indent=1))
     _tidy(out)
@@ -260,11 +258,3 @@ def _intensity(made: Made) -> IntensityMap:
         levels = 2 ** max(9, max(entry.top for entry in used).bit_length()) - 1
         return replace(intensity, high=float(levels), levels=levels)
     return intensity
-
-
-def _write_table(path: Path, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(head)
-    table.writerows(lines)
-    write_atomically(path, text.getvalue())
