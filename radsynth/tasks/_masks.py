@@ -19,13 +19,13 @@ WAVE = 0.35
 """Pixels over which a deformation changes, as a share of the shortest side: of the size of an organ."""
 CHUNK = 256
 """Images whose masks are read at once."""
-MOST_LABELS = 128
+MOST_PARTS = 128
 """More label values are no names of parts."""
 
 
 def check_labels(spec: ImageSpec) -> None:
     """SettingsError for masks with so many values that they cannot be names of parts."""
-    if len(spec.label_values) > MOST_LABELS:
+    if len(spec.label_values) > MOST_PARTS:
         raise SettingsError(f"The masks have {len(spec.label_values)} different values, which are no labels of parts. "
                             "Where every thing has its own number, prepare.masks=instances helps; where masks were "
                             "smoothed or compressed, save them anew with one value for each label.")
