@@ -217,9 +217,9 @@ def test_it_takes_no_time(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
 
     def timed(*arguments: Any) -> None:
-        begun = time.perf_counter()
+        begun = time.process_time()  # a busy machine takes none of it away
         refuse(*arguments)
-        taken.append(time.perf_counter() - begun)
+        taken.append(time.process_time() - begun)
         raise KeyboardInterrupt
 
     refuse = module._refuse_impossible
