@@ -29,6 +29,7 @@ from radsynth.device import torch_device
 from radsynth.errors import FolderError
 from radsynth.files import clear_killed, temporary_of
 from radsynth.metrics import Sample
+from radsynth.models._averages import averaged_to
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 VERSION = 1
@@ -131,10 +132,7 @@ def shrink(pixels: NDArray[np.float32], most: int) -> NDArray[np.float32]:
         return np.ascontiguousarray(pixels, dtype=np.float32)
     images = torch.from_numpy(np.ascontiguousarray(pixels))
     size = [max(1, int(side / factor)) for side in space]
-    if len(space) == 2:
-        return np.asarray(functional.adaptive_avg_pool2d(images, (size[0], size[1])).numpy(), dtype=np.float32)
-    pooled = functional.adaptive_avg_pool3d(images, (size[0], size[1], size[2]))
-    return np.asarray(pooled.numpy(), dtype=np.float32)
+    return np.asarray(averaged_to(images, size).numpy(), dtype=np.float32)
 
 
 def histograms(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

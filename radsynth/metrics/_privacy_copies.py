@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from radsynth.metrics._features import Rows, shrink
+from radsynth.models._averages import averaged
 
 REACH = 4
 """Largest shift in pixels, along each axis, that is undone."""
@@ -238,8 +238,7 @@ def _noise(images: Tensor) -> Tensor:
     details = images
     for axis in _axes(images):
         details = details.diff(dim=axis) / math.sqrt(2)
-    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-    blocks: Tensor = pool(details.square(), [min(BLOCK, side) for side in details.shape[2:]])
+    blocks = averaged(details.square(), [min(BLOCK, side) for side in details.shape[2:]])
     return blocks.flatten(2).quantile(0.25, dim=2).mean(1)
 
 

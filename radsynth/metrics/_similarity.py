@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
+
+from radsynth.models._averages import averaged
 
 WINDOW, SIGMA = 11, 1.5
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -23,11 +24,10 @@ def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
     while scales < len(SCALES) and min(x.shape[2:]) >> scales >= WINDOW:
         scales += 1
     weights = np.asarray(SCALES[:scales]) / sum(SCALES[:scales])
-    pool = functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d
     product = torch.ones(len(x), dtype=torch.float64)
     for scale, weight in enumerate(weights):
         if scale:
-            x, y = pool(x, 2), pool(y, 2)
+            x, y = averaged(x, 2), averaged(y, 2)
         whole, contrast = _similarity(x, y)
         product *= (whole if scale == scales - 1 else contrast).clamp(min=0) ** float(weight)
     return np.asarray(product.numpy())

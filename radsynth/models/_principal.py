@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from radsynth.models._averages import averaged
+
 COARSE = 32
 """Longest side in pixels on which principal directions are taken: a blurred picture is all that is asked for."""
 
@@ -19,8 +21,7 @@ def shrunken(images: Tensor, longest: int = COARSE) -> Tensor:
     """Images (n, c, *space) as (n, pixels), so many along their longest side at most."""
     step = max(1, -(-max(images.shape[2:]) // longest))
     box = [min(step, side) for side in images.shape[2:]]  # few slices may be fewer than that
-    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-    return pool(images, box, ceil_mode=True).flatten(1) if step > 1 else images.flatten(1)
+    return averaged(images, box, rest=True).flatten(1) if step > 1 else images.flatten(1)
 
 
 class PrincipalEncoder(nn.Module):

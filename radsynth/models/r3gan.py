@@ -18,6 +18,7 @@ from torch.nn import functional
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
+from radsynth.models._averages import averaged
 from radsynth.models._blocks import (
     CONVOLUTION,
     MODE,
@@ -134,10 +135,9 @@ class Discriminator(nn.Module):
         missing = [(want - have) for have, want in zip(images.shape[2:], self.size, strict=True)]
         pad = [part for gap in reversed(missing) for part in (gap // 2, gap - gap // 2)]
         x = self.stem(channels_last(fold_patches(functional.pad(images, pad, value=-1.0), self.patch)))
-        pool = functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d
         x = self.stages[0](x)
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
-            x = stage(transition(pool(x, 2)))
+            x = stage(transition(averaged(x, 2)))
         logits: Tensor = self.head((x * self.basis).flatten(2).sum(2), labels)
         return logits
 

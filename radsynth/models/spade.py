@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -19,6 +19,7 @@ from torch.nn import functional
 from radsynth.device import channels_last
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
+from radsynth.models._averages import averaged
 from radsynth.models._blocks import BATCH_NORM, CONVOLUTION, Doubling, crop, fold_patches, starting_grid, widths
 from radsynth.models._patch import PatchDiscriminator
 from radsynth.models._spectral import spectral_norm
@@ -133,8 +134,7 @@ class Generator(nn.Module):
         space = given.shape[2:]
         given = channels_last(_continued(given, self.stride))
         features = self._style(latents, tuple(side // self.stride for side in given.shape[2:]), corner)
-        pool = functional.avg_pool2d if given.ndim == 4 else functional.avg_pool3d
-        masks = [pool(given, self.stride // 2**level) for level in range(len(self.blocks) + 1)]
+        masks = [averaged(given, self.stride // 2**level) for level in range(len(self.blocks) + 1)]
         for block, (coarse, fine) in zip(self.blocks, pairwise(masks), strict=True):
             features = block(features, coarse, fine)
         features = functional.leaky_relu(self.last(features, channels_last(fold_patches(given, 2))), 0.2)
@@ -168,9 +168,8 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         found = []
-        shrink: Any = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
         for scale, judge in enumerate(self.judges):
-            images = shrink(images, 2, ceil_mode=True) if scale else images
+            images = averaged(images, 2, rest=True) if scale else images
             found.append(judge.looks(channels_last(images)))  # type: ignore[operator]  # torch's stub: a module
         return found
 

@@ -6,15 +6,13 @@ volumes of an organ can be partners.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from radsynth.arrays import Prepared
+from radsynth.models._averages import averaged_to
 
 POOL = 4000
 """Images that partners are looked for among, at most."""
@@ -57,7 +55,4 @@ class Partners:
 
 def thumbnails(images: Tensor) -> Tensor:
     """(n, p) of (n, c, *space): averaged down to at most SIDE pixels along each side."""
-    pool: Any = functional.adaptive_avg_pool2d if images.ndim == 4 else functional.adaptive_avg_pool3d
-    size = [min(SIDE, side) for side in images.shape[2:]]
-    small: Tensor = pool(images.float().contiguous(), size)
-    return small.flatten(1)
+    return averaged_to(images.float().contiguous(), [min(SIDE, side) for side in images.shape[2:]]).flatten(1)

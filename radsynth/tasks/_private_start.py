@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from radsynth.arrays import Prepared
+from radsynth.models._averages import averaged_to
 from radsynth.models._blocks import MODE
 
 LONGEST = 32
@@ -44,7 +45,7 @@ class Start:
 
     def pictures(self, latents: Tensor, labels: Tensor | None, size: tuple[int, ...]) -> Tensor:
         """Pictures (n, c, *size) that latents (n, latent) stand for; `size` is that of the images, or `coarse`."""
-        means, directions = pooled(self.means, size).to(latents), self.directions.to(latents)
+        means, directions = averaged_to(self.means, size).to(latents), self.directions.to(latents)
         classes = torch.zeros(len(latents), dtype=torch.int64, device=latents.device) if labels is None else labels
         apart = torch.einsum("nl,nlp->np", latents, directions[classes]).view(-1, means.shape[1], *self.coarse)
         apart = apart if size == self.coarse else functional.interpolate(apart, size, mode=MODE[len(size)])
@@ -68,7 +69,7 @@ def release(prepared: Prepared, groups: list[NDArray[np.int64]], latent: int, no
     means = (sums / counts.clamp_min(1)[:, None]).view(classes, len(spec.channels), *fine)
     means = _blurred(means, noise / max(1.0, float(counts.min())))
     told = _told(counts, covariance_noise)
-    covariance = _covariance(prepared, groups, pooled(means, grid), grid, told)
+    covariance = _covariance(prepared, groups, averaged_to(means, grid), grid, told)
     scale = covariance_noise * SPREAD**2 * covariance.shape[1]
     covariance += torch.from_numpy(scale * draw.standard_normal(covariance.shape)).float()
     covariance = (covariance + covariance.transpose(1, 2)) / 2
@@ -100,13 +101,6 @@ def _enlarged(directions: Tensor, size: tuple[int, ...], coarse: tuple[int, ...]
     return functional.interpolate(pictures, coarse, mode=MODE[len(size)]).flatten(1)
 
 
-def pooled(images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """(n, c, *space) averaged down to a size."""
-    if len(size) == 2:
-        return functional.adaptive_avg_pool2d(images, (size[0], size[1]))
-    return functional.adaptive_avg_pool3d(images, (size[0], size[1], size[2]))
-
-
 def _size(size: tuple[int, ...], longest: int) -> tuple[int, ...]:
     step = max(1, -(-max(size) // longest))
     return tuple(max(1, -(-side // step)) for side in size)
@@ -123,7 +117,7 @@ def _patients(prepared: Prepared, groups: list[NDArray[np.int64]], size: tuple[i
         if len(prepared.spec.labels) > 1:
             labels = torch.from_numpy(prepared.labels(part))
             weight = weight * (labels[:, None] == torch.arange(len(prepared.spec.labels)))
-        images = pooled(torch.from_numpy(prepared.images(part)), size).flatten(1)
+        images = averaged_to(torch.from_numpy(prepared.images(part)), size).flatten(1)
         yield images.nan_to_num().clamp(-1, 1), weight
 
 
@@ -158,7 +152,7 @@ def _blurred(means: Tensor, noise: float) -> Tensor:
     small = tuple(max(2, round(side / factor)) for side in size)
     if small == size:
         return means.clamp(-1, 1)
-    return functional.interpolate(pooled(means, small), size, mode=MODE[len(size)]).clamp(-1, 1)
+    return functional.interpolate(averaged_to(means, small), size, mode=MODE[len(size)]).clamp(-1, 1)
 
 
 def _directions(covariance: Tensor, noise: float, size: tuple[int, ...], channels: int, latent: int,
@@ -173,7 +167,7 @@ def _directions(covariance: Tensor, noise: float, size: tuple[int, ...], channel
     for longest in COARSE[len(size)]:
         coarse = _size(size, longest)
         unit = torch.eye(len(covariance)).view(-1, channels, *grid)
-        average = pooled(unit, coarse).flatten(1)  # (pixels before, pixels after)
+        average = averaged_to(unit, coarse).flatten(1)  # (pixels before, pixels after)
         # Every column of the average has the same norm where the sizes divide: noise stays independent.
         entry = noise * float(average.square().sum(0).max())
         edge = entry * math.sqrt(2 * average.shape[1])

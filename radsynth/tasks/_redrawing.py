@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from radsynth.arrays import Prepared
 from radsynth.batch import Batch
+from radsynth.models._averages import averaged
 from radsynth.tasks._warm_start import STUDIED, PrincipalCodes, in_parts
 
 POOL = 4
@@ -38,7 +39,7 @@ class Redrawing:
         device = codes.mean.device
         labels = torch.from_numpy(prepared.labels(chosen)).to(device)
         coarse = torch.cat([
-            _coarse(codes.greys(torch.from_numpy(prepared.images(chosen[part])).to(device), labels[part]))
+            averaged(codes.greys(torch.from_numpy(prepared.images(chosen[part])).to(device), labels[part]), POOL)
             for part in in_parts(prepared, len(chosen))
         ])
         members = [coarse[labels == label] for label in range(len(prepared.spec.labels))] or [coarse]
@@ -60,7 +61,8 @@ class Redrawing:
         given = tuple(None if part is None else part[few] for part in given)
         labels, greys = given[0], codes.greys
         redrawn = generator(codes(real, labels), *given)
-        errors = functional.mse_loss(_coarse(greys(redrawn, labels)), _coarse(greys(real, labels)), reduction="none")
+        coarse, true = (averaged(greys(images, labels), POOL) for images in (redrawn, real))
+        errors = functional.mse_loss(coarse, true, reduction="none")
         share = len(real) * EVERY / len(batch.items)
         if self.spreads is None:
             return errors.mean() * share, nothing
@@ -68,8 +70,3 @@ class Redrawing:
             self.spreads = self.spreads.to(real.device)
         unit = self.spreads if labels is None else self.spreads[labels]
         return errors.mean() * share, (errors.flatten(1).mean(1) / unit).mean() * share
-
-
-def _coarse(images: Tensor) -> Tensor:
-    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-    return pool(images, POOL)

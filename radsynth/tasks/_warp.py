@@ -6,13 +6,14 @@ A displacement u (n, d, *space) is in pixels along the axes of space, in their o
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from radsynth.batch import Batch
+from radsynth.models._averages import averaged
 from radsynth.models._blocks import MODE
 
 SQUARINGS = 6
@@ -80,9 +81,7 @@ def shrink(field: Tensor, factor: int) -> Tensor:
         return field
     missing = [-side % factor for side in field.shape[2:]]
     ends = [amount for lack in reversed(missing) for amount in (0, lack)]
-    pool: Any = functional.avg_pool2d if field.ndim == 4 else functional.avg_pool3d
-    shrunk: Tensor = pool(functional.pad(field, ends, mode="replicate") if any(missing) else field, factor)
-    return shrunk
+    return averaged(functional.pad(field, ends, mode="replicate") if any(missing) else field, factor)
 
 
 def enlarge(field: Tensor, factor: int, space: tuple[int, ...]) -> Tensor:

@@ -25,11 +25,12 @@ from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
+from radsynth.models._averages import averaged_to
 from radsynth.models._blocks import classes_of
 from radsynth.settings import settings
 from radsynth.tasks import Task, Terms, Turn
 from radsynth.tasks._differential import LARGEST_EPSILON, Account, Draws, account, clipped_sum, never_less
-from radsynth.tasks._private_start import Start, pooled, release
+from radsynth.tasks._private_start import Start, release
 from radsynth.tasks._warm_start import StartsFromMean
 
 MODEL = "mlp"
@@ -215,7 +216,7 @@ class PrivateSynthesis:
         """How far a batch's images are, at a size, from the pictures that their latents stand for."""
         assert self.start is not None, "study comes before training"
         pictures = self.start.pictures(self._latents(generator, batch), self._labels(batch), size)
-        return mse_loss(pooled(made, size), pictures)
+        return mse_loss(averaged_to(made, size), pictures)
 
     def discriminator_gradients(self, nets: Networks, batch: Batch) -> Terms:
         """Set the discriminator's gradients. Terms are of generated images alone: patients' logits are not released."""

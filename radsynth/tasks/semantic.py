@@ -28,6 +28,7 @@ from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.likelihood import divergence_from_normal
 from radsynth.models import Networks
 from radsynth.models import build as build_networks
+from radsynth.models._averages import averaged
 from radsynth.models._principal import PrincipalEncoder, shrunken
 from radsynth.models._usual import UsualStyles
 from radsynth.settings import settings
@@ -216,7 +217,8 @@ class Semantic:
         terms = {"loss": torch.stack([self.loss.generator(one[-1], one[-1]) for one in looks]).mean(),
                  "features": options.features * _mismatch(looks, real, own),
                  "redrawing": (options.redrawing + batch.care.redraw) * functional.mse_loss(
-                     _coarse(made[:own]), _coarse(batch.images[:own].float())),
+                     averaged(made[:own], COARSE, rest=True),
+                     averaged(batch.images[:own].float(), COARSE, rest=True)),
                  **divergence}
         if own < len(made) and options.recovery and self.learns_styles:
             found = cast(nn.Module, nets["generator"].encoder)(made[own:])[:, 0]
@@ -270,11 +272,6 @@ def _mismatch(made: Looks, real: Looks, count: int) -> Tensor:
 def _mean_logits(looks: Looks) -> Tensor:
     """(n,) the mean over places and scales."""
     return torch.stack([one[-1].flatten(1).mean(1) for one in looks]).mean(0)
-
-
-def _coarse(images: Tensor) -> Tensor:
-    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-    return pool(images, COARSE, ceil_mode=True)
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from radsynth.models._averages import averaged
 from radsynth.models._equalised import EqualisedConvolution
 from radsynth.verbs._steering.latents import LatentSpace, chunks
 
@@ -126,11 +126,10 @@ def invert(space: LatentSpace, targets: Tensor, labels: Tensor | None = None, *,
 def _loss(images: Tensor, targets: Tensor, labels: Tensor | None, features: Features | None, wanted: list[Tensor],
           ) -> Tensor:
     """(n,) mean squared error at full, half and quarter size, and the relative error of the features."""
-    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
     loss = (images - targets).square().flatten(1).mean(1)
     for size in (2, 4):
         if min(images.shape[2:]) >= size:
-            loss = loss + (pool(images, size) - pool(targets, size)).square().flatten(1).mean(1)
+            loss = loss + (averaged(images, size) - averaged(targets, size)).square().flatten(1).mean(1)
     if features:
         for ours, theirs in zip(features(images, labels), wanted, strict=True):
             error = (ours - theirs).square().flatten(1).mean(1) / theirs.square().flatten(1).mean(1).clamp_min(1e-8)
@@ -140,5 +139,4 @@ def _loss(images: Tensor, targets: Tensor, labels: Tensor | None, features: Feat
 
 def _small(images: Tensor) -> Tensor:
     step = max(1, min(images.shape[2:]) // 16)
-    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
-    return pool(images, step)
+    return averaged(images, step)

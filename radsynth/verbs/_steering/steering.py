@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from radsynth.models._averages import averaged_to
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attributes import Attribute, attributes
@@ -157,10 +158,8 @@ def _coarse(images: NDArray[np.float32]) -> Array:
     """(n, features): images averaged down. Codes of a normal distribution have no principal directions of their own,
     and those of a linear first layer are the closed form's: so variation is measured where it is seen.
     """
-    tensor = torch.from_numpy(images)
-    grid = [min(side, COARSE) for side in images.shape[2:]]
-    pool = torch.nn.functional.adaptive_avg_pool2d if len(grid) == 2 else torch.nn.functional.adaptive_avg_pool3d
-    return np.asarray(pool(tensor, grid).flatten(1).double().numpy())  # type: ignore[arg-type]  # stub wants one length
+    coarse = averaged_to(torch.from_numpy(images), [min(side, COARSE) for side in images.shape[2:]])
+    return np.asarray(coarse.flatten(1).double().numpy())
 
 
 def freed(bases: Array, index: int) -> Array:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from radsynth.models._averages import averaged_to
 
 STEP = 2 / 255
 """Differences in [-1, 1] that 8 bits do not show: images that differ less, or a single one, do not vary."""
@@ -27,10 +29,7 @@ def compare(samples: Tensor, real: Tensor) -> tuple[float, float]:
 
 
 def _small(images: Tensor) -> Tensor:
-    images = images.float()
-    grid = tuple(min(side, 16) for side in images.shape[2:])
-    pool = nn.functional.adaptive_avg_pool2d if len(grid) == 2 else nn.functional.adaptive_avg_pool3d
-    return pool(images, grid).flatten(1)  # type: ignore[arg-type]  # torch's stub wants as many sides as it pools
+    return averaged_to(images.float(), [min(side, 16) for side in images.shape[2:]]).flatten(1)
 
 
 def _mean_distance(vectors: Tensor) -> float:
