@@ -1,4 +1,4 @@
-"""Grids of images as one picture, for previews and reports."""
+"""Network values as pictures: which value is black and which is white, colour, channels side by side, grids."""
 
 from __future__ import annotations
 

@@ -21,13 +21,10 @@ from radsynth.verbs._grid import apart, black_and_white, grid, in_colour, shades
 from radsynth.verbs._report.pictures import flat
 from radsynth.verbs._sampler import CHUNK, Sampler
 from radsynth.verbs._steering.latents import LatentSpace
-from radsynth.verbs._steering.steering import Direction, walk
+from radsynth.verbs._steering.steering import STEPS, WAY, Direction, walk
 from radsynth.verbs._writing import Drawn
 from radsynth.web._png import enlarged, picture
 
-STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-"""Steps of a walk, in standard deviations of the codes; for a class, `CLASS_STEPS` shares of the way to it."""
-CLASS_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 KEPT = 2**28
 """Bytes of images that are kept in memory, about."""
 
@@ -167,7 +164,7 @@ class Explorer:
             space = self._latent_space
             labels = space.classes_of(1, self.labels.index(chosen) if chosen else None)
             codes = space.drawn(range(item, item + 1), seed, labels)
-            images = walk(space, codes, labels, direction, CLASS_STEPS if direction.kind == "class" else STEPS)[0]
+            images = walk(space, codes, labels, direction, WAY if direction.kind == "class" else STEPS)[0]
         shown = [flat(shades(image, self.ends), spec.spacing, colour=in_colour(spec.channels)) for image in images]
         return enlarged(grid(np.stack(shown), columns=len(shown)), 1280,
                         text=self._mark(item, seed, f"image {item} of seed {seed} moved along {name}"))

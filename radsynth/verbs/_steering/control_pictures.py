@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from radsynth.image import ImageSpec
 from radsynth.verbs._steering.contact_sheets import Shown, save_sheet
-from radsynth.verbs._steering.steering import Direction, Study, render, walk
+from radsynth.verbs._steering.steering import WAY, Direction, Study, render, walk
 
 SHOWN_STEPS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
-WAY = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROWS = 6
 
 

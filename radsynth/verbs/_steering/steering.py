@@ -32,6 +32,8 @@ COUNT = 6
 """Directions of the closed form, and principal ones."""
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Steps at which effects are measured, in standard deviations of the codes."""
+WAY = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""The same on the way to another class, as shares of it."""
 TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 COARSE = 16
 """Side in pixels of the images that principal directions are taken from, where codes have none of their own."""
@@ -219,7 +221,7 @@ def measure_effects(of: Study, direction: Direction, *, seed: int, label: int | 
     """
     space, begin = of.space, of.space.begin(label) if direction.kind == "class" else label
     start = start or unmoved(of, seed=seed, label=begin, count=count)
-    steps = np.asarray((0.0, 0.25, 0.5, 0.75, 1.0) if direction.kind == "class" else STEPS)
+    steps = np.asarray(WAY if direction.kind == "class" else STEPS)
     values = np.empty((len(steps), *start.values.shape))
     for row, step in enumerate(steps):
         if step == 0:
