@@ -33,6 +33,11 @@ def may_be_hounsfield(bits: int) -> bool:
     return bits > 8
 
 
+def bits_of(dtype: np.dtype[Any]) -> int:
+    """Bits of `Image.bits` for values that are stored as such numbers: 8, 16, or 32 for fractions and longer ones."""
+    return 32 if dtype.kind == "f" or dtype.itemsize > 2 else 8 * dtype.itemsize
+
+
 def as_tuples(value: Any) -> Any:
     """What JSON gives back of tuples, which it knows as lists, as tuples again."""
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value

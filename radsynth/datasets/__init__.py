@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -30,6 +29,7 @@ from radsynth.errors import DataError, RejectedFile, SettingsError, in_command
 from radsynth.files import own_folder
 from radsynth.image import Image
 from radsynth.io import Header
+from radsynth.settings import kinds as plug_ins
 from radsynth.settings import resolve
 
 
@@ -104,7 +104,7 @@ class Dataset(Protocol):
 
 def kinds() -> tuple[str, ...]:
     """Every kind of data set: the modules of this folder."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+    return plug_ins("datasets")
 
 
 def dataset(kind: str) -> Dataset:

@@ -23,7 +23,7 @@ from radsynth.datasets._archives import listed, opened
 from radsynth.datasets._regrid import SAME_PLACE, distance
 from radsynth.datasets._volumes import Source, load_image, load_slice
 from radsynth.errors import DataError, RejectedFile
-from radsynth.image import Image
+from radsynth.image import Image, bits_of
 from radsynth.io import Header, NotAnImage, format_module
 from radsynth.progress import track
 from radsynth.settings import settings as section
@@ -111,7 +111,7 @@ class Case:
             pixels.append(image.pixels)
             filled = filled or image.filled
         assert first is not None
-        bits = max(_bits(array) for array in pixels)
+        bits = max(bits_of(array.dtype) for array in pixels)
         return first.replace(
             pixels=np.concatenate(pixels), modality="MR", units="stored", channels=self.channels, bits=bits,
             filled=filled,
@@ -156,10 +156,6 @@ def example(folder: Path) -> Settings:
         tumour[6:10, 6:14, 2], tumour[7:9, 8:12, 2], tumour[8, 9:11, 2] = 2, 4, 1
         nibabel.save(nibabel.Nifti1Image(tumour, affine), case / f"{name}_seg.nii.gz")
     return Settings(path=folder)
-
-
-def _bits(array: NDArray[np.generic]) -> int:
-    return 32 if array.dtype.kind == "f" or array.dtype.itemsize > 2 else 8 * array.dtype.itemsize
 
 
 def _cases(root: Path, *, first: bool = False, level: int = 0) -> Iterator[Path]:

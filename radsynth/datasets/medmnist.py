@@ -28,7 +28,7 @@ from radsynth.datasets._stack_labels import Labels, check, read_labels, without_
 from radsynth.datasets._volumes import as_modality
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import scratch_folder
-from radsynth.image import Image
+from radsynth.image import Image, bits_of
 from radsynth.io import Header
 from radsynth.io._not_finite import without_nan
 from radsynth.io.npz import Entry, channel_axis, channel_names, channels_first, entries, guessed, without_channels
@@ -206,12 +206,8 @@ def _records(path: Path, settings: Settings, parts: list[Part], found: dict[str,
 
 
 def _header(entry: Entry, space: tuple[int, ...], channels: int, settings: Settings) -> Header:
-    header = Header(format="npz", size=space, channels=channels, bits=_bits(entry.dtype))
+    header = Header(format="npz", size=space, channels=channels, bits=bits_of(entry.dtype))
     return as_modality(header, settings.modality)
-
-
-def _bits(dtype: np.dtype[Any]) -> int:
-    return 32 if dtype.kind == "f" or dtype.itemsize > 2 else 8 * dtype.itemsize
 
 
 def load_row(images: str, masks: str, index: int, axis: int | None, channels: tuple[str, ...],
@@ -226,7 +222,7 @@ def load_row(images: str, masks: str, index: int, axis: int | None, channels: tu
     image = Image(
         pixels=np.ascontiguousarray(pixels),
         channels=channels,
-        bits=_bits(values.dtype),
+        bits=bits_of(values.dtype),
         filled=filled,
         mask=label_values(np.array(_mapped(masks)[index]).reshape(pixels.shape[1:])) if masks else None,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from radsynth.errors import CannotHold, RejectedFile
-from radsynth.image import Image
+from radsynth.image import Image, bits_of
 from radsynth.io import Provenance
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_size, unusable
@@ -65,11 +65,6 @@ def _orientation(page: Any) -> int:
     """How a page is to be turned, 1 to 8; 1, as it is, where its tag says nothing of the standard's."""
     found = page.tags.valueof(ORIENTATION, 1)
     return int(found) if found in range(1, 9) else 1
-
-
-def bits_of(dtype: np.dtype[Any]) -> int:
-    """Bits of the stored values: 8, 16 or 32."""
-    return 8 if dtype.itemsize == 1 else 16 if dtype.itemsize == 2 and dtype.kind != "f" else 32
 
 
 def pixels(path: Path) -> tuple[NDArray[Any], str, int]:

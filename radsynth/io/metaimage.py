@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import CannotHold, DataError, MissingExtra, RejectedFile
-from radsynth.image import GREY, RGB, Image
+from radsynth.image import GREY, RGB, Image, bits_of
 from radsynth.io import Header, Provenance
 from radsynth.io._decoding import decode
 from radsynth.io._geometry import as_laid, axes_towards_left_back_head, layout, leaning, modality_of, reorient
@@ -48,7 +48,7 @@ def header(path: Path) -> Header:
         format="metaimage",
         size=tuple(claim.shape[axis] for axis in axes),
         channels=claim.channels,
-        bits=marked.bits if marked else _bits(claim.dtype),
+        bits=marked.bits if marked else bits_of(claim.dtype),
         modality=marked.modality if marked else "OT",
         units=marked.units if marked else "stored",
         spacing=None if spacing is None else tuple(spacing[axis] for axis in axes),
@@ -170,11 +170,7 @@ def _image(stack: NDArray[Any], found: dict[str, Any], claim: Claim) -> Image:
         units=units,
         spacing=steps,
         affine=place,
-        bits=marked.bits if marked else _bits(claim.dtype),
+        bits=marked.bits if marked else bits_of(claim.dtype),
         channels=RGB if claim.channels == 3 else GREY,
         laid=laid,
     )
-
-
-def _bits(dtype: np.dtype[Any]) -> int:
-    return 32 if dtype.kind == "f" or dtype.itemsize > 2 else 8 * dtype.itemsize

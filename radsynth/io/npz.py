@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from radsynth.errors import DataError, RejectedFile
-from radsynth.image import GREY, RGB, Image
+from radsynth.image import GREY, RGB, Image, bits_of
 from radsynth.io import Header, Provenance, as_mask
 from radsynth.io._limits import MAX_BYTES, MAX_RATIO, MIN_RATIO_BYTES, check_file, check_size, unusable
 from radsynth.io._not_finite import without_nan
@@ -106,7 +106,7 @@ def header(path: Path) -> Header:
     marked = _mark(path, found)
     size, channels, axis = _layout(entry, marked is not None)
     if marked is None:
-        return Header(format="npz", size=size, channels=channels, bits=_bits(entry.dtype),
+        return Header(format="npz", size=size, channels=channels, bits=bits_of(entry.dtype),
                       notes=guessed(channels, axis))
     return marked.header("npz", size, channels)
 
@@ -130,7 +130,7 @@ def read(path: Path, frame: int = 0) -> Image:
         mask = labels(load(path, "mask"))
     names = channel_names(channels)
     if marked is None:
-        return Image(pixels=pixels, bits=_bits(entry.dtype), mask=mask, channels=names, filled=filled)
+        return Image(pixels=pixels, bits=bits_of(entry.dtype), mask=mask, channels=names, filled=filled)
     return Image(
         pixels=marked.real(pixels),
         modality=marked.modality,
@@ -251,10 +251,6 @@ def guessed(channels: int, axis: int | None) -> tuple[str, ...]:
 def channel_names(channels: int) -> tuple[str, ...]:
     """What channels are called where nothing says it."""
     return {1: GREY, 3: RGB}.get(channels, tuple(f"channel {number}" for number in range(1, channels + 1)))
-
-
-def _bits(dtype: np.dtype[Any]) -> int:
-    return 32 if dtype.kind == "f" or dtype.itemsize > 2 else 8 * dtype.itemsize
 
 
 def _mark(path: Path, found: dict[str, Entry]) -> Marked | None:

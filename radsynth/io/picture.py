@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 from radsynth.errors import CannotHold, DataError, RejectedFile
-from radsynth.image import GREY, RGB, Image
+from radsynth.image import GREY, RGB, Image, bits_of
 from radsynth.io import Header, Provenance, _tiff, check_labels
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_file
@@ -39,7 +39,7 @@ def header(path: Path) -> Header:
     """Size, depth and channels; spacing and modality only where radsynth wrote the file."""
     if _is_tiff(path):
         size, channels, dtype, description, _ = _tiff.describe(path)
-        return _header(size, channels, _tiff.bits_of(dtype), parse_mark(description))
+        return _header(size, channels, bits_of(dtype), parse_mark(description))
     with opened(path) as picture:
         check_readable(picture)
         size = (picture.height, picture.width)

@@ -43,7 +43,7 @@ def _regression(given: Images, truths: Images) -> Method:
     """Each pixel's result from its own given intensities: gradient-boosted trees, one model an output channel."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    pixels, values = _columns(given), _columns(truths)
+    pixels, values = columns_of(given), columns_of(truths)
     chosen = np.random.default_rng(0).permutation(len(pixels))[:SAMPLED]
     models: list[Any] = [
         HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(pixels[chosen], values[chosen, channel])
@@ -51,13 +51,13 @@ def _regression(given: Images, truths: Images) -> Method:
     ]
 
     def regress(images: Images) -> Images:
-        columns = _columns(images)
+        columns = columns_of(images)
         made = np.stack([model.predict(columns) for model in models], axis=-1).astype(np.float32)
         return np.moveaxis(made.reshape(len(images), *images.shape[2:], len(models)), -1, 1)
 
     return regress
 
 
-def _columns(images: Images) -> Images:
+def columns_of(images: Images) -> Images:
     """(n, c, *space) as (pixels, c)."""
     return np.moveaxis(images, 1, -1).reshape(-1, images.shape[1])

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.verbs._pairs.baselines import columns_of
+
 Images = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 Method = Callable[[Images], Labels]
@@ -49,11 +51,11 @@ def _multi_otsu(images: Images, classes: int) -> Labels:
 def _k_means(images: Images, classes: int) -> Method:
     from sklearn.cluster import KMeans
 
-    pixels = _columns(images)
+    pixels = columns_of(images)
     chosen = np.random.default_rng(0).permutation(len(pixels))[:SAMPLED]
     classes = min(classes, len(np.unique(pixels[chosen], axis=0)))
     model = KMeans(classes, n_init=3, random_state=0).fit(pixels[chosen])
-    return lambda some: model.predict(_columns(some)).reshape(len(some), *some.shape[2:]).astype(np.uint8)
+    return lambda some: model.predict(columns_of(some)).reshape(len(some), *some.shape[2:]).astype(np.uint8)
 
 
 def _matched(divide: Method, images: Images, masks: Labels) -> Method:
@@ -86,8 +88,3 @@ def _overlap(counts: NDArray[np.float64], table: Labels) -> float:
         chosen = table == label
         scores.append(2 * counts[chosen, label].sum() / (counts[chosen].sum() + counts[:, label].sum()))
     return float(np.mean(scores)) if scores else 0.0
-
-
-def _columns(images: Images) -> Images:
-    """(n, c, *space) as (pixels, c)."""
-    return np.moveaxis(images, 1, -1).reshape(-1, images.shape[1])
