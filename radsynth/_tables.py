@@ -99,7 +99,7 @@ def _print_list(console: Console, title: str, items: Sequence[Any]) -> None:
         table.add_row(*(Text(_cell(item.get(name, ""), name)) for name in names))
     console.print(table)
     if len(items) > _ROWS:
-        console.print(f"... and {len(items) - _ROWS} more")
+        console.print(f"... and {len(items) - _ROWS} more; --json prints all")
 
 
 def _print_item(console: Console, item: Mapping[str, Any]) -> None:

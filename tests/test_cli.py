@@ -323,6 +323,7 @@ def test_show_kinds_and_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert run_main(monkeypatch, "show", "kinds", "models", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert {"folder": "models", "kind": "mlp"}.items() <= next(f for f in found if f["kind"] == "mlp").items()
+    assert run_main(monkeypatch, "show", "kinds") == 0 and " spectrum " in capsys.readouterr().out  # the last of all
     assert run_main(monkeypatch, "show", "settings", "train", "--json") == 0
     (section,) = json.loads(capsys.readouterr().out)
     batch = next(setting for setting in section["settings"] if setting["name"] == "batch")

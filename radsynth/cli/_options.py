@@ -13,6 +13,11 @@ def argument(name: str, meaning: str) -> Any:
     return typer.Argument(metavar=name, help=meaning, show_default=False)
 
 
+def out_folder(meaning: str) -> Any:
+    """The option --out, as help shows it."""
+    return typer.Option("--out", metavar="DIR", help=meaning, show_default=False)
+
+
 def _read_first(budget: str | None) -> str | None:
     """A budget that means nothing is told before other words are: of '--budget 5 min' the last one would be a path."""
     if budget is not None:
@@ -20,6 +25,12 @@ def _read_first(budget: str | None) -> str | None:
 
         read_budget(budget)
     return budget
+
+
+def training_budget(default: str = "") -> Any:
+    """The option --budget, as help shows it; default: what holds without it, in words."""
+    return typer.Option("--budget", metavar="BUDGET", callback=_read_first,
+                        help=f"Training: 30s, 2h30min, 1d or 100000img.{default and f' [default: {default}]'}")
 
 
 Overrides = Annotated[
@@ -36,10 +47,6 @@ Privacy = Annotated[
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Everything random follows from it. [default: 0]")
 ]
-Budget = Annotated[
-    str | None,
-    typer.Option("--budget", metavar="BUDGET", help="Training: 30s, 2h30min, 1d or 100000img.", callback=_read_first),
-]
 Target = Annotated[
     str | None, typer.Option("--target", metavar="DOMAIN", help="The domain to go to, for unpaired translation.")
 ]
@@ -53,4 +60,3 @@ Certificate = Annotated[
     str, typer.Option("--certificate", metavar="FILE", help="PEM file of our own certificate and key, where asked for.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="End with code 2 if any file has to be rejected.")]
-OutFile = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for what is written.")]

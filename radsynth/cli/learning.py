@@ -9,10 +9,8 @@ import typer
 
 from radsynth._summaries import in_one_minute, numbers, rejected
 from radsynth.cli._options import (
-    Budget,
     Cluster,
     Json,
-    OutFile,
     Overrides,
     Preset,
     Privacy,
@@ -20,6 +18,8 @@ from radsynth.cli._options import (
     SettingsFile,
     Strict,
     argument,
+    out_folder,
+    training_budget,
 )
 from radsynth.cli._words import resolved, show_result, split_words
 
@@ -29,7 +29,9 @@ def inspect(
     overrides: Overrides = None,
     settings_file: SettingsFile = None,
     preset: Preset = None,
-    out: OutFile = None,
+    out: Annotated[
+        Path | None, out_folder("Write inspect.html, inspection.json, rejected.csv and settings.yaml there.")
+    ] = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +75,7 @@ def train(
     settings_file: SettingsFile = None,
     preset: Preset = None,
     privacy: Privacy = None,
-    budget: Budget = None,
+    budget: Annotated[str | None, training_budget()] = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
@@ -98,9 +100,9 @@ def run(
     settings_file: SettingsFile = None,
     preset: Preset = None,
     privacy: Privacy = None,
-    budget: Budget = None,
+    budget: Annotated[str | None, training_budget("5min")] = None,
     seed: Seed = None,
-    out: OutFile = None,
+    out: Annotated[Path | None, out_folder("The run folder. [default: runs/ and the name of DATA]")] = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:

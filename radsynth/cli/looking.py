@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,4 +87,8 @@ def show(
     """
     from radsynth.verbs.show import show as verb
 
-    show_result(verb(what, name), as_json)
+    found: Any = verb(what, name)
+    if what == "kinds" and not as_json:  # a table a folder: one of all would be cut
+        found = {folder: [{"kind": one.kind, "meaning": one.meaning} for one in kinds]
+                 for folder, kinds in groupby(found, attrgetter("folder"))}
+    show_result(found, as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from radsynth._summaries import numbers, ranked
-from radsynth.cli._options import Json, OutFile, Overrides, Preset, Seed, SettingsFile, argument
+from radsynth.cli._options import Json, Overrides, Preset, Seed, SettingsFile, argument, out_folder
 from radsynth.cli._words import resolved, show_result, split_words
 
 
@@ -19,7 +19,7 @@ def evaluate(
     settings_file: SettingsFile = None,
     preset: Preset = None,
     seed: Seed = None,
-    out: OutFile = None,
+    out: Annotated[Path | None, out_folder("Write results.json and pictures there.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure synthetic images against real ones. Fidelity, variety, nearness to training images.
@@ -71,7 +71,7 @@ def utility(
         Path | None, typer.Option(metavar="DIR", help="The prepared folder of the training. [default: RUN/data]")
     ] = None,
     settings_file: SettingsFile = None,
-    out: OutFile = None,
+    out: Annotated[Path | None, out_folder("Where to write. [default: RUN]")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure how useful synthetic images are for training.

@@ -203,6 +203,8 @@ def detect(path: Path) -> str:
     path = Path(path)
     try:
         if not path.is_file():
+            if not (path.exists() or path.is_symlink()):
+                raise RejectedFile("there is no file of this name")
             raise RejectedFile("it is not a regular file (a broken link, a pipe or a device)")
         with open(path, "rb") as file:
             head = file.read(512)

@@ -32,6 +32,8 @@ def test_formats_are_found_by_content(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     with pytest.raises(RejectedFile, match="broken link"):
         io.detect(tmp_path / "gone")
+    with pytest.raises(RejectedFile, match="there is no file of this name"):
+        io.read(tmp_path / "nowhere")
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
