@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -69,3 +71,16 @@ def test_a_disk_that_is_full_for_curves_alone_is_one_error_without_a_traceback(
         other.join()
     assert [str(error.exc_value) for error in said] == ["[Errno 28] another thread's"]
     assert threading.excepthook == said.append, "as it was before"
+
+
+def test_tensorflow_is_not_loaded_for_them(make_prepared: Make, tmp_path: Path) -> None:
+    """Where it is installed TensorBoard would, though nothing of it is used."""
+    installed = tmp_path / "installed" / "tensorflow"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise SystemExit('TensorFlow is loaded')\n", encoding="utf-8")
+    command = [sys.executable, "-m", "radsynth", "train", str(make_prepared()), str(tmp_path / "run"),
+               "train.images=16", "model.kind=mlp", "train.batch=8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env={
+        **os.environ, "PYTHONPATH": os.pathsep.join([str(installed.parent), os.environ.get("PYTHONPATH", "")])})
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
