@@ -198,12 +198,12 @@ class Register:
                 for name, value in self._agreement(made, goal).items():
                     terms[name] = terms.get(name, 0) + value / len(directions)
         if options.adversarial:
-            made = warp(moving[:, :channels], warps.forward)
-            fake = nets["discriminator"](self._judged(made, fixed))
+            made, seen = warp(moving[:, :channels], warps.forward), fixed[:, :channels]
+            fake = nets["discriminator"](self._judged(made, seen))
             real = fake.detach()
             if self.loss.pairs:
                 with torch.no_grad():
-                    real = nets["discriminator"](self._judged(self._aligned(batch, made, fixed), fixed))
+                    real = nets["discriminator"](self._judged(self._aligned(batch, made, seen), seen))
             terms["adversarial"] = options.adversarial * self.loss.generator(real, fake)
         return terms
 

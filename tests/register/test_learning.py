@@ -140,6 +140,12 @@ def test_training_resumes_to_the_same_weights(
     assert any(weight.abs().sum() > 0 for weight in learned), "nothing was learned"
 
 
+@pytest.mark.parametrize("loss", ["relativistic", "hinge"])
+def test_a_discriminator_learns_from_images_that_have_labels_too(loss: str, make_run: Callable[..., Path]) -> None:
+    run = make_run("task.adversarial=0.1", f"task.loss={loss}", channels=("t1", "t2"), mask_classes=2)
+    assert "generator/adversarial" in (run / "log.jsonl").read_text(encoding="utf-8")
+
+
 def test_learning_brings_discs_together_and_the_measurement_says_so(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
