@@ -71,6 +71,16 @@ MEANT_FOR = {
 """What a network is taken for, by what it takes."""
 
 
+def check_family(settings: Any, wanted: str) -> None:
+    """SettingsError for a network that does not take what the task's must take."""
+    if takes(settings) != wanted:
+        raise SettingsError(
+            f"model.kind={settings.kind} takes {takes(settings)}, but this task's network must take {wanted}. "
+            f"Leave model.kind out, or choose one that does ('radsynth show kinds'); {settings.kind} is a network of "
+            f"{MEANT_FOR[takes(settings)]}."
+        )
+
+
 def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judges: int = 0,
           codes: bool = False, masks: bool = False) -> Networks:
     """The networks of the kind whose `Settings` these are; with a `source` for a task whose generator takes images.
@@ -78,14 +88,9 @@ def build(settings: Any, spec: ImageSpec, source: ImageSpec | None = None, judge
     judges: channels that the discriminator sees; codes: the task needs an encoder; masks: its generator paints
     masks. SettingsError for a kind of another family.
     """
-    module = sys.modules[type(settings).__module__]
     wanted = "mask" if masks else "image" if source is not None else "code" if codes else "noise"
-    if takes(settings) != wanted:
-        raise SettingsError(
-            f"model.kind={settings.kind} takes {takes(settings)}, but this task's network must take {wanted}. "
-            f"Leave model.kind out, or choose one that does ('radsynth show kinds'); {settings.kind} is a network of "
-            f"{MEANT_FOR[takes(settings)]}."
-        )
+    check_family(settings, wanted)
+    module = sys.modules[type(settings).__module__]
     if source is not None:
         return cast(Networks, module.networks(settings, spec, source, judges))
     networks: Networks = module.networks(settings, spec)

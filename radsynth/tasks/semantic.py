@@ -26,7 +26,7 @@ from radsynth.batch import Batch
 from radsynth.image import ImageSpec
 from radsynth.losses.adversarial import LOSSES
 from radsynth.losses.likelihood import divergence_from_normal
-from radsynth.models import Networks
+from radsynth.models import Networks, check_family
 from radsynth.models import build as build_networks
 from radsynth.models._averages import averaged
 from radsynth.models._principal import PrincipalEncoder, shrunken
@@ -275,6 +275,7 @@ def _mean_logits(looks: Looks) -> Tensor:
 
 
 def build(options: Settings, model: Any, augmentation: Augmentation, spec: ImageSpec) -> Task:
-    """The task; SettingsError for data without masks."""
+    """The task; SettingsError for data without masks, and for a network of another family."""
     need_masks(spec, "task.kind=semantic learns from images with masks")
+    check_family(model, "mask")  # only such ones have the length of a style
     return Semantic(options, augmentation, model, spec)

@@ -40,6 +40,12 @@ def test_data_without_masks_is_refused_and_values_become_classes() -> None:
     assert given[0, :3].argmax(0).tolist() == [[0, 1], [2, 2]] and given[0, 3:, 0, 0].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("styles", ["learned", "principal"])
+def test_a_network_that_takes_no_masks_is_refused(styles: str) -> None:
+    with pytest.raises(SettingsError, match=r"model.kind=unet takes image, but this task's network must take mask"):
+        task_of("model.kind=unet", f"task.styles={styles}", spec=ImageSpec(size=(16, 16), mask_classes=2)).networks()
+
+
 def test_the_image_shows_what_the_mask_says_and_other_seeds_show_it_otherwise(trained: Path) -> None:
     found = draw(trained, 16, seed=5, data=trained.parent / "data")
     assert found.masks is not None and found.images.shape == (16, 1, 16, 16)
