@@ -83,6 +83,12 @@ def test_what_needs_masks_is_told_where_there_are_none(words: tuple[str, ...], m
     assert message in line and told(words, CLASSES) == []
 
 
+def test_images_with_masks_are_not_drawn_again_where_all_have_one() -> None:
+    words = ("task.kind=segment", "task.adversarial=0.01", "task.masked=0.2")
+    assert "task.masked=0.2 does nothing here: every image has a mask" in told(words, CLASSES)[0]
+    assert told(words, replace(CLASSES, partly_masked=True)) == []
+
+
 def test_a_start_from_other_weights_has_no_warm_start() -> None:
     line, = told(("train.start=brain_64", "task.warm_start=0.2"))
     assert "task.warm_start=0.2 does nothing here: training starts from weights" in line
@@ -100,7 +106,7 @@ def test_patients_are_not_drawn_by_their_class() -> None:
     ("task.kind=translate", "augment.strength=0.5", "model.discriminator_width=8"),
     ("model.kind=progressive", "task.penalty_every=2"), ("task.kind=restore", "task.factor=3"),
     ("task.kind=register", "task.similarity=squared", "task.window=5"),  # of the refinement
-    ("task.kind=segment", "task.adversarial=0.01", "task.masked=0.2", "task.loss=hinge"),
+    ("task.kind=segment", "task.adversarial=0.01", "task.loss=hinge"),
 ])
 def test_a_setting_that_does_something_is_not(words: tuple[str, ...]) -> None:
     assert told(words, CLASSES) == []

@@ -39,8 +39,11 @@ def _without_effect(settings: Resolved, task: Task, spec: ImageSpec) -> Iterator
     """Section, name and reason of each setting that has no effect beside the others."""
     options, train, augment = settings.section("task"), settings.section("train", Settings), settings.section("augment")
     module = sys.modules[type(options).__module__]
-    for name, why in getattr(module, "idle", _nothing)(options).items():
+    own = getattr(module, "idle", _nothing)(options)
+    for name, why in own.items():
         yield "task", name, why
+    if hasattr(options, "masked") and "masked" not in own and not spec.partly_masked:
+        yield "task", "masked", "every image has a mask"
     for name in () if spec.mask_classes else getattr(module, "OF_MASKS", ()):
         yield "task", name, "the images have no masks"
     if train.start and isinstance(task, Recalling):
