@@ -54,7 +54,8 @@ def settings_page() -> str:
         "keeps them in `plan.json`, and all settings in `settings.yaml`. `radsynth train` alone takes the network's\n"
         "own recipe.\n",
         "Sections of several kinds (`data`, `task`, `model`) hold the settings of one of them: `kind` says which, and\n"
-        "with another one none of the former's settings stays. For `data` it follows from what DATA is.\n",
+        "with another one none of the former's settings stays. A file that names none goes with that of the command\n"
+        "line. For `data` it follows from what DATA is.\n",
     ]
     for section in show("settings"):
         assert isinstance(section, SectionHelp)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from radsynth._describe import describe
 from radsynth.errors import SettingsError
 from radsynth.settings import Section, kinds, meaning, read_yaml, resolve, settings_class
 from radsynth.shorthand import read_budget, read_preset
+from radsynth.verbs._given import given
 
 RED = '''
 """Red: the first fake kind.
@@ -219,12 +222,36 @@ def test_names_of_papers_and_other_programs_are_understood(
     ("model.kind=r3gan", "model.blocks=1000000"), ("model.kind=sngan", "model.residual=1000000"),
     ("model.kind=sngan", "model.discriminator_convolutions=1000000"),
     ("model.kind=style", "model.mapping_layers=1000000"), ("model.kind=unet", "model.blocks=1000000"),
-    ("task.kind=register", "task.passes=1000000"),
+    ("task.kind=register", "task.passes=1000000"), ("seed=0", "train.batch=1000000"),
 ])
-def test_networks_of_endless_depth_are_refused_and_not_built(overrides: tuple[str, str],
+def test_what_has_no_end_is_refused_and_not_built(overrides: tuple[str, str],
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert "given 1000000, allowed: a whole number, at least" in problems(overrides=overrides)
+    assert "given 1000000, allowed: a whole number, " in problems(overrides=overrides)
+
+
+@pytest.mark.parametrize(("file", "override", "section", "setting"), [
+    ({"model": {"width": 16}}, "model.kind=dcgan", "model", "width"),
+    ({"task": {"adversarial": 0.5}, "model": {"width": 16}}, "task.kind=segment", "task", "adversarial"),
+])
+def test_a_file_that_names_no_kind_goes_with_the_kind_that_is_asked_for(
+    file: dict[str, Any], override: str, section: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    (tmp_path / "mine.yaml").write_text(json.dumps(file))
+    found = given((section,), [override], tmp_path / "mine.yaml", with_recipe=True)
+    assert getattr(found.section(section), setting) == file[section][setting]
+
+
+@pytest.mark.parametrize(("file", "words"), [("{}", ["task.kind=synthesis"]), ("task: {kind: autoencode}", [])])
+def test_what_learns_without_privacy_is_refused_where_that_is_asked_for(
+    file: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    (tmp_path / "mine.yaml").write_text(file)
+    with pytest.raises(SettingsError, match=r"--privacy dp with task.kind=(synthesis|autoencode): task.kind=private"):
+        given((), words, tmp_path / "mine.yaml", privacy="dp")
+    assert given((), ["task.clip=2"], privacy="dp").kind("task") == "private"
 
 
 def test_how_a_device_is_chosen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

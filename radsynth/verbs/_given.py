@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from radsynth.errors import SettingsError
 from radsynth.settings import Resolved, read_yaml, resolve
 from radsynth.shorthand import read_budget, read_preset, read_privacy
 
@@ -39,14 +41,38 @@ def documents(overrides: Sequence[str], settings_file: Path | None, preset: str 
     a seed, the data's path."""
     found: list[Any] = [read_preset(preset)] if preset else []
     found += [read_privacy(privacy)] if privacy else []
-    found += [read_yaml(settings_file)] if settings_file else []
+    found += [_of_kinds(read_yaml(settings_file), overrides)] if settings_file else []
     found += [read_budget(budget)] if budget else []
     found += [{"seed": seed}] if seed is not None else []
+    if privacy:
+        _check_private(privacy, found, overrides)
     if data is None:
         return found
     from radsynth.datasets import at
 
     return at(data, found, overrides)
+
+
+def _of_kinds(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A file whose sections are of the kinds that `overrides` name, where it names none: another kind would replace
+    them, and what is in the file would be lost without a word."""
+    with suppress(SettingsError):  # whoever resolves the result hears of all problems at once
+        asked = resolve(overrides=overrides, sections=())
+        for name, own in document.items():
+            kind = asked.given(name).get("kind")
+            if kind and isinstance(own, dict):
+                document[name] = {"kind": kind, **own}
+    return document
+
+
+def _check_private(privacy: str, found: Sequence[Any], overrides: Sequence[str]) -> None:
+    """SettingsError where what was asked for with privacy would be learned without."""
+    kind = "private"
+    with suppress(SettingsError):  # whoever resolves the result hears of all problems at once
+        kind = resolve(*found, overrides=overrides, sections=()).kind("task")
+    if kind != "private":
+        raise SettingsError(f"--privacy {privacy} with task.kind={kind}: task.kind=private alone learns with "
+                            f"differential privacy. Leave out task.kind, or --privacy {privacy}.")
 
 
 def _recipe(asked: Resolved) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from radsynth.settings import settings
 
+LARGEST_BATCH = 65536
+"""Images; more are a budget in the wrong place, and would take all memory before a step is taken."""
+
 
 @settings
 class Settings:
@@ -18,9 +21,9 @@ class Settings:
     0: none. Bit-exact resume needs this kind of budget."""
     seconds: float = Field(0, ge=0)
     """Budget in seconds of training; 0: none. With both, the first that is reached counts."""
-    batch: PositiveInt = 32
+    batch: int = Field(32, gt=0, le=LARGEST_BATCH)
     """Images a turn, over all processes."""
-    batch_end: NonNegativeInt = 0
+    batch_end: int = Field(0, ge=0, le=LARGEST_BATCH)
     """Images a turn once batches have grown, if more than `batch`: faster, gradients of less noise; 0: never more."""
     augment_end: float = Field(0.0, ge=0, le=1)
     """Least strength of augmentation once batches have grown: they lose variety with less. 0: as before.
