@@ -174,6 +174,7 @@ def _records(
         yield from _told(_cut(item, settings, shared, rejected), lines, table, item, settings, rejected)
     if table is not None:
         files = [Path(file).relative_to(root).as_posix() for item in items for file in item.source.files]
+        used += [by_file.line(line.path, "") for line in rejected] if by_file else []  # told for themselves
         if told := table.unused(used, files):
             file = _label_table.table_file(root, settings.labels)
             rejected.append(Rejected(path=printable(file.name if file else ""), reason=told, skipped=True))

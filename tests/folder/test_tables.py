@@ -49,6 +49,14 @@ def test_lines_that_fit_no_image_are_told(tmp_path: Path) -> None:
     assert reason.startswith("2 of its 2 lines fit no image")
 
 
+def test_lines_of_rejected_files_are_not_said_to_fit_no_image(tmp_path: Path) -> None:
+    for number in range(3):
+        picture(tmp_path / f"x/{number}.png", number)
+    (tmp_path / "x/empty.png").write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,ill\n1.png,ill\n2.png,well\nempty,well\n")
+    assert list(reasons(found(tmp_path)[1])) == ["x/empty.png"]
+
+
 def test_findings_that_labels_name_are_numbers_on_request(tmp_path: Path) -> None:
     for number in range(4):
         picture(tmp_path / f"{number}.png", number)

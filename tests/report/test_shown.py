@@ -237,6 +237,23 @@ def test_tall_pictures_and_long_settings_fit_a_printed_page(run: Path) -> None:
 
 
 @pytest.mark.browser
+def test_charts_and_previews_stay_with_what_is_said_of_them_on_paper(run: Path) -> None:
+    """A heading of two lines, and a paragraph of as many, were cut in two by the edge of a sheet."""
+    api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.emulate_media(media="print")
+        page.goto(report(run).as_uri())
+        rules = [page.locator(place).evaluate_all("all => all.map(one => getComputedStyle(one).breakInside)")
+                 for place in ("div:has(> figure.chart)", "p:has(+ .strip)")]
+        browser.close()
+    assert all(rules) and {rule for found in rules for rule in found} == {"avoid"}
+
+
+@pytest.mark.browser
 def test_what_is_real_and_what_synthetic_is_told_on_a_small_telephone_too(run: Path) -> None:
     api = pytest.importorskip("playwright.sync_api")
     if not Path(CHROMIUM).exists():

@@ -157,6 +157,24 @@ def test_copies_are_a_warning_not_a_tick(run: Path) -> None:
     assert "Do not give these images away as they are" in bottom_line(verdicts(RunFiles(run)))
 
 
+@pytest.mark.parametrize("of_run", [True, False])
+def test_an_audit_that_looked_for_no_copies_does_not_hide_those_that_were_found(run: Path, of_run: bool) -> None:
+    """With few held-out images the evaluation finds copies, and the audit cannot look for them, or looked elsewhere."""
+    copied = [one | {"value": 0.05} if one["name"] == "copies" else one for one in RESULTS["measurements"]]
+    audit = AUDIT | {"verdict": "No verdict: too few.", "passed": None, "context": {"of_run": of_run}}
+    add(run, results=RESULTS | {"measurements": copied}, audit=audit | ({"copies": None} if of_run else {}))
+    privacy = next(one for one in verdicts(RunFiles(run)) if one.heading == "Privacy")
+    assert (privacy.sign, privacy.answer) == ("warning", "Outright copies")
+    assert privacy.text.startswith("3 synthetic images of 60 look copied") and "No verdict: too few." in privacy.text
+    assert "Do not give these images away as they are" in bottom_line(verdicts(RunFiles(run)))
+
+
+def test_after_an_audit_without_a_verdict_it_is_not_asked_for_again(run: Path) -> None:
+    add(run, audit=AUDIT | {"passed": None, "copies": None})
+    told = bottom_line(verdicts(RunFiles(run)))
+    assert "radsynth audit" not in told and "the audit came to no verdict" in told
+
+
 def test_near_copies_are_told_by_the_number_that_is_beyond_chance(run: Path) -> None:
     """By pixels there are more, as chance gives: the source has duplicates."""
     apart = {"near_copies_features": {"value": 0.03, "low": 0.022, "floor": 0.01},

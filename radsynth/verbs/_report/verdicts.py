@@ -15,6 +15,8 @@ from radsynth.verbs._usefulness.words import SOLVED, learned, per_cent, points
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
 OTHERS = "Other images"
 """What was measured says nothing of this generator's images."""
+NO_VERDICT = "No verdict"
+"""It was tried, and there was too little to tell."""
 BESIDE_FEW = "With few patients"
 """They help beside a share of the real patients, and are not shown to beside all of them, or harm there."""
 
@@ -39,13 +41,15 @@ def verdicts(files: RunFiles) -> list[Verdict]:
 
 def bottom_line(found: list[Verdict], meant: str = "") -> str:
     """What to do, in one or two sentences. meant: what the results of a task from image to image are meant for"""
-    signs, answers = {one.heading: one.sign for one in found}, [one.answer for one in found]
+    signs, answers = {one.heading: one.sign for one in found}, {one.heading: one.answer for one in found}
     if "Privacy" not in signs:
         return meant
     share = {
         "good": "No leak was found; whether the images may leave the building is still a decision for people.",
         "warning": "Do not give these images away as they are.",
     }.get(signs["Privacy"], "Do not give these images away before 'radsynth audit' has been run and read.")
+    if answers["Privacy"] == NO_VERDICT:
+        share = "Do not give these images away: the audit came to no verdict on them."
     quality = {signs["Realism"], signs["Variety"]}
     if "warning" in quality:
         use = "The images are far from real ones: good for trying out software, not for conclusions about patients."
@@ -57,7 +61,7 @@ def bottom_line(found: list[Verdict], meant: str = "") -> str:
         use = "The images are close enough to real ones to help in training, as tested on real patients."
     elif signs["Usefulness"] == "warning":
         use = "Do not train with these images: that made results on real patients worse."
-    elif BESIDE_FEW in answers:
+    elif answers.get("Usefulness") == BESIDE_FEW:
         use = ("Tested on real patients, these images help in training where few real ones are at hand, and not beside "
                "all of them.")
     elif signs["Usefulness"] == "note":
@@ -171,7 +175,7 @@ def _usefulness(files: RunFiles) -> Verdict:
     if whole["real"] >= SOLVED and whole["verdict"] != "harms":
         sign, answer = "note", "Nothing to gain"
     if not learned(found, whole["real"]):
-        sign, answer = "open", "No verdict"
+        sign, answer = "open", NO_VERDICT
     text = f"With all real images, classically augmented: {_told(whole, found['metric'])}"
     if few < 1:
         text += f" With {100 * few:g} % of the real patients: {_told(_gain(found, few), found['metric'])}"
@@ -183,7 +187,7 @@ def _usefulness(files: RunFiles) -> Verdict:
     if found.get("generator_saw") == "unknown":
         sign, answer = "open", OTHERS
         text = f"Measured on images that are not known to be of this generator. {text}"
-    if answer == "No verdict":
+    if answer == NO_VERDICT:
         text += " The network has not learned the task from real images either, so the comparison says nothing."
     seeds, patients = found["seeds"], found["test"]["patients"]
     return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=text, limit=(
@@ -208,25 +212,27 @@ def _told(gain: dict[str, Any], metric: str) -> str:
 
 
 def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
-    """The audit's verdict; without one, what the evaluation saw of copies."""
+    """The audit's verdict; where it has looked for none in these images, what the evaluation saw of copies."""
     heading, question = "Privacy", "Was anything found that gives patients away?"
     promise = promised(files)
     promise = f" Trained with differential privacy, {promise}." if promise else ""
     if files.virtual:
         promise += " The patients of this run are virtual: the verdict shows the method only."
-    audit = files.get("audit.json")
+    audit, copied = files.get("audit.json"), _copies(found)
     limit = "An attack that fails proves only that this attack failed."
     if not files.virtual and alone(files):
         limit += (" Every image was counted as a patient of its own. Where patients have several, those of one are on "
                   "both sides of each comparison, which hides copies and attacks.")
     if audit:
         sign, answer = {True: ("good", "Nothing found in the images"), False: ("warning", "Yes")}.get(
-            audit["passed"], ("open", "No verdict"))
-        if not audit["context"].get("of_run", True):
+            audit["passed"], ("open", NO_VERDICT))
+        text, others = audit["verdict"], not audit["context"].get("of_run", True)
+        if others:
             sign, answer = "open", OTHERS
+        if copied and (others or audit.get("copies") is None):
+            sign, (answer, text) = "warning", (copied[0], f"{copied[1]} The audit says: {text}")
         return Verdict(heading=heading, question=question, sign=sign,  # type: ignore[arg-type]  # a Sign by the table
-                       answer=answer, text=audit["verdict"] + promise, limit=limit)
-    copied = _copies(found)
+                       answer=answer, text=text + promise, limit=limit)
     if copied:
         answer, text = copied
         return Verdict(heading=heading, question=question, sign="warning", answer=answer, text=text + promise,
