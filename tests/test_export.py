@@ -56,6 +56,8 @@ def test_a_bundle_makes_the_same_images_without_radsynth(trained: Trained, tmp_p
     _widening.cache_clear()  # as in a process of its own, where nothing was computed before the graph is traced
     document = export(run, bundle)
     assert document["check"]["largest_difference"] < 1e-4
+    for file in bundle.iterdir():
+        assert str(BUNDLE.parents[1]).encode() not in file.read_bytes(), "nor the name of whoever made it"
     assert document["inputs"]["latent"]["shape"] == ["n", 128] and document["labels"] == list(labels)
     assert document["learned"] == list(LABELS), "what the generator can make"
     done = subprocess.run([sys.executable, "-I", "sample.py", "--count", "20", "--seed", "3", "--out", "made.npz"],

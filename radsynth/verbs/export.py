@@ -116,11 +116,14 @@ def _to_onnx(graph: Graph, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of deprecations inside torch
         graph(**graph.inputs)  # what networks keep of their first pass must not be the tracer's stand-ins for tensors
-        torch.onnx.export(
-            graph, (), str(path), kwargs=graph.inputs, input_names=list(graph.inputs), output_names=graph.outputs,
-            dynamo=True, dynamic_shapes={name: {0: any_number} for name in graph.inputs}, external_data=False,
-            verbose=False,
+        program = torch.onnx.export(
+            graph, (), kwargs=graph.inputs, input_names=list(graph.inputs), output_names=graph.outputs,
+            dynamo=True, dynamic_shapes={name: {0: any_number} for name in graph.inputs}, verbose=False,
         )
+    assert program is not None, "dynamo gives one"
+    for node in program.model.graph:
+        node.metadata_props.clear()  # which say at what places of whose computer each line of the code lies
+    program.save(str(path), external_data=False)
 
 
 def _intensity(sampler: Sampler, run: RunFolder) -> dict[str, Any]:
