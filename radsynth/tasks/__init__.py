@@ -12,7 +12,7 @@ PATCHES: str                                     "yes" where what surrounds a pi
                                                  are large, crops of them are learned
 idle(settings) -> dict[str, str]                 names of settings that do nothing beside the others, and why
 OF_MASKS: tuple[str, ...]                        names of settings that do nothing where images have no masks
-NUMBERS = True                                   it can learn images with numbers (data.conditions); else it is refused
+CONDITIONS = True                                it can learn images with numbers (data.conditions); else it is refused
 
 `build` gives a `Task`; of a task from image to image an `ImageTask`, or a `PairedTask` where a batch holds the truth,
 which its results are measured against. What else a task can do it says by offering what the protocols below name, and
@@ -240,7 +240,7 @@ class PairedTask(ImageTask, Protocol):
 def build(settings: Any, model: Any, augment: Any, spec: ImageSpec) -> Task:
     """The task of the kind whose `Settings` these are; SettingsError for settings that cannot work together."""
     module = sys.modules[type(settings).__module__]
-    if spec.conditions and not getattr(module, "NUMBERS", False):
+    if spec.conditions and not getattr(module, "CONDITIONS", False):
         raise SettingsError(f"task.kind={settings.kind} learns images with no numbers: set data.conditions=[].")
     task: Task = module.build(settings, model, augment, spec)
     return task

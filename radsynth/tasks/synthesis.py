@@ -83,7 +83,7 @@ class Settings:
     """Draw every image together with its mask, as further channels: a labelled data set out of nothing."""
 
 
-NUMBERS = True
+CONDITIONS = True
 """It learns images with the numbers of `data.conditions`; other tasks refuse these."""
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from radsynth.errors import FolderError
 from radsynth.files import write_atomically
 from radsynth.verbs._made_before import SIZE, differences, is_whole, size_of
+from radsynth.verbs._writing import Row
 
 NAME = ".journal.jsonl"
 JUDGED = "judged"
 """The part of a request that says by what results are judged."""
-Row = dict[str, object]
 
 
 def begun(folder: Path, request: dict[str, object]) -> bool:

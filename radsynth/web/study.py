@@ -33,7 +33,7 @@ from radsynth.progress import Progress, tell, track
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.verbs._grid import black_and_white, in_colour, shown_window
-from radsynth.verbs._turns import in_turns
+from radsynth.verbs._many_patients import in_turns
 from radsynth.verbs.generate import load
 from radsynth.web._png import SIDE, WIDE, layout, of_equal_length, picture
 

@@ -40,8 +40,8 @@ from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.few_values import FEW
 from radsynth.verbs._preparing.fit import Fit, resample
 from radsynth.verbs._sampler import Sampler
+from radsynth.verbs._writing import Row
 
-Row = dict[str, object]
 LARGEST = 2**24
 """Pixels that are registered at once: their warps take some 3.5 GB."""
 

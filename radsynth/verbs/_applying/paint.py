@@ -33,9 +33,7 @@ from radsynth.verbs._applying.values import check_values, ranges_of
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
-from radsynth.verbs._writing import real_values, usual_format
-
-Row = dict[str, object]
+from radsynth.verbs._writing import Row, real_values, usual_format
 
 
 class Painter(Applier):

@@ -24,12 +24,12 @@ from radsynth.tasks.register import NOISE, Register
 from radsynth.verbs._applying.disagreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.doubts import Doubts
 from radsynth.verbs._grid import in_window
+from radsynth.verbs._many_patients import in_turns
 from radsynth.verbs._pairs import itk_registration as itk
 from radsynth.verbs._pairs.document import compared, ends_of, held_out, refused, write
 from radsynth.verbs._pairs.found import OWN, Found
 from radsynth.verbs._pairs.usual import limits_of_both
 from radsynth.verbs._sampler import Sampler
-from radsynth.verbs._turns import in_turns
 
 Array = NDArray[np.float32]
 Method = Callable[[Array, Array], Array]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from radsynth.verbs._turns import in_turns
+from radsynth.verbs._many_patients import in_turns
 
 
 def test_the_first_image_of_every_patient_comes_before_the_second_of_any() -> None:
