@@ -58,7 +58,8 @@ def test_a_run_takes_no_folder_of_something_else(holds: str, data: Path) -> None
 
 @pytest.mark.parametrize(("words", "message"), [
     (("model.kind=dcgan", "model.discriminator_norm=batch", "task.penalty=r1"), "Set model.discriminator_norm=none"),
-    (("model.kind=dcgan", "prepare.size=[6, 6]"), "cannot make images of 6x6"),
+    (("model.kind=dcgan", "prepare.size=[6, 6]"), "cannot make images of 6x6.*or, for images from noise, model.kind="),
+    (("data.columns=[label=Diagnosis]",), "names columns of a table, and none is used .data.labels=auto."),
     (("model.kind=unet",), "this task's network must take noise.*such as task.kind=translate"),
     (("model.kind=vae",), "vae is a network of task.kind=autoencode"),
     (("model.kind=spade",), "spade is a network of task.kind=semantic"),

@@ -169,9 +169,13 @@ def table_file(root: Path, labels: str) -> Path | None:
 def table_of(root: Path, labels: str, columns: Sequence[str], numbers: Sequence[str],
              rejected: list[Rejected]) -> Table | None:
     """The table of labels that was named, or labels.csv in the root, None without one. DataError: it cannot be used,
-    which would train without its classes. That its encoding was guessed is appended to `rejected`."""
+    which would train without its classes. That its encoding was guessed is appended to `rejected`.
+    SettingsError: columns of no table are named."""
     file = table_file(root, labels)
     if file is None:
+        if columns:
+            raise SettingsError(f"data.columns={list(columns)} names columns of a table, and none is used "
+                                f"(data.labels={labels}): name its file, data.labels=PATH, or leave data.columns out.")
         return None
     try:
         cells = _cells(file)

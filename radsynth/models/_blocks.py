@@ -31,7 +31,7 @@ def starting_grid(size: tuple[int, ...], kind: str, patch: int = 1, smallest: in
     if min(size) < least:
         raise SettingsError(
             f"model.kind={kind} cannot make images of {'x'.join(map(str, size))}: each side needs at least "
-            f"{least} pixels. Choose a larger prepare.size, or model.kind=mlp."
+            f"{least} pixels. Choose a larger prepare.size, or, for images from noise, model.kind=mlp."
         )
     size = tuple(math.ceil(side / patch) for side in size)
     doublings = int(math.log2(min(size) / smallest))
