@@ -39,13 +39,13 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = key_node.value
-        if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-        if isinstance(key, str):
-            seen.add(key)
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+        seen.add(key.value)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
@@ -58,7 +58,10 @@ def parse_yaml(text: str) -> Any:
     """The value in a YAML text, plain types only; yaml.YAMLError when it is not valid."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except (RecursionError, ValueError) as error:
+    except yaml.MarkedYAMLError as error:
+        mark, what = error.problem_mark, " ".join(filter(None, (error.context, error.problem)))
+        raise yaml.YAMLError(f"line {mark.line + 1}, column {mark.column + 1}: {what}" if mark else what) from None
+    except (RecursionError, ValueError, KeyError) as error:
         raise yaml.YAMLError(str(error)) from None
 
 

@@ -189,8 +189,11 @@ def resolve(
             elif name not in SECTIONS:
                 known = [*SECTIONS, "seed"]
                 meant = f" (did you mean --{name} {value}?)" if name in OPTIONS else nearest(name, known)
+                section, dot, key = name.partition(".")
+                if dot and section in SECTIONS:
+                    meant = f" (in a file, '{key}: {shown(value)}' stands below '{section}:')"
                 problems.append(f"{name}: no such section{meant}; there are {listed(known)}")
-            elif value is not None and not isinstance(value, Mapping):
+            elif value is not None and not (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
                 problems.append(f"{name}: given {shown(value)}, allowed: names with values{_kind_hint(name, value)}")
             else:
                 _merge(merged, name, value or {}, brought.get(name, SECTIONS[name].default_kind))

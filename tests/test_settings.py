@@ -170,6 +170,7 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
         ("model.kind=RED", "did you mean red?"),
         ("model.lr=1", "did you mean model.rate?"),
         ("model=blue", "write model.kind=blue"),
+        ("model={1: 2}", 'model: given {"1": 2}, allowed: names with values'),
         ("model.width=[1,", "is not valid YAML"),
         ("model.width=", 'given "", allowed: a whole number'),
         ("plain.mode=exakt", 'given "exakt", allowed: fast, exact (did you mean exact?)'),
@@ -179,6 +180,10 @@ def test_all_problems_at_once_with_path_given_allowed_and_nearest() -> None:
 )
 def test_strict_values(override: str, allowed: str) -> None:
     assert allowed in problems(overrides=[override])
+
+
+def test_a_setting_in_a_file_that_is_named_as_on_the_command_line_is_told_where_it_stands() -> None:
+    assert "model.width: no such section (in a file, 'width: 8' stands below 'model:')" in problems({"model.width": 8})
 
 
 def test_an_empty_text_is_no_example_of_a_list() -> None:
@@ -307,6 +312,9 @@ def test_describe() -> None:
         (b"just text", "must hold sections"),
         (b"model:\n  width: 8\n  width: 9\n", "'width' is given twice"),
         (b"model: {}\nmodel: {}\n", "'model' is given twice"),
+        (b"model:\n\twidth: 8\n", "line 2, column 1: while scanning for the next token found character '\\t'"),
+        (b"model:\n  ? [width]\n  : 8\n", "line 2, column 5: while constructing a mapping found unhashable key"),
+        (b"model:\n  width: !!bool x\n", "is not valid YAML"),
         (b"\xff\xfe\x00", "not text in UTF-8"),
         (b"a: !!python/object/apply:os.system ['echo']\n", "is not valid YAML"),
         (b"1: 2\n", "must hold sections"),
