@@ -2,13 +2,14 @@
 
 A few images of a kind are learned twice with what `radsynth run` chooses, once from the base and once from chance. None
 of them, nor the unseen ones, were in a base's training: the chest radiographs are MedNIST's (another hospital, adults),
-the brains are of real patients (the base's were virtual; the unseen slices are of a patient of their own), and breast
-MR shows what happens when modality and size agree and the anatomy does not. Frechet distance of N against N on the
-offline ImageNet features, recall, coverage, and other real images for comparison.
+the brains are of real patients (the base's were virtual; the unseen slices are of a patient of their own, whose number
+is in the set's name: t1-26, t2-07, flair-19, ...). What happens when the size agrees and the anatomy or the modality
+does not is shown by MedNIST's other classes (BreastMRI, HeadCT, ChestCT, AbdomenCT, told to be MR). Frechet distance of
+N against N on the offline ImageNet features, recall, coverage, and other real images for comparison.
 
 Usage: python benchmarks/bases.py [--mednist mednist_64.npz] [--brains brain_contrasts_3patients.npz]
-[--sets chest,brain,breast] [--few 100] [--images 2000,8000] [--n 300] [--seed 0]. Prints one table, writes
-build/bases.json and pictures.
+[--sets chest,t1-26,t2-26,flair-26,BreastMRI] [--few 100] [--images 2000,8000] [--n 300] [--seed 0]. Prints one table,
+writes build/bases.json and pictures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +41,7 @@ from radsynth.verbs.generate import sample
 from radsynth.verbs.train import train
 
 Images = NDArray[np.uint8]
+PATIENTS = ("07", "19", "26")
 
 
 class Few(NamedTuple):
@@ -70,13 +73,13 @@ def mednist(path: Path, name: str, modality: str, size: int, few: int, n: int) -
     return Few(modality, *np.split(images, ends)[:4])
 
 
-def brains(path: Path, few: int) -> Few:
-    """T1 slices: two patients for training and validation, the third is unseen."""
+def brains(path: Path, contrast: str, apart: str, few: int) -> Few:
+    """Slices of one contrast (T1, T2, FLAIR): two patients for training and validation, the one `apart` is unseen."""
     with np.load(path) as data:
-        first, second, third = (np.rot90(data[f"patient{number}_T1"], axes=(0, 1)).transpose(2, 0, 1)
-                                for number in ("07", "19", "26"))
-    unseen = resized(third, 64)
-    both = resized(np.concatenate([first, second]), 64)
+        slices = {number: np.rot90(data[f"patient{number}_{contrast}"], axes=(0, 1)).transpose(2, 0, 1)
+                  for number in PATIENTS}
+    unseen = resized(slices.pop(apart), 64)
+    both = resized(np.concatenate(list(slices.values())), 64)
     return Few("MR", both[np.arange(len(both)) % 5 != 0][:few], both[::5], unseen, both[: len(unseen)])
 
 
@@ -95,16 +98,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mednist", type=Path, default=Path("../shared/data/mednist_64.npz"))
     parser.add_argument("--brains", type=Path, default=Path("../shared/data/brain_contrasts_3patients.npz"))
-    parser.add_argument("--sets", default="chest,brain,breast")
+    parser.add_argument("--sets", default="chest,t1-26,t2-26,flair-26,BreastMRI")
     parser.add_argument("--few", type=int, default=100)
     parser.add_argument("--images", default="2000,8000")
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     Path("build").mkdir(exist_ok=True)
-    sets = {"chest": lambda: mednist(options.mednist, "CXR", "DX", 28, options.few, options.n),
-            "breast": lambda: mednist(options.mednist, "BreastMRI", "MR", 64, options.few, options.n),
-            "brain": lambda: brains(options.brains, options.few)}
+    sets = {"chest": partial(mednist, options.mednist, "CXR", "DX", 28, options.few, options.n),
+            **{name: partial(mednist, options.mednist, name, "MR", 64, options.few, options.n)
+               for name in ("BreastMRI", "HeadCT", "ChestCT", "AbdomenCT")},
+            **{f"{contrast.lower()}-{number}": partial(brains, options.brains, contrast, number, options.few)
+               for contrast in ("T1", "T2", "FLAIR") for number in PATIENTS}}
     rows: list[dict[str, Any]] = []
     print(f"{here().name}\nset | start | images | n | frechet_distance | recall | coverage")
     for name in options.sets.split(","):

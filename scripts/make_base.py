@@ -41,13 +41,15 @@ LOOKED = 400
 
 
 class Recipe(NamedTuple):
-    """What a base is made of. images: of the training split."""
+    """What a base is made of. images: of the training split; model: settings of its network that the plan is not asked
+    for."""
 
     title: str
     data: dict[str, Any]
     images: int
     modalities: tuple[str, ...]
     size: tuple[int, int]
+    model: dict[str, Any]
     source: str
     licence: str
 
@@ -55,16 +57,17 @@ class Recipe(NamedTuple):
 BASES = {
     "chest_28": Recipe(
         "Chest radiographs, front view, 28 x 28 pixels", {"kind": "medmnist", "modality": "DX"}, 4708,
-        ("CR", "DX"), (28, 28),
+        ("CR", "DX"), (28, 28), {},
         "PneumoniaMNIST of MedMNIST v2 (Yang et al. 2023), training split, 4,708 images of children from Guangzhou "
         "Women and Children's Medical Center (Kermany et al. 2018); classes not used",
         "The images are CC BY 4.0 (MedMNIST; Kermany et al.): attribution as above. No share-alike clause, so that the "
         "weights come under radsynth's own licence, Apache-2.0."),
-    "brain_64": Recipe(
-        "Axial T1-weighted brain MR, 64 x 64 pixels", {"kind": "brain", "patients": 1000, "slices": 10, "seed": 1000},
-        7000, ("MR",), (64, 64),
-        "the embedded virtual cohort (data.kind=brain, 1,000 virtual patients of seed 1000, not the seed of the demo), "
-        "made from the MNI152 template; nobody in it exists; classes not used",
+    "brain_64": Recipe(  # each patient has one contrast; without residual convolutions starts are more varied
+        "Axial brain MR (T1, T2 or FLAIR), 64 x 64 pixels",
+        {"kind": "brain", "patients": 1500, "slices": 7, "seed": 1000, "contrasts": ["t1", "t2", "flair"],
+         "unpaired": True}, 7350, ("MR",), (64, 64), {"residual": 0},
+        "the embedded virtual cohort (data.kind=brain, 1,500 virtual patients of seed 1000, not the seed of the demo, "
+        "a third each in T1, T2 and FLAIR), made from the MNI152 template; nobody in it exists; classes not used",
         "The template (ICBM 2009, McConnell Brain Imaging Centre) may be used, changed and distributed for any "
         "purpose. The weights are Apache-2.0."),
 }
@@ -163,7 +166,8 @@ def main() -> None:
                         size=recipe.size, labels={})
     source = {**recipe.data, **({"path": str(options.data)} if options.data else {})}
     settings = resolve(document(plan(found, here(), {"images": options.images})), {"data": source},
-                       {"prepare": {"size": list(recipe.size)}}, sections=("data", "prepare", "model", "task", "train"))
+                       {"prepare": {"size": list(recipe.size)}, "model": recipe.model},
+                       sections=("data", "prepare", "model", "task", "train"))
     data = prepared(recipe, work / "data", settings)
     run = train(data.folder, work / "run", settings=settings).path
     export(options.name, recipe, run, data, settings, options.images)

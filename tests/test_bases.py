@@ -84,14 +84,17 @@ def test_a_chest_base_is_found_by_either_code() -> None:
 
 
 def test_a_body_is_told_from_another_by_its_look(shared_data: Path) -> None:
-    """Real slices of other scanners: brains look like the base, breasts, hearts and hands do not."""
+    """Real slices of other scanners: brains of any contrast look like the base, breasts, hearts and hands do not."""
     with np.load(shared_data / "mednist_64.npz", allow_pickle=False) as file:
         names, labels = file["classes"].tolist(), file["labels"].ravel()
-        sets = {name: file["images"][labels == names.index(name)][:16] for name in ("BreastMRI", "Hand", "ChestCT")}
+        sets = {name: file["images"][labels == names.index(name)][:16] for name in ("BreastMRI", "Hand", "AbdomenCT")}
     with np.load(shared_data / "acdc_slices_128.npz", allow_pickle=False) as file:
         sets["heart"] = file["images"][::80]
     with np.load(shared_data / "brain_t1_t2_unpaired_25.npz", allow_pickle=False) as file:
         brains = {name: file[name] for name in ("t1", "t2")}
+    with np.load(shared_data / "brain_contrasts_3patients.npz", allow_pickle=False) as file:
+        brains |= {name: np.concatenate([np.moveaxis(file[f"patient{one}_{name}"], 2, 0)[::4] for one in (19, 26)])
+                   for name in ("T1", "T2", "FLAIR")}
     base = facts("brain_64")
     assert all(Likeness(shown(images))(base) for images in brains.values())
     assert not any(Likeness(shown(images))(base) for images in sets.values())
