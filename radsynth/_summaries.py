@@ -19,7 +19,7 @@ COMPARED = ("first", "second", "difference", "low", "high", "better")
 
 def numbers(results: dict[str, Any]) -> dict[str, Any]:
     """What a reader needs of every measurement; results.json has the rest."""
-    columns = ("value", "low", "high", "floor", "n", "better")
+    columns = ("unit", "value", "low", "high", "floor", "n", "better")
     rows = [{"number": one["title"], **{column: one.get(column) for column in columns}}
             for one in results.get("measurements", [])]
     pairs = [{"number": number["title"], "unit": number["unit"],

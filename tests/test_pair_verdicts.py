@@ -191,10 +191,22 @@ def test_errors_similarities_and_times_of_few_patients_have_no_impossible_ends(
 @pytest.mark.parametrize(("value", "low", "high"), [(0.0, 0.0, 41.0), (100.0, 59.0, 100.0)])
 def test_none_of_seven_patients_is_not_none_of_all(value: float, low: float, high: float) -> None:
     """1 - 0.025^(1/7) = 0.41 of patients may have what none of seven has."""
-    found = Found(name="invented_1", title="", unit=OF_IMAGES, better="lower", meaning="", bounds=(0, 100),
+    found = Found(name="invented_1", title="", unit=OF_IMAGES, better="lower", meaning="", bounds=(0, 100), label="x",
                   values={OWN: np.full(21, value)})
     own, = number_of(found, np.repeat(np.arange(7), 3), 30, 0)["methods"]
     assert (own["low"], own["high"]) == (pytest.approx(low, abs=0.1), pytest.approx(high, abs=0.1))
+
+
+def test_a_label_found_nowhere_or_exactly_in_all_of_seven_is_not_so_in_all() -> None:
+    truths = np.zeros((7, 8, 8), np.uint8)
+    truths[:, 2:6, 2:6] = 1
+    spec, diagonal = ImageSpec(size=(8, 8), mask_classes=2), 2 * 7 * 2**0.5  # pixels of 2 mm
+    for made, overlap, far in ((0 * truths, (0.0, 0.41), (0.59 * diagonal, diagonal)),
+                               (truths, (0.59, 1.0), (0.0, 0.41 * diagonal))):
+        found = numbers_of(label_numbers({OWN: made}, truths, spec, np.full((7, 2), 2.0)), np.arange(7), 30, 0)
+        ends = {one["name"]: (one["methods"][0]["low"], one["methods"][0]["high"]) for one in found}
+        assert ends["dice_1"] == pytest.approx(overlap, abs=0.005)
+        assert ends["hausdorff_95_1"] == pytest.approx(far, abs=0.1)
 
 
 def test_finding_nothing_is_no_gain_where_there_is_nothing() -> None:

@@ -79,6 +79,19 @@ def test_intervals_of_many_sets_hold_together() -> None:
     assert claims <= 6
 
 
+def test_intervals_without_half_samples_hold_together_too() -> None:
+    """A count, as of copies, has an exact interval of its own: with more sets it becomes wider as every other one."""
+    def wide(sets: int) -> float:
+        found = ranking({str(k): [measured(5.0 * k, np.empty(0), name="copies", better="lower")] for k in range(sets)},
+                        30)
+        gap = found["differences"][0]
+        assert gap["low"] < gap["difference"] < gap["high"]
+        return float(gap["high"] - gap["low"])
+
+    assert wide(2) == pytest.approx(2 * 2**0.5)  # 95 % of one pair: of two values with intervals of 1 to either side
+    assert wide(3) / wide(2) == pytest.approx(2.3940 / 1.9600, rel=1e-3)  # normal quantiles of 0.025 / 3 and 0.025
+
+
 def test_one_set_alone_and_in_a_ranking_has_the_same_numbers(make_prepared) -> None:  # type: ignore[no-untyped-def]  # the fixture's type is long
     prepared = Prepared(make_prepared(150))
     first, second = discs(60, 3), discs(60, 4, noise=0.3)

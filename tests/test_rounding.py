@@ -22,3 +22,12 @@ def test_printed_tables_show_large_numbers_as_they_are(capsys: pytest.CaptureFix
     print_tables({**numbers({"pairs": {"numbers": [number]}}), "rows": [{"value": 12345.6}], "size": 50000.5})
     out = capsys.readouterr().out
     assert "890 (760 to 1019)" in out and "12346" in out and "50000" in out and "e+0" not in out
+
+
+def test_printed_numbers_have_their_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"title": "Intensity histogram distance", "unit": "HU", "value": 12.5, "low": 11.0, "high": 14.0,
+           "floor": 3.0, "n": 50, "better": "down to floor"}
+    print_tables(numbers({"measurements": [one], "classes": {"lung": {
+        "measurements": [{**one, "name": "coverage", "title": "Coverage", "unit": "share"}], "refused": []}}}))
+    out = capsys.readouterr().out
+    assert "HU" in out and "share" in out

@@ -34,21 +34,30 @@ def hausdorff_95(results: Labels, truths: Labels, values: Sequence[int], spacing
     spacing: mm along each axis of space, of all images or (n, axes) of each, or None for pixels. A label that only one
     map has counts as the diagonal of the image, the worst there can be; NaN where neither map has it.
     """
-    steps = np.broadcast_to(1.0 if spacing is None else np.asarray(spacing, np.float64),
-                            (len(truths), truths.ndim - 1))
     return np.array([
-        [_hausdorff(result == value, true == value, mm) for value in values]
-        for result, true, mm in zip(results, truths, steps, strict=True)
+        [_hausdorff(result == value, true == value, mm, diagonal) for value in values]
+        for result, true, mm, diagonal in zip(results, truths, _steps(truths, spacing), diagonals(truths, spacing),
+                                              strict=True)
     ]).reshape(len(truths), len(values))
 
 
-def _hausdorff(ours: NDArray[np.bool_], true: NDArray[np.bool_], steps: NDArray[np.float64]) -> float:
+def diagonals(truths: Labels, spacing: ArrayLike | None = None) -> NDArray[np.float64]:
+    """(n,) the largest distance that two pixels of an image can have; arguments as `hausdorff_95`."""
+    return np.asarray(np.linalg.norm((np.array(truths.shape[1:]) - 1) * _steps(truths, spacing), axis=1))
+
+
+def _steps(truths: Labels, spacing: ArrayLike | None) -> NDArray[np.float64]:
+    return np.broadcast_to(1.0 if spacing is None else np.asarray(spacing, np.float64),
+                           (len(truths), truths.ndim - 1))
+
+
+def _hausdorff(ours: NDArray[np.bool_], true: NDArray[np.bool_], steps: NDArray[np.float64], diagonal: float) -> float:
     from scipy.ndimage import distance_transform_edt
 
     if not ours.any() and not true.any():
         return float("nan")
     if not ours.any() or not true.any():
-        return float(np.linalg.norm((np.array(ours.shape) - 1) * steps))
+        return float(diagonal)
     borders = [_border(ours), _border(true)]
     far = [distance_transform_edt(~border, sampling=steps) for border in borders]
     return float(max(np.percentile(far[1][borders[0]], 95), np.percentile(far[0][borders[1]], 95)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,10 +92,16 @@ def _distance(one: Measurement) -> Estimate:
 
 
 def _widened(gap: Estimate, pairs: int) -> Estimate:
-    """The interval of one difference so that those of all pairs hold together."""
-    if pairs == 1 or len(gap.parts) < 2:
+    """The interval of one difference so that those of all pairs hold together. One without half-samples, as of copies,
+    becomes wider as a normal one would."""
+    if pairs == 1:
         return gap
+    if len(gap.parts) < 2:
+        from scipy.stats import norm
+
+        wider = float(norm.ppf(1 - 0.025 / pairs) / norm.ppf(0.975))
+        return replace(gap, low=gap.value - wider * (gap.value - gap.low),
+                       high=gap.value + wider * (gap.high - gap.value))
     width = half_width(float(np.std(gap.parts, ddof=1)), gap.units, 0.025 / pairs)
     assert math.isfinite(width)
-    return Estimate(value=gap.value, low=gap.value - width, high=gap.value + width, parts=gap.parts,
-                    units=gap.units)
+    return replace(gap, low=gap.value - width, high=gap.value + width)

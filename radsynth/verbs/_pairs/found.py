@@ -72,10 +72,10 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
 
 
 def _ends(found: Found, own: Estimate, values: NDArray[np.float64]) -> tuple[float, float]:
-    """The interval inside of the number's bounds, exact where the (n,) values are a yes or no of each image and all the
-    same: none of so many patients is not none of all."""
+    """The interval inside of the number's bounds. Where the (n,) values of a label are all the same, no half-sample
+    differs, and it is the exact one of a count: none of so many patients is not none of all."""
     least, most = found.bounds
-    if found.unit == OF_IMAGES and own.units and (values == values[0]).all():
-        exact = share_of(own.units if values[0] == most else 0, own.units)
-        return most * exact.low, most * exact.high
+    if found.label and own.units and (values == values[0]).all():
+        others = share_of(0, own.units).high
+        return own.value - others * (own.value - least), own.value + others * (most - own.value)
     return min(max(own.low, least), most), min(max(own.high, least), most)

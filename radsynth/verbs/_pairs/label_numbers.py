@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.image import ImageSpec
-from radsynth.metrics._overlap import dice, hausdorff_95
+from radsynth.metrics._overlap import diagonals, dice, hausdorff_95
 from radsynth.verbs._pairs.found import GIVEN, OF_IMAGES, OWN, TRUE, Found
 from radsynth.verbs._pairs.label_baselines import Labels
 
@@ -24,6 +22,7 @@ def label_numbers(results: dict[str, Labels], truths: Labels, spec: ImageSpec,
     overlaps = {name: np.where(there, dice(made, truths, values), np.nan) for name, made in results.items()}
     far = {name: np.where(there, hausdorff_95(made, truths, values, spacing), np.nan)
            for name, made in results.items()}
+    farthest = diagonals(truths, spacing).max(initial=0.0)
     found = []
     for k, value in enumerate(values):
         label = spec.label_name(value)
@@ -34,7 +33,7 @@ def label_numbers(results: dict[str, Labels], truths: Labels, spec: ImageSpec,
             meaning="How well the label covers the true one, in the images that have it; 1 is the same place."))
         found.append(Found(
             name=f"hausdorff_95_{value}", title=f"Distance of borders of {label} (Hausdorff, 95 %)",
-            label=label, unit="pixels" if spacing is None else "mm", better="lower", bounds=(0, math.inf),
+            label=label, unit="pixels" if spacing is None else "mm", better="lower", bounds=(0, farthest),
             values={name: table[:, k] for name, table in far.items()},
             meaning="How far apart the borders are where they are far apart; a label that is not found counts as the "
                     "image's diagonal."))
