@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -274,8 +275,18 @@ def test_a_run_from_image_to_image_has_nothing_to_audit_or_to_learn_from(
 def test_without_unseen_patients_there_is_no_verdict(run: Path, tmp_path: Path) -> None:
     table = run / "data" / "records.csv"
     table.write_text(table.read_text().replace("test,", "train,"))
-    found = audit(run, write_synthetic(tmp_path / "made", phantoms(60, 9)), settings=FAST)
+    made = phantoms(60, 9)
+    prepared = Prepared(run / "data")
+    made[57] = planted(prepared.images(prepared.own("train")[8:9]), 1)[0]
+    found = audit(run, write_synthetic(tmp_path / "made", made), settings=replace(FAST, synthetic_images=58, seed=3))
     assert found.passed is None and found.copies is None and found.verdict.startswith("No verdict")
+    assert "Look at the closest pairs" in found.verdict
+    pair = json.loads((run / "audit.json").read_text())["closest"][0]
+    assert (pair["synthetic"], pair["training"]) == (57, prepared.own("train")[8]), "as in samples.csv"
+    assert pair["likeness"] > 0.8 and set(pair) == {"synthetic", "training", "likeness"}
+    assert np.load(run / "pictures" / "audit_pairs.npy").shape == (4, 2, 1, 32, 32)
+    blind = audit(run, tmp_path / "made", settings=replace(FAST, real_pictures=False))
+    assert "Look at" not in blind.verdict and not list((run / "pictures").glob("audit*"))
     assert "at least 133 held-out images are needed, there are 0" in found.refused[0]["reason"]
     assert "(half of them for the control), there are 450 and 0. Prepare" in found.refused[1]["reason"]
     lines = [line.split(",") for line in table.read_text().splitlines()]

@@ -134,6 +134,17 @@ def likeness(queries: Prints, candidates: Prints) -> tuple[NDArray[np.float64], 
     return best, where
 
 
+def most_alike(made: Rows, training: Rows, count: int) -> list[tuple[int, int, float]]:
+    """The `count` images most like a training image: row number, the training image's, likeness. No verdict on copies.
+    """
+    if not count or not len(training):
+        return []
+    whitening = Whitening.of(training)
+    found, where = likeness(prints(made, whitening), prints(training, whitening))
+    return [(int(row), int(where[row]), round(float(found[row]), 4))
+            for row in np.argsort(-found, kind="stable")[:count]]
+
+
 def aligned(query: Tensor, candidates: Tensor) -> Tensor:
     """Likeness (m,) of one whitened image (c, *size) to candidates (m, c, *size) at the best shift and flip.
 

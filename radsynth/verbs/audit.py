@@ -21,6 +21,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, in_command
 from radsynth.files import check_writable, replacing, write_atomically
 from radsynth.metrics._features import Rows
+from radsynth.metrics._privacy_copies import most_alike
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings as settings_section
 from radsynth.verbs._auditing.attacks import Attack, Side, attacks
@@ -55,7 +56,7 @@ class Result:
     """What the audit found. audit: the file that holds all of it.
 
     passed: no attack with the images alone was better than its control and baseline, and there are no more copies than
-    chance gives; None when copies could not be looked for or no attack could be tried
+    chance gives; None when copies could not be told from chance or no attack could be tried
     refused: what could not be tried, with the reason
     """
 
@@ -102,7 +103,8 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
                           f"{in_command(run)} {in_command(place)} --count 1000', or name a folder (--synthetic).")
     made = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)
-    made = made[np.sort(generator.permutation(len(made))[: options.synthetic_images])]
+    drawn = np.sort(generator.permutation(len(made))[: options.synthetic_images])
+    made = made[drawn]
     held_out, own, training = prepared.own("validation", "test"), prepared.own("train"), prepared.showing("train")
 
     def side(rows: NDArray[np.int64], most: int) -> Side:
@@ -116,6 +118,9 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     copies = _copies(made, searched, members, others, refused)
     tried = attacks(folder, made, members, others, refused, seed=options.seed)
     text, passed = verdict(copies, tried, refused)
+    pairs = _pairs(copies, made, searched, options.pairs)
+    if copies is None and pairs and options.real_pictures:
+        text += " Look at the closest pairs (pictures/audit_pairs.png)."
     of_run = folder.made(place)
     text += "" if of_run else " These images are not known to be of this run's generator."
     result = Result(audit=folder.path / "audit.json", verdict=text, passed=passed, copies=copies, attacks=tried,
@@ -126,7 +131,10 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
                "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement",
                "seconds": round(time.monotonic() - start, 1)}
     folder.check_weights(weights)
-    _write(folder.path, result, context, made, searched, options)
+    named = [pair | {"synthetic": int(drawn[pair["synthetic"]]), "training": int(searched.rows[pair["training"]])}
+             for pair in pairs]
+    pictures = _side_by_side(pairs, made, searched) if options.real_pictures else None
+    _write(folder.path, result, context, named, pictures, searched.prepared)
     return result
 
 
@@ -158,25 +166,39 @@ def _copies(made: Rows, searched: Side, members: Side, others: Side, refused: li
         return None
 
 
-def _write(folder: Path, result: Result, context: dict[str, Any], made: NDArray[np.float32], searched: Side,
-           options: Settings) -> None:
+def _pairs(copies: Copies | None, made: Rows, searched: Side, count: int) -> list[dict[str, Any]]:
+    """The pairs most alike; without a word on chance where copies could not be told from it."""
+    if copies is not None:
+        return [dataclasses.asdict(pair) for pair in copies.pairs[:count]]
+    return [{"synthetic": one, "training": other, "likeness": likeness}
+            for one, other, likeness in most_alike(made, searched, count)]
+
+
+def _side_by_side(pairs: list[dict[str, Any]], made: Rows, searched: Side) -> NDArray[np.float32] | None:
+    """(pairs, 2, c, *space): synthetic and training image; None without pairs."""
+    if not pairs:
+        return None
+    left, right = (images[np.asarray([pair[name] for pair in pairs])]
+                   for name, images in (("synthetic", made), ("training", searched)))
+    return np.stack([left, right], axis=1)
+
+
+def _write(folder: Path, result: Result, context: dict[str, Any], pairs: list[dict[str, Any]],
+           pictures: NDArray[np.float32] | None, prepared: Prepared) -> None:
     """Pictures first, audit.json last."""
-    pairs = result.copies.pairs[: options.pairs] if result.copies else []
     document: dict[str, Any] = {"version": 1, "verdict": result.verdict, "passed": result.passed,
                                 "copies": dataclasses.asdict(result.copies) if result.copies else None,
                 "attacks": [dataclasses.asdict(attack) for attack in result.attacks],
                 "refused": result.refused, "limits": result.limits, "context": context}
     if document["copies"]:
-        document["copies"]["pairs"] = [dataclasses.asdict(pair) | {"training": int(searched.rows[pair.training])}
-                                       for pair in pairs]
+        document["copies"]["pairs"] = pairs
+    else:
+        document["closest"] = pairs
     names = ("pictures/audit_pairs.npy", "pictures/audit_pairs.png")
     with replacing(folder / "audit.json", [folder / name for name in names]) as new:
-        if pairs and options.real_pictures:
-            left = made[np.asarray([pair.synthetic for pair in pairs])]
-            right = searched[np.asarray([pair.training for pair in pairs])]
-            both = np.stack([left, right], axis=1)
-            spec, intensity = searched.prepared.spec, searched.prepared.intensity
-            ends = black_and_white(shown_window(spec), intensity)
-            save_pictures(new / names[0], shades(both, ends))
-            save_grid(both.reshape(-1, *both.shape[2:]), new / names[1], 2, ends, colour=in_colour(spec.channels))
+        if pictures is not None:
+            ends = black_and_white(shown_window(prepared.spec), prepared.intensity)
+            save_pictures(new / names[0], shades(pictures, ends))
+            save_grid(pictures.reshape(-1, *pictures.shape[2:]), new / names[1], 2, ends,
+                      colour=in_colour(prepared.spec.channels))
         write_atomically(new / "audit.json", json.dumps(document, indent=1))

@@ -20,7 +20,7 @@ from radsynth.errors import DataError
 from radsynth.files import check_writable
 from radsynth.metrics._features import Rows, forget
 from radsynth.progress import tell
-from radsynth.verbs._evaluating.document import document_of, pictures_of
+from radsynth.verbs._evaluating.document import document_of, pictures_of, side_by_side, unjudged
 from radsynth.verbs._evaluating.measuring import Measuring, Scale
 from radsynth.verbs._evaluating.options import Settings as Settings
 from radsynth.verbs._evaluating.pictures import shown, write_results
@@ -112,6 +112,21 @@ def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, labels: Numbers | 
     held_out, training = _sources(prepared)
     return _evaluate(held_out, training, Source(images=synthetic, labels=labels), _scale(prepared), prepared.intensity,
                      _facts(prepared), copies, settings or Settings(), out, [*notes, *_added(prepared)])
+
+
+def write_unmeasured(prepared: Prepared, synthetic: Rows, reason: str, options: Settings, out: Path) -> dict[str, Any]:
+    """results.json of synthetic images that nothing could be measured of, with pictures of them and the closest pairs;
+    returns what was written. reason: of the refusal
+    """
+    _, training = _sources(prepared)
+    searched = training.draw(options.training_images, np.random.default_rng(options.seed))
+    pairs, window = unjudged(Source(images=synthetic), searched, options), shown_window(prepared.spec)
+    document = {"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": reason}],
+                "neighbours": pairs, **({"window": list(window)} if window else {})}
+    ends = black_and_white(window, prepared.intensity)
+    beside = side_by_side(pairs, synthetic, searched.images, ends) if options.real_pictures else {}
+    write_results(out, document, {"synthetic": shown(synthetic, ends), **beside})
+    return document
 
 
 def _added(prepared: Prepared) -> list[str]:

@@ -26,9 +26,7 @@ from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreeme
 from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._auditing.copy_filter import check_filtering
 from radsynth.verbs._choosing import choices, grows, told_of_modality
-from radsynth.verbs._evaluating.pictures import shown, write_unmeasured
 from radsynth.verbs._given import documents
-from radsynth.verbs._grid import black_and_white, shown_window
 from radsynth.verbs._in_vain import in_vain, unused_by_run
 from radsynth.verbs._inspection_page import problems
 from radsynth.verbs._measured import measured
@@ -45,7 +43,7 @@ from radsynth.verbs._training.idle import tell_of_idle
 from radsynth.verbs._training.start import read_start, started
 from radsynth.verbs._writing import check_format
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
-from radsynth.verbs.evaluate import evaluate_prepared
+from radsynth.verbs.evaluate import evaluate_prepared, write_unmeasured
 from radsynth.verbs.generate import Generated, check_filter, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
@@ -239,9 +237,7 @@ def _evaluate(settings: Resolved, prepared: Prepared, out: Path, made: Generated
     try:
         results = evaluate_prepared(prepared, drawn.images, labels=drawn.labels, settings=evaluating, out=out)
     except DataError as error:  # too few patients to measure on: the images are made, and the report says why no more
-        window = shown_window(prepared.spec)
-        return write_unmeasured(out, shown(drawn.images, black_and_white(window, prepared.intensity)), str(error),
-                                window)
+        return write_unmeasured(prepared, drawn.images, str(error), evaluating, out)
     if drawn.masks is not None:
         add_agreement(results, prepared, drawn, repetitions=evaluating.repetitions, seed=evaluating.seed)
         pictures = side_by_side(Sampler(out), prepared, drawn, settings.seed, evaluating.real_pictures)

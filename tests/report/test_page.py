@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError
 from radsynth.verbs import report as reporting
-from radsynth.verbs._evaluating.pictures import write_unmeasured
+from radsynth.verbs._evaluating.options import Settings
 from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._pairs.document import refused
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.training import course
 from radsynth.verbs._report.verdicts import verdicts
+from radsynth.verbs.evaluate import write_unmeasured
 from radsynth.verbs.report import report
-from tests.report.examples import AUDIT, CHROMIUM, SPEC, add, page, utility
+from tests.report.examples import AUDIT, CHROMIUM, RESULTS, SPEC, add, page, utility
 
 SECTIONS = 11
 """Headings of the second level, without those of tasks from image to image and of control."""
@@ -196,6 +199,21 @@ def test_audit_and_usefulness_are_in_the_report(run: Path) -> None:
     assert "+1.0 points (\u22122.0 to +4.0): not decided" in page(run).text, "as other differences are called"
 
 
+def test_pairs_that_nobody_can_judge_are_shown_after_those_that_can_be(run: Path) -> None:
+    pairs = [{"synthetic": 3, "training": 9, "likeness": 0.97}, {"synthetic": 5, "training": 2, "likeness": 0.4}]
+    add(run, audit=AUDIT | {"copies": None, "closest": pairs})
+    np.save(run / "pictures" / "audit_pairs.npy", np.zeros((2, 2, 1, 16, 16), np.uint8))
+    assert "found by the evaluation." in page(run).text and "0.97" not in page(run).text
+    add(run, results={**RESULTS, "measurements": [], "neighbours": pairs[:1]})
+    text = page(run).text
+    assert "found by the audit, at the best shift" in text and "Image 5: likeness 0.40 (1 is the same image)." in text
+    assert "nobody can say whether a pair is closer than chance" in text and "Copy." not in text
+    (run / "audit.json").unlink()
+    text = page(run).text
+    assert "found by the evaluation, at the best shift" in text and "Image 3: likeness 0.97" in text
+    assert "From so few images copies cannot be told from chance" in text
+
+
 def test_what_readers_said_is_in_the_report(run: Path) -> None:
     assert "No reader has judged" in report(run).read_text(encoding="utf-8")
     share = {"value": 0.55, "low": 0.4, "high": 0.7, "n": 40}
@@ -279,11 +297,15 @@ def test_what_results_are_meant_for_is_said_of_their_task(run: Path, task: str, 
     assert words in json.loads((run / "report.json").read_text())["bottom_line"]
 
 
-def test_what_could_not_be_measured_is_shown(run: Path) -> None:
+def test_what_could_not_be_measured_is_shown(run: Path, make_prepared: Callable[..., Path]) -> None:
+    data = make_prepared(9)
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["spec"] |= {"units": "HU", "window": [-160.0, 240.0]}
+    (data / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError) as refused:
         choose(*(Source(images=np.zeros((n, 1, 16, 16))) for n in (0, 9)),
               {"": Source(images=np.zeros((6, 1, 16, 16)))}, images=9, training_images=9, seed=0)
-    write_unmeasured(run, np.zeros((6, 1, 16, 16), np.uint8), str(refused.value), (-160.0, 240.0))
+    write_unmeasured(Prepared(data), np.zeros((6, 1, 16, 16), np.float32), str(refused.value), Settings(), run)
     assert not (run / "pictures" / "real.npy").exists(), "pictures of an earlier evaluation are gone"
     html = report(run).read_text(encoding="utf-8")
     assert "black is \u2212160, white 240 " in html, "what the pictures are shown in"

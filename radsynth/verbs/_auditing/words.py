@@ -71,7 +71,7 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
     harmless = f"no attack with the images ({', '.join(outside)}) did better than its control and its baseline"
     if copies is None:
         failed = f" Besides, {harmless}." if outside else ""
-        return f"No verdict: copies could not be looked for.{failed}{rest}", None
+        return f"No verdict: copies could not be told from chance.{failed}{rest}", None
     few = ""
     if copies.count:
         images, pairs = ("image is", "this pair") if copies.count == 1 else ("images are", "these pairs")

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import IntensityMap
 from radsynth.metrics import Comparison
+from radsynth.metrics._features import Rows
+from radsynth.metrics._privacy_copies import most_alike
 from radsynth.metrics.neighbours import Pair, closest_pairs
 from radsynth.verbs._evaluating.measuring import Measuring
 from radsynth.verbs._evaluating.options import Settings
 from radsynth.verbs._evaluating.pictures import shown
-from radsynth.verbs._evaluating.sides import Sides, Source
+from radsynth.verbs._evaluating.sides import Chosen, Sides, Source
 from radsynth.verbs._grid import shades
 
 
@@ -24,7 +26,11 @@ def document_of(measuring: Measuring, name: str, held_out: Source, training: Sou
     settings = {"repetitions": options.repetitions, "seed": options.seed}
     measurements, refused = measuring.measure(name, copies=copies, **settings)
     comparison = measuring.comparison(name)
-    pairs = closest_pairs(comparison, options.pairs) if copies else []
+    neighbours: list[dict[str, Any]] = []
+    if copies and any(one.name == "copies" for one in measurements):
+        neighbours = [_pair(pair, measuring.sides, name) for pair in closest_pairs(comparison, options.pairs)]
+    elif copies:
+        neighbours = unjudged(synthetic, measuring.sides.training, options)
     counts = {"held_out_images": len(held_out.images), "training_images": len(training.images),
               "synthetic_images": len(synthetic.images)}
     document = {
@@ -34,9 +40,18 @@ def document_of(measuring: Measuring, name: str, held_out: Source, training: Sou
         "classes": measuring.classes(name, **settings) if options.classes else {},
         "context": _context(measuring.sides, counts, comparison, options, bool(measurements)),
         "histogram": _histogram(comparison, intensity),
-        "neighbours": [_pair(pair, measuring.sides, name) for pair in pairs],
+        "neighbours": neighbours,
     }
     return document, measurements
+
+
+def unjudged(synthetic: Source, training: Chosen, options: Settings) -> list[dict[str, Any]]:
+    """The pairs most alike where too few images are held out to tell copies: of all synthetic images, not of as many
+    as are held out. Row numbers of the sources.
+    """
+    made = synthetic.draw(options.images, np.random.default_rng(options.seed))
+    return [{"synthetic": int(made.rows[one]), "training": int(training.rows[other]), "likeness": likeness}
+            for one, other, likeness in most_alike(made, training, options.pairs)]
 
 
 def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, options: Settings, measured: bool,
@@ -89,12 +104,19 @@ def _pair(pair: Pair, sides: Sides, name: str) -> dict[str, Any]:
 def pictures_of(document: dict[str, Any], sides: Sides, options: Settings, window: tuple[float, float],
                 ) -> dict[str, NDArray[np.uint8]]:
     """What the report shows of one set: synthetic images, real ones, the closest pairs."""
-    synthetic, pairs = sides.synthetic["synthetic"], document["neighbours"]
+    synthetic = sides.synthetic["synthetic"]
     pictures = {"synthetic": shown(synthetic, window)}
     if options.real_pictures:
         pictures["real"] = shown(sides.held_out, window)
-    if options.real_pictures and pairs:
-        copies, nearest = (shades(side.images[np.asarray([pair[name] for pair in pairs])], window)
-                           for name, side in (("synthetic", synthetic), ("training", sides.training)))
-        pictures["neighbours"] = np.stack([copies, nearest], axis=1)
+        pictures |= side_by_side(document["neighbours"], synthetic.images, sides.training.images, window)
     return pictures
+
+
+def side_by_side(pairs: list[dict[str, Any]], synthetic: Rows, training: Rows, window: tuple[float, float],
+                 ) -> dict[str, NDArray[np.uint8]]:
+    """The closest pairs as a picture of their name, nothing without any."""
+    if not pairs:
+        return {}
+    copies, nearest = (shades(images[np.asarray([pair[name] for pair in pairs])], window)
+                       for name, images in (("synthetic", synthetic), ("training", training)))
+    return {"neighbours": np.stack([copies, nearest], axis=1)}

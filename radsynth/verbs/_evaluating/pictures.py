@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.files import replacing, write_atomically
-from radsynth.verbs._evaluating.sides import Chosen
+from radsynth.metrics._features import Rows
 from radsynth.verbs._grid import save_pictures, shades
 
 SHOWN = 24
 """Images of each kind kept for the report."""
 
 
-def shown(images: Chosen | NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.uint8]:
+def shown(images: Rows, window: tuple[float, float]) -> NDArray[np.uint8]:
     """Images taken evenly over the sample, (n, c, *space), as display values."""
     rows = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(np.int64)
     return shades(images[rows], window)
-
-
-def write_unmeasured(out: Path, synthetic: NDArray[np.uint8], reason: str, window: Sequence[float] | None,
-                     ) -> dict[str, Any]:
-    """results.json of a set that nothing could be measured of, with pictures of it alone; returns what was written.
-
-    window: in the images' units, in which the pictures are shown
-    """
-    document = {"measurements": [], "refused": [{"name": "all", "title": "Every number", "reason": reason}],
-                **({"window": list(window)} if window else {})}
-    write_results(out, document, {"synthetic": synthetic})
-    return document
 
 
 def write_results(out: Path, document: dict[str, Any], pictures: Mapping[str, NDArray[np.uint8]]) -> None:

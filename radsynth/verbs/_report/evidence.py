@@ -75,16 +75,21 @@ def readers(files: RunFiles) -> dict[str, Any]:
 
 
 def copies(files: RunFiles) -> dict[str, Any]:
-    """The closest pairs: the audit's if there is one, which looks past shift, flip and contrast; else evaluation's."""
-    array, found = files.array("audit_pairs"), (files.get("audit.json").get("copies") or {}).get("pairs")
-    if array is not None and found:
-        by, lines = "the audit, at the best shift, flip, brightness and contrast", [_audited(pair) for pair in found]
-        return {"by": by, **_pairs(lines, array, files)}
-    results, array = files.need("results.json", "Nothing has been measured yet."), files.array("neighbours")
-    if array is None or not results["neighbours"]:
+    """The closest pairs: the audit's if there is one, which looks past shift, flip and contrast; else evaluation's.
+
+    Pairs of which it can be said how rare they are go before others.
+    """
+    audit, results = files.get("audit.json"), files.get("results.json")
+    audited = (audit.get("copies") or {}).get("pairs") or audit.get("closest")
+    every = [("the audit", files.array("audit_pairs"), audited),
+             ("the evaluation", files.array("neighbours"), results.get("neighbours"))]
+    kept = [(by, array, pairs) for by, array, pairs in every if array is not None and pairs]
+    if not kept:
+        files.need("results.json", "Nothing has been measured yet.")
         raise Missing("No pictures of the closest pairs were kept in this run folder.")
-    lines = [_near(pair) for pair in results["neighbours"]]
-    return {"by": "the evaluation", **_pairs(lines, array, files)}
+    by, array, pairs = min(kept, key=lambda one: "rarity" not in one[2][0])
+    how = ", at the best shift, flip, brightness and contrast" if "likeness" in pairs[0] else ""
+    return {"by": by + how, "judged": "rarity" in pairs[0], **_pairs([_line(pair) for pair in pairs], array, files)}
 
 
 def _pairs(lines: list[dict[str, Any]], array: NDArray[np.uint8], files: RunFiles) -> dict[str, Any]:
@@ -99,19 +104,13 @@ def _pairs(lines: list[dict[str, Any]], array: NDArray[np.uint8], files: RunFile
         for line, pair in zip(lines, shown, strict=False)]}
 
 
-def _audited(pair: dict[str, Any]) -> dict[str, Any]:
-    return {"copied": pair["copy"], "alt": _alt(pair), "text": (
-        f"Image {pair['synthetic']}: likeness {pair['likeness']:.2f} (1 is the same image); {_rarity(pair)} as like.")}
-
-
-def _near(pair: dict[str, Any]) -> dict[str, Any]:
-    return {"copied": pair["copy"], "alt": _alt(pair), "text": (
-        f"Image {pair['synthetic']}: {pair['distance']:.2f} of the usual distance by {pair['by']}; "
-        f"{_rarity(pair)} as near.")}
-
-
-def _alt(pair: dict[str, Any]) -> str:
-    return f"Synthetic image {pair['synthetic']} beside training image {pair['training']}"
+def _line(pair: dict[str, Any]) -> dict[str, Any]:
+    alike = "likeness" in pair
+    near = (f"likeness {pair['likeness']:.2f} (1 is the same image)" if alike else
+            f"{pair['distance']:.2f} of the usual distance by {pair['by']}")
+    rare = f"; {_rarity(pair)} as {'like' if alike else 'near'}" if "rarity" in pair else ""
+    return {"copied": pair.get("copy", False), "text": f"Image {pair['synthetic']}: {near}{rare}.",
+            "alt": f"Synthetic image {pair['synthetic']} beside training image {pair['training']}"}
 
 
 def _rarity(pair: dict[str, Any]) -> str:

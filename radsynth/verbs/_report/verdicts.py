@@ -240,6 +240,8 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
     looked = any(name in found for name in ("copies", "near_copies_features", "near_copies_pixels"))
     text = ("No more synthetic images lie close to a training image than chance explains. This looks for near copies "
             "only: attacks have not been tried." if looked else "Neither copies were looked for nor attacks tried.")
+    if not looked and files.get("results.json").get("neighbours"):
+        text = "From so few images copies cannot be told from chance, and attacks have not been tried."
     return Verdict(heading=heading, question=question, sign="open", answer="Not audited",
                    text=f"{text} 'radsynth audit' does it.{promise}", limit=limit)
 
