@@ -417,3 +417,12 @@ def test_other_ranges_and_units_are_refused_naming_both(tmp_path: Path, make_pre
     write(image, tmp_path / "units" / "0.dcm", provenance=Provenance(model="test", weights="", seed=0, index=0))
     with pytest.raises(DataError, match=r"is in HU, the real images are in their files' own numbers"):
         evaluate(make_prepared(60), tmp_path / "units")
+
+
+def test_intervals_over_one_patients_images_are_not_said_to_be_over_patients() -> None:
+    sides = [discs(20, seed) for seed in (1, 2, 3)]
+    for owners, said in ((np.zeros(20, np.int64), "half-samples of one patient's images"),
+                         (np.arange(20), "half-samples of patients")):
+        found = evaluate_arrays(*sides, held_out_patients=owners, training_patients=np.arange(100, 120), copies=False,
+                                settings=Settings(repetitions=10, pairs=0))
+        assert said in found["context"]["interval"]

@@ -58,6 +58,7 @@ def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, optio
              ) -> dict[str, Any]:
     """What a reader must know of the comparison as a whole. measured: there are numbers, so that there are intervals"""
     patients = len(np.unique(sides.held_out.patients))
+    whose = "patients" if patients > 1 else "one patient's images"
     warnings = []
     most = int(np.unique(sides.held_out.patients, return_counts=True)[1].max())
     if measured and 2 * most > len(sides.held_out):
@@ -71,7 +72,7 @@ def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, optio
                         "training images.")
     return {
         "images": len(comparison), **counts, "held_out_patients": patients, "training_searched": len(sides.training),
-        "features": comparison.features, "interval": "95 %, half-samples of patients, Student's t for their number",
+        "features": comparison.features, "interval": f"95 %, half-samples of {whose}, Student's t for their number",
         "repetitions": options.repetitions, "real_pictures": options.real_pictures, "seed": options.seed,
         "warnings": warnings,
     }

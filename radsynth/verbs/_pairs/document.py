@@ -51,8 +51,10 @@ def compared(prepared: Prepared, rows: NDArray[np.int64], numbers: list[Found], 
              **facts: Any) -> dict[str, Any]:
     """What results.json holds below "pairs": every number of every method on the images `rows`, and facts of them."""
     patients, window = prepared.patients(rows), shown_window(prepared.spec)
-    return {**facts, **({"window": list(window)} if window else {}), "images": len(rows),
-            "patients": len(np.unique(patients)), "interval": "95 %, half-samples of patients",
+    count = len(np.unique(patients))
+    whose = "patients" if count > 1 else "one patient's images"
+    return {**facts, **({"window": list(window)} if window else {}), "images": len(rows), "patients": count,
+            "interval": f"95 %, half-samples of {whose}",
             "virtual": prepared.spec.virtual, "numbers": numbers_of(numbers, patients, repetitions, seed)}
 
 
