@@ -60,15 +60,15 @@ def test_a_bundle_makes_the_same_images_without_radsynth(trained: Trained, tmp_p
         assert str(BUNDLE.parents[1]).encode() not in file.read_bytes(), "nor the name of whoever made it"
     assert document["inputs"]["latent"]["shape"] == ["n", 128] and document["labels"] == list(labels)
     assert document["learned"] == list(LABELS), "what the generator can make"
-    done = subprocess.run([sys.executable, "-I", "sample.py", "--count", "20", "--seed", "3", "--out", "made.npz"],
+    done = subprocess.run([sys.executable, "-I", "sample.py", "--count", "20", "--seed", "3", "--out", "a/made.npz"],
                           cwd=bundle, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     expected, drawn = sample(run, 20, seed=3)
-    with np.load(bundle / "made.npz", allow_pickle=False) as made:
+    with np.load(bundle / "a" / "made.npz", allow_pickle=False) as made:
         assert np.array_equal(made["labels"], drawn)
         assert np.abs(made["images"] - (np.clip(expected, -1, 1) + 1) * 127.5).max() < 0.05
         assert json.loads(str(made["synthetic"]))["synthetic"] is True
-    assert "20 synthetic images were written to made.npz: the array 'images' (20 x 1 x 16 x 16) holds grey values" in (
+    assert "20 synthetic images were written to a/made.npz: the array 'images' (20 x 1 x 16 x 16) holds grey" in (
         done.stdout) and "from 0 to 255" in done.stdout
     done = subprocess.run([sys.executable, "-I", "sample.py", "--label", "untaught"], cwd=bundle, capture_output=True,
                           text=True, check=False)

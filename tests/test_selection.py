@@ -138,6 +138,7 @@ def test_with_too_few_validation_images_the_last_weights_are_delivered_and_it_is
     delivered, facts = weights(tmp_path / "run")
     assert facts["chosen"] is None and all(torch.equal(delivered[name], weight) for name, weight in last.items())
     said = events(tmp_path / "run")["last weights"]
+    assert "look at the closest pairs" in said and "radsynth audit" not in said, "which refuses so few"
     assert f"{validation} validation images cannot tell" in said and ("154 images in all" in said) == (validation == 10)
 
 

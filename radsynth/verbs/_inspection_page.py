@@ -34,7 +34,7 @@ SIDE = 112
 
 
 SHOWN = 20
-"""Rejected files that are named on the terminal."""
+"""Reasons to reject files that are named on the terminal, each with its first file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,13 @@ def lines(found: Inspection) -> list[str]:
     shown = [f"{found.data} ({found.kind}): {headline(found)}", ""]
     shown += [f"  {name:<11}{value}" for name, value in facts(found).items()]
     shown += ["", *(f"  {'' if problem == NOTHING else '! '}{problem}" for problem in told(found))]
-    shown += [f"      {line.path}: {line.reason}" for line in found.rejected[:SHOWN]]
-    if len(found.rejected) > SHOWN:
-        shown.append(f"      ... and {len(found.rejected) - SHOWN} more (--out writes them all to rejected.csv)")
+    kinds = _alike(found.rejected)
+    shown += [f"      {some[0].path}: {some[0].reason}{f' (and {len(some) - 1:,} alike)' if some[1:] else ''}"
+              for some in kinds[:SHOWN]]
+    if others := sum(map(len, kinds[SHOWN:])):
+        shown.append(f"      ... and {others:,} for other reasons")
+    if len(found.rejected) > min(len(kinds), SHOWN):
+        shown.append("      --out writes them all to rejected.csv")
     shown += ["", "radsynth run would choose"] if found.planned else []
     return shown + [f"  {choice['setting']} = {choice['value']}: {choice['reason']}" for choice in found.planned]
 
@@ -270,17 +274,22 @@ def problems(found: Inspection) -> list[str]:
 
 
 def _reasons(skipped: Sequence[Rejected]) -> str:
-    """Why files are not used, the commonest reasons first; those that differ in what stands behind ( alone are one."""
-    alike: dict[str, list[Rejected]] = defaultdict(list)
-    for line in skipped:
-        alike[line.reason.partition(" (")[0]].append(line)
-    kinds = sorted(alike.values(), key=len, reverse=True)
+    """Why files are not used, the commonest reasons first."""
+    kinds = _alike(skipped)
     shown = [f"{some[0].path}: {some[0].reason}" if len(some) == 1 else
              f"{len(some)} x {some[0].reason}{', or alike' if len({line.reason for line in some}) > 1 else ''}"
              for some in kinds[:KINDS]]
     if others := sum(map(len, kinds[KINDS:])):
         shown.append(f"{others} for other reasons (--out writes them all to rejected.csv)")
     return "; ".join(shown)
+
+
+def _alike(files: Sequence[Rejected]) -> list[list[Rejected]]:
+    """Files by their reason, the commonest first; reasons that differ in what stands behind ( alone are one."""
+    alike: dict[str, list[Rejected]] = defaultdict(list)
+    for line in files:
+        alike[line.reason.partition(" (")[0]].append(line)
+    return sorted(alike.values(), key=len, reverse=True)
 
 
 def _findings(labels: dict[str, int]) -> dict[str, int]:

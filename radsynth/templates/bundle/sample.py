@@ -121,6 +121,7 @@ def main():
     more = {} if generator.masks is None else {"masks": generator.masks}
     more |= {"numbers": generator.numbers(given.seed, range(given.count), at)} if numbers else {}
     out = given.out if given.out.endswith(".npz") else f"{given.out}.npz"
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out, images=images, labels=labels, synthetic=np.asarray(mark), **more)
     units = generator.about["outputs"]["images"]["units"]
     low, high = (generator.about["intensity"][end] for end in ("low", "high"))

@@ -51,6 +51,8 @@ def mixture(groups: Mapping[Group, Sequence[str]], converted: Mapping[str, str])
         "Choose files of one of them by a part of their path ('data.only=PART') or, in DICOM, of their series "
         "description ('data.series=PART'), give a folder that holds one, or set data.modality or prepare.channels=grey "
         "where that makes them alike."
+        + (" Those that differ in bits alone: save all with the same bits, or prepare.intensity=percentiles maps each "
+           "image by its own values." if len({group._replace(deep=False) for group in groups}) < len(groups) else "")
         + "".join(f"\n{len(converted)} times {in_words(f' (such as {name}: {why})')}."
                   for name, why in list(converted.items())[:1])
     )

@@ -154,5 +154,5 @@ class Selection:
             f"{have} validation images cannot tell which moment of training is best, or that it should end early "
             f"({LEAST} can): it took its whole budget, and the averaged weights at the end are delivered. With so few "
             "images they were the best, or hardly worse, in trials of the default network. Where previews/ shows "
-            "better ones before, train again with a smaller budget; 'radsynth audit' finds images that were learned by "
-            f"heart.{enough}"))
+            "better ones before, train again with a smaller budget. Whether images were learned by heart, nobody can "
+            f"measure on so few: look at the closest pairs in the report.{enough}"))
