@@ -258,7 +258,7 @@ def test_a_whole_study_writes_pictures_and_numbers(run: Path, monkeypatch: pytes
     assert [line["name"] for line in found["directions"] if line["kind"] == "class"] == ["rare to next to common"]
     for name in found["pictures"]:
         with Picture.open(run / "control" / name) as picture:
-            assert "no patient" in picture.info["Description"] and picture.width > 400
+            assert "not acquired from a patient" in picture.info["Description"] and picture.width > 400
     with np.load(run / "control" / "directions.npz", allow_pickle=False) as arrays:
         assert np.allclose(np.linalg.norm(arrays["vectors"], axis=1), 1)
         assert len(arrays["names"]) == len(arrays["steps"]) == len(found["directions"])

@@ -190,7 +190,7 @@ def mark_synthetic(dataset: Any, provenance: Provenance, kind: str, contrast: st
         dataset.PatientIdentityRemoved = "NO"
         return
     dataset.PatientIdentityRemoved = "YES"
-    dataset.DeidentificationMethod = "Synthetic image: shows no patient"
+    dataset.DeidentificationMethod = "Synthetic image: not acquired from a patient"
     dataset.BurnedInAnnotation = "NO"
 
 

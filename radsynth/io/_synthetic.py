@@ -82,7 +82,7 @@ def as_whole_numbers(stored: Stored, *, signed: bool) -> Stored:
 def sentence(provenance: Provenance) -> str:
     """The mark for a human reader."""
     maker = f"radsynth {metadata.version('radsynth')} ({provenance.model})"
-    usual = f"SYNTHETIC image made by {maker}; it shows no patient."
+    usual = f"SYNTHETIC image made by {maker}; not acquired from a patient."
     if provenance.source:
         usual = (
             f"DERIVED image made by {maker}, synthetic in part; it may show the patient of the image it was made from."

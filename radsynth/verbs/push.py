@@ -122,7 +122,7 @@ def _marked_files(path: Path) -> list[_File]:
     if wrong:
         raise DataError(
             f"Nothing was sent: {len(wrong)} of the DICOM files in {path} must not leave, because they do not say that "
-            f"they are synthetic and show no patient.{''.join(wrong[:5])}"
+            f"they are synthetic, not acquired from a patient.{''.join(wrong[:5])}"
         )
     if not files:
         raise DataError(f"{path} holds no DICOM file. Make some with 'radsynth generate RUN OUT --format dicom'.")

@@ -26,6 +26,8 @@ def test_nothing_of_a_source_is_in_what_is_written(tmp_path: Path) -> None:
     written = pydicom.dcmread(path)
     uids = {str(e.value) for e in source.iterall() if e.VR == "UI"} - {source.SOPClassUID}
     assert not uids & {str(e.value) for e in written.iterall() if e.VR == "UI"}
+    assert written.DeidentificationMethod == "Synthetic image: not acquired from a patient", "a copy does show one"
+    assert "not acquired from a patient" in written.ImageComments and "no patient" not in str(written)
     assert written.PatientName == "SYNTHETIC^2" and written.PatientID.startswith("SYNTHETIC-")
     assert not written.StudyDate and not [e for e in written.iterall() if e.VR in ("DA", "TM", "DT") and e.value]
 

@@ -26,7 +26,7 @@ GAP, NOTE = 4, 18
 DPI = 100
 NARROWEST = 480
 """Pixels that a sheet is wide at least, for its title."""
-MARK = "Synthetic images made by radsynth. They show no patient."
+MARK = "Synthetic images made by radsynth, not acquired from a patient."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from radsynth.verbs._grid import display
 from radsynth.verbs._steering.contact_sheets import Shown, save_pictures
 from radsynth.verbs._steering.explained import Explained
 
-MARK = ("Rows named synthetic show no patient. Other rows begin with a held-out or given image, a patient's unless its "
-        "file says otherwise; what is redrawn from it is synthetic.")
+MARK = ("Rows named synthetic were not acquired from a patient. Other rows begin with a held-out or given image, a "
+        "patient's unless its file says otherwise; what is redrawn from it is synthetic.")
 MARK_OF_CHANGES = ("Synthetic images made by radsynth. Rows that are not named synthetic are redrawn from a held-out "
                    "or given image, which is not shown here.")
 MOST_CHANGES = 6
