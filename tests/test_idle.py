@@ -139,6 +139,11 @@ def test_what_run_never_reads_is_told(words: tuple[str, ...], message: str) -> N
     assert message in line
 
 
+def test_inception_is_not_for_volumes() -> None:
+    line, = of_run(words := ("evaluate.inception=weights.pth",), replace(PAIRS, size=(8, 16, 16)))
+    assert 'evaluate.inception="weights.pth" does nothing here: it is for 2-D images' in line and of_run(words) == []
+
+
 def test_what_run_reads_and_what_a_preset_says_is_not_told() -> None:
     assert of_run(("generate.count=9", "generate.copy_filter=true", "evaluate.pairs=3", "evaluate.classes=false")) == []
     assert of_run(("task.kind=translate", "evaluate.anatomy=0.5", "evaluate.images=99")) == []

@@ -35,6 +35,8 @@ def unused_by_run(task: Task, spec: ImageSpec) -> Iterator[Idle]:
     """Of `run`, which neither makes nor measures the same things for every task. spec: of the images"""
     yield "evaluate", "shrink", "'run' prepares the real images; it is for 'radsynth evaluate'"
     if draws(task):
+        if spec.dimensions == 3:
+            yield "evaluate", "inception", "it is for 2-D images"
         yield "evaluate", "anatomy", "it is for tasks from image to image"
         return
     for name in ("count", "format", "truncation", "copy_filter"):
