@@ -97,12 +97,14 @@ def test_two_gpus_find_the_gradients_of_one(make_prepared: Make, tmp_path: Path)
                     make_prepared(labels=("small", "large")), tmp_path)
 
 
-def test_a_run_of_two_processes_is_whole(make_prepared: Make, tmp_path: Path) -> None:
+def test_a_run_of_two_processes_is_whole_and_goes_on_in_one(make_prepared: Make, tmp_path: Path) -> None:
     data = make_prepared()
     run = train(data, tmp_path / "run", settings=resolve(overrides=(*SMALL, "model.kind=sngan", "train.processes=2")))
     lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines if "event" in line] == ["trained"]
     assert run.load_weights()[1]["images"] == 64 and list(run.previews.glob("*.png"))
+    train(data, run.path, settings=resolve(overrides=(*SMALL, "model.kind=sngan", "train.images=80")))
+    assert run.load_weights()[1]["images"] == 80 and '"resumed"' in (run.path / "log.jsonl").read_text()
 
 
 def _two_parts(folder: Path, images: torch.Tensor) -> None:

@@ -44,7 +44,7 @@ EPSILON = "discriminator/epsilon"
 """The term of a task with differential privacy that says how much is spent."""
 BUDGET = ("images", "seconds")
 """The settings of `train` that say how long."""
-CHANGEABLE = (*BUDGET, "accumulate", "checkpoint_minutes", "previews", "graphs", "select")
+CHANGEABLE = (*BUDGET, "accumulate", "processes", "checkpoint_minutes", "previews", "graphs", "select")
 """The settings of `train` that may change when a run is continued: what is learned does not depend on them."""
 
 
