@@ -360,27 +360,6 @@ def test_real_data(shared_data: Path) -> None:
     assert volumes.masked_patients == 260
 
 
-def test_a_rare_reason_does_not_hide_behind_twenty_files_of_another(pictures: Path) -> None:
-    for number in range(25):
-        (pictures / f"{number:02d}.png").touch()
-    (pictures / "zz.png").write_bytes(b"no picture at all")
-    text = inspect(pictures).text()
-    assert "00.png: " in text and "(and 24 alike)" in text and "01.png: " not in text and "zz.png: " in text
-    assert "--out writes them all to rejected.csv" in text
-
-
-def test_mixed_bits_are_told_what_makes_them_alike(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 256, (6, 32, 32))
-    (tmp_path / "mixed").mkdir()
-    for number, one in enumerate(values):
-        pixels = one.astype(np.uint8) if number % 2 else (one * 200).astype(np.uint16)
-        Pillow.fromarray(pixels).save(tmp_path / "mixed" / f"{number}.png")
-    with pytest.raises(DataError, match=r"mixes 2 groups(.|\n)*save all with the same bits, or prepare.intensity=perc"):
-        prepare(folder.Settings(path=tmp_path / "mixed"), tmp_path / "out")
-    settings = resolve(overrides=("prepare.intensity=percentiles", "prepare.size=[32,32]"))
-    assert len(prepare(folder.Settings(path=tmp_path / "mixed"), tmp_path / "out2", settings=settings).rows) == 6
-
-
 def test_a_series_that_cannot_be_used_is_not_called_a_file(tmp_path: Path) -> None:
     ct_series(tmp_path / "whole")
     ct_series(tmp_path / "torn", seed=1)[2].unlink()
