@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # Before torch and OpenMP are loaded: tests run side by side, and results must not depend on the number of cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,6 +33,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+CHROMIUM = "/usr/bin/chromium"
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, by playwright, for tests marked so; skipped where either is missing."""
+    api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -60,8 +60,7 @@ def drawn(path: Path, numbers: Mapping[int, str], image: Image) -> Iterator[Draw
             mm = float(np.linalg.norm(image.affine[:3, 2 - axis]))
             for low, high in left_out((index for own, index in within if own == axis), mm):
                 first, last = (filled(within[axis, end], _sides(image, axis)) for end in (low, high))
-                for index in range(low + 1, high):
-                    inside = between(first, last, (index - low) / (high - low))
+                for index, inside in enumerate(between(first, last, high - low), start=low + 1):
                     if part := where(name, *_in_place(inside, axis, index), regridded=True):
                         yield part
 
@@ -143,18 +142,19 @@ def left_out(planes: Iterable[int], mm: float) -> list[tuple[int, int]]:
     return [(low, high) for low, high in pairwise(drawn_in) if 1 < high - low <= usual]
 
 
-def between(low: NDArray[np.bool_], high: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
-    """The shape that lies at a `share` of the way from one to the other: where the mean of the distances from their
-    borders, outside negative, is positive (shape-based interpolation, Raya and Udupa 1990)."""
+def between(low: NDArray[np.bool_], high: NDArray[np.bool_], steps: int) -> Iterator[NDArray[np.bool_]]:
+    """The shapes on the way from one to the other in so many steps: where the mean of the distances from their borders,
+    outside negative, is positive (shape-based interpolation, Raya and Udupa 1990). Nothing where one is empty."""
     from scipy.ndimage import distance_transform_edt
 
     if not (low.any() and high.any()):
-        return np.zeros_like(low)
+        return
     either = low | high
     rows, columns = (np.flatnonzero(either.any(axis=axis)) for axis in (1, 0))
     box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]  # what lies between them is not outside of it
     parts = [np.pad(shape[box], 1) for shape in (low, high)]
     from_low, from_high = (distance_transform_edt(part) - distance_transform_edt(~part) for part in parts)
-    inside = np.zeros_like(low)
-    inside[box] = ((1 - share) * from_low + share * from_high > 0)[1:-1, 1:-1]
-    return inside
+    for step in range(1, steps):
+        inside = np.zeros_like(low)
+        inside[box] = ((1 - step / steps) * from_low + step / steps * from_high > 0)[1:-1, 1:-1]
+        yield inside

@@ -65,12 +65,12 @@ def test_slices_were_left_out_where_most_contours_are_apart(
     assert left_out(planes, mm) == expected
 
 
-def test_between_two_discs_lies_one_of_their_mean_radius() -> None:
+def test_between_two_discs_lie_some_of_radii_between_theirs() -> None:
     place = np.stack(np.mgrid[:60, :60])
-    discs = {radius: np.hypot(*(place - 30)) < radius for radius in (8, 12, 20)}
-    for share, radius in ((2 / 3, 12), (0, 20), (1, 8)):
-        assert (between(discs[20], discs[8], share) != discs[radius]).sum() <= 0.03 * discs[radius].sum()
-    assert not between(discs[20], np.zeros_like(discs[20]), 0.5).any()
+    discs = {radius: np.hypot(*(place - 30)) < radius for radius in (8, 12, 16, 20)}
+    for made, radius in zip(between(discs[20], discs[8], 3), (16, 12), strict=True):
+        assert (made != discs[radius]).sum() <= 0.03 * discs[radius].sum()
+    assert not list(between(discs[20], np.zeros_like(discs[20]), 2))
 
 
 @pytest.mark.parametrize("degrees", [0, 40, 100])

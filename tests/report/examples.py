@@ -17,7 +17,6 @@ MEASURED: dict[str, Any] = {
 SHARE: dict[str, Any] = MEASURED | {
                     "unit": "share", "value": 0.5, "low": 0.4, "high": 0.6, "floor": 0.9, "floor_low": 0.85,
                     "floor_high": 0.95}
-CHROMIUM = "/usr/bin/chromium"
 ALIKE = SHARE | {"value": 0.01, "low": 0.0, "high": 0.03, "floor": 0.01, "floor_low": 0.0, "floor_high": 0.02,
                  "better": "lower"}
 RESULTS: dict[str, Any] = {

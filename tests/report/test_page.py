@@ -23,7 +23,7 @@ from radsynth.verbs._report.training import course
 from radsynth.verbs._report.verdicts import verdicts
 from radsynth.verbs.evaluate import write_unmeasured
 from radsynth.verbs.report import report
-from tests.report.examples import AUDIT, CHROMIUM, RESULTS, SPEC, add, page, utility
+from tests.report.examples import AUDIT, RESULTS, SPEC, add, page, utility
 
 SECTIONS = 11
 """Headings of the second level, without those of tasks from image to image and of control."""
@@ -317,24 +317,18 @@ def test_what_could_not_be_measured_is_shown(run: Path, make_prepared: Callable[
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, scheme: str) -> None:
-    api = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
+def test_the_page_fits_a_telephone_and_asks_for_nothing(run: Path, browser: Any, scheme: str) -> None:
     add(run, audit=AUDIT, utility=utility(0.01, 0.05))
     with (run / "log.jsonl").open("a") as log:  # a long word: the folder of former weights
         log.write(f'\n{{"event": "set aside", "images": 400, "text": "They are in earlier/{"d6e5136d" * 4}."}}\n')
     asked: list[str] = []
-    with api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for width in (390, 1280):
-            page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(report(run).as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            table = page.locator("[aria-labelledby=training] .scroll")
-            assert table.evaluate("one => one.scrollWidth <= one.clientWidth"), "no word is cut off"
-        browser.close()
+    for width in (390, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report(run).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        table = page.locator("[aria-labelledby=training] .scroll")
+        assert table.evaluate("one => one.scrollWidth <= one.clientWidth"), "no word is cut off"
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
 
 

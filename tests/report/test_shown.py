@@ -19,7 +19,7 @@ from radsynth.verbs._report.images import masked, sheets
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs.report import report
-from tests.report.examples import CHROMIUM, MEASURED, RESULTS, SPEC, add, page
+from tests.report.examples import MEASURED, RESULTS, SPEC, add, page
 
 
 def test_two_masks_are_not_as_wide_as_the_page(run: Path) -> None:
@@ -190,80 +190,56 @@ def test_which_label_is_which_grey_is_said(run: Path) -> None:
 
 
 @pytest.mark.browser
-def test_results_beside_the_truth_fit_a_printed_page(run: Path) -> None:
+def test_results_beside_the_truth_fit_a_printed_page(run: Path, browser: Any) -> None:
     """Rows of square images were higher than a sheet: their names stood on one page, they on the next two."""
-    api = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
     pairs = {"numbers": [], "task": "restore", "images": 12, "patients": 12, "virtual": False, "split": "test",
              "columns": ["given", "this run", "another", "truth"], "inputs": ["grey"], "outputs": ["grey"]}
     (run / "results.json").write_text(json.dumps({"pairs": pairs}))
     np.save(run / "pictures" / "pairs.npy", np.zeros((12, 4, 16, 16), np.uint8))
-    with api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 718, "height": 1047})  # of A4 with margins of a centimetre
-        page.emulate_media(media="print")
-        page.goto(report(run).as_uri())
-        boxes = [one.bounding_box() for one in page.locator(".rows").all()]
-        names = page.locator(".rows .heads").first.bounding_box()
-        picture = page.locator(".rows img").first.bounding_box()
-        browser.close()
+    page = browser.new_page(viewport={"width": 718, "height": 1047})  # of A4 with margins of a centimetre
+    page.emulate_media(media="print")
+    page.goto(report(run).as_uri())
+    boxes = [one.bounding_box() for one in page.locator(".rows").all()]
+    names = page.locator(".rows .heads").first.bounding_box()
+    picture = page.locator(".rows img").first.bounding_box()
     assert len(boxes) == 2 and all(box["height"] < 1047 for box in boxes)
     assert names["width"] == pytest.approx(picture["width"], abs=1), "each name stands above its column"
 
 
 @pytest.mark.browser
-def test_tall_pictures_and_long_settings_fit_a_printed_page(run: Path) -> None:
+def test_tall_pictures_and_long_settings_fit_a_printed_page(run: Path, browser: Any) -> None:
     """Eight contrasts below a mask were higher than a sheet; a pattern of patients' names ran over two columns."""
-    api = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
     add(run, spec=SPEC | {"spec": SPEC["spec"] | {"channels": list("abcdefgh")}})
     np.save(run / "pictures" / "masks.npy", np.zeros((8, 3, 8, 16, 16), np.uint8))
     (run / "settings.yaml").write_text(f"data:\n  patient_pattern: {'(?P<patient>x)' * 20}\n" + "  more: 1\n" * 200)
-    with api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 718, "height": 1047})  # of A4 with margins of a centimetre
-        page.emulate_media(media="print")
-        page.goto(report(run).as_uri())
-        masks = page.locator("img[alt^='Rows of 8']").bounding_box()
-        wide, inside = page.locator("pre").evaluate("one => [one.clientWidth, one.scrollWidth]")
-        lines = page.locator("pre").evaluate("""one => {
-            const range = document.createRange(); range.selectNodeContents(one);
-            return [...range.getClientRects()].map(line => line.width); }""")
-        browser.close()
+    page = browser.new_page(viewport={"width": 718, "height": 1047})  # of A4 with margins of a centimetre
+    page.emulate_media(media="print")
+    page.goto(report(run).as_uri())
+    masks = page.locator("img[alt^='Rows of 8']").bounding_box()
+    wide, inside = page.locator("pre").evaluate("one => [one.clientWidth, one.scrollWidth]")
+    lines = page.locator("pre").evaluate("""one => {
+        const range = document.createRange(); range.selectNodeContents(one);
+        return [...range.getClientRects()].map(line => line.width); }""")
     assert masks["height"] < 1000
     assert inside <= wide and max(lines) < wide / 3, "within a column"
 
 
 @pytest.mark.browser
-def test_charts_and_previews_stay_with_what_is_said_of_them_on_paper(run: Path) -> None:
+def test_charts_and_previews_stay_with_what_is_said_of_them_on_paper(run: Path, browser: Any) -> None:
     """A heading of two lines, and a paragraph of as many, were cut in two by the edge of a sheet."""
-    api = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    with api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.emulate_media(media="print")
-        page.goto(report(run).as_uri())
-        rules = [page.locator(place).evaluate_all("all => all.map(one => getComputedStyle(one).breakInside)")
-                 for place in ("div:has(> figure.chart)", "p:has(+ .strip)")]
-        browser.close()
+    page = browser.new_page()
+    page.emulate_media(media="print")
+    page.goto(report(run).as_uri())
+    rules = [page.locator(place).evaluate_all("all => all.map(one => getComputedStyle(one).breakInside)")
+             for place in ("div:has(> figure.chart)", "p:has(+ .strip)")]
     assert all(rules) and {rule for found in rules for rule in found} == {"avoid"}
 
 
 @pytest.mark.browser
-def test_what_is_real_and_what_synthetic_is_told_on_a_small_telephone_too(run: Path) -> None:
-    api = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    with api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 320, "height": 800})
-        page.goto(report(run).as_uri())
-        ends = page.locator(".kind").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
-        browser.close()
+def test_what_is_real_and_what_synthetic_is_told_on_a_small_telephone_too(run: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 320, "height": 800})
+    page.goto(report(run).as_uri())
+    ends = page.locator(".kind").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
     assert len(ends) > 2 and max(ends) <= 304, "within the margin"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,9 @@ import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
-pytest.importorskip("playwright")
-from playwright.sync_api import sync_playwright
-
 from tests.web.examples import served
 
-CHROMIUM = "/usr/bin/chromium"
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Debian's chromium")]
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
+pytestmark = pytest.mark.browser
 
 
 def test_a_reader(run: Path, browser: Any) -> None:
