@@ -249,7 +249,7 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
     if source.frames:
         name += f"#{source.frames[0]}"  # a file may hold several volumes
     header = as_modality(header, settings.modality)
-    if item.fault and (settings.incomplete == "reject" or settings.plane in WHOLE):
+    if item.fault and (settings.incomplete == "reject" or settings.plane == "volume"):
         advice = "" if settings.plane in WHOLE else ". data.incomplete=slices uses its slices one by one"
         rejected.append(Rejected(path=name, reason=f"{in_parts(source)}: {item.fault}{advice}"))
     elif item.fault:

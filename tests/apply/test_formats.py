@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from radsynth.errors import DataError
@@ -69,3 +70,25 @@ def test_a_mask_that_does_not_fit_costs_no_image(make_run: Callable[..., Path], 
     write(Image(pixels=disc((9, 12))), given / "a_mask.png", provenance=FROM)
     result = apply(run, given, tmp_path / "out")
     assert result.count == 1 and not [line for line in result.rejected if not line.skipped]
+
+
+@pytest.mark.parametrize("size", [(24, 16), (8, 12, 10)])
+def test_a_series_that_is_no_volume_is_done_slice_by_slice_where_training_took_such(
+    size: tuple[int, ...], make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = "task.kind=restore", "task.what=rician", "data.kind=folder", "data.path=there", "data.incomplete=slices"
+    run = make_run(*words, modality="MR", spacing=(1.0,) * len(size), size=size, bits=12)
+    files = write(Image(pixels=disc((6, 24, 16)).astype(np.uint16), modality="MR", bits=12, spacing=(2.0, 1.0, 1.0)),
+                  tmp_path / "in" / "scan", provenance=FROM, format="dicom")
+    files[2].unlink()
+    if len(size) == 3:  # which takes volumes alone
+        with pytest.raises(DataError, match=r"scan/0001\.dcm: a series of 5 files: about 1 of its slices is missing"):
+            apply(run, tmp_path / "in", tmp_path / "out")
+        return
+    applied = apply(run, tmp_path / "in", tmp_path / "out")
+    assert (applied.count, applied.rejected) == (5, ())
+    for row in rows(tmp_path / "out"):
+        given, made = (pydicom.dcmread(file) for file in (
+            tmp_path / "in" / "scan" / row["source"].partition("#")[2], tmp_path / "out" / row["file"]))
+        assert made.ImagePositionPatient == given.ImagePositionPatient
+        assert np.corrcoef(made.pixel_array.ravel(), given.pixel_array.ravel())[0, 1] > 0.9

@@ -39,6 +39,8 @@ def input_records(source: Path, modality: str, trained: dict[str, Any] | None = 
     else:
         kind = "folder"
     module = dataset(kind)
+    if kind == "folder" and trained:
+        more["incomplete"] = trained.get("incomplete", "reject")
     without = {"masks": False} if kind == "folder" and not masks else {}
     records = module.records(module.Settings(path=source, **more), rejected, **without)
     if kind == "folder" and trained and len(names) > 1:

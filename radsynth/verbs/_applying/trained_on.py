@@ -28,7 +28,7 @@ PERCENTILES = (0.5, 99.5)
 class TrainedOn:
     """The settings `data` and `prepare` of a run's training.
 
-    kind, contrasts, plane, patient_pattern, modality: of `data`; percentiles: of each image, its black and
+    kind, contrasts, plane, patient_pattern, modality, incomplete: of `data`; percentiles: of each image, its black and
     white; grey: colour was made grey; instances: things in masks had numbers of their own
     few_values: share of the training images that have few values, 0 in runs that do not say it
     fit, enlarge: how images of another size were brought to that of the training, "" where that is not known
@@ -40,6 +40,7 @@ class TrainedOn:
     plane: str
     patient_pattern: str
     modality: str
+    incomplete: str
     percentiles: tuple[float, float]
     grey: bool
     instances: bool
@@ -57,6 +58,7 @@ class TrainedOn:
         return cls(spec=spec, kind=str(data.get("kind", "folder")), contrasts=tuple(data.get("contrasts") or ()),
                    plane=str(data.get("plane", "auto")),
                    patient_pattern=str(data.get("patient_pattern", PATIENT)), modality=str(data.get("modality", "")),
+                   incomplete=str(data.get("incomplete", "reject")),
                    percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
                    instances=made.get("masks") == "instances", fit=str(made.get("fit", "")),
                    enlarge=bool(made.get("enlarge")),
@@ -91,7 +93,9 @@ class TrainedOn:
 
     def sought(self, inputs: tuple[str, ...]) -> dict[str, Any]:
         """How images for a run are looked for (`inputs.input_records`). inputs: the channels that are given."""
-        return {"kind": self.kind, "inputs": inputs, "contrasts": self.channels}
+        alone = self.incomplete == "slices" and self.spec.dimensions == 2
+        return {"kind": self.kind, "inputs": inputs, "contrasts": self.channels,
+                "incomplete": "slices" if alone else "reject"}
 
     def alike(self, image: Image) -> Image:
         """The image in grey where colour was made grey for training, or where it only shows grey."""
