@@ -145,6 +145,16 @@ def told(limit: Threshold, count: int, of: int) -> tuple[str, bool | None]:
                           by="", nearness=[], chance=limit.chance(count, of), pairs=[]), [], [])
 
 
+def test_copies_that_may_be_chance_are_told_as_what_they_are() -> None:
+    """8 planted copies among 504 images, all of them found, were "no more than among unseen patients' images"."""
+    limit = Threshold(likeness=0.99, expected=0.0046, independent=216)
+    more, usual, none = (told(limit, count, 504)[0] for count in (8, 2, 0))
+    assert more.startswith("Not clearly more aligned copies were found than among unseen patients' images")
+    for text, count in ((more, 8), (usual, 2)):
+        assert f"{count} images are beyond" in text and f"in {100 * limit.chance(count, 504):.0f} of 100 audits" in text
+    assert usual.startswith("No more aligned") and none.startswith("No more aligned") and "beyond" not in none
+
+
 def test_a_threshold_without_clusters_is_the_order_statistic() -> None:
     values = np.random.default_rng(1).random(400)
     limit = threshold(values, np.arange(400), 0.0075)

@@ -32,6 +32,8 @@ from radsynth.verbs._evaluating.synthetic import read_synthetic
 from radsynth.verbs._grid import black_and_white, in_colour, save_grid, save_pictures, shades, shown_window
 from radsynth.verbs.generate import check_draws
 
+INTERVAL = "95 %: of attacks by patients drawn with replacement, of copies exact, of closer by half-samples of patients"
+
 
 @settings_section
 class Settings:
@@ -128,7 +130,7 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
     context = {"synthetic_images": len(made), "of_run": of_run, "held_out_images": len(others), "members": len(members),
                "held_out_patients": len(np.unique(others.patients)), "training_searched": len(searched),
                "training_images": len(training), "data_hash": prepared.manifest.data_hash, "seed": options.seed,
-               "virtual": prepared.spec.virtual, "interval": "95 %, patients drawn with replacement",
+               "virtual": prepared.spec.virtual, "interval": INTERVAL,
                "seconds": round(time.monotonic() - start, 1)}
     folder.check_weights(weights)
     named = [pair | {"synthetic": int(drawn[pair["synthetic"]]), "training": int(searched.rows[pair["training"]])}

@@ -58,6 +58,9 @@ def test_verdicts_follow_from_what_was_found(run: Path) -> None:
     for passed, sign in ((True, "good"), (False, "warning"), (None, "open")):
         add(run, audit=AUDIT | {"passed": passed})
         assert answers(run)["Privacy"][0] == sign
+    for count, answer in ((0, "Nothing found in the images"), (2, "Nothing beyond chance")):
+        add(run, audit=AUDIT | {"copies": AUDIT["copies"] | {"count": count}})
+        assert answers(run)["Privacy"] == ("good", answer)
     add(run, utility=utility(0.01, 0.05) | {"generator_saw": "unknown"}, audit=AUDIT | {"context": {"of_run": False}})
     assert answers(run)["Usefulness"] == answers(run)["Privacy"] == ("open", "Other images")
     assert "Do not give these images away before" in bottom_line(verdicts(RunFiles(run)))

@@ -75,9 +75,10 @@ def verdict(copies: Copies | None, attacks: Sequence[Attack], refused: Sequence[
     few = ""
     if copies.count:
         images, pairs = ("image is", "this pair") if copies.count == 1 else ("images are", "these pairs")
-        few = (f" {copies.count} {images} beyond the threshold, no more than chance gives: look at {pairs} before a "
-               "release.")
-    copies_words = "No more aligned copies were found than among unseen patients' images"
+        few = (f" {copies.count} {images} beyond the threshold, and chance alone gives as many in "
+               f"{100 * copies.chance:.0f} of 100 audits: look at {pairs} before a release.")
+    more = "No more" if copies.share.value <= copies.expected else "Not clearly more"
+    copies_words = f"{more} aligned copies were found than among unseen patients' images"
     if not outside:
         return (f"{copies_words}; no attack with the images could be tried, so this is no verdict on membership."
                 f"{few}{rest}"), None

@@ -226,6 +226,8 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
     if audit:
         sign, answer = {True: ("good", "Nothing found in the images"), False: ("warning", "Yes")}.get(
             audit["passed"], ("open", NO_VERDICT))
+        if audit["passed"] and (audit.get("copies") or {}).get("count"):
+            answer = "Nothing beyond chance"
         text, others = audit["verdict"], not audit["context"].get("of_run", True)
         if others:
             sign, answer = "open", OTHERS
