@@ -29,6 +29,7 @@ from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import Direction, study
 from radsynth.verbs.explain import explain
 from radsynth.verbs.generate import generate
+from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from radsynth.web.explorer import Explorer
@@ -55,6 +56,16 @@ def made(folder: Path, out: Path) -> Prepared:
     settings = resolve(overrides=("data.kind=folder", f"data.path={folder}", "data.conditions=[dose]",
                                   "prepare.train=0.9", "prepare.validation=0.05"))
     return prepare(settings.section("data"), out, settings=settings, workers=1)
+
+
+def test_that_uncertain_findings_are_learned_is_told(folder: Path) -> None:
+    """-1 of CheXpert was a class beside 0 and 1, or the number farthest from 1, without a word."""
+    for values, told in ((("1.0", "0.0", ""), False), (("1.0", "0.0", "-1.0", ""), True)):
+        lines = [f"{number:03d}.png,{values[number % len(values)]}" for number in range(24)]
+        (folder / "labels.csv").write_text("\n".join(["file,Edema", *lines]))
+        for words in (["data.conditions=[Edema]"], [f"data.labels={folder}/labels.csv", "data.columns=[label=Edema]"]):
+            given = resolve(overrides=["data.kind=folder", f"data.path={folder}", *words])
+            assert ("6 x -1 beside 0 and 1" in inspect(folder, settings=given).text()) == told
 
 
 def test_a_finding_is_there_or_not() -> None:

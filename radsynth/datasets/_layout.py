@@ -55,8 +55,8 @@ MASK_FOLDERS = {
     "instances",
 }
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "imagestr", "imagests"}
-PORTION = re.compile(r"(images?|imgs?|part|batch|chunk|subset|disk)[_-]?\d+", re.IGNORECASE)
-"""Folders into which a large collection is divided (images_001, images_002): they mean nothing."""
+PORTION = re.compile(r"(.*[_ -])?(images?|imgs?|part|batch|chunk|subset|disk)[_ -]?\d+", re.IGNORECASE)
+"""Folders into which a large collection is divided (images_001, HAM10000_images_part_1): they mean nothing."""
 
 SPLIT_FOLDERS = {
     "train": "train",

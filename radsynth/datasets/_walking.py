@@ -1,7 +1,7 @@
 """The files below a folder, in an archive, or a single one: broken links and loops are told, none is opened.
 
-Runs often lie below their data (`cd scans; radsynth run .`): their folders are left out, and so is what
-radsynth writes beside images (tables, cards).
+Runs often lie below their data (`cd scans; radsynth run .`): their folders are left out, and so are what
+radsynth writes beside images (tables, cards) and other versions of the scans in data after BIDS.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from radsynth.datasets._layout import printable
 from radsynth.errors import DataError, RejectedFile
 from radsynth.files import own_files, own_folder
 from radsynth.io import detect
+
+VERSIONS = ("derivatives", "sourcedata")
+"""Folders in which BIDS keeps what was made of the scans beside them, and what these were made of."""
 
 
 def files_below(path: Path, rejected: list[Rejected]) -> tuple[Path, list[str]]:
@@ -65,6 +68,7 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[st
         return
     there = {entry.name for entry in entries}
     kind, leaflets = own_folder(there) if prefix else "", own_files(there)
+    bids = any(name.startswith("sub-") for name in there)
     if kind:
         reason = f"a {kind} folder of radsynth's, whose images are not those of the data"
         rejected.append(Rejected(path=printable(prefix.rstrip("/")), reason=reason, skipped=True))
@@ -81,5 +85,8 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[st
             continue
         if own in above:
             rejected.append(Rejected(path=printable(name), reason="it links back to a folder above it", skipped=True))
+        elif bids and entry.name in VERSIONS:
+            reason = "other versions of the scans beside it, as BIDS keeps them: give its own path to use these instead"
+            rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
         else:
             _walk(Path(entry.path), name + "/", above | {own}, names, rejected)

@@ -33,6 +33,7 @@ from radsynth.verbs._preparing.options import Settings as PrepareSettings
 from radsynth.verbs._preparing.options import check
 from radsynth.verbs._preparing.split import torn
 from radsynth.verbs._rejected import by_file, nothing_left, write_rejected
+from radsynth.verbs._uncertain import uncertain
 
 SAMPLE = 64
 """Images whose pixels are read."""
@@ -97,7 +98,7 @@ def look_at(source: Any, given: Resolved) -> Inspection:
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples,
                     [*rejected, *broken, *unusable])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)), added=len(extra),
-                    notes={**found.notes, **alike_names(records)})
+                    notes={**found.notes, **alike_names(records), **uncertain(records)})
     if options.masks in ("auto", "all"):
         masks = [image.mask for _, image in samples if image is not None and image.mask is not None]
         found = replace(found, notes={**found.notes, **mask_notes(records, masks)})

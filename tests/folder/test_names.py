@@ -129,9 +129,10 @@ def test_more_folders_than_there_can_be_classes_are_patients_and_portions_are_no
     records, _ = found(tmp_path / "many")
     assert len(records) == 202 and len({record.patient for record in records}) == 101
     assert {record.label for record in records} == {None}
-    for number in range(4):
-        picture(tmp_path / "portions" / f"images_00{number % 2}" / "images" / f"{number}.png", number)
-    assert {record.label for record in found(tmp_path / "portions")[0]} == {None}
+    for name in ("images_00{}/images", "HAM10000_images_part_{}", "Training Batch {}"):
+        for number in range(4):
+            picture(tmp_path / name[:3] / name.format(number % 2) / f"{number}.png", number)
+        assert {record.label for record in found(tmp_path / name[:3])[0]} == {None}
 
 
 def test_a_pattern_of_ones_own_finds_patients(tmp_path: Path) -> None:
@@ -250,3 +251,17 @@ def test_the_decathlon_layout(shared_data: Path) -> None:
     assert reasons(rejected)["labels/hippocampus_010.nii.gz"] == "a mask without an image of its name"
     mask = records[0].load().mask
     assert mask is not None and set(np.unique(mask)) == {0, 1, 2}
+
+
+def test_other_versions_of_the_scans_in_bids_are_left_out_unless_they_are_given(tmp_path: Path) -> None:
+    """What fMRIPrep made of a scan was learned beside it, as another of its patient's."""
+    scan, made = "sub-1/anat/sub-1_T1w.nii.gz", "fmriprep/sub-1/anat/sub-1_desc-preproc_T1w.nii.gz"
+    for name in (scan, f"derivatives/{made}", f"sourcedata/{scan}"):
+        volume(tmp_path / "bids" / name)
+    records, rejected = found(tmp_path / "bids", plane="whole")
+    assert [record.source for record in records] == [scan]
+    told = reasons(rejected)
+    assert told.keys() == {"derivatives", "sourcedata"} and "give its own path" in told["derivatives"]
+    assert [record.source for record in found(tmp_path / "bids/derivatives", plane="whole")[0]] == [made]
+    volume(tmp_path / "others/derivatives/a.nii.gz")
+    assert len(found(tmp_path / "others")[0])
