@@ -17,6 +17,7 @@ from radsynth.verbs._pairs.found import GIVEN, OF_IMAGES, OWN, TRUE, Found, numb
 from radsynth.verbs._pairs.label_numbers import label_numbers
 from radsynth.verbs._pairs.paired import _found
 from radsynth.verbs._pairs.registration import _seconds
+from radsynth.verbs._report.images import _rows
 from radsynth.verbs._report.pair_verdicts import pair_verdicts, turned
 
 
@@ -112,6 +113,25 @@ def test_neither_speed_nor_likeness_is_nearness_to_the_truth() -> None:
     others = [{**psnr(2), "name": name, "title": name} for name in ("similarity", "time")]
     found, = pair_verdicts({"task": "register", "numbers": [psnr(-2), *others]})
     assert (found.sign, found.answer) == ("warning", "No") and "time" not in found.text
+
+
+def test_a_label_of_one_test_patient_alone_shows_nothing_good_of_patients() -> None:
+    """Its interval is over that patient's images, though others were tested: the page said "over patients"."""
+    truths = np.zeros((12, 8, 8), np.uint8)
+    truths[:6, 2:5, 2:5], truths[:, 6:, 6:] = 1, 2
+    spec = ImageSpec(channels=("grey",), size=(8, 8), mask_classes=3)
+    found = label_numbers({OWN: truths, "rival": np.roll(truths, 1, 1)}, truths, spec, None)
+    numbers = numbers_of(found, np.repeat([3, 7], 6), 30, 0)
+    alone = {number["name"] for number in numbers if number.get("of_one_patient")}
+    assert {"dice_1", "hausdorff_95_1"} <= alone and not {"dice_2", "hausdorff_95_2"} & alone
+    assert all("does not tell how patients differ" in row["meaning"] for row in _rows(numbers) if "1" in row["title"])
+    verdict, = pair_verdicts({"task": "segment", "patients": 2, "numbers": numbers})
+    assert verdict.sign == "note" and "What is measured of label 1 is of one patient: of others" in verdict.limit
+    verdict, = pair_verdicts({"task": "segment", "patients": 2, "numbers": [n for n in numbers if "2" in n["name"]]})
+    assert verdict.sign == "good" and not verdict.limit
+    seen = number("dice_4", 0.8, 0.79) | {"label": "label 4", "of_one_patient": True}
+    quality, findings = pair_verdicts({"task": "translate", "patients": 9, "numbers": [psnr(2), seen]})
+    assert (quality.sign, findings.sign) == ("good", "note") and "of label 4 is of one patient" in findings.limit
 
 
 def test_one_test_patient_shows_nothing_good_of_patients() -> None:

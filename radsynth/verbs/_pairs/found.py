@@ -53,8 +53,10 @@ def numbers_of(found: Sequence[Found], patients: NDArray[np.int64], repetitions:
 
 def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed: int) -> dict[str, Any]:
     """One number of all methods with intervals over patients, and pair by pair by how much this run is better ("gain"),
-    or worse than the true or the given images ("behind")."""
+    or worse than the true or the given images ("behind"). "of_one_patient": of several one alone counts."""
     sign, methods = 1 if found.better == "higher" else -1, []
+    counted = patients[np.isfinite(found.values[OWN])]
+    alone = len(np.unique(counted)) == 1 < len(np.unique(patients))
     for name, values in found.values.items():
         usable = np.isfinite(values)
         if usable.sum() < 2:
@@ -68,7 +70,8 @@ def number_of(found: Found, patients: NDArray[np.int64], repetitions: int, seed:
             line[what] = {"value": apart.value, "low": apart.low, "high": apart.high}
         methods.append(line)
     return {"name": found.name, "title": found.title, "unit": found.unit, "better": found.better,
-            "meaning": found.meaning, "methods": methods, **({"label": found.label} if found.label else {})}
+            "meaning": found.meaning, "methods": methods, **({"label": found.label} if found.label else {}),
+            **({"of_one_patient": True} if alone else {})}
 
 
 def _ends(found: Found, own: Estimate, values: NDArray[np.float64]) -> tuple[float, float]:

@@ -148,8 +148,10 @@ def findings(files: RunFiles) -> list[dict[str, Any]] | None:
 
 
 def _rows(numbers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"title": number["title"], "meaning": number["meaning"], "better": number["better"],
-             "methods": [_method(line, number["unit"]) for line in number["methods"]]} for number in numbers]
+    alone = " All images that count are of one patient: the interval does not tell how patients differ."
+    return [{"title": number["title"], "meaning": number["meaning"] + alone * number.get("of_one_patient", False),
+             "better": number["better"], "methods": [_method(line, number["unit"]) for line in number["methods"]]}
+            for number in numbers]
 
 
 def doubts(files: RunFiles) -> dict[str, Any] | None:

@@ -29,7 +29,9 @@ def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     """The answers for a task from image to image, from the part "pairs" of results.json."""
     numbers = pairs["numbers"]
     kept = pairs["task"] in kinds("tasks") and constant("tasks", pairs["task"], "KEEPING")
-    found = [_with_mistakes(_quality(numbers), numbers), *([keeping(numbers)] if kept else [])]
+    quality = _with_mistakes(_quality(numbers), numbers)
+    found = [_of_one(quality, [number for number in numbers if not number["name"].startswith(SEGMENTED)]),
+             *([keeping(numbers)] if kept else [])]
     whose = _same(pairs)
     return [_no_sample(one, whose) for one in found] if whose else found
 
@@ -49,6 +51,12 @@ def _no_sample(verdict: Verdict, whose: str) -> Verdict:
         return verdict
     return replace(verdict, sign="note" if verdict.sign == "good" else verdict.sign, limit=" ".join(
         text for text in (verdict.limit, f"{whose}: of others this says nothing.") if text))
+
+
+def _of_one(verdict: Verdict, numbers: list[dict[str, Any]]) -> Verdict:
+    """With the labels that one patient alone has of those who were tested. numbers: what the verdict rests on"""
+    alone = dict.fromkeys(number.get("label", number["title"]) for number in numbers if number.get("of_one_patient"))
+    return _no_sample(verdict, f"What is measured of {', '.join(alone)} is of one patient") if alone else verdict
 
 
 def _quality(numbers: list[dict[str, Any]]) -> Verdict:
@@ -153,8 +161,9 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
     sign, answer = (("warning", "No") if lost or invented else ("note", "Partly") if less
                     else ("open", "No verdict") if not judged else ("note", "As far as can be told") if unseen
                     else ("good", "Yes"))
-    return Verdict(heading=heading, question=question, sign=sign, answer=answer, text=" ".join(told),  # type: ignore[arg-type]  # a Sign
-                   limit="What has no label of its own can be lost or made up without this showing it.")
+    verdict = Verdict(heading=heading, question=question, sign=sign, answer=answer, text=" ".join(told),  # type: ignore[arg-type]  # a Sign
+                      limit="What has no label of its own can be lost or made up without this showing it.")
+    return _of_one(verdict, [number for number in numbers if number["name"].startswith(SEGMENTED)])
 
 
 def _behind(best: dict[str, Any], gap: float) -> bool:
