@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from radsynth.losses.alignment import bending, local_correlation_with, roughness
-from radsynth.tasks._warp import compose, enlarge, integrate, shrink, warp
+from radsynth.tasks._warp import compose, enlarge, integrate, shrink, still, warp
 
 RATE = 0.2
 """Points of the grid that a step of Adam moves a point at most; it falls to nothing over the second half."""
@@ -69,9 +69,11 @@ def _improved(there: Tensor, moving: Tensor, fixed: Tensor, factor: int, grid: i
     better; what is added is found at points `grid` pixels apart."""
     points, side, apart = tuple(there.shape[2:]), max(there.shape[2:]), grid // GRID
     space, start, goal = tuple(fixed.shape[2:]), shrink(moving, factor), shrink(fixed, factor)
+    nothing = torch.zeros_like(shrink(there, apart))
+    few, many, pixels = (still(one.shape[2:], one.shape[2:], one.device) for one in (nothing, there, goal))
 
     def whole(velocity: Tensor) -> Tensor:
-        return compose(apart * enlarge(integrate(velocity, SQUARINGS), apart, points), there)
+        return compose(apart * enlarge(integrate(velocity, SQUARINGS, few), apart, points), there, many)
 
     def on_pixels(warped: Tensor) -> Tensor:
         if factor == 1:
@@ -80,12 +82,13 @@ def _improved(there: Tensor, moving: Tensor, fixed: Tensor, factor: int, grid: i
 
     likeness = local_correlation_with(goal, window)
     with torch.enable_grad():
-        velocity = torch.zeros_like(shrink(there, apart), requires_grad=True)
+        velocity = nothing.requires_grad_()
+        # Not the fused one, which rounds otherwise beside other pairs.
         optimiser = torch.optim.Adam([velocity], lr=rate)
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = rate * min(1, 2 * (1 - step / steps))
             found = whole(velocity)
-            loss = (1 - likeness(warp(start, on_pixels(found))).mean()
+            loss = (1 - likeness(warp(start, on_pixels(found), at=pixels)).mean()
                     + BENDING * bending(found / side, SHARP) + ROUGHNESS * roughness(velocity))
             # The sum over the pairs, not their mean: each takes the steps that it would take alone.
             velocity.grad, = torch.autograd.grad(len(fixed) * loss, velocity)

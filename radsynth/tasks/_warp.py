@@ -6,7 +6,7 @@ A displacement u (n, d, *space) is in pixels along the axes of space, in their o
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,19 +20,33 @@ SQUARINGS = 6
 """Scaling and squaring begins with 1 / 2^6 of the velocity: a tenth of a pixel for velocities of 6 pixels."""
 
 
+class Still(NamedTuple):
+    """The pixels of a space where nothing moves, as grid_sample counts places in an image."""
+
+    places: Tensor
+    """(*space, d): where each of them lies, from -1 to 1."""
+    pixel: Tensor
+    """(d,): from a pixel of the image to the next."""
+
+
+def still(space: tuple[int, ...], image: tuple[int, ...], device: torch.device | None = None) -> Still:
+    """The pixels of a space at their own places in an image of another size, or of the same."""
+    pixel = torch.tensor([2 / max(side - 1, 1) for side in image], device=device)
+    return Still(grid(space, device) * pixel - 1, pixel)
+
+
 def warp(images: Tensor, displacement: Tensor, *, mode: Literal["linear", "nearest"] = "linear",
-         pixels: Tensor | None = None) -> Tensor:
+         at: Still | None = None) -> Tensor:
     """Images (n, c, *space) at the displaced positions (n, d, *space): (n, c, *space), the border's value outside.
 
-    pixels: `grid` of the space, where one is at hand
+    at: `still` of the displacement's space in the images', where it is at hand
     """
-    if pixels is None:
-        pixels = grid(displacement.shape[2:], displacement.device)
-    steps = torch.tensor([2 / max(side - 1, 1) for side in images.shape[2:]], device=displacement.device)
-    places = (pixels + displacement.movedim(1, -1)) * steps - 1
+    if at is None:
+        at = still(displacement.shape[2:], images.shape[2:], displacement.device)
+    places = torch.addcmul(at.places, displacement.movedim(1, -1), at.pixel)
     name = "bilinear" if mode == "linear" else "nearest"  # grid_sample's name in 3-D too
-    # grid_sample takes (x, y[, z]), the last axis first.
-    found: Tensor = functional.grid_sample(images, places.flip(-1), mode=name, padding_mode="border",
+    # grid_sample takes (x, y[, z]), the last axis first: of images whose first axis is their last, that is our order.
+    found: Tensor = functional.grid_sample(images.transpose(2, -1), places, mode=name, padding_mode="border",
                                            align_corners=True)
     return found
 
@@ -44,18 +58,19 @@ def grid(space: tuple[int, ...], device: torch.device | None = None) -> Tensor:
 
 
 # exp(v): u <- v / 2^k, then k times u(p) <- u(p) + u(p + u(p)); exp(-v) is its inverse
-def integrate(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
+def integrate(velocity: Tensor, squarings: int = SQUARINGS, at: Still | None = None) -> Tensor:
     """The displacement (n, d, *space) after unit time along a stationary velocity (n, d, *space) in pixels."""
     displacement: Tensor = velocity / 2**squarings
-    pixels = grid(velocity.shape[2:], velocity.device)
+    if at is None:
+        at = still(velocity.shape[2:], velocity.shape[2:], velocity.device)
     for _ in range(squarings):
-        displacement = compose(displacement, displacement, pixels)
+        displacement = compose(displacement, displacement, at)
     return displacement
 
 
-def compose(first: Tensor, second: Tensor, pixels: Tensor | None = None) -> Tensor:
+def compose(first: Tensor, second: Tensor, at: Still | None = None) -> Tensor:
     """The displacement of p -> q(p) -> q + s(q): go along `first`, and from there along `second`."""
-    return first + warp(second, first, pixels=pixels)
+    return first + warp(second, first, at=at)
 
 
 def smooth(field: Tensor, sigma: float) -> Tensor:
@@ -89,7 +104,10 @@ def enlarge(field: Tensor, factor: int, space: tuple[int, ...]) -> Tensor:
     if factor == 1:
         return field
     fine = functional.interpolate(field, scale_factor=float(factor), mode=MODE[field.ndim - 2])
-    return fine[(slice(None), slice(None), *(slice(side) for side in space))]
+    for axis, side in enumerate(space, start=2):
+        if fine.shape[axis] > side:
+            fine = fine.narrow(axis, 0, side)
+    return fine
 
 
 def random_velocity(batch: Batch, stream: str, space: tuple[int, ...], size: float, wave: float) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.losses.alignment import bending, label_mismatch, local_correlation, roughness
+from radsynth.losses.alignment import _Correlation, bending, label_mismatch, local_correlation, roughness
 from radsynth.metrics._registration import folding, jacobian_determinants, label_overlap, target_registration_error
 from radsynth.tasks._warp import grid
 from tests.register.examples import inner
@@ -25,6 +25,20 @@ def test_local_correlation_is_monais_and_blind_to_brightness_and_contrast(space:
     theirs = -loss(other, one)[inner(space, 2)].mean(dim=tuple(range(1, one.ndim)))  # whole windows alone
     assert torch.allclose(found, theirs, atol=5e-3)
     assert torch.allclose(local_correlation(one, 0.3 - 2 * one, 5), torch.ones(2), atol=0.02)
+
+
+@pytest.mark.parametrize("space", [(6, 7), (5, 4, 4)])
+def test_gradients_that_are_written_out_are_those_of_finite_differences(space: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    warped, fixed = torch.rand(2, 2, 1, *space, generator=generator, dtype=torch.float64)
+    moments = torch.rand(2, 2, 1, *[side - 2 for side in space], generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda y: _Correlation.apply(y, fixed, *moments, [3] * len(space)),
+                                    warped.requires_grad_())
+    field = torch.rand(2, len(space), *space, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda found: bending(found, 20.0), field)
+    thin = torch.rand(1, 2, 5, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda found: bending(found, 20.0), thin)
+    assert torch.autograd.gradcheck(roughness, field)
 
 
 def test_roughness_and_label_mismatch_have_their_closed_forms() -> None:
