@@ -56,6 +56,8 @@ PATIENT = 1200.0
 """Seconds of one core that multiplies bf16 itself from which images of 128 px are synthesised, unless they are few:
 after a third of it slices of 128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md,
 "Larger images")."""
+VERY_PATIENT = 3600.0
+"""The same of 256 px, of a budget in time: after 43 minutes closer than enlarged ones of 128 px after 37."""
 PATIENT_VOLUMES = 7200.0
 """The same from which volumes are synthesised at 48 voxels a side: hippocampi were closer to real ones then than any of
 32 can be, and less varied (docs/benchmarks-quality.md, "Volumes")."""
@@ -70,7 +72,7 @@ def plan(data: Fingerprint, device: Device, budget: dict[str, float], *, task: s
     then be chosen for that where images are few; None: no base may be
     grows: whether batches and augmentation are the plan's, so that batches may grow
     """
-    asked, size = size, size or _size(data, device, _seconds(budget, device), task)
+    asked, size = size, size or _size(data, device, budget, task)
     if start:
         return _started(data, device, budget, start, task)
     few = alike is not None and task == "synthesis" and data.images < FEW
@@ -162,16 +164,17 @@ def _seconds(budget: dict[str, float], device: Device) -> float:
     return min(limits, default=DEFAULT_SECONDS)
 
 
-def _size(data: Fingerprint, device: Device, seconds: float, task: str) -> tuple[int, ...]:
+def _size(data: Fingerprint, device: Device, budget: dict[str, float], task: str) -> tuple[int, ...]:
     """The largest size that can be learned in the time, at the data's own proportions (in mm, where these are known):
     others would leave background around what `prepare` shrinks alike along all axes."""
     have, gpu = data.even, device.accelerator == "cuda"
-    patience = seconds * (40 if gpu else speed(device) / SPEED["cpu"])
+    patience = _seconds(budget, device) * (40 if gpu else speed(device) / SPEED["cpu"])
     if len(have) == 3:
         longest = 64 if gpu else 48 if task == "synthesis" and patience >= PATIENT_VOLUMES else 32
     else:
         measured = task == "synthesis" and data.images >= FEW
-        longest = 256 if patience >= 8 * 3600 else 128 if patience >= (PATIENT if measured else 3600) else 64
+        large = VERY_PATIENT if measured and budget.get("seconds") and not gpu else 8 * 3600
+        longest = 256 if patience >= large else 128 if patience >= (PATIENT if measured else 3600) else 64
     scale = min(1.0, longest / max(have))
     if scale == 1:
         return tuple(max(8, side) for side in have)

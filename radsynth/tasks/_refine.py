@@ -29,8 +29,8 @@ ROUGHNESS = 0.1
 """Weight of the roughness of what is added: without it, one pixel in ten thousand is folded."""
 SHARP = 2.0
 """Change of a warp's slope over the length of the image from which on bending costs only in proportion."""
-SQUARINGS = 4
-"""Enough for what is added: a tenth of a point for two points of the grid."""
+BEGIN = 0.25
+"""Points of what is added, at most, with which its scaling and squaring begins."""
 LARGEST = 2**21
 """Pixels of an image: larger ones are made coarser first, so that memory is bounded."""
 TOGETHER = 2**16
@@ -69,11 +69,11 @@ def _improved(there: Tensor, moving: Tensor, fixed: Tensor, factor: int, grid: i
     better; what is added is found at points `grid` pixels apart."""
     points, side, apart = tuple(there.shape[2:]), max(there.shape[2:]), grid // GRID
     space, start, goal = tuple(fixed.shape[2:]), shrink(moving, factor), shrink(fixed, factor)
-    nothing = torch.zeros_like(shrink(there, apart))
+    nothing, squarings = torch.zeros_like(shrink(there, apart)), max(0, math.ceil(math.log2(rate * steps / BEGIN)))
     few, many, pixels = (still(one.shape[2:], one.shape[2:], one.device) for one in (nothing, there, goal))
 
     def whole(velocity: Tensor) -> Tensor:
-        return compose(apart * enlarge(integrate(velocity, SQUARINGS, few), apart, points), there, many)
+        return compose(apart * enlarge(integrate(velocity, squarings, few), apart, points), there, many)
 
     def on_pixels(warped: Tensor) -> Tensor:
         if factor == 1:
