@@ -134,6 +134,15 @@ def test_a_label_of_one_test_patient_alone_shows_nothing_good_of_patients() -> N
     assert (quality.sign, findings.sign) == ("good", "note") and "of label 4 is of one patient" in findings.limit
 
 
+def test_a_label_that_no_test_image_has_is_not_passed_over() -> None:
+    """In every number the results were nearer to the truth, and not a word on the lesion that nobody had."""
+    found, = pair_verdicts({"task": "segment", "untested": ["lesion"], "numbers": [psnr(2)]})
+    assert (found.sign, found.limit) == ("note", "Nothing is known of lesion: fewer than two test images have it.")
+    quality, findings = pair_verdicts({"task": "translate", "untested": ["lesion"],
+                                       "numbers": [psnr(2), number("dice_4", 0.8, 0.79)]})
+    assert (quality.sign, findings.sign) == ("good", "note") and "known of lesion" in findings.limit
+
+
 def test_one_test_patient_shows_nothing_good_of_patients() -> None:
     found, = pair_verdicts({"task": "segment", "patients": 1, "numbers": [psnr(2)]})
     assert (found.sign, found.answer) == ("note", "Yes") and "of one patient: of others" in found.limit

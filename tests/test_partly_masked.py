@@ -160,6 +160,9 @@ def test_labels_of_registered_pairs_count_where_both_have_some() -> None:
     truths[:, 0, 2:] = 3  # an error of 3 pixels where the image is dark
     error = registration._target_error(fields, truths, images, (moving, fixed), None).values["this run"]
     assert error.tolist() == pytest.approx([2.25, 0, 2.25]), "without a mask bright pixels are landmarks"
+    fixed[2] = 0
+    error = registration._target_error(fields, truths, images, (moving, fixed), None).values["this run"]
+    assert error.tolist() == pytest.approx([2.25, 0, 0]), "with an empty mask, too: such a pair was left out"
 
 
 def test_results_and_usefulness_are_measured_on_images_with_masks(make_prepared: Make, without_masks: Unmask) -> None:

@@ -194,6 +194,7 @@ def test_only_images_with_masks_are_measured(make_masked: Make, without_masks: U
     assert (document["images"], document["patients"], document["split"]) == (8, 8, "test")
     assert {number["name"].partition("_")[0] for number in document["numbers"]} == {"dice", "hausdorff"}, (
         "what is stored for images without a mask is label 2, and no image with a mask has it")
+    assert document["untested"] == ["label 2"]
 
 
 def test_without_an_adversary_no_image_without_a_mask_is_drawn(make_masked: Make, without_masks: Unmask) -> None:

@@ -53,9 +53,12 @@ def compared(prepared: Prepared, rows: NDArray[np.int64], numbers: list[Found], 
     patients, window = prepared.patients(rows), shown_window(prepared.spec)
     count = len(np.unique(patients))
     whose = "patients" if count > 1 else "one patient's images"
+    told, spec = numbers_of(numbers, patients, repetitions, seed), prepared.spec
+    tested = {one["label"] for one in told if "label" in one and "dice_" in one["name"]}
+    untested = [label for value in range(1, spec.mask_classes) if (label := spec.label_name(value)) not in tested]
     return {**facts, **({"window": list(window)} if window else {}), "images": len(rows), "patients": count,
             "interval": f"95 %, half-samples of {whose}",
-            "virtual": prepared.spec.virtual, "numbers": numbers_of(numbers, patients, repetitions, seed)}
+            "virtual": spec.virtual, "numbers": told, **({"untested": untested} if tested and untested else {})}
 
 
 def refused(reason: str, out: Path | None) -> dict[str, Any]:

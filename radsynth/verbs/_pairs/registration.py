@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import NO_MASK, Prepared
+from radsynth.arrays import Prepared
 from radsynth.batch import Batch
 from radsynth.errors import DataError, MissingExtra
 from radsynth.losses.alignment import local_correlation
@@ -138,7 +138,7 @@ def _displacements(methods: dict[str, Method], moving: Array, fixed: Array, titl
 
 
 Masks = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Of the moving and the fixed images, NO_MASK where an image has none."""
+"""Of the moving and the fixed images, below 0 (`arrays.NO_MASK`) where an image has none."""
 
 
 def warped_labels(masks: NDArray[Any], displacements: Array) -> NDArray[np.uint8]:
@@ -162,7 +162,9 @@ def _target_error(known: dict[str, Array], truths: Array, fixed: Array, masks: M
                   spacing: NDArray[np.float64] | None) -> Found:
     inside = fixed[:, 0] > FOREGROUND
     if masks is not None:
-        inside = np.where(masks[1] == NO_MASK, inside, masks[1] > 0)
+        labelled = masks[1] > 0
+        some = labelled.any(axis=tuple(range(1, labelled.ndim)), keepdims=True)
+        inside = np.where(some, labelled, inside)  # without a mask, or with an empty one: the body
     values = {name: target_registration_error(field, truths, inside, spacing) for name, field in known.items()}
     return Found(name="target_error", title="Target registration error", unit="pixels" if spacing is None else "mm",
                  better="lower", values=values, bounds=(0, math.inf),

@@ -32,8 +32,11 @@ def pair_verdicts(pairs: dict[str, Any]) -> list[Verdict]:
     quality = _with_mistakes(_quality(numbers), numbers)
     found = [_of_one(quality, [number for number in numbers if not number["name"].startswith(SEGMENTED)]),
              *([keeping(numbers)] if kept else [])]
+    if pairs.get("untested"):
+        labels = ", ".join(pairs["untested"])
+        found[-1] = _limited(found[-1], f"Nothing is known of {labels}: fewer than two test images have it.")
     whose = _same(pairs)
-    return [_no_sample(one, whose) for one in found] if whose else found
+    return [_limited(one, f"{whose}: of others this says nothing.") for one in found] if whose else found
 
 
 def _same(pairs: dict[str, Any]) -> str:
@@ -45,18 +48,20 @@ def _same(pairs: dict[str, Any]) -> str:
     return "All pairs are of the same two patients" if two else ""
 
 
-def _no_sample(verdict: Verdict, whose: str) -> Verdict:
-    """Images of a single patient, or pair, are no sample of patients, however many: nothing good is shown by them."""
+def _limited(verdict: Verdict, limit: str) -> Verdict:
+    """A verdict that is not good for this limit: images of a single patient, or pair, are no sample of patients,
+    however many, and of a label that no image has nothing is shown."""
     if verdict.sign == "open":
         return verdict
-    return replace(verdict, sign="note" if verdict.sign == "good" else verdict.sign, limit=" ".join(
-        text for text in (verdict.limit, f"{whose}: of others this says nothing.") if text))
+    return replace(verdict, sign="note" if verdict.sign == "good" else verdict.sign,
+                   limit=" ".join(text for text in (verdict.limit, limit) if text))
 
 
 def _of_one(verdict: Verdict, numbers: list[dict[str, Any]]) -> Verdict:
     """With the labels that one patient alone has of those who were tested. numbers: what the verdict rests on"""
     alone = dict.fromkeys(number.get("label", number["title"]) for number in numbers if number.get("of_one_patient"))
-    return _no_sample(verdict, f"What is measured of {', '.join(alone)} is of one patient") if alone else verdict
+    return _limited(verdict, f"What is measured of {', '.join(alone)} is of one patient: of others this says nothing."
+                    ) if alone else verdict
 
 
 def _quality(numbers: list[dict[str, Any]]) -> Verdict:
