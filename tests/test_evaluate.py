@@ -345,11 +345,13 @@ def test_images_of_the_runs_training_are_no_evaluation(tmp_path: Path, make_prep
 def test_classes_are_measured_by_themselves(tmp_path: Path) -> None:
     held_out, training, synthetic = discs(155, 1), discs(156, 2), discs(158, 3)
     labels = {"held_out_labels": np.arange(155) % 3 // 2, "training_labels": np.arange(156) % 3 // 2,
-              "labels": np.arange(158) % 3 // 2, "label_names": ("most", "few")}
+              "labels": np.arange(158) % 3 // 2, "label_names": ("most", "few"),
+              "held_out_patients": np.where(np.arange(155) % 3 == 2, 0, np.arange(155) + 1)}
     synthetic[labels["labels"] == 1] += np.float32(0.3)
     results = evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path, **labels)
     found = {label: {one["name"]: one for one in part["measurements"]} for label, part in results["classes"].items()}
-    assert results["classes"]["most"]["images"] > 50
+    assert results["classes"]["most"]["images"] == results["classes"]["most"]["held_out_patients"] > 50
+    assert results["classes"]["few"]["images"] > results["classes"]["few"]["held_out_patients"] == 1
     assert found["few"]["frechet_distance"]["excess_low"] > 0 >= found["most"]["frechet_distance"]["excess_low"]
     rare = labels | {"labels": np.where(np.arange(158) < 20, 1, 0)}
     few = evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path, **rare)["classes"]["few"]

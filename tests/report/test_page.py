@@ -113,6 +113,17 @@ def test_classes_that_are_equally_far_are_not_told_apart(run: Path) -> None:
     assert "2 (class left lung)" not in text and re.search(r"[0-9.]+, in all", text)
 
 
+def test_a_class_whose_unseen_images_are_of_one_patient_is_told(run: Path) -> None:
+    """Its intervals are over that patient's images, and stood among those over patients."""
+    results = json.loads((run / "results.json").read_text())
+    told = "the unseen ones of one patient: the intervals do not tell how patients differ"
+    for patients, times in ((2, 0), (1, len(results["classes"]))):
+        for one in results["classes"].values():
+            one["held_out_patients"] = patients
+        (run / "results.json").write_text(json.dumps(results))
+        assert page(run).text.count(told) == times
+
+
 @pytest.mark.parametrize(("missing", "gone", "damaged"), [
     ("results.json", "Nothing has been measured yet", "results.json is damaged."),
     ("plan.json", "No plan was made", "plan.json is damaged."),

@@ -98,7 +98,8 @@ class Measuring:
         for label in sorted(present):
             rows = [generator.permutation(np.flatnonzero(side == label)) for side in sides]
             count = min(map(len, rows))
-            one: dict[str, Any] = {"images": count, "measurements": [], "refused": []}
+            patients = len(np.unique(self.sides.held_out.patients[rows[0][:count]]))
+            one: dict[str, Any] = {"images": count, "held_out_patients": patients, "measurements": [], "refused": []}
             found[self.scale.labels[label]] = one
             for module in (modules()[kind] for kind in CLASS_METRICS):
                 if count < module.MINIMUM:

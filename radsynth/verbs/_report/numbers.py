@@ -43,7 +43,8 @@ def classes(files: RunFiles) -> list[dict[str, Any]]:
     for name, one in files.get("results.json").get("classes", {}).items():
         numbers = {number["name"]: row(number) for number in one["measurements"]}
         reasons = list(dict.fromkeys(line["reason"] for line in one["refused"]))
-        found.append({"name": name, "images": f"{one['images']:,}", "refused": reasons,
+        alone = bool(one["measurements"]) and one.get("held_out_patients") == 1
+        found.append({"name": name, "images": f"{one['images']:,}", "refused": reasons, "alone": alone,
                       "cells": [{"title": title, "row": numbers.get(key)} for key, title in CLASS_NUMBERS.items()]})
     return found
 
