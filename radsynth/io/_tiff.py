@@ -18,7 +18,7 @@ from radsynth.io import Provenance
 from radsynth.io._decoding import decode
 from radsynth.io._limits import check_size, unusable
 from radsynth.io._pillow import GREY_MODES, ORIENTATION, upright
-from radsynth.io._synthetic import mark, store, write_whole
+from radsynth.io._synthetic import as_whole_numbers, mark, store, write_whole
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PLAIN = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS")
@@ -117,7 +117,7 @@ def write(image: Image, path: Path, provenance: Provenance) -> list[Path]:
     if len(image.pixels) not in (1, 3):
         raise CannotHold(f"{path.name}: TIFF is written with one or three channels, not {len(image.pixels)}. Choose "
                         "NIfTI or NPZ")
-    stored = store(image, floats=True)
+    stored = as_whole_numbers(store(image, floats=True), signed=image.pixels.dtype.kind == "i")
     values = stored.values[0] if len(stored.values) == 1 else np.moveaxis(stored.values, 0, -1)
     colours = "minisblack" if len(stored.values) == 1 else "rgb"
     text = mark(image, provenance, stored)

@@ -52,15 +52,28 @@ def test_other_data_than_in_training_is_refused(
     (8, 255, "stored", "window", 65535, "cannot be Hounsfield units"),
     (12, 3000, "HU", "window", 65535, ""),
     (32, 200, "HU", "bits", 255, "are Hounsfield units; the run was trained on 8 bits"),
+    (16, 60000, "stored", "bits", 4095, "go up to 60000; the run was trained on values from 0 to 4095"),
+    (32, 4000, "stored", "bits", 255, "go up to 4000; the run was trained on values from 0 to 255"),
+    (16, 8000, "stored", "bits", 4095, ""),
 ])
 def test_values_that_cannot_mean_what_those_of_the_training_meant_are_refused(
     bits: int, top: int, units: str, method: str, levels: int, message: str
 ) -> None:
-    image = Image(pixels=np.array([[[0, top]]], np.uint8 if bits == 8 else np.int16), bits=bits, units=units)
+    image = Image(pixels=np.array([[[0, top]]], np.uint8 if bits == 8 else np.int32), bits=bits, units=units)
     spec = ImageSpec(size=(16, 16), units="HU" if method == "window" else "stored", bits=8 if levels == 255 else 12)
     intensity = IntensityMap(method=method, low=0.0, high=float(levels), levels=levels)
     with pytest.raises(RejectedFile, match=message) if message else nullcontext():
         check_values(image, spec, intensity)
+
+
+@pytest.mark.parametrize(("top", "method", "refused"), [
+    (1.0, "bits", True), (1.0, "window", True), (1.0, "percentiles", False), (1.5, "bits", False)])
+def test_shares_of_a_range_are_no_values_of_a_scanner(top: float, method: str, refused: bool) -> None:
+    """A network that knows 0 to 255 made a black image of a picture that was scaled to 0 to 1."""
+    image = Image(pixels=np.linspace(0, top, 16, dtype=np.float32).reshape(1, 4, 4), bits=32)
+    intensity = IntensityMap(method=method, low=0.0, high=255.0, levels=255)
+    with pytest.raises(RejectedFile, match="as shares of a range") if refused else nullcontext():
+        check_values(image, ImageSpec(size=(4, 4), bits=8), intensity)
 
 
 def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -205,3 +205,12 @@ def test_pictures_are_not_written_where_values_would_change(tmp_path: Path) -> N
         io.write(image, tmp_path / "a.bmp", provenance=PROVENANCE)
     with pytest.raises(SettingsError, match="the formats are"):
         io.write(image, tmp_path / "a.bmp", provenance=PROVENANCE, format="bmp")
+
+
+@pytest.mark.parametrize(("low", "units", "signed"), [(-1024, "HU", True), (-7, "stored", True), (0, "stored", False)])
+def test_a_tiff_has_the_numbers_themselves_also_below_0(low: int, units: str, signed: bool, tmp_path: Path) -> None:
+    """They were stored from 0 up, which other programs took for the values."""
+    values = (RAMP + low).astype(np.int16 if signed else np.uint16)
+    io.write(Image(pixels=values[None], bits=16, units=units), tmp_path / "a.tif", provenance=PROVENANCE)
+    assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), values)
+    assert np.array_equal(one(tmp_path / "a.tif").pixels[0], values)

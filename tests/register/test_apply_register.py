@@ -66,9 +66,9 @@ def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
                    bits=16)
     fixed = Image(pixels=disc((14, 22, 18), (7, 11, 9), 6), spacing=(2.0, 2.0, 2.0),
                   affine=affine_of((2.0, 2.0, 2.0), (5.0, -3.0, 8.0)), laid=((1, 2, 0), (True, False, True)))
-    moving = Image(pixels=disc((20, 30, 26), (9, 14, 14), 6).astype(np.uint16) * 10, bits=16, spacing=(1.5, 1.5, 1.5),
+    moving = Image(pixels=disc((20, 30, 26), (9, 14, 14), 6).astype(np.uint16) * 2, bits=16, spacing=(1.5, 1.5, 1.5),
                    affine=affine_of((1.5, 1.5, 1.5), (5.0, -3.0, 10.0)))
-    labels = Image(pixels=(moving.pixels > 1000).astype(np.uint8) * 3, spacing=moving.spacing, affine=moving.affine)
+    labels = Image(pixels=(moving.pixels > 200).astype(np.uint8) * 3, spacing=moving.spacing, affine=moving.affine)
     for name, image in (("fixed", fixed), ("moving", moving), ("labels", labels)):
         write(image, tmp_path / f"{name}.nii.gz", provenance=FROM)
     out = tmp_path / "out"
@@ -82,7 +82,7 @@ def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
     assert warped.affine is not None and fixed.affine is not None
     assert warped.space == fixed.space and np.allclose(warped.affine, fixed.affine)
     assert set(np.unique(carried.pixels)) == {0, 3}
-    assert warped.pixels.dtype == np.uint16 and warped.pixels.max() > 1900, "units are those of the moving image"
+    assert warped.pixels.dtype == np.uint16 and warped.pixels.max() > 380, "units are those of the moving image"
     files = [nibabel.load(path) for path in (tmp_path / "fixed.nii.gz", out / row["file"], out / row["labels"],
                                              out / row["field"])]
     assert nibabel.aff2axcodes(files[0].affine) == ("I", "R", "P")
@@ -94,7 +94,7 @@ def test_results_lie_on_the_fixed_grid_and_itk_applies_the_field_alike(
     theirs = sitk.Resample(one, other, sitk.DisplacementFieldTransform(field), sitk.sitkLinear, 0.0)
     difference = np.abs(sitk.GetArrayFromImage(theirs) - sitk.GetArrayFromImage(
         sitk.ReadImage(str(out / row["file"]), sitk.sitkFloat32)))
-    assert np.quantile(difference, 0.99) < 20, "at the border of the moving image ITK stops a pixel earlier"
+    assert np.quantile(difference, 0.99) < 4, "at the border of the moving image ITK stops a pixel earlier"
     assert apply(run, tmp_path / "moving.nii.gz", out, onto=tmp_path / "fixed.nii.gz",
                  labels=tmp_path / "labels.nii.gz").count == 1, "the same call again changes nothing"
 
@@ -105,7 +105,7 @@ def test_pictures_and_dicom_in_folders(make_run: Callable[..., Path], tmp_path: 
     run = make_run("train.rate=0.01", images=80, size=(16, 16), modality="MR", spacing=(4.0, 4.0), format="dicom",
                    bits=12)
     for number in (1, 2, 3):
-        image = Image(pixels=disc((64, 60), (30 + number, 30), 14).astype(np.uint16) * 9, modality="MR", bits=12,
+        image = Image(pixels=disc((64, 60), (30 + number, 30), 14).astype(np.uint16), modality="MR", bits=12,
                       spacing=(1.0, 1.0))
         write(image, tmp_path / ("fixed" if number == 3 else "in") / f"{number}.dcm",
                   provenance=replace(FROM, index=number))

@@ -14,18 +14,29 @@ from radsynth.verbs._preparing.ct_window import has_hounsfield
 from radsynth.verbs._preparing.ranges import ranges as channel_ranges
 from radsynth.verbs._preparing.shards import SAMPLE
 
+MANY = 99
+"""Percentile of an image's values that other bits than the training's move, and a marker or a piece of metal not."""
+
 
 def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None:
-    """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, HU or 16 bits for 8."""
+    """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, HU or 16 bits for 8,
+    fractions of a range for either, far more than the training's bits held."""
     eight = image.bits <= 8
+    fractions = image.pixels.dtype.kind == "f" and np.abs(image.pixels).max() <= 1 < intensity.high
+    if fractions and intensity.method != "percentiles":
+        raise RejectedFile(f"its values lie between -1 and 1, as shares of a range; the run was trained on values from "
+                           f"{intensity.low:.0f} to {intensity.high:.0f}")
     if spec.units == "HU" and image.units != "HU" and not may_be_hounsfield(image.bits):
         raise RejectedFile("its values have 8 bits, which cannot be Hounsfield units; the run was trained on such")
     if intensity.method == "bits" and spec.bits <= 8 and has_hounsfield(image):
         raise RejectedFile("its values are Hounsfield units; the run was trained on 8 bits, 0 to 255")
-    if intensity.method != "bits" or image.bits > 16:
+    if intensity.method != "bits":
         return
-    if spec.bits <= 8 and not eight and image.pixels.max() > 255:
+    if spec.bits <= 8 and not eight and image.bits <= 16 and image.pixels.max() > 255:
         raise RejectedFile(f"its values go up to {image.pixels.max()}; the run was trained on 8 bits, 0 to 255")
+    if np.percentile(image.pixels.flat[:: max(1, image.pixels.size // SAMPLE)], MANY) > 2 * intensity.high:
+        raise RejectedFile(f"its values go up to {image.pixels.max():g}; the run was trained on values from 0 to "
+                           f"{intensity.high:.0f}")
     if spec.bits > 8 and intensity.levels > 255 and eight:
         raise RejectedFile(f"its values have 8 bits; the run was trained on values from 0 to {intensity.high:.0f}")
 
