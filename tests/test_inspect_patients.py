@@ -82,5 +82,6 @@ def test_names_of_several_images_of_a_patient_are_told(tmp_path: Path) -> None:
     assert "P000" not in told.split("radsynth run would choose")[0].split("!", 1)[1]
     pattern = folder.Settings(path=tmp_path / "views", patient_pattern="(?P<patient>[^/_]+)_")
     named = inspect(pattern)
+    assert named == inspect(tmp_path / "views", overrides=["data.patient_pattern=(?P<patient>[^/_]+)_"])
     assert named.n_patients == 6 and "last part alone" not in named.text()
     assert "last part alone" not in inspect(tmp_path / "numbers").text()

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from radsynth.datasets import EmptySlice, Record, Rejected, dataset, recognise
+from radsynth.datasets import EmptySlice, Record, Rejected, dataset
 from radsynth.datasets._volumes import as_modality
 from radsynth.errors import RejectedFile
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import Image, all_grey_in_colour
 from radsynth.io import Header
 from radsynth.progress import track
-from radsynth.settings import Resolved, resolve
+from radsynth.settings import Resolved
 from radsynth.verbs._alike_names import alike_names
 from radsynth.verbs._duplicates import equal_files
 from radsynth.verbs._expected import expected
+from radsynth.verbs._given import given
 from radsynth.verbs._inspection import Inspection, Intensity
 from radsynth.verbs._inspection_page import page, settings_file, thumbnail
 from radsynth.verbs._mask_notes import FEW_VALUES, mask_notes
@@ -55,25 +56,24 @@ NO_AIR = (f"{AIRLESS}. prepare.window=[LOW, HIGH] gives all greys to the values 
 SOME_NO_AIR = f"{AIRLESS}, unlike in the other images: these may be no CT. Leave such files out"
 
 
-def inspect(data: Path | str | Any, *, settings: Resolved | None = None, out: Path | None = None) -> Inspection:
+def inspect(data: Path | str | Any, *, settings: Resolved | None = None, overrides: Sequence[str] = (),
+            out: Path | None = None) -> Inspection:
     """Look at `data`: a path, or the settings of a data set. With `out`, write inspect.html and inspection.json there.
 
     settings.yaml there has what `run` would choose, for the single steps.
 
-    `settings` may say how to read a path (its section "data"); else the kind is recognised. rejected.csv there lists
-    every file that cannot be used. DataError when there is no image that can be used.
+    settings: all of them, resolved; or instead overrides, such as ["data.labels=my.csv"]. The kind of a path is
+    recognised unless they say it. rejected.csv there lists every file that cannot be used. DataError when there is no
+    image that can be used.
     """
-    if isinstance(data, str | Path):
-        source = (
-            dataset(recognise(Path(data))).Settings(path=Path(data)) if settings is None else settings.section("data")
-        )
-    else:
-        source = data
+    path = Path(data) if isinstance(data, str | Path) else None
+    settings = settings or given(("data", "prepare"), overrides, data=path)
+    source: Any = data if path is None else settings.section("data")
     if out is not None:
         check_writable(out)
-    found = look_at(source, given := settings or resolve())
+    found = look_at(source, settings)
     if not found.mixed:
-        found = _planned(found, given)
+        found = _planned(found, settings)
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
