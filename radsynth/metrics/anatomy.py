@@ -31,8 +31,8 @@ NUMBERS = (
         meaning=f"The same for the shares of the body that are of middle and of high brightness, {_IN_DEVIATIONS}.",
     ),
     Number(
-        name="symmetry_distance", title="Left-right symmetry distance", better="down to floor",
-        meaning="How far the likeness of each image to its own mirror image is from that of real images, "
+        name="symmetry_distance", title="Symmetry distance", better="down to floor",
+        meaning="How far the likeness of each image to its own, left and right exchanged, is from that of real images, "
                 f"{_IN_DEVIATIONS}.",
     ),
     Number(
