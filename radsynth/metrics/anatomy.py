@@ -32,8 +32,8 @@ NUMBERS = (
     ),
     Number(
         name="symmetry_distance", title="Symmetry distance", better="down to floor",
-        meaning="How far the likeness of each image to its own, left and right exchanged, is from that of real images, "
-                f"{_IN_DEVIATIONS}.",
+        meaning="How far the likeness of each image to its mirror image, left to right as it is shown, is from that of "
+                f"real images, {_IN_DEVIATIONS}.",
     ),
     Number(
         name="position_distance", title="Position distance", better="down to floor",
