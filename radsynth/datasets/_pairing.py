@@ -14,12 +14,15 @@ from radsynth.datasets._layout import IMAGE_FOLDERS, MASK_FOLDERS, printable, st
 UNLABELLED_FOLDERS = {"imagests"}
 """The Decathlon's test images, which come without masks."""
 
-WORDS = "mask|masks|seg|segmentation|label|labels|gt"
+WORDS = "mask|masks|seg|dseg|segmentation|label|labels|gt"
 MASK_ENDINGS = re.compile(rf"[._-]({WORDS})([_-]?\d{{1,2}})?$", re.IGNORECASE)
 MASK_BEGINNINGS = re.compile(rf"({WORDS})[._ -]+(?=.)", re.IGNORECASE)
 """segmentation-0 beside volume-0, as in LiTS; mask_001 of image_001."""
 MASK_NAMES = re.compile(rf"({WORDS})([._-]({WORDS}))?", re.IGNORECASE)
 """Names that say nothing else: seg.nii.gz, and 3D Slicer's Segmentation.seg.nrrd and Segmentation-label.nrrd."""
+
+OF_MASKS = re.compile(r"_(label|desc)-[a-z0-9]+")
+"""What BIDS says of a mask in its name: sub-1_label-L_desc-T1lesion_mask beside sub-1_T1w, as in ATLAS."""
 
 CHANNEL_ENDING = re.compile(r"_0000$")
 """nnU-Net's number of the first channel."""
@@ -142,8 +145,10 @@ class _Known:
         if MASK_NAMES.fullmatch(name):
             return [*self.beside[folders], *self.below[folders]]
         short = MASK_ENDINGS.sub("", name)
-        inside = (*folders, short)
-        if found := self.beginnings[folders, short] or [*self.beside[inside], *self.below[inside]]:
+        plain, inside = OF_MASKS.sub("", short), (*folders, short)
+        whole = [self.keys[folders, plain]] if (folders, plain) in self.keys else []
+        if found := (self.beginnings[folders, short] or whole or self.beginnings[folders, plain]
+                     or [*self.beside[inside], *self.below[inside]]):
             return found
         others = self.below[folders]
         return others if not self.beside[folders] and (folders or len(others) == 1) else []

@@ -89,6 +89,11 @@ def test_masks_are_of_the_image_whose_name_begins_with_theirs_or_that_is_alone(t
     for name in ("sub-1_T1w", "sub-1_seg", "sub-2_T1w", "sub-2_seg", "sub-10_T1w", "sub-10_seg"):
         volume(tmp_path / f"bids/{name}.nii.gz")
     assert masks_of(tmp_path / "bids") == {f"sub-{n}_T1w.nii.gz": [f"sub-{n}_seg.nii.gz"] for n in (1, 10, 2)}
+    names = {"sub-1/sub-1_space-MNI_T1w": "sub-1/sub-1_space-MNI_label-L_desc-T1lesion_mask",
+             "sub-2/sub-2_T1w": "sub-2/sub-2_T1w_label-SC_seg", "sub-3/sub-3_T1w": "sub-3/sub-3_desc-tissues_dseg"}
+    for name in [*names, *names.values()]:
+        volume(tmp_path / f"more/{name}.nii.gz")
+    assert masks_of(tmp_path / "more") == {f"{image}.nii.gz": [f"{mask}.nii.gz"] for image, mask in names.items()}
     for name in ("P1/ct", "P1/segmentation", "P2/ct", "P2/mask"):
         volume(tmp_path / f"own/{name}.nii.gz")
     assert masks_of(tmp_path / "own") == {"P1/ct.nii.gz": ["P1/segmentation.nii.gz"],
