@@ -66,14 +66,22 @@ def test_values_that_cannot_mean_what_those_of_the_training_meant_are_refused(
         check_values(image, spec, intensity)
 
 
-@pytest.mark.parametrize(("top", "method", "refused"), [
-    (1.0, "bits", True), (1.0, "window", True), (1.0, "percentiles", False), (1.5, "bits", False)])
-def test_shares_of_a_range_are_no_values_of_a_scanner(top: float, method: str, refused: bool) -> None:
+@pytest.mark.parametrize(("top", "method", "units", "high", "refused"), [
+    (1.0, "bits", "stored", 255.0, True),
+    (1.0, "window", "HU", 255.0, True),
+    (1.0, "percentiles", "HU", 255.0, False),
+    (1.5, "bits", "stored", 255.0, False),
+    (1.0, "window", "stored", 5.0, False),  # SUV of an image without a hot spot
+    (0.0, "bits", "stored", 255.0, False),
+])
+def test_shares_of_a_range_are_no_values_of_a_scanner(
+    top: float, method: str, units: str, high: float, refused: bool
+) -> None:
     """A network that knows 0 to 255 made a black image of a picture that was scaled to 0 to 1."""
     image = Image(pixels=np.linspace(0, top, 16, dtype=np.float32).reshape(1, 4, 4), bits=32)
-    intensity = IntensityMap(method=method, low=0.0, high=255.0, levels=255)
+    intensity = IntensityMap(method=method, low=0.0, high=high, levels=255)
     with pytest.raises(RejectedFile, match="as shares of a range") if refused else nullcontext():
-        check_values(image, ImageSpec(size=(4, 4), bits=8), intensity)
+        check_values(image, ImageSpec(size=(4, 4), units=units, bits=8), intensity)
 
 
 def test_runs_and_targets_that_do_not_fit_are_refused(make_run: Callable[..., Path], tmp_path: Path) -> None:
