@@ -86,7 +86,8 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[st
         if own in above:
             rejected.append(Rejected(path=printable(name), reason="it links back to a folder above it", skipped=True))
         elif bids and entry.name in VERSIONS:
-            reason = "other versions of the scans beside it, as BIDS keeps them: give its own path to use these instead"
+            reason = ("other versions of the scans beside it, or their masks, as BIDS keeps them: give its own path to "
+                      "use these instead, and copy masks that are to be used beside their scans")
             rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
         else:
             _walk(Path(entry.path), name + "/", above | {own}, names, rejected)

@@ -262,6 +262,7 @@ def test_other_versions_of_the_scans_in_bids_are_left_out_unless_they_are_given(
     assert [record.source for record in records] == [scan]
     told = reasons(rejected)
     assert told.keys() == {"derivatives", "sourcedata"} and "give its own path" in told["derivatives"]
+    assert "copy masks that are to be used beside their scans" in told["derivatives"]
     assert [record.source for record in found(tmp_path / "bids/derivatives", plane="whole")[0]] == [made]
     volume(tmp_path / "others/derivatives/a.nii.gz")
     assert len(found(tmp_path / "others")[0])
