@@ -22,8 +22,8 @@ def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None
     """RejectedFile for values that cannot mean what those of the training meant: 8 bits for HU, HU or 16 bits for 8,
     fractions of a range for either (not for others, such as SUV), far more than the training's bits held."""
     eight = image.bits <= 8
-    fractions = image.pixels.dtype.kind == "f" and 0 < np.abs(image.pixels).max() <= 1 < intensity.high
-    if fractions and (intensity.method == "bits" or (intensity.method == "window" and spec.units == "HU")):
+    absolute = intensity.method == "bits" or (intensity.method == "window" and spec.units == "HU")
+    if absolute and image.pixels.dtype.kind == "f" and 0 < np.abs(image.pixels).max() <= 1 < intensity.high:
         raise RejectedFile(f"its values lie between -1 and 1, as shares of a range; the run was trained on values from "
                            f"{intensity.low:.0f} to {intensity.high:.0f}")
     if spec.units == "HU" and image.units != "HU" and not may_be_hounsfield(image.bits):
