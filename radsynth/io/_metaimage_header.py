@@ -216,7 +216,8 @@ def _beside(path: Path, name: str) -> Path:
     """The data file that a header names: a plain file in the same folder, or RejectedFile before it is opened."""
     if not name or name in (".", "..") or any(sign in name for sign in "/\\%\0") or name.split()[0] == "LIST":
         raise RejectedFile(
-            f"its header points to '{name[:80]}'; only a file in the same folder, named plainly, is opened"
+            f"its header points to '{name[:80]}'; only a file in the same folder, named plainly, is opened. "
+            "Save data in several files as one (.mha, .nrrd)"
         )
     data = path.parent / name
     if data.is_symlink() or not data.is_file():

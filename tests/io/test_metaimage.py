@@ -39,8 +39,8 @@ def header_of(path: Path, **changes: str) -> Path:
     "target", ["/etc/passwd", "../x.raw", "a/b.raw", "LIST", "slice%03d.raw 1 9 1", "..", "missing.raw"]
 )
 def test_headers_that_point_elsewhere_are_refused_without_opening(target: str, tmp_path: Path) -> None:
-    refused(header_of(tmp_path / "a.mhd", ElementDataFile=target), "points to|missing")
-    refused(header_of(tmp_path / "a.nrrd", data_file=target), "points to|missing")
+    refused(header_of(tmp_path / "a.mhd", ElementDataFile=target), "points to.* as one|missing")
+    refused(header_of(tmp_path / "a.nrrd", data_file=target), "points to.* as one|missing")
 
 
 def test_a_link_as_data_file_is_refused(tmp_path: Path) -> None:
