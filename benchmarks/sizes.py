@@ -1,6 +1,7 @@
 """Which size in a given time? The default network at several sizes, judged at the largest of them, in equal time.
 
-Rows are PIXELS:IMAGES[:SETTING=VALUE,...]; give each as many images as take the same processor time (printed). Smaller
+Rows are PIXELS:IMAGES[:SETTING=VALUE,...]; give each as many images as take the same time (printed: in training, by the
+clock, also of a row that was stopped and gone on with; run it on a core of its own). Smaller
 images are enlarged (bicubic) and compared with real ones of the largest size, so that what they cannot show counts.
 All rows are judged on the same validation patients (30 %), so that recipes may be tried; test patients (10 %) are left
 alone. A finished row is not done again. `brain` is the embedded cohort, 300 patients with 8 slices, drawn at --largest.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,14 @@ def trained(row: str, options: argparse.Namespace) -> dict[str, Any]:
     found = dataclasses.replace(fingerprint(data), labels={})
     planned = document(plan(found, here(), {"images": int(images)}, size=data.spec.size))
     chosen = resolve(planned, overrides=settings[0].split(",") if settings else [])
-    run, used = options.work / row.replace(":", "_"), time.process_time()
+    run = options.work / row.replace(":", "_")
     train(data.folder, run, settings=chosen)
-    used = time.process_time() - used
     largest = prepared(options, options.largest)
     made = draw(run, max(400, len(largest.indices("validation"))), data=data.folder).images
     made = enlarged(made, largest.spec.size)
     save_grid(made[:24], run / "samples.png", 6)
     facts = json.loads((run / "generator.json").read_text())
-    return {"row": row, "seconds": round(used), "images": facts["images"], **numbers(largest, made)}
+    return {"row": row, "seconds": round(facts["seconds"]), "images": facts["images"], **numbers(largest, made)}
 
 
 def enlarged(images: Array, size: tuple[int, ...]) -> Array:
