@@ -6,7 +6,9 @@ family a file.
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 import tempfile
 from typing import Annotated, NoReturn
@@ -65,11 +67,20 @@ def main() -> NoReturn:
     A batch system, a container or `kill`, which end it by SIGTERM, are answered like Ctrl-C.
     """
     stopping.listen()
+    _open_streams()
     try:
         code = _run()
     finally:
         stopping.stop_listening()
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Write whatever comes: into nothing where a stream was closed (`>&-`), and escaped what its encoding lacks."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
 
 
 def _run() -> int:
@@ -88,6 +99,8 @@ def _run() -> int:
     except KeyboardInterrupt:
         return _fail(_stopped(), stopping.exit_code())
     except SystemExit as ended:  # so typer ends a command, after Ctrl-C without a word
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 128 + signal.SIGPIPE
         if ended.code != 130:
             raise
         return _fail(_stopped(), stopping.exit_code())
