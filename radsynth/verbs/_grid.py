@@ -15,6 +15,9 @@ from radsynth.arrays import IntensityMap
 from radsynth.files import write_atomically
 from radsynth.image import RGB, ImageSpec
 
+NAMED = 9
+"""Label values, with the background, whose greys can be told apart."""
+
 
 def in_colour(channels: Sequence[str]) -> bool:
     """Whether channels are red, green and blue: three contrasts shown as these would be colours that mean nothing."""
@@ -30,6 +33,14 @@ def apart(dimensions: int, channels: Sequence[str]) -> str:
         how = "one below the other" if dimensions == 3 else "side by side"
         words.append(f"Channels stand {how}: {', '.join(channels)}.")
     return " ".join(words)
+
+
+def greys(names: Sequence[str]) -> str:
+    """Which label is which grey in pictures of label maps, in words; "" of one label alone and of too many to tell.
+
+    names: of the label values in order, the background first
+    """
+    return f"The background is black; from dark to light: {', '.join(names[1:])}." if 2 < len(names) <= NAMED else ""
 
 
 def display(images: NDArray[np.float32], ends: tuple[float, float] = (-1.0, 1.0), *, colour: bool = True,

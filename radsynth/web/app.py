@@ -199,7 +199,8 @@ class Pages:
     def _shown_as(self) -> dict[str, Any]:
         """What the pages have to say of pictures and weights."""
         spec = self.explorer.sampler.spec
-        return {"layout": layout(spec), "window": shown_window(spec), "outdated": self.explorer.outdated}
+        return {"layout": layout(spec), "window": shown_window(spec), "greys": self.explorer.greys,
+                "outdated": self.explorer.outdated}
 
     async def image(self, request: Request) -> Response:
         """One image, its mask, or all slices of a volume."""
@@ -222,8 +223,7 @@ class Pages:
         return self._page("one.html", item=item, shown=shown, numbers=numbers,
                           saved=self.explorer.saved_as(item, **asked), **asked, query=_query(asked),
                           run=self.explorer.run, directions=list(self.explorer.directions()),
-                          moves=self.explorer.moves, masked=self.explorer.masked, beside=beside,
-                          sliced=self.explorer.sliced,
+                          moves=self.explorer.moves, beside=beside, sliced=self.explorer.sliced,
                           first=item - item % SHOWN, **self._shown_as())
 
     async def walk(self, request: Request) -> Response:

@@ -17,7 +17,7 @@ from radsynth.io import Provenance
 from radsynth.io._synthetic import texts
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import draws, makes_masks, paints, takes_images
-from radsynth.verbs._grid import apart, black_and_white, grid, in_colour, shades, shown_window
+from radsynth.verbs._grid import apart, black_and_white, greys, grid, in_colour, shades, shown_window
 from radsynth.verbs._report.pictures import flat
 from radsynth.verbs._sampler import CHUNK, Sampler
 from radsynth.verbs._steering.latents import LatentSpace
@@ -44,7 +44,7 @@ class Explorer:
     def __init__(self, run: Path) -> None:
         self.run, self.sampler, self._lock = Path(run), Sampler(run), threading.Lock()
         self.ends = black_and_white(shown_window(self.sampler.spec), self.sampler.intensity)
-        self.draws, self.masked = _draws(self.sampler), makes_masks(self.sampler.task)
+        self.draws = _draws(self.sampler)
         self.moves = self.draws and not takes_images(self.sampler.task)  # along directions in the noise
         self.labels = self.sampler.spec.labels if len(self.sampler.spec.labels) > 1 else ()
         self.learned = self.sampler.learned if self.labels else ()
@@ -87,6 +87,15 @@ class Explorer:
         return picture(drawn.images[item % CHUNK], side, self.ends, spacing=self.sampler.spec.spacing,
                        colour=in_colour(self.sampler.spec.channels),
                        text=self._mark(item, seed, f"image {item} of {self._origin(item, seed, label, truncation)}"))
+
+    @property
+    def greys(self) -> str:
+        """Which label is which grey in pictures of masks, in words; "" where none are made."""
+        if not makes_masks(self.sampler.task):
+            return ""
+        spec = self.sampler.spec
+        named = greys([spec.label_name(value) for value in spec.label_values])
+        return named or "The background is black, each label has a grey of its own."
 
     @property
     def sliced(self) -> str:

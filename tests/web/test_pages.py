@@ -259,9 +259,10 @@ def test_walks_along_directions_that_control_found(run: Path) -> None:
 
 
 def test_images_of_masks_are_shown_with_their_masks(tmp_path: Path) -> None:
-    data = prepared_discs(tmp_path, name="run/data", mask_classes=3, mask_values=(0, 2))
+    data = prepared_discs(tmp_path, name="run/data", mask_classes=5, mask_values=(0, 2, 4),
+                          mask_names=("background", "rim", "core"))
     images = np.load(data / "shards" / "00000.images.npy")
-    np.save(data / "shards" / "00000.masks.npy", np.where(images[:, 0] > 70, 2, 0).astype(np.uint8))
+    np.save(data / "shards" / "00000.masks.npy", np.digitize(images[:, 0], (20, 70)).astype(np.uint8) * 2)
     run = tmp_path / "run"
     train(data, run, settings=resolve(overrides=("task.kind=semantic", "model.width=8", "model.widest=16",
                                                  "model.hidden=8", "train.batch=8", "train.images=16",
@@ -269,8 +270,11 @@ def test_images_of_masks_are_shown_with_their_masks(tmp_path: Path) -> None:
     organiser = client(run, KEYS[0])
     page = organiser.get("/one/3?seed=5").text
     assert "mask=1" in page and "radsynth control" not in page
+    sheet = organiser.get("/?seed=5").text
+    assert sheet.count("mask=1") == 12 and "Below each image stands its mask." in sheet
+    assert all("black; from dark to light: rim, core." in shown for shown in (page, sheet))
     shown, masks = pixels(organiser.get("/image/3.png?seed=5&mask=1&side=64").content), draw(run, 4, seed=5).masks
-    assert masks is not None and np.array_equal(shown, np.kron(np.where(masks[3] == 2, 255, 0), np.ones((4, 4))))
+    assert masks is not None and np.array_equal(shown, np.kron(np.array([0, 128, 255])[masks[3] // 2], np.ones((4, 4))))
     assert sum(make_study(run, Settings(images=10)).items.values()) == 5
     data.rename(tmp_path / "elsewhere")
     page = client(run, KEYS[0]).get("/").text

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.verbs._applying.limits import BY_CROPS, FROM, false_alarms
-from radsynth.verbs._grid import apart
+from radsynth.verbs._grid import apart, greys
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.landmarks import unlike
 from radsynth.verbs._report.run_files import Missing, RunFiles
@@ -19,8 +19,6 @@ EMPTY = 40
 """Grey of a sheet's places without an image."""
 VOLUMES = 12
 """Volumes on a sheet at most: each is three slices."""
-NAMED = 9
-"""Label values, with the background, whose greys can be told apart."""
 AT_ONCE = 6
 """Rows of results against the truth that are shown at once: the numbers come below them."""
 
@@ -107,10 +105,7 @@ def _greys(files: RunFiles) -> str:
     """Which label is which grey in pictures of label maps; empty where nobody knows, or they are too many to tell."""
     spec = files.get("spec.json").get("spec", {})
     values = spec.get("mask_values") or range(spec.get("mask_classes", 0))
-    names = spec.get("mask_names") or [f"label {value}" for value in values]
-    if not 2 < len(names) <= NAMED:
-        return ""
-    return f"The background is black; from dark to light: {', '.join(names[1:])}."
+    return greys(spec.get("mask_names") or [f"label {value}" for value in values])
 
 
 def pairs(files: RunFiles) -> dict[str, Any] | None:

@@ -148,7 +148,8 @@ def keeping(numbers: list[dict[str, Any]], best: str = TRUE) -> Verdict:
     overlaps = {name.removeprefix("dice_"): (lines[OWN], lines[best])
                 for name, lines in tables.items() if name.startswith("dice_")}
     judged = {label: pair for label, pair in overlaps.items() if pair[1]["value"] >= SEEN}
-    less = {label: (own, true) for label, (own, true) in judged.items() if _behind(true, true["low"] - own["high"])}
+    less = {label: (own, true) for label, (own, true) in judged.items() if _behind(true, true["low"] - own["high"])
+            and figure(own["value"], "") != figure(true["value"], "")}  # of less nobody would see why
     lost = {label for label, (own, true) in less.items() if own["value"] < LOST * true["value"]}
     invented = {name.removeprefix("invented_"): (lines[OWN], lines[best]) for name, lines in tables.items()
                 if name.startswith("invented_") and _behind(lines[best], lines[OWN]["low"] - lines[best]["high"])}
