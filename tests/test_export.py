@@ -83,21 +83,25 @@ def test_a_bundle_makes_the_same_images_without_radsynth(trained: Trained, tmp_p
         export(run, bundle)
 
 
-@pytest.mark.slow
-def test_a_bundle_feeds_keras(trained: Trained, tmp_path: Path) -> None:
+def keras(bundle: Path, code: str) -> None:
+    """Run a program of Keras on PyTorch inside a bundle."""
     if find_spec("keras") is None:
         pytest.skip("keras is not installed")
+    variables = {"KERAS_BACKEND": "torch", "KERAS_HOME": str(bundle), "PATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=bundle, capture_output=True, text=True, env=variables,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_bundle_feeds_keras(trained: Trained, tmp_path: Path) -> None:
     export(trained("model.kind=mlp", labels=LABELS), tmp_path / "bundle")
-    code = ("import keras, keras_data as k; d = k.SyntheticImages(batch=4, batches=2); "
+    keras(tmp_path / "bundle", ("import keras, keras_data as k; d = k.SyntheticImages(batch=4, batches=2); "
             "a, b = d[0], d[1]; assert a[0].shape == (4, 16, 16, 1) and 0 <= a[0].min() <= a[0].max() <= 1; "
             "assert (a[0] != b[0]).any(); d.on_epoch_end(); assert (d[0][0] != a[0]).any(); "
             "m = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2, activation='softmax')]); "
             "m.compile('adam', 'sparse_categorical_crossentropy'); h = m.fit(d, epochs=2, verbose=0); "
-            "assert h.history['loss'][0] > 0")
-    variables = {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "bundle", capture_output=True, text=True,
-                          env=variables, check=False)
-    assert done.returncode == 0, done.stderr
+            "assert h.history['loss'][0] > 0"))
 
 
 @pytest.mark.slow
@@ -170,6 +174,25 @@ def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
         drawn = next(Sampler(tmp_path / "run", at={"position": high}).drawn(0, 5, seed=0))
         with np.load(tmp_path / "bundle" / "asked.npz", allow_pickle=False) as made:
             assert (made["numbers"] == np.float32(high)).all() and (made["masks"] == drawn.masks).mean() > 0.99
+        keras(tmp_path / "bundle", f"""
+import numpy as np
+from keras_data import SyntheticImages
+images, labels = SyntheticImages(batch=5)[0]
+assert (labels == np.load("made.npz")["labels"]).all(), "classes, where there are some"
+data = SyntheticImages(batch=5, batches=1, target="mask")
+images, masks = data[0]
+assert masks.shape == images.shape[:-1] == (5, 32, 32) and (masks == np.load("made.npz")["masks"]).all()
+data.generator.about["mask_values"] = [-5, 0, 1, 2, 3, 4]
+assert (data[0][1] == masks + 1).all(), "places, not values"
+at, numbers = SyntheticImages(batch=5, target="position", at={{"position": {high}}})[0]
+assert numbers.shape == (5,) and (numbers == np.float32({high})).all() and (at != images).any()
+try:
+    SyntheticImages(target="age")
+except ValueError as error:
+    assert "label, mask, position" in str(error)
+else:
+    raise AssertionError
+""")
 
 
 @pytest.mark.slow
