@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import RejectedFile
+from radsynth.io import SAME
 from radsynth.io._geometry import LPS_OF_RAS, leaning, usable
 from radsynth.io._limits import MAX_HEADER, check_file, check_size, unusable
 
@@ -128,7 +129,7 @@ def place_of(opened: Any, path: Path) -> tuple[NDArray[np.float64], bool, tuple[
         affine[:3] *= scale
         if not usable(affine):
             raise RejectedFile("its orientation matrix is not usable: not finite, or axes of length zero")
-        return affine, True, (*notes, *_disagreement(fields), *leaning(affine))
+        return affine, True, (*notes, *_disagreement(fields), *_sizes(fields), *leaning(affine))
     steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=np.float64)) * scale
     known = bool(np.isfinite(steps).all() and (steps > 0).all()) and not (
         (steps == 1).all() and fields["xyzt_units"] & 7 == 0
@@ -150,3 +151,16 @@ def _disagreement(fields: Any) -> tuple[str, ...]:
         return ()
     return () if taken == other else (f"its axes run to {taken} by its sform and to {other} by its qform: the sform is "
                                       "taken, as most programs do. Look whether left is left",)
+
+
+def _sizes(fields: Any) -> tuple[str, ...]:
+    """What to say where voxels have another size by the sform than by pixdim, which ITK and 3D Slicer take."""
+    if fields["sform_code"] <= 0:
+        return ()
+    axes = [axis for axis, count in enumerate(fields.get_data_shape()[:3]) if count > 1]
+    sizes = np.linalg.norm(fields.get_sform()[:3, axes], axis=0), np.abs(fields["pixdim"][1:4][axes])
+    if np.allclose(*sizes, rtol=SAME):
+        return ()
+    taken, other = (" x ".join(f"{size:.3g}" for size in one) for one in sizes)
+    return (f"its voxels measure {taken} by its sform and {other} by its pixdim: the sform is taken, while ITK and 3D "
+            "Slicer take the pixdim. Look which is right",)

@@ -122,6 +122,17 @@ def test_a_header_that_calls_two_sides_left_is_noted(tmp_path: Path) -> None:
     assert np.array_equal(one(tmp_path / "a.nii").pixels, one(tmp_path / "b.nii").pixels)
 
 
+def test_a_header_with_two_sizes_of_voxels_is_noted(tmp_path: Path) -> None:
+    ramp, steps = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6), np.diag([1.0, 1, 2, 1])
+    other = patched(nifti(tmp_path / "a.nii", ramp, steps), 88, "<f", 4)
+    notes = io.header(other).notes
+    assert len(notes) == 1 and "1 x 1 x 2 by its sform and 1 x 1 x 4 by its pixdim" in notes[0]
+    assert one(other).spacing == (2, 1, 1)
+    alike = patched(nifti(tmp_path / "b.nii", ramp, steps), 88, "<f", 2.001)
+    flat = patched(nifti(tmp_path / "c.nii", ramp[:, :, :1], steps), 88, "<f", 0)
+    assert not io.header(alike).notes + io.header(flat).notes
+
+
 def test_a_pair_of_files_is_one_volume(tmp_path: Path) -> None:
     data = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)  # fewer bytes than a header has
     nibabel.save(nibabel.Nifti1Pair(data, np.eye(4)), tmp_path / "a.hdr")
