@@ -168,6 +168,21 @@ def test_learning_brings_discs_together_and_the_measurement_says_so(
         assert "itk" in document["refused"][0]["reason"]
 
 
+def test_labels_that_no_pair_shares_are_told_where_their_overlap_would_stand(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(itk, "methods", dict)
+    run = make_run("task.refinement=0", n=24, mask_classes=25, size=(16, 16))
+    data = tmp_path / "data"
+    own = np.arange(24, dtype=np.uint8)[:, None, None] + 1  # each image has a label of its own
+    np.save(data / "shards" / "00000.masks.npy", np.broadcast_to(own, (24, 16, 16)))
+    document = evaluate_registration(run, Prepared(data), out=run, images=4)
+    assert "dice" not in {number["name"] for number in document["pairs"]["numbers"]}
+    told = "of the 4 pairs 0 are of that kind"
+    assert [told in one["reason"] for one in document["refused"] if one["name"] == "dice"] == [True]
+    assert told in report(run).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("name", "size"), [("B-spline (SimpleITK)", (48, 40)), ("demons (SimpleITK)", (48, 40)),
                                             ("demons (SimpleITK)", (24, 28, 26))])
 def test_the_other_methods_find_a_known_warp(name: str, size: tuple[int, ...]) -> None:

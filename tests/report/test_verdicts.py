@@ -38,6 +38,16 @@ def test_masks_that_images_may_not_show_get_no_tick(run: Path) -> None:
     assert verdict(one | {"value": 0.6, "excess_high": 0.9})[0] == "good"
 
 
+@pytest.mark.parametrize("value", [0.0, 0.15, 0.5])
+def test_a_segmenter_that_finds_nothing_in_real_images_is_no_judge_of_masks(run: Path, value: float) -> None:
+    one = {"name": "mask_agreement", "title": "Agreement", "better": "higher", "meaning": "", "n": 39, "value": value,
+           "low": value, "high": value, "floor": 0.1, "floor_low": 0.1, "floor_high": 0.1}
+    (run / "results.json").write_text(json.dumps(RESULTS | {"measurements": [*RESULTS["measurements"], one]}))
+    found, = (one for one in verdicts(RunFiles(run)) if one.heading == "Masks")
+    assert (found.sign, found.answer) == ("open", "Not measured") and "no judge of synthetic ones" in found.text
+    assert verdict(one)[0] == "note"
+
+
 def test_pairs_that_are_no_copies_are_not_called_so(run: Path) -> None:
     assert "Copy." not in page(run).text
 

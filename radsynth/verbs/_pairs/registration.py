@@ -75,9 +75,9 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     masks = None
     if prepared.spec.mask_classes:
         masks = prepared.masks(moving_rows), prepared.masks(rows)
-    numbers = _overlap(fields, masks, prepared.spec.mask_classes)
-    numbers += [_target_error(known, truths.numpy(), fixed, masks, prepared.spacings(rows)),
-                _similarity(fields, moving, fixed), _folding(fields), _seconds(seconds)]
+    overlap = _overlap(fields, masks, prepared.spec.mask_classes)
+    numbers = [*overlap, _target_error(known, truths.numpy(), fixed, masks, prepared.spacings(rows)),
+               _similarity(fields, moving, fixed), _folding(fields), _seconds(seconds)]
     apart = _disagreements(task, fields[OWN], moving, fixed)
     further = np.setdiff1d(prepared.own("validation", "test"), rows)
     further = np.sort(np.random.default_rng(seed).permutation(further)[:min(images, FURTHER[fixed.ndim - 2])])
@@ -89,7 +89,8 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
         return _disagreements(task, _own(sampler, task, starts, ends), starts, ends)
 
     told = limits_of_both(prepared, rows, apart, further, images, seed, measure, rate=UNLIKE)
-    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": _lacking(methods), **told}
+    document: dict[str, Any] = {"version": 1, "measurements": [], "refused": [*_lacking(methods), *_unshared(overlap)],
+                                **told}
     document["pairs"] = compared(
         prepared, rows, numbers, repetitions, seed, task=sampler.facts["task"], split=split,
         columns=["moving", "fixed", "warped by this run", "warped chequered with fixed",
@@ -210,6 +211,15 @@ def _lacking(methods: dict[str, Method]) -> list[dict[str, str]]:
         return []
     return [{"name": "baselines", "title": "B-spline and demons registration", "reason": str(
         MissingExtra("A comparison with registrations that learn nothing", "itk"))}]
+
+
+def _unshared(overlap: list[Found]) -> list[dict[str, str]]:
+    """Why labels were not measured, where fewer than two pairs have a label in common."""
+    found = [(one, int(np.isfinite(one.values[OWN]).sum()), len(one.values[OWN])) for one in overlap]
+    return [{"name": one.name, "title": one.title, "reason": (
+        "At least two pairs are needed whose images have a label in common; of the "
+        f"{pairs} pairs {shared} {'is' if shared == 1 else 'are'} of that kind.")}
+            for one, shared, pairs in found if shared < 2]
 
 
 def _pictures(task: Register, fields: dict[str, Array], moving: Array, fixed: Array, ends: tuple[float, float],

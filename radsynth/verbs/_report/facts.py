@@ -32,7 +32,7 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
     lines = [("Learned from", _learned(spec, files.of_crops) + _of_domains(files, spec))] if spec else []
     lines += [("Started from", text) for text in [_began(files)] if text]
     if "pairs" in results or files.paired:
-        return lines
+        return [*lines, *_not_measured(results)]
     if problem := untaught(spec.get("labels", {})):
         lines.append(("Mind", f"{problem[0].upper()}{problem[1:]}"))
     context = results.get("context")
@@ -44,12 +44,15 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
     lines += [("Mind", line["text"]) for line in files.log() if line.get("event") == "not usable"]
     if results.get("direction"):
         lines.append(("Direction", "From {} to {}; only this way was measured.".format(*results["direction"])))
-    if results.get("refused"):
-        by_reason: dict[str, list[str]] = {}
-        for one in results["refused"]:
-            by_reason.setdefault(one["reason"], []).append(one["title"])
-        lines += [("Not measured", f"{'; '.join(dict.fromkeys(titles))}: {why}") for why, titles in by_reason.items()]
-    return lines
+    return [*lines, *_not_measured(results)]
+
+
+def _not_measured(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """A line for each reason, with all that was left out for it."""
+    by_reason: dict[str, list[str]] = {}
+    for one in results.get("refused", []):
+        by_reason.setdefault(one["reason"], []).append(one["title"])
+    return [("Not measured", f"{'; '.join(dict.fromkeys(titles))}: {why}") for why, titles in by_reason.items()]
 
 
 def use(files: RunFiles) -> str:

@@ -8,11 +8,9 @@ from typing import Any
 from radsynth.settings import constant, kinds
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE
 from radsynth.verbs._report.verdict import Sign, Verdict
-from radsynth.verbs._report.words import count, figure
+from radsynth.verbs._report.words import SEEN, count, figure
 
 QUESTION = "Is the network worth having?"
-SEEN = 0.3
-"""Overlap (Dice) of a label in the true images below which the segmenter is no judge of it."""
 NO_TRUTH = ("similarity", "time")
 """Numbers of registrations that are compared and do not tell how near to the truth one is."""
 DISTANCE = "frechet_distance"

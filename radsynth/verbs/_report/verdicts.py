@@ -9,7 +9,7 @@ from radsynth.verbs._report.facts import alone, promised, testable
 from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdicts, turned
 from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
-from radsynth.verbs._report.words import UNDECIDED, count, figure, verdict
+from radsynth.verbs._report.words import SEEN, UNDECIDED, count, figure, verdict
 from radsynth.verbs._usefulness.words import SOLVED, learned, per_cent, points
 
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
@@ -135,11 +135,16 @@ def _masks(found: dict[str, dict[str, Any]]) -> list[Verdict]:
     one = found.get("mask_agreement")
     if one is None:
         return []
+    heading, question = "Masks", "Do the images show what their masks say?"
+    if one["floor"] < SEEN:
+        return [_open(heading, question, "A segmenter that was trained on real images hardly finds the masks of unseen "
+                      f"real ones (overlap {figure(one['floor'], '')}, Dice), so that it is no judge of synthetic ones "
+                      f"({figure(one['value'], '')}).")]
     tone, words = verdict(one)
     open_yet = words == UNDECIDED
     sign: Sign = "warning" if 2 * one["value"] < one["floor"] and not open_yet else "note"
     sign = "good" if one["value"] >= one["floor"] or tone == "good" else sign
-    return [Verdict(heading="Masks", question="Do the images show what their masks say?", sign=sign,
+    return [Verdict(heading=heading, question=question, sign=sign,
                     answer="Not shown" if open_yet else ANSWERS[sign], text=(
         f"A segmenter that was trained on real images finds the masks of synthetic images with an overlap of "
         f"{figure(one['value'], '')} (Dice), those of unseen real images with {figure(one['floor'], '')}."),

@@ -65,6 +65,8 @@ def odds(epsilon: float) -> str:
 NEARLY = 0.9
 """Share of its floor below which an agreement with masks is not called alike: intervals of few images hold anything."""
 UNDECIDED = "not decided"
+SEEN = 0.3
+"""Overlap (Dice) in real images below which a segmenter is no judge of others."""
 
 
 def verdict(one: dict[str, Any]) -> tuple[str, str]:
@@ -73,6 +75,8 @@ def verdict(one: dict[str, Any]) -> tuple[str, str]:
         return "warning", "look at them"
     if one["name"] == "inception_score" and (blind := _blind(one)):
         return "note", blind
+    if one["name"] == "mask_agreement" and one["floor"] < SEEN:
+        return "note", "cannot tell: masks hardly found in real images"
     if one["name"] == "mask_agreement" and _alike(one) and one["value"] < NEARLY * one["floor"]:
         return "note", UNDECIDED
     if _alike(one):
