@@ -40,11 +40,12 @@ from radsynth.files import write_atomically
 from radsynth.metrics import _utility as scores
 from radsynth.recipes import recipe
 from radsynth.settings import resolve
+from radsynth.verbs._evaluating.sides import Source
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs._usefulness.sources import Real, synthetic
 from radsynth.verbs._usefulness.sources import real as pairs_of
 from radsynth.verbs._usefulness.training import Examples, Recipe, fit, predict
-from radsynth.verbs.evaluate import HELD_OUT, evaluate_arrays
+from radsynth.verbs.evaluate import HELD_OUT, evaluate_sources
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.generate import draw
 from radsynth.verbs.prepare import prepare
@@ -139,10 +140,10 @@ def distance(real: Prepared, images: NDArray[np.float32]) -> dict[str, Any]:
     held_out = np.concatenate([real.indices(split) for split in HELD_OUT])
     training = real.indices("train")
     patients = np.unique([row.patient for row in real.rows], return_inverse=True)[1]
-    found = evaluate_arrays(real.images(held_out), real.images(training), np.clip(images, -1, 1),
-                            held_out_patients=patients[held_out], training_patients=patients[training],
-                            copies=False,
-                            settings=EvaluateSettings(images=600, training_images=600, repetitions=20, pairs=0))
+    found = evaluate_sources(
+        Source(images=real.images(held_out), patients=patients[held_out]),
+        Source(images=real.images(training), patients=patients[training]), Source(images=np.clip(images, -1, 1)),
+        copies=False, settings=EvaluateSettings(images=600, training_images=600, repetitions=20, pairs=0))
     numbers = {one["name"]: one for one in found["measurements"]}
     frechet, coverage = numbers["frechet_distance"], numbers["coverage"]
     return {"n": found["context"]["images"], "frechet": round(frechet["value"], 1),

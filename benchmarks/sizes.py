@@ -31,9 +31,10 @@ from radsynth.device import here
 from radsynth.files import write_atomically
 from radsynth.plan import plan
 from radsynth.settings import resolve
+from radsynth.verbs._evaluating.sides import Source
 from radsynth.verbs._grid import save_grid
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
-from radsynth.verbs.evaluate import evaluate_arrays
+from radsynth.verbs.evaluate import evaluate_sources
 from radsynth.verbs.generate import draw
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
@@ -84,10 +85,9 @@ def enlarged(images: Array, size: tuple[int, ...]) -> Array:
 def numbers(real: Prepared, made: Array) -> dict[str, Any]:
     """The distance to validation images and others, each with that of training images in brackets."""
     validation, training = real.indices("validation"), real.indices("train")
-    found = evaluate_arrays(real.images(validation), real.images(training), made, copies=False,
-                            held_out_patients=real.patients(validation),
-                            training_patients=real.patients(training),
-                            settings=EvaluateSettings(images=1000, training_images=2000, repetitions=20, pairs=0))
+    sides = [Source(images=real.images(rows), patients=real.patients(rows)) for rows in (validation, training)]
+    found = evaluate_sources(*sides, Source(images=made), copies=False, settings=EvaluateSettings(
+        images=1000, training_images=2000, repetitions=20, pairs=0))
     measured = {one["name"]: one for one in found["measurements"]}
     return {"n": found["context"]["images"],
             **{name: f"{measured[name]['value']:.{digits}f} ({measured[name]['floor']:.{digits}f})"

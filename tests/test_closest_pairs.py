@@ -10,7 +10,8 @@ import pytest
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
-from radsynth.verbs.evaluate import Settings, evaluate_arrays, evaluate_prepared, write_unmeasured
+from radsynth.verbs.evaluate import Settings, evaluate_prepared, write_unmeasured
+from tests.compared import compare
 from tests.phantoms import phantoms
 from tests.test_evaluate import FAST, discs
 
@@ -19,14 +20,14 @@ def test_where_too_few_are_held_out_the_closest_pairs_of_all_synthetic_images_ar
     """Of as many as were held out: 3 of 500, with a share of 3 unseen images that is no share."""
     training, made = discs(10, 2), discs(90, 3)
     made[70] = training[4, :, :, ::-1]
-    results = evaluate_arrays(discs(3, 1), training, made, settings=FAST, out=tmp_path)
+    results = compare(discs(3, 1), training, made, settings=FAST, out=tmp_path)
     pair = results["neighbours"][0]
     assert (pair["synthetic"], pair["training"]) == (70, 4) and pair["likeness"] > 0.95
     assert all(set(one) == {"synthetic", "training", "likeness"} for one in results["neighbours"])
     shown = np.load(tmp_path / "pictures" / "neighbours.npy")
     assert shown.shape == (3, 2, 1, 16, 16) and np.array_equal(shown[0, 0], shown[0, 1, :, :, ::-1])
     blind = Settings(repetitions=10, pairs=3, real_pictures=False)
-    evaluate_arrays(discs(3, 1), training, made, settings=blind, out=tmp_path)
+    compare(discs(3, 1), training, made, settings=blind, out=tmp_path)
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["synthetic.npy"]
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,12 @@ from radsynth.io import Provenance, read, write
 from radsynth.metrics import _features, radiomics
 from radsynth.run_folder import TRAINING, RunFolder
 from radsynth.settings import resolve
+from radsynth.verbs._evaluating.measuring import Scale
+from radsynth.verbs._evaluating.sides import Source
 from radsynth.verbs._preparing.preparation import preparation_of
-from radsynth.verbs.evaluate import Settings, evaluate, evaluate_arrays, evaluate_prepared
+from radsynth.verbs.evaluate import Settings, evaluate, evaluate_prepared
 from radsynth.verbs.prepare import prepare
+from tests.compared import compare
 
 FAST = Settings(repetitions=10, pairs=3)
 
@@ -44,7 +48,7 @@ def values(results: dict[str, object]) -> dict[str, dict[str, float]]:
 
 def test_results_and_pictures_are_written(tmp_path: Path) -> None:
     held_out, training, synthetic = discs(60, 1), discs(120, 2), discs(80, 3)
-    results = evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path)
+    results = compare(held_out, training, synthetic, settings=FAST, out=tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
     assert results["context"]["images"] == 60 and results["context"]["training_searched"] == 120
     assert not results["refused"]
@@ -58,19 +62,19 @@ def test_results_and_pictures_are_written(tmp_path: Path) -> None:
 def test_each_channel_has_a_histogram_of_its_own() -> None:
     held_out, training = (np.concatenate([discs(40, k), -discs(40, k)], axis=1) for k in (1, 2))
     synthetic = held_out[:, ::-1]  # contrasts changed for each other: all values together are the same
-    found = evaluate_arrays(held_out, training, synthetic, settings=FAST)["histogram"]
+    found = compare(held_out, training, synthetic, settings=FAST)["histogram"]
     assert found["real"] == pytest.approx(found["synthetic"], abs=1e-6)
     first, second = found["channels"]
     assert first["real"] == second["synthetic"] != first["synthetic"] == second["real"]
     assert sum(first["real"]) == pytest.approx(1, abs=1e-3)
-    assert "channels" not in evaluate_arrays(*(discs(40, k) for k in (1, 2, 3)), settings=FAST)["histogram"]
+    assert "channels" not in compare(*(discs(40, k) for k in (1, 2, 3)), settings=FAST)["histogram"]
 
 
 def test_each_fault_moves_its_metric(tmp_path: Path) -> None:
     held_out, training = discs(80, 1), discs(100, 2)
 
     def measure(synthetic: NDArray[np.float32]) -> dict[str, dict[str, float]]:
-        return values(evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path))
+        return values(compare(held_out, training, synthetic, settings=FAST, out=tmp_path))
 
     alike, noisy = measure(discs(80, 3)), measure(discs(80, 3, noise=0.3))
     collapsed, copied = measure(np.repeat(discs(4, 3), 20, axis=0)), measure(training[:80])
@@ -85,41 +89,41 @@ def test_each_fault_moves_its_metric(tmp_path: Path) -> None:
 
 
 def test_too_few_images_are_refused_with_the_number_needed() -> None:
-    results = evaluate_arrays(discs(35, 1), discs(120, 2), discs(80, 3), settings=FAST)
+    results = compare(discs(35, 1), discs(120, 2), discs(80, 3), settings=FAST)
     refused = {one["name"]: one["reason"] for one in results["refused"]}
     assert "At least 50" in refused["frechet_distance"] and "35" in refused["frechet_distance"]
     assert "near_copies_features" in values(results) and "frechet_distance" not in values(results)
 
 
 def test_few_patients_are_told() -> None:
-    results = evaluate_arrays(discs(60, 1), discs(120, 2), discs(60, 3), settings=FAST,
-                              held_out_patients=np.arange(60) // 10)
+    results = compare(Source(images=discs(60, 1), patients=np.arange(60) // 10), discs(120, 2), discs(60, 3),
+                      settings=FAST)
     assert "Only 6 held-out patients" in results["context"]["warnings"][0]
-    none = evaluate_arrays(discs(6, 1), discs(20, 2), discs(6, 3), settings=FAST)
+    none = compare(discs(6, 1), discs(20, 2), discs(6, 3), settings=FAST)
     assert not none["measurements"] and not none["context"]["warnings"], "no intervals that could be wide"
 
 
 def test_real_pictures_can_be_kept_out(tmp_path: Path) -> None:
-    evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), settings=FAST, out=tmp_path)
-    evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), out=tmp_path,
+    compare(discs(60, 1), discs(60, 2), discs(60, 3), settings=FAST, out=tmp_path)
+    compare(discs(60, 1), discs(60, 2), discs(60, 3), out=tmp_path,
                     settings=Settings(repetitions=10, real_pictures=False))
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["synthetic.npy"]
 
 
 def test_without_real_pictures_nothing_of_them_is_kept_for_the_next_time_either(tmp_path: Path) -> None:
-    evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), settings=FAST, out=tmp_path)
+    compare(discs(60, 1), discs(60, 2), discs(60, 3), settings=FAST, out=tmp_path)
     kept = [np.load(path) for path in (tmp_path / "features").glob("*.npz")]
     assert any(np.array_equal(one["thumbnails"], discs(60, 1).reshape(60, -1)) for one in kept if "thumbnails" in one)
     (tmp_path / "features" / "mine.npz").touch()
-    evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3), out=tmp_path,
+    compare(discs(60, 1), discs(60, 2), discs(60, 3), out=tmp_path,
                     settings=Settings(repetitions=10, real_pictures=False))
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["mine.npz"]
 
 
 def test_what_images_were_made_from_is_measured_as_if_it_were_the_result() -> None:
     held_out, training, before = discs(50, 1), discs(50, 2), discs(50, 4, noise=0.3)
-    alone = evaluate_arrays(held_out, training, before, settings=FAST, copies=False)["measurements"]
-    results = evaluate_arrays(held_out, training, discs(50, 3), settings=FAST, before=before)
+    alone = compare(held_out, training, before, settings=FAST, copies=False)["measurements"]
+    results = compare(held_out, training, discs(50, 3), settings=FAST, before=before)
     assert results["before"] == alone
     distance = {one["name"]: one["value"] for one in results["before"]}["frechet_distance"]
     assert distance > values(results)["frechet_distance"]["value"]
@@ -127,12 +131,12 @@ def test_what_images_were_made_from_is_measured_as_if_it_were_the_result() -> No
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(DataError, match=r"held-out real images have \(1, 16, 16\), synthetic \(1, 16, 8\)"):
-        evaluate_arrays(discs(60, 1), discs(60, 2), discs(60, 3)[..., :8], settings=FAST)
+        compare(discs(60, 1), discs(60, 2), discs(60, 3)[..., :8], settings=FAST)
 
 
 def test_nothing_to_measure_is_an_error() -> None:
     with pytest.raises(DataError, match="0 held-out"):
-        evaluate_arrays(discs(0, 1), discs(60, 2), discs(60, 3), settings=FAST)
+        compare(discs(0, 1), discs(60, 2), discs(60, 3), settings=FAST)
 
 
 def write_pictures(folder: Path, images: NDArray[np.float32]) -> Path:
@@ -161,7 +165,7 @@ def test_a_folder_of_files_gives_the_numbers_of_its_arrays(tmp_path: Path, make_
 def test_synthetic_images_that_are_held_out_ones_are_refused(tmp_path: Path) -> None:
     real = discs(60, 1)
     with pytest.raises(DataError, match="12 of 60 synthetic images are, pixel for pixel, among the real images"):
-        evaluate_arrays(real, discs(60, 2), np.concatenate([real[:12], discs(48, 3)]), settings=FAST)
+        compare(real, discs(60, 2), np.concatenate([real[:12], discs(48, 3)]), settings=FAST)
     folder = write_pictures(tmp_path / "real", discs(120, 4))
     with pytest.raises(DataError, match="Either they are not synthetic"):
         evaluate(folder / "images", folder, settings=FAST)
@@ -293,14 +297,14 @@ def test_looking_twice_extracts_once_and_damaged_entries_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sides = discs(60, 1), discs(60, 2), discs(60, 3)
-    first = evaluate_arrays(*sides, settings=FAST, out=tmp_path)
+    first = compare(*sides, settings=FAST, out=tmp_path)
     entries = sorted((tmp_path / "features").glob("*.npz"))
     assert len(entries) >= 3
     with monkeypatch.context() as patch:
         for name in ("features", "thumbnails", "histograms"):
             patch.setattr(_features, name, lambda pixels: pytest.fail("extracted again"))
         patch.setattr(radiomics, "describe", lambda pixels: pytest.fail("described again"))
-        again = evaluate_arrays(*sides, settings=FAST, out=tmp_path)
+        again = compare(*sides, settings=FAST, out=tmp_path)
     assert again["measurements"] == first["measurements"]
     for number, entry in enumerate(entries):
         content = bytearray(entry.read_bytes())
@@ -309,23 +313,23 @@ def test_looking_twice_extracts_once_and_damaged_entries_are_computed_again(
         else:
             content = content[: len(content) // 3]
         entry.write_bytes(content)
-    assert evaluate_arrays(*sides, settings=FAST, out=tmp_path)["measurements"] == first["measurements"]
+    assert compare(*sides, settings=FAST, out=tmp_path)["measurements"] == first["measurements"]
     changed = sides[2].copy()
     changed[0, 0, 0, 0] += 0.5
-    other = evaluate_arrays(*sides[:2], changed, settings=FAST, out=tmp_path)
+    other = compare(*sides[:2], changed, settings=FAST, out=tmp_path)
     assert other["measurements"] != first["measurements"]
 
 
 def test_overlap_of_training_and_evaluation_is_refused() -> None:
     held_out, training, synthetic = discs(60, 1), discs(60, 2), discs(60, 3)
     with pytest.raises(DataError, match="3 patients are both"):
-        evaluate_arrays(held_out, training, synthetic, settings=FAST, held_out_patients=np.arange(60),
-                        training_patients=np.arange(57, 117))
+        compare(Source(images=held_out, patients=np.arange(60)), Source(images=training, patients=np.arange(57, 117)),
+                synthetic, settings=FAST)
     training[:2] = held_out[5:7]
     with pytest.raises(DataError, match=r"2 of 60 real images.*first: number 5"):
-        evaluate_arrays(held_out, training, synthetic, settings=FAST)
+        compare(held_out, training, synthetic, settings=FAST)
     held_out[5:7] = training[:2] = -1  # black images show nobody
-    evaluate_arrays(held_out, training, synthetic, settings=FAST)
+    compare(held_out, training, synthetic, settings=FAST)
 
 
 def test_images_of_the_runs_training_are_no_evaluation(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
@@ -343,20 +347,22 @@ def test_images_of_the_runs_training_are_no_evaluation(tmp_path: Path, make_prep
 
 
 def test_classes_are_measured_by_themselves(tmp_path: Path) -> None:
-    held_out, training, synthetic = discs(155, 1), discs(156, 2), discs(158, 3)
-    labels = {"held_out_labels": np.arange(155) % 3 // 2, "training_labels": np.arange(156) % 3 // 2,
-              "labels": np.arange(158) % 3 // 2, "label_names": ("most", "few"),
-              "held_out_patients": np.where(np.arange(155) % 3 == 2, 0, np.arange(155) + 1)}
-    synthetic[labels["labels"] == 1] += np.float32(0.3)
-    results = evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path, **labels)
+    labels = [np.arange(count) % 3 // 2 for count in (155, 156, 158)]
+    synthetic = discs(158, 3)
+    synthetic[labels[2] == 1] += np.float32(0.3)
+    real = (Source(images=discs(155, 1), labels=labels[0],
+                   patients=np.where(np.arange(155) % 3 == 2, 0, np.arange(155) + 1)),
+            Source(images=discs(156, 2), labels=labels[1]))
+    more: dict[str, Any] = {"scale": Scale(labels=("most", "few")), "settings": FAST, "out": tmp_path}
+    results = compare(*real, Source(images=synthetic, labels=labels[2]), **more)
     found = {label: {one["name"]: one for one in part["measurements"]} for label, part in results["classes"].items()}
     assert results["classes"]["most"]["images"] == results["classes"]["most"]["held_out_patients"] > 50
     assert results["classes"]["few"]["images"] > results["classes"]["few"]["held_out_patients"] == 1
     assert found["few"]["frechet_distance"]["excess_low"] > 0 >= found["most"]["frechet_distance"]["excess_low"]
-    rare = labels | {"labels": np.where(np.arange(158) < 20, 1, 0)}
-    few = evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path, **rare)["classes"]["few"]
+    rare = Source(images=synthetic, labels=np.where(np.arange(158) < 20, 1, 0))
+    few = compare(*real, rare, **more)["classes"]["few"]
     assert not few["measurements"] and "at least 50" in few["refused"][0]["reason"]
-    assert evaluate_arrays(held_out, training, synthetic, settings=FAST, out=tmp_path)["classes"] == {}
+    assert compare(*(one.images for one in (*real, rare)), settings=FAST, out=tmp_path)["classes"] == {}
 
 
 def test_classes_come_from_samples_csv(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
@@ -386,9 +392,9 @@ def test_other_ranges_and_units_are_refused_naming_both(tmp_path: Path, make_pre
 
 
 def test_intervals_over_one_patients_images_are_not_said_to_be_over_patients() -> None:
-    sides = [discs(20, seed) for seed in (1, 2, 3)]
+    training = Source(images=discs(20, 2), patients=np.arange(100, 120))
     for owners, said in ((np.zeros(20, np.int64), "half-samples of one patient's images"),
                          (np.arange(20), "half-samples of patients")):
-        found = evaluate_arrays(*sides, held_out_patients=owners, training_patients=np.arange(100, 120), copies=False,
-                                settings=Settings(repetitions=10, pairs=0))
+        found = compare(Source(images=discs(20, 1), patients=owners), training, discs(20, 3), copies=False,
+                        settings=Settings(repetitions=10, pairs=0))
         assert said in found["context"]["interval"]

@@ -19,7 +19,8 @@ from radsynth.errors import FolderError
 from radsynth.metrics import _inception
 from radsynth.metrics._frechet import frechet_distance
 from radsynth.metrics._inception import Inception, InceptionFeatures, resize
-from radsynth.verbs.evaluate import Settings, evaluate_arrays
+from radsynth.verbs.evaluate import Settings
+from tests.compared import compare
 
 
 def pictures(n: int, seed: int, *shape: int) -> NDArray[np.float32]:
@@ -105,16 +106,16 @@ def test_only_the_original_weights_make_a_fid(weights: Path, monkeypatch: pytest
     monkeypatch.setattr(InceptionFeatures, "features", small)
     sides = [pictures(60, seed, 1, 48, 48) for seed in range(3)]
     options = Settings(repetitions=10, pairs=0, inception=weights)
-    found = {one["name"]: one for one in evaluate_arrays(*sides, settings=options)["measurements"]}
+    found = {one["name"]: one for one in compare(*sides, settings=options)["measurements"]}
     assert "fid" not in found and found["inception_distance"]["title"] != "FID"
     assert "1008 classes" in found["inception_score"]["features"]
     monkeypatch.setattr(_inception, "ORIGINAL", InceptionFeatures(weights).sha256[:8])
-    found = {one["name"]: one for one in evaluate_arrays(*sides, settings=options)["measurements"]}
+    found = {one["name"]: one for one in compare(*sides, settings=options)["measurements"]}
     assert "inception_distance" not in found and found["fid"]["title"] == "FID"
     assert InceptionFeatures(weights).sha256[:12] in found["fid"]["features"]
     expected = frechet_distance(small(None, sides[0]), small(None, sides[2]))
     assert found["fid"]["value"] == pytest.approx(expected, rel=1e-6)
-    assert "fid" not in {one["name"] for one in evaluate_arrays(
+    assert "fid" not in {one["name"] for one in compare(
         *sides, settings=Settings(repetitions=10, pairs=0))["measurements"]}
 
 

@@ -12,7 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from radsynth.verbs.evaluate import Settings, evaluate_arrays
+from radsynth.verbs._evaluating.measuring import Scale
+from radsynth.verbs._evaluating.sides import Source
+from radsynth.verbs.evaluate import Settings
+from tests.compared import compare
 
 Array = NDArray[np.float32]
 OPTIONS = Settings(repetitions=12, pairs=0, classes=False)
@@ -48,10 +51,9 @@ def shifted(images: Array) -> Array:
     return np.roll(images, 5, axis=-1)
 
 
-def numbers(held_out: Array, training: Array, synthetic: Array, *, out: Path | None = None,
-            **more: Any) -> dict[str, dict[str, Any]]:
+def numbers(*sides: Array | Source, out: Path | None = None, **more: Any) -> dict[str, dict[str, Any]]:
     """out: where features are kept, so that the real sides are looked at once."""
-    results = evaluate_arrays(held_out, training, synthetic, settings=OPTIONS, out=out, **more)
+    results = compare(*sides, settings=OPTIONS, out=out, **more)
     return {one["name"]: one for one in results["measurements"]}
 
 
@@ -102,24 +104,22 @@ def test_every_fault_moves_the_right_numbers(sides: tuple[Array, Array, Array], 
 
 
 def test_the_inception_score_sees_missing_classes(tmp_path: Path) -> None:
-    def two(n: int, seed: int) -> tuple[Array, NDArray[np.int64]]:
+    def two(n: int, seed: int) -> Source:
         labels = np.arange(n) % 2
-        return np.where(labels[:, None, None, None] == 1, -heads(n, seed), heads(n, seed)), labels
+        return Source(images=np.where(labels[:, None, None, None] == 1, -heads(n, seed), heads(n, seed)), labels=labels)
 
-    (held_out, a), (training, b), (alike, _) = two(60, 1), two(100, 2), two(60, 3)
-    labels: dict[str, Any] = {"out": tmp_path, "held_out_labels": a, "training_labels": b,
-                              "label_names": ("bright", "dark")}
-    whole = numbers(held_out, training, alike, **labels)["inception_score"]
+    held_out, training, alike = two(60, 1), two(100, 2), two(60, 3).images
+    more: dict[str, Any] = {"out": tmp_path, "scale": Scale(labels=("bright", "dark"))}
+    whole = numbers(held_out, training, alike, **more)["inception_score"]
     assert "trained on 100 real training images" in whole["features"] and whole["value"] > 1.9
-    missing = numbers(held_out, training, heads(60, 4), **labels)["inception_score"]
+    missing = numbers(held_out, training, heads(60, 4), **more)["inception_score"]
     assert missing["value"] < 1.3 and missing["excess_high"] < 0
-    assert "inception_score" not in numbers(held_out, training, alike, out=tmp_path)
+    assert "inception_score" not in numbers(held_out.images, training.images, alike, out=tmp_path)
 
 
 def test_a_classifier_that_guesses_gives_no_inception_score() -> None:
-    labels: dict[str, Any] = {"held_out_labels": np.arange(60) % 2, "training_labels": np.arange(100) % 2}
-    results = evaluate_arrays(heads(60, 1), heads(100, 2), heads(60, 3), settings=OPTIONS,
-                              label_names=("one", "other"), **labels)
+    held_out, training = (Source(images=heads(n, seed), labels=np.arange(n) % 2) for n, seed in ((60, 1), (100, 2)))
+    results = compare(held_out, training, heads(60, 3), settings=OPTIONS, scale=Scale(labels=("one", "other")))
     assert "inception_score" not in {one["name"] for one in results["measurements"]}
     refused = next(one for one in results["refused"] if one["name"] == "inception_score")
     assert "no more than by chance or by always naming the commonest" in refused["reason"]
@@ -154,8 +154,8 @@ def test_the_embedded_cohort(tmp_path: Path) -> None:
     high = np.percentile(pixels, 99.5)
     images = np.clip(pixels / high * 2 - 1, -1, 1).astype(np.float32)
     held_out, training, alike = images[:90], images[90:180], images[180:]
-    patients = {"held_out_patients": np.arange(90) // 3, "training_patients": 100 + np.arange(90) // 3}
-    found = numbers(held_out, training, alike, **patients)
+    found = numbers(Source(images=held_out, patients=np.arange(90) // 3),
+                    Source(images=training, patients=100 + np.arange(90) // 3), alike)
     for name in DISTANCES:
         assert found[name]["excess_low"] <= 0 <= found[name]["excess_high"], f"{name}: {found[name]}"
     # Patients differ in brightness by as much as noise of 0.15 moves the histogram: the interval says so.

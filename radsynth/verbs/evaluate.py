@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.arrays import IntensityMap, Prepared
+from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.files import check_writable
 from radsynth.metrics._features import Rows, forget
@@ -110,8 +110,9 @@ def evaluate_prepared(prepared: Prepared, synthetic: Rows, *, labels: Numbers | 
     notes: what a reader must know beside the warnings
     """
     held_out, training = _sources(prepared)
-    return _evaluate(held_out, training, Source(images=synthetic, labels=labels), _scale(prepared), prepared.intensity,
-                     _facts(prepared), copies, settings or Settings(), out, [*notes, *_added(prepared)])
+    return evaluate_sources(held_out, training, Source(images=synthetic, labels=labels), scale=Scale.of(prepared),
+                            facts=_facts(prepared), copies=copies, settings=settings, out=out,
+                            notes=[*notes, *_added(prepared)])
 
 
 def write_unmeasured(prepared: Prepared, synthetic: Rows, reason: str, options: Settings, out: Path) -> dict[str, Any]:
@@ -144,11 +145,11 @@ def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings
     start, options = time.monotonic(), settings or Settings()
     held_out, training = _sources(prepared)
     sources = {name: Source(images=one.images, labels=one.labels) for name, one in sets.items()}
-    measuring = _measuring(held_out, training, sources, _scale(prepared), options, out)
+    measuring = _measuring(held_out, training, sources, Scale.of(prepared), options, out)
     documents, measured = {}, {}
     for name, source in sources.items():
-        documents[name], measured[name] = document_of(measuring, name, held_out, training, source,
-                                                       prepared.intensity, copies, options)
+        documents[name], measured[name] = document_of(measuring, name, held_out, training, source, copies,
+                                                      options)
         documents[name]["context"] |= _facts(prepared)
         documents[name]["context"]["warnings"] += [*notes, *_added(prepared)]
     document = {"version": 1, **ranking(measured, options.repetitions), "sets": documents,
@@ -162,45 +163,27 @@ def rank_prepared(prepared: Prepared, sets: Mapping[str, Synthetic], *, settings
     return document
 
 
-def evaluate_arrays(
-    held_out: Rows, training: Rows, synthetic: Rows, *, held_out_patients: Numbers | None = None,
-    training_patients: Numbers | None = None, held_out_labels: Numbers | None = None,
-    training_labels: Numbers | None = None, patients: Numbers | None = None, labels: Numbers | None = None,
-    label_names: tuple[str, ...] = (), intensity: IntensityMap | None = None, units: str = "stored",
-    virtual: bool = False, data_hash: str = "", window: Sequence[float] | None = None, copies: bool = True,
-    settings: Settings | None = None, out: Path | None = None, before: Rows | None = None,
-) -> dict[str, Any]:
-    """Compare synthetic images with real images that training never saw; all (n, c, *space) float32 in [-1, 1].
+def evaluate_sources(held_out: Source, training: Source, synthetic: Source, *, scale: Scale | None = None,
+                     facts: Mapping[str, Any] | None = None, copies: bool = True, settings: Settings | None = None,
+                     out: Path | None = None, notes: Sequence[str] = (), before: Source | None = None,
+                     ) -> dict[str, Any]:
+    """Compare synthetic images with real ones that training never saw; images are (n, c, *space) float32 in [-1, 1].
 
-    *_patients, patients: the patient of every real image, and of that from which a synthetic one was made; one patient
-    an image without; intensity, units: give numbers their unit
-    *_labels, labels: class indices of the real and of the synthetic images, -1 or None without; label_names: of these
-    virtual, data_hash: told in the results; window: in the images' units, in which pictures are shown
-    copies: as in `evaluate_prepared`; out: as in `evaluate`
+    facts: what the results tell of the data; its "window", in the images' units, is that in which pictures are shown
+    copies, notes: as in `evaluate_prepared`; out: as in `evaluate`
     before: what the synthetic images were made from; its own numbers are then in "before", as measurements
     """
-    facts = {"virtual": virtual, "data_hash": data_hash, **({"window": list(window)} if window else {})}
-    return _evaluate(Source(images=held_out, patients=held_out_patients, labels=held_out_labels),
-                     Source(images=training, patients=training_patients, labels=training_labels),
-                     Source(images=synthetic, patients=patients, labels=labels),
-                     _units(intensity, units, label_names), intensity, facts, copies, settings or Settings(), out,
-                     before=None if before is None else Source(images=before, patients=patients))
-
-
-def _evaluate(held_out: Source, training: Source, synthetic: Source, scale: Scale, intensity: IntensityMap | None,
-              facts: dict[str, Any], copies: bool, options: Settings, out: Path | None,
-              notes: Sequence[str] = (), before: Source | None = None) -> dict[str, Any]:
-    start = time.monotonic()
+    start, options, scale, facts = time.monotonic(), settings or Settings(), scale or Scale(), facts or {}
     sets = {"synthetic": synthetic} | ({} if before is None else {"before": before})
     measuring = _measuring(held_out, training, sets, scale, options, out)
-    document, _ = document_of(measuring, "synthetic", held_out, training, synthetic, intensity, copies, options)
+    document, _ = document_of(measuring, "synthetic", held_out, training, synthetic, copies, options)
     if before is not None:
         found, _ = measuring.measure("before", copies=False, repetitions=options.repetitions, seed=options.seed)
         document["before"] = [one.to_json() for one in found]
     document["context"]["warnings"] += notes
-    document["context"] |= facts | {"seconds": round(time.monotonic() - start, 1)}
+    document["context"] |= {**facts, "seconds": round(time.monotonic() - start, 1)}
     if out is not None:
-        window = black_and_white(facts.get("window"), intensity)
+        window = black_and_white(facts.get("window"), scale.intensity)
         write_results(Path(out), document, pictures_of(document, measuring.sides, options, window))
     return document
 
@@ -214,17 +197,6 @@ def _measuring(held_out: Source, training: Source, sets: Mapping[str, Source], s
         forget(cache)
         cache = None
     return Measuring(sides, scale, cache=cache, inception=options.inception)
-
-
-def _scale(prepared: Prepared) -> Scale:
-    return _units(prepared.intensity, prepared.spec.units, prepared.spec.labels)
-
-
-def _units(intensity: IntensityMap | None, units: str, labels: tuple[str, ...]) -> Scale:
-    if intensity is None:
-        return Scale(labels=labels)
-    named = "grey levels" if units == "stored" else units
-    return Scale(scale=(intensity.high - intensity.low) / 2, units=named, labels=labels)
 
 
 def _facts(prepared: Prepared) -> dict[str, Any]:

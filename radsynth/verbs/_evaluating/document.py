@@ -19,9 +19,12 @@ from radsynth.verbs._evaluating.pictures import shown
 from radsynth.verbs._evaluating.sides import Chosen, Sides, Source
 from radsynth.verbs._grid import shades
 
+BINS = 128
+"""Of the histograms of results.json."""
 
-def document_of(measuring: Measuring, name: str, held_out: Source, training: Source, synthetic: Source,
-                intensity: IntensityMap | None, copies: bool, options: Settings) -> tuple[dict[str, Any], list[Any]]:
+
+def document_of(measuring: Measuring, name: str, held_out: Source, training: Source, synthetic: Source, copies: bool,
+                options: Settings) -> tuple[dict[str, Any], list[Any]]:
     """What results.json holds of one set, and its measurements."""
     settings = {"repetitions": options.repetitions, "seed": options.seed}
     measurements, refused = measuring.measure(name, copies=copies, **settings)
@@ -39,7 +42,7 @@ def document_of(measuring: Measuring, name: str, held_out: Source, training: Sou
         "refused": refused,
         "classes": measuring.classes(name, **settings) if options.classes else {},
         "context": _context(measuring.sides, counts, comparison, options, bool(measurements)),
-        "histogram": _histogram(comparison, intensity),
+        "histogram": _histogram(comparison, measuring.scale.intensity),
         "neighbours": neighbours,
     }
     return document, measurements
@@ -78,8 +81,8 @@ def _context(sides: Sides, counts: dict[str, int], comparison: Comparison, optio
     }
 
 
-def _histogram(comparison: Comparison, intensity: IntensityMap | None, bins: int = 128) -> dict[str, Any]:
-    """Shares of pixels in `bins` equal bins of the images' units, for held-out and synthetic images.
+def _histogram(comparison: Comparison, intensity: IntensityMap | None) -> dict[str, Any]:
+    """Shares of pixels in BINS equal bins of the images' units, for held-out and synthetic images.
 
     Of all channels together and, where there are several, of each: contrasts differ more than a generator errs.
     """
@@ -88,7 +91,7 @@ def _histogram(comparison: Comparison, intensity: IntensityMap | None, bins: int
     of_channels = {name: sample.histograms.mean(0, dtype=np.float64) for name, sample in sides.items()}
 
     def shares(channels: slice) -> dict[str, list[float]]:
-        return {name: [round(float(share), 7) for share in found[channels].mean(0).reshape(bins, -1).sum(1)]
+        return {name: [round(float(share), 7) for share in found[channels].mean(0).reshape(BINS, -1).sum(1)]
                 for name, found in of_channels.items()}
 
     channels = len(of_channels["real"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.arrays import IntensityMap, Prepared
 from radsynth.errors import DataError
 from radsynth.metrics import Comparison, Measurement, Sample, modules
 from radsynth.metrics._features import NAME, describe, keep
@@ -27,11 +28,22 @@ LEAST_LABELLED = 10
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scale:
-    """units: of the images, scale of them per unit of [-1, 1]; labels: names of the classes, () without."""
+    """intensity: from [-1, 1] to the images' own values, in `units`; labels: names of the classes, () without."""
 
-    scale: float = 1.0
+    intensity: IntensityMap | None = None
     units: str = "of the range from -1 to 1"
     labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Scale:
+        """Of the images of a prepared folder."""
+        units = "grey levels" if prepared.spec.units == "stored" else prepared.spec.units
+        return cls(intensity=prepared.intensity, units=units, labels=prepared.spec.labels)
+
+    @property
+    def factor(self) -> float:
+        """Units per unit of [-1, 1]."""
+        return 1.0 if self.intensity is None else (self.intensity.high - self.intensity.low) / 2
 
 
 class Measuring:
@@ -67,7 +79,7 @@ class Measuring:
         """One synthetic set against the held-out images."""
         return Comparison(real=self.samples["held_out"], synthetic=self.samples[f"set {name}"],
                           floor=self.samples["floor"], training=self.samples["training"], features=NAME,
-                          scale=self.scale.scale, units=self.scale.units)
+                          scale=self.scale.factor, units=self.scale.units)
 
     def measure(self, name: str, *, copies: bool, repetitions: int, seed: int,
                 ) -> tuple[list[Measurement], list[dict[str, str]]]:

@@ -181,7 +181,9 @@ def _pairs(task: PairedTask, prepared: Prepared, rows: NDArray[np.int64], seed: 
 def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, images: int, repetitions: int,
                        seed: int) -> dict[str, Any]:
     """Without a truth: whether translated images look like those of the other class, of held-out patients."""
-    from radsynth.verbs.evaluate import Settings, evaluate_arrays
+    from radsynth.verbs._evaluating.measuring import Scale
+    from radsynth.verbs._evaluating.sides import Source
+    from radsynth.verbs.evaluate import Settings, evaluate_sources
 
     domains: tuple[str, str] = applier.task.domains  # type: ignore[attr-defined]
     target = prepared.spec.labels.index(applier.target)
@@ -194,14 +196,16 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
         return refused(f"There is no image of the class {name} outside of training: prepare more.", out)
     training = prepared.own("train")
     training = training[prepared.labels(training) == target]
-    start = prepared.images(given)
+    start, window = prepared.images(given), shown_window(prepared.spec)
     made = applier.network_of(start, applier.target)
     try:
-        document = evaluate_arrays(
-            prepared.images(real), prepared.images(training), np.clip(made, -1, 1), before=start,
-            held_out_patients=prepared.patients(real), training_patients=prepared.patients(training),
-            patients=prepared.patients(given), intensity=prepared.intensity, units=prepared.spec.units,
-            virtual=prepared.spec.virtual, data_hash=prepared.manifest.data_hash, window=shown_window(prepared.spec),
+        document = evaluate_sources(
+            Source(images=prepared.images(real), patients=prepared.patients(real)),
+            Source(images=prepared.images(training), patients=prepared.patients(training)),
+            Source(images=np.clip(made, -1, 1), patients=prepared.patients(given)),
+            before=Source(images=start, patients=prepared.patients(given)), scale=Scale.of(prepared),
+            facts={"virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,
+                   **({"window": list(window)} if window else {})},
             settings=Settings(repetitions=repetitions, seed=seed), out=out)
     except DataError as error:  # one image of a class, say
         return refused(str(error), out)
