@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+CHUNK = 1024
+"""Rows whose kernel is computed at once."""
+
 
 def kernel_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3. Features (n, d), (m, d)."""
@@ -52,24 +55,23 @@ def _weighted(kernel: NDArray[np.float32], rows: NDArray[np.float64], columns: N
     return np.asarray(np.einsum("rn,nr->r", rows, sums.astype(np.float64)))
 
 
-def _within(a: NDArray[np.float32], weights: NDArray[np.float64], offset: float, chunk: int = 1024,
-            ) -> NDArray[np.float64]:
+def _within(a: NDArray[np.float32], weights: NDArray[np.float64], offset: float) -> NDArray[np.float64]:
     """Sums over all pairs of different rows, by chunks of the upper triangle."""
     sums = np.zeros(len(weights))
-    for start in range(0, len(a), chunk):
-        rows, later = slice(start, start + chunk), slice(start + chunk, None)
+    for start in range(0, len(a), CHUNK):
+        rows, later = slice(start, start + CHUNK), slice(start + CHUNK, None)
         block = _kernel(a[rows], a[rows], offset)
         np.fill_diagonal(block, 0)
         sums += _weighted(block, weights[:, rows], weights[:, rows])
-        if start + chunk < len(a):
+        if start + CHUNK < len(a):
             sums += 2 * _weighted(_kernel(a[rows], a[later], offset), weights[:, rows], weights[:, later])
     return sums
 
 
 def _between(a: NDArray[np.float32], b: NDArray[np.float32], weights_a: NDArray[np.float64],
-             weights_b: NDArray[np.float64], offset: float, chunk: int = 1024) -> NDArray[np.float64]:
+             weights_b: NDArray[np.float64], offset: float) -> NDArray[np.float64]:
     sums = np.zeros(len(weights_a))
-    for start in range(0, len(a), chunk):
-        rows = slice(start, start + chunk)
+    for start in range(0, len(a), CHUNK):
+        rows = slice(start, start + CHUNK)
         sums += _weighted(_kernel(a[rows], b, offset), weights_a[:, rows], weights_b)
     return sums

@@ -127,8 +127,8 @@ def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list
             for v, column in zip(value, parts.T, strict=True)]
 
 
-def wasserstein(a: NDArray[np.float64], b: NDArray[np.float64], points: int = 200) -> NDArray[np.float64]:
+def wasserstein(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """(d,) Wasserstein-1 distances of the columns of (n, d) and (m, d), from the quantiles at 200 levels."""
-    levels = (np.arange(points) + 0.5) / points
+    levels = (np.arange(200) + 0.5) / 200
     quantiles = [np.quantile(side, levels, axis=0, method="hazen") for side in (a, b)]
     return np.asarray(np.abs(quantiles[0] - quantiles[1]).mean(0))

@@ -19,22 +19,24 @@ CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: Convolution3d}  # Any: the two w
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MODE = {2: "bilinear", 3: "trilinear"}
+SMALLEST = 4
+"""Patches along each side of the grid from which doublings begin."""
 
 
-def starting_grid(size: tuple[int, ...], kind: str, patch: int = 1, smallest: int = 4) -> tuple[int, tuple[int, ...]]:
-    """How many doublings lead to `size` (in patches), and from which grid: each side of it is at least `smallest`.
+def starting_grid(size: tuple[int, ...], kind: str, patch: int = 1) -> tuple[int, tuple[int, ...]]:
+    """How many doublings lead to `size` (in patches), and from which grid: each side of it is at least SMALLEST.
 
     The doubled grid covers `size` and may exceed it: generators crop to it. SettingsError for sides below 8 pixels or
-    `smallest` patches.
+    SMALLEST patches.
     """
-    least = max(8, smallest * patch)
+    least = max(8, SMALLEST * patch)
     if min(size) < least:
         raise SettingsError(
             f"model.kind={kind} cannot make images of {'x'.join(map(str, size))}: each side needs at least "
             f"{least} pixels. Choose a larger prepare.size, or, for images from noise, model.kind=mlp."
         )
     size = tuple(math.ceil(side / patch) for side in size)
-    doublings = int(math.log2(min(size) / smallest))
+    doublings = int(math.log2(min(size) / SMALLEST))
     return doublings, tuple(math.ceil(side / 2**doublings) for side in size)
 
 
@@ -159,10 +161,10 @@ def classes_of(spec: ImageSpec) -> int:
     return len(spec.labels) if len(spec.labels) > 1 else 0
 
 
-def initialise_normal(module: nn.Module, std: float) -> None:
-    """Weights of convolutions and linear layers from N(0, std^2), biases 0 (Radford et al. 2016)."""
+def initialise_normal(module: nn.Module) -> None:
+    """Weights of convolutions and linear layers from N(0, 0.02^2), biases 0 (Radford et al. 2016)."""
     for layer in module.modules():
         if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
-            nn.init.normal_(layer.weight, std=std)
+            nn.init.normal_(layer.weight, std=0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

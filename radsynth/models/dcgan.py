@@ -61,7 +61,7 @@ class Generator(nn.Module):
         for coarse, fine in pairwise(wide):
             layers += [transposed(coarse, fine, 4, 2, 1, bias=False), norm(fine), nn.ReLU()]
         self.layers = nn.Sequential(*layers, transposed(wide[-1], channels, 4, 2, 1), nn.Tanh())
-        initialise_normal(self, 0.02)
+        initialise_normal(self)
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         grid = self.project(self.condition(latent, labels)).unflatten(1, (-1, *self.grid))
@@ -91,7 +91,7 @@ class Discriminator(nn.Module):
         for _ in range(levels):
             grid = tuple(side // 2 for side in grid)
         self.head = ProjectionHead(wide[-1] * math.prod(grid), classes)
-        initialise_normal(self, 0.02)
+        initialise_normal(self)
         if norm == "spectral":  # Miyato et al. 2018, eq. 8: W / sigma(W) for every layer
             for layer in [*self.layers, self.head.linear, self.head.embedding]:  # or the classes' part has no bound
                 if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)):

@@ -44,9 +44,10 @@ def enlarge(images: Tensor, factors: tuple[int, ...]) -> Tensor:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # it is kept, and a later training needs it
-def _lanczos(side: int, factor: int, device: torch.device, lobes: int = 3) -> Tensor:
+def _lanczos(side: int, factor: int, device: torch.device) -> Tensor:
     """(side * factor, side) weights: fine pixel i lies at (i + 1/2) / factor - 1/2 between the coarse ones."""
     place = (torch.arange(side * factor, dtype=torch.float64) + 0.5) / factor - 0.5
+    lobes = 3
     taps = torch.floor(place)[:, None] + torch.arange(1 - lobes, lobes + 1)
     distance = place[:, None] - taps
     kernel = torch.sinc(distance) * torch.sinc(distance / lobes) * (distance.abs() < lobes)

@@ -18,6 +18,8 @@ from radsynth.verbs._auditing.attacks import Side
 FALSE_ALARMS = 0.0075
 """Share of images of unseen patients that may be called copies: the promise is under 1 %."""
 LIKENESS = "whitened pixels at the best shift, flip, brightness and contrast"
+KEPT = 200
+"""Pairs most alike, from which the report's are taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,8 @@ class Copies:
     pairs: list[CopyPair] = field(repr=False)
 
 
-def find_copies(made: Rows, training: Side, members: Side, held_out: Side, *, kept: int = 200) -> Copies:
-    """Of synthetic images (n, c, *space); `kept` pairs most alike are returned. DataError for few held-out images.
+def find_copies(made: Rows, training: Side, members: Side, held_out: Side) -> Copies:
+    """Of synthetic images (n, c, *space); the KEPT pairs most alike are returned. DataError for few held-out images.
 
     training: images that may show somebody; members: no more of them than are held out, of the same data as these
     """
@@ -80,7 +82,7 @@ def find_copies(made: Rows, training: Side, members: Side, held_out: Side, *, ke
     copied = found > limit.likeness
     pairs = [CopyPair(synthetic=int(k), training=int(where[k]), likeness=round(float(found[k]), 4),
                       rarity=float((real >= found[k]).mean()), copy=bool(copied[k]))
-             for k in np.argsort(-found, kind="stable")[:kept]]
+             for k in np.argsort(-found, kind="stable")[:KEPT]]
     return Copies(count=int(copied.sum()), share=share_of(int(copied.sum()), len(found)),
                   threshold=limit.likeness, expected=limit.expected, by=LIKENESS, pairs=pairs,
                   chance=limit.chance(int(copied.sum()), len(found)), nearness=_nearness(made, members, held_out))

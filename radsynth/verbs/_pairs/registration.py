@@ -236,7 +236,7 @@ def _pictures(task: Register, fields: dict[str, Array], moving: Array, fixed: Ar
     return in_window((shown if shown.ndim == 4 else shown[:, :, shown.shape[2] // 2]).numpy(), ends)
 
 
-def chequers(space: tuple[int, ...], fields: int = 8) -> torch.Tensor:
-    """(*space) a chequerboard of `fields` fields along each axis."""
-    axes = [torch.arange(side) * fields // side for side in space]
+def chequers(space: tuple[int, ...]) -> torch.Tensor:
+    """(*space) a chequerboard of eight fields along each axis."""
+    axes = [torch.arange(side) * 8 // side for side in space]
     return sum(torch.meshgrid(*axes, indexing="ij"), torch.zeros(space, dtype=torch.long)) % 2 == 0

@@ -28,6 +28,10 @@ EACH = 8
 """Of every class at least."""
 MEASURED = 64
 """Further images on which effects are measured."""
+CENTRED = 256
+"""Codes of a class whose mean is its centre."""
+SWEPT = 8
+"""Codes that are shown at every truncation."""
 COUNT = 6
 """Directions of the closed form, and principal ones."""
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -172,10 +176,10 @@ def freed(bases: Array, index: int) -> Array:
     return rest / length if length > 1e-3 else np.zeros_like(rest)
 
 
-def class_directions(space: LatentSpace, label: int, count: int = 256) -> list[Direction]:
+def class_directions(space: LatentSpace, label: int) -> list[Direction]:
     """From class `label` to every other class: the mean difference of their codes with the same noise."""
     def centre(one: int) -> Tensor:
-        return space.drawn(range(count), 0, space.classes_of(count, one)).double().mean(0)
+        return space.drawn(range(CENTRED), 0, space.classes_of(CENTRED, one)).double().mean(0)
 
     found, start = [], centre(label)
     for other in space.learned:
@@ -237,9 +241,9 @@ def measure_effects(of: Study, direction: Direction, *, seed: int, label: int | 
     return dataclasses.replace(direction, effects=tuple(effects))
 
 
-def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] = TRUNCATIONS,
+def truncation_sweep(of: Study, *, truncations: Sequence[float] = TRUNCATIONS,
                      done: Callable[[int], None] = _untold) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
-    """Images (count, truncations, c, *space) and, for each truncation, how varied 256 images (of many classes two of
+    """Images (SWEPT, truncations, c, *space) and, for each truncation, how varied 256 images (of many classes two of
     each) of it are.
 
     variety: the deviation of pixels from their mean image (root mean square), as a share of that without truncation
@@ -258,7 +262,7 @@ def truncation_sweep(of: Study, *, count: int = 8, truncations: Sequence[float] 
             images = of.images[many]
         else:
             images = render(space, space.truncate(of.codes[many], centre[many], truncation), labels)
-        pictures.append(images[:count])
+        pictures.append(images[:SWEPT])
         numbers.append({"truncation": truncation, "variety": _variety(images, groups)})
         done(number)
     whole = _variety(of.images[many], groups)

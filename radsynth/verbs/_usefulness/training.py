@@ -25,6 +25,10 @@ Kind = Literal["classification", "segmentation"]
 
 LEAST_SIDE = 32
 """Smaller images are enlarged to this many pixels before they are classified: the network halves them five times."""
+TIMED = 4
+"""Steps by which it is known how long one takes."""
+CHUNK = 64
+"""Images that are predicted at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +113,7 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
     return model.eval()
 
 
-def seconds_per_step(recipe: Recipe, source: Examples, steps: int = 4) -> float:
+def seconds_per_step(recipe: Recipe, source: Examples) -> float:
     """How long one optimiser step takes here; the first, which warms up, is not counted."""
     times: list[float] = []
 
@@ -118,17 +122,17 @@ def seconds_per_step(recipe: Recipe, source: Examples, steps: int = 4) -> float:
             torch.cuda.synchronize()  # a GPU's work is only asked for when the call returns
         times.append(time.monotonic())
 
-    fit(Recipe(kind=recipe.kind, classes=recipe.classes, steps=steps + 1, batch=recipe.batch, rate=recipe.rate),
+    fit(Recipe(kind=recipe.kind, classes=recipe.classes, steps=TIMED + 1, batch=recipe.batch, rate=recipe.rate),
         [source], True, 0, done)
-    return (times[-1] - times[0]) / steps
+    return (times[-1] - times[0]) / TIMED
 
 
 @torch.no_grad()
-def predict(recipe: Recipe, model: nn.Module, images: NDArray[np.float32], chunk: int = 64) -> NDArray[Any]:
+def predict(recipe: Recipe, model: nn.Module, images: NDArray[np.float32]) -> NDArray[Any]:
     """Probabilities (n, classes) float64, or masks (n, *space) uint8."""
     parts, device = [], next(model.parameters()).device
-    for start in range(0, len(images), chunk):
-        logits = _logits(recipe, model, torch.from_numpy(images[start:start + chunk]).to(device))
+    for start in range(0, len(images), CHUNK):
+        logits = _logits(recipe, model, torch.from_numpy(images[start:start + CHUNK]).to(device))
         parts.append(logits.double().softmax(1).cpu().numpy() if recipe.kind == "classification"
                      else logits.argmax(1).to(torch.uint8).cpu().numpy())
     return np.concatenate(parts)
