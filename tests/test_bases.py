@@ -22,7 +22,7 @@ from radsynth.image import Image
 from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
 from radsynth.tasks import build
-from radsynth.verbs._inspection_page import Thumbnail, thumbnail
+from radsynth.verbs._inspecting.page import Thumbnail, thumbnail
 from radsynth.verbs._likeness import Likeness
 from radsynth.verbs._training.start import read_start
 from radsynth.verbs.inspect import inspect

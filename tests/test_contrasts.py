@@ -23,7 +23,7 @@ from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import RGB, Image
 from radsynth.io import Header, Provenance, read, write
 from radsynth.settings import resolve
-from radsynth.verbs._inspection_page import thumbnail
+from radsynth.verbs._inspecting.page import thumbnail
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
 from radsynth.verbs.prepare import prepare

@@ -14,7 +14,7 @@ from radsynth.image import Image
 from radsynth.io import Provenance, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.paint import Painter
-from radsynth.verbs._inspection_page import problems
+from radsynth.verbs._inspecting.page import problems
 from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare

@@ -10,7 +10,7 @@ from radsynth.settings import names as settings_of
 
 if TYPE_CHECKING:
     from radsynth.choices import Choice
-    from radsynth.verbs._inspection import Inspection
+    from radsynth.verbs._inspecting.inspection import Inspection
 
 
 BATCHES = {"batch", "accumulate", "processes"}

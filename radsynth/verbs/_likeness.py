@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.bases import Facts, read_base
-from radsynth.verbs._inspection_page import Thumbnail
+from radsynth.verbs._inspecting.page import Thumbnail
 
 FAR = 1.5
 """So many times the spread of the base's images between the means is another kind of image."""

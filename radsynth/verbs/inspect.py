@@ -19,13 +19,14 @@ from radsynth.image import Image, all_grey_in_colour
 from radsynth.io import Header
 from radsynth.progress import track
 from radsynth.settings import Resolved
-from radsynth.verbs._alike_names import alike_names
-from radsynth.verbs._duplicates import equal_files
-from radsynth.verbs._expected import expected
 from radsynth.verbs._given import given
-from radsynth.verbs._inspection import Inspection, Intensity
-from radsynth.verbs._inspection_page import page, settings_file, thumbnail
-from radsynth.verbs._mask_notes import FEW_VALUES, mask_notes
+from radsynth.verbs._inspecting.alike_names import alike_names
+from radsynth.verbs._inspecting.duplicates import equal_files
+from radsynth.verbs._inspecting.expected import expected
+from radsynth.verbs._inspecting.inspection import Inspection, Intensity
+from radsynth.verbs._inspecting.mask_notes import FEW_VALUES, mask_notes
+from radsynth.verbs._inspecting.page import page, settings_file, thumbnail
+from radsynth.verbs._inspecting.uncertain import uncertain
 from radsynth.verbs._preparing.conversions import conversions, in_words
 from radsynth.verbs._preparing.extra import extra_records
 from radsynth.verbs._preparing.few_values import has_few_values
@@ -34,7 +35,6 @@ from radsynth.verbs._preparing.options import Settings as PrepareSettings
 from radsynth.verbs._preparing.options import check
 from radsynth.verbs._preparing.split import torn
 from radsynth.verbs._rejected import by_file, nothing_left, write_rejected
-from radsynth.verbs._uncertain import uncertain
 
 SAMPLE = 64
 """Images whose pixels are read."""

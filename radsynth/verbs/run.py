@@ -28,7 +28,7 @@ from radsynth.verbs._auditing.copy_filter import check_filtering
 from radsynth.verbs._choosing import choices, grows, told_of_modality
 from radsynth.verbs._given import documents
 from radsynth.verbs._in_vain import in_vain, unused_by_run
-from radsynth.verbs._inspection_page import problems
+from radsynth.verbs._inspecting.page import problems
 from radsynth.verbs._measured import measured
 from radsynth.verbs._pairs.document import forget_pictures, kept_pictures
 from radsynth.verbs._pairs.paired import evaluate_pairs

@@ -16,7 +16,7 @@ from radsynth.datasets import EmptySlice, contrasts
 from radsynth.datasets.folder import Settings
 from radsynth.errors import DataError, SettingsError
 from radsynth.io import metaimage
-from radsynth.verbs._duplicates import equal_files
+from radsynth.verbs._inspecting.duplicates import equal_files
 from radsynth.verbs._preparing.options import Settings as Prepare
 from radsynth.verbs._preparing.source import source_hash
 from tests.folder.examples import ct_series, found, reasons, volume

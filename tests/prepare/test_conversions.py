@@ -16,7 +16,7 @@ from radsynth.datasets import folder
 from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.settings import resolve
-from radsynth.verbs._inspection_page import problems
+from radsynth.verbs._inspecting.page import problems
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 from tests.folder.examples import PROVENANCE, ct_series

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from radsynth.arrays import IntensityMap
 from radsynth.image import Image, ImageSpec
 from radsynth.io import read
-from radsynth.verbs._inspection_page import Thumbnail
+from radsynth.verbs._inspecting.page import Thumbnail
 from radsynth.verbs._preparing.ct_window import LUNGS, SOFT_TISSUE, ct_window
 from radsynth.verbs._writing import Drawn, Writing
 from radsynth.verbs.inspect import inspect

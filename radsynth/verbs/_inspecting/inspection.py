@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from radsynth.datasets import Rejected
 from radsynth.image import ImageSpec
-from radsynth.verbs._inspection_page import Thumbnail, lines
+from radsynth.verbs._inspecting.page import Thumbnail, lines
 
 if TYPE_CHECKING:
     from radsynth.plan import Fingerprint

@@ -19,7 +19,7 @@ from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
 from radsynth.io import scans
 from radsynth.verbs._grid import in_colour
-from radsynth.verbs._mask_notes import MANY
+from radsynth.verbs._inspecting.mask_notes import MANY
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
 from radsynth.verbs._preparing.ct_window import ct_window, has_hounsfield
 from radsynth.verbs._rejected import in_words
@@ -27,7 +27,7 @@ from radsynth.verbs._report.words import count
 from radsynth.verbs._scarce import rare
 
 if TYPE_CHECKING:
-    from radsynth.verbs._inspection import Inspection
+    from radsynth.verbs._inspecting.inspection import Inspection
 
 SIDE = 112
 """Pixels of a small picture's longer side."""
