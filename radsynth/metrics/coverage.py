@@ -52,30 +52,8 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
 def precision_recall_density_coverage(
     real: NDArray[np.float32], other: NDArray[np.float32], neighbours: int = NEIGHBOURS
 ) -> tuple[float, float, float, float]:
-    """The four numbers of features (n, d) and (m, d), each with more than `neighbours` rows; by chunks.
-
-    A ball reaches from an image to its k-th neighbour of its own kind. `measure`, which draws halves of the same images
-    again and again, keeps all distances: 1.2 GB of 10,000 images.
-    """
-    real_reach, other_reach = _reaches(real, neighbours), _reaches(other, neighbours)
-    precise, inside = np.zeros(len(other), dtype=bool), 0
-    recalled, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
-    for rows, between in distances_by_chunk(real, other):
-        balls = between < real_reach[rows, None]
-        precise |= balls.any(0)
-        covered[rows] = balls.any(1)
-        inside += int(balls.sum())
-        recalled[rows] = (between < other_reach[None, :]).any(1)
-    density = inside / (neighbours * len(other))
-    return float(precise.mean()), float(recalled.mean()), density, float(covered.mean())
-
-
-def _reaches(features: NDArray[np.float32], neighbours: int) -> NDArray[np.float32]:
-    reach = np.empty(len(features), dtype=np.float32)
-    for rows, within in distances_by_chunk(features, features):
-        np.fill_diagonal(within[:, rows], 0)
-        reach[rows] = _reach(within, neighbours)
-    return reach
+    """The four numbers of features (n, d) and (m, d), each with more than `neighbours` rows."""
+    return _four(_all_distances(real, real), _all_distances(other, other), _all_distances(real, other), neighbours)
 
 
 def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list[Estimate]:
@@ -84,7 +62,7 @@ def _estimates(real: Sample, other: Sample, repetitions: int, seed: int) -> list
     value = _four(within_a, within_b, between)
     pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
     parts = [
-        _four(within_a[np.ix_(i, i)], within_b[np.ix_(j, j)], between[np.ix_(i, j)], DENSITY_OF_HALF)
+        _four(within_a[np.ix_(i, i)], within_b[np.ix_(j, j)], between[np.ix_(i, j)], crowd=DENSITY_OF_HALF)
         for i, j in pairs
     ]
     columns = np.asarray(parts).T
@@ -109,16 +87,17 @@ def _all_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np
 
 
 def _four(within_real: NDArray[np.float32], within_other: NDArray[np.float32], between: NDArray[np.float32],
-          crowd: int = NEIGHBOURS) -> tuple[float, float, float, float]:
+          neighbours: int = NEIGHBOURS, crowd: int | None = None) -> tuple[float, float, float, float]:
     """From squared distances (n, n), (m, m), (n, m). A ball reaches from an image to its k-th neighbour of its kind.
 
-    crowd: the k of the density
+    crowd: the k of the density, without: the same
     """
-    real_reach, other_reach = _reach(within_real, NEIGHBOURS), _reach(within_other, NEIGHBOURS)
+    crowd = crowd or neighbours
+    real_reach, other_reach = _reach(within_real, neighbours), _reach(within_other, neighbours)
     inside_real = between < real_reach[:, None]
     precision = inside_real.any(0).mean()
     recall = (between < other_reach[None, :]).any(1).mean()
-    near = inside_real if crowd == NEIGHBOURS else between < _reach(within_real, crowd)[:, None]
+    near = inside_real if crowd == neighbours else between < _reach(within_real, crowd)[:, None]
     density = near.sum() / (crowd * between.shape[1])
     coverage = inside_real.any(1).mean()
     return float(precision), float(recall), float(density), float(coverage)
