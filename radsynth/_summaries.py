@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -44,13 +43,12 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
 
 def rejected(prepared: Path) -> str:
     """Where the reasons are, if images could not be used; empty when all could."""
-    from radsynth.verbs._rejected import in_words
+    from radsynth.verbs._rejected import count_rejected, in_words
 
     table, dicom = prepared / "rejected.csv", False
     if not table.is_file():
         return ""
-    with table.open(encoding="utf-8", newline="") as file:
-        count = sum(line["skipped"] != "yes" for line in csv.DictReader(file))
+    count = count_rejected(table)
     with suppress(OSError, ValueError, KeyError):
         dicom = json.loads((prepared / "manifest.json").read_text(encoding="utf-8"))["spec"]["format"] == "dicom"
     return f"{in_words(count, dicom)} could not be used: {table} says why." if count else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -46,6 +47,13 @@ def write_rejected(path: Path, lines: Iterable[Rejected]) -> None:
     """Write the table, also when it has no line."""
     write_csv(path, ("path", "reason", "skipped"), (
         (one_line(line.path), one_line(line.reason), "yes" if line.skipped else "no") for line in lines))
+
+
+def count_rejected(path: Path) -> int | None:
+    """How many lines of the table are of what could not be used; None where it is damaged."""
+    with path.open(encoding="utf-8", newline="", errors="replace") as file:
+        lines = csv.DictReader(file)
+        return sum(line["skipped"] != "yes" for line in lines) if "skipped" in (lines.fieldnames or ()) else None
 
 
 def one_line(cell: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import Any
 
 from radsynth.choices import Choice, as_given
-from radsynth.verbs._rejected import in_words
+from radsynth.verbs._rejected import count_rejected, in_words
 from radsynth.verbs._report.effort import effort as measured
 from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import duration, extent, figure
@@ -67,11 +66,9 @@ def rejected(files: RunFiles) -> dict[str, Any]:
     path = files.run / "data" / "rejected.csv"
     if not path.is_file():
         raise Missing("The run folder holds no table of rejected files.")
-    with path.open(encoding="utf-8", newline="", errors="replace") as file:
-        lines = csv.DictReader(file)
-        if "skipped" not in (lines.fieldnames or ()):
-            raise Missing("data/rejected.csv is damaged.")
-        count = sum(line["skipped"] != "yes" for line in lines)
+    count = count_rejected(path)
+    if count is None:
+        raise Missing("data/rejected.csv is damaged.")
     made = files.get("data/manifest.json")
     dicom = files.get("spec.json").get("spec", {}).get("format") == "dicom"
     return {"count": count, "files": in_words(count, dicom), "file": path.relative_to(files.run).as_posix(),
