@@ -85,11 +85,11 @@ def meaning(folder: str, kind: str) -> str:
 
 
 @functools.cache
-def constant(folder: str, kind: str, name: str) -> str | None:
-    """The text that a plug-in gives to the name at its top level, read without importing it; None when it does not."""
+def constant(folder: str, kind: str, name: str) -> Any:
+    """What a plug-in gives to the name at its top level, read without importing it; None when it does not."""
     for line in ast.parse(_files(folder)[kind].read_text(encoding="utf-8")).body:
         if isinstance(line, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in line.targets):
-            return str(ast.literal_eval(line.value))
+            return ast.literal_eval(line.value)
     return None
 
 

@@ -5,11 +5,11 @@ build(settings, model, augment, spec) -> Task    `model` and `augment` are those
 MODEL: str                                       the kind of network it uses when none is named; if absent, the default
 RESULTS: str                                     what reports call the results of a task from image to image, which must
                                                  say so: such results show whom the given images show
-UNPAIRED: str                                    "yes" where there is no truth that results can be compared with
-KEEPING: str                                     "yes" where results show what was given, of which something can get
-                                                 lost on the way: reports ask whether it did
-PATCHES: str                                     "yes" where what surrounds a pixel is enough to make it: where images
-                                                 are large, crops of them are learned
+UNPAIRED = True                                  there is no truth that results can be compared with
+KEEPING = True                                   results show what was given, of which something can get lost on the
+                                                 way: reports ask whether it did
+PATCHES = True                                   what surrounds a pixel is enough to make it: where images are large,
+                                                 crops of them are learned
 idle(settings) -> dict[str, str]                 names of settings that do nothing beside the others, and why
 OF_MASKS: tuple[str, ...]                        names of settings that do nothing where images have no masks
 CONDITIONS = True                                it can learn images with numbers (data.conditions); else it is refused

@@ -28,7 +28,7 @@ from radsynth.tasks._unpaired import by_turns, domains_of, first_of, need_both, 
 
 MODEL = "unet"
 RESULTS = "Translated images"
-UNPAIRED = "yes"
+UNPAIRED = True
 
 
 @settings

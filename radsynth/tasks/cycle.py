@@ -24,7 +24,7 @@ from radsynth.tasks._unpaired import by_turns, domains_of, need_both, seen, side
 
 MODEL = "unet"
 RESULTS = "Translated images"
-UNPAIRED = "yes"
+UNPAIRED = True
 
 
 @settings

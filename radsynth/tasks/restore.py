@@ -26,7 +26,7 @@ from radsynth.tasks._projections import add_photon_noise
 
 MODEL = "unet"
 RESULTS = "Restored images"
-KEEPING = PATCHES = "yes"
+KEEPING = PATCHES = True
 
 
 @settings

@@ -27,7 +27,7 @@ from radsynth.tasks._paired import PairedGame, paired_networks
 
 MODEL = "unet"
 RESULTS = "Translated images"
-KEEPING = PATCHES = "yes"
+KEEPING = PATCHES = True
 
 
 @settings

@@ -125,7 +125,7 @@ class RunFiles:
     @functools.cached_property
     def of_images(self) -> str:
         """What the results of a task from image to image are called; "" for other tasks."""
-        return self._of_task("RESULTS")
+        return self._of_task("RESULTS") or ""
 
     @property
     def shows_patients(self) -> bool:
@@ -152,6 +152,6 @@ class RunFiles:
         """Whether results are compared with the truth."""
         return bool(self.of_images) and not self.unpaired
 
-    def _of_task(self, name: str) -> str:
+    def _of_task(self, name: str) -> Any:
         task = self.get("generator.json").get("task")
-        return constant("tasks", task, name) or "" if task in kinds("tasks") else ""
+        return constant("tasks", task, name) if task in kinds("tasks") else None
