@@ -196,7 +196,7 @@ def _slices(scan: Scan, findings: list[Finding], settings: Settings) -> Iterator
     for finding in findings:
         middle = float((inverse @ np.array([*finding.centre, 1.0]))[2])
         half = max(finding.diameter / 2 / step, 0.5)
-        reached |= {index for index in range(math.ceil(middle - half), math.floor(middle + half) + 1)}
+        reached |= {*range(math.ceil(middle - half), math.floor(middle + half) + 1)}
     flat = replace(header, size=header.size[1:], spacing=header.spacing[1:] if header.spacing else None)
     for index in range(header.size[0]):
         yield Record(

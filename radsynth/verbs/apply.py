@@ -85,7 +85,7 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
         ("labels", labels), ("landmarks", landmarks), ("onto_landmarks", onto_landmarks))})
     check_name(format)
     kind = RunFolder(run).load_weights()[1].get("task")
-    _refuse_unfit(Path(run), kind, format, target, onto, beside, resample, style, seed, contrasts)
+    _refuse_unfit(Path(run), kind, target, onto, beside, resample, style, seed, contrasts)
     _refuse_place(Path(out), Path(input))
     if kind == "register":
         return _apply_onto(run, Path(input), Path(out), format, Path(cast(Path, onto)), beside, contrasts)
@@ -161,9 +161,8 @@ def _refuse_place(out: Path, source: Path) -> None:
         raise FolderError(HOLDS_OTHER.format(out))
 
 
-def _refuse_unfit(run: Path, kind: str | None, format: str | None, target: str | None, onto: Path | None,
-                  beside: Beside, resample: bool, style: Path | None, seed: int | None,
-                  contrasts: Sequence[str]) -> None:
+def _refuse_unfit(run: Path, kind: str | None, target: str | None, onto: Path | None, beside: Beside, resample: bool,
+                  style: Path | None, seed: int | None, contrasts: Sequence[str]) -> None:
     """SettingsError for what only a run of another kind takes, or for what one of this kind lacks."""
     if kind == "register" and onto is None:
         raise SettingsError(f"{run} registers images: name the one that they are put onto, with --onto FIXED.")

@@ -70,7 +70,7 @@ def _evaluate_folders(prepared: Prepared, folders: list[Path], settings: Setting
     for folder in folders:
         refuse_trained_on(folder, prepared, _held_out(prepared) if copies else np.arange(len(prepared.rows)))
     found = [read_set(folder, prepared.spec, prepared.intensity) for folder in folders]
-    sets = {name: one for name, one in zip(_names(folders), found, strict=True)}
+    sets = dict(zip(_names(folders), found, strict=True))
     if len(sets) == 1:
         return evaluate_prepared(prepared, found[0].images, labels=found[0].labels, settings=settings, out=out,
                                  copies=copies, notes=notes)
