@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from radsynth.arrays import NO_MASK, Prepared
 from radsynth.image import Image
-from radsynth.io import Provenance, write
+from radsynth.io import write
 from radsynth.settings import read_yaml, resolve
 from radsynth.tasks import build
 from radsynth.tasks._tissues import thresholds, tissues
@@ -27,12 +27,12 @@ from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 from tests.discs import prepared_discs
+from tests.written import FROM
 
 Make = Callable[..., Path]
 SMALL = ("task.kind=translate", "task.adversarial=0", "model.width=8", "model.halvings=1", "train.batch=8",
          "train.previews=1", "train.precision=32-true", "train.rate=0.003", "train.beta1=0.9")
 SETTINGS = resolve(overrides=(*SMALL, "train.images=1600"))
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 SIDE = 24
 
 

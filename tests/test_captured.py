@@ -25,6 +25,7 @@ from radsynth.tasks import Repeatable, build
 from radsynth.verbs._training.captured import Fixed, Graphs, Recorded
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
+from tests.trained import weights_of
 
 Make = Callable[..., Path]
 STEPS = 24
@@ -68,17 +69,12 @@ def steps(loop: Loop) -> Iterator[dict[str, torch.Tensor]]:
         if step == STEPS - 2 and loop.doctor:
             loop.doctor.care = Care(augment=0.9, penalty=2.0, unsaturated=True, redraw=2.0)
         assert all(math.isfinite(value) for value in loop.take_step().values())
-        yield weights(loop)
+        yield weights_of(loop)
 
 
 def trained(loop: Loop) -> dict[str, torch.Tensor]:
     *_, last = steps(loop)
     return last
-
-
-def weights(loop: Loop) -> dict[str, torch.Tensor]:
-    return {f"{name}/{key}": value.cpu() for name, network in loop.networks.items()
-            for key, value in network.state_dict().items()}
 
 
 @pytest.fixture
@@ -233,8 +229,8 @@ def test_a_training_goes_on_from_the_checkpoint_of_a_graph(make_prepared: Make, 
     for _ in range(10):
         for loop in (straight, restored, other):
             loop.take_step()
-    expected = weights(straight)
-    assert apart(expected, weights(restored)) < 0.1 * apart(expected, weights(other))
+    expected = weights_of(straight)
+    assert apart(expected, weights_of(restored)) < 0.1 * apart(expected, weights_of(other))
 
 
 @pytest.mark.gpu

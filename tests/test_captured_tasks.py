@@ -19,8 +19,9 @@ from radsynth.verbs._training.captured import Graphs
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
 from tests.pretended_gpu import pretended_gpu
-from tests.test_captured import Played, apart, weights
+from tests.test_captured import Played, apart
 from tests.test_gpu import Recording
+from tests.trained import weights_of
 
 Make = Callable[..., Path]
 STEPS = 12
@@ -63,7 +64,7 @@ def make_loop(name: str, data: Prepared, run: Path, *more: str) -> Loop:
 def trained(loop: Loop) -> dict[str, torch.Tensor]:
     for _ in range(STEPS):
         assert all(math.isfinite(value) for value in loop.take_step().values())
-    return weights(loop)
+    return weights_of(loop)
 
 
 @each

@@ -21,15 +21,15 @@ from radsynth.datasets import Record, Rejected, at, contrasts, lidc, recognise
 from radsynth.datasets._regrid import distance, onto
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.image import RGB, Image
-from radsynth.io import Header, Provenance, read, write
+from radsynth.io import Header, read, write
 from radsynth.settings import resolve
 from radsynth.verbs._inspecting.page import thumbnail
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs.apply import apply
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
+from tests.written import FROM
 
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 
 

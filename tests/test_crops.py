@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from radsynth.arrays import Prepared
 from radsynth.image import Image
-from radsynth.io import Provenance, write
+from radsynth.io import write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.crops import by_crops, crops_of, of_image
@@ -25,8 +25,8 @@ from radsynth.verbs.apply import apply
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
+from tests.written import FROM
 
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 SIDE, CROP, IMAGES = 96, 16, 60
 BRIGHT = 0.9
 """Network values above this are lesions."""

@@ -39,6 +39,7 @@ from radsynth.verbs.train import train
 from radsynth.verbs.utility import Settings, utility
 from tests.contract.test_every_task import everything, make_loop
 from tests.pretended_gpu import GPU, Pretending, pretended_gpu
+from tests.trained import events, weights_of
 
 Make = Callable[..., Path]
 Machine = Callable[[], contextlib.AbstractContextManager[None]]
@@ -71,16 +72,6 @@ def learned(model: str, width: int = 8, **sections: dict[str, Any]) -> Any:
     """What goes with a network, some of it changed."""
     own = {"model": {"kind": model, "width": width}, **sections}
     return resolve(document(recipe(model)), own, sections=("task", "model", "augment", "train"))
-
-
-def events(run: Path) -> list[str]:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line["event"] for line in lines if "event" in line]
-
-
-def weights(loop: Loop) -> dict[str, torch.Tensor]:
-    return {f"{name}/{key}": value.cpu() for name, network in loop.networks.items()
-            for key, value in network.state_dict().items()}
 
 
 def test_tensors_on_two_devices_are_an_error() -> None:
@@ -166,9 +157,9 @@ def test_a_state_goes_from_device_to_device(kind: str, gpu: Machine, make_prepar
             loop = make_loop(kind, data, tmp_path)
             if before:
                 loop.restore(load_tensors(path)[0])
-                assert all(torch.equal(value, before[name]) for name, value in weights(loop).items())
+                assert all(torch.equal(value, before[name]) for name, value in weights_of(loop).items())
             assert all(np.isfinite(value) for value in loop.take_step().values())
-            before = weights(loop)
+            before = weights_of(loop)
             save_tensors(path, loop.state(), {})
 
 

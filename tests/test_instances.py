@@ -11,7 +11,7 @@ from skimage.segmentation import find_boundaries
 from radsynth.arrays import Prepared
 from radsynth.errors import SettingsError
 from radsynth.image import Image
-from radsynth.io import Provenance, write
+from radsynth.io import write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.paint import Painter
 from radsynth.verbs._inspecting.page import problems
@@ -19,8 +19,8 @@ from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
+from tests.written import FROM
 
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 PREPARED = ("prepare.masks=instances", "prepare.size=[32,32]", "prepare.validation=0")
 
 

@@ -10,13 +10,13 @@ import pytest
 from radsynth.arrays import Prepared
 from radsynth.device import Device
 from radsynth.image import Image
-from radsynth.io import Provenance, write
+from radsynth.io import write
 from radsynth.plan import Fingerprint, plan
 from radsynth.settings import resolve
 from radsynth.verbs._preparing.patches import drawn, grid
 from radsynth.verbs.prepare import prepare
+from tests.written import FROM
 
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 CPU = Device(accelerator="cpu", name="a processor", cores=2, bf16=True)
 
 

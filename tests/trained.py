@@ -37,6 +37,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_tensors(run / "generator.safetensors")[0]
 
 
+def weights_of(loop: Loop) -> dict[str, torch.Tensor]:
+    return {f"{name}/{key}": value.cpu() for name, network in loop.networks.items()
+            for key, value in network.state_dict().items()}
+
+
 def same(first: Path, second: Path) -> bool:
     """Whether two runs came to the same weights, bit for bit."""
     one, two = weights(first), weights(second)

@@ -1,10 +1,14 @@
-"""Whether files are still those that were written before, and what can have happened to them."""
+"""What tests write files with, whether these are still those that were written before, and what can have happened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from radsynth.io import Provenance
+
+FROM = Provenance(model="none", weights="", seed=0, index=0)
+"""Where images come from of which that does not matter."""
 LOSSES: dict[str, Callable[[Path], object]] = {
     "deleted": Path.unlink, "empty": lambda path: path.write_bytes(b""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-20])}

@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.io import Provenance
-
 Make = Callable[..., Path]
 SMALL = ("model.width=4", "model.discriminator_width=4", "model.halvings=1", "train.batch=8", "train.previews=0",
          "train.precision=32-true", "train.images=16")
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
 
 

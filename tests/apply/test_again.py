@@ -18,8 +18,9 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.inputs import input_records
 from radsynth.verbs._journal import Journal
 from radsynth.verbs.apply import apply
-from tests.apply.examples import FROM, disc
+from tests.apply.examples import disc
 from tests.tables import rows
+from tests.written import FROM
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, faults: dict[int, BaseException]) -> list[int]:

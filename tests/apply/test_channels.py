@@ -20,8 +20,9 @@ from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
-from tests.apply.examples import FROM, Make, disc
+from tests.apply.examples import Make, disc
 from tests.tables import rows
+from tests.written import FROM
 
 
 def with_intensity(run: Path, **changes: object) -> Path:

@@ -13,8 +13,9 @@ from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.io import write
 from radsynth.verbs.apply import apply
-from tests.apply.examples import FROM, disc
+from tests.apply.examples import disc
 from tests.tables import rows
+from tests.written import FROM
 
 
 def test_a_header_beside_its_pixels_becomes_one_file(make_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ from radsynth.verbs._applying.slices import cut, join
 from radsynth.verbs._applying.values import ranges_of
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
-from tests.apply.examples import AFFINE, FROM, SMALL, Make, disc
+from tests.apply.examples import AFFINE, SMALL, Make, disc
 from tests.tables import rows
 from tests.trained import made_grey
+from tests.written import FROM
 
 
 def test_pictures_of_any_size_come_back_in_their_format(make_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
-from tests.apply.examples import FROM, Make, disc
+from tests.apply.examples import Make, disc
 from tests.tables import rows
+from tests.written import FROM
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -15,7 +15,7 @@ import pytest
 from radsynth.datasets import Record
 from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
-from radsynth.io import Provenance, read, write
+from radsynth.io import read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.fields import write_field, write_labels
@@ -28,8 +28,7 @@ from radsynth.verbs.train import train
 from tests.register.examples import SMALL, Make
 from tests.tables import rows
 from tests.trained import made_grey
-
-FROM = Provenance(model="none", weights="", seed=0, index=0)
+from tests.written import FROM
 
 
 def disc(space: tuple[int, ...], at: tuple[float, ...], radius: float) -> np.ndarray[Any, Any]:

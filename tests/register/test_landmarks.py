@@ -14,7 +14,7 @@ from scipy import stats
 
 from radsynth.errors import DataError, FolderError, Interrupted, RejectedFile, SettingsError
 from radsynth.image import Image
-from radsynth.io import Provenance, read, write
+from radsynth.io import read, write
 from radsynth.io._landmarks import read_landmarks
 from radsynth.verbs._applying.placing import Placing
 from radsynth.verbs._applying.targets import Targets, in_space, indices, over_pairs, partners
@@ -23,9 +23,8 @@ from radsynth.verbs._report.words import figure, interval
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from tests.tables import lines, rows
-from tests.written import LOSSES, writings
+from tests.written import FROM, LOSSES, writings
 
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 POINTS = {"tip": (-10.0, 20.5, 3.0), "base": (4.0, -6.0, 7.25)}
 """LPS mm."""
 

@@ -11,7 +11,6 @@ import numpy as np
 from radsynth.arrays import Prepared
 from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
-from radsynth.io import Provenance
 from radsynth.settings import resolve
 from radsynth.tasks import build
 
@@ -19,7 +18,6 @@ Make = Callable[..., Path]
 Unmask = Callable[[Path, Iterable[int]], Prepared]
 SMALL = ("task.kind=segment", "model.width=8", "model.discriminator_width=4", "model.halvings=1", "train.batch=8",
          "train.previews=1", "train.precision=32-true", "train.rate=0.003")
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
 
 

@@ -19,8 +19,9 @@ from radsynth.verbs._applying.segmenter import LEAST, expected_mismatch
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs.apply import apply
 from radsynth.verbs.train import train
-from tests.segment.examples import AFFINE, FROM, SMALL, Make, Unmask, task_of
+from tests.segment.examples import AFFINE, SMALL, Make, Unmask, task_of
 from tests.tables import rows
+from tests.written import FROM
 
 
 def test_what_a_label_map_is_expected_to_miss_is_that_of_its_worst_label() -> None:

@@ -25,9 +25,10 @@ from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train
 from tests.discs import in_patients
-from tests.segment.examples import FROM, SMALL, Make, Unmask, task_of
+from tests.segment.examples import SMALL, Make, Unmask, task_of
 from tests.tables import rows
 from tests.trained import resumes, weights
+from tests.written import FROM
 
 
 def test_data_without_masks_and_a_loss_of_nothing_are_refused() -> None:

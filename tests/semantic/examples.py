@@ -10,17 +10,17 @@ import numpy as np
 
 from radsynth.augment import Settings as Augmentation
 from radsynth.image import Image, ImageSpec
-from radsynth.io import Provenance, write
+from radsynth.io import write
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.verbs.train import train
+from tests.written import FROM
 
 Make = Callable[..., Path]
 SMALL = ("task.kind=semantic", "model.width=8", "model.widest=16", "model.hidden=8", "model.latent=4", "train.batch=8",
          "model.discriminator_width=8", "task.styles=principal", "train.previews=1", "train.precision=32-true",
          "train.rate=0.002", "train.images=1600")
 VALUES = (0, 2, 7)
-FROM = Provenance(model="none", weights="", seed=0, index=0)
 AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
 
 

@@ -21,9 +21,10 @@ from radsynth.verbs._applying.paint import Painter, format_for, mask_records
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
-from tests.semantic.examples import AFFINE, FROM, Make, save_mask, trained_on
+from tests.semantic.examples import AFFINE, Make, save_mask, trained_on
 from tests.tables import rows
 from tests.trained import made_grey
+from tests.written import FROM
 
 
 def test_apply_gives_geometry_back_and_larger_masks_are_painted_in_tiles_as_whole(
