@@ -13,7 +13,7 @@ from radsynth.errors import SettingsError
 from radsynth.image import Image
 from radsynth.io import write
 from radsynth.settings import resolve
-from radsynth.verbs._applying.paint import Painter
+from radsynth.verbs._applying.painter import Painter
 from radsynth.verbs._inspecting.page import problems
 from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs.inspect import inspect

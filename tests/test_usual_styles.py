@@ -18,7 +18,7 @@ from radsynth.models._principal import COARSE
 from radsynth.models._usual import FEATURES, UsualStyles
 from radsynth.settings import resolve
 from radsynth.tasks._usual_fit import usual_styles
-from radsynth.verbs._applying.paint import Painter
+from radsynth.verbs._applying.painter import Painter
 from radsynth.verbs._export_graphs import FromMasks
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs.train import train

@@ -26,7 +26,7 @@ from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.inputs import input_records
 from radsynth.verbs._applying.limits import ENOUGH, false_alarms, flagged_slices, flags, judged_by, read_limits
 from radsynth.verbs._applying.masks_beside import masks_beside
-from radsynth.verbs._applying.paint import Painter, mask_records, paint_all
+from radsynth.verbs._applying.painter import Painter, mask_records, paint_all
 from radsynth.verbs._applying.results import write_result
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._applying.targets import over_pairs
@@ -191,7 +191,7 @@ def _found_by(contrasts: Sequence[str]) -> dict[str, object]:
 def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, beside: Beside,
                 contrasts: Sequence[str]) -> Applied:
     """As `apply`, for a registration."""
-    from radsynth.verbs._applying.onto import Registrar, one_image, put_onto
+    from radsynth.verbs._applying.registrar import Registrar, one_image, put_onto
 
     beside.check()
     registrar = Registrar(run)

@@ -19,9 +19,9 @@ from radsynth.io import read, write
 from radsynth.settings import resolve
 from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.fields import write_field, write_labels
-from radsynth.verbs._applying.onto import Registrar
 from radsynth.verbs._applying.overlap import box, overlap
 from radsynth.verbs._applying.placing import Placing, placings, sampled
+from radsynth.verbs._applying.registrar import Registrar
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train
@@ -135,12 +135,12 @@ def test_slices_of_volumes_are_registered_slice_by_slice_a_few_at_a_time(
     assert field.shape == (16, 16, 4, 1, 3) and not field[..., 2].any() and np.abs(field[..., :2]).max() > 0.05
     before, after = (np.abs(a.astype(float) - fixed).mean() for a in (moving, warped.pixels))
     assert after < before
-    monkeypatch.setattr("radsynth.verbs._applying.onto.TOGETHER", 3)
+    monkeypatch.setattr("radsynth.verbs._applying.registrar.TOGETHER", 3)
     apply(run, tmp_path / "moving.nii.gz", tmp_path / "parts", onto=tmp_path / "fixed.nii.gz")
     assert np.allclose(read_field(tmp_path / "parts" / row["field"]), field, atol=1e-3)
     (again,) = rows(tmp_path / "parts")
     assert float(again["similarity"]) == pytest.approx(float(row["similarity"]), abs=1e-3)
-    monkeypatch.setattr("radsynth.verbs._applying.onto.LARGEST", 100)
+    monkeypatch.setattr("radsynth.verbs._applying.registrar.LARGEST", 100)
     write(Image(pixels=fixed[:, 0]), tmp_path / "slice.png", provenance=FROM)
     with pytest.raises(DataError, match=r"million are registered at once: train on coarser ones \(prepare.size\)"):
         apply(run, tmp_path / "slice.png", tmp_path / "no", onto=tmp_path / "slice.png")

@@ -17,7 +17,7 @@ from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import read, read_mask, write, write_labels
 from radsynth.settings import resolve
-from radsynth.verbs._applying.paint import Painter, format_for, mask_records
+from radsynth.verbs._applying.painter import Painter, format_for, mask_records
 from radsynth.verbs.apply import apply
 from radsynth.verbs.generate import generate
 from radsynth.verbs.train import train

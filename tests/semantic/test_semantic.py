@@ -20,7 +20,7 @@ from radsynth.io import read, read_mask
 from radsynth.settings import resolve
 from radsynth.tasks import build, paints, segments
 from radsynth.verbs._agreement import _segmenter, measure_agreement, side_by_side
-from radsynth.verbs._applying.paint import Painter
+from radsynth.verbs._applying.painter import Painter
 from radsynth.verbs._grid import black_and_white, shades
 from radsynth.verbs._writing import Drawn
 from radsynth.verbs.generate import draw, generate

@@ -1,1 +1,3 @@
-"""What `apply` is made of: tiles, resampling onto grids and back, painting masks, doubts about results."""
+"""What `apply` is made of: one image through each kind of run (`applier`, `segmenter`, `registrar`, `painter`), tiles,
+resampling onto grids and back, doubts about results.
+"""
