@@ -60,7 +60,7 @@ def make_loop(folder: Path, out: Path, batch: int = 0, graphs: bool = True) -> L
                         labels={})
     settings = resolve(document(plan(found, here(), {"images": 10**9}, size=data.spec.size)), overrides=[
         f"train.graphs={str(graphs).lower()}", *([f"train.batch={batch}"] if batch else [])])
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task = build(settings, data.spec)
     loop = Loop(task, settings.section("train", Settings), data, RunFolder(out), 0)
     out.mkdir()  # for what the doctor has to say
     loop.images = 5 * 10**8

@@ -64,7 +64,7 @@ def make_loop(task: str, data: Prepared, out: Path, batch: int, kind: str) -> Lo
              *(["train.precision=32-true"] if kind == "plain" else []),
              f"train.graphs={str(kind == 'ours').lower()}"]
     settings = resolve(document(recipe(constant("tasks", task, "MODEL") or "", task)), overrides=given)
-    task_of = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task_of = build(settings, data.spec)
     loop = Loop(task_of, settings.section("train", Settings), data, RunFolder(out), 0)
     out.mkdir()  # for what the doctor has to say
     loop.images = 5 * 10**8

@@ -142,7 +142,7 @@ def test_a_removed_lesion_is_seen_where_a_given_channel_is_missing(tmp_path: Pat
     np.save(folder / "shards" / "00000.masks.npy", masks)
     data = Prepared(folder)
     settings = resolve(overrides=(*SMALL, "train.images=1600", "task.outputs=[flair]", "task.missing=0.4"))
-    task = build(*(settings.section(name) for name in ("task", "model", "augment")), data.spec)
+    task = build(settings, data.spec)
     learn_anatomy(tmp_path, data, task, settings, 0.9)
     said = capsys.readouterr().err
     assert said.index("a segmenter of what is given") < said.index("a segmenter of what is made"), "not two runs more"
@@ -181,7 +181,7 @@ def test_a_translation_that_removes_lesions_is_flagged_and_an_honest_one_is_not(
     """One domain is robbed of its lesions: the network that learns from it heals everybody, and the check says so."""
     honest, healer = (shutil.copytree(translators / name, tmp_path / name) for name in ("honest", "healer"))
     real = Prepared(prepared_heads(tmp_path, with_masks=masks))
-    task = build(*(SETTINGS.section(name) for name in ("task", "model", "augment")), real.spec)
+    task = build(SETTINGS, real.spec)
     learn_anatomy(honest, real, task, SETTINGS, 0.9)
     document = evaluate_pairs(honest, real, out=honest)
     numbers = {number["name"]: {line["method"]: line["value"] for line in number["methods"]}
@@ -225,7 +225,7 @@ def test_labels_are_compared_where_images_were_cut_to_whole_coarse_pixels(make_p
     data = Prepared(folder)
     settings = resolve(overrides=("task.kind=restore", "task.factor=4", *SMALL[2:], "train.images=16"))
     train(data.folder, run, settings=settings)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task = build(settings, data.spec)
     learn_anatomy(run, data, task, settings, 1)
     found = {number["name"] for number in evaluate_pairs(run, data, out=run)["pairs"]["numbers"]}
     assert "segmented_dice_2" in found  # 22 pixels a side are 20 of the results
@@ -243,7 +243,7 @@ def test_without_pairs_labels_are_sought_in_what_was_given_and_in_what_was_made(
     settings = resolve(overrides=("task.kind=cycle", "task.domains=[t1,flair]", *SMALL[2:], "train.images=16"))
     train(data, tmp_path / "run", settings=settings)
     prepared = Prepared(data)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    task = build(settings, prepared.spec)
     learn_anatomy(tmp_path / "run", prepared, task, settings, 100)
     assert read_yaml(tmp_path / "run/anatomy/given/settings.yaml")["task"]["deform"] == 0.03, "they are few patients"
     document = evaluate_pairs(tmp_path / "run", prepared, out=tmp_path / "run")
@@ -261,7 +261,7 @@ def test_there_are_no_segmenters_without(kind: str, share: float, make_prepared:
     more = {"channels": ("t1", "flair")} if kind == "translate" else {"labels": ("t1", "flair")}
     data = Prepared(make_prepared(16, (SIDE, SIDE), **more))
     settings = resolve(overrides=(f"task.kind={kind}", *SMALL[2:], "train.images=8"))
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task = build(settings, data.spec)
     learn_anatomy(tmp_path / "run", data, task, settings, share)
     assert read_anatomy(tmp_path / "run", task, lambda run: Thresholds()) is None
 

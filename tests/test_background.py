@@ -90,7 +90,7 @@ def test_the_generator_takes_it_from_the_training_images_and_draws_it_flat(
     data = Prepared(greyed(make_prepared(labels=labels, size=size)))
     settings = resolve(overrides=("model.kind=sngan", "model.width=8", "model.latent=8", "task.anchor=10"),
                        sections=("task", "model", "augment"))
-    task = build_task(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task = build_task(settings, data.spec)
     assert isinstance(task, Synthesis)
     task.study(data, 0)
     generator = task.networks()["generator"].eval()

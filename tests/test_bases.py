@@ -49,7 +49,7 @@ def test_a_base_fits_the_network_of_today_and_draws_varied_images(name: str) -> 
     base = read_base(name)
     settings = resolve({"model": base.model, "task": {"anchor": 10.0}}, sections=("task", "model", "augment"))
     spec = dataclasses.replace(base.spec, labels=("a", "b"))  # other classes than the base, which had none
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    task = build(settings, spec)
     networks = task.networks()
     read_start(name).give(task, networks, spec)
     batch = Batch(images=torch.empty(16, 0), labels=torch.zeros(16, dtype=torch.int64), seed=0, items=tuple(range(16)))

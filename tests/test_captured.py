@@ -53,7 +53,7 @@ def make_loop(data: Path, run: Path, more: tuple[str, ...]) -> Loop:
         "train.batch=8", f"train.images={8 * STEPS}", "task.warm_start=0.25", "task.anchor=10", "augment.strength=0.5",
         "train.precision=32-true", *more))
     prepared = Prepared(data)
-    task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
+    task = build(settings, prepared.spec)
     run.mkdir()
     return Loop(task, settings.section("train", Settings), prepared, RunFolder(run), seed=0)
 

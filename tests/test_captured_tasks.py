@@ -57,7 +57,7 @@ def data(make_prepared: Make) -> Prepared:
 def make_loop(name: str, data: Prepared, run: Path, *more: str) -> Loop:
     settings = resolve(overrides=(f"task.kind={name.split(',')[0]}", "train.batch=4", f"train.images={4 * STEPS}",
                                   "train.precision=32-true", *TASKS[name], *more))
-    task = build(*(settings.section(part) for part in ("task", "model", "augment")), data.spec)
+    task = build(settings, data.spec)
     return Loop(task, settings.section("train", Settings), data, RunFolder(run), seed=0)
 
 

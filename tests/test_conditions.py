@@ -209,8 +209,7 @@ def test_impossible_numbers_are_refused(folder: Path, tmp_path: Path) -> None:
 def test_tasks_that_would_ignore_numbers_refuse_them(task: str) -> None:
     settings = resolve(overrides=(f"task.kind={task}",))
     with pytest.raises(SettingsError, match=r"set data\.conditions=\[\]"):
-        build_task(*(settings.section(name) for name in ("task", "model", "augment")),
-                   ImageSpec(size=(16, 16), mask_classes=2, conditions=("age",)))
+        build_task(settings, ImageSpec(size=(16, 16), mask_classes=2, conditions=("age",)))
 
 
 @pytest.mark.parametrize("kind", NOISE)

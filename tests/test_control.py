@@ -232,7 +232,7 @@ def untrained_run(data: Path, path: Path, *overrides: str) -> Path:
     settings = resolve(overrides=overrides, sections=("task", "model", "augment", "train"))
     prepared, folder = Prepared(data), RunFolder(path)
     torch.manual_seed(0)
-    task = build_task(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
+    task = build_task(settings, prepared.spec)
     folder.begin(settings.to_yaml(), prepared.manifest, {name: 16 for name in prepared.spec.labels})
     facts = {"model": settings.kind("model"), "task": settings.kind("task")}
     folder.save_weights(task.networks()[task.keeps].state_dict(), facts)

@@ -82,7 +82,7 @@ def test_segmented_images(data: Path) -> None:
 def test_registered_images(data: Path) -> None:
     prepared = Prepared(data)
     settings = resolve(overrides=("task.kind=register",))
-    task = cast(Register, build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec))
+    task = cast(Register, build(settings, prepared.spec))
     moving, fixed = prepared.images(prepared.indices("test")[:1]), prepared.images(prepared.indices("train")[:1])
     still = torch.zeros(1, 2, *prepared.spec.size).numpy()
     shown = shades(registration._pictures(task, {OWN: still}, moving, fixed, ends_of(prepared)))

@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
@@ -22,7 +21,7 @@ Images = NDArray[np.float32]
 
 def task_of(*overrides: str, **spec: Any) -> Any:
     settings = resolve(overrides=overrides, sections=("task", "model"))
-    return build(settings.section("task"), settings.section("model"), Augmentation(), ImageSpec(size=(32, 32), **spec))
+    return build(settings, ImageSpec(size=(32, 32), **spec))
 
 
 def heads(n: int, lesion: float) -> Images:

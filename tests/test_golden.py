@@ -35,7 +35,7 @@ def trace(kind: str, data: Path, run: Path) -> list[float]:
     fixed = ("train.images=96", "train.batch=16", "train.precision=32-true", "train.doctor=false")
     settings = resolve(overrides=[f"model.kind={kind}", *SMALL[kind], *recipe, *fixed])
     prepared = Prepared(data)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    task = build(settings, prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(run), settings.seed)
     steps = [loop.take_step() for _ in range(6)]
     return [round(step[name], 4) for step in steps[1::2] for name in ("discriminator/loss", "generator/loss")]

@@ -178,7 +178,7 @@ def test_one_of_several_processes(kind: str, make_prepared: Make, tmp_path: Path
     data = everything(make_prepared, (16, 16))
     settings = resolve(overrides=(f"task.kind={kind}", "train.batch=8", "train.images=24"))
     with pretended_gpu():
-        task = build(*(settings.section(part) for part in ("task", "model", "augment")), data.spec)
+        task = build(settings, data.spec)
         loop = Loop(task, settings.section("train", TrainSettings), data, RunFolder(tmp_path), 0, Ranks(size=2))
         layers = loop.networks[task.keeps].modules()
         assert any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in layers)
@@ -218,7 +218,7 @@ def test_a_recorded_step_asks_for_nothing(name: str, gpu: Machine, make_prepared
         f"model.kind={name}", "train.batch=4", "train.images=96", "augment.strength=0.5", "augment.bias=0.3",
         *RECORDED[name]))
     with gpu():
-        task = build(*(settings.section(part) for part in ("task", "model", "augment")), data.spec)
+        task = build(settings, data.spec)
         loop = Loop(task, settings.section("train", TrainSettings), data, RunFolder(tmp_path), seed=0)
         assert loop.doctor
         if loop.graphs is None:

@@ -96,7 +96,7 @@ def greyed(folder: Path) -> Path:
 def task_of(data: Prepared, *more: str) -> Synthesis:
     overrides = ("model.kind=sngan", "model.width=8", "model.latent=8", "task.anchor=10", *more)
     settings = resolve(overrides=overrides, sections=("task", "model", "augment"))
-    task = build_task(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task = build_task(settings, data.spec)
     assert isinstance(task, Synthesis)
     task.study(data, 0)
     return task

@@ -30,7 +30,7 @@ NO_JUDGE = ("task.kind=translate", "task.adversarial=0")
 
 def told(words: tuple[str, ...], spec: ImageSpec = PAIRS) -> list[str]:
     settings = given(TRAINING, words, with_recipe=True)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    task = build(settings, spec)
     return idle(settings, task, spec)
 
 
@@ -121,7 +121,7 @@ def test_nothing_is_told_of_what_nobody_asked_for(words: tuple[str, ...]) -> Non
 
 def of_run(words: tuple[str, ...], spec: ImageSpec = PAIRS, **usual: dict[str, object]) -> list[str]:
     settings = given((*TRAINING, "evaluate", "generate"), words, with_recipe=True)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    task = build(settings, spec)
     return in_vain(settings, unused_by_run(task, spec), usual)
 
 
@@ -229,7 +229,7 @@ def test_channels_that_are_taken_by_their_order_are_told(
     said = []
     for more in ((), (named,)):
         settings = given(TRAINING, (*words, *more), with_recipe=True)
-        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), PAIRS)
+        task = build(settings, PAIRS)
         tell_of_idle(settings, task, PAIRS)
         said.append(capsys.readouterr().err)
     assert "mind: flair will be made from t1, because the channels come in this order; task." in said[0]

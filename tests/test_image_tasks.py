@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from radsynth.arrays import NO_MASK, Prepared
-from radsynth.augment import Settings as Augmentation
 from radsynth.batch import Batch
 from radsynth.errors import DataError, OutOfMemory, SettingsError
 from radsynth.image import ImageSpec
@@ -50,7 +49,7 @@ VARIANTS = {
 
 def task_of(*overrides: str, spec: ImageSpec) -> Any:
     settings = resolve(overrides=overrides, sections=("task", "model"))
-    return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+    return build(settings, spec)
 
 
 def batch_of(images: torch.Tensor, labels: torch.Tensor | None = None) -> Batch:

@@ -63,7 +63,7 @@ def test_large_images_are_looked_at_a_few_at_a_time(
 ) -> None:
     prepared = Prepared(make_prepared(labels=("small", "large")))
     settings = resolve(overrides=SMALL)
-    task = build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
+    task = build(settings, prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path), 0)
     with torch.enable_grad():
         loop.take_step()

@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
@@ -24,7 +23,7 @@ STRIPED = 2
 def applier_of(*space: int) -> Any:
     settings = resolve(overrides=("task.kind=restore",), sections=("task", "model"))
     spec = ImageSpec(size=space)
-    task: Any = build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+    task: Any = build(settings, spec)
 
     def network_of(given: NDArray[np.float32], target: str) -> NDArray[np.float32]:
         made: NDArray[np.float32] = task.enlarge(torch.from_numpy(given)).numpy()

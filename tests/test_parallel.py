@@ -47,7 +47,7 @@ def _gradients(data: Path, runs: Path, variants: Sequence[tuple[str, ...]]) -> N
     ranks, prepared, found = join(), Prepared(data), dict[str, torch.Tensor]()
     for more in variants:
         settings = resolve(overrides=(*SMALL, *more, "train.rate=1e-9", "train.doctor=false"))
-        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+        task = build(settings, prepared.spec)
         loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(runs / "run"), settings.seed, ranks)
         loop.images = 32  # past the warm start
         loop.take_step()
@@ -256,7 +256,7 @@ class Second(Ranks):
 
 def test_the_doctor_decides_by_what_the_first_process_has_found(make_prepared: Make, tmp_path: Path) -> None:
     settings, prepared = resolve(overrides=SMALL), Prepared(make_prepared())
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    task = build(settings, prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), settings.seed)
     assert loop.doctor
     loop.ranks = Second()

@@ -13,7 +13,6 @@ import torch
 from PIL import Image as Pillow
 
 from radsynth.arrays import NO_MASK, Prepared
-from radsynth.augment import Settings as Augmentation
 from radsynth.batch import Batch
 from radsynth.errors import DataError, SettingsError
 from radsynth.image import ImageSpec
@@ -48,7 +47,7 @@ def prepared_of(source: Path, out: Path, *overrides: str) -> Prepared:
 
 def task_of(kind: str, *overrides: str, spec: ImageSpec) -> Any:
     settings = resolve(overrides=(f"task.kind={kind}", *overrides), sections=("task", "model"))
-    return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+    return build(settings, spec)
 
 
 def test_images_without_masks_are_kept_only_when_asked_for(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_images_are_made_once_a_step(
     """Cycle: there, back and what stays itself, each both ways; cut: made, and twice asked for its features."""
     prepared = Prepared(make_prepared(n=24, size=(16, 16), **spec))
     settings = resolve(overrides=(*overrides, "model.width=4", "train.batch=8", "train.images=80"))
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    task = build(settings, prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
     (tmp_path / "run").mkdir()
     calls: list[nn.Module] = []

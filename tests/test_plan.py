@@ -307,7 +307,7 @@ def test_every_recipe_is_made_of_settings_that_work_together(kind: str) -> None:
     sections = document(plan(fingerprint(), CPU, {}, model=kind))
     settings = resolve(sections, sections=("train", "model", "task", "augment"))
     spec = ImageSpec(size=(64, 64))
-    build(settings.section("task"), settings.section("model"), settings.section("augment"), spec).networks()
+    build(settings, spec).networks()
 
 
 @pytest.mark.parametrize("task", ["cycle", "cut"])
@@ -387,5 +387,5 @@ def test_painting_begins_with_augmentation_where_images_are_few(images: int, str
 @pytest.mark.parametrize("preset", sorted(file.stem for file in (Path(radsynth.__file__).parent / "presets").iterdir()))
 def test_every_preset_can_be_trained(preset: str) -> None:
     settings = given(TRAINING, preset=preset, with_recipe=True)
-    task = build(*(settings.section(name) for name in ("task", "model", "augment")), ImageSpec(size=(32, 32)))
+    task = build(settings, ImageSpec(size=(32, 32)))
     assert task.keeps in task.networks()

@@ -31,8 +31,7 @@ def batch_of(images: torch.Tensor, first: int = 0) -> Batch:
 
 def task_of(*overrides: str, **spec: Any) -> Any:
     settings = resolve(overrides=("task.kind=restore", *overrides), sections=("task", "model", "augment"))
-    sections = (settings.section(name) for name in ("task", "model", "augment"))
-    return build(*sections, ImageSpec(**{"size": (32, 32), **spec}))
+    return build(settings, ImageSpec(**{"size": (32, 32), **spec}))
 
 
 def test_projections_agree_with_scikit_image_and_a_discs_chord() -> None:

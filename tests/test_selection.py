@@ -152,7 +152,7 @@ def test_few_images_that_only_get_worse_end_the_training(data: Path, tmp_path: P
     settings = resolve(overrides=TINY)
     from radsynth.tasks import build
 
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), Prepared(data).spec)
+    task = build(settings, Prepared(data).spec)
     loop = Loop(task, settings.section("train"), Prepared(data), RunFolder(tmp_path), 0)
     loop.selection = told = Told(Prepared(data), 0)
     ended = []
@@ -197,7 +197,7 @@ def test_the_last_distance_is_logged_with_every_step_after_it(data: Path, tmp_pa
     settings = resolve(overrides=TINY)
     from radsynth.tasks import build
 
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), Prepared(data).spec)
+    task = build(settings, Prepared(data).spec)
     loop = Loop(task, settings.section("train"), Prepared(data), RunFolder(tmp_path), 0)
     logged = [loop.take_step().get("selection/distance") for _ in range(20)]
     assert loop.selection and [images for images, _ in loop.selection.course] == [128, 256]

@@ -96,4 +96,4 @@ def test_half_of_the_images_are_warped_with_their_masks(masked: Path) -> None:
 
 def _task(prepared: Prepared, deform: float) -> Any:
     settings = resolve(overrides=(*SMALL, f"task.deform={deform}"))
-    return build(*(settings.section(name) for name in ("task", "model", "augment")), prepared.spec)
+    return build(settings, prepared.spec)

@@ -41,7 +41,7 @@ def source(make_prepared: Make, tmp_path: Path) -> Path:
 
 def started(data: Path, source: Path, folder: Path, *more: str) -> Loop:
     settings, prepared = resolve(overrides=(*TINY, "train.images=160", f"train.start={source}", *more)), Prepared(data)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    task = build(settings, prepared.spec)
     start = read_start(str(source))
     return Loop(task, settings.section("train", Settings), prepared, RunFolder(folder), 0, start=start)
 
@@ -153,7 +153,7 @@ def test_a_run_of_another_task_is_refused() -> None:
     def task(kind: str) -> Task:
         words = resolve(overrides=(f"task.kind={kind}", "model.kind=unet", "model.width=8"))
         spec = ImageSpec(size=(16, 16), mask_classes=4)
-        return build(words.section("task"), words.section("model"), words.section("augment"), spec)
+        return build(words, spec)
 
     spec, wanted = ImageSpec(size=(16, 16)), task("restore")
     weights = {"generator": task("segment").networks()["generator"].state_dict()}

@@ -27,7 +27,7 @@ class Still(Batch):
 
 def synthesis(*overrides: str) -> Synthesis:
     settings = resolve(overrides=overrides)
-    task = build(*(settings.section(name) for name in ("task", "model", "augment")), ImageSpec(size=(16, 16)))
+    task = build(settings, ImageSpec(size=(16, 16)))
     assert isinstance(task, Synthesis)
     return task
 

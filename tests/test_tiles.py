@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.models._blocks import unfold_patches
 from radsynth.models.unet import UNet
@@ -79,5 +78,5 @@ def test_no_side_ends_nearer_to_the_zeros_of_convolutions_than_those_of_training
 
 def test_a_restoration_knows_the_sides_that_its_training_images_are_cut_to() -> None:
     settings = resolve(overrides=("task.kind=restore", "task.factor=2"), sections=("task", "model"))
-    task = build(settings.section("task"), settings.section("model"), Augmentation(), ImageSpec(size=(50, 35)))
+    task = build(settings, ImageSpec(size=(50, 35)))
     assert task.networks()["generator"].size == (50, 34)

@@ -108,7 +108,7 @@ def test_a_larger_budget_brings_back_nothing_that_is_past(more: tuple[str, ...],
 
     def loop(images: int) -> Loop:
         settings = resolve(overrides=(*more, "train.batch=8", f"train.images={images}"))
-        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+        task = build(settings, prepared.spec)
         return Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
 
     first = loop(32)
@@ -127,7 +127,7 @@ def test_a_larger_budget_brings_back_nothing_that_is_past(more: tuple[str, ...],
 
 def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path: Path) -> None:
     settings, prepared = options("train.batch_end=32", "train.grow_at=0.2"), Prepared(make_prepared())
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    task = build(settings, prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
     seen = [loop.images]
     while not loop.finished:
@@ -139,7 +139,7 @@ def test_batches_grow_at_their_share_of_the_budget(make_prepared: Make, tmp_path
 def test_batches_wait_for_their_images_and_are_augmented_when_grown(make_prepared: Make, tmp_path: Path) -> None:
     settings = options("train.batch_end=32", "train.grow_at=0.2", "train.grow_images=48", "train.augment_end=0.5")
     prepared = Prepared(make_prepared())
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+    task = build(settings, prepared.spec)
     loop = Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
     sizes, strengths = [], []
     while loop.images < 96:

@@ -84,7 +84,7 @@ def test_the_warm_start_comes_first_and_then_never_again(make_prepared: Make) ->
     data = Prepared(make_prepared(labels=("small", "large")))
     settings = resolve({"task": {"warm_start": 0.25}, "model": {"kind": "sngan", "latent": 8, "width": 8}},
                        sections=("task", "model", "augment"))
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task = build(settings, data.spec)
     assert isinstance(task, Studious)
     task.study(data, 0)
     networks = task.networks()
@@ -105,7 +105,7 @@ def test_the_anchor_and_the_doctor_ask_for_the_same_redrawn_images_once(make_pre
     def terms(anchor: int, redraw: float) -> tuple[dict[str, float], int]:
         settings = resolve(overrides=("model.kind=dcgan", "model.width=8", f"task.anchor={anchor}"),
                            sections=("task", "model", "augment"))
-        task: Any = build(*(settings.section(name) for name in ("task", "model", "augment")), data.spec)
+        task: Any = build(settings, data.spec)
         torch.manual_seed(0)
         task.study(data, 0)
         task.get_redrawing_ready(data, 0)
@@ -138,7 +138,7 @@ def test_a_run_that_goes_on_keeps_what_its_latents_stand_for(make_prepared: Make
     settings = resolve(overrides=("model.kind=mlp", "task.warm_start=0.25", "train.batch=8", "train.images=80"))
 
     def loop() -> Loop:
-        task = build(settings.section("task"), settings.section("model"), settings.section("augment"), prepared.spec)
+        task = build(settings, prepared.spec)
         return Loop(task, settings.section("train", Settings), prepared, RunFolder(tmp_path / "run"), 0)
 
     saved = loop().state()

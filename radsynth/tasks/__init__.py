@@ -36,7 +36,10 @@ from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.image import ImageSpec
 from radsynth.models import Networks
+from radsynth.settings import Resolved
 
+BUILT_OF = ("task", "model", "augment")
+"""The sections of the settings that a task is built of."""
 Terms = dict[str, Tensor]
 """Named scalars; their sum goes down. A name that begins with "_" is only logged."""
 
@@ -237,10 +240,11 @@ class PairedTask(ImageTask, Protocol):
         """What a user would have and what it should become: (n, inputs, *space / finer) and (n, outputs, *space)."""
 
 
-def build(settings: Any, model: Any, augment: Any, spec: ImageSpec) -> Task:
-    """The task of the kind whose `Settings` these are; SettingsError for settings that cannot work together."""
-    module = sys.modules[type(settings).__module__]
+def build(settings: Resolved, spec: ImageSpec) -> Task:
+    """The task that these settings ask for; SettingsError for settings that cannot work together."""
+    options, model, augment = (settings.section(name) for name in BUILT_OF)
+    module = sys.modules[type(options).__module__]
     if spec.conditions and not getattr(module, "CONDITIONS", False):
-        raise SettingsError(f"task.kind={settings.kind} learns images with no numbers: set data.conditions=[].")
-    task: Task = module.build(settings, model, augment, spec)
+        raise SettingsError(f"task.kind={options.kind} learns images with no numbers: set data.conditions=[].")
+    task: Task = module.build(options, model, augment, spec)
     return task

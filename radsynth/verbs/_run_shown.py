@@ -73,11 +73,9 @@ def _locked(run: Path) -> bool:
 
 def _parameters(settings: dict[str, Any], spec: dict[str, Any]) -> dict[str, str]:
     """Of each network."""
-    from radsynth.tasks import build
+    from radsynth.tasks import BUILT_OF, build
 
-    resolved = resolve(settings, sections=("task", "model", "augment"))
-    task, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
-    networks = build(task, model, augment, ImageSpec.from_json(spec["spec"])).networks()
+    networks = build(resolve(settings, sections=BUILT_OF), ImageSpec.from_json(spec["spec"])).networks()
     return {name: f"{sum(part.numel() for part in network.parameters()):,}" for name, network in networks.items()}
 
 

@@ -19,7 +19,7 @@ from radsynth.errors import FolderError, SettingsError
 from radsynth.models._blocks import classes_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import nearest, resolve
-from radsynth.tasks import build, draws_masks, paints
+from radsynth.tasks import BUILT_OF, build, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._mask_source import DrawnMasks, MaskSource, need_run
 from radsynth.verbs._numbers import Numbers
@@ -54,9 +54,7 @@ class Sampler:
         """Classes that training images have; others are of held-out patients alone."""
         self.data_hash: str = description["data_hash"]
         self.numbers = Numbers(description.get("conditions", {}), at or {})
-        resolved = resolve(folder.settings(), sections=("task", "model", "augment"))
-        task, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
-        self.task = build(task, model, augment, self.spec)
+        self.task = build(resolve(folder.settings(), sections=BUILT_OF), self.spec)
         self.network = self.task.networks()[self.task.keeps]
         try:
             self.network.load_state_dict(state)

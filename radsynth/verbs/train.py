@@ -90,7 +90,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
     options = settings.section("train", Settings)
     start = read_start(options.start) if options.start else None
     check_parts(options, ranks.size)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), data.spec)
+    task = build(settings, data.spec)
     with folder.lock() if ranks.first else nullcontext():
         if ranks.first:
             _begin(folder, _named(settings, start), data)

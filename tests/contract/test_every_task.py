@@ -40,8 +40,7 @@ def everything(make_prepared: Make, size: tuple[int, ...]) -> Prepared:
 
 def make_loop(kind: str, data: Prepared, folder: Path) -> Loop:
     settings = resolve(overrides=(f"task.kind={kind}", "train.batch=4", f"train.images={4 * STEPS}"))
-    sections = (settings.section(name) for name in ("task", "model", "augment"))
-    return Loop(build(*sections, data.spec), settings.section("train", Settings), data, RunFolder(folder), seed=0)
+    return Loop(build(settings, data.spec), settings.section("train", Settings), data, RunFolder(folder), seed=0)
 
 
 def copied(loop: Loop) -> Weights:

@@ -30,9 +30,8 @@ def options(*more: str) -> Resolved:
 def make_loop(data: Path, folder: Path, *more: str) -> Loop:
     settings = options(*more)
     prepared = Prepared(data)
-    task, model, augment = (settings.section(name) for name in ("task", "model", "augment"))
     train_settings = settings.section("train", TrainSettings)
-    return Loop(build(task, model, augment, prepared.spec), train_settings, prepared, RunFolder(folder), seed=0)
+    return Loop(build(settings, prepared.spec), train_settings, prepared, RunFolder(folder), seed=0)
 
 
 def groups_of(prepared: Prepared, size: int = 1) -> list[np.ndarray[Any, np.dtype[np.int64]]]:

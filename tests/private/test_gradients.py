@@ -59,7 +59,7 @@ def test_every_network_gives_the_gradients_of_images_with_several_channels(model
 def test_a_network_that_keeps_more_than_weights_is_refused_with_what_can_be_done(model: str, words: str) -> None:
     settings = resolve(overrides=("task.kind=private", f"model.kind={model}"))
     with pytest.raises(SettingsError, match="keeps more than weights") as refused:
-        build(*(settings.section(name) for name in ("task", "model", "augment")), ImageSpec(size=(16, 16)))
+        build(settings, ImageSpec(size=(16, 16)))
     assert str(refused.value).endswith(f"{words}.")
 
 

@@ -37,4 +37,4 @@ def inner(space: tuple[int, ...], margin: int = 4) -> tuple[slice, ...]:
 
 def task_of(*overrides: str, spec: ImageSpec) -> Any:
     settings = resolve(overrides=("task.kind=register", *overrides), sections=("task", "model", "augment"))
-    return build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    return build(settings, spec)

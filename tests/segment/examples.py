@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from radsynth.arrays import Prepared
-from radsynth.augment import Settings as Augmentation
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.tasks import build
@@ -23,4 +22,4 @@ AFFINE = np.array([[0.0, 2, 0, -10], [2, 0, 0, 7], [0, 0, 3, 30], [0, 0, 0, 1]])
 
 def task_of(*overrides: str, spec: ImageSpec) -> Any:
     settings = resolve(overrides=("task.kind=segment", *overrides), sections=("task", "model"))
-    return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+    return build(settings, spec)

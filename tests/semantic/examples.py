@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.augment import Settings as Augmentation
 from radsynth.image import Image, ImageSpec
 from radsynth.io import write
 from radsynth.settings import resolve
@@ -31,7 +30,7 @@ def trained_on(data: Path, run: Path, *overrides: str) -> Path:
 
 def task_of(*overrides: str, spec: ImageSpec) -> Any:
     settings = resolve(overrides=("task.kind=semantic", *overrides), sections=("task", "model"))
-    return build(settings.section("task"), settings.section("model"), Augmentation(), spec)
+    return build(settings, spec)
 
 
 def save_mask(path: Path, values: np.ndarray[Any, Any], **more: Any) -> Path:

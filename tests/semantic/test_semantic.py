@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from radsynth.arrays import Prepared
-from radsynth.augment import Settings as Augmentation
 from radsynth.datasets import folder, recognise
 from radsynth.errors import FolderError, SettingsError
 from radsynth.image import Image, ImageSpec
@@ -150,7 +149,7 @@ def test_images_are_drawn_together_with_their_masks(make_masked: Make, tmp_path:
         assert np.array_equal(read_mask(tmp_path / "out" / row["mask"]).pixels[0], mask)
     with pytest.raises(SettingsError, match="draws images with masks"):
         settings = resolve(overrides=("task.masks=true",), sections=("task", "model"))
-        build(settings.section("task"), settings.section("model"), Augmentation(), ImageSpec(size=(16, 16)))
+        build(settings, ImageSpec(size=(16, 16)))
 
 
 def test_agreement_is_high_for_true_masks_alone(make_masked: Make, monkeypatch: pytest.MonkeyPatch) -> None:

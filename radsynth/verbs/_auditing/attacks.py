@@ -19,7 +19,7 @@ from radsynth.metrics._privacy_attacks import MINIMUM_PATIENTS, Scores, Strength
 from radsynth.models._blocks import classes_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.tasks import build, draws_masks, paints
+from radsynth.tasks import BUILT_OF, build, draws_masks, paints
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._discriminator import load_discriminator
 from radsynth.verbs._evaluating.sides import PreparedRows
@@ -201,9 +201,7 @@ def _per_patient(values: Values, patients: NDArray[np.int64]) -> Values:
 def _judged(folder: RunFolder, side: Side) -> Values:
     """The last checkpoint's discriminator's logits; DataError when the run has none."""
     spec = side.prepared.spec
-    resolved = resolve(folder.settings(), sections=("task", "model", "augment"))
-    options, model, augment = (resolved.section(name) for name in ("task", "model", "augment"))
-    task = build(options, model, augment, spec)
+    task = build(resolve(folder.settings(), sections=BUILT_OF), spec)
     discriminator, reason = load_discriminator(task, folder.path)
     if discriminator is None:
         raise DataError(reason)

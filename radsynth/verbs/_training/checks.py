@@ -43,7 +43,7 @@ def tried(settings: Resolved, spec: ImageSpec, patients: int, start: Start | Non
     patients: those to learn from, or the most that there can be
     """
     options = settings.section("train", Settings)
-    task = build(settings.section("task"), settings.section("model"), settings.section("augment"), spec)
+    task = build(settings, spec)
     processes = processes_of(options, task)
     check_parts(options, processes)
     if needs_both_sides(task):
