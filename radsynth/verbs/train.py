@@ -227,8 +227,8 @@ def _budget(options: Settings) -> dict[str, float]:
 
 
 def _done(facts: dict[str, Any], options: Settings) -> bool:
-    """Whether these weights are what is asked for."""
-    return bool(facts["budget"] == _budget(options) and facts["select"] == options.select)
+    """Whether these weights are what is asked for. Older ones do not say whether they were selected."""
+    return bool(facts["budget"] == _budget(options)) and facts.get("select", options.select) == options.select
 
 
 def _begin(folder: RunFolder, settings: Resolved, data: Prepared) -> None:

@@ -6,7 +6,6 @@ is unlike the others decides.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from radsynth.verbs._applying.anatomy import segmenters
 from radsynth.verbs._applying.doubts import NAMES, Doubts
+from radsynth.verbs._report.run_files import RunFiles
 
 Patients = NDArray[np.int64]
 FALSE_ALARMS = 0.01
@@ -96,24 +96,21 @@ def read_limits(run: Path, names: tuple[str, ...] = NAMES, target: str = "", cro
     target: of an unpaired translation, which is measured one way: what is usual there says nothing of the way back
     crops: only limits of whole images by their crops (`BY_CROPS`) will do; older versions measured those of crops
     """
+    document = RunFiles(run).get("results.json")
     try:
-        document = json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))
         if target and document.get("direction", ["", target])[1] != target:
             return {}, 0
         if crops and not document.get(BY_CROPS):
             return {}, 0
         found = {name: float(document["limits"][name]) for name in names if name in document["limits"]}
         return found, int(document.get(FROM, 0))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError):
         return {}, 0
 
 
 def judged_by(run: Path) -> dict[str, object]:
     """What results are judged by that is measured and learned after the weights: limits, and segmenters of anatomy."""
-    try:
-        document = dict(json.loads((Path(run) / "results.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        document = {}
+    document = RunFiles(run).get("results.json")
     measured = {name: document.get(name) for name in ("limits", "direction", BY_CROPS, FROM)}
     return {**measured, "anatomy": segmenters(run)}
 

@@ -5,7 +5,6 @@ A segmenter that has learned little finds nothing, is sure of it, and no other n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from radsynth.arrays import Prepared
 from radsynth.progress import tell
 from radsynth.verbs._applying.limits import with_flag
 from radsynth.verbs._applying.segmenter import LEAST
+from radsynth.verbs._report.run_files import RunFiles
 
 FLAG = "not_found"
 """What samples.csv flags such an image with, and its column of the labels' names."""
@@ -49,9 +49,8 @@ def _has(masks: NDArray[Any], value: int) -> bool:
 def read_expected(run: Path) -> tuple[int, ...]:
     """As `expected_labels`, of the data that a run learned from, () where its results.json does not say it."""
     try:
-        document = json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))
-        return tuple(int(value) for value in document.get(EXPECTED, ()))
-    except (OSError, ValueError, TypeError, AttributeError):
+        return tuple(int(value) for value in RunFiles(run).get("results.json").get(EXPECTED, ()))
+    except (ValueError, TypeError):
         return ()
 
 
