@@ -63,7 +63,7 @@ def test_only_what_is_derived_from_an_image_at_its_place_shares_its_frame_of_ref
     image, derived = one(shipped("MR_small.dcm")), replace(PROVENANCE, source="ef" * 32)
     own = pydicom.dcmread(shipped("MR_small.dcm")).FrameOfReferenceUID
 
-    def written(some: Image, provenance: Provenance) -> str:
+    def written(some: Image, provenance: io.Provenance) -> str:
         dataset = pydicom.dcmread(io.write(some, tmp_path / "a.dcm", provenance=provenance)[0])
         return str(dataset.FrameOfReferenceUID)
 
