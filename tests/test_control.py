@@ -359,6 +359,15 @@ def test_an_attribute_is_said_to_be_controlled_only_where_its_direction_surely_w
         assert said(useless) == "Contrast could not be controlled: no direction raises it by 0.2 deviations a step."
 
 
+@pytest.mark.parametrize(("contrast", "symmetry", "told"), [
+    (0.12, -0.04, "changes, in standard deviations: contrast by +0.1."),  # and symmetry by -0.0
+    (0.04, 0.0, "changes no attribute by 0.05 deviations.")])
+def test_a_way_to_a_class_tells_no_change_that_rounds_to_none(contrast: float, symmetry: float, told: str) -> None:
+    effects = [{"attribute": "contrast", "relative": contrast}, {"attribute": "symmetry", "relative": symmetry}]
+    way = {"name": "healthy to lesion", "kind": "class", "effects": effects}
+    assert sentences({"attributes": [], "directions": [way]}) == [f"The way from class healthy to lesion {told}"]
+
+
 def test_contrasts_stand_side_by_side_on_a_sheet() -> None:
     """Three of them were red, green and blue: colours that mean nothing."""
     spec = ImageSpec(size=(4, 8, 8), channels=("t1", "t2", "flair"))

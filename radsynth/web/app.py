@@ -222,7 +222,7 @@ class Pages:
         beside = [other for other in (item - 1, item + 1) if 0 <= other <= MOST]
         return self._page("one.html", item=item, shown=shown, numbers=numbers,
                           saved=self.explorer.saved_as(item, **asked), **asked, query=_query(asked),
-                          run=self.explorer.run, directions=list(self.explorer.directions()),
+                          run=self.explorer.run, directions=self.explorer.along(shown),
                           moves=self.explorer.moves, beside=beside, sliced=self.explorer.sliced,
                           first=item - item % SHOWN, **self._shown_as())
 

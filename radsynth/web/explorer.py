@@ -66,6 +66,12 @@ class Explorer:
             raise FolderError(f"{path} is damaged: remove it, and 'radsynth control {in_command(self.run)}' makes it "
                               "anew.") from None
 
+    def along(self, shown: str) -> list[str]:
+        """Names of the directions that an image of class `shown` can be moved along: a way to another class begins at
+        its own class, and leads an image of any other one somewhere else."""
+        ways = {f"{shown} to {other}" for other in self.labels}
+        return [name for name, one in self.directions().items() if one.kind != "class" or name in ways]
+
     @property
     def outdated(self) -> bool:
         """Whether the run has been trained further since, so that `generate` draws other images than these."""

@@ -70,7 +70,8 @@ class Study:
         """FolderError when there is none, or when it is damaged."""
         self.folder = Path(folder)
         try:
-            document = json.loads((self.folder / "study.json").read_text(encoding="utf-8"))
+            self._key = (self.folder / "study.json").read_bytes()
+            document = json.loads(self._key)
             self.items: dict[str, bool] = {one["item"]: one["synthetic"] for one in document["items"]}
             self.seed: int = document["seed"]
             self.about: dict[str, Any] = {key: document[key] for key in ("weights", "real", "modality", "virtual")}
@@ -87,8 +88,9 @@ class Study:
     def _database(self) -> Iterator[sqlite3.Connection]:
         """A connection whose changes are on disk when the block ends; other processes wait for it for 30 seconds.
 
-        FolderError when that fails: the disk is full, the file is damaged, the run was moved away.
+        FolderError when that fails: the disk is full, the file is damaged, the run was moved away or has another study.
         """
+        self._check_own()
         path = self.folder / "answers.sqlite"
         try:
             with closing(sqlite3.connect(path, timeout=30)) as database:
@@ -101,6 +103,16 @@ class Study:
                 f"The readers' answers in {path} cannot be read or written: {error}. What was kept stays; nothing more "
                 "is kept until whoever serves this run has put the file or its disk right."
             ) from None
+
+    def _check_own(self) -> None:
+        """FolderError where another study has taken the place of this one: its readers' answers are of other images."""
+        try:
+            found = (self.folder / "study.json").read_bytes()
+        except OSError:  # whether the answers are still there, the database says
+            return
+        if found != self._key:
+            raise FolderError(f"{self.folder} holds another study than when this server was started. Nothing more is "
+                              "kept until whoever serves this run has stopped the server and served the run again.")
 
     def order(self, reader: str) -> list[str]:
         """All items in this reader's own order."""

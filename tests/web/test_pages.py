@@ -250,7 +250,9 @@ def test_walks_along_directions_that_control_found(run: Path) -> None:
     np.savez(run / "control" / "directions.npz", names=np.array(["brightness", "common to rare"]),
              kinds=np.array(["attribute", "class"]), vectors=vector / np.linalg.norm(vector, axis=1, keepdims=True),
              steps=np.ones(2))
-    assert organiser.get("/one/3").text.count('class="strip"') == 2
+    own, other = (organiser.get(f"/one/3?label={label}").text for label in LABELS)
+    assert own.count('class="strip"') == 2
+    assert other.count('class="strip"') == 1 and "Image 3 moved along brightness" in other, "it is there already"
     strip = pixels(organiser.get("/walk/3.png?direction=brightness").content)
     assert strip.shape[1] > 4 * strip.shape[0]
     (run / "control" / "directions.npz").write_bytes(b"PK")

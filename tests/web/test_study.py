@@ -133,6 +133,20 @@ def test_answers_whose_key_was_lost_are_not_taken_away(how: str, run: Path) -> N
     assert len(make_study(run, Settings(images=10)).answers()) == 1
 
 
+def test_a_server_of_a_former_study_leaves_the_answers_of_the_new_one_alone(run: Path) -> None:
+    """Answers to images that it does not have kept the new study from being counted, and from being served."""
+    former = make_study(run, Settings(images=10))
+    reader = client(run, KEYS[1], former)
+    reader.post("/study", data={"reader": "r1"})
+    item, _ = former.next("r1")
+    (run / "study").rename(run / "study-1")
+    study = make_study(run, Settings(images=10))
+    page = reader.post("/study/read", data={"item": item, "rating": "1"})
+    assert page.status_code == 500 and "holds another study than when this server was started" in page.text
+    finish(study, "r1")
+    assert len(make_study(run, Settings(images=10)).answers()) == 10 and readers_told(run) == ["r1"]
+
+
 def test_answers_that_cannot_be_kept(run: Path) -> None:
     """The reader is told, and the organiser finds no traceback."""
     study = make_study(run, Settings(images=10))

@@ -7,6 +7,9 @@ from typing import Any
 WEAK = 0.2
 """An effect below this many standard deviations of the attribute a step is too weak to be called control."""
 
+SEEN = 0.05
+"""Standard deviations of an attribute below which an effect is not told."""
+
 
 def sentences(document: dict[str, Any]) -> list[str]:
     """One sentence for each attribute, by its better direction; then the classes."""
@@ -41,13 +44,15 @@ def _attribute(name: str, unit: str, lines: list[dict[str, Any]]) -> str:
         abs(strongest_other(line, name)["relative"]) + 0.05))
     wanted, side = of(best, name), strongest_other(best, name)
     aside = (f"the largest side effect is on {side['attribute']} ({side['relative']:+.1f} deviations)"
-             if abs(side["relative"]) >= 0.05 else "no side effect reaches 0.05 deviations")
+             if abs(side["relative"]) >= SEEN else f"no side effect reaches {SEEN} deviations")
     return (f"{name.capitalize()}: one step along '{best['name']}' changes it by {wanted['slope']:+.2g} "
             f"({wanted['low']:+.2g} to {wanted['high']:+.2g}) {unit}, {wanted['relative']:.1f} of its standard "
             f"deviation, in the same sense in {100 * wanted['consistent']:.0f} % of the images; {aside}.")
 
 
 def _class(line: dict[str, Any]) -> str:
-    strong = sorted(line["effects"], key=lambda effect: -abs(effect["relative"]))[:2]
+    strong = sorted((effect for effect in line["effects"] if abs(effect["relative"]) >= SEEN),
+                    key=lambda effect: -abs(effect["relative"]))[:2]
     changes = ", ".join(f"{effect['attribute']} by {effect['relative']:+.1f}" for effect in strong)
-    return f"The way from class {line['name']} changes, in standard deviations: {changes}."
+    return f"The way from class {line['name']} " + (
+        f"changes, in standard deviations: {changes}." if strong else f"changes no attribute by {SEEN} deviations.")
