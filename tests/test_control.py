@@ -380,6 +380,14 @@ def test_contrasts_stand_side_by_side_on_a_sheet() -> None:
     assert display(images, colour=False).shape == (2, 8, 24) and display(images).shape == (2, 8, 8, 3)
 
 
+def test_dollar_signs_in_the_names_of_classes_are_no_formulas(tmp_path: Path) -> None:
+    """This one ended in a traceback, after the directions had been looked for."""
+    images = np.zeros((2, 1, 8, 8), np.float32)
+    save_sheet([images], tmp_path / "a.png", Shown(words="", ends=(-1, 1)), title="t", row_names=[r"to $\lesion$"],
+               column_names=["a", "b"], caption=r"From $\healthy$.")
+    assert (tmp_path / "a.png").is_file()
+
+
 def test_a_sheet_carries_its_caption_and_its_mark_below(tmp_path: Path) -> None:
     images = np.zeros((2, 1, 8, 8), np.float32)
     strips = []

@@ -77,6 +77,7 @@ def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, 
                   column_names: Sequence[str], caption: str, notes: Sequence[Sequence[str]] | None = None,
                   mark: str = MARK) -> None:
     """As `save_sheet`, of pictures (columns, height, width[, 3]); grey and colour may be mixed."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     large = [enlarge(row) for row in rows]
@@ -93,19 +94,20 @@ def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, 
     below = _wrapped(f"{caption}\n{mark}", width)
     top, bottom = 58, 16 + 12 * len(below.split("\n"))
     height = top + sheet.shape[0] + bottom
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    axes = figure.add_axes((left / width, bottom / height, sheet.shape[1] / width, sheet.shape[0] / height))
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
-    axes.set_xticks([c * across + wide / 2 for c in range(len(column_names))], list(column_names), fontsize=8)
-    axes.set_yticks([r * down + high / 2 for r in range(len(large))], list(row_names), fontsize=8)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.spines[:].set_visible(False)
-    for r, line in enumerate(notes or []):
-        for c, text in enumerate(line):
-            axes.text(c * across + wide / 2, r * down + high + 2, text, fontsize=7, ha="center", va="top")
-    figure.text(0.01, 1 - 6 / height, title, fontsize=10, weight="bold", va="top", wrap=True)
-    figure.text(0.01, 4 / height, below, fontsize=7, va="bottom", color="#444444")
-    write_atomically(path, _png(figure, title, mark))
+    with matplotlib.rc_context({"text.parse_math": False}):  # dollar signs in the names of classes are no formulas
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+        axes = figure.add_axes((left / width, bottom / height, sheet.shape[1] / width, sheet.shape[0] / height))
+        axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+        axes.set_xticks([c * across + wide / 2 for c in range(len(column_names))], list(column_names), fontsize=8)
+        axes.set_yticks([r * down + high / 2 for r in range(len(large))], list(row_names), fontsize=8)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        for r, line in enumerate(notes or []):
+            for c, text in enumerate(line):
+                axes.text(c * across + wide / 2, r * down + high + 2, text, fontsize=7, ha="center", va="top")
+        figure.text(0.01, 1 - 6 / height, title, fontsize=10, weight="bold", va="top", wrap=True)
+        figure.text(0.01, 4 / height, below, fontsize=7, va="bottom", color="#444444")
+        write_atomically(path, _png(figure, title, mark))
 
 
 def _png(figure: Any, title: str, mark: str) -> bytes:
