@@ -13,7 +13,8 @@ from radsynth.web.study import READER, _words
 def test_wilson_against_a_published_interval() -> None:
     found = wilson(81, 263)  # Newcombe 1998, table I, method 3: 0.2553 to 0.3662
     assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
-    assert wilson(0, 20).low == 0 and wilson(20, 20).high == 1
+    for n in range(1, 101):
+        assert wilson(0, n).low == 0 < wilson(0, n).high and wilson(n, n).low < 1 == wilson(n, n).high
 
 
 def test_the_area_is_the_one_of_scikit_learn_with_ties() -> None:
@@ -41,7 +42,7 @@ def test_a_reader_who_knows_and_readers_who_guess() -> None:
     assert accuracy.low < 0.5 < accuracy.high and ranked.low < 0.5 < ranked.high
 
 
-@pytest.mark.parametrize("readers", [1, 3])
+@pytest.mark.parametrize("readers", [1, 3, 6, 7])  # sixths and sevenths are no binary fractions
 def test_readers_who_are_always_right_have_an_interval(readers: int) -> None:
     truth = np.arange(20) < 8
     accuracy, ranked = pooled(np.tile(np.where(truth, 6, 1), (readers, 1)), truth)

@@ -49,7 +49,8 @@ def wilson(successes: float, n: int) -> Share:
     z, p = float(norm.ppf(0.975)), successes / n
     centre, half = (p + z * z / (2 * n)), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return Share(value=p, low=max(0.0, float(low)), high=min(1.0, float(high)), n=n)
+    # The ends of none and of all are 0 and 1, which rounding misses by 1e-17: nobody is to read that.
+    return Share(value=p, low=float(low) if successes else 0.0, high=float(high) if successes < n else 1.0, n=n)
 
 
 def area(ratings: NDArray[np.int64], synthetic: NDArray[np.bool_]) -> float:
@@ -105,8 +106,9 @@ def pooled(ratings: NDArray[np.int64], synthetic: NDArray[np.bool_], seed: int =
     real, made = counts
     right = real[..., :LEVELS // 2].sum(-1) + made[..., LEVELS // 2:].sum(-1)
     who = np.vstack([np.ones((1, readers), np.int64),
-                     rng.multinomial(readers, np.full(readers, 1 / readers), REPETITIONS)]) / readers
-    accuracy, area = ((who * values).sum(1) for values in (right / len(synthetic), _area(real, made)))
+                     rng.multinomial(readers, np.full(readers, 1 / readers), REPETITIONS)])
+    # Divided last: sums of six sixths scatter by 1e-16, which is no interval.
+    accuracy, area = ((who * values).sum(1) / readers for values in (right / len(synthetic), _area(real, made)))
     rarer = min(int(synthetic.sum()), int((~synthetic).sum()))
     return _share(accuracy, ratings.size, len(synthetic)), _share(area, ratings.size, rarer)
 
