@@ -15,8 +15,8 @@ from radsynth.errors import FolderError
 from radsynth.settings import resolve
 from radsynth.verbs._report.cards import SIZES, write_dataset_card, write_model_card
 from radsynth.verbs._report.claim import ITEMS, NOT_STATED, claim
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import scorecard
+from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs.generate import generate
 from radsynth.verbs.report import report
 from radsynth.verbs.train import train

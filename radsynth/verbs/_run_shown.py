@@ -10,8 +10,8 @@ from radsynth.files import LOCK
 from radsynth.image import ImageSpec
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, duration, extent
+from radsynth.verbs._run_files import RunFiles
 
 QUIET = ("started", "resumed", "interrupted", "trained")
 """Events that are no news beside the state."""

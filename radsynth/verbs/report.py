@@ -22,8 +22,8 @@ from radsynth.verbs._report.cards import dataset_card, model_card, write_cards
 from radsynth.verbs._report.landmarks import page_again
 from radsynth.verbs._report.page import template
 from radsynth.verbs._report.ranked import ranked
-from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.scorecard import scorecard
+from radsynth.verbs._run_files import Missing, RunFiles
 
 PARTS: dict[str, Callable[[RunFiles], Any]] = {
     "verdicts": words.verdicts, "bottom_line": lambda files: words.bottom_line(words.verdicts(files), facts.use(files)),

@@ -14,9 +14,9 @@ from radsynth.metrics._paired import NUMBERS as PAIR_NUMBERS
 from radsynth.verbs._agreement import NUMBER as AGREEMENT
 from radsynth.verbs._auditing import attacks as _audit_attacks
 from radsynth.verbs._pairs import label_numbers, registration
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.scorecard import NUMBERS, QUESTIONS, scorecard
 from radsynth.verbs._report.words import extent, figure, interval, sides
+from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs.report import report
 
 

@@ -19,9 +19,9 @@ from radsynth.verbs._evaluating.options import Settings
 from radsynth.verbs._evaluating.sides import Source, choose
 from radsynth.verbs._pairs.document import refused
 from radsynth.verbs._report import pictures
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.training import course
 from radsynth.verbs._report.verdicts import verdicts
+from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs.evaluate import write_unmeasured
 from radsynth.verbs.report import report
 from tests.report.examples import AUDIT, RESULTS, SPEC, add, page, utility

@@ -18,7 +18,7 @@ from radsynth.image import ImageSpec
 from radsynth.verbs._grid import black_and_white, shades, shown_window
 from radsynth.verbs._report.images import masked, sheets
 from radsynth.verbs._report.page import template
-from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs.report import report
 from tests.report.examples import MEASURED, RESULTS, SPEC, add, page
 

@@ -10,9 +10,9 @@ import pytest
 
 from radsynth.verbs._report.evidence import usefulness
 from radsynth.verbs._report.facts import facts, limits
-from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.verdicts import bottom_line, verdicts
 from radsynth.verbs._report.words import verdict
+from radsynth.verbs._run_files import Missing, RunFiles
 from tests.report.examples import AUDIT, MEASURED, RESULTS, SHARE, SPEC, add, page, utility
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from radsynth.verbs._applying.anatomy import segmenters
 from radsynth.verbs._applying.doubts import NAMES, Doubts
-from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._run_files import RunFiles
 
 Patients = NDArray[np.int64]
 FALSE_ALARMS = 0.01

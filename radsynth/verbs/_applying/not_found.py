@@ -16,7 +16,7 @@ from radsynth.arrays import Prepared
 from radsynth.progress import tell
 from radsynth.verbs._applying.limits import with_flag
 from radsynth.verbs._applying.segmenter import LEAST
-from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._run_files import RunFiles
 
 FLAG = "not_found"
 """What samples.csv flags such an image with, and its column of the labels' names."""

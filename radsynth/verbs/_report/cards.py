@@ -19,9 +19,9 @@ from radsynth.run_folder import version_of
 from radsynth.verbs._report.claim import claim
 from radsynth.verbs._report.effort import effort
 from radsynth.verbs._report.facts import facts, limits, promised, use
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdicts import verdicts
 from radsynth.verbs._report.words import duration, extent, figure, format_name, interval, sides
+from radsynth.verbs._run_files import RunFiles
 
 UNKNOWN = ("Licence", "Who made and who answers for it, contact", "Where the images learned from come from",
            "Consent, ethics approval and legal basis", "Age, sex and origin of the patients learned from",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._report.facts import limits, own, use
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent
+from radsynth.verbs._run_files import RunFiles
 
 NOT_STATED = "not stated"
 NOT_SOFTWARE = ("system", "threads", "cores", "processor", "gpus")

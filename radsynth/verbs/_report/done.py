@@ -8,8 +8,8 @@ from typing import Any
 from radsynth.choices import Choice, as_given
 from radsynth.verbs._rejected import count_rejected, in_words
 from radsynth.verbs._report.effort import effort as measured
-from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import duration, extent, figure
+from radsynth.verbs._run_files import Missing, RunFiles
 
 
 def data(files: RunFiles) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from radsynth.verbs._report.run_files import RunFiles
+from radsynth.verbs._run_files import RunFiles
 
 CORE_WATTS = 10.0
 """Assumed for a busy processor core with its share of memory."""

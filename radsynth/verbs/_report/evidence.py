@@ -11,8 +11,8 @@ from radsynth.metrics._privacy_attacks import guessed
 from radsynth.verbs._grid import grid
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.facts import testable
-from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import UNDECIDED, figure, interval
+from radsynth.verbs._run_files import Missing, RunFiles
 from radsynth.verbs._usefulness.words import points
 
 SHOWN = 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.bases import names, origin
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, odds, privacy_bound
+from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._scarce import untaught
 
 USE = (

@@ -11,8 +11,8 @@ from radsynth.verbs._applying.limits import BY_CROPS, FROM, false_alarms
 from radsynth.verbs._grid import apart, greys
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.landmarks import unlike
-from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import count, extent, figure, interval, level, sides
+from radsynth.verbs._run_files import Missing, RunFiles
 
 COLUMNS = 6
 EMPTY = 40

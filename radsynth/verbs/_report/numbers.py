@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from radsynth.verbs._report import pictures
-from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.scorecard import scorecard
 from radsynth.verbs._report.words import count, figure, interval, verdict
+from radsynth.verbs._run_files import Missing, RunFiles
 
 
 def criteria(files: RunFiles) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from radsynth.verbs._grid import apart
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.images import VOLUMES, columns_of
 from radsynth.verbs._report.numbers import row
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import PERCENT, figure, interval, level
+from radsynth.verbs._run_files import RunFiles
 
 LIMITS = (
     "The order follows one number. A set can be first there and behind in another: read the numbers below.",

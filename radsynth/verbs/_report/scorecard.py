@@ -10,8 +10,8 @@ from typing import Any
 
 from radsynth._rounding import rounded
 from radsynth.verbs._report.facts import promised, testable
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.words import count, extent, figure, format_name, level, sides
+from radsynth.verbs._run_files import RunFiles
 
 QUESTIONS = {
     "Congruence": "Are the synthetic images, as a group, like those of patients?",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from radsynth.verbs._report import pictures
-from radsynth.verbs._report.run_files import Missing, RunFiles
 from radsynth.verbs._report.words import duration
+from radsynth.verbs._run_files import Missing, RunFiles
 
 PREVIEWS = 4
 NO_TERMS = ("real", "fake", "gradient_norm", "weights_norm", "epsilon")

@@ -7,9 +7,9 @@ from typing import Any
 from radsynth.verbs._pairs.found import GIVEN
 from radsynth.verbs._report.facts import alone, promised, testable
 from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdicts, turned
-from radsynth.verbs._report.run_files import RunFiles
 from radsynth.verbs._report.verdict import Sign, Verdict
 from radsynth.verbs._report.words import SEEN, UNDECIDED, count, figure, verdict
+from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._usefulness.words import SOLVED, learned, per_cent, points
 
 ANSWERS: dict[str, str] = {"good": "Yes", "note": "Partly", "warning": "No", "open": "Not measured"}
