@@ -16,6 +16,7 @@ from radsynth.datasets import Record, Rejected, recognise
 from radsynth.datasets.nnunet import Settings, example, records
 from radsynth.errors import DataError, RejectedFile
 from radsynth.io import nifti
+from radsynth.verbs.inspect import inspect
 
 
 def found(path: Path, **settings: Any) -> tuple[list[Record], list[Rejected]]:
@@ -117,6 +118,29 @@ def test_cases_of_one_patient_and_cases_that_lack_a_channel(tmp_path: Path) -> N
     volumes, rejected = found(tmp_path, plane="volume")
     assert [record.patient for record in volumes] == ["patient000"] * 2
     assert [line.reason for line in rejected] == ["its case lacks flair"]
+
+
+def test_learn2regs_masks_have_numbers_and_its_pairs_are_asked_about(tmp_path: Path) -> None:
+    """OASIS_0001_0000 in labelsTr was no mask of OASIS_0001_0000; two scans of a patient counted as two without a
+    word."""
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}}))
+    rng = np.random.default_rng(0)
+    for folder, top in (("imagesTr", 500), ("labelsTr", 3)):
+        (tmp_path / folder).mkdir()
+        for patient in range(4):
+            values = rng.integers(0, top, (20, 24, 6)).astype(np.uint16)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / folder / f"L_{patient:04d}_0000.nii.gz")
+    volumes, rejected = found(tmp_path, plane="volume")
+    assert len(volumes) == 4 and not rejected and all(volume.masks for volume in volumes)
+    told = "in the last part alone"
+    assert told not in inspect(Settings(path=tmp_path)).text()
+    for folder in ("imagesTr", "labelsTr"):
+        for patient in range(4):
+            first = tmp_path / folder / f"L_{patient:04d}_0000.nii.gz"
+            shutil.copy(first, first.with_name(f"L_{patient:04d}_0001.nii.gz"))
+    assert told in inspect(Settings(path=tmp_path)).text()
+    named = inspect(Settings(path=tmp_path, patient_pattern=r"(?P<patient>L_\d+)_"))
+    assert told not in named.text() and named.n_patients == 4
 
 
 def test_channels_of_one_name_are_numbered(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ MASK_FOLDERS = {
     "labels",
     "labelstr",
     "labelsts",
+    "maskstr",
+    "masksts",
     "seg",
     "segs",
     "segmentation",

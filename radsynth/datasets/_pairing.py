@@ -32,6 +32,7 @@ MANY = 100
 """Series in one folder from which on no mask is sought among them by its grid."""
 
 ALONE = "a mask without an image of its name"
+ANOTHER = "another mask of its image is used ({})"
 UNSURE = ("it may be the mask of several images ({}): name it after one of them (x_mask of x), or after the "
           "folder of a series")
 TOO_MANY = ("it is one of several masks that may be of one image ({} of {}), so that none is taken: put them into one, "
@@ -73,7 +74,7 @@ def pair(paths: Iterable[str], series: Mapping[str, Sequence[str]] | None = None
         if image is None and _named_as_mask(path):
             open_masks.append(path)
         elif image is not None and image in masks and short == name:
-            lonely[path] = ALONE
+            lonely[path] = ANOTHER.format(_shown(masks[image][0]))
         elif image is not None:
             masks[image] = (*masks.get(image, ()), path)
     claims: dict[str, list[str]] = defaultdict(list)

@@ -206,7 +206,7 @@ def _records(root: Path, cases: dict[tuple[str, str], dict[int, Path]], masks: d
     modality, pattern = _modality(channels, settings.modality), compiled(settings.patient_pattern, "patient_pattern")
     for (folder, name), files in track(sorted(cases.items()), len(cases), "reading headers", "cases"):
         shown = printable(min(files.values()).relative_to(root).as_posix())
-        mask = masks.get(name) if folder != TEST else None
+        mask = masks.get(name, masks.get(f"{name}_0000")) if folder != TEST else None  # Learn2Reg numbers masks, too
         try:
             if masks and mask is None and settings.unmasked == "reject":
                 detect(min(files.values()))  # what is no image lacks no mask

@@ -155,6 +155,19 @@ def test_masks_of_single_things_beside_that_of_all_are_no_images(tmp_path: Path)
     assert len(rejected) == 1
 
 
+def test_learn2regs_masks_are_no_images(tmp_path: Path) -> None:
+    """NLST's masksTr were learned as further images; where there are labels, too, they are used."""
+    for name in ("imagesTr", "masksTr"):
+        volume(tmp_path / name / "NLST_0001_0000.nii.gz")
+        volume(tmp_path / name / "NLST_0001_0001.nii.gz")
+    records, rejected = found(tmp_path, plane="volume")
+    assert [Path(*record.masks).parent.name for record in records] == ["masksTr"] * 2 and not rejected
+    volume(tmp_path / "labelsTr" / "NLST_0001_0001.nii.gz")
+    records, rejected = found(tmp_path, plane="volume")
+    assert [Path(*record.masks).parent.name for record in records] == ["masksTr", "labelsTr"]
+    assert [line.reason for line in rejected] == ["another mask of its image is used (labelsTr/NLST_0001_0001.nii.gz)"]
+
+
 def test_a_mask_that_begins_with_such_a_word_is_of_the_image_that_ends_as_it_does(tmp_path: Path) -> None:
     """LiTS: segmentation-0.nii was learned as an image of a liver."""
     for number in (0, 10):

@@ -23,8 +23,16 @@ UNTOLD = (
 
 def alike_names(records: Sequence[Record]) -> dict[str, int]:
     """UNTOLD with the number of files that it is said of, where it is said of most of those without a patient."""
-    sources = {record.source.partition("#")[0] for record in records
-               if record.split is None and record.patient == record.source.partition("#")[0]}
-    matches = [LAST.fullmatch(stem(PurePosixPath(source).name)) for source in sources]
+    names = {record.source.partition("#")[0]: name for record in records
+             if record.split is None and (name := _untold(record))}
+    matches = [LAST.fullmatch(name) for name in names.values()]
     groups = [count for count in Counter(match["first"] for match in matches if match).values() if 1 < count <= MOST]
-    return {UNTOLD: sum(groups)} if len(groups) > 1 and 2 * sum(groups) >= len(sources) else {}
+    return {UNTOLD: sum(groups)} if len(groups) > 1 and 2 * sum(groups) >= len(names) else {}
+
+
+def _untold(record: Record) -> str:
+    """The name of a file, or of nnU-Net's case, that counts as a patient by itself; "" where something says whose it
+    is."""
+    source = record.source.partition("#")[0]
+    name, patient = stem(PurePosixPath(source).name), record.patient
+    return name if patient == source else patient if name.casefold() in (patient, f"{patient}_0000") else ""
