@@ -380,6 +380,18 @@ def test_contrasts_stand_side_by_side_on_a_sheet() -> None:
     assert display(images, colour=False).shape == (2, 8, 24) and display(images).shape == (2, 8, 8, 3)
 
 
+def test_long_names_of_columns_do_not_lie_upon_each_other(tmp_path: Path) -> None:
+    """Counterfactuals name their columns after classes; names are as wide as their columns at most."""
+    name, widths = "squamous cell carcinoma of the left upper lobe", []
+    for columns in (["a", ""], [name, ""], [name.replace(" ", "-"), ""]):
+        save_sheet([np.ones((2, 1, 96, 96), np.float32)], tmp_path / "a.png", Shown(words="", ends=(-1, 1)), title="",
+                   row_names=[""], column_names=columns, caption="")
+        with Picture.open(tmp_path / "a.png") as picture:
+            above = (np.asarray(picture)[:-120] < 128).any((0, 2)).nonzero()[0]
+        widths.append(int(above[-1] - above[0]))
+    assert widths[0] < 12 and min(widths[1:]) > 48 and max(widths[1:]) < 98
+
+
 def test_dollar_signs_in_the_names_of_classes_are_no_formulas(tmp_path: Path) -> None:
     """This one ended in a traceback, after the directions had been looked for."""
     images = np.zeros((2, 1, 8, 8), np.float32)

@@ -92,13 +92,15 @@ def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, 
     left = 20 + 7 * max((len(line) for name in row_names for line in name.split("\n")), default=0)
     width = max(left + sheet.shape[1] + 12, NARROWEST)
     below = _wrapped(f"{caption}\n{mark}", width)
-    top, bottom = 58, 16 + 12 * len(below.split("\n"))
+    heads = [_wrapped(name, int(0.75 * across), least=8) for name in column_names]  # of larger letters
+    lines = max((len(head.split("\n")) for head in heads), default=0)
+    top, bottom = 58 + 13 * max(0, lines - 2), 16 + 12 * len(below.split("\n"))
     height = top + sheet.shape[0] + bottom
     with matplotlib.rc_context({"text.parse_math": False}):  # dollar signs in the names of classes are no formulas
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         axes = figure.add_axes((left / width, bottom / height, sheet.shape[1] / width, sheet.shape[0] / height))
         axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
-        axes.set_xticks([c * across + wide / 2 for c in range(len(column_names))], list(column_names), fontsize=8)
+        axes.set_xticks([c * across + wide / 2 for c in range(len(heads))], heads, fontsize=8)
         axes.set_yticks([r * down + high / 2 for r in range(len(large))], list(row_names), fontsize=8)
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
@@ -125,7 +127,7 @@ def _png(figure: Any, title: str, mark: str) -> bytes:
     return buffer.getvalue()
 
 
-def _wrapped(text: str, width: int) -> str:
+def _wrapped(text: str, width: int, least: int = 30) -> str:
     import textwrap
 
-    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, max(30, int(width / 5.4))))
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, max(least, int(width / 5.4))))
