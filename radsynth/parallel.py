@@ -103,6 +103,11 @@ def launched() -> bool:
     return bool(_told())
 
 
+def together() -> int:
+    """How many processes something has started together, this one included."""
+    return int(_told().get("WORLD_SIZE", "1"))
+
+
 def speaks() -> bool:
     """Whether this process prints what all that were started together have to say."""
     return _told().get("RANK", "0") == "0"
@@ -132,9 +137,9 @@ def _told() -> dict[str, str]:
     if distributed.is_torchelastic_launched():
         return dict(given)
     # A script of `sbatch` knows the number of tasks, too, but runs once: it is `srun` that starts them all, as a step.
-    # An interactive shell is one, in which nothing more is started.
+    # An interactive shell (srun --pty) is one, in which nothing more is started.
     several = "SLURM_STEP_ID" in given and int(given.get("SLURM_NTASKS", "1")) > 1
-    if not several or given.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+    if not several or "SLURM_PTY_PORT" in given or given.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return {}
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 

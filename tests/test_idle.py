@@ -234,3 +234,15 @@ def test_channels_that_are_taken_by_their_order_are_told(
         said.append(capsys.readouterr().err)
     assert "mind: flair will be made from t1, because the channels come in this order; task." in said[0]
     assert not said[1]
+
+
+def test_processes_that_share_cores_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("radsynth.device.cores", lambda: 2)
+    for processes in (64, 2):
+        settings = given(TRAINING, (f"train.processes={processes}",), with_recipe=True)
+        task = build(settings, PAIRS)
+        tell_of_idle(settings, task, PAIRS)
+    said = [line for line in capsys.readouterr().err.splitlines() if "cores" in line]
+    assert len(said) == 1 and said[0].startswith("mind: train.processes=64 is more than the 2 cores")

@@ -35,6 +35,7 @@ from radsynth.verbs._training import checks
 from radsynth.verbs._training.checks import processes_of, tried
 from radsynth.verbs._training.loop import Loop
 from radsynth.verbs._training.options import Settings
+from radsynth.verbs.run import run
 from radsynth.verbs.train import train
 
 SMALL = ("train.batch=8", "train.images=64", "train.previews=1", "train.precision=32-true", "model.width=8",
@@ -357,6 +358,10 @@ def test_slurm_is_understood(make_prepared: Make, tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(f"SLURM_{name}", str(value))
     assert launched() and join().rank == 3
     assert met == {"rank": 3, "world_size": 4, "init_method": "tcp://gpu07:15123"}
+    with pytest.raises(SettingsError, match=r"started 4 times together.*Start it once"):  # each would wait for others
+        run(tmp_path / "data", tmp_path / "job")
+    monkeypatch.setenv("SLURM_PTY_PORT", "40123")
+    assert not launched(), "a shell of srun --pty is one process, whatever its name"
 
 
 def test_one_process_is_alone() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 from radsynth.arrays import Prepared
 from radsynth.batch import Batch
 from radsynth.errors import TrainingError
+from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.tasks import build
 from radsynth.tasks._moved import WARPED
@@ -97,3 +100,20 @@ def test_half_of_the_images_are_warped_with_their_masks(masked: Path) -> None:
 def _task(prepared: Prepared, deform: float) -> Any:
     settings = resolve(overrides=(*SMALL, f"task.deform={deform}"))
     return build(settings, prepared.spec)
+
+
+@pytest.mark.parametrize("settings", [SMALL, ("model.kind=sngan", "task.anchor=10"), ("model.kind=sngan",)])
+def test_what_the_doctor_advises_can_be_set_and_is_not_set_already(
+    settings: tuple[str, ...], masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, data = resolve(overrides=settings), Prepared(masked)
+    task = build(given, data.spec)
+    doctor, loop = _doctor.Doctor(task, data, RunFolder(tmp_path), 0), cast(Loop, SimpleNamespace(images=64))
+    doctor.signs.examined = 1
+    monkeypatch.setattr(doctor.examiner, "delivered", lambda loop: {"": 0.1})
+    doctor.warn(loop)
+    doctor._steepen(loop, "Augmentation is at its limit.")
+    said = events(tmp_path)
+    assert "another task.loss" in said["not usable"] and "no penalty that could be" in said["discriminator overfits"]
+    for advice in re.findall(r"task\.\w+=\w+", " ".join(said.values())):
+        assert resolve(given.document(), overrides=(advice,)).document() != given.document()

@@ -13,10 +13,11 @@ from typing import Any
 
 from radsynth.arrays import Prepared
 from radsynth.choices import Choice, document
-from radsynth.errors import DataError, FolderError
+from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.files import check_writable, write_atomically
 from radsynth.image import ImageSpec
 from radsynth.metrics._inception import InceptionFeatures
+from radsynth.parallel import together
 from radsynth.progress import tell
 from radsynth.run_folder import RunFolder
 from radsynth.settings import SECTIONS, Resolved, constant, resolve
@@ -81,6 +82,11 @@ def run(
 
     `out` is runs/NAME by default. Raises our errors; whatever was finished stays, and the same call goes on from there.
     """
+    if (count := together()) > 1:
+        raise SettingsError(f"This command was started {count} times together, by srun or torchrun, and prepares, "
+                            "measures and reports for all of them. Start it once (srun --ntasks=1): it uses the GPUs "
+                            "of one machine by itself. For several machines start 'radsynth train' so, after "
+                            "'radsynth prepare'.")
     layers = documents(overrides, settings_file, preset, seed=seed, data=Path(data) if data else None, privacy=privacy)
     layers = layers if data else [{"data": {"kind": "brain"}}, *layers]
     given = resolve(*layers, overrides=overrides)  # every section that was given, so that all mistakes come at once

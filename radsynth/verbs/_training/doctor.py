@@ -231,7 +231,8 @@ class Doctor:
         """Double the penalty, within its limit, against a discriminator that overfits."""
         illness = "discriminator overfits"
         if not self.task.penalised:
-            self._event(loop, illness, f"{text} There is no penalty that could be raised: task.penalty=r1 would help.")
+            better = ": task.penalty=r1 would help" if hasattr(self.task.options, "penalty") else ""
+            self._event(loop, illness, f"{text} There is no penalty that could be raised{better}.")
             return
         factor = min(STEEPEST, 2 * self.care.penalty)
         done = "The penalty is at its limit." if factor == self.care.penalty else (
@@ -263,8 +264,9 @@ class Doctor:
         lost = [group for group, variety in varieties.items() if variety < illnesses.USELESS]
         for group in ("",) if "" in lost else lost:
             of = f" of class {group}" if group else ""
+            anchor = "task.anchor=10 and " if getattr(self.task.options, "anchor", None) == 0 else ""  # as sngan has it
             instead = "use the other classes, and train on images of this one alone" if group else (
-                "train longer, or with task.anchor=10 and another task.loss")
+                f"train longer, or with {anchor}another task.loss")
             self._event(loop, "not usable", (
                 f"Samples{of} are all alike: they differ by only {varieties[group]:.2f} of what real images{of} "
                 f"differ. Do not use them; {instead}."))

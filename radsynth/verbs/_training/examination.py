@@ -36,11 +36,13 @@ OF_CLASS, CLASSES = 16, 8
 class Judging(Protocol):
     """A task with a discriminator: without it only losses, gradients and weights can be watched.
 
+    options: the task's settings
     augmentation: what its discriminator is shown in place of the images
     saturates: whether the generator's loss loses its gradient where the discriminator wins
     penalised: whether there is a penalty whose weight can be changed
     """
 
+    options: Any
     augmentation: Augmentation
     saturates: bool
     penalised: bool

@@ -1,5 +1,5 @@
-"""Settings that do nothing beside the others, a budget of a single step, and channels that none names: told before
-training, so that nobody waits for what he did not mean."""
+"""Settings that do nothing beside the others, a budget of a single step, more processes than cores, and channels that
+none names: told before training, so that nobody waits for what he did not mean."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from radsynth.choices import Choice, document
+from radsynth.device import here
 from radsynth.image import ImageSpec
 from radsynth.progress import tell
 from radsynth.recipes import recipe
@@ -19,13 +20,13 @@ from radsynth.verbs._training.options import Settings
 
 
 def tell_of_idle(settings: Resolved, task: Task, spec: ImageSpec, planned: list[Choice] | None = None) -> None:
-    """Say which settings were changed in vain, that a budget is one step, and which channels are taken where none is
-    named.
+    """Say which settings were changed in vain, that a budget is one step, that processes are more than cores, and which
+    channels are taken where none is named.
 
     spec: of the images; planned: else the network's recipe
     """
-    for line in (*idle(settings, task, spec, planned), *_one_step(settings.section("train", Settings)),
-                 *_unnamed(settings.section("task"), task)):
+    for line in (*idle(settings, task, spec, planned), *_one_step(train := settings.section("train", Settings)),
+                 *_crowded(train), *_unnamed(settings.section("task"), task)):
         tell(f"mind: {line}")
 
 
@@ -84,6 +85,14 @@ def _one_step(train: Settings) -> Iterator[str]:
     if 0 < train.images <= train.batch:
         yield (f"the budget of {train.images:,} images is spent in one step (train.batch={train.batch}), of which "
                "hardly anything is learned. Give a larger budget or a smaller batch.")
+
+
+def _crowded(train: Settings) -> Iterator[str]:
+    """A sentence where processes would wait for each other's cores. On GPUs more than there are is an error."""
+    device = here()
+    if device.accelerator == "cpu" and train.processes > device.cores:
+        yield (f"train.processes={train.processes} is more than the {device.cores} cores that radsynth may use here: "
+               "training is slower so, and takes the memory of as many programs.")
 
 
 def _unnamed(options: Any, task: Task) -> Iterator[str]:
