@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.files import write_atomically
+from radsynth.verbs._report.words import count
 
 LOOKS = {
     "real": ("#1b6ca8", "o", "real, as they are"),
@@ -33,11 +34,12 @@ def save_chart(document: dict[str, Any], path: Path) -> None:
         axes.errorbar(places, values, yerr=spread, color=colour, marker=marker, capsize=3, linewidth=1.2,
                       linestyle="none" if arm == "synthetic" else "-", label=name)
     real = {line["share"]: line for line in document["arms"] if line["arm"] == "real"}
-    names = [f"{100 * share:g} %\n{real[share]['images']:,} images\n{real[share]['patients']:,} patients"
+    names = [f"{100 * share:g} %\n{count(real[share]['images'], 'image')}\n{count(real[share]['patients'], 'patient')}"
              for share in shares]
     axes.set_xticks(range(len(shares)), names, fontsize=9)
     axes.set_xlabel("share of the real training patients", fontsize=9)
-    axes.set_ylabel(f"{document['metric']}, %\non {document['test']['patients']} unseen real patients", fontsize=9)
+    tested = count(document["test"]["patients"], "unseen real patient")
+    axes.set_ylabel(f"{document['metric']}, %\non {tested}", fontsize=9)
     if document["chance"]:
         axes.axhline(100 * document["chance"], color="#777777", linewidth=0.8, linestyle=":", label="chance")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
