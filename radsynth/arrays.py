@@ -206,7 +206,8 @@ class Prepared:
                 # A plain view of the mapped file: to index one of numpy's own class takes four times as long.
                 self._shards[name] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
             except (OSError, ValueError) as error:
-                raise FolderError(f"{path} is damaged or missing: {error}. Prepare the data again.") from None
+                raise FolderError(f"{path} is damaged or missing: {error}. Delete {self.folder} and prepare the data "
+                                  "again, as 'radsynth run' does by itself: a training goes on with it.") from None
         return self._shards[name]
 
     def stored(self, indices: NDArray[np.int64], kind: str = "images") -> NDArray[Any]:
