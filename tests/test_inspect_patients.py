@@ -85,3 +85,9 @@ def test_names_of_several_images_of_a_patient_are_told(tmp_path: Path) -> None:
     assert named == inspect(tmp_path / "views", overrides=["data.patient_pattern=(?P<patient>[^/_]+)_"])
     assert named.n_patients == 6 and "last part alone" not in named.text()
     assert "last part alone" not in inspect(tmp_path / "numbers").text()
+    each = ["data.patient_pattern=(?P<patient>P[^/]+)[.]"]  # an answer, too: each is a patient of its own
+    assert "last part alone" not in inspect(tmp_path / "views", overrides=each).text()
+    files = sorted((tmp_path / "views").iterdir())
+    rows = ["file,patient", *(f"{file.name},{file.stem}" for file in files)]
+    (tmp_path / "views" / "labels.csv").write_text("\n".join(rows))
+    assert "last part alone" not in inspect(tmp_path / "views").text()

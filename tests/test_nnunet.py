@@ -141,6 +141,8 @@ def test_learn2regs_masks_have_numbers_and_its_pairs_are_asked_about(tmp_path: P
     assert told in inspect(Settings(path=tmp_path)).text()
     named = inspect(Settings(path=tmp_path, patient_pattern=r"(?P<patient>L_\d+)_"))
     assert told not in named.text() and named.n_patients == 4
+    each = inspect(Settings(path=tmp_path, patient_pattern=r"(?P<patient>L_\d+_\d+)"))
+    assert told not in each.text() and each.n_patients == 8
 
 
 def test_channels_of_one_name_are_numbered(tmp_path: Path) -> None:

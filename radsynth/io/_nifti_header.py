@@ -129,7 +129,7 @@ def place_of(opened: Any, path: Path) -> tuple[NDArray[np.float64], bool, tuple[
         affine[:3] *= scale
         if not usable(affine):
             raise RejectedFile("its orientation matrix is not usable: not finite, or axes of length zero")
-        return affine, True, (*notes, *_disagreement(fields), *_sizes(fields), *leaning(affine))
+        return affine, True, (*notes, *_disagreement(fields), *(leaning(affine) or _sizes(fields)))
     steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=np.float64)) * scale
     known = bool(np.isfinite(steps).all() and (steps > 0).all()) and not (
         (steps == 1).all() and fields["xyzt_units"] & 7 == 0
@@ -154,7 +154,10 @@ def _disagreement(fields: Any) -> tuple[str, ...]:
 
 
 def _sizes(fields: Any) -> tuple[str, ...]:
-    """What to say where voxels have another size by the sform than by pixdim, which ITK and 3D Slicer take."""
+    """What to say where voxels have another size by the sform than by pixdim, which ITK and 3D Slicer take.
+
+    Not of axes that lean: ITK reads no such file, and between tilted slices there are two distances, both right.
+    """
     if fields["sform_code"] <= 0:
         return ()
     axes = [axis for axis, count in enumerate(fields.get_data_shape()[:3]) if count > 1]

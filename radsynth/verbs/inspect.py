@@ -98,7 +98,7 @@ def look_at(source: Any, given: Resolved) -> Inspection:
     found = _gather(str(getattr(source, "path", source.kind)), source.kind, records, samples,
                     [*rejected, *broken, *unusable])
     found = replace(found, virtual=bool(getattr(module, "VIRTUAL", False)), added=len(extra),
-                    notes={**found.notes, **alike_names(records), **uncertain(records)})
+                    notes={**found.notes, **alike_names(records, source), **uncertain(records)})
     if options.masks in ("auto", "all"):
         masks = [image.mask for _, image in samples if image is not None and image.mask is not None]
         found = replace(found, notes={**found.notes, **mask_notes(records, masks)})

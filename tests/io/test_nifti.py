@@ -131,6 +131,9 @@ def test_a_header_with_two_sizes_of_voxels_is_noted(tmp_path: Path) -> None:
     alike = patched(nifti(tmp_path / "b.nii", ramp, steps), 88, "<f", 2.001)
     flat = patched(nifti(tmp_path / "c.nii", ramp[:, :, :1], steps), 88, "<f", 0)
     assert not io.header(alike).notes + io.header(flat).notes
+    tilted = np.array([[1.0, 0, 0, 0], [0, 1, 0.8, 0], [0, 0, 2, 0], [0, 0, 0, 1]])  # 2 mm apart, 2.15 along the lean
+    notes = io.header(patched(nifti(tmp_path / "d.nii", ramp, tilted), 88, "<f", 2)).notes
+    assert len(notes) == 1 and "lean by" in notes[0]
 
 
 def test_a_pair_of_files_is_one_volume(tmp_path: Path) -> None:
