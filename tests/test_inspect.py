@@ -71,13 +71,14 @@ def test_ct_without_air_is_told_unless_a_window_is_chosen_for_it(tmp_path: Path)
 
 
 def test_some_images_without_air_among_ct_are_told(tmp_path: Path) -> None:
-    """AMOS22 has MR beside CT under one modality, which were mapped as Hounsfield units without a word."""
+    """AMOS22 has MR beside CT under one modality, mapped as CT without a word; then the number was no JSON."""
     for number, lowest in enumerate((-1000, -1000, 0)):
         values = np.arange(600, dtype=np.int16).reshape(12, 10, 5) + np.int16(lowest)
         nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{number}.nii.gz")
     given = resolve(overrides=["data.kind=folder", f"data.path={tmp_path}", "data.modality=CT"])
-    told = inspect(tmp_path, settings=given).text()
+    told = inspect(tmp_path, settings=given, out=tmp_path / "out").text()
     assert "5 x values" in told and "these may be no CT" in told and "prepare.window" not in told
+    assert '": 5' in (tmp_path / "out" / "inspection.json").read_text(encoding="utf-8")
     (tmp_path / "2.nii.gz").unlink()
     assert "none lies below 0" not in inspect(tmp_path, settings=given).text()
 

@@ -119,7 +119,7 @@ def look_at(source: Any, given: Resolved) -> Inspection:
         group = next(iter(groups), None)
         spec = expected(records, images, group, options, found.median_size) if group else None
         found = replace(found, spec=spec, mapping=group.method if group else "")
-        airless = sum(image.pixels.min() >= 0 for image in images)
+        airless = sum(int(image.pixels.min() >= 0) for image in images)
         if found.mapping == "window" and options.window[0] < 0 and airless:
             told = NO_AIR if airless == len(images) else SOME_NO_AIR
             found = replace(found, notes={**found.notes, told: airless})
