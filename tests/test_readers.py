@@ -54,6 +54,8 @@ def test_readers_who_call_every_image_real_have_the_area_of_chance() -> None:
     """Half of an odd number of images was rounded: an area of 0.40."""
     _, ranked = pooled(np.ones((2, 10), np.int64), np.arange(10) < 5)
     assert ranked.value == 0.5 and ranked.high - 0.5 == pytest.approx(0.5 - ranked.low) and ranked.n == 20
+    accuracy, _ = pooled(np.ones((5, 13), np.int64), np.arange(13) < 7)  # of 6 of 13 each the interval was 46 to 46 %
+    assert accuracy.value == 6 / 13 and (accuracy.low, accuracy.high) == (wilson(6, 13).low, wilson(6, 13).high)
 
 
 @pytest.mark.parametrize(("real", "made", "words"), [

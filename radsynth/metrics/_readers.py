@@ -93,8 +93,8 @@ def read(reader: str, ratings: NDArray[np.int64], synthetic: NDArray[np.bool_]) 
 def pooled(ratings: NDArray[np.int64], synthetic: NDArray[np.bool_], seed: int = 0) -> tuple[Share, Share]:
     """Mean accuracy and mean area of (readers, images) ratings; intervals over readers and images drawn again.
 
-    Where nothing scatters (all right, or all wrong), Wilson's interval stands in: of the images, for the area of the
-    rarer kind of images.
+    Where nothing scatters (all right, all wrong, or all called alike), Wilson's interval stands in: of the images, for
+    the area of the rarer kind of images.
     """
     rng, readers = np.random.default_rng(seed), len(ratings)
     levels = (ratings[:, :, None] == np.arange(1, LEVELS + 1)).transpose(1, 0, 2).reshape(len(synthetic), -1)
@@ -108,7 +108,8 @@ def pooled(ratings: NDArray[np.int64], synthetic: NDArray[np.bool_], seed: int =
     who = np.vstack([np.ones((1, readers), np.int64),
                      rng.multinomial(readers, np.full(readers, 1 / readers), REPETITIONS)])
     # Divided last: sums of six sixths scatter by 1e-16, which is no interval.
-    accuracy, area = ((who * values).sum(1) / readers for values in (right / len(synthetic), _area(real, made)))
+    accuracy = (who * right).sum(1) / (readers * len(synthetic))
+    area = (who * _area(real, made)).sum(1) / readers
     rarer = min(int(synthetic.sum()), int((~synthetic).sum()))
     return _share(accuracy, ratings.size, len(synthetic)), _share(area, ratings.size, rarer)
 
