@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,18 @@ import torch
 from PIL import Image as Picture
 from torch import Tensor, nn
 
-from radsynth.arrays import IntensityMap, Prepared
+from radsynth.arrays import Prepared
 from radsynth.errors import FolderError, SettingsError
-from radsynth.image import RGB, ImageSpec
+from radsynth.image import ImageSpec
 from radsynth.models import build
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve, settings_class
 from radsynth.tasks import build as build_task
-from radsynth.verbs._grid import display
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._steering import control_pictures
 from radsynth.verbs._steering import directions as directions_of
 from radsynth.verbs._steering.attributes import Attribute, attributes
-from radsynth.verbs._steering.contact_sheets import Shown, save_sheet
+from radsynth.verbs._steering.contact_sheets import Shown
 from radsynth.verbs._steering.control_words import sentences
 from radsynth.verbs._steering.latents import LatentSpace
 from radsynth.verbs._steering.steering import (
@@ -366,49 +364,3 @@ def test_a_way_to_a_class_tells_no_change_that_rounds_to_none(contrast: float, s
     effects = [{"attribute": "contrast", "relative": contrast}, {"attribute": "symmetry", "relative": symmetry}]
     way = {"name": "healthy to lesion", "kind": "class", "effects": effects}
     assert sentences({"attributes": [], "directions": [way]}) == [f"The way from class healthy to lesion {told}"]
-
-
-def test_contrasts_stand_side_by_side_on_a_sheet() -> None:
-    """Three of them were red, green and blue: colours that mean nothing."""
-    spec = ImageSpec(size=(4, 8, 8), channels=("t1", "t2", "flair"))
-    shown = Shown.of(spec, IntensityMap(method="bits", low=0, high=255, levels=255))
-    assert not shown.colour
-    assert "8 x 8 pixels; of each volume the middle slice; channels side by side: t1, t2, flair." in shown.words
-    coloured = Shown.of(replace(spec, channels=RGB), IntensityMap(method="bits", low=0, high=255, levels=255))
-    assert coloured.colour and "side by side" not in coloured.words
-    images = np.zeros((2, 3, 8, 8), np.float32)
-    assert display(images, colour=False).shape == (2, 8, 24) and display(images).shape == (2, 8, 8, 3)
-
-
-def test_long_names_of_columns_do_not_lie_upon_each_other(tmp_path: Path) -> None:
-    """Counterfactuals name their columns after classes; names are as wide as their columns at most."""
-    name, widths = "squamous cell carcinoma of the left upper lobe", []
-    for columns in (["a", ""], [name, ""], [name.replace(" ", "-"), ""]):
-        save_sheet([np.ones((2, 1, 96, 96), np.float32)], tmp_path / "a.png", Shown(words="", ends=(-1, 1)), title="",
-                   row_names=[""], column_names=columns, caption="")
-        with Picture.open(tmp_path / "a.png") as picture:
-            above = (np.asarray(picture)[:-120] < 128).any((0, 2)).nonzero()[0]
-        widths.append(int(above[-1] - above[0]))
-    assert widths[0] < 12 and min(widths[1:]) > 48 and max(widths[1:]) < 98
-
-
-def test_dollar_signs_in_the_names_of_classes_are_no_formulas(tmp_path: Path) -> None:
-    """This one ended in a traceback, after the directions had been looked for."""
-    images = np.zeros((2, 1, 8, 8), np.float32)
-    save_sheet([images], tmp_path / "a.png", Shown(words="", ends=(-1, 1)), title="t", row_names=[r"to $\lesion$"],
-               column_names=["a", "b"], caption=r"From $\healthy$.")
-    assert (tmp_path / "a.png").is_file()
-
-
-def test_a_sheet_carries_its_caption_and_its_mark_below(tmp_path: Path) -> None:
-    images = np.zeros((2, 1, 8, 8), np.float32)
-    strips = []
-    for caption in ("one", "two"):
-        save_sheet([images], tmp_path / "a.png", Shown(words="", ends=(-1, 1)), title="t", row_names=["r"],
-                   column_names=["a", "b"], caption=caption, notes=[["1", "2"]])
-        with Picture.open(tmp_path / "a.png") as picture:
-            assert picture.mode == "RGB"
-            strips.append(np.asarray(picture)[-40:])
-    caption_rows, mark_rows = [(strip < 200).any((1, 2)).nonzero()[0] for strip in strips]
-    assert len(caption_rows) > 12 and len(mark_rows) > 12, "two lines"
-    assert not np.array_equal(*strips)
