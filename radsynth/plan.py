@@ -56,8 +56,9 @@ PATIENT = 1200.0
 """Seconds of one core that multiplies bf16 itself from which images of 128 px are synthesised, unless they are few:
 after a third of it slices of 128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md,
 "Larger images")."""
-VERY_PATIENT = 3600.0
-"""The same of 256 px, of a budget in time: after 47 minutes closer than enlarged ones of 128 px after 37."""
+VERY_PATIENT = 7200.0
+"""The same of 256 px, of a budget in time: after 50 minutes they and enlarged ones of 128 px after 40 tie (two seeds),
+with more heads that are torn, and only they still come nearer quickly (as above)."""
 PATIENT_VOLUMES = 7200.0
 """The same from which volumes are synthesised at 48 voxels a side: hippocampi were closer to real ones then than any of
 32 can be, and less varied (docs/benchmarks-quality.md, "Volumes")."""
