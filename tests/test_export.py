@@ -186,12 +186,14 @@ data.generator.about["mask_values"] = [-5, 0, 1, 2, 3, 4]
 assert (data[0][1] == masks + 1).all(), "places, not values"
 at, numbers = SyntheticImages(batch=5, target="position", at={{"position": {high}}})[0]
 assert numbers.shape == (5,) and (numbers == np.float32({high})).all() and (at != images).any()
-try:
-    SyntheticImages(target="age")
-except ValueError as error:
-    assert "label, mask, position" in str(error)
-else:
-    raise AssertionError
+for refused, told in (({{"target": "age"}}, "label, mask, position"), ({{"label": "nonesuch"}}, "there are "),
+                      ({{"at": {{"age": 3}}}}, "numbers are position"), ({{"at": {{"position": {high + 1}}}}}, "had ")):
+    try:
+        SyntheticImages(**refused)
+    except ValueError as error:
+        assert told in str(error)
+    else:
+        raise AssertionError(refused)
 """)
 
 

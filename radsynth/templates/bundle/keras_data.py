@@ -8,7 +8,7 @@ Every epoch has new images. Needs: pip install keras numpy onnxruntime, and the 
 
 import keras
 import numpy as np
-from sample import HERE, Generator
+from sample import HERE, Generator, _asked
 
 
 class SyntheticImages(keras.utils.PyDataset):
@@ -29,7 +29,10 @@ class SyntheticImages(keras.utils.PyDataset):
                  if there] + list(about["numbers"])
         if target is not None and target not in known:
             raise ValueError(f"target={target!r}: this generator's images come with {', '.join(known) or 'nothing'}")
-        self.target, self.label, self.at = target or next(iter(known), None), label, at
+        if label is not None and label not in about["learned"]:
+            raise ValueError(f"label={label!r}: there are {', '.join(about['learned']) or 'no classes'}")
+        self.target, self.label = target or next(iter(known), None), label
+        self.at = _asked([f"{name}={value}" for name, value in (at or {}).items()], about["numbers"])
 
     def __len__(self):
         return self.batches
