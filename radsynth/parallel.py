@@ -137,9 +137,11 @@ def _told() -> dict[str, str]:
     if distributed.is_torchelastic_launched():
         return dict(given)
     # A script of `sbatch` knows the number of tasks, too, but runs once: it is `srun` that starts them all, as a step.
-    # An interactive shell (srun --pty) is one, in which nothing more is started.
+    # An interactive shell (srun --pty) is one, in which nothing more is started; what is started from it inherits its
+    # variables, and not its terminal.
     several = "SLURM_STEP_ID" in given and int(given.get("SLURM_NTASKS", "1")) > 1
-    if not several or "SLURM_PTY_PORT" in given or given.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+    shell = "SLURM_PTY_PORT" in given and sys.stdin is not None and sys.stdin.isatty()
+    if not several or shell or given.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return {}
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -361,6 +362,8 @@ def test_slurm_is_understood(make_prepared: Make, tmp_path: Path, monkeypatch: p
     with pytest.raises(SettingsError, match=r"started 4 times together.*Start it once"):  # each would wait for others
         run(tmp_path / "data", tmp_path / "job")
     monkeypatch.setenv("SLURM_PTY_PORT", "40123")
+    assert launched(), "by srun in such a shell"
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     assert not launched(), "a shell of srun --pty is one process, whatever its name"
 
 
