@@ -35,7 +35,7 @@ def cli_page() -> str:
         "| 5 | a PACS that cannot be reached, refuses us, or did not give or take every instance |\n"
         "| 130, 143 | stopped on request, by Ctrl-C (SIGINT) or by SIGTERM; the same command goes on where it stopped. "
         "`serve`, which is meant to be stopped so, ends with 0 |\n"
-        "| 141 | nobody read its output to the end (`| head`), as of other programs (SIGPIPE) |\n\n"
+        "| 141 | nobody read its output to the end (`head`), as of other programs (SIGPIPE) |\n\n"
         "With `RADSYNTH_DEBUG=1` every error also shows its traceback.\n"
     )
     return "\n".join(parts)

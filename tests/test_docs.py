@@ -54,6 +54,16 @@ def test_every_plugin_is_named_in_the_docs() -> None:
     assert not missing, f"run 'make docs': {missing}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_rows_of_tables_have_the_columns_of_their_heads(page: Path) -> None:
+    """A stroke within code ends a cell, too, unless it is escaped: the rest of the row is not shown."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        columns = {row: len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+        head = next(iter(columns.values()))
+        assert all(count == head for count in columns.values()), [row for row in columns if columns[row] != head]
+
+
 def test_the_first_pages_are_there_and_the_index_names_them() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
