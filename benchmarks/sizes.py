@@ -84,9 +84,9 @@ def enlarged(images: Array, size: tuple[int, ...]) -> Array:
 
 def numbers(real: Prepared, made: Array) -> dict[str, Any]:
     """The distance to validation images and others, each with that of training images in brackets."""
-    validation, training = real.indices("validation"), real.indices("train")
-    sides = [Source(images=real.images(rows), patients=real.patients(rows)) for rows in (validation, training)]
-    found = evaluate_sources(*sides, Source(images=made), copies=False, settings=EvaluateSettings(
+    held_out, training = (Source(images=real.images(rows), patients=real.patients(rows))
+                          for rows in (real.indices("validation"), real.indices("train")))
+    found = evaluate_sources(held_out, training, Source(images=made), copies=False, settings=EvaluateSettings(
         images=1000, training_images=2000, repetitions=20, pairs=0))
     measured = {one["name"]: one for one in found["measurements"]}
     return {"n": found["context"]["images"],
