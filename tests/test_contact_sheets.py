@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image as Picture
 
 from radsynth.arrays import IntensityMap
@@ -36,6 +37,28 @@ def test_long_names_of_columns_do_not_lie_upon_each_other(tmp_path: Path) -> Non
             above = (np.asarray(picture)[:-120] < 128).any((0, 2)).nonzero()[0]
         widths.append(int(above[-1] - above[0]))
     assert widths[0] < 12 and min(widths[1:]) > 48 and max(widths[1:]) < 98
+
+
+def test_long_titles_do_not_lie_upon_the_names_of_columns(tmp_path: Path) -> None:
+    """The ways between classes have the name of one in their title."""
+    heights = []
+    for title in ("short", "the way from squamous cell carcinoma of the left upper lobe to the other classes " * 2):
+        save_sheet([np.ones((2, 1, 96, 96), np.float32)], tmp_path / "a.png", Shown(words="", ends=(-1, 1)),
+                   title=title, row_names=[""], column_names=["", ""], caption="")
+        with Picture.open(tmp_path / "a.png") as picture:
+            written = (np.asarray(picture)[:-40] < 128).any((1, 2)).nonzero()[0]
+            heights.append(picture.height - written[-1])
+    assert abs(heights[1] - heights[0]) < 4, "the title ends as far above the images as a short one"
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_of_other_scripts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """They were boxes, and lines of Python's warnings went over the terminal."""
+    for name in ("\u1d81 d", "\U0010fffd none"):  # in a font that comes with matplotlib, in none
+        save_sheet([np.ones((2, 1, 8, 8), np.float32)], tmp_path / "a.png", Shown(words="", ends=(-1, 1)), title=name,
+                   row_names=[name], column_names=["", ""], caption="")
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 1 and "No installed font has the letters \U0010fffd:" in told[0]
 
 
 def test_dollar_signs_in_the_names_of_classes_are_no_formulas(tmp_path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 import math
+import textwrap
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +20,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import IntensityMap
 from radsynth.files import write_atomically
 from radsynth.image import ImageSpec
+from radsynth.progress import tell
 from radsynth.verbs._grid import black_and_white, display, in_colour, shown_window
 
 CELL = 96
@@ -80,6 +86,7 @@ def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, 
     import matplotlib
     from matplotlib.figure import Figure
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it complains of fonts without bold letters
     large = [enlarge(row) for row in rows]
     colour = any(row.ndim == 4 for row in large)
     large = [np.repeat(row[..., None], 3, -1) if colour and row.ndim == 3 else row for row in large]
@@ -89,14 +96,16 @@ def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, 
     for r, row in enumerate(large):
         for c, picture in enumerate(row):
             sheet[r * down:r * down + high, c * across:c * across + wide] = picture
-    left = 20 + 7 * max((len(line) for name in row_names for line in name.split("\n")), default=0)
+    left = 20 + 7 * max((_letters(line) for name in row_names for line in name.split("\n")), default=0)
     width = max(left + sheet.shape[1] + 12, NARROWEST)
-    below = _wrapped(f"{caption}\n{mark}", width)
+    below, above = _wrapped(f"{caption}\n{mark}", width), _wrapped(title, int(0.6 * width))  # of larger letters
     heads = [_wrapped(name, int(0.75 * across), least=8) for name in column_names]  # of larger letters
     lines = max((len(head.split("\n")) for head in heads), default=0)
-    top, bottom = 58 + 13 * max(0, lines - 2), 16 + 12 * len(below.split("\n"))
+    top, bottom = 58 + 13 * max(0, lines - 2) + 18 * above.count("\n"), 16 + 12 * len(below.split("\n"))
     height = top + sheet.shape[0] + bottom
-    with matplotlib.rc_context({"text.parse_math": False}):  # dollar signs in the names of classes are no formulas
+    families = _families("".join([above, below, *row_names, *heads]))
+    with matplotlib.rc_context({"text.parse_math": False,  # dollar signs in the names of classes are no formulas
+                                "font.family": families}):
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         axes = figure.add_axes((left / width, bottom / height, sheet.shape[1] / width, sheet.shape[0] / height))
         axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
@@ -107,7 +116,7 @@ def save_pictures(rows: Sequence[NDArray[np.uint8]], path: Path, *, title: str, 
         for r, line in enumerate(notes or []):
             for c, text in enumerate(line):
                 axes.text(c * across + wide / 2, r * down + high + 2, text, fontsize=7, ha="center", va="top")
-        figure.text(0.01, 1 - 6 / height, title, fontsize=10, weight="bold", va="top", wrap=True)
+        figure.text(0.01, 1 - 6 / height, above, fontsize=10, weight="bold", va="top")
         figure.text(0.01, 4 / height, below, fontsize=7, va="bottom", color="#444444")
         write_atomically(path, _png(figure, title, mark))
 
@@ -119,7 +128,9 @@ def _png(figure: Any, title: str, mark: str) -> bytes:
     from PIL.PngImagePlugin import PngInfo
 
     canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # told by `_others`
+        canvas.draw()
     told, buffer = PngInfo(), io.BytesIO()
     told.add_text("Title", title)
     told.add_text("Description", mark)
@@ -128,6 +139,40 @@ def _png(figure: Any, title: str, mark: str) -> bytes:
 
 
 def _wrapped(text: str, width: int, least: int = 30) -> str:
-    import textwrap
+    fit = max(least, int(width / 5.4))
+    return "\n".join(part for line in text.split("\n") if line
+                     for part in textwrap.wrap(line, max(1, fit * len(line) // _letters(line))))
 
-    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, max(least, int(width / 5.4))))
+
+def _letters(text: str) -> int:
+    """How many Latin letters it is as wide as: Chinese, Japanese and Korean ones count twice."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _families(text: str) -> list[str]:
+    """Matplotlib's own font, and installed ones for letters that it lacks: names of classes may be Chinese."""
+    from matplotlib import font_manager
+
+    own = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    return ["DejaVu Sans", *_others(frozenset(ord(letter) for letter in text if not letter.isspace()).difference(own))]
+
+
+@functools.cache
+def _others(missing: frozenset[int]) -> list[str]:
+    """Installed fonts, the one with most of the missing letters first; told where none has one."""
+    from matplotlib import font_manager
+
+    found = [] if not missing else [
+        (font.name, missing & font_manager.get_font(font.fname).get_charmap().keys())
+        for font in sorted(font_manager.fontManager.ttflist, key=lambda font: font.fname)
+        if font.style == "normal" and not font.name.startswith("Last Resort")]  # boxes with numbers in them
+    names = []
+    while missing:
+        name, letters = max(found, key=lambda font: len(font[1] & missing))
+        if not letters & missing:
+            tell(f"No installed font has the letters {' '.join(map(chr, sorted(missing)))}: on contact sheets boxes "
+                 "stand in their place.")
+            break
+        names.append(name)
+        missing -= letters
+    return names

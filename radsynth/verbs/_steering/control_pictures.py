@@ -23,7 +23,8 @@ def save_sheets(place: Path, of: Study, found: list[Direction], swept: NDArray[n
     starts = [_class_name(of, spec, k) for k in range(len(swept))]
     save_sheet(list(swept[:ROWS]), place / "truncation.png", shown,
                title="Truncation: from the typical to the varied", row_names=starts[:ROWS],
-               column_names=[f"{line['truncation']:g}\n(variety {100 * line['variety']:.0f} %)" for line in variety],
+               column_names=[f"{line['truncation']:g}\n(variety {100 * line['variety']:.0f}\u00a0%)"
+                             for line in variety],
                caption=f"{shown.words}. 0 is the mean code, 1 the full variety.")
     _save_ways(place / "interpolation.png", of, spec, shown)
     written = ["truncation.png", "interpolation.png"]
