@@ -66,7 +66,7 @@ class Row:
     masked: 0 where other images have a mask and this one has none: what is stored as its mask says nothing
     spacing: mm of its pixels along each axis of space, between semicolons, "" where the source does not tell
     added: "" for the data's own; of those that `prepare.extra` brought "synthetic" if `generate` made it, else "other"
-    image: of patches a number that those of one image share, -1 for a whole image (and for patches of an older version)
+    image: a number that the patches or the slices of one image share, -1 in a folder of an older version
     drawn: share of that image's patches that were drawn (`prepare.patches`)
     """
 

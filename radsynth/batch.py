@@ -41,6 +41,7 @@ class Batch:
     labels: (n,) class indices, None when the data is unlabelled; masks: (n, *space) label values (NO_MASK all over an
     image that has no mask where others have one) or None
     conditions: (n, k) the numbers that images are learned with, scaled to [-1, 1]; None without
+    rows: the images' places in the prepared data, () of images that come from elsewhere
     seed, items: every item's own random numbers come from (seed, item) alone, whatever the batch or process
     step, progress: where training is: steps done, and the share of the schedule done, 0 to 1
     truncation: scale of the styles that masks are painted in, 1 for none; smaller is more typical and less varied
@@ -51,6 +52,7 @@ class Batch:
     labels: Int[Tensor, " n"] | None = None
     masks: Int[Tensor, "n *space"] | None = None
     conditions: Float[Tensor, "n k"] | None = None
+    rows: tuple[int, ...] = ()
     seed: int
     items: tuple[int, ...]
     step: int = 0

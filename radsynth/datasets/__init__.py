@@ -48,6 +48,7 @@ class Record:
     unmasked: it is wanted even if it has no mask where others have one
     conditions: numbers to learn the image with, by name; the same names for every record
     corner: the first pixel of the patch of what `load` gives that is meant, None for the whole; set by `prepare`
+    volume: of a slice the volume that it was cut from, as `source` names it, "" for what is whole
     image: a number that the patches of one image share, -1 for no patch; drawn: share of its patches that are wanted
     added: "" for the data set's own; for what was added to its training images "synthetic" if `generate` made it, else
     "other": it may show somebody; set by `prepare`
@@ -64,6 +65,7 @@ class Record:
     mask_names: Mapping[int, str] = field(default_factory=dict)
     unmasked: bool = False
     conditions: Mapping[str, float] = field(default_factory=dict)
+    volume: str = ""
     corner: tuple[int, ...] | None = None
     image: int = -1
     drawn: float = 1.0

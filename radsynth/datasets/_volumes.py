@@ -163,7 +163,7 @@ def cut_up(source: Loads, name: str, header: Header, settings: Cutting, planar: 
                    spacing=header.spacing and tuple(header.spacing[other] for other in keep_axes))
     for index in range(header.size[axis]):
         load = partial(load_slice, source, axis, index, settings.minimum_foreground)
-        yield shared(source=f"{name}#{plane_name(axis)}{index:04d}", load=load, header=flat)
+        yield shared(source=f"{name}#{plane_name(axis)}{index:04d}", volume=name, load=load, header=flat)
 
 
 def keep(source: Loads) -> Image:

@@ -223,7 +223,7 @@ def _records(root: Path, folders: list[Path], settings: Settings, rejected: list
         flat = replace(header, size=header.size[1:], spacing=header.spacing[1:] if header.spacing else None)
         for index in range(header.size[0]):
             load = partial(load_slice, case, 0, index, settings.minimum_foreground)
-            yield shared(source=f"{name}#axial{index:04d}", load=load, header=flat)
+            yield shared(source=f"{name}#axial{index:04d}", volume=name, load=load, header=flat)
 
 
 def _mask_names(cases: Iterable[str]) -> dict[int, str]:

@@ -261,7 +261,7 @@ def _cut(item: Item, settings: Settings, shared: partial[Record], rejected: list
         for file, frame, slice_header in places:
             single = replace(source, files=(file,), frames=() if frame is None else (frame,))
             part = f"{name}#{Path(file).name if frame is None else frame}"
-            yield shared(source=printable(part), load=partial(load_image, single),
+            yield shared(source=printable(part), volume=name, load=partial(load_image, single),
                          header=as_modality(slice_header, settings.modality))
     elif len(header.size) == 2 and settings.plane == "volume":
         rejected.append(Rejected(path=name, reason="it is a single image, and data.plane=volume asks for volumes"))

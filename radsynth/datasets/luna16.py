@@ -201,6 +201,7 @@ def _slices(scan: Scan, findings: list[Finding], settings: Settings) -> Iterator
     for index in range(header.size[0]):
         yield Record(
             source=f"{scan.name}#axial{index:04d}",
+            volume=scan.name,
             patient=scan.series,
             label=NODULE if index in reached else OTHER,
             load=partial(load_slice, scan.source, 0, index, 0.0),

@@ -1,4 +1,4 @@
-"""Which images are registered onto which: every image has partners among the most similar ones of other patients.
+"""Which images are registered onto which: partners are of other patients, or other images of the same one.
 
 Slices of different heights cannot be registered, so that partners of slices are chosen by what they show; any two
 volumes of an organ can be partners.
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radsynth.arrays import Prepared
+from radsynth.errors import FolderError
 from radsynth.models._averages import averaged_to
 
 POOL = 4000
-"""Images that partners are looked for among, at most."""
+"""Images of other patients that partners are looked for among, at most."""
 SIDE = 16
 """Pixels along each side of the thumbnails that are compared."""
 CHUNK = 256
@@ -23,34 +24,62 @@ EXACT = "donot_use_mm_for_euclid_dist"  # the fast way finds an image at a dista
 
 
 class Partners:
-    """The images `rows` of prepared data as partners; `nearest` of them are candidates for each image, 0 for all."""
+    """The images `rows` of prepared data as partners; `nearest` of them are candidates for each image, 0 for all.
 
-    def __init__(self, prepared: Prepared, rows: NDArray[np.int64], nearest: int) -> None:
-        self.prepared, self.nearest = prepared, nearest
-        self.rows = rows[np.unique(np.linspace(0, len(rows) - 1, POOL).astype(int))]
-        self.patients = np.asarray([prepared.rows[int(row)].patient for row in self.rows])
+    same_patient: partners are other images of the patient, where there are any; slices of one volume are one image
+    """
+
+    def __init__(self, prepared: Prepared, rows: NDArray[np.int64], nearest: int, same_patient: bool = False) -> None:
+        self.prepared, self.nearest, self.same_patient = prepared, nearest, same_patient
+        self.rows = rows if same_patient else rows[np.unique(np.linspace(0, len(rows) - 1, POOL).astype(int))]
+        every = np.arange(len(prepared.rows))
+        self.patients, self.images = prepared.patients(every), np.asarray([row.image for row in prepared.rows])
+        if same_patient and self.images.min() < 0:
+            raise FolderError(f"{prepared.folder} was prepared by an older version, which did not keep the slices of "
+                              "one volume apart from those of another. Prepare the same data again into a new folder.")
         self.seen = torch.cat([thumbnails(torch.from_numpy(prepared.images(part)))
                                for part in np.array_split(self.rows, -(-len(self.rows) // CHUNK))])
 
-    def of(self, images: Tensor, draw: Tensor) -> NDArray[np.int64]:
-        """Rows (n,) of the partners of images (n, c, *space); draw: (n,) in [0, 1), which of the candidates is taken.
+    def of(self, rows: NDArray[np.int64], draw: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The partners' rows (n,) of images in these rows (n,); draw: (n,) in [0, 1), which of the candidates is taken.
 
-        The patient of an image is known by the image itself, if it is one of the pool's. Where there is no other
-        patient, another image is taken, and where there is none, the image itself.
+        Where there is no other patient, another image is taken, and where there is none, the image itself.
         """
-        distances = torch.cdist(thumbnails(images.cpu()), self.seen, compute_mode=EXACT).numpy()
-        nearest = distances.argmin(axis=1)
-        same = self.patients[None] == self.patients[nearest][:, None]
-        same[same.all(axis=1)] = False  # there is no other patient
-        same[np.arange(len(same)), nearest] = True
-        distances[same & (distances.min(axis=1) < 1e-3)[:, None]] = np.inf
+        images = torch.from_numpy(self.prepared.images(rows))
+        distances = torch.cdist(thumbnails(images), self.seen, compute_mode=EXACT).numpy()
+        others = self._others(rows)
+        distances[~others] = np.inf
         order = np.argsort(distances, axis=1, kind="stable")
-        count = np.maximum(np.isfinite(distances).sum(axis=1), 1)
+        count = others.sum(axis=1)
         if self.nearest:
             count = np.minimum(count, self.nearest)
-        places = (draw.cpu().numpy() * count).astype(np.int64)
-        chosen: NDArray[np.int64] = self.rows[order[np.arange(len(order)), places]]
+        places = (draw * count).astype(np.int64)
+        chosen: NDArray[np.int64] = np.where(count > 0, self.rows[order[np.arange(len(order)), places]], rows)
         return chosen
+
+    def suited(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) whether the images in these rows have such partners as are wanted."""
+        return np.asarray(self._follow_ups(rows).any(axis=1)) if self.same_patient else np.ones(len(rows), np.bool_)
+
+    def _follow_ups(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n, pool) which images are others of the same patient."""
+        found: NDArray[np.bool_] = self._same(self.patients, rows) & ~self._same(self.images, rows)
+        return found
+
+    def _others(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n, pool) which images may be partners."""
+        other = ~self._same(self.patients, rows)
+        other[~other.any(axis=1)] = True  # there is no other patient
+        other &= self.rows != rows[:, None]
+        if self.same_patient:
+            own = self._follow_ups(rows)
+            other = np.where(own.any(axis=1, keepdims=True), own, other)
+        return other
+
+    def _same(self, owners: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n, pool) which images have the same owner as those in these rows."""
+        found: NDArray[np.bool_] = owners[rows][:, None] == owners[self.rows]
+        return found
 
 
 def thumbnails(images: Tensor) -> Tensor:

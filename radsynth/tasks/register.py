@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
@@ -35,8 +37,8 @@ from radsynth.tasks._warp import compose, enlarge, integrate, random_velocity, s
 MODEL = "unet"
 RESULTS = "Registered images"
 
-SLICE_PARTNERS = 10
-"""Of so many most similar slices of other patients one is the partner of a slice."""
+SLICE_PARTNERS = {False: 10, True: 1}
+"""Of so many most similar slices one is the partner of a slice: of other patients; of the same one (True)."""
 
 BLEND = 0.2
 """Share of the warped image in the discriminator's well-aligned example (Fan et al. 2019: 0.1 to 0.2)."""
@@ -85,9 +87,12 @@ class Settings:
     refinement: NonNegativeInt = 20
     """Steps in which each result is made better for its own pair of images, where both show the same channels, after
     half as many at each of some coarser stages; 0: the network's warp as it is."""
+    same_patient: bool = False
+    """Learn from images of the same patient (follow-ups, phases of the heart or of a breath) instead of those of
+    different ones; where a patient has one image alone, from those of others."""
     partners: NonNegativeInt | None = None
     """Images are registered onto one of their so many most similar ones of other patients, 0: onto any; null: 10 for
-    slices, any for volumes."""
+    slices, any for volumes. With `same_patient`, of the same patient; null: the most similar slice, any volume."""
 
 
 OF_MASKS = ("labels",)
@@ -135,11 +140,22 @@ class Register:
     def candidates(self) -> int:
         """How many images an image's partner is drawn from, 0 for all."""
         chosen = self.options.partners
-        return chosen if chosen is not None else SLICE_PARTNERS if self.spec.dimensions == 2 else 0
+        return (chosen if chosen is not None else 0 if self.spec.dimensions == 3
+                else SLICE_PARTNERS[self.options.same_patient])
+
+    def partners_in(self, prepared: Prepared, rows: NDArray[np.int64]) -> Partners:
+        """Which of these images are registered onto which."""
+        return Partners(prepared, rows, self.candidates, self.options.same_patient)
 
     def study(self, prepared: Prepared, seed: int) -> None:
-        """Learn which training images can be partners."""
-        self.partners = Partners(prepared, prepared.indices("train"), self.candidates)
+        """Learn which training images can be partners; SettingsError where none can."""
+        rows = prepared.indices("train")
+        self.partners = self.partners_in(prepared, rows)
+        if not self.partners.suited(rows).any():
+            raise SettingsError(
+                "task.same_patient=true: no patient of the training has two images (the slices of a volume are one). "
+                "data.patient_pattern or a folder for each patient says whose they are; prepare the data with it, or "
+                "set task.same_patient=false.")
 
     def networks(self) -> Networks:
         """A generator of velocities and, if there is an adversarial weight, a discriminator of pairs."""
@@ -241,7 +257,7 @@ class Register:
     def _pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Moving (partners) and fixed images (the batch), their labels' shares behind the channels."""
         assert self.partners is not None, "study comes before training"
-        rows = self.partners.of(batch.images, batch.uniform("partner", 1)[:, 0])
+        rows = self.partners.of(np.asarray(batch.rows), batch.lots("partner", 1)[:, 0])
         prepared = self.partners.prepared
         moving, fixed = torch.from_numpy(prepared.images(rows)).to(batch.images.device), batch.images
         if self.options.labels and batch.masks is not None:

@@ -41,17 +41,16 @@ class Stretch(nn.Module):
 def test_partners_are_of_other_patients_and_alike(make_prepared: Make) -> None:
     prepared = Prepared(make_prepared(n=30, labels=("small", "large")))
     rows = prepared.indices("train")
-    images = torch.from_numpy(prepared.images(rows))
     near = Partners(prepared, rows, 3)
     for draw in (0.0, 0.5, 0.99):
-        found = near.of(images, torch.full((len(rows),), draw))
+        found = near.of(rows, np.full(len(rows), draw, np.float32))
         assert (found != rows).all() and set(found) <= set(rows)
-    closest = near.of(images, torch.zeros(len(rows)))
+    closest = near.of(rows, np.zeros(len(rows), np.float32))
     distances = [np.abs(prepared.images(rows) - image).mean((1, 2, 3)) for image in prepared.images(rows)]
     ranks = [int(np.argsort(d).tolist().index(np.flatnonzero(rows == row)[0]))
              for d, row in zip(distances, closest, strict=True)]
     assert np.mean(ranks) < 3, "the most similar ones are taken"
-    far = Partners(prepared, rows, 0).of(images, torch.linspace(0, 0.99, len(rows)))
+    far = Partners(prepared, rows, 0).of(rows, np.linspace(0, 0.99, len(rows), dtype=np.float32))
     assert len(set(far)) > len(rows) // 3
 
 
@@ -61,10 +60,10 @@ def test_the_only_patient_has_partners_among_its_own_images(make_prepared: Make)
     (folder / "records.csv").write_text(table)
     prepared = Prepared(folder)
     rows = prepared.indices("train")
-    images, draw = torch.from_numpy(prepared.images(rows)), torch.linspace(0, 0.99, len(rows))
-    found = Partners(prepared, rows, 10).of(images, draw)
+    draw = np.linspace(0, 0.99, len(rows), dtype=np.float32)
+    found = Partners(prepared, rows, 10).of(rows, draw)
     assert (found != rows).all() and len(set(found)) > len(rows) // 3
-    assert Partners(prepared, rows[:1], 10).of(images[:1], draw[-1:]).tolist() == [rows[0]], "nothing else is there"
+    assert Partners(prepared, rows[:1], 10).of(rows[:1], draw[-1:]).tolist() == [rows[0]], "nothing else is there"
 
 
 @pytest.mark.parametrize("size", [(32, 32), (16, 20, 18)])

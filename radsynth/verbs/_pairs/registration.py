@@ -18,7 +18,6 @@ from radsynth.errors import DataError, MissingExtra
 from radsynth.losses.alignment import local_correlation
 from radsynth.metrics._registration import folding, label_overlap, target_registration_error
 from radsynth.progress import track
-from radsynth.tasks._partners import Partners
 from radsynth.tasks._warp import warp
 from radsynth.tasks.register import NOISE, Register
 from radsynth.verbs._applying.disagreement import DISAGREEMENT, UNLIKE, disagreement
@@ -35,6 +34,8 @@ Array = NDArray[np.float32]
 Method = Callable[[Array, Array], Array]
 """A moving and a fixed image (c, *space), all channels, to the displacement (d, *space) in pixels."""
 
+ALONE = ("Fewer than two images of patients outside of training have another one of the same patient "
+         "(task.same_patient). Prepare more patients, or a larger held-out share.")
 NOTHING = "no registration"
 PAIRS = {2: 30, 3: 5}
 """Pairs that are measured: a B-spline registration takes half a second for a slice, many for a volume."""
@@ -47,7 +48,8 @@ FOREGROUND = -0.8
 
 def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = None, images: int = 500,
                           repetitions: int = 30, seed: int = 0, pairs: int = 0) -> dict[str, Any]:
-    """Register pairs of different patients of the test split, and images onto which a known warp was put.
+    """Register pairs of the test split, of different patients or as `task.same_patient` says, and images onto which a
+    known warp was put.
 
     Returns what results.json holds, as `evaluate_pairs` does. All methods have the same pairs.
     images: pairs at most; pairs: how many instead of PAIRS
@@ -58,13 +60,17 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
         chosen, split = held_out(prepared, images, seed)
     except DataError as error:
         return refused(str(error), out)
+    both = task.options.same_patient  # images of the validation split have their partners there
+    partners = task.partners_in(prepared, prepared.own("validation", "test") if both else prepared.indices(split))
+    chosen = chosen[partners.suited(chosen)]
+    if len(chosen) < 2:
+        return refused(ALONE, out)
     chosen = np.random.default_rng(0).permutation(chosen)
     count = min(images, pairs or PAIRS[prepared.spec.dimensions])
     rows = np.sort(chosen[in_turns(prepared.patients(chosen))][:count])
     methods = _methods(sampler, task)
     batch = Batch(images=torch.from_numpy(prepared.images(rows)), seed=seed, items=tuple(range(len(rows))))
-    partners = Partners(prepared, prepared.indices(split), task.candidates)
-    moving_rows = partners.of(batch.images, batch.uniform("partner", 1)[:, 0])
+    moving_rows = partners.of(rows, batch.lots("partner", 1)[:, 0])
     moving, fixed = prepared.images(moving_rows), batch.images.numpy()
     for method in methods.values():
         method(moving[0], fixed[0])  # the first call of anything is slow
@@ -75,17 +81,18 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
     masks = None
     if prepared.spec.mask_classes:
         masks = prepared.masks(moving_rows), prepared.masks(rows)
-    overlap = _overlap(fields, masks, prepared.spec.mask_classes)
+    overlap = _overlap(fields, masks, prepared.spec.mask_classes, task.options.same_patient)
     numbers = [*overlap, _target_error(known, truths.numpy(), fixed, masks, prepared.spacings(rows)),
                _similarity(fields, moving, fixed), _folding(fields), _seconds(seconds)]
     apart = _disagreements(task, fields[OWN], moving, fixed)
     further = np.setdiff1d(prepared.own("validation", "test"), rows)
+    further = further[partners.suited(further)]
     further = np.sort(np.random.default_rng(seed).permutation(further)[:min(images, FURTHER[fixed.ndim - 2])])
 
     def measure(part: NDArray[np.int64], first: int) -> Doubts:
         ends = prepared.images(part)
         draw = np.random.default_rng([seed, first]).random(len(part), np.float32)
-        starts = prepared.images(partners.of(torch.from_numpy(ends), torch.from_numpy(draw)))
+        starts = prepared.images(partners.of(part, draw))
         return _disagreements(task, _own(sampler, task, starts, ends), starts, ends)
 
     told = limits_of_both(prepared, rows, apart, further, images, seed, measure, rate=UNLIKE)
@@ -93,6 +100,7 @@ def evaluate_registration(run: Path, prepared: Prepared, *, out: Path | None = N
                                 **told}
     document["pairs"] = compared(
         prepared, rows, numbers, repetitions, seed, task=sampler.facts["task"], split=split,
+        same_patient=task.options.same_patient,
         columns=["moving", "fixed", "warped by this run", "warped chequered with fixed",
                  *(f"difference, {name}" for name in fields)])
     if out is not None:
@@ -148,7 +156,7 @@ def warped_labels(masks: NDArray[Any], displacements: Array) -> NDArray[np.uint8
     return warp(values, torch.from_numpy(displacements), mode="nearest")[:, 0].numpy().astype(np.uint8)
 
 
-def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int) -> list[Found]:
+def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int, same_patient: bool) -> list[Found]:
     if masks is None:
         return []
     moving, fixed = (np.maximum(one, 0).astype(np.uint8) for one in masks)  # without labels, a pair does not count
@@ -156,7 +164,8 @@ def _overlap(fields: dict[str, Array], masks: Masks | None, classes: int) -> lis
               for name, field in fields.items()}
     return [Found(name="dice", title="Overlap of labels (Dice)", unit="", better="higher", values=values,
                   bounds=(0, 1), meaning=(
-        "How well labels carried over from another patient cover the same labels; 1 is the same place."))]
+        f"How well labels carried over from {'another image of the patient' if same_patient else 'another patient'} "
+        "cover the same labels; 1 is the same place."))]
 
 
 def _target_error(known: dict[str, Array], truths: Array, fixed: Array, masks: Masks | None,

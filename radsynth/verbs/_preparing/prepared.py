@@ -169,9 +169,10 @@ def sorted_labels(labels: set[Any]) -> tuple[str, ...]:
 
 def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
     places = [(number, entry) for number, shard in enumerate(made.shards) for entry in shard.entries]
-    rows = []
+    rows, wholes = [], dict[str | int, int]()
     for i in made.outcome.usable:
         record, (number, entry) = made.records[i], places[i]
+        image = record.image if record.image >= 0 else wholes.setdefault(record.volume or i, len(wholes))
         patient = hashlib.sha256(f"{made.salt}:{record.patient}".encode()).hexdigest()[:16]
         label = -1 if record.label is None else labels.index(record.label)
         rows.append(
@@ -187,7 +188,7 @@ def _rows(made: Made, labels: tuple[str, ...]) -> list[Row]:
                 masked=int(not made.outcome.masks or entry.mask_values is not None),
                 spacing=";".join(f"{step:.7g}" for step in entry.spacing or ()),
                 added=record.added,
-                image=record.image,
+                image=image,
                 drawn=record.drawn,
             )
         )

@@ -118,8 +118,9 @@ def pairs(files: RunFiles) -> dict[str, Any] | None:
     # They lie in the order of the split: every second one is of all patients, too.
     parts = () if array is None else (array,) if len(array) <= AT_ONCE else (array[::2], array[1::2])
     sheets = [pictures.sheet(part.reshape(-1, 1, *part.shape[2:]), part.shape[1], files.spacing) for part in parts]
-    return {**found, "rows": _rows(found["numbers"]), "pictures": sheets, "crops": files.of_crops,
-            "greys": _greys(files) if found["task"] == "segment" else "", "shown": _shown(files, found),
+    return {"same_patient": False, **found, "rows": _rows(found["numbers"]), "pictures": sheets,
+            "crops": files.of_crops, "greys": _greys(files) if found["task"] == "segment" else "",
+            "shown": _shown(files, found),
             "unlike": unlike(results) if found["task"] == "register" else "",
             "ratios": [f"{pictures.ratio(one):.3f}" for one in sheets]}
 

@@ -42,7 +42,7 @@ def _same(pairs: dict[str, Any]) -> str:
     if pairs.get("patients") == 1:
         return "All test images are of one patient"
     # Of two patients each is put onto the other: these are no two pairs that know nothing of each other.
-    two = pairs["task"] == "register" and pairs.get("patients") == 2
+    two = pairs["task"] == "register" and pairs.get("patients") == 2 and not pairs.get("same_patient")
     return "All pairs are of the same two patients" if two else ""
 
 

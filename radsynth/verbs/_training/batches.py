@@ -37,7 +37,7 @@ class Batches:
             labels=self._moved(prepared.labels(chosen)),
             masks=self._moved(prepared.masks(chosen)) if spec.mask_classes else None,
             conditions=self._moved(prepared.conditions(chosen)) if spec.conditions else None,
-            seed=seed, items=tuple(items), **more)
+            rows=tuple(chosen.tolist()), seed=seed, items=tuple(items), **more)
 
     def _moved(self, values: NDArray[Any]) -> Tensor:
         return moved(torch.from_numpy(values), self.device)

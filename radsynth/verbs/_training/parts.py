@@ -34,6 +34,7 @@ def pieces_of(batch: Batch, size: int) -> Iterator[Batch]:
     for first in range(0, len(batch.items), size):
         where = slice(first, first + size)
         yield dataclasses.replace(batch, images=batch.images[where], items=batch.items[where],
+                                  rows=batch.rows[where],
                                   labels=None if batch.labels is None else batch.labels[where],
                                   masks=None if batch.masks is None else batch.masks[where],
                                   conditions=None if batch.conditions is None else batch.conditions[where])
