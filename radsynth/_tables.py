@@ -68,7 +68,7 @@ def _print_mapping(console: Console, title: str, values: Mapping[str, Any]) -> N
     for name, value in values.items():
         if _is_rows(value) or (isinstance(value, Mapping) and any(isinstance(v, dict | list) for v in value.values())):
             nested[name] = value
-        elif value not in ([], {}):
+        elif value not in ([], {}, ""):
             table.add_row(_words(name), Text(_cell(value, name)))
     if table.row_count:
         _print_title(console, title)

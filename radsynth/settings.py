@@ -313,7 +313,9 @@ def _validate(name: str, given: Document, problems: list[str]) -> Any:
                         "name a link to it (ln -s).")
     except pydantic.ValidationError as error:
         fields = {setting.name: setting for setting in describe(cls)}
-        problems += [explain(name, title, fields, dict(problem)) for problem in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        inner = {problem["loc"][:-1] for problem in found if problem["loc"][1:]}  # lists that lack a wrong value alone
+        problems += [explain(name, title, fields, dict(problem)) for problem in found if problem["loc"] not in inner]
     return None
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from radsynth._rounding import rounded
 from radsynth._summaries import numbers
 from radsynth._tables import print_tables
+from radsynth.errors import RejectedFile, SettingsError
+from radsynth.io import check_labels
+from radsynth.verbs._numbers import Numbers
 
 
 @pytest.mark.parametrize(("value", "digits", "text"), [
@@ -22,6 +26,20 @@ def test_printed_tables_show_large_numbers_as_they_are(capsys: pytest.CaptureFix
     print_tables({**numbers({"pairs": {"numbers": [number]}}), "rows": [{"value": 12345.6}], "size": 50000.5})
     out = capsys.readouterr().out
     assert "890 (760 to 1019)" in out and "12346" in out and "50000" in out and "e+0" not in out
+
+
+def test_refusals_show_large_numbers_as_they_are() -> None:
+    """This one ended with: not 0 to 1.23457e+06."""
+    with pytest.raises(RejectedFile, match="not 0 to 1234567\\."):
+        check_labels(np.array([0, 1234567]))
+    with pytest.raises(SettingsError, match="training images had 0 to 2000000; ask"):
+        Numbers({"activity": [0.0, 2e6]}, {"activity": 3e6})
+
+
+def test_what_is_empty_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A ranking without warnings had the word mind beside nothing."""
+    print_tables({"mind": "", "interval": "95 %"})
+    assert capsys.readouterr().out.split() == ["interval", "95", "%"]
 
 
 def test_printed_numbers_have_their_unit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth._rounding import rounded
 from radsynth.errors import MissingExtra, RejectedFile, SettingsError
 from radsynth.image import Image
 
@@ -291,7 +292,8 @@ def check_labels(values: NDArray[Any]) -> None:
     """RejectedFile for values of a mask that are no labels."""
     broken = values[values != np.rint(values)]
     if broken.size or values.min() < 0 or values.max() > HIGHEST_LABEL:
-        found = f"fractions such as {broken[0]:g}" if broken.size else f"{values.min():g} to {values.max():g}"
+        found = (f"fractions such as {rounded(broken[0])}" if broken.size else
+                 f"{rounded(values.min())} to {rounded(values.max())}")
         things = "" if broken.size or values.min() < 0 else (
             f". If they number things, number those of each image from 1: up to {HIGHEST_LABEL} are read "
             "(prepare.masks=instances)")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from radsynth._rounding import rounded
 from radsynth.batch import Batch
 from radsynth.errors import SettingsError
 from radsynth.settings import nearest
@@ -23,11 +24,12 @@ class Numbers:
     def __init__(self, quantiles: dict[str, list[float]], at: Mapping[str, float]) -> None:
         for name, value in at.items():
             if name not in quantiles:
-                raise SettingsError(f"{name}={value:g}: this run has learned no such number{nearest(name, quantiles)}; "
-                                    f"there are: {', '.join(quantiles) or 'none'}.")
+                raise SettingsError(f"{name}={rounded(value)}: this run has learned no such number"
+                                    f"{nearest(name, quantiles)}; there are: {', '.join(quantiles) or 'none'}.")
             low, high = quantiles[name][0], quantiles[name][-1]
             if not low <= value <= high:
-                raise SettingsError(f"{name}={value:g}: training images had {low:g} to {high:g}; ask for one of these.")
+                raise SettingsError(f"{name}={rounded(value)}: training images had {rounded(low)} to "
+                                    f"{rounded(high)}; ask for one of these.")
         self.quantiles, self.at = quantiles, at
 
     def of(self, items: Sequence[int], seed: int) -> NDArray[np.float64]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from radsynth.errors import SettingsError
 from radsynth.image import Image
 from radsynth.plan import Fingerprint
+from radsynth.settings import resolve
 from radsynth.verbs._preparing.size import automatic_size, size_of
 from tests.prepare.records import Prepare, everything, picture, record
 
@@ -96,3 +98,9 @@ def test_the_plan_and_prepare_take_the_same_proportions() -> None:
                        labels={})
     assert data.even == (150, 64, 64)
     assert automatic_size([data.size], [data.spacing]) == tuple(16 * -(-side // 16) for side in data.even)
+
+
+def test_a_wrong_number_in_the_size_is_one_problem() -> None:
+    """That the list lacked it was told as a second one."""
+    with pytest.raises(SettingsError, match=r"^A problem in the settings:\n  prepare\.size\[1\]: given 1234567,"):
+        resolve(overrides=("prepare.size=[32,1234567]",))

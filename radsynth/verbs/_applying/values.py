@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth._rounding import rounded
 from radsynth.arrays import IntensityMap
 from radsynth.errors import RejectedFile
 from radsynth.image import Image, ImageSpec, may_be_hounsfield
@@ -35,8 +36,8 @@ def check_values(image: Image, spec: ImageSpec, intensity: IntensityMap) -> None
     if spec.bits <= 8 and not eight and image.bits <= 16 and image.pixels.max() > 255:
         raise RejectedFile(f"its values go up to {image.pixels.max()}; the run was trained on 8 bits, 0 to 255")
     if np.percentile(image.pixels.flat[:: max(1, image.pixels.size // SAMPLE)], MANY) > 2 * intensity.high:
-        raise RejectedFile(f"its values go up to {image.pixels.max():g}; the run was trained on values from 0 to "
-                           f"{intensity.high:.0f}")
+        raise RejectedFile(f"its values go up to {rounded(image.pixels.max())}; the run was trained on values from 0 "
+                           f"to {intensity.high:.0f}")
     if spec.bits > 8 and intensity.levels > 255 and eight:
         raise RejectedFile(f"its values have 8 bits; the run was trained on values from 0 to {intensity.high:.0f}")
 

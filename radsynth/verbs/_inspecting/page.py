@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth._rounding import rounded
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._label_table import findings as findings_of
 from radsynth.image import Image
@@ -105,7 +106,7 @@ def _bars(found: Inspection) -> list[tuple[float, float, float, str]]:
             round(number * width, 2),
             round((count / most) ** 0.5 * 150, 2),
             round(width - 1, 2),
-            f"{edges[number]:g} to {edges[number + 1]:g}: {count:,} pixels",
+            f"{rounded(edges[number])} to {rounded(edges[number + 1])}: {count:,} pixels",
         )
         for number, count in enumerate(counts)
     ]
@@ -159,8 +160,8 @@ def facts(found: Inspection) -> dict[str, str]:
     if found.intensity:
         first, middle, last = found.intensity.percentiles
         shown["values"] = (
-            f"{found.intensity.low:g} to {found.intensity.high:g}; 1 % are at most {first:g}, half at most "
-            f"{middle:g}, 99 % at most {last:g} "
+            f"{rounded(found.intensity.low)} to {rounded(found.intensity.high)}; 1 % are at most {rounded(first)}, "
+            f"half at most {rounded(middle)}, 99 % at most {rounded(last)} "
             f"({count(found.intensity.images, 'image')} sampled)"
         )
     return shown
@@ -251,14 +252,15 @@ def problems(found: Inspection) -> list[str]:
     dark = min(found.intensity.low, 0) if found.intensity else 0  # of Hounsfield units 0 is water, not nothing
     if found.intensity and found.intensity.tops[1] - dark > SCALES * max(found.intensity.tops[0] - dark, 0) > 0:
         usual, highest = found.intensity.tops
-        lines.append(f"images differ in scale: 99 % of the values lie below {usual:g} in the median image, below "
-                     f"{highest:g} in the brightest; volumes are mapped by their own percentiles, pictures and CT not")
+        lines.append(f"images differ in scale: 99 % of the values lie below {rounded(usual)} in the median image, "
+                     f"below {rounded(highest)} in the brightest; volumes are mapped by their own percentiles, "
+                     "pictures and CT not")
     elif found.intensity and found.mapping == "bits" and found.bits > 8 and (
             found.intensity.usual_tops[1] > DEPTHS * found.intensity.usual_tops[0] > 0):
         darkest, brightest = found.intensity.usual_tops
         lines.append(f"images differ in scale, as devices of other bit depths make them: 99 % of the values lie below "
-                     f"{darkest:g} in some and below {brightest:g} in others, so some would be all but black. "
-                     "prepare.intensity=percentiles maps each image by its own")
+                     f"{rounded(darkest)} in some and below {rounded(brightest)} in others, so some would be all but "
+                     "black. prepare.intensity=percentiles maps each image by its own")
     if found.kind == "folder" and len(found.labels) > MANY_CLASSES and found.n_patients == found.n_images:
         lines.append(f"{len(found.labels)} classes were found, and no patients: if the folders are patients, their "
                      "names would be written into every output, and a patient be in training and test. Then say "

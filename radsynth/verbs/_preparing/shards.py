@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth._rounding import rounded
 from radsynth.arrays import IntensityMap
 from radsynth.datasets import EmptySlice, Record
 from radsynth.errors import RejectedFile
@@ -240,17 +241,15 @@ def _checked(image: Image, plan: Plan) -> Image:
     if plan.intensity.method == "bits" and low < 0:
         raise RejectedFile(f"it has stored values down to {low}; choose prepare.intensity=percentiles for such data")
     if plan.intensity.method == "bits" and high > plan.intensity.high:  # the file scales what it stores
-        raise RejectedFile(f"it has values up to {high:g}, beyond the {plan.intensity.high:.0f} that the stored bits "
-                           "hold; choose prepare.intensity=percentiles for such data")
+        raise RejectedFile(f"it has values up to {rounded(high)}, beyond the {plan.intensity.high:.0f} that the stored "
+                           "bits hold; choose prepare.intensity=percentiles for such data")
+    values = f"its values, {rounded(low)} to {rounded(high)},"
+    window = f"the window {rounded(plan.intensity.low)} to {rounded(plan.intensity.high)} {plan.units}"
     if plan.intensity.method == "window" and (high <= plan.intensity.low or low >= plan.intensity.high):
-        raise RejectedFile(
-            f"its values, {low:g} to {high:g}, lie outside of the window {plan.intensity.low:g} to "
-            f"{plan.intensity.high:g} {plan.units}"
-        )
+        raise RejectedFile(f"{values} lie outside of {window}")
     step = (plan.intensity.high - plan.intensity.low) / plan.intensity.levels
     if plan.intensity.method == "window" and float(high) - float(low) < step:
-        raise RejectedFile(f"its values, {low:g} to {high:g}, become one grey in the window {plan.intensity.low:g} to "
-                           f"{plan.intensity.high:g} {plan.units}; choose a narrower prepare.window")
+        raise RejectedFile(f"{values} become one grey in {window}; choose a narrower prepare.window")
     return image
 
 

@@ -12,7 +12,7 @@ from radsynth.verbs._report.words import PERCENT, figure, interval, level
 from radsynth.verbs._run_files import RunFiles
 
 LIMITS = (
-    "The order follows one number. A set can be first there and behind in another: read the numbers below.",
+    "The order follows one number. A set can be first there and behind in another: read all numbers.",
     "A place is certain only against the sets named beside it. Between all others the difference may be chance.",
     "The order holds for these real images and this many of them. Numbers of other data, sizes or numbers of images "
     "must not be set beside it.",
