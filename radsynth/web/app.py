@@ -37,7 +37,7 @@ REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; b
 """The report is one file with its style and its pictures inside."""
 SHOWN = 12
 """Images of a page of the explorer."""
-PARTS = ("mask", "slices")
+PARTS = ("mask", "slices", "mask_slices")
 """What else than the image itself an address of an image can ask for."""
 MOST = 10**9
 """Largest seed and image number."""
@@ -203,7 +203,7 @@ class Pages:
                 "outdated": self.explorer.outdated}
 
     async def image(self, request: Request) -> Response:
-        """One image, its mask, or all slices of a volume."""
+        """One image, its mask, or all slices of a volume or of its mask."""
         self._must_draw()
         asked = self._asked(request)
         side = min(max(_number(request, "side", 256), 64), 1024)

@@ -11,6 +11,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radsynth.errors import FolderError, SettingsError, in_command
 from radsynth.io import Provenance
@@ -112,26 +113,40 @@ class Explorer:
 
     def slices(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
         """PNG of all slices of volume `item`, row by row from the top left. SettingsError for other images."""
-        spec, drawn = self.sampler.spec, self._chunk(item, seed, label, truncation)
-        if not self.sliced:
-            raise SettingsError("This run's images have no slices.")
-        planes = np.moveaxis(shades(drawn.images[item % CHUNK], self.ends), 1, 0)
-        steps = spec.spacing[1:] if spec.spacing else None
-        sheet = grid(np.stack([flat(plane, steps, colour=in_colour(spec.channels)) for plane in planes]))
-        return enlarged(sheet, side, text=self._mark(
+        image = self._chunk(item, seed, label, truncation).images[item % CHUNK]
+        return self._slices(shades(image, self.ends), side, smooth=True, text=self._mark(
             item, seed, f"all slices of image {item} of {self._origin(item, seed, label, truncation)}"))
 
     def mask(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
-        """PNG of the mask of image `item`, its labels as evenly spaced greys."""
+        """PNG of the mask of image `item`, its labels as evenly spaced greys. SettingsError where none is made."""
+        return picture(self._mask(item, seed, label, truncation), side,
+                       spacing=self.sampler.spec.spacing, smooth=False,
+                       text=self._mark(item, seed, f"the mask of image {item} of "
+                                       f"{self._origin(item, seed, label, truncation)}"))
+
+    def mask_slices(self, item: int, seed: int, label: str | None, truncation: float, side: int) -> bytes:
+        """PNG of all slices of the mask of volume `item`, as `slices` and `mask` show them. Errors as theirs."""
+        mask = self._mask(item, seed, label, truncation)
+        return self._slices(shades(mask), side, smooth=False, text=self._mark(
+            item, seed, f"all slices of the mask of image {item} of {self._origin(item, seed, label, truncation)}"))
+
+    def _mask(self, item: int, seed: int, label: str | None, truncation: float) -> NDArray[np.float32]:
+        """(1, *space) from -1 to 1: the labels of image `item` as evenly spaced greys."""
         masks = self._chunk(item, seed, label, truncation).masks
         if masks is None:
             raise SettingsError("This run makes no masks.")
         values = self.sampler.spec.label_values
         places = np.searchsorted(values, masks[item % CHUNK][None])
-        return picture((2 * places / (len(values) - 1) - 1).astype(np.float32), side,
-                       spacing=self.sampler.spec.spacing, smooth=False,
-                       text=self._mark(item, seed, f"the mask of image {item} of "
-                                       f"{self._origin(item, seed, label, truncation)}"))
+        return np.asarray(2 * places / (len(values) - 1) - 1, dtype=np.float32)
+
+    def _slices(self, volume: NDArray[np.uint8], side: int, *, smooth: bool, text: dict[str, str]) -> bytes:
+        """PNG of the slices of display values (c, slices, rows, columns)."""
+        if not self.sliced:
+            raise SettingsError("This run's images have no slices.")
+        spec = self.sampler.spec
+        steps, colour = spec.spacing[1:] if spec.spacing else None, in_colour(spec.channels)
+        planes = [flat(plane, steps, smooth=smooth, colour=colour) for plane in np.moveaxis(volume, 1, 0)]
+        return enlarged(grid(np.stack(planes)), side, smooth=smooth, text=text)
 
     def _origin(self, item: int, seed: int, label: str | None, truncation: float) -> str:
         """What an image is drawn from, in words."""

@@ -282,3 +282,23 @@ def test_images_of_masks_are_shown_with_their_masks(tmp_path: Path) -> None:
     page = client(run, KEYS[0]).get("/").text
     assert "makes images from images" in page, "there are no masks to paint any more"
     assert "radsynth report" in page and 'href="/report"' not in page, "there is none"
+
+
+def test_all_slices_of_a_mask_are_shown_as_those_of_its_volume(tmp_path: Path) -> None:
+    data = prepared_discs(tmp_path, name="run/data", size=(8, 8, 8), mask_classes=2)
+    images = np.load(data / "shards" / "00000.images.npy")
+    np.save(data / "shards" / "00000.masks.npy", (images[:, 0] > 60).astype(np.uint8))
+    train(data, tmp_path / "run", settings=resolve(overrides=(
+        "task.masks=true", "model.kind=mlp", "train.batch=4", "train.images=8", "train.previews=0")))
+    organiser = client(tmp_path / "run", KEYS[0])
+    page = organiser.get("/one/0").text
+    assert "mask_slices=1" in page and "The same slices of its mask." in page
+    shown = organiser.get("/image/3.png?seed=5&mask_slices=1&side=64")
+    assert shown.headers["content-disposition"].endswith("synthetic-5-3-mask_slices.png")
+    masks = draw(tmp_path / "run", 4, seed=5).masks
+    assert masks is not None
+    mask, sheet = masks[3], pixels(shown.content)[::2, ::2]  # each pixel twice
+    for k, place in enumerate(np.ndindex(3, 3)):
+        tile = sheet[9 * place[0]:, 9 * place[1]:][:8, :8]
+        assert np.array_equal(tile, 255 * mask[k]) if k < 8 else (tile == 40).all()
+    assert mask.any() and not mask.all()
