@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import FolderError
-from radsynth.image import ImageSpec
+from radsynth.image import ImageSpec, as_tuples
 
 SPLITS = ("train", "validation", "test")
 NO_MASK = -1
@@ -32,13 +32,32 @@ class IntensityMap:
 
     method: "window" (CT: a fixed HU window), "percentiles" (MR: low and high per volume, here their medians),
     "bits" (radiographs and pictures: the stored range).
-    low, high: in the image's units; levels: integer steps of the stored arrays (255 or 65535)
+    low, high: in the image's units (of the first channel); levels: integer steps of the stored arrays (255 or 65535)
+    ranges: low and high of each channel, where several are mapped each by its own; () where all share one
     """
 
     method: str
     low: float
     high: float
     levels: int
+    ranges: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> IntensityMap:
+        """The inverse of `vars`. Older folders have no ranges."""
+        plain: dict[str, Any] = {key: as_tuples(value) for key, value in document.items()}
+        return cls(**plain)
+
+    def of_channels(self, count: int) -> list[IntensityMap]:
+        """The map of each channel."""
+        return [dataclasses.replace(self, low=low, high=high, ranges=())
+                for low, high in self.ranges or ((self.low, self.high),) * count]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest value of all channels."""
+        return min((low for low, _ in self.ranges), default=self.low), max(
+            (high for _, high in self.ranges), default=self.high)
 
     def encode(self, values: NDArray[Any], low: float | None = None, high: float | None = None) -> NDArray[Any]:
         """Real values to stored integers 0..levels. `low` and `high` override the map's for one volume."""
@@ -125,7 +144,7 @@ class Manifest:
     def from_json(cls, document: dict[str, Any]) -> Manifest:
         """The inverse of `to_json`."""
         spec = ImageSpec.from_json(document.pop("spec"))
-        return cls(spec=spec, intensity=IntensityMap(**document.pop("intensity")), **document)
+        return cls(spec=spec, intensity=IntensityMap.from_json(document.pop("intensity")), **document)
 
 
 class Prepared:

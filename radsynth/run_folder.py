@@ -123,7 +123,7 @@ class RunFolder:
     def spec(self) -> tuple[ImageSpec, IntensityMap]:
         """What the run's images are, and how their intensities map back to real units."""
         document = self.description()
-        return ImageSpec.from_json(document["spec"]), IntensityMap(**document["intensity"])
+        return ImageSpec.from_json(document["spec"]), IntensityMap.from_json(document["intensity"])
 
     def _read(self, name: str) -> str:
         try:

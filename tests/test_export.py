@@ -119,6 +119,20 @@ def test_volumes(trained: Trained, tmp_path: Path) -> None:
     assert document["outputs"]["images"]["shape"] == ["n", 1, 8, 16, 16]
 
 
+def test_each_channel_has_its_own_range(trained: Trained, tmp_path: Path) -> None:
+    run, bundle = trained("model.width=8", channels=("ct", "pet")), tmp_path / "bundle"
+    spec = json.loads((run / "spec.json").read_text())
+    spec["intensity"] |= {"ranges": [[-1000.0, 80.0], [0.0, 9.0]]}
+    (run / "spec.json").write_text(json.dumps(spec))
+    export(run, bundle)
+    generate(run, tmp_path / "made", count=3, format="npz")
+    subprocess.run([sys.executable, bundle / "sample.py", "--count", "3", "--out", tmp_path / "s.npz"], check=True)
+    images = np.load(tmp_path / "s.npz")["images"]
+    assert images[:, 0].min() < 0 <= images[:, 1].min() and images[:, 1].max() <= 9
+    expected = np.load(tmp_path / "made" / "synthetic.npz")["train_images"]
+    np.testing.assert_allclose(np.moveaxis(images, 1, -1), expected, atol=1)  # whole numbers are written
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", [
     ("task.kind=restore",), ("task.kind=translate", "task.inputs=[a]", "task.outputs=[b]"),

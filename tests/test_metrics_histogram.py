@@ -30,6 +30,14 @@ def test_parity_with_scipy_in_the_images_units() -> None:
     assert found.floor < 5 and found.low < found.value < found.high
 
 
+def test_each_channel_counts_in_its_own_units() -> None:
+    a, b = (np.concatenate([images(seed), images(seed, shift)], axis=1) for seed, shift in ((1, 0.0), (2, 0.1)))
+    pair = Comparison(real=sample(a), synthetic=sample(b), floor=sample(a), features="", scale=np.array([1e6, 5.0]))
+    found = histogram.measure(pair, repetitions=20, seed=0)[0]
+    first, second = (wasserstein_distance(a[:, k].ravel(), b[:, k].ravel()) for k in (0, 1))
+    assert found.value == pytest.approx((1e6 * first + 5 * second) / 2, rel=0.02)
+
+
 def test_every_image_and_channel_of_a_histogram_sums_to_one() -> None:
     pixels = np.random.default_rng(0).uniform(-1, 1, (3, 2, 4, 5, 6)).astype(np.float32)
     pixels[0, 0] = 1.0

@@ -21,6 +21,7 @@ from radsynth.image import RGB, Image, ImageSpec
 from radsynth.io._geometry import placed
 from radsynth.settings import Resolved
 from radsynth.verbs._evaluating.synthetic import read_synthetic
+from radsynth.verbs._other_images import other_images
 from radsynth.verbs._writing import Drawn, Writing, usual_format, write_table
 from radsynth.verbs.prepare import prepare
 
@@ -151,6 +152,30 @@ def test_several_contrasts_are_written_and_read_back(size: tuple[int, ...], chan
         write_table(tmp_path / format / "samples.csv", [row for image in written for row in image])
         back = read_synthetic(tmp_path / format, spec, intensity)
         assert back.shape == made.shape and np.abs(back - made).max() < 0.002
+
+
+@pytest.mark.parametrize("format", ["nifti", "npz"])
+def test_channels_of_different_ranges_come_back_in_their_own(format: str, tmp_path: Path) -> None:
+    """CT and PET, whose values have nothing to do with each other: PET was written from -1000 to 80."""
+    spec = ImageSpec(channels=("ct", "pet"), size=(16, 20), bits=32, format="nifti")
+    intensity = IntensityMap(method="percentiles", low=-1000, high=80, levels=65535, ranges=((-1000, 80), (0, 9)))
+    made = np.random.default_rng(0).uniform(-1, 1, (3, 2, 16, 20)).astype(np.float32)
+    writing = Writing(spec=spec, intensity=intensity, facts={"model": "none", "sha256": "ab"}, seed=0, origin="noise")
+    rows = [row for image in writing.all(iter([Drawn(images=made, labels=np.full(3, -1))]), tmp_path, format, 0, 3)
+            for row in image]
+    if format == "nifti":
+        file = nibabel.load(tmp_path / str(rows[0]["file"]))
+        values = np.asarray(file.dataobj).reshape(-1, 2)
+        assert not file.header["cal_max"], "one window cannot show both"
+    else:
+        values = np.load(tmp_path / "synthetic.npz")["train_images"].reshape(-1, 2)
+    assert values[:, 0].min() < -900 and 70 < values[:, 0].max() <= 80
+    assert 0 <= values[:, 1].min() < 0.1 and 8.9 < values[:, 1].max() <= 9
+    write_table(tmp_path / "samples.csv", rows)
+    assert np.abs(read_synthetic(tmp_path, spec, intensity) - made).max() < 1e-4
+    if format == "nifti":
+        with other_images(tmp_path, spec, intensity) as (_, found):
+            assert np.abs(found - made).max() < 0.005
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 7), (5, 1, 7), (5, 6, 1)], ids=str)

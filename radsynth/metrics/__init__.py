@@ -129,7 +129,7 @@ class Comparison:
     real: held-out patients; synthetic: as many generated images; floor: as many training images, which stand in for the
     synthetic ones when the floor is measured
     training: all training images that are searched for copies; None when they are not at hand
-    features: name and hash of the extractor; scale, units: units of the images per unit of [-1, 1]
+    features: name and hash of the extractor; scale, units: units of the images per unit of [-1, 1] (of each channel)
     own: name of what `Sample.own` holds
     """
 
@@ -138,7 +138,7 @@ class Comparison:
     floor: Sample
     training: Sample | None = None
     features: str
-    scale: float = 1.0
+    scale: float | NDArray[np.float64] = 1.0
     units: str = "of the range from -1 to 1"
     own: str = ""
 

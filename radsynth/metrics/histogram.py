@@ -26,15 +26,16 @@ def measure(comparison: Comparison, *, repetitions: int, seed: int) -> list[Meas
     return [measurement(NUMBERS[0], comparison, value, floor, pixels=True)]
 
 
-def wasserstein(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Integral of |F_a - F_b| over [-1, 1]; a, b: (c, bins) shares that sum to 1 in each channel."""
-    return float(np.abs(np.cumsum(a - b, axis=-1)).sum(-1).mean() * 2 / a.shape[-1])
+def wasserstein(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(c,) integrals of |F_a - F_b| over [-1, 1]; a, b: (c, bins) shares that sum to 1 in each channel."""
+    return np.asarray(np.abs(np.cumsum(a - b, axis=-1)).sum(-1) * 2 / a.shape[-1], np.float64)
 
 
-def _estimate(real: Sample, other: Sample, scale: float, repetitions: int, seed: int) -> Estimate:
+def _estimate(real: Sample, other: Sample, scale: float | NDArray[np.float64], repetitions: int, seed: int,
+              ) -> Estimate:
     def distance(i: NDArray[np.int64], j: NDArray[np.int64]) -> float:
         mean_a = real.histograms[i].mean(0, dtype=np.float64)
-        return scale * wasserstein(mean_a, other.histograms[j].mean(0, dtype=np.float64))
+        return float(np.mean(scale * wasserstein(mean_a, other.histograms[j].mean(0, dtype=np.float64))))
 
     pairs, units = paired_halves(real.patients, other.patients, repetitions, seed)
     parts = [distance(i, j) for i, j in pairs]

@@ -27,6 +27,9 @@ EXAMPLES = 8
 class Graph(nn.Module):
     """What the three have in common."""
 
+    dark: Tensor
+    range: Tensor
+
     def __init__(self, sampler: Sampler) -> None:
         super().__init__()
         self.task: Any = sampler.task
@@ -39,12 +42,15 @@ class Graph(nn.Module):
         self.outputs: tuple[str, ...] = ("images",)
         self.mask_values: tuple[int, ...] = ()
         self.target = ""
-        self.ranges: tuple[float, ...] = (sampler.intensity.high - sampler.intensity.low,)
-        self.low, self.range = sampler.intensity.low, self.ranges[0]
+        own = sampler.intensity.of_channels(1)
+        low, width = ([one.low for one in own], [one.high - one.low for one in own])
+        self.ranges: tuple[float, ...] = (max(width),)
+        for name, numbers in (("dark", low), ("range", width)):
+            self.register_buffer(name, torch.tensor(numbers).reshape(-1, *[1] * sampler.spec.dimensions))
 
     def real(self, images: Tensor) -> Tensor:
         """Network values as values in the units of the training images."""
-        return (images.float().clamp(-1, 1) + 1) / 2 * self.range + self.low
+        return (images.float().clamp(-1, 1) + 1) / 2 * self.range + self.dark
 
     def example(self, stream: str, *shape: int) -> Tensor:
         """Random numbers of item 0 to EXAMPLES of seed 0."""
@@ -70,7 +76,7 @@ class FromNoise(Graph):
         if quantiles:
             self.inputs["numbers"] = torch.linspace(0, 1, EXAMPLES)[:, None] * self.widths + self.lowest
         if self.masked:
-            self.outputs, self.ranges = ("images", "masks"), (self.range, 1.0)
+            self.outputs, self.ranges = ("images", "masks"), (*self.ranges, 1.0)
             self.mask_values = sampler.spec.label_values
 
     def forward(self, latent: Tensor, label: Tensor | None = None, numbers: Tensor | None = None) -> Any:

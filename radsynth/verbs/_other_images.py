@@ -32,7 +32,7 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
                                "masks": "auto" if masks else "off", "intensity": intensity.method,
                                "channels": "grey" if len(spec.channels) == 1 else "keep"}
     if intensity.method == "window" or (ours and intensity.method == "percentiles"):
-        options |= {"intensity": "window", "window": [intensity.low, intensity.high]}
+        options |= {"intensity": "window", "window": list(intensity.span)}
     data = {"kind": recognise(path), "path": str(path)}
     if data["kind"] == "folder" and spec.dimensions == 3:
         data["plane"] = "volume"
@@ -41,6 +41,9 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
         made = make_prepared(settings.section("data"), Path(temporary) / "images", settings)
         rows = np.arange(len(made.rows), dtype=np.int64)
         images = made.images(rows)
+        if ours and intensity.ranges:
+            images = np.stack([one.to_network(one.encode(made.intensity.decode(images[:, k])))
+                               for k, one in enumerate(intensity.of_channels(images.shape[1]))], axis=1)
         if intensity.method == "bits" and min(intensity.levels, made.intensity.levels) > 255:
             images = intensity.to_network(intensity.encode(made.stored(rows)))  # not as many bits as these few take
         if images.shape[1:] != (len(spec.channels), *spec.size):

@@ -103,10 +103,11 @@ class Writing:
                 f"patient.{virtual}")
         if bound := privacy_bound(self.facts):
             text += f" Trained with differential privacy: {bound}."
-        span = self.intensity.low, self.intensity.high
+        span = self.intensity.span
         low, high = self.spec.window or span
+        several = self.intensity.ranges and not self.spec.window  # one window cannot show them
         return Provenance(model=self.facts["model"], weights=self.facts["sha256"], seed=self.seed, index=index,
-                          description=text, window=(low, high), span=span)
+                          description=text, window=None if several else (low, high), span=span)
 
     def _image(self, values: NDArray[np.float32]) -> Image:
         spec = self.spec
@@ -198,16 +199,19 @@ def folder_name(label: str) -> str:
 
 
 def real_values(images: NDArray[np.float32], spec: ImageSpec, intensity: IntensityMap) -> NDArray[np.generic]:
-    """Network values as real values in the source's integer type, or a larger one that holds their range; floating
-    point for 32 bits. Volumes' formats hold signed numbers as a rule, also where none is negative.
+    """Network values ([n,] c, *space) as real values in the source's integer type, or a larger one that holds their
+    range; floating point for 32 bits. Volumes' formats hold signed numbers as a rule, also where none is negative.
     """
-    values = intensity.decode(images)
+    axis = images.ndim - 1 - spec.dimensions
+    values = np.stack([one.decode(channel) for one, channel in zip(
+        intensity.of_channels(images.shape[axis]), np.moveaxis(images, axis, 0), strict=True)], axis)
     if spec.bits > 16:
         return values
-    signed = spec.units == "HU" or intensity.low < 0
+    low, high = intensity.span
+    signed = spec.units == "HU" or low < 0
     kinds = (np.int16, np.int32) if signed else (np.uint8, np.uint16, np.int32) if spec.bits <= 8 else (
         np.int16, np.uint16, np.int32) if spec.format in scans() else (np.uint16, np.int32)
-    ends = round(intensity.low), round(intensity.high)
+    ends = round(low), round(high)
     return np.rint(values).astype(next(kind for kind in kinds if all(
         np.iinfo(kind).min <= end <= np.iinfo(kind).max for end in ends)))
 

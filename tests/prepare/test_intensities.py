@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from radsynth.arrays import Prepared
 from radsynth.datasets import Record, folder
 from radsynth.image import Image
 from radsynth.verbs._preparing.ranges import percentiles
@@ -70,6 +71,20 @@ def test_each_channel_of_mr_fills_the_range(from_records: Prepare) -> None:
     image = Image(pixels=pixels, modality="MR", bits=12, channels=("t1", "t2"))
     stored = everything(from_records([record(0, image)], size=[16, 16]))[0]
     assert stored[0].max() == stored[1].max() == 65535 and stored.min() == 0
+
+
+def test_each_channel_of_several_has_its_own_range(from_records: Prepare) -> None:
+    """CT and PET: what was learned of the second comes back as such. A patient without it does not count."""
+    rng = np.random.default_rng(0)
+    pairs = [np.stack([rng.uniform(-1000, 80, (16, 16)), rng.uniform(0, 9, (16, 16)) * (n > 2)]) for n in range(5)]
+    records = [record(n, Image(pixels=pair.astype(np.float32), bits=32, channels=("ct", "pet")))
+               for n, pair in enumerate(pairs)]
+    intensity = Prepared(from_records(records, size=[16, 16]).folder).intensity  # as read
+    ct, pet = intensity.ranges
+    assert ct == (intensity.low, intensity.high) and -1000 <= ct[0] < -900 and 60 < ct[1] <= 80
+    assert 0 <= pet[0] < 0.5 and 8 < pet[1] <= 9
+    assert intensity.span == (ct[0], ct[1])
+    assert from_records([record(n) for n in range(5)], "grey", size=[20, 20]).intensity.ranges == ()
 
 
 def test_colour_is_kept_or_made_grey(from_records: Prepare) -> None:

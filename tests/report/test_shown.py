@@ -68,6 +68,17 @@ def test_each_contrast_has_a_histogram(run: Path) -> None:
     assert f"{distance}. Heights" in text
 
 
+def test_each_contrast_is_told_in_its_own_range(run: Path) -> None:
+    each = [{"real": [1, 0], "synthetic": [0, 1], "low": low, "high": high} for low, high in ((-900, 80), (0, 9))]
+    add(run, results=RESULTS | {"histogram": RESULTS["histogram"] | {"channels": each}},
+        spec=SPEC | {"spec": SPEC["spec"] | {"channels": ["ct", "pet"]},
+                     "intensity": SPEC["intensity"] | {"method": "percentiles", "ranges": [[-900, 80], [0, 9]]}})
+    text = report(run).read_text()
+    told = "ct \u2212900 to 80, pet 0 to 9 grey levels"
+    assert f"black to white is {told} (medians: each channel" in text
+    assert f"{told} at most, the range learned from" in text
+
+
 def test_volumes_and_colours_are_shown(run: Path) -> None:
     for shape in ((4, 1, 6, 8, 10), (4, 3, 12, 12), (4, 2, 12, 12)):
         for name in ("real", "synthetic"):

@@ -41,7 +41,8 @@ class SyntheticImages(keras.utils.PyDataset):
         first = (self.epoch * self.batches + index) * self.batch
         items, about = range(first, first + self.batch), self.generator.about
         images, labels = self.generator.images(self.seed, items, self.label, self.at)
-        low, high = about["intensity"]["low"], about["intensity"]["high"]
+        grey = about["intensity"]
+        low, high = np.transpose(grey["ranges"] or [(grey["low"], grey["high"])]).astype("float32")  # of each channel
         images = ((np.moveaxis(images, 1, -1) - low) / (high - low)).astype("float32")
         if self.target is None:
             return images

@@ -124,10 +124,11 @@ def main():
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out, images=images, labels=labels, synthetic=np.asarray(mark), **more)
     units = generator.about["outputs"]["images"]["units"]
-    low, high = (generator.about["intensity"][end] for end in ("low", "high"))
+    grey = generator.about["intensity"]
+    low, high = np.transpose(grey["ranges"] or [(grey["low"], grey["high"])])  # of each channel
     values = "grey values as the source's files store them" if units == "stored" else units
     print(f"{len(images)} synthetic images were written to {out}: the array 'images' "
-          f"({' x '.join(map(str, images.shape))}) holds {values} from {low:g} to {high:g}"
+          f"({' x '.join(map(str, images.shape))}) holds {values} from {low.min():g} to {high.max():g}"
           + ("; 'labels' holds each one's class as its place in export.json" if generator.about["labels"] else "")
           + ("; 'masks' holds label values" if "masks" in more else "")
           + (f"; 'numbers' holds each one's {', '.join(numbers)}" if numbers else "") + ".")

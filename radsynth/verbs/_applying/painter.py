@@ -245,7 +245,7 @@ def format_for(record: Record, painter: Painter) -> str:
     """The mask's own format, or that of the training images where a picture cannot hold their values as they are."""
     own = record.header.format if record.header else detect(Path(record.files[0]))
     spec = painter.spec
-    plain = spec.units != "HU" and spec.bits <= 16 and painter.intensity.low >= 0 and len(spec.channels) in (1, 3)
+    plain = spec.units != "HU" and spec.bits <= 16 and painter.intensity.span[0] >= 0 and len(spec.channels) in (1, 3)
     return usual_format(spec) if own == "picture" and not plain else own
 
 

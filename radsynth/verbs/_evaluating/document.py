@@ -87,6 +87,7 @@ def _histogram(comparison: Comparison, intensity: IntensityMap | None) -> dict[s
     Of all channels together and, where there are several, of each: contrasts differ more than a generator errs.
     """
     low, high = (-1.0, 1.0) if intensity is None else (intensity.low, intensity.high)
+    ranges = () if intensity is None else intensity.ranges
     sides = {"real": comparison.real, "synthetic": comparison.synthetic}
     of_channels = {name: sample.histograms.mean(0, dtype=np.float64) for name, sample in sides.items()}
 
@@ -95,7 +96,8 @@ def _histogram(comparison: Comparison, intensity: IntensityMap | None) -> dict[s
                 for name, found in of_channels.items()}
 
     channels = len(of_channels["real"])
-    each = {"channels": [shares(slice(k, k + 1)) for k in range(channels)]} if channels > 1 else {}
+    ends = [{"low": low, "high": high} for low, high in ranges] or [{}] * channels
+    each = {"channels": [shares(slice(k, k + 1)) | ends[k] for k in range(channels)]} if channels > 1 else {}
     return {"low": low, "high": high, "units": comparison.units, **shares(slice(None)), **each}
 
 

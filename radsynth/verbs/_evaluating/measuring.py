@@ -41,9 +41,12 @@ class Scale:
         return cls(intensity=prepared.intensity, units=units, labels=prepared.spec.labels)
 
     @property
-    def factor(self) -> float:
-        """Units per unit of [-1, 1]."""
-        return 1.0 if self.intensity is None else (self.intensity.high - self.intensity.low) / 2
+    def factor(self) -> float | NDArray[np.float64]:
+        """Units per unit of [-1, 1], (c,) of each channel where each has its own."""
+        if self.intensity is None:
+            return 1.0
+        low, high = np.transpose(self.intensity.ranges or [(self.intensity.low, self.intensity.high)])
+        return np.asarray(high - low, np.float64) / 2
 
 
 class Measuring:

@@ -50,13 +50,16 @@ def read_synthetic(folder: Path, spec: ImageSpec, intensity: IntensityMap) -> ND
     """
     folder = _of_run(folder)
     found, lowest, highest, outside = [], math.inf, -math.inf, []
-    margin = 0.05 * (intensity.high - intensity.low)
+    own = intensity.of_channels(len(spec.channels))
+    low, high = (np.asarray(ends).reshape(-1, *[1] * spec.dimensions) for ends in zip(
+        *((one.low, one.high) for one in own), strict=True))
+    margin = 0.05 * (high - low)
     for path in track(_places(folder, spec.dimensions == 3), label="reading", unit="images"):
         for shown in _read(path, folder, spec.dimensions):
             image = shown.for_channels(spec.channels)
             found.append(_scaled(image, folder.name / path.relative_to(folder), spec, intensity))
             lowest, highest = min(lowest, float(image.pixels.min())), max(highest, float(image.pixels.max()))
-            beyond = (image.pixels < intensity.low - margin) | (image.pixels > intensity.high + margin)
+            beyond = (image.pixels < low - margin) | (image.pixels > high + margin)
             outside.append(float(beyond.mean()))
     _same_range(folder, lowest, highest, float(np.mean(outside)), intensity, spec.units)
     return np.stack(found)
@@ -137,13 +140,13 @@ def _same_range(folder: Path, low: float, high: float, outside: float, intensity
 
     outside: share of the pixels
     """
-    span = intensity.high - intensity.low
-    shared = min(high, intensity.high) - max(low, intensity.low)
-    if shared >= 0.01 * span and outside <= MOST_OUTSIDE:
+    lowest, highest = intensity.span
+    shared = min(high, highest) - max(low, lowest)
+    if shared >= 0.01 * (highest - lowest) and outside <= MOST_OUTSIDE:
         return
     raise DataError(
-        f"{folder} holds values from {low:.6g} to {high:.6g}, the real images are on a scale from {intensity.low:.6g} "
-        f"to {intensity.high:.6g} ({'grey levels' if units == 'stored' else units}). Write the synthetic images in the "
+        f"{folder} holds values from {low:.6g} to {high:.6g}, the real images are on a scale from {lowest:.6g} "
+        f"to {highest:.6g} ({'grey levels' if units == 'stored' else units}). Write the synthetic images in the "
         "units of the real ones."
     )
 
@@ -240,7 +243,8 @@ def _scaled(image: Image, name: Path, spec: ImageSpec, intensity: IntensityMap) 
     if image.units != spec.units and image.units != "stored":
         raise DataError(f"{name} is in {image.units}, the real images are in {_spoken(spec.units)}. "
                         "Compare images of one unit.")
-    return intensity.to_network(intensity.encode(image.pixels))
+    own = intensity.of_channels(len(spec.channels))
+    return np.stack([one.to_network(one.encode(channel)) for one, channel in zip(own, image.pixels, strict=True)])
 
 
 def _spoken(units: str) -> str:

@@ -254,7 +254,10 @@ def _intensity(made: Made) -> IntensityMap:
     used, intensity = _used(made), made.plan.intensity
     if intensity.method == "percentiles":
         low, high = median(entry.low for entry in used), median(entry.high for entry in used)
-        return replace(intensity, low=low, high=high)
+        of_channels = [[own for own in channel if own is not None] or [(low, high)]
+                       for channel in zip(*(entry.ranges for entry in used), strict=True)]
+        ranges = tuple((median(low for low, _ in own), median(high for _, high in own)) for own in of_channels)
+        return replace(intensity, low=low, high=high, ranges=ranges)
     if intensity.method == "bits" and intensity.levels > 255:
         levels = 2 ** max(9, max(entry.top for entry in used).bit_length()) - 1
         return replace(intensity, high=float(levels), levels=levels)

@@ -63,6 +63,7 @@ class Plan:
 class Entry:
     """What became of one record. `reason` is empty for an image that is in the shard, at `row`.
 
+    ranges: low and high of each of several channels, None of a blank one; () where they share them
     pixels: SHA-256 of the source's pixels; top: largest stored value; spacing: mm of the target's pixels
     mask_values: label values in the mask, None without a mask; directions, window, laid, flat: as in `Image`
     skipped: left out on purpose, nothing is wrong with it; few_values: see `has_few_values`
@@ -73,6 +74,7 @@ class Entry:
     row: int = -1
     low: float = 0.0
     high: float = 0.0
+    ranges: tuple[tuple[float, float] | None, ...] = ()
     top: int = 0
     mask_values: tuple[int, ...] | None = None
     bits: int = 8
@@ -282,6 +284,9 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
     entry = Entry(
         low=low,
         high=high,
+        ranges=() if spans is None or len(spans) == 1 else tuple(
+            None if channel.min() == channel.max() else (low, high)
+            for channel, (low, high) in zip(image.pixels, spans.tolist(), strict=True)),
         top=int(framed.max()),
         mask_values=None if image.mask is None else tuple(np.unique(mask).tolist()),
         bits=image.bits,

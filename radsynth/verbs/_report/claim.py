@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._report.facts import limits, own, use
-from radsynth.verbs._report.words import count, extent
+from radsynth.verbs._report.words import count, extent, reach
 from radsynth.verbs._run_files import RunFiles
 
 NOT_STATED = "not stated"
@@ -68,7 +68,7 @@ def _data(files: RunFiles) -> dict[int, str]:
     return found | {
         7: "A virtual cohort, made from a public template." if files.virtual else "",
         9: f"Brought to {extent(spec['spec']['size'])} without stretching; intensities mapped "
-           f"({spec['intensity']['method']}, {spec['intensity']['low']:g} to {spec['intensity']['high']:g}).",
+           f"({spec['intensity']['method']}, {reach(spec['spec'], spec['intensity'])}).",
         11: "Names, dates and identifiers of the sources are not carried beyond preparation.",
         19: f"{'; '.join(parts)}.{_added(spec)}",
         20: "Patient; no patient has two images, or the data does not tell which are of one patient."

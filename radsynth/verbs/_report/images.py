@@ -11,7 +11,7 @@ from radsynth.verbs._applying.limits import BY_CROPS, FROM, false_alarms
 from radsynth.verbs._grid import apart, greys
 from radsynth.verbs._report import pictures
 from radsynth.verbs._report.landmarks import unlike
-from radsynth.verbs._report.words import count, extent, figure, interval, level, sides
+from radsynth.verbs._report.words import count, extent, figure, interval, level, reach, sides
 from radsynth.verbs._run_files import Missing, RunFiles
 
 COLUMNS = 6
@@ -56,15 +56,19 @@ def _scale(files: RunFiles) -> str:
     spec = document["spec"]
     step = f" of {sides(spec['spacing'])} mm" if spec.get("spacing") else ""
     told = apart(len(spec["size"]), files.channels)
-    return f"{extent(spec['size'])}{step}; black is {_ends(document, _window(files))}. {told}".rstrip()
+    return f"{extent(spec['size'])}{step}; {_ends(document, _window(files))}. {told}".rstrip()
 
 
 def _ends(document: dict[str, Any], window: list[float] | None) -> str:
-    """The values that are black and white, after "black is". document: spec.json"""
-    units, grey = document["spec"].get("units", "stored"), document["intensity"]
+    """The values that are black and white. document: spec.json"""
+    spec, grey = document["spec"], document["intensity"]
+    units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
+    if not window and grey.get("ranges"):
+        return (f"black to white is {reach(spec, grey)} (medians: each channel of each real image is shown between "
+                "percentiles of its own)")
     low, high = window or (grey["low"], grey["high"])
     own = not window and grey.get("method") == "percentiles"
-    return (f"{level(low)}, white {level(high)} {'grey levels' if units == 'stored' else units}"
+    return (f"black is {level(low)}, white {level(high)} {units}"
             f"{' (medians: each real image is shown between percentiles of its own)' if own else ''}")
 
 
@@ -90,7 +94,7 @@ def masked(files: RunFiles) -> dict[str, str] | None:
 def _black_of_images(files: RunFiles) -> str:
     """The grey window of images that stand beside masks; empty where nobody knows it."""
     document = files.get("spec.json")
-    return (f"Of images, black is {_ends(document, _window(files))}."
+    return (f"Of images, {_ends(document, _window(files))}."
             if {"spec", "intensity"} <= document.keys() else "")
 
 
@@ -131,7 +135,7 @@ def _shown(files: RunFiles, found: dict[str, Any]) -> str:
     if not {"spec", "intensity"} <= document.keys():
         return ""
     told = ["Of each volume the middle slice is shown."] if len(document["spec"]["size"]) == 3 else []
-    told.append(f"Of images, black is {_ends(document, found.get('window'))}.")
+    told.append(f"Of images, {_ends(document, found.get('window'))}.")
     if found["task"] == "register":
         told.append("Differences: black is none, white one as large as from black to white.")
     return " ".join(told)

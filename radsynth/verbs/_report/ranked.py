@@ -114,6 +114,8 @@ def _scale(found: dict[str, Any]) -> str:
     """Which value is black and which is white."""
     document = next(iter(found["sets"].values()))
     histogram = document["histogram"]
+    if any("low" in one for one in histogram.get("channels", ())):
+        return "Black and white are the ends of each channel's own range."
     low, high = document["context"].get("window") or (histogram["low"], histogram["high"])
     return f"Black is {level(low)}, white {level(high)} {histogram['units']}."
 

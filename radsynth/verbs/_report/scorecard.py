@@ -10,7 +10,7 @@ from typing import Any
 
 from radsynth._rounding import rounded
 from radsynth.verbs._report.facts import promised, testable
-from radsynth.verbs._report.words import count, extent, figure, format_name, level, sides
+from radsynth.verbs._report.words import count, extent, figure, format_name, reach, sides
 from radsynth.verbs._run_files import RunFiles
 
 QUESTIONS = {
@@ -128,12 +128,10 @@ def _constraint(files: RunFiles) -> list[tuple[str, str]]:
     if not document:
         return []
     spec, intensity = document["spec"], document["intensity"]
-    units = "grey levels" if spec["units"] == "stored" else spec["units"]
     facts = [("Size", f"{extent(spec['size'])}, in every image")]
     if spec.get("spacing"):
         facts.append(("Spacing", f"{sides(spec['spacing'])} mm, in every image"))
-    low, high = level(intensity["low"]), level(intensity["high"])
-    return [*facts, ("Intensities", f"{low} to {high} {units} at most, the range learned from")]
+    return [*facts, ("Intensities", f"{reach(spec, intensity)} at most, the range learned from")]
 
 
 def _completeness(files: RunFiles) -> list[tuple[str, str]]:

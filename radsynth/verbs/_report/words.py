@@ -135,6 +135,16 @@ def level(value: float) -> str:
     return f"{value:,.0f}".replace("-", "\u2212") if float(value).is_integer() else figure(value, "")
 
 
+def reach(spec: dict[str, Any], intensity: dict[str, Any]) -> str:
+    """The values that images can have, of each channel where each has its own, and their unit. Arguments as in
+    spec.json."""
+    units = "grey levels" if spec.get("units", "stored") == "stored" else spec["units"]
+    ranges = dict(zip(spec["channels"], intensity["ranges"], strict=True)) if intensity.get("ranges") else {
+        "": (intensity["low"], intensity["high"])}
+    return ", ".join(f"{name} {level(low)} to {level(high)}".strip() for name, (low, high) in ranges.items()
+                     ) + f" {units}"
+
+
 def duration(seconds: float) -> str:
     """A time as people say it."""
     minutes = round(seconds / 60)
