@@ -257,7 +257,8 @@ def _apply_all(applier: Applier, records: Iterator[Record], rejected: list[Rejec
              **{name: "" if math.isnan(value) else f"{value:.3g}" for name, value in means.items()},
              "flagged": not_found.flagged(flagged, lacks),
              "slices": flagged_slices(found, usual, applier.turned(image, chosen)),
-             "unchecked": applier.trained_on.unchecked(image, record), notes.COLUMN: notes.notes_of(record, image)}
+             "unchecked": applier.trained_on.unchecked(image, record),
+             notes.COLUMN: notes.notes_of(record, image, across=applier.trained_on.across(image))}
             for file in files])
 
 

@@ -192,3 +192,21 @@ def test_nan_and_other_oddities_of_a_header_are_noted(
     assert told["b.nii"].startswith("NaN around what is shown: read as background, which is 0")
     said = capsys.readouterr().err
     assert "mind: 1 x NaN around what is shown" in said and "mind: 1 x it has no orientation" in said
+
+
+def test_slices_of_another_plane_are_noted(make_run: Callable[..., Path], tmp_path: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    """A network of axial slices takes a sagittal one, which is no reason to refuse it where a header is wrong."""
+    run, given = make_run("task.kind=restore", "task.what=rician", spacing=(1.0, 1.0),
+                          directions=(1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)), tmp_path / "in"
+    given.mkdir()
+    tilt = np.deg2rad(40)
+    leaning = np.eye(4)
+    leaning[1:3, 1:3] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
+    for name, shape, affine in (("axial", (16, 16, 1), np.eye(4)), ("sagittal", (1, 16, 16), np.eye(4)),
+                                ("leaning", (16, 16, 1), leaning), ("nowhere", (16, 16, 1), None)):
+        nibabel.save(nibabel.Nifti1Image(disc((16, 16)).reshape(shape), affine), given / f"{name}.nii")
+    apply(run, given, tmp_path / "out")
+    told = {row["source"]: row["notes"] for row in rows(tmp_path / "out")}
+    assert [name for name, note in told.items() if "another plane" in note] == ["sagittal.nii"] and len(told) == 4
+    assert "mind: 1 x its slice lies in another plane than those of the training" in capsys.readouterr().err

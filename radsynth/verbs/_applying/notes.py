@@ -12,12 +12,16 @@ from radsynth.verbs._rejected import harmless
 
 COLUMN = "notes"
 FILLED = "NaN around what is shown: read as background, which is 0, or the lowest value where there are values below 0"
+ACROSS = "its slice lies in another plane than those of the training: its result means little"
 BETWEEN = "; "
 
 
-def notes_of(record: Record, image: Image, *others: tuple[Record, Image]) -> str:
-    """The notes on an image, and those on `others` that its result is made with, which bring their name."""
-    found = list(_notes(record, image))
+def notes_of(record: Record, image: Image, *others: tuple[Record, Image], across: bool = False) -> str:
+    """The notes on an image, and those on `others` that its result is made with, which bring their name.
+
+    across: see `TrainedOn.across`
+    """
+    found = [*_notes(record, image), *([ACROSS] if across else ())]
     found += [f"{other.source}: {note}" for other, shown in others for note in _notes(other, shown)]
     return harmless(BETWEEN.join(found))
 

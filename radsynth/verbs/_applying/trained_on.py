@@ -15,11 +15,14 @@ from radsynth.datasets._volumes import AXES, scanned_across
 from radsynth.datasets.contrasts import called
 from radsynth.errors import RejectedFile, SettingsError
 from radsynth.image import Image, ImageSpec
+from radsynth.io._geometry import directions_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import nearest
 from radsynth.verbs._applying.regridding import near
 from radsynth.verbs._preparing.fit import plan_fit
 
+ALIKE = 0.5
+"""Cosine of the angle between planes, 60 degrees: patients' short axes of the heart differ by less."""
 PERCENTILES = (0.5, 99.5)
 """Where the range of an image lies if the run's settings do not say."""
 
@@ -107,6 +110,12 @@ class TrainedOn:
             raise RejectedFile(f"its modality is {image.modality}; the run was trained on {self.spec.modality}")
         if len(image.space) < self.spec.dimensions:
             raise RejectedFile("it is a single image; the run was trained on volumes")
+
+    def across(self, image: Image) -> bool:
+        """Whether a single image lies in another plane than those that were learned, where both are known."""
+        if self.spec.directions is None or image.affine is None or len(image.space) == 3:
+            return False
+        return abs(float(np.dot(directions_of(image.affine)[6:], self.spec.directions[6:]))) < ALIKE
 
     def axis(self, image: Image, want: tuple[float, ...]) -> int | None:
         """The axis across which a volume is cut for a network of 2-D images, as it was for training; None where the
