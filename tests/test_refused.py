@@ -97,14 +97,16 @@ def test_what_settings_name_and_cannot_be_used_is_told_before_the_data_is_looked
             run(data, RUN, overrides=[word])
 
 
-@pytest.mark.parametrize(("format", "message"), [
-    ("dicom", "generate.format=dicom: .*one or three channels, not 2. Choose NIfTI or NPZ"), ("npz", None),
+@pytest.mark.parametrize(("contrasts", "format", "message"), [
+    ("t1, flair", "dicom", "generate.format=dicom: .*one or three channels, not 2. Choose NIfTI or NPZ"),
+    ("t1, t2, flair", "dicom", "generate.format=dicom: .*the contrasts t1, t2, flair as colours. Choose NIfTI or NPZ"),
+    ("t1, flair", "npz", None),
 ])
 def test_a_format_that_cannot_hold_the_images_is_told_before_they_are_learned(
-    format: str, message: str | None, monkeypatch: pytest.MonkeyPatch
+    contrasts: str, format: str, message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "prepare", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-    words = ["data.patients=4", "data.slices=2", "data.contrasts=[t1, flair]", f"generate.format={format}"]
+    words = ["data.patients=4", "data.slices=2", f"data.contrasts=[{contrasts}]", f"generate.format={format}"]
     with pytest.raises(SettingsError if message else KeyboardInterrupt, match=message):
         run(out=RUN, overrides=words)
 

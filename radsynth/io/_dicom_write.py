@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radsynth.errors import CannotHold, DataError
-from radsynth.image import GREY, Image
+from radsynth.image import GREY, RGB, Image
 from radsynth.io import Provenance
 from radsynth.io._geometry import cut, cut_affine, default_affine
 from radsynth.io._synthetic import Stored, not_written, sentence, store, write_whole
@@ -49,6 +49,9 @@ def write_image(image: Image, path: Path, provenance: Provenance) -> list[Path]:
         raise CannotHold(
             f"{path.name}: DICOM is written with one or three channels, not {len(image.pixels)}. Choose NIfTI or NPZ"
         )
+    if len(image.pixels) == 3 and image.channels != RGB:
+        raise CannotHold(f"{path.name}: DICOM would show the contrasts {', '.join(image.channels)} as colours. Choose "
+                         "NIfTI or NPZ")
     if image.pixels.ndim == 4 and image.spacing is None:
         raise CannotHold(
             f"{path.name}: a volume of unknown spacing cannot be a DICOM series. Choose NIfTI, TIFF or NPZ"
@@ -124,8 +127,7 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str,
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
-    grey = len(image.pixels) == 1
-    kind = image.modality if grey and image.spacing is not None and image.modality in CLASSES else "SC"
+    grey, kind = len(image.pixels) == 1, _kind(image, stored)
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -153,6 +155,12 @@ def _dataset(image: Image, stored: Stored, provenance: Provenance, content: str,
     _pixels(dataset, image, stored, index, kind, provenance)
     {"CT": _ct, "MR": _mr, "DX": _radiograph, "CR": _computed_radiograph, "SC": _secondary}[kind](dataset)
     return dataset
+
+
+def _kind(image: Image, stored: Stored) -> str:
+    """The modality whose class of DICOM holds it, else SC, secondary capture: CT has 12 bits at least, DX no scale."""
+    allowed = {"CT": stored.bits >= 12, "DX": stored.slope == 1}.get(image.modality, image.modality in CLASSES)
+    return image.modality if allowed and len(image.pixels) == 1 and image.spacing is not None else "SC"
 
 
 def _code(value: str, scheme: str, meaning: str) -> Any:
