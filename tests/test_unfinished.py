@@ -183,7 +183,7 @@ def test_what_was_measured_of_former_weights_is_not_written_beside_new_ones(
 def test_a_folder_that_cannot_be_made_is_told_before_copies_are_looked_for(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_generate, "_filter", lambda sampler: pytest.fail("training images were compared"))
+    monkeypatch.setattr(_generate, "filtered", lambda sampler: pytest.fail("training images were compared"))
     (tmp_path / "file").touch()
     with pytest.raises(FolderError, match=r"file/out cannot be written: .*file is a file"):
         generate(trained, tmp_path / "file" / "out", count=2, copy_filter=True)

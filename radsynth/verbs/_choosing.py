@@ -37,6 +37,11 @@ def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> lis
     return planned
 
 
+def asked_budget(given: Resolved) -> dict[str, float]:
+    """train.images and train.seconds where the settings ask for some."""
+    return {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
+
+
 def told_of_modality(found: Inspection, given: Resolved, budget: dict[str, float]) -> Inspection:
     """The inspection, with a note where a base generator would be begun with if the modality, which no file tells, were
     stated."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from radsynth.files import check_new, whole_folder, write_atomically
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.tasks import draws, paints
-from radsynth.verbs._auditing.copy_filter import REDRAWS, CopyFilter, given_up
+from radsynth.verbs._auditing.copy_filter import Filtered, filtered
 from radsynth.verbs._journal import Journal, begun, close
 from radsynth.verbs._made_before import REQUEST, count_made, rows_made
 from radsynth.verbs._report.cards import dataset_card, write_cards, write_dataset_card, write_model_card
-from radsynth.verbs._sampler import REDRAWN, Sampler
+from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._writing import Drawn, Row, Writing, check_name, usual_format, write_table
 
 
@@ -52,50 +52,6 @@ class Generated:
     format: str
 
 
-@dataclass(kw_only=True)
-class Filtered:
-    """Chunks of images without copies, which are told how often each was drawn again."""
-
-    sampler: Sampler
-    filter: CopyFilter
-
-    def drawn(self, first: int, count: int, *, seed: int, label: str | None, truncation: float) -> Iterator[Drawn]:
-        """As `Sampler.drawn`. DataError when an image comes out as a copy `REDRAWS` times in a row."""
-        for drawn in self.sampler.drawn(first, count, seed=seed, label=label, truncation=truncation):
-            images, masks = drawn.images.copy(), None if drawn.masks is None else drawn.masks.copy()
-            redrawn = np.zeros(len(images), np.int64)
-            for place in np.flatnonzero(self.filter.copies(images)):
-                name = self.sampler.spec.labels[drawn.labels[place]] if drawn.labels[place] >= 0 else None
-                again, redrawn[place] = self._redrawn(first + int(place), seed, name, truncation)
-                images[place] = again.images[0]
-                if masks is not None and again.masks is not None:
-                    masks[place] = again.masks[0]
-            yield Drawn(images=images, labels=drawn.labels, masks=masks, redrawn=redrawn)
-            first += len(images)
-
-    def _redrawn(self, item: int, seed: int, label: str | None, truncation: float) -> tuple[Drawn, int]:
-        """The first image in its place that is no copy, and how many were drawn for it."""
-        for time in range(1, REDRAWS + 1):
-            (made,) = self.sampler.drawn(item + time * REDRAWN, 1, seed=seed, label=label, truncation=truncation)
-            if not self.filter.copies(made.images)[0]:
-                return made, time
-        raise given_up(item)
-
-
-def check_filter(private: bool) -> None:
-    """SettingsError where a run that is to be filtered has differential privacy."""
-    if private:
-        raise SettingsError(
-            "The run is trained with differential privacy, and the copy filter would look at its training images "
-            "again, which the bound does not cover: leave it off."
-        )
-
-
-def _filter(sampler: Sampler) -> CopyFilter:
-    check_filter(private=bool(sampler.facts.get("privacy")))
-    return CopyFilter(sampler.data, sampler.data_hash)
-
-
 def sample(run: Path, count: int, *, seed: int = 0, label: str | None = None, truncation: float = 1.0,
            copy_filter: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The first `count` images as one array (n, c, *space) in [-1, 1], with their class indices (n,), -1 without."""
@@ -107,9 +63,8 @@ def draw(run: Path, count: int, *, seed: int = 0, label: str | None = None, trun
          copy_filter: bool = False, data: Path | None = None, masks: Path | None = None) -> Drawn:
     """As `sample`, with masks where the run makes them; data, masks: as in `generate`."""
     sampler = Sampler(run, data, masks=masks)
-    asked: dict[str, Any] = {"seed": seed, "label": label, "truncation": truncation}
-    source = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else sampler
-    chunks = list(source.drawn(0, count, **asked))
+    source = filtered(sampler) if copy_filter else sampler
+    chunks = list(source.drawn(0, count, seed=seed, label=label, truncation=truncation))
     labelled = [chunk.masks for chunk in chunks if chunk.masks is not None]
     return Drawn(images=np.concatenate([chunk.images for chunk in chunks]),
                  labels=np.concatenate([chunk.labels for chunk in chunks]),
@@ -173,20 +128,20 @@ def generate(run: Path, out: Path, *, count: int, format: str | None = None, lab
         _write_model_card(Path(run))
         return Generated(folder=out, count=count, format=chosen)
     before = [] if chosen == "npz" else before  # one file
-    filtered = Filtered(sampler=sampler, filter=_filter(sampler)) if copy_filter else None
+    source = filtered(sampler) if copy_filter else sampler
     with whole_folder(out, keep=lambda partial: begun(partial, request) and chosen != "npz",
                       last=REQUEST if held else "") as partial:
         journal = Journal(partial, request, out, by="index")
         before = _in_order([*before, *journal.rows.values()])
         first = len(before)
-        chunks = (filtered or sampler).drawn(first, count - first, seed=seed, label=label, truncation=truncation)
+        chunks = source.drawn(first, count - first, seed=seed, label=label, truncation=truncation)
         writing = Writing(spec=sampler.spec, intensity=sampler.intensity, facts=sampler.facts, seed=seed,
                           origin=_origin(sampler))
         made = [*before, *map(journal.add, writing.all(chunks, partial, chosen, first, count))]
         rows = sampler.numbers.told([row for image in made for row in image], seed)
-        if filtered:
+        if isinstance(source, Filtered):
             rejected = sum(int(str(image[0]["redrawn"])) for image in made)
-            record = {**filtered.filter.rule(), "rejected": rejected, "kept": count}
+            record = {**source.filter.rule(), "rejected": rejected, "kept": count}
             write_atomically(partial / "copy_filter.json", json.dumps(record, indent=1))
         write_table(partial / "samples.csv", rows)
         write_atomically(partial / REQUEST, json.dumps(request, indent=1))

@@ -25,8 +25,8 @@ from radsynth.shorthand import for_patients, read_budget, read_preset
 from radsynth.tasks import Private, draws, registers, segments, takes_images
 from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreement
 from radsynth.verbs._applying.anatomy import learn_anatomy
-from radsynth.verbs._auditing.copy_filter import check_filtering
-from radsynth.verbs._choosing import choices, grows, told_of_modality
+from radsynth.verbs._auditing.copy_filter import check_enough_held_out, check_not_private
+from radsynth.verbs._choosing import asked_budget, choices, grows, told_of_modality
 from radsynth.verbs._given import documents
 from radsynth.verbs._in_vain import in_vain, unused_by_run
 from radsynth.verbs._inspecting.page import problems
@@ -45,7 +45,7 @@ from radsynth.verbs._training.start import read_start, started
 from radsynth.verbs._writing import check_format
 from radsynth.verbs.evaluate import Settings as EvaluateSettings
 from radsynth.verbs.evaluate import evaluate_prepared, write_unmeasured
-from radsynth.verbs.generate import Generated, check_filter, draw, generate
+from radsynth.verbs.generate import Generated, draw, generate
 from radsynth.verbs.generate import Settings as GenerateSettings
 from radsynth.verbs.inspect import look_at
 from radsynth.verbs.prepare import prepare
@@ -95,9 +95,8 @@ def run(
     RunFolder(out).check_own(data)
     _refuse_missing(given)
     budgeted = read_budget(budget) if budget else {}
-    limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
     begun = _begun(out, given)
-    found, planned = begun or _plan(given, dict(budgeted.get("train", limits)))
+    found, planned = begun or _plan(given, dict(budgeted.get("train", asked_budget(given))))
     fitted = for_patients(layers, _learned_from(given, found))
     settings = resolve(document(planned), *fitted, budgeted, overrides=overrides, sections=tuple(SECTIONS))
     planned = _with_batch(planned, settings, given)
@@ -117,7 +116,7 @@ def _follow(settings: Resolved, out: Path) -> Result:
     prepared = prepare(settings.section("data"), out / "data", settings=settings)
     if settings.section("generate", GenerateSettings).copy_filter and not constant("tasks", settings.kind("task"),
                                                                                    "RESULTS"):
-        check_filtering(prepared)
+        check_enough_held_out(prepared)
     train(out / "data", out, settings=settings)
     task, options = Sampler(out).task, settings.section("evaluate", EvaluateSettings)
     if not draws(task):
@@ -222,7 +221,7 @@ def _refuse_impossible(settings: Resolved, found: dict[str, Any], planned: list[
         return
     options = settings.section("generate", GenerateSettings)
     if options.copy_filter:
-        check_filter(private=isinstance(task, Private))
+        check_not_private(isinstance(task, Private))
     if options.format:
         check_format(replace(spec, spacing=found["spacing"]), options.format)
 
