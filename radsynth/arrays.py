@@ -256,6 +256,11 @@ class Prepared:
         return scaled(np.asarray(found).reshape(len(indices), -1), self.manifest.conditions)
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of the numbers 0 to count - 1, evenly: neighbours are of one patient."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
 def scaled(values: NDArray[np.float64], quantiles: dict[str, list[float]]) -> NDArray[np.float32]:
     """Numbers (n, k) as networks see them: the lowest of the training images is -1, the highest 1."""
     low, high = (np.array([line[end] for line in quantiles.values()]) for end in (0, -1))

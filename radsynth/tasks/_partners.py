@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import Prepared, spread
 from radsynth.errors import FolderError
 from radsynth.models._averages import averaged_to
 
@@ -31,7 +31,7 @@ class Partners:
 
     def __init__(self, prepared: Prepared, rows: NDArray[np.int64], nearest: int, same_patient: bool = False) -> None:
         self.prepared, self.nearest, self.same_patient = prepared, nearest, same_patient
-        self.rows = rows if same_patient else rows[np.unique(np.linspace(0, len(rows) - 1, POOL).astype(int))]
+        self.rows = rows if same_patient else rows[spread(len(rows), POOL)]
         every = np.arange(len(prepared.rows))
         self.patients, self.images = prepared.patients(every), np.asarray([row.image for row in prepared.rows])
         if same_patient and self.images.min() < 0:

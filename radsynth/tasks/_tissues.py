@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from radsynth.arrays import NO_MASK, Prepared
+from radsynth.arrays import NO_MASK, Prepared, spread
 
 LOOKED_AT = 200
 """Training images that thresholds are found on."""
@@ -27,7 +27,7 @@ def thresholds(prepared: Prepared, channel: int, classes: int) -> Tensor:
 
     otsu: Any = filters.threshold_multiotsu  # it ships no types
     rows = prepared.indices("train")
-    few = rows[np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))]
+    few = rows[spread(len(rows), LOOKED_AT)]
     images = torch.from_numpy(prepared.images(few)[:, channel:channel + 1])
     values = smoothed(images[~_blank(images)]).numpy()
     possible = min(classes, int(np.count_nonzero(np.histogram(values, BINS)[0])))

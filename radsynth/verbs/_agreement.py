@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import Prepared, spread
 from radsynth.batch import Batch
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
@@ -131,7 +131,7 @@ def side_by_side(sampler: Sampler, prepared: Prepared, made: Drawn, seed: int, r
         assert made.masks is not None
         masks, columns = made.masks[:SHOWN], [made.images[:SHOWN]]
     else:
-        rows = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)]
+        rows = rows[spread(len(rows), SHOWN)]
         masks = prepared.stored(rows, "masks")
         columns = [_painted(sampler, masks, prepared.labels(rows), seed), prepared.images(rows)]
     ends = black_and_white(shown_window(spec), prepared.intensity)

@@ -7,10 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 import numpy as np
 
+from radsynth.arrays import spread
 from radsynth.datasets import EmptySlice, Record, Rejected, dataset
 from radsynth.datasets._volumes import as_modality
 from radsynth.errors import RejectedFile
@@ -133,8 +135,7 @@ def _sample(records: list[Record]) -> tuple[list[tuple[Record, Image | None]], l
     for record, bare in zip(records, _bare(records), strict=True):
         kinds[bare, record.header.channels if record.header else 0].append(record)
     count = max(1, SAMPLE // (len(kinds) or 1))
-    chosen = [some[int(index)] for _, some in sorted(kinds.items())
-              for index in np.unique(np.linspace(0, len(some) - 1, min(count, len(some))))]
+    chosen = [some[index] for _, some in sorted(kinds.items()) for index in spread(len(some), count)]
     samples: list[tuple[Record, Image | None]] = []
     broken, seen, read = [], set[str](), 0
     for record in track(chosen, len(chosen), "reading a sample", "images"):
@@ -177,8 +178,8 @@ def _gather(
     known = [header.modality for header in headers if header.modality != "OT"]
     modalities = Counter(known or [image.modality for image in images] or ["OT"])
     modality = modalities.most_common(1)[0][0]
-    units = Counter([image.units for image in images if image.modality == modality] or ["stored"]).most_common(1)[0][0]
-    dimensions = Counter(len(header.size) for header in headers).most_common(1)[0][0]
+    units = mode([image.units for image in images if image.modality == modality] or ["stored"])
+    dimensions = mode(len(header.size) for header in headers)
     sizes = [header.size for header in headers if len(header.size) == dimensions]
     spacings = [header.spacing for header in headers if header.spacing and len(header.spacing) == dimensions]
     masks = [image.mask for image in images if image.mask is not None]
@@ -197,7 +198,7 @@ def _gather(
         n_images=len(records),
         n_patients=len({record.patient for record in records}),
         modality=modality,
-        channels=Counter(header.channels for header in headers).most_common(1)[0][0],
+        channels=mode(header.channels for header in headers),
         dimensions=dimensions,
         median_size=tuple(int(side) for side in np.median(sizes, axis=0)),
         bits=max(header.bits for header in headers),
@@ -256,12 +257,12 @@ def _intensity(images: list[Image]) -> Intensity | None:
 def _planned(found: Inspection, given: Resolved) -> Inspection:
     """The inspection with what `run` would choose."""
     from radsynth.choices import ASKED, as_given
-    from radsynth.verbs._choosing import choices, told_of_modality
+    from radsynth.verbs._choosing import asked_budget, choices, told_of_modality
 
-    limits = {name: value for name, value in given.given("train").items() if name in ("images", "seconds") and value}
+    budget = asked_budget(given)
     task = given.given("task").get("kind")
     asked = [{"setting": "task.kind", "value": task, "reason": ASKED}] if task else []
-    planned = as_given(choices(given, found, limits), lambda section, key: given.given(section).get(key))
+    planned = as_given(choices(given, found, budget), lambda section, key: given.given(section).get(key))
     found_out = [asdict(choice) for choice in planned]
     found_out = asked + [choice for choice in found_out if not asked or choice["setting"] != "task.kind"]
-    return replace(told_of_modality(found, given, limits), planned=tuple(found_out))
+    return replace(told_of_modality(found, given, budget), planned=tuple(found_out))

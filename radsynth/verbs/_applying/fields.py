@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from radsynth.image import Image
 from radsynth.io._geometry import LPS_OF_RAS, as_laid
+from radsynth.io._synthetic import write_whole
 from radsynth.verbs._applying.placing import Array, Placing, parts_of
 
 
@@ -56,7 +57,6 @@ def _affine(fixed: Image) -> NDArray[np.float64]:
 def _write_nifti(path: Path, values: NDArray[Any], fixed: Image, description: str, vectors: bool = False) -> None:
     import nibabel
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     values, affine = values if vectors else values.transpose(2, 1, 0), _affine(fixed)
     if fixed.laid is not None:
         values, affine = as_laid(values, affine, fixed.laid)
@@ -67,6 +67,4 @@ def _write_nifti(path: Path, values: NDArray[Any], fixed: Image, description: st
     nifti.header.set_xyzt_units("mm")
     if vectors:
         nifti.header.set_intent("vector")
-    temporary = path.with_name(f".{path.name.removesuffix('.nii.gz')}.part.nii.gz")
-    nibabel.save(nifti, temporary)
-    temporary.replace(path)
+    write_whole(path, lambda temporary: nibabel.save(nifti, temporary))

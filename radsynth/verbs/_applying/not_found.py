@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import Prepared, spread
 from radsynth.progress import tell
 from radsynth.verbs._applying.limits import with_flag
 from radsynth.verbs._applying.segmenter import LEAST
@@ -35,7 +35,7 @@ def expected_labels(prepared: Prepared) -> list[int]:
     rows = rows[prepared.masked(rows)]
     owners = np.asarray([row if (owner := prepared.rows[row].image) < 0 else -1 - owner for row in rows.tolist()])
     of, places = np.unique(owners, return_inverse=True)
-    chosen = np.unique(np.linspace(0, len(of) - 1, min(len(of), LOOKED_AT)).astype(int))
+    chosen = spread(len(of), LOOKED_AT)
     there = np.array([[_has(prepared.stored(rows[places == place], "masks"), value)
                        for value in prepared.spec.label_values] for place in chosen])
     return [value for value, share in zip(prepared.spec.label_values, there.mean(0) if len(there) else (), strict=False)

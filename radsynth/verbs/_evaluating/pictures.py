@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.arrays import spread
 from radsynth.files import replacing, write_atomically
 from radsynth.metrics._features import Rows
 from radsynth.verbs._grid import save_pictures, shades
@@ -20,8 +21,7 @@ SHOWN = 24
 
 def shown(images: Rows, window: tuple[float, float]) -> NDArray[np.uint8]:
     """Images taken evenly over the sample, (n, c, *space), as display values."""
-    rows = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(np.int64)
-    return shades(images[rows], window)
+    return shades(images[spread(len(images), SHOWN)], window)
 
 
 def write_results(out: Path, document: dict[str, Any], pictures: Mapping[str, NDArray[np.uint8]]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import Prepared, spread
 from radsynth.datasets import Record, dataset, recognise
 from radsynth.errors import DataError, RejectedFile
 from radsynth.image import all_grey_in_colour
@@ -111,7 +111,7 @@ def _grey(records: list[Record]) -> bool:
     """Whether the colour images are grey in truth, by a sample of them."""
     coloured = [record for record in records if record.header is not None and record.header.channels == 3]
     found = []
-    for index in np.unique(np.linspace(0, len(coloured) - 1, min(SAMPLE, len(coloured)))).astype(int):
+    for index in spread(len(coloured), SAMPLE):
         with suppress(RejectedFile):
             found.append(coloured[index].load())
     return all_grey_in_colour(found)

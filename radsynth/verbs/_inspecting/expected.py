@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from statistics import mode
 
 import numpy as np
 
@@ -23,13 +23,13 @@ def expected(records: Sequence[Record], images: Sequence[Image], group: Group, o
     are some.
     """
     grey = options.channels == "grey"
-    names = Counter(GREY if grey and len(image.channels) == 3 else image.channels for image in images)
-    names = Counter({name: count for name, count in names.items() if len(name) == group.channels})
+    names = [GREY if grey and len(image.channels) == 3 else image.channels for image in images]
+    names = [name for name in names if len(name) == group.channels]
     if not names:
         return None
     values, partly = _labels(records, images, options)
     return ImageSpec(
-        channels=names.most_common(1)[0][0],
+        channels=mode(names),
         size=size,
         labels=sorted_labels({record.label for record in records} - {None}),
         conditions=tuple(records[0].conditions),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.arrays import spread
 from radsynth.verbs._pairs.block_matching import block_matching
 
 Images = NDArray[np.float32]
@@ -27,7 +28,7 @@ PAIRS = 12
 
 def denoisers(given: Images, truths: Images) -> dict[str, Callable[[Images], Images]]:
     """Methods on (n, c, *space) in [-1, 1], tuned on pairs of such images."""
-    few = np.unique(np.linspace(0, len(given) - 1, PAIRS).astype(int))
+    few = spread(len(given), PAIRS)
     return {name: _tuned(method, given[few], truths[few])
             for name, method in {"non-local means": _non_local_means, "total variation": _total_variation,
                                  "block matching (BM3D)": _block_matching}.items()}

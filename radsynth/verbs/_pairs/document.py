@@ -36,12 +36,6 @@ def held_out(prepared: Prepared, images: int, seed: int, masked: bool = False) -
                     "interval. Prepare more, or a larger held-out share.")
 
 
-def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the rows, evenly: neighbours are of one patient."""
-    chosen: NDArray[np.int64] = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
-    return chosen
-
-
 def ends_of(prepared: Prepared) -> tuple[float, float]:
     """The network values that pictures of these images show as black and as white: CT in its window."""
     return black_and_white(shown_window(prepared.spec), prepared.intensity)

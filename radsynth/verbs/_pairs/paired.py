@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radsynth.arrays import NO_MASK, Prepared
+from radsynth.arrays import NO_MASK, Prepared, spread
 from radsynth.batch import Batch
 from radsynth.errors import DataError
 from radsynth.files import write_atomically
@@ -25,7 +25,7 @@ from radsynth.verbs._applying.limits import FROM, flags
 from radsynth.verbs._grid import in_window, save_pictures, shown_window
 from radsynth.verbs._pairs.baselines import Method, baselines
 from radsynth.verbs._pairs.checked import checked
-from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_of, held_out, refused, spread, write
+from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_of, held_out, refused, write
 from radsynth.verbs._pairs.found import GIVEN, OWN, SEGMENTED, TRUE, Found, numbers_of
 from radsynth.verbs._pairs.label_baselines import Labels
 from radsynth.verbs._pairs.label_numbers import label_numbers
@@ -48,7 +48,8 @@ def evaluate_pairs(run: Path, prepared: Prepared, *, out: Path | None = None, im
     try:
         rows, split = held_out(prepared, images, seed)
         rows = _complete(task, prepared, rows)
-        fitted = spread(_complete(task, prepared, prepared.own("train")), FITTED)
+        training = _complete(task, prepared, prepared.own("train"))
+        fitted = training[spread(len(training), FITTED)]
     except DataError as error:
         return refused(str(error), out)
     methods: dict[str, Method] = {OWN: lambda given: applier.network_of(given, applier.target)}
@@ -89,7 +90,7 @@ def _measure(applier: Applier, methods: dict[str, Method], prepared: Prepared, r
     doubtful: dict[str, list[NDArray[np.float64]]] = {}
     labels: dict[str, list[Labels]] = {}
     pictures: list[Images] = []
-    chosen = spread(np.arange(len(rows)), SHOWN)
+    chosen = spread(len(rows), SHOWN)
     for first in track(range(0, len(rows), CHUNK), None, f"measuring pairs, {CHUNK} at a time"):
         given, truths = _pairs(task, prepared, rows[first:first + CHUNK], seed, first)
         made = {name: method(given) for name, method in methods.items()}

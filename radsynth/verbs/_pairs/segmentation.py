@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.arrays import Prepared
+from radsynth.arrays import Prepared, spread
 from radsynth.errors import DataError
 from radsynth.progress import track
 from radsynth.verbs._applying.doubts import MISMATCH, Doubts
 from radsynth.verbs._applying.not_found import EXPECTED, expected_labels
 from radsynth.verbs._applying.segmenter import Segmenter
 from radsynth.verbs._grid import in_window
-from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_of, held_out, refused, spread, write
+from radsynth.verbs._pairs.document import CHUNK, FITTED, SHOWN, compared, ends_of, held_out, refused, write
 from radsynth.verbs._pairs.found import OWN
 from radsynth.verbs._pairs.label_baselines import Labels, Method, label_baselines
 from radsynth.verbs._pairs.label_numbers import label_numbers
@@ -39,7 +39,8 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
     except DataError as error:
         return refused(str(error), out)
     training = prepared.own("train")
-    fitted = spread(training[prepared.masked(training)], FITTED)
+    training = training[prepared.masked(training)]
+    fitted = training[spread(len(training), FITTED)]
     seen = [prepared.spec.channels.index(name) for name in segmenter.task.inputs]
     methods: dict[str, Method] = label_baselines(prepared.images(fitted)[:, seen], prepared.stored(fitted, "masks"))
     made: dict[str, list[Labels]] = {name: [] for name in (OWN, *methods)}
@@ -74,7 +75,7 @@ def evaluate_segmentation(run: Path, prepared: Prepared, *, out: Path | None = N
 
 def _pictures(prepared: Prepared, rows: NDArray[np.int64], results: dict[str, Labels], truths: Labels) -> Images:
     """(n, columns, *space) in [-1, 1]: images, label maps as shades; of volumes the middle slice."""
-    values, chosen = prepared.spec.label_values, spread(np.arange(len(rows)), SHOWN)
+    values, chosen = prepared.spec.label_values, spread(len(rows), SHOWN)
     maps = [np.searchsorted(values, labels[chosen]).astype(np.float32) * (2 / max(1, len(values) - 1)) - 1
             for labels in (*results.values(), truths)]
     given = in_window(prepared.images(rows[chosen])[:, 0], ends_of(prepared))

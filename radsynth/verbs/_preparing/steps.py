@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 from radsynth.arrays import IntensityMap, Prepared
@@ -120,7 +120,6 @@ def _fill(
     masked = [outcome.masks and entry.mask_values is not None for entry in entries]
     split = split_of(records, outcome.usable, masked, options.official,
                      (options.train, options.validation, _test_share(options)), options.split_seed)
-    formats = Counter(facts.format for _, facts in known)
     made = Made(
         plan=plan,
         shards=shards,
@@ -129,7 +128,7 @@ def _fill(
         split=split,
         salt=salt,
         source=source,
-        format=formats.most_common(1)[0][0],
+        format=mode(facts.format for _, facts in known),
         virtual=virtual,
         shard_size=options.shard,
         preparation=preparation,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radsynth.arrays import spread
 from radsynth.verbs._grid import grid
 
 COLOURS = {"#101112": "var(--ink)", "#202122": "var(--line)", "#303132": "var(--real)", "#404142": "var(--synthetic)",
@@ -64,8 +65,7 @@ def evenly(images: NDArray[np.uint8], columns: int, most: int, spacing: Sequence
            colour: bool = True) -> NDArray[np.uint8]:
     """At most so many of the images, from all over them, and no more than fit onto a sheet in rows of `columns`."""
     height, width = flat(images[0], spacing, colour=colour).shape[:2]
-    count = min(most, len(images), columns * max(1, int(HIGHEST * columns * width / height)))
-    return images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
+    return images[spread(len(images), min(most, columns * max(1, int(HIGHEST * columns * width / height))))]
 
 
 def flat(image: NDArray[np.uint8], spacing: Sequence[float] | None = None, *, smooth: bool = True,
