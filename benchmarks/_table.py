@@ -1,8 +1,18 @@
-"""Rows of a benchmark's table from what a run's evaluation against the truth found."""
+"""Rows of benchmarks' tables: those that are finished, and those of a run's evaluation against the truth."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+from pathlib import Path
 from typing import Any
+
+
+def finished(results: Path) -> list[dict[str, Any]]:
+    """Rows that earlier calls have written, a line of JSON each."""
+    with contextlib.suppress(FileNotFoundError):
+        return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    return []
 
 
 def method_rows(found: dict[str, Any], **first: Any) -> list[dict[str, Any]]:

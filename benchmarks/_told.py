@@ -1,13 +1,24 @@
-"""How a benchmark ends that radsynth refuses: with the reason, not with a traceback."""
+"""What a benchmark says: of its machine, and the reason, not a traceback, where radsynth refuses."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from radsynth.errors import DataError, RadsynthError
+
+
+def machine() -> str:
+    """What numbers were measured on."""
+    import torch  # late: some benchmarks measure processes that do without it
+
+    from radsynth.device import here
+
+    return (f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
+            f"{torch.get_num_threads()} threads")
 
 
 def told(main: Callable[[], None]) -> None:

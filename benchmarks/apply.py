@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import resource
 import tempfile
 import time
@@ -28,9 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 from _data import prepared_noise
-from _told import told
+from _told import machine, told
 
-from radsynth.device import here
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
 from radsynth.settings import resolve
@@ -118,8 +116,7 @@ def main() -> None:
     parser.add_argument("--rows", default=ROWS)
     options = parser.parse_args()
     Path("build").mkdir(exist_ok=True)
-    print(f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads")
+    print(machine())
     table: list[dict[str, Any]] = []
     for row in options.rows.split(","):
         kind, space, *more = row.split(":")

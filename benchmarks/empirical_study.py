@@ -28,13 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from _told import told
+from _told import machine, told
 from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.choices import document
-from radsynth.device import here
 from radsynth.errors import RadsynthError
 from radsynth.files import write_atomically
 from radsynth.metrics import _utility as scores
@@ -236,7 +234,7 @@ def main() -> None:
             real_data(organ, options.data, options.size, options.work)
         print("\n".join("/".join(map(str, one)) for one in todo))
         return
-    print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(machine())
     for organ, network, seed in todo:
         try:
             part(organ, network, seed, options)

@@ -26,20 +26,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from _data import prepared as prepared_arrays
 from _data import with_few_masks
 from _table import method_rows, print_row
-from _told import told
+from _told import machine, told
 
 from radsynth.arrays import Prepared
 from radsynth.choices import document
-from radsynth.device import here
 from radsynth.metrics._paired import NUMBERS
 from radsynth.recipes import recipe
 from radsynth.settings import resolve
@@ -248,8 +245,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    print(f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads")
+    print(machine())
     kept = FOLDER.parent / "image_to_image.json"
     table: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
     for job in options.jobs.split(","):

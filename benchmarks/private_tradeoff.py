@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from _data import fingerprint
-from _told import told
+from _told import machine, told
 
 from radsynth.arrays import Prepared
 from radsynth.choices import document
@@ -108,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("build/private_tradeoff"))
     options = parser.parse_args()
-    print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(machine())
     given = resolve({"data": {"kind": recognise(options.data), "path": str(options.data)},
                      "prepare": {"size": [options.size, options.size]}}, sections=("data", "prepare"))
     data = prepare(given.section("data"), options.work / "data", settings=given)

@@ -15,7 +15,6 @@ build/quality_at_budget.jsonl and is not trained again; the table of all of them
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fnmatch
 import json
 import tempfile
@@ -32,6 +31,7 @@ from _images import Array, as_stored, by_parts, scaled
 from _peers import Peer, dcgan, mlp_gan, wgan_gp
 from _r3gan import r3gan
 from _stylegan2 import stylegan2
+from _table import finished
 from _told import told
 from numpy.typing import NDArray
 from torch import nn
@@ -194,12 +194,6 @@ def cell(name: str, data: str, source: tuple[Path, str], size: int, seed: int, m
     return rows
 
 
-def finished() -> list[dict[str, Any]]:
-    with contextlib.suppress(FileNotFoundError):
-        return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    return []
-
-
 def print_table(rows: list[dict[str, Any]]) -> None:
     columns = ("network", "data", "px", "seed", "minutes", "n", "images_seen", "images_per_second", "cores_used",
                "distance", "floor", "over_floor", "recall", "coverage", "radiomics", "radiomics_floor")
@@ -217,7 +211,7 @@ def main() -> None:
     options = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     minutes = sorted(map(float, options.minutes.split(",")))
-    done = {(r["network"], r["data"], r["px"], r["seed"]) for r in finished()}
+    done = {(r["network"], r["data"], r["px"], r["seed"]) for r in finished(RESULTS)}
     sets = data_sets(options.data)
     for data, source in sets.items():
         for size in (32, 64) if source[1] else (32,):
@@ -232,7 +226,7 @@ def main() -> None:
                         rows = cell(name, data, source, size, seed, minutes)
                         with RESULTS.open("a", encoding="utf-8") as file:
                             file.writelines(json.dumps(row) + "\n" for row in rows)
-    print_table(finished())
+    print_table(finished(RESULTS))
 
 
 if __name__ == "__main__":

@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-import torch
 from _table import method_rows, print_row
-from _told import told
+from _told import machine, told
 
 from radsynth.choices import document
-from radsynth.device import here
 from radsynth.recipes import recipe
 from radsynth.settings import resolve
 from radsynth.verbs._pairs.found import OWN
@@ -96,8 +93,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     Path("build").mkdir(exist_ok=True)
-    print(f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads")
+    print(machine())
     table: list[dict[str, Any]] = []
     for name in options.sets.split(","):
         needed = {"hippocampus": "hippocampus", "hearts": "acdc"}.get(name)

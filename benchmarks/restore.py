@@ -17,19 +17,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from _data import prepared
 from _table import method_rows, print_row
-from _told import told
+from _told import machine, told
 
 from radsynth.arrays import Prepared
 from radsynth.choices import document
-from radsynth.device import here
 from radsynth.recipes import recipe
 from radsynth.settings import resolve
 from radsynth.verbs._pairs.paired import evaluate_pairs
@@ -102,8 +99,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     Path("build").mkdir(exist_ok=True)
-    print(f"{here().name}, {here().cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads")
+    print(machine())
     table: list[dict[str, Any]] = []
     for name in options.sets.split(","):
         needs = "hippocampus" if name == "coronal" else name

@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from _data import fingerprint
-from _told import measured, told
+from _told import machine, measured, told
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -178,8 +177,7 @@ def main() -> None:
         if method in options.only and not needed <= {*options.only}:
             parser.error(f"--only: {method} needs {' and '.join(sorted(needed))}")
     given = ["brain", *(["acdc"] if options.acdc else []), *(["hippocampus"] if options.hippocampus else [])]
-    print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads; "
-          f"{options.images} training images, U-Nets of {options.steps} steps, {options.seeds} seeds")
+    print(f"{machine()}; {options.images} training images, U-Nets of {options.steps} steps, {options.seeds} seeds")
     print("data | pairs | count | Frechet distance | agreement (Dice) | U-Net from these alone (Dice) | with the real")
     found = [line for name in (options.sets.split(",") if options.sets else given) for line in rows_of(name, options)]
     Path("build").mkdir(exist_ok=True)

@@ -13,7 +13,6 @@ build/stability.jsonl and is not repeated; the table of all of them is printed a
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import statistics
 import tempfile
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from _data import prepared
 from _images import by_parts, scaled
+from _table import finished
 from _told import told
 from numpy.typing import NDArray
 from quality_at_budget import load
@@ -88,12 +88,6 @@ def _events(run: Path) -> dict[str, int]:
     return dict(Counter(line["event"] for line in lines if "event" in line and line["event"] not in quiet))
 
 
-def finished() -> list[dict[str, Any]]:
-    with contextlib.suppress(FileNotFoundError):
-        return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    return []
-
-
 def failed(row: dict[str, Any]) -> bool:
     return "stopped" in row or row["variety"] < COLLAPSED
 
@@ -129,7 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     names = ("loss", "penalty", "seed", "doctor", "images")
-    done = {tuple(row[name] for name in names) for row in finished()}
+    done = {tuple(row[name] for name in names) for row in finished(RESULTS)}
     known, test = load(options.data, options.name, 32)
     unseen = scaled(test[:options.n])
     real = by_parts(features, unseen)
@@ -145,7 +139,7 @@ def main() -> None:
                         row = one(data, unseen, real, loss, penalty, seed, doctor, options.images)
                         with RESULTS.open("a", encoding="utf-8") as file:
                             file.write(json.dumps(row) + "\n")
-    print_table([row for row in finished() if row["images"] == options.images])
+    print_table([row for row in finished(RESULTS) if row["images"] == options.images])
 
 
 if __name__ == "__main__":

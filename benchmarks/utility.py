@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from _data import fingerprint, write_rows
-from _told import told
+from _told import machine, told
 
 from radsynth.arrays import Prepared
 from radsynth.choices import document
@@ -94,7 +93,7 @@ def main() -> None:
     parser.add_argument("--low", type=float, default=0.0)
     parser.add_argument("--work", type=Path, default=Path("build/utility"))
     options = parser.parse_args()
-    print(f"{here().name}, {here().cores} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(machine())
     data = prepared(options.data, options.work)
     settings = Settings(seconds=options.seconds, steps=options.steps, seeds=options.seeds, shares=options.shares)
     run = trained(data, options.work / "run", options.images)
