@@ -116,7 +116,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
         if not isinstance(error, OSError):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
-        needed, todo = ((f" ({len(data) / 1e6:.1f} MB needed)", "Free some space") if full
+        needed, todo = ((f" ({-(-len(data) // 1000):,} kB needed)", "Free some space") if full
                         else ("", "Check the disk and the permissions"))
         raise NotWritten(f"{path} could not be written: {error.strerror or error}{needed}. What was written before is "
                          f"kept. {todo}, then repeat the command: it goes on from there.") from error
@@ -323,11 +323,29 @@ def _empty(folder: Path) -> None:
 
 
 def scratch_folder() -> Path:
-    """A new temporary folder for what is unpacked, which ends with this process.
+    """A new temporary folder for what is unpacked, which ends with this process."""
+    outer, _ = _scratch()
+    atexit.register(_remove_own, outer, os.getpid())
+    return outer / "files"
 
-    A killed process cannot clear up, and unpacked archives are large: the first folder that a process asks for removes
-    what those before it have left. The kernel knows which they are, for it ends their locks (workers that were forked
-    hold them, too).
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """The same for images of patients that are needed for a moment: it ends with the `with` statement."""
+    outer, handle = _scratch()
+    try:
+        yield outer / "files"
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
+        os.close(handle)
+
+
+def _scratch() -> tuple[Path, int]:
+    """A new temporary folder, whose files are to lie in `files`, and the handle that locks it.
+
+    A killed process cannot clear up, and what it leaves is large or shows patients: the first folder that a process
+    asks for removes what those before it have left. The kernel knows which they are, for it ends their locks (workers
+    that were forked hold them, too).
     """
     import fcntl
 
@@ -337,11 +355,9 @@ def scratch_folder() -> Path:
     fcntl.flock(handle, fcntl.LOCK_EX)  # open, and so locked, until this process and its workers have ended
     if not os.fstat(handle).st_nlink:  # another process, which began just now, took it for a leftover
         os.close(handle)
-        return scratch_folder()
-    atexit.register(_remove_own, outer, os.getpid())
-    inner = outer / "files"
-    inner.mkdir()
-    return inner
+        return _scratch()
+    (outer / "files").mkdir()
+    return outer, handle
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from PIL import Image as Pillow
 
 from radsynth.errors import FolderError
+from radsynth.files import scratch
 from radsynth.metrics._features import describe
 from radsynth.run_folder import RunFolder
 from radsynth.verbs.run import run
@@ -136,3 +138,42 @@ def test_a_folder_that_was_removed_under_a_command_is_told(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", code, "inspect", str(tmp_path)], cwd=tmp_path / "gone",
                           capture_output=True, text=True, check=False)
     assert done.returncode == 3 and done.stderr.startswith("radsynth: the current folder has been")
+
+
+IN_EVALUATE = """
+import radsynth.verbs.evaluate as verb
+from pathlib import Path
+
+verb.evaluate_prepared = lambda prepared, *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+verb.evaluate(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+IN_OTHERS = """
+from pathlib import Path
+from radsynth.arrays import IntensityMap
+from radsynth.image import ImageSpec
+from radsynth.verbs._other_images import other_images
+
+intensity = IntensityMap(method="bits", low=0, high=255, levels=255)
+with other_images(Path(sys.argv[1]), ImageSpec(size=(8, 8)), intensity):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("code", [IN_EVALUATE, IN_OTHERS])
+def test_patients_images_of_a_killed_command_go_with_the_next(code: str, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("real", "made"):
+        (tmp_path / name).mkdir()
+        for k in range(12):
+            Pillow.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / name / f"{k}.png")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    killed(code, tmp_path / "real", tmp_path / "made")
+    assert list(temporary.rglob("*.images.npy"))
+    with scratch() as own:
+        assert own.is_dir()
+        assert list(temporary.iterdir()) == [own.parent]
+    assert not list(temporary.iterdir())

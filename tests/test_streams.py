@@ -37,3 +37,15 @@ def test_characters_that_the_terminal_lacks_are_escaped() -> None:
     done = subprocess.run([sys.executable, "-m", "radsynth", "show", "kinds", "metrics"], capture_output=True,
                           env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, b"") and b"Fr\\xe9chet radiomic distance" in done.stdout
+
+
+def test_details_of_a_fault_are_shown_where_no_file_can_hold_them() -> None:
+    code = ("import os, tempfile\nfrom radsynth import cli\n"
+            "def app(args): raise KeyError('wall')\n"
+            "cli.app, tempfile.mkstemp = app, lambda **_: (os.open('/dev/full', os.O_WRONLY), 'full')\n"
+            "cli.main()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={name: value for name, value in os.environ.items() if name != "RADSYNTH_DEBUG"})
+    assert done.returncode == 1 and "line 3, in app" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last == "radsynth: unexpected KeyError: 'wall' - a fault of radsynth; details are above"

@@ -139,8 +139,14 @@ def _fail_unexpectedly(error: Exception) -> int:
         return _fail(f"unexpected {type(error).__name__}", 1)
     import traceback
 
-    handle, name = tempfile.mkstemp(prefix="radsynth-error-", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write("".join(traceback.format_exception(error)))
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle, name = tempfile.mkstemp(prefix="radsynth-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        where = f"details are in {name}"
+    except OSError:  # no temporary folder, or a full one
+        print(text, file=sys.stderr)
+        where = "details are above"
     summary = " ".join(str(error).split())[:200]
-    return _fail(f"unexpected {type(error).__name__}: {summary} - a fault of radsynth; details are in {name}", 1)
+    return _fail(f"unexpected {type(error).__name__}: {summary} - a fault of radsynth; {where}", 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from radsynth.arrays import IntensityMap, Prepared
 from radsynth.datasets import recognise
 from radsynth.errors import DataError
+from radsynth.files import scratch
 from radsynth.image import ImageSpec
 from radsynth.settings import resolve
 from radsynth.verbs._preparing.steps import make_prepared
@@ -37,8 +37,8 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
     if data["kind"] == "folder" and spec.dimensions == 3:
         data["plane"] = "volume"
     settings = resolve({"data": data, "prepare": options}, sections=("data", "prepare"))
-    with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
-        made = make_prepared(settings.section("data"), Path(temporary) / "images", settings)
+    with scratch() as temporary:
+        made = make_prepared(settings.section("data"), temporary / "images", settings)
         rows = np.arange(len(made.rows), dtype=np.int64)
         images = made.images(rows)
         if ours and intensity.ranges:

@@ -6,7 +6,6 @@ Several synthetic sets are measured on the same images and half-samples, and ran
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError
-from radsynth.files import check_writable
+from radsynth.files import check_writable, scratch
 from radsynth.metrics._features import Rows, forget
 from radsynth.progress import tell
 from radsynth.verbs._evaluating.document import document_of, pictures_of, side_by_side, unjudged
@@ -52,8 +51,8 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
         _ask_about_order(real, folders)
         return _evaluate_folders(Prepared(prepared), folders, settings, out, copies=True)
     size = first_image(folders[0]).space
-    with tempfile.TemporaryDirectory(prefix="radsynth-") as temporary:
-        opened = open_unprepared(real, folders[0], size, Path(temporary), shrink=(settings or Settings()).shrink)
+    with scratch() as temporary:
+        opened = open_unprepared(real, folders[0], size, temporary, shrink=(settings or Settings()).shrink)
         return _evaluate_folders(opened.prepared, folders, settings, out, copies=opened.own, notes=opened.notes)
 
 
