@@ -79,7 +79,9 @@ def apply(
     ] = None,
     target: Target = None,
     onto: Annotated[
-        Path | None, typer.Option(metavar="FIXED", help="For registration: the image that INPUT is put onto.")
+        Path | None,
+        typer.Option(metavar="FIXED", help="For registration: the image that INPUT is put onto, or a folder with one "
+                                           "for each, by name or patient."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -90,7 +92,7 @@ def apply(
         typer.Option(metavar="FILE", help="For registration: INPUT's file of landmarks, or a folder of them."),
     ] = None,
     onto_landmarks: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="FIXED's landmarks: say how far they lie apart.")
+        Path | None, typer.Option(metavar="FILE", help="FIXED's landmarks (or folder): say how far they lie apart.")
     ] = None,
     contrast: Annotated[
         list[str] | None,

@@ -23,6 +23,7 @@ from radsynth.tasks import segments
 from radsynth.verbs._applying import few_values, not_found, notes
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.beside import Beside
+from radsynth.verbs._applying.goals import Goals
 from radsynth.verbs._applying.inputs import input_records
 from radsynth.verbs._applying.limits import ENOUGH, false_alarms, flagged_slices, flags, judged_by, read_limits
 from radsynth.verbs._applying.masks_beside import masks_beside
@@ -70,8 +71,9 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     NIfTI where the image has no place); target: the domain to go to, for unpaired translation.
     resample: bring images with other spacing to that of the training, and results back to the images' own grids (a
     registration does so anyway, and refuses it).
-    onto: for registration, the image that all are put onto; labels: their label file, or a folder of such by name;
-    landmarks: their file of landmarks, or a folder; onto_landmarks: the file of those in `onto`, to measure by.
+    onto: for registration, the image that all are put onto, or several: each is put onto the one of its name, else of
+    its patient; labels: their label file, or a folder of such by name; landmarks: their file of landmarks, or a folder;
+    onto_landmarks: the file of those in `onto`, or a folder, to measure by.
     style, seed: for images of masks, an image that lends its style, or (without one: 0) where styles are drawn from:
     that of mask k depends on (seed, k) alone, so that other seeds give other images of the same masks; slices of one
     patient share that of the first.
@@ -191,21 +193,23 @@ def _found_by(contrasts: Sequence[str]) -> dict[str, object]:
 def _apply_onto(run: Path, source: Path, out: Path, format: str | None, onto: Path, beside: Beside,
                 contrasts: Sequence[str]) -> Applied:
     """As `apply`, for a registration."""
-    from radsynth.verbs._applying.registrar import Registrar, one_image, put_onto
+    from radsynth.verbs._applying.registrar import Registrar, put_onto
 
     beside.check()
     registrar = Registrar(run)
     trained_on = registrar.trained_on = registrar.trained_on.finding(contrasts)
-    candidates, unusable = input_records(onto, trained_on.modality, trained_on.sought(registrar.task.fixed))
-    fixed = one_image(candidates, onto, unusable)
+    pattern = trained_on.patient_pattern
+    candidates, unusable = input_records(onto, trained_on.modality, trained_on.sought(registrar.task.fixed),
+                                         patient_pattern=pattern)
+    goals = Goals(onto, candidates, unusable)
     records, rejected = input_records(source, trained_on.modality, trained_on.sought(registrar.task.moving),
-                                      masks=beside.labels is None)
+                                      masks=beside.labels is None, patient_pattern=pattern)
     request: dict[str, object] = {
         "input": source.name, "files": files_hash(source, onto, *beside.paths().values()), "format": format,
         "onto": onto.name, "labels": None, **{name: path.name for name, path in beside.paths().items()},
         "weights": registrar.facts["sha256"], **_found_by(contrasts)}
     return _filled(Path(run), out, request, source, rejected, lambda folder, journal: put_onto(
-        registrar, fixed, beside.images_alone(records, source, rejected), rejected, folder, format, beside, journal))
+        registrar, goals, beside.images_alone(records, source, rejected), rejected, folder, format, beside, journal))
 
 
 def _apply_masks(painter: Painter, source: Path, out: Path, format: str | None, style: Path | None) -> Applied:

@@ -333,7 +333,7 @@ def test_landmarks_of_one_image_that_are_wrong_leave_the_others(pair: Path) -> N
 def test_landmarks_need_both_sides_and_a_place_in_space(pair: Path) -> None:
     with pytest.raises(SettingsError, match=r"both sides are needed: --landmarks of INPUT and --onto-landmarks"):
         apply(pair / "run", pair / "in", pair / "no", onto=pair / "fixed.nii.gz", landmarks=pair / "in")
-    with pytest.raises(DataError, match=r"nowhere, given as --onto-landmarks, is no file"):
+    with pytest.raises(DataError, match=r"nowhere, given as --onto-landmarks, does not exist"):
         apply(pair / "run", pair / "in", pair / "no", onto=pair / "fixed.nii.gz", landmarks=pair / "in",
               onto_landmarks=pair / "nowhere")
     with pytest.raises(SettingsError, match=r"fixed\.csv is one file, and there are 2 images"):

@@ -20,8 +20,8 @@ from radsynth.io._landmarks import ENDINGS
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
-    """Files of the moving images (a file of the only image, or a folder of such by the images' names), and of the fixed
-    one: onto_landmarks."""
+    """Files of the moving images (a file of the only image, or a folder of such by the images' names), and likewise of
+    the fixed ones: onto_landmarks."""
 
     labels: Path | None = None
     landmarks: Path | None = None
@@ -42,15 +42,17 @@ class Beside:
         for option, path in self._of_moving():
             if not path.exists():
                 raise DataError(f"{path}, given as --{option}, does not exist.")
-        if self.onto_landmarks is not None and not self.onto_landmarks.is_file():
-            raise DataError(f"{self.onto_landmarks}, given as --onto-landmarks, is no file.")
+        if self.onto_landmarks is not None and not self.onto_landmarks.exists():
+            raise DataError(f"{self.onto_landmarks}, given as --onto-landmarks, does not exist.")
 
-    def check_for(self, count: int) -> None:
-        """SettingsError for files of one image where there are `count`."""
-        for option, path in self._of_moving():
-            if count > 1 and path.is_file():
-                raise SettingsError(f"--{option} {path} is one file, and there are {count} images: name a folder that "
-                                    f"holds the {option} of each in a file of its name.")
+    def check_for(self, moving: int, fixed: int) -> None:
+        """SettingsError for files of one image where there are several."""
+        of_fixed = [("onto-landmarks", self.onto_landmarks)] if self.onto_landmarks else []
+        for count, given in ((moving, self._of_moving()), (fixed, of_fixed)):
+            for option, path in given:
+                if count > 1 and path.is_file():
+                    raise SettingsError(f"--{option} {path} is one file, and there are {count} images: name a folder "
+                                        f"that holds the {option.removeprefix('onto-')} of each in a file of its name.")
 
     def labels_of(self, record: Record, moving: Image) -> NDArray[np.uint8] | None:
         """Label values (*space) of a moving image, on its grid: beside it where no files of labels are given."""
@@ -63,8 +65,11 @@ class Beside:
     def landmarks_of(self, record: Record) -> Path:
         """The file of a moving image's landmarks, which has the image's name with an ending of landmarks."""
         assert self.landmarks is not None
-        own = stem(PurePosixPath(record.source).name)
-        return _in(self.landmarks, record, "landmarks", [own + ending for ending in ENDINGS])
+        return _landmarks_in(self.landmarks, record)
+
+    def landmarks_onto(self, fixed: Record) -> Path | None:
+        """The file of a fixed image's landmarks, likewise; None where none are given."""
+        return self.onto_landmarks and _landmarks_in(self.onto_landmarks, fixed)
 
     def images_alone(self, records: Iterator[Record], source: Path, rejected: list[Rejected]) -> Iterator[Record]:
         """The same images below `source`; in the end no file with landmarks of theirs is a skipped one any more."""
@@ -75,6 +80,11 @@ class Beside:
                     used.add(self.landmarks_of(record).resolve())
             yield record
         rejected[:] = [line for line in rejected if not (line.skipped and (source / line.path).resolve() in used)]
+
+
+def _landmarks_in(path: Path, record: Record) -> Path:
+    own = stem(PurePosixPath(record.source).name)
+    return _in(path, record, "landmarks", [own + ending for ending in ENDINGS])
 
 
 def _in(path: Path, record: Record, what: str, names: list[str]) -> Path:

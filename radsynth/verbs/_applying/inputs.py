@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from radsynth.datasets import Record, Rejected, dataset, embedded, recognise
+from radsynth.datasets._layout import PATIENT
 from radsynth.datasets._walking import holds_files
 from radsynth.datasets.contrasts import called
 
 
 def input_records(source: Path, modality: str, trained: dict[str, Any] | None = None, *, masks: bool = False,
-                  ) -> tuple[Iterator[Record], list[Rejected]]:
+                  patient_pattern: str = PATIENT) -> tuple[Iterator[Record], list[Rejected]]:
     """The images behind a path, volumes whole; examinations of several contrasts where the run was trained on such.
 
     Virtual patients have contrasts too, so that files which look like examinations are taken as such.
     masks: whether images come with the masks that lie beside some of them; without, a mask that does not fit costs none
+    patient_pattern: how names tell patients, as in `data`
     """
     kind, rejected = recognise(source), list[Rejected]()
     whole = {"plane": "whole", "unmasked": "keep", "modality": modality}
@@ -42,6 +44,8 @@ def input_records(source: Path, modality: str, trained: dict[str, Any] | None = 
     if kind == "folder" and trained:
         more["incomplete"] = trained.get("incomplete", "reject")
     without = {"masks": False} if kind == "folder" and not masks else {}
+    if kind != "brats":
+        more["patient_pattern"] = patient_pattern
     records = module.records(module.Settings(path=source, **more), rejected, **without)
     if kind == "folder" and trained and len(names) > 1:
         records = _of_these(records, names, trained["inputs"], rejected)

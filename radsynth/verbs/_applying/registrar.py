@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from radsynth.datasets import Record, Rejected
-from radsynth.errors import DataError, RejectedFile, SettingsError
+from radsynth.errors import DataError, RejectedFile
 from radsynth.image import Image
 from radsynth.losses.alignment import local_correlation
 from radsynth.metrics._registration import folding
@@ -25,6 +25,7 @@ from radsynth.verbs._applying.beside import Beside
 from radsynth.verbs._applying.channels import taken
 from radsynth.verbs._applying.disagreement import DISAGREEMENT, UNLIKE, disagreement
 from radsynth.verbs._applying.fields import write_field, write_labels
+from radsynth.verbs._applying.goals import Goals
 from radsynth.verbs._applying.limits import enough_for, false_alarms, read_limits
 from radsynth.verbs._applying.masks_beside import masks_beside
 from radsynth.verbs._applying.overlap import HARDLY, Box, box, overlap
@@ -39,6 +40,7 @@ from radsynth.verbs._applying.values import as_stored, check_values, ranges_of
 from radsynth.verbs._journal import Journal
 from radsynth.verbs._preparing.few_values import FEW
 from radsynth.verbs._preparing.fit import Fit, resample
+from radsynth.verbs._rejected import harmless
 from radsynth.verbs._sampler import Sampler
 from radsynth.verbs._writing import Row
 
@@ -62,7 +64,7 @@ class Warped:
 
 
 class Registrar:
-    """A trained registration and, after `fix`, the fixed image that everything is put onto."""
+    """A trained registration and, after `fix`, the fixed image that others are put onto."""
 
     def __init__(self, run: Path) -> None:
         sampler = Sampler(run)
@@ -196,37 +198,49 @@ def _agreement(one: Array, other: Array) -> float:
     return float(abs(np.corrcoef(first, second)[0, 1]))
 
 
-def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rejected: list[Rejected], folder: Path,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fixed:
+    """An image that the registrar puts others onto. unchecked: what it does not say of itself; targets: its landmarks,
+    None without"""
+
+    record: Record
+    unchecked: tuple[str, ...]
+    targets: Targets | None
+
+
+def put_onto(registrar: Registrar, goals: Goals, records: Iterator[Record], rejected: list[Rejected], folder: Path,
              format: str | None, beside: Beside, journal: Journal) -> Iterator[Row]:
-    """Register and write image by image; yields rows of samples.csv."""
-    try:
-        registrar.fix(fixed.load(), fixed.source)
-    except RejectedFile as error:
-        raise DataError(f"{fixed.source}, which images are to be put onto, cannot be used: {error}.") from None
-    if few_values.looks_like_labels(registrar.image, registrar.trained_on.few_values):
-        tell(f"mind: {fixed.source}, which images are put onto, has at most {FEW} different values, all "
-             "whole numbers. If that is a label map, all results mean nothing.")
-    targets = Targets(beside.onto_landmarks, registrar.image, fixed.source) if beside.onto_landmarks else None
-    unchecked = registrar.trained_on.unchecked
-    open_of_fixed = unchecked(registrar.image, fixed).split()
+    """Register and write image by image; yields rows of samples.csv, which name the fixed image where there are
+    several. DataError for an only fixed image that cannot be used."""
+    fixed: Fixed | None = None
+    if goals.alone:
+        try:
+            fixed = _fixed(registrar, goals.alone, beside)
+        except RejectedFile as error:
+            raise DataError(f"{error}.") from None
     usual, patients = read_limits(registrar.run, (DISAGREEMENT,))
     if usual and patients < enough_for(UNLIKE):
         tell(f"mind: by chance, the check of {DISAGREEMENT} flags {false_alarms(patients, UNLIKE)}")
     images = list(records)
     masks_beside(images, rejected, carried=beside.labels is None)
-    beside.check_for(len(images))
-    chosen = format or (fixed.header.format if fixed.header else registrar.spec.format)
+    beside.check_for(len(images), len(goals.records))
     for record in track(images, None, "registering", "images"):
         if made := journal.made(record.source):
             yield from made
             continue
         try:
+            goal = goals.of(record)
+            if fixed is None or fixed.record is not goal:
+                fixed = None  # the registrar has what fails, too
+                fixed = _fixed(registrar, goal, beside)
             moving = record.load()
             labels = beside.labels_of(record, moving)
+            targets = fixed.targets
             true = targets.of(beside.landmarks_of(record), moving, record.source) if targets else None
             warped = registrar.convert(moving, record.source, labels)
             index = journal.free()
-            files = write_result(registrar.facts, moving, warped.image, fixed, folder / "images", chosen, index)
+            chosen = format or (goal.header.format if goal.header else registrar.spec.format)
+            files = write_result(registrar.facts, moving, warped.image, goal, folder / "images", chosen, index)
         except RejectedFile as error:
             rejected.append(Rejected(path=record.source, reason=str(error)))
             continue
@@ -237,12 +251,27 @@ def put_onto(registrar: Registrar, fixed: Record, records: Iterator[Record], rej
             more["landmarks"] = _below(folder, "landmarks", f"{index:06d}.csv", errors.write)
             found = found | errors.means
         yield from journal.add([
-            {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source, **more,
+            {"file": file.relative_to(folder).as_posix(), "index": index, "source": record.source,
+             **({} if goals.alone else {"onto": harmless(goal.source)}), **more,
              **{name: f"{value:.4g}" if np.isfinite(value) else "" for name, value in found.items()},
              "flagged": few_values.flagged(_flags(found, usual), moving, registrar.trained_on.few_values),
-             "unchecked": " ".join(sorted({*unchecked(moving, record).split(), *open_of_fixed})),
-             notes.COLUMN: notes.notes_of(record, moving, (fixed, registrar.image))}
+             "unchecked": " ".join(sorted({*registrar.trained_on.unchecked(moving, record).split(), *fixed.unchecked})),
+             notes.COLUMN: notes.notes_of(record, moving, (goal, registrar.image))}
             for file in files])
+
+
+def _fixed(registrar: Registrar, record: Record, beside: Beside) -> Fixed:
+    """From now on the registrar puts images onto this one. RejectedFile, with its name, where it cannot be used."""
+    try:
+        registrar.fix(record.load(), record.source)
+        landmarks = beside.landmarks_onto(record)
+    except RejectedFile as error:
+        raise RejectedFile(f"{record.source}, which images are to be put onto, cannot be used: {error}") from None
+    if few_values.looks_like_labels(registrar.image, registrar.trained_on.few_values):
+        tell(f"mind: {record.source}, which images are put onto, has at most {FEW} different values, all "
+             "whole numbers. If that is a label map, all results mean nothing.")
+    return Fixed(record=record, unchecked=tuple(registrar.trained_on.unchecked(registrar.image, record).split()),
+                 targets=Targets(landmarks, registrar.image, record.source) if landmarks else None)
 
 
 def _write_rest(folder: Path, stem: str, warped: Warped, moving: Image, fixed: Image) -> dict[str, str]:
@@ -269,15 +298,3 @@ def _flags(found: dict[str, float], usual: dict[str, float]) -> str:
                 "target_error": found.get("target_error", 0) > found.get("target_error_before", 0),
                 **{name: found[name] > highest for name, highest in usual.items()}}
     return " ".join(name for name, is_so in doubtful.items() if is_so)
-
-
-def one_image(records: Iterator[Record], path: Path, rejected: list[Rejected]) -> Record:
-    """The only image behind a path; SettingsError for more, DataError for none."""
-    found = list(records)
-    if not found:
-        reasons = [r.reason for r in rejected if not r.skipped]
-        raise DataError(f"{path}, which images are to be put onto, holds no image that can be used"
-                        f"{': ' + reasons[0] if reasons else ''}.")
-    if len(found) > 1:
-        raise SettingsError(f"--onto {path} holds {len(found)} images: name the one that the others are put onto.")
-    return found[0]

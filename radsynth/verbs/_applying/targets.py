@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radsynth.errors import DataError, RejectedFile
+from radsynth.errors import RejectedFile
 from radsynth.files import write_csv
 from radsynth.image import Image
 from radsynth.io._geometry import as_laid
@@ -58,7 +58,7 @@ def over_pairs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     after ("before_mm", "after_mm"), and by how much it became less ("closer_mm"); {} where none has.
 
     A pair counts the same however many landmarks it has. Each mean has its 95 % interval over pairs ("value", "low",
-    "high"): what other images that are put onto the same fixed one would give. One pair alone has none.
+    "high"): what other images put onto the same fixed one, or other pairs, would give. One pair alone has none.
     """
     pairs = list({row["index"]: row for row in rows if "target_error" in row}.values())
     if not pairs:
@@ -79,12 +79,12 @@ class Targets:
     """The landmarks of the fixed image, to which those of moving images belong."""
 
     def __init__(self, path: Path, fixed: Image, name: str) -> None:
-        """DataError for a file that cannot be used. name: of the fixed image, for messages."""
+        """RejectedFile for a file that cannot be used. name: of the fixed image, for messages."""
         try:
             self.landmarks = in_space(read_landmarks(path), fixed, name)
             self.indices = indices(self.landmarks, fixed, name)
         except RejectedFile as error:
-            raise DataError(f"The landmarks of {name} in {path} cannot be used: {error}.") from None
+            raise RejectedFile(f"The landmarks of {name} in {path} cannot be used: {error}") from None
 
     def of(self, path: Path, moving: Image, name: str) -> Points:
         """(d, n) where the landmarks of a moving image lie in it, in the order of the fixed image's, in pixels."""

@@ -20,9 +20,10 @@ UNIT = "mm"
 LIMITS = (
     "How exactly landmarks can be set at all, often 1 to 2 mm, is in these distances.",
     "Distances are those of landmarks. Between them, and where nobody could set any, an error may be larger.",
-    "All images were put onto the same fixed one: the intervals say what other images put onto it would give, not what "
-    "another fixed image would.",
 )
+OF_ONE = ("All images were put onto the same fixed one: the intervals say what other images put onto it would give, "
+          "not what another fixed image would.")
+OF_OWN = "Each image was put onto one of its own: the intervals say what other such pairs would give."
 LEFT, WIDTH = 4.0, 92.0
 """Where the chart of 100 units begins, and how wide it is."""
 
@@ -30,13 +31,14 @@ LEFT, WIDTH = 4.0, 92.0
 def landmarks_page(folder: Path, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], fixed: str, weights: str,
                    judged: Mapping[str, Any] | None = None) -> str:
     """The page as HTML. folder: with the tables of `landmarks/`; rows: of samples.csv; told: of `targets.over_pairs`;
-    fixed: the name of the image that all were put onto; weights: a hash of the network's; judged: the limits"""
+    fixed: the name of what they were put onto; weights: a hash of the network's; judged: the limits"""
     measured = {row["index"]: row for row in rows if "target_error" in row}
     ends = [float(row[name]) for row in measured.values() for name in ("target_error_before", "target_error")]
     pairs = [_pair(folder, row, max(*ends, 1e-6)) for row in measured.values()]
     return str(template("landmarks.html").render(
         version=version_of("radsynth"), weights=weights[:16], fixed=fixed, pairs=pairs, lead=lead(told),
-        mean={name: _mean(told[f"{name}_mm"]) for name in ("before", "after", "closer")}, limits=LIMITS,
+        mean={name: _mean(told[f"{name}_mm"]) for name in ("before", "after", "closer")},
+        limits=(*LIMITS, OF_OWN if any(row.get("onto") for row in rows) else OF_ONE),
         unlike=unlike(judged or {}), counted=count(told["pairs"], "image"),
         worse=[pair["source"] for pair in pairs if pair["tone"] == "warning"],
         without=len({row["index"] for row in rows}) - len(pairs)))
@@ -101,7 +103,8 @@ def _pair(folder: Path, row: Mapping[str, Any], most: float) -> dict[str, Any]:
     places = {name: LEFT + WIDTH * value / most for name, value in (("before", before), ("after", after))}
     tone, words = ("good", "closer") if after < before else ("warning", "farther apart") if after > before else (
         "open", "as before")
-    return {"source": str(row["source"]), "count": count(len(points), "landmark"), "before": figure(before, UNIT),
+    source = f"{row['source']} onto {row['onto']}" if row.get("onto") else str(row["source"])
+    return {"source": source, "count": count(len(points), "landmark"), "before": figure(before, UNIT),
             "after": figure(after, UNIT), "closer": figure(before - after, UNIT), "places": places, "tone": tone,
             "words": words, "farthest": f"{farthest}, {figure(distance, UNIT)}",
             "flagged": str(row["flagged"]).replace(" ", ", ").replace("_", " "),

@@ -1,0 +1,44 @@
+"""The images that others are registered onto: one for all, or for each the one of its name or of its patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from radsynth.datasets import Record, Rejected
+from radsynth.datasets._layout import stem
+from radsynth.errors import DataError, RejectedFile
+
+
+class Goals:
+    """The images behind a path. alone: the only one, None where there are several"""
+
+    def __init__(self, path: Path, records: Iterator[Record], rejected: list[Rejected]) -> None:
+        """DataError where none can be used. rejected: what `records` could not take, filled while they are read"""
+        self.path, self.records = path, list(records)
+        if not self.records:
+            reasons = [line.reason for line in rejected if not line.skipped]
+            raise DataError(f"{path}, which images are to be put onto, holds no image that can be used"
+                            f"{': ' + reasons[0] if reasons else ''}.")
+        self.alone = self.records[0] if len(self.records) == 1 else None
+
+    def of(self, moving: Record) -> Record:
+        """The image that a moving one is put onto: of several that of its name in its folder, else its patient's only
+        one beside itself. RejectedFile where there is none."""
+        if self.alone:
+            return self.alone
+        others = [one for one in self.records if (one.files, one.source) != (moving.files, moving.source)]
+        named = [one for one in others if _name(one) == _name(moving)]
+        found = named or [one for one in others if one.patient == moving.patient]
+        if len(found) == 1:
+            return found[0]
+        have = (f"{len(found)} images that may be meant ({found[0].source}, {found[1].source})" if found else
+                f"{len(self.records)} images, and none of its name or its patient")
+        raise RejectedFile(f"{self.path}, which images are to be put onto, holds {have}: give a single image, or for "
+                           "each one of its name, or one of its patient")
+
+
+def _name(record: Record) -> str:
+    """Where an image lies below its folder, without its ending."""
+    path = PurePosixPath(record.source)
+    return str(path.with_name(stem(path.name)))
