@@ -40,6 +40,24 @@ def test_each_channel_of_another_domain_keeps_its_own_range(make_run: Callable[.
     assert made.pixels[0].max() > 1000 and made.pixels[1].max() < 250
 
 
+@pytest.mark.parametrize(("bits", "ranges"), [(32, [[-1000, 80], [0, 9]]), (16, [[0, 400], [-1000, 80]])])
+def test_another_contrast_comes_out_in_the_range_that_is_usual_for_it(
+    bits: int, ranges: list[list[int]], make_run: Callable[..., Path],
+) -> None:
+    """PET made of CT was written in Hounsfield units, CT made of MR in the grey levels of MR."""
+    run = make_run("task.kind=translate", "task.inputs=[a]", "task.outputs=[b]", channels=("a", "b"), bits=bits)
+    applier = Applier(with_intensity(run, method="percentiles", ranges=ranges))
+    given = Image(pixels=disc((16, 16)).astype(np.uint16), bits=12, channels=("a",))
+    made, _ = applier.convert(given)
+    low, high = ranges[1]
+    assert (made.units, made.bits) == ("stored", bits) and made.pixels.dtype.kind == ("f" if bits == 32 else "i")
+    assert low <= made.pixels.min() < made.pixels.max() <= high
+    older, _ = Applier(with_intensity(run, ranges=[])).convert(given)
+    dark, bright = np.percentile(given.pixels, (0.5, 99.5))
+    apart = (made.pixels - low) / (high - low) - (older.pixels - dark) / (bright - dark)
+    assert older.pixels.dtype == np.uint16 and older.bits == 12 and np.abs(apart).max() < 0.01
+
+
 def test_what_lies_outside_of_the_range_survives_a_restoration_from_pairs(make_run: Callable[..., Path]) -> None:
     applier = Applier(make_run("task.kind=restore", "task.what=pairs", channels=("low", "full"), bits=16))
     pixels = disc((16, 16)).astype(np.int32)

@@ -163,15 +163,20 @@ class Applier:
         return {"missing": " ".join(name for name, channel in given if channel is None)}
 
     def convert(self, image: Image) -> tuple[Image, Doubts]:
-        """The result, with the units and the geometry of the image, and what speaks against it (see `doubts`), a number
-        a slice where it is done in slices.
+        """The result, with the geometry of the image and, but for another contrast, its units, and what speaks against
+        it (see `doubts`), a number a slice where it is done in slices.
 
         RejectedFile for an image that does not fit.
         """
         view = self.view(image)
         finer = self.task.finer if view.axis is None else tuple(np.insert(self.task.finer, view.axis, 1).tolist())
         space = tuple(side * f for side, f in zip(image.space, finer, strict=True))
-        pixels = np.empty((len(self.task.outputs), *space), image.pixels.dtype)
+        ends, kind = self._ends(view), image.pixels.dtype
+        units, bits = image.units, image.bits
+        if self.usual:
+            kind, bits = _kind(kind, ends, self.spec.bits), max(bits, self.spec.bits)
+            units = self.spec.units
+        pixels = np.empty((len(self.task.outputs), *space), kind)
         doubtful: dict[str, list[NDArray[np.float64]]] = {}
         anatomy = self.anatomy
         if anatomy and not anatomy.given.may_lack and any(channel is None for channel in view.channels):
@@ -183,11 +188,13 @@ class Applier:
                 doubtful.setdefault(name, []).append(values)
             made = unframed(made, view.content, self.task.finer)
             made = made if view.back is None else regridded(made, view.back)
-            pixels[(slice(None), *view.place(part))] = self._real(view, join(made, view.axis), part)
+            pixels[(slice(None), *view.place(part))] = as_stored(
+                self._real(view, join(made, view.axis), part, ends), kind)
         affine = None if image.affine is None else finer_affine(image.affine, finer)
         planar = len(space) == 2
         steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
         result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine,
+                               units=units, bits=bits,
                                window=image.window if self.restores else None,
                                thickness=image.thickness if planar or finer[image.through] == 1 else None)
         return result, {name: np.concatenate(values) for name, values in doubtful.items()}
@@ -220,11 +227,22 @@ class Applier:
         result."""
         return getattr(self.task, "corrects", False)
 
-    def _real(self, view: View, made: NDArray[np.float32], part: slice) -> NDArray[Any]:
-        """A part of the result, (outputs, *space) in network values, as the image's own kind of number."""
-        # Of another contrast no range is known: it is taken to be that of the first given channel.
-        known = view.ranges if self.task.inputs == self.task.outputs else view.ranges[:1]
-        low, high = (_by_channel(edge, made) for edge in known.T)
+    @property
+    def usual(self) -> bool:
+        """Whether other contrasts are made than are given, which come out in the ranges that are usual for them."""
+        return bool(self.intensity.ranges) and self.task.inputs != self.task.outputs and not self.restores
+
+    def _ends(self, view: View) -> NDArray[np.float64]:
+        """(outputs, 2) lowest and highest value of what is made; of runs that do not know a contrast's the first given
+        channel's."""
+        if self.usual:
+            return np.array([self.intensity.ranges[self.spec.channels.index(name)] for name in self.task.outputs])
+        return view.ranges if self.task.inputs == self.task.outputs else view.ranges[:1]
+
+    def _real(self, view: View, made: NDArray[np.float32], part: slice, ends: NDArray[np.float64],
+              ) -> NDArray[np.float32]:
+        """Real values of a part of the result, (outputs, *space) in network values."""
+        low, high = (_by_channel(edge, made) for edge in ends.T)
         result = np.clip(made, -1, 1)
         result += 1
         result *= (high - low) / 2
@@ -235,7 +253,7 @@ class Applier:
             if values.any():  # a restoration hands on what lies outside the intensity range instead of clipping it
                 stack = torch.from_numpy(np.ascontiguousarray(cut(values, view.axis)))
                 result += join(self.task.enlarge(stack).numpy(), view.axis)
-        return as_stored(result, view.image)
+        return result
 
     def view(self, image: Image) -> View:
         """How the network will see an image. RejectedFile for an image that does not fit."""
@@ -274,6 +292,14 @@ class Applier:
         for one in torch.split(torch.from_numpy(np.ascontiguousarray(stack)), TOGETHER):
             made.append(convert_tiled(convert, self.network, self.task.enlarge(one.to(self.device))))
         return made[0] if len(made) == 1 else np.concatenate(made)
+
+
+def _kind(own: np.dtype[Any], ends: NDArray[np.float64], bits: int) -> np.dtype[Any]:
+    """The kind of number for values between `ends`: an image's own, or a larger one that holds them; floating point
+    where the training images had that."""
+    if bits > 16:
+        return np.dtype(np.float32)
+    return np.result_type(own, *(np.min_scalar_type(round(end)) for end in ends.ravel().tolist()))
 
 
 def _by_channel(numbers: NDArray[np.float64], like: NDArray[Any]) -> NDArray[np.float32]:

@@ -135,7 +135,7 @@ class Registrar:
         numbers["overlap"] = overlap(self._box_of(channels), self._box, placing)
         numbers["folding"] = float(folding(displacement[None])[0])
         pixels = sampled(moving.pixels, placing, self.image.space, displacement)
-        image = moving.replace(pixels=as_stored(pixels, moving), mask=None, spacing=self.image.spacing,
+        image = moving.replace(pixels=as_stored(pixels, moving.pixels.dtype), mask=None, spacing=self.image.spacing,
                                affine=self.image.affine, laid=self.image.laid, frame=self.image.frame,
                                flat=self.image.flat, thickness=None)
         carried = None

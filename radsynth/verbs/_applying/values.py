@@ -50,9 +50,8 @@ def ranges_of(values: NDArray[Any], intensity: IntensityMap, percentiles: tuple[
     return channel_ranges([flat[:, :: max(1, flat.size // SAMPLE)]], percentiles)
 
 
-def as_stored(values: NDArray[np.float32], image: Image) -> NDArray[Any]:
-    """Real values in the image's own kind of number, whole numbers rounded and kept in their range."""
-    kind = image.pixels.dtype
+def as_stored(values: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Real values in a kind of number, whole numbers rounded and kept in its range."""
     if kind.kind == "f":
         return values
     limits = np.iinfo(kind)
