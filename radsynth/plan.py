@@ -137,7 +137,8 @@ def _image_task_choices(data: Fingerprint, task: str, model: str) -> list[Choice
     if task == "translate" and data.virtual and data.channels == 1:
         choices.append(Choice(setting="data.contrasts", value=["t1", "flair"],
                               reason="Translation needs two registered contrasts of the same patient."))
-    if constant("tasks", task, "UNPAIRED") and data.virtual and data.channels == 1:
+    unpaired = {"t1", "t2", "flair"} & set(data.labels)  # as was asked for: contrasts are the classes already
+    if constant("tasks", task, "UNPAIRED") and data.virtual and data.channels == 1 and not unpaired:
         reason = "Unpaired translation: one of two contrasts of each virtual patient."
         choices += [Choice(setting="data.contrasts", value=["t1", "flair"], reason=reason),
                     Choice(setting="data.unpaired", value=True, reason=reason),

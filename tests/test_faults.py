@@ -141,7 +141,7 @@ def test_a_directory_of_a_medium_opens_nothing(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(tmp_path / "DICOMDIR")
     dataset.DirectoryRecordSequence[-1].ReferencedFileID = ["..", "..", "etc", "passwd"]
     dataset.save_as(tmp_path / "DICOMDIR")
-    with pytest.raises(io.NotAnImage, match="directory of a medium"):
+    with pytest.raises(io.NotAnImage, match=r"directory of a medium \(DICOMDIR\), not an image: give the folder"):
         io.header(tmp_path / "DICOMDIR")
 
 

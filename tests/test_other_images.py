@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image as Pillow
 
 from radsynth.arrays import IntensityMap
+from radsynth.errors import FolderError
 from radsynth.image import Image, ImageSpec
 from radsynth.io import Provenance, write
 from radsynth.verbs._other_images import other_images
+from radsynth.verbs.evaluate import evaluate
 
 
 def test_channels_that_radsynth_wrote_keep_their_values(tmp_path: Path) -> None:
@@ -34,3 +38,9 @@ def test_deep_images_are_on_the_runs_scale_however_dark_they_are(tmp_path: Path)
         Pillow.fromarray(pixels).save(tmp_path / f"{number}.png")
     with other_images(tmp_path, ImageSpec(size=(16, 16), bits=16), intensity) as (_, found):
         np.testing.assert_allclose(found[:, 0], given / 4095 * 2 - 1, atol=1e-6)
+
+
+def test_a_prepared_folder_is_told_from_synthetic_images(make_prepared: Callable[..., Path]) -> None:
+    """Its arrays were taken for images of a strange shape."""
+    with pytest.raises(FolderError, match=r"is a prepared folder, of real images\. Give the synthetic ones"):
+        evaluate(make_prepared(), make_prepared(name="other"))

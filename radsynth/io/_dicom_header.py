@@ -32,8 +32,9 @@ from radsynth.io._dicom_values import (
 )
 from radsynth.io._limits import check_size, unusable
 
+DIRECTORY = "1.2.840.10008.1.3.10"
 NOT_IMAGES = {
-    "1.2.840.10008.1.3.10": "a directory of a medium (DICOMDIR)",
+    DIRECTORY: "a directory of a medium (DICOMDIR)",
     "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose grid",
 }
 
@@ -160,7 +161,8 @@ def _header(values: Mapping[str, Any], dataset: Any) -> Header:
         raise HoldsStructures(f"it is {STRUCTURES[kind]}, not an image: it can be the mask of the series that it "
                               "was drawn on, if that lies in the same folder or archive")
     if kind in NOT_IMAGES or rows is None or columns is None:
-        raise NotAnImage(f"it is {NOT_IMAGES.get(kind, 'a DICOM object without pictures')}, not an image")
+        raise NotAnImage(f"it is {NOT_IMAGES.get(kind, 'a DICOM object without pictures')}, not an image"
+                         + (": give the folder that it lies in" if kind == DIRECTORY else ""))
     size, frames = (int(rows), int(columns)), int(values.get("NumberOfFrames") or 1)
     channels, stored = _checked_pixels(values, size, frames)
     modality = str(values.get("Modality") or "OT").strip().upper() or "OT"

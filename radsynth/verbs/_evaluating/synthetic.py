@@ -159,6 +159,9 @@ def _places(folder: Path, volumes: bool = False) -> list[Path]:
     if not folder.is_dir():
         why = "is not a folder" if folder.exists() else "does not exist"
         raise FolderError(f"{folder} {why}. Give the folder that 'radsynth generate' wrote.")
+    if (folder / "manifest.json").exists() and (folder / "records.csv").exists():
+        raise FolderError(f"{folder} is a prepared folder, of real images. Give the synthetic ones: the folder that "
+                          "'radsynth generate' wrote.")
     table = folder / "samples.csv"
     if table.exists():
         return _listed(folder, table)
