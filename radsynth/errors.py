@@ -10,7 +10,7 @@ RadsynthError (a ValueError)
 ├── PacsError          exit 5: a PACS that cannot be reached or refuses us; what was done is recorded
 ├── TrainingError      exit 4: training that had to stop (values not finite); the last good checkpoint is kept
 │   └── OutOfMemory    memory does not suffice, in however many parts a batch is computed
-└── Interrupted        exit 130 or, by SIGTERM, 143: stopped on request with everything saved; the same command resumes
+└── Interrupted        exit 130 (SIGTERM: 143, SIGHUP: 129): stopped on request, all is saved; the same command resumes
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def _device() -> str:
 def launch(function: Callable[..., None], size: int, arguments: tuple[Any, ...]) -> None:
     """Run `function(*arguments)` in `size` processes on this machine and wait for them.
 
-    Their first error of ours is raised here; TrainingError when a process is killed. A first SIGINT or SIGTERM is
+    Their first error of ours is raised here; TrainingError when a process is killed. A first signal to stop is
     passed on, Interrupted when they end of it; a second SIGINT ends them all.
     """
     asked: list[int] = []

@@ -1,10 +1,12 @@
-"""How a process is asked to stop, SIGINT (Ctrl-C) or SIGTERM (a batch system, a container, `kill`), and its answer.
+"""How a process is asked to stop, and its answer: SIGINT (Ctrl-C), SIGTERM (a batch system, a container, `kill`) or
+SIGHUP (a closed terminal, a lost connection).
 
 The command line ends with the exit code that shells give such an end: 128 and the signal's number.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -15,7 +17,7 @@ from types import FrameType
 
 from radsynth.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ONE_PRESS = 1.0
 """Seconds in which several signals are one request: what is between (uv, make) passes on what the terminal has sent to
 its whole group already."""
@@ -25,7 +27,7 @@ _asked: list[tuple[float, int]] = []
 
 
 def listen() -> None:
-    """From now on SIGTERM is answered as SIGINT is: by one KeyboardInterrupt a request."""
+    """From now on the others are answered as SIGINT is: by one KeyboardInterrupt a request."""
     _asked.clear()
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as of a command that a script started in the background
@@ -40,7 +42,7 @@ def stop_listening() -> None:
 
 
 def exit_code() -> int:
-    """That of a command which was asked to stop, 130 or 143."""
+    """That of a command which was asked to stop, 129, 130 or 143."""
     return 128 + (_asked[0][1] if _asked else signal.SIGINT)
 
 
@@ -52,7 +54,18 @@ def _again(number: int) -> bool:
     return again
 
 
+def _let_go_of_terminal() -> None:
+    """What is written to a terminal that is gone is an error: from now on it goes nowhere."""
+    for place in (1, 2):
+        try:
+            os.tcgetpgrp(place)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _let_go_of_terminal()
     if not _again(number):
         raise KeyboardInterrupt
 
@@ -64,14 +77,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def stop_signals(first: Callable[[int], None]) -> Iterator[None]:
-    """Call `first` with the first SIGINT or SIGTERM that comes; Interrupted after a second SIGINT, at once.
+    """Call `first` with the first signal of SIGNALS that comes; Interrupted after a second SIGINT, at once.
 
     Files are whole or not there, so that the last checkpoint stays good. A second SIGTERM changes nothing: who sends it
-    comes with SIGKILL next. In another thread than the main one, which gets no signals, nothing changes.
+    comes with SIGKILL next. SIGHUP stays ignored where it was (`nohup`). In another thread than the main one, which
+    gets no signals, nothing changes.
     """
     begun: list[float] = []
 
     def answer(number: int, frame: FrameType | None) -> None:
+        _let_go_of_terminal()
         _again(number)
         if not begun:
             begun.append(time.monotonic())
@@ -80,7 +95,8 @@ def stop_signals(first: Callable[[int], None]) -> Iterator[None]:
             raise KeyboardInterrupt  # which, unlike an error, nothing on the way takes for its own
 
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, answer) for number in SIGNALS if main}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+    before = {number: signal.signal(number, answer) for number in SIGNALS if main and number not in ignored}
     try:
         yield
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from radsynth import cli
 from radsynth._summaries import in_one_minute, numbers
 from radsynth.errors import DataError, FolderError, Interrupted, SettingsError, TrainingError
 from radsynth.settings import resolve
+from radsynth.stopping import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ RESULTS = {"measurements": [NUMBER], "size": (64, 48), "rate": float("nan")}
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["radsynth", *arguments])
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         with pytest.raises(SystemExit) as stopped:
             cli.main()

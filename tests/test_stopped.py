@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +114,27 @@ def test_prepare_is_stopped_by_sigterm_with_its_workers(tmp_path: Path) -> None:
     assert process.returncode == 143, said
     assert said.endswith("radsynth: Stopped. What is finished is kept: the same command goes on from there.\n")
     assert "Traceback" not in said and not (out / "manifest.json").exists()
+
+
+@pytest.mark.skipif(not shutil.which("setsid"), reason="setsid (util-linux) gives a process a terminal of its own")
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_saves_and_stops_unless_told_to_go_on(nohup: bool, make_prepared: Make, tmp_path: Path,
+                                                                 ) -> None:
+    run, (terminal, inside) = tmp_path / "run", pty.openpty()
+    arguments = ["train", str(make_prepared()), str(run), *trained.SMALL, "train.images=160", "short"]
+    process = subprocess.Popen(["setsid", "--ctty", *["nohup"] * nohup, sys.executable, "-c", SLOW, *arguments],
+                               stdin=inside, stdout=inside, stderr=inside, text=True, cwd=tmp_path)
+    try:
+        os.close(inside)
+        wait_for(process, (run / "slow").exists)
+        os.close(terminal)
+        assert process.wait(timeout=60) == (0 if nohup else 128 + signal.SIGHUP)
+    finally:
+        process.kill()
+        process.wait()
+    found = load_checkpoint(run / "checkpoints")
+    assert found and found[0]["images"] == (160 if nohup else 56)
+    assert trained.events(run) == (["trained"] if nohup else ["interrupted"])
 
 
 @pytest.mark.parametrize("where", ["step", "save"])

@@ -64,7 +64,7 @@ for command in COMMANDS:
 def main() -> NoReturn:
     """Run the command line; every error ends in one clear text on stderr and its exit code, never in a traceback.
 
-    A batch system, a container or `kill`, which end it by SIGTERM, are answered like Ctrl-C.
+    A batch system, a container or `kill`, which end it by SIGTERM, and a closed terminal are answered like Ctrl-C.
     """
     stopping.listen()
     _open_streams()

@@ -56,8 +56,8 @@ def train(prepared: Path, run: Path, *, settings: Resolved | None = None, overri
     budget ("5min") and a seed, on top of what goes with the network, which train.start brings.
 
     Raises SettingsError for settings that cannot work, FolderError for a run of other settings or data, a damaged
-    checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT or SIGTERM, when
-    the step under way is saved, or after a second SIGINT at once.
+    checkpoint or a full disk, TrainingError when values stop being finite, Interrupted after SIGINT, SIGTERM or SIGHUP,
+    when the step under way is saved, or after a second SIGINT at once.
     """
     settings = settings or given(TRAINING, overrides, preset=preset, budget=budget, seed=seed, with_recipe=True)
     check_writable(Path(run))

@@ -80,8 +80,10 @@ def _pooled(call: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: in
 
 
 def _begin(parent: int) -> None:
-    """In a new worker: Ctrl-C is the parent's to answer, and without a parent there is nothing left to do."""
+    """In a new worker: Ctrl-C and a closed terminal are the parent's to answer, and without a parent there is nothing
+    left to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the command line takes it for Ctrl-C
     gc.freeze()  # the collector must not touch what came with the fork: each page that it writes to is copied
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
