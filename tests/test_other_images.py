@@ -17,16 +17,19 @@ from radsynth.verbs._other_images import other_images
 from radsynth.verbs.evaluate import evaluate
 
 
-def test_channels_that_radsynth_wrote_keep_their_values(tmp_path: Path) -> None:
-    """Each in its own range, on the one scale of the run: MR of two contrasts."""
+@pytest.mark.parametrize("where", [".", "images"])
+def test_channels_that_radsynth_wrote_keep_their_values(where: str, tmp_path: Path) -> None:
+    """Each in its own range, on the one scale of the run: MR of two contrasts. The folder of images alone will do."""
     rng, intensity = np.random.default_rng(0), IntensityMap(method="percentiles", low=0, high=1000, levels=65535)
     spec = ImageSpec(size=(16, 16), channels=("t1", "flair"), modality="MR", bits=16, format="nifti")
+    (tmp_path / where).mkdir(exist_ok=True)
     given = np.stack([rng.integers(0, 1000, (4, 16, 16)), rng.integers(0, 200, (4, 16, 16))], axis=1).astype(np.uint16)
     for number, pixels in enumerate(given):
         image = Image(pixels=pixels, modality="MR", bits=16, channels=spec.channels)
-        write(image, tmp_path / f"{number}.nii.gz", provenance=Provenance(model="m", weights="", seed=0, index=number))
+        origin = Provenance(model="m", weights="", seed=0, index=number)
+        write(image, tmp_path / where / f"{number}.nii.gz", provenance=origin)
     (tmp_path / "samples.csv").write_text("file,index,seed,label\n")
-    with other_images(tmp_path, spec, intensity) as (_, found):
+    with other_images(tmp_path / where, spec, intensity) as (_, found):
         np.testing.assert_allclose(found, given / 500 - 1, atol=1e-3)
 
 

@@ -24,10 +24,10 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
                  ) -> Iterator[tuple[Prepared, NDArray[np.float32]]]:
     """A folder or file of images, prepared like those of `spec`, and their values (n, c, *space) in [-1, 1].
 
-    What radsynth wrote (a samples.csv lies beside it) is on the scale of `intensity` already; other images are mapped
-    as the real ones were. The prepared folder lasts as long as the `with` statement. DataError for other shapes.
+    What radsynth wrote (a samples.csv lies in or beside it) is on the scale of `intensity` already; other images are
+    mapped as the real ones were. The prepared folder lasts as long as the `with` statement. DataError for other shapes.
     """
-    ours = (path / "samples.csv").exists()
+    ours = any((folder / "samples.csv").exists() for folder in (path, path.parent))
     options: dict[str, Any] = {"size": list(spec.size), "train": 1.0, "validation": 0.0, "official": False,
                                "masks": "auto" if masks else "off", "intensity": intensity.method,
                                "channels": "grey" if len(spec.channels) == 1 else "keep"}
