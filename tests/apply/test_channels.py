@@ -47,9 +47,10 @@ def test_another_contrast_comes_out_in_the_range_that_is_usual_for_it(
     """PET made of CT was written in Hounsfield units, CT made of MR in the grey levels of MR."""
     run = make_run("task.kind=translate", "task.inputs=[a]", "task.outputs=[b]", channels=("a", "b"), bits=bits)
     applier = Applier(with_intensity(run, method="percentiles", ranges=ranges))
-    given = Image(pixels=disc((16, 16)).astype(np.uint16), bits=12, channels=("a",))
+    given = Image(pixels=disc((16, 16)).astype(np.uint16), bits=12, channels=("a",), modality="CT")
     made, _ = applier.convert(given)
     low, high = ranges[1]
+    assert made.modality == "OT", "it is no CT that a network of CT and others makes of one"
     assert (made.units, made.bits) == ("stored", bits) and made.pixels.dtype.kind == ("f" if bits == 32 else "i")
     assert low <= made.pixels.min() < made.pixels.max() <= high
     older, _ = Applier(with_intensity(run, ranges=[])).convert(given)

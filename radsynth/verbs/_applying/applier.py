@@ -172,10 +172,10 @@ class Applier:
         finer = self.task.finer if view.axis is None else tuple(np.insert(self.task.finer, view.axis, 1).tolist())
         space = tuple(side * f for side, f in zip(image.space, finer, strict=True))
         ends, kind = self._ends(view), image.pixels.dtype
-        units, bits = image.units, image.bits
+        modality, units, bits = image.modality, image.units, image.bits
         if self.usual:
             kind, bits = _kind(kind, ends, self.spec.bits), max(bits, self.spec.bits)
-            units = self.spec.units
+            modality, units = self.spec.modality, self.spec.units
         pixels = np.empty((len(self.task.outputs), *space), kind)
         doubtful: dict[str, list[NDArray[np.float64]]] = {}
         anatomy = self.anatomy
@@ -194,7 +194,7 @@ class Applier:
         planar = len(space) == 2
         steps = None if image.spacing is None else tuple(s / f for s, f in zip(image.spacing, finer, strict=True))
         result = image.replace(pixels=pixels, channels=self.task.outputs, mask=None, spacing=steps, affine=affine,
-                               units=units, bits=bits,
+                               modality=modality, units=units, bits=bits,
                                window=image.window if self.restores else None,
                                thickness=image.thickness if planar or finer[image.through] == 1 else None)
         return result, {name: np.concatenate(values) for name, values in doubtful.items()}
