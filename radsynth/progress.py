@@ -40,13 +40,14 @@ class Progress:
     Inside of another one it says nothing at its end unless it has said something before: it is a part of that one.
     total: what `done` reaches, None when unknown; 1.0 when `done` is a share, which is shown in per cent
     label: what is being done; unit: "images", "files", ...
+    begun: what was done before, which tells nothing of the rate
     """
 
     _display: rich.progress.Progress | None = None  # one display a process: rich cannot show two at once
     _running = 0
 
-    def __init__(self, total: float | None, label: str, unit: str = "") -> None:
-        self.total, self.label, self.unit = total, label, unit
+    def __init__(self, total: float | None, label: str, unit: str = "", begun: float = 0.0) -> None:
+        self.total, self.label, self.unit, self.begun = total, label, unit, begun
         self._done, self._note = 0.0, ""
         self._start = self._last = time.monotonic()
         self._last_done = 0.0
@@ -107,7 +108,7 @@ class Progress:
         return f"{self._done:,.0f}{share}{self._of_unit()}"
 
     def _detail(self) -> str:
-        rate = self._done / max(time.monotonic() - self._start, 1e-9)
+        rate = (self._done - self.begun) / max(time.monotonic() - self._start, 1e-9)
         parts = [] if self._is_share() else [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"]
         if self.total and rate > 0:
             parts.append(f"{_duration(max(0.0, self.total - self._done) / rate)} left")

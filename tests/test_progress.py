@@ -56,6 +56,17 @@ def test_plain_lines_are_rare_and_tell_rate_and_time_left(clock: Clock, capsys: 
     assert lines[-1] == "preparing: 1,000 images in 8 min 20 s, 2 rejected"
 
 
+def test_what_an_earlier_call_has_done_tells_nothing_of_the_rate(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training that went on at 60 % had 7 s left, which were 45 minutes."""
+    with Progress(1000, "preparing", "images", begun=600) as shown:
+        for done in range(601, 1001):
+            clock.now += 0.5
+            shown.update(done)
+    assert capsys.readouterr().err.startswith("preparing: 620 of 1,000 (62%) images, 2/s, 3 min 10 s left\n")
+
+
 def test_a_part_of_other_work_ends_without_a_line_unless_it_was_slow(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

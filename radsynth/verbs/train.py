@@ -105,7 +105,7 @@ def _train(prepared: Path, run: Path, document: dict[str, Any]) -> None:
             folder.event("privacy", 0, loop.promise)  # before anything is learned
         elif loop.promise and ranks.first:
             tell(loop.promise)
-        shown = Progress(1.0, "training") if ranks.first else nullcontext()
+        shown = Progress(1.0, "training", begun=loop.progress) if ranks.first else nullcontext()
         with _stop_requests(tells=ranks.first) as stopping, shown as progress:
             try:
                 with memory_guarded(loop.gradients.memory_ran_out), told_of_memory(loop.gradients.memory_ran_out):

@@ -220,7 +220,7 @@ def _make(
     jobs = together([n for n in range(len(chunks)) if n not in shards], chunks)
     total, done = sum(map(len, chunks)), sum(len(chunks[n]) for n in shards)
     calls = [(folder, {number: chunks[number] for number in job}, plan) for job in jobs]
-    with Progress(total, "preparing", "images") as progress:
+    with Progress(total, "preparing", "images", begun=done) as progress:
         for position, made in run_all(make_shards, calls, workers, cluster):
             shards.update(zip(jobs[position], made, strict=True))
             done += sum(len(chunks[number]) for number in jobs[position])
