@@ -95,6 +95,7 @@ def test_one_reader_is_enough_when_asked_and_three_are_too_many(tmp_path: Path) 
 def test_all_slices_go_from_the_feet_to_the_head(tmp_path: Path) -> None:
     example(tmp_path)
     every, _ = found(Settings(path=tmp_path, slices="all"))
+    assert len({record.volume for record in every}) == 3 and "" not in {record.volume for record in every}
     assert len(every) == 9 and [record.label for record in every[:3]] == ["none", "malignant", "none"]
     heights = [pydicom.dcmread(record.files[0]).ImagePositionPatient[2] for record in every[:3]]
     assert heights == sorted(heights)

@@ -212,7 +212,7 @@ def _records(
                 if missing := len(drawn - {member.uid for member in members}):
                     reason = f"it lacks {missing} of the {len(drawn)} images on which a nodule was drawn: fetch them"
                     rejected.append(Rejected(path=name, reason=reason))
-                yield from _slices(root, patient.name, sorted(members, key=_height), readings[uid], settings)
+                yield from _slices(root, patient.name, name, sorted(members, key=_height), readings[uid], settings)
 
 
 def _instance(path: Path, root: Path, seen: set[str], rejected: list[Rejected]) -> Instance | None:
@@ -235,7 +235,7 @@ def _instance(path: Path, root: Path, seen: set[str], rejected: list[Rejected]) 
 
 
 def _slices(
-    root: Path, patient: str, members: Iterable[Instance], reading: Reading, settings: Settings
+    root: Path, patient: str, series: str, members: Iterable[Instance], reading: Reading, settings: Settings
 ) -> Iterator[Record]:
     """The slices of one series that are asked for, each with the outlines on it and the label of its worst nodule."""
     groups = [
@@ -250,6 +250,7 @@ def _slices(
         source = Source(format="dicom", files=(member.path,), modality="CT")
         yield Record(
             source=_relative(Path(member.path), root),
+            volume=series,
             patient=patient,
             label=_label(scores, bool(here)) if settings.label == "malignancy" else None,
             load=partial(load_outlined, source, outlines, settings.readers),

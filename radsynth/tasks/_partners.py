@@ -58,13 +58,12 @@ class Partners:
         return chosen
 
     def suited(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(n,) whether the images in these rows have such partners as are wanted."""
-        return np.asarray(self._follow_ups(rows).any(axis=1)) if self.same_patient else np.ones(len(rows), np.bool_)
-
-    def _follow_ups(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(n, pool) which images are others of the same patient."""
-        found: NDArray[np.bool_] = self._same(self.patients, rows) & ~self._same(self.images, rows)
-        return found
+        """(n,) whether some of the partners, in these rows, have such partners as are wanted."""
+        if not self.same_patient:
+            return np.ones(len(rows), np.bool_)
+        _, first = np.unique(self.images[self.rows], return_index=True)
+        count = np.bincount(self.patients[self.rows[first]], minlength=len(self.patients))  # a patient's images
+        return np.asarray(count[self.patients[rows]] > 1)
 
     def _others(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(n, pool) which images may be partners."""
@@ -72,7 +71,7 @@ class Partners:
         other[~other.any(axis=1)] = True  # there is no other patient
         other &= self.rows != rows[:, None]
         if self.same_patient:
-            own = self._follow_ups(rows)
+            own = self._same(self.patients, rows) & ~self._same(self.images, rows)
             other = np.where(own.any(axis=1, keepdims=True), own, other)
         return other
 

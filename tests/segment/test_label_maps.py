@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from radsynth.verbs._applying.not_found import expected_labels
 from radsynth.verbs._applying.segmenter import LEAST, expected_mismatch
 from radsynth.verbs._pairs.segmentation import evaluate_segmentation
 from radsynth.verbs.apply import apply
+from radsynth.verbs.prepare import prepare
 from radsynth.verbs.train import train
 from tests.segment.examples import AFFINE, SMALL, Make, Unmask, task_of
 from tests.tables import rows
@@ -130,3 +132,21 @@ def test_labels_that_images_may_lack_are_not_expected(make_masked: Make, without
     masks = prepared.stored(np.arange(48), "masks")
     half = without_masks(prepared.folder, np.flatnonzero((masks == 2).any((1, 2))))
     assert expected_labels(half) == [1], "of the images with masks"
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    (["data.plane=axial", "prepare.size=[32,32]"], []), (["data.plane=whole", "prepare.size=[8,32,32]"], [1]),
+    (["data.plane=whole", "prepare.fit=patches", "prepare.size=[4,16,16]"], [1])])
+def test_slices_of_a_volume_are_masks_each_and_crops_of_an_image_are_one(
+    options: list[str], expected: list[int], tmp_path: Path,
+) -> None:
+    """A label that every volume has, in two slices of eight: single slices without it lack nothing."""
+    (tmp_path / "given").mkdir()
+    for number in range(4):
+        values = np.random.default_rng(number).integers(0, 200, (32, 32, 8)).astype(np.uint8)
+        mask = np.zeros_like(values)
+        mask[4:12, 4:12, 5:7] = 1
+        for end, array in (("", values), ("_seg", mask)):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "given" / f"sub-{number}{end}.nii.gz")
+    assert expected_labels(prepare(tmp_path / "given", tmp_path / "data", overrides=[
+        "data.modality=MR", "prepare.train=1.0", "prepare.validation=0.0", *options])) == expected

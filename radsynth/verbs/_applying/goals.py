@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +28,7 @@ class Goals:
         one beside itself. RejectedFile where there is none."""
         if self.alone:
             return self.alone
-        others = [one for one in self.records if (one.files, one.source) != (moving.files, moving.source)]
+        others = [one for one in self.records if not _is(one, moving)]
         named = [one for one in others if _name(one) == _name(moving)]
         found = named or [one for one in others if one.patient == moving.patient]
         if len(found) == 1:
@@ -42,3 +43,13 @@ def _name(record: Record) -> str:
     """Where an image lies below its folder, without its ending."""
     path = PurePosixPath(record.source)
     return str(path.with_name(stem(path.name)))
+
+
+def _is(one: Record, other: Record) -> bool:
+    """Whether both are one image of the same files, which were found in folders of other names."""
+    longer, shorter = sorted((f"/{one.source}", f"/{other.source}"), key=len, reverse=True)
+    return longer.endswith(shorter) and _real(one) == _real(other)
+
+
+def _real(record: Record) -> set[str]:
+    return {os.path.realpath(file) for file in record.files}

@@ -33,7 +33,9 @@ def expected_labels(prepared: Prepared) -> list[int]:
     in any crop."""
     rows = prepared.own("train")
     rows = rows[prepared.masked(rows)]
-    owners = np.asarray([row if (owner := prepared.rows[row].image) < 0 else -1 - owner for row in rows.tolist()])
+    crops = prepared.manifest.preparation.get("prepare", {}).get("fit") == "patches"
+    owners = np.asarray([-1 - owner if crops and (owner := prepared.rows[row].image) >= 0 else row
+                         for row in rows.tolist()])
     of, places = np.unique(owners, return_inverse=True)
     chosen = spread(len(of), LOOKED_AT)
     there = np.array([[_has(prepared.stored(rows[places == place], "masks"), value)
