@@ -175,7 +175,20 @@ def test_channels_of_different_ranges_come_back_in_their_own(format: str, tmp_pa
     assert np.abs(read_synthetic(tmp_path, spec, intensity) - made).max() < 1e-4
     if format == "nifti":
         with other_images(tmp_path, spec, intensity) as (_, found):
-            assert np.abs(found - made).max() < 0.005
+            assert np.abs(found - made).max() < 1e-4
+
+
+def test_a_channel_of_far_smaller_values_comes_back(tmp_path: Path) -> None:
+    """T2 and ADC in mm2/s, all of whose values were one step of a grey scale that holds both."""
+    spec = ImageSpec(channels=("t2", "adc"), size=(16, 20), bits=32, format="nifti")
+    intensity = IntensityMap(method="percentiles", low=0, high=1200, levels=65535, ranges=((0, 1200), (0, 0.003)))
+    made = np.random.default_rng(0).uniform(-1, 1, (3, 2, 16, 20)).astype(np.float32)
+    writing = Writing(spec=spec, intensity=intensity, facts={"model": "none", "sha256": "ab"}, seed=0, origin="noise")
+    write_table(tmp_path / "samples.csv", [
+        row for image in writing.all(iter([Drawn(images=made, labels=np.full(3, -1))]), tmp_path, "nifti", 0, 3)
+        for row in image])
+    with other_images(tmp_path, spec, intensity) as (_, found):
+        assert np.abs(found - made).max() < 1e-4
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 7), (5, 1, 7), (5, 6, 1)], ids=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,10 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
         data["plane"] = "volume"
     settings = resolve({"data": data, "prepare": options}, sections=("data", "prepare"))
     with scratch() as temporary:
-        made = make_prepared(settings.section("data"), temporary / "images", settings)
+        own = replace(intensity, method="window") if ours and intensity.ranges else None
+        made = make_prepared(settings.section("data"), temporary / "images", settings, intensity=own)
         rows = np.arange(len(made.rows), dtype=np.int64)
         images = made.images(rows)
-        if ours and intensity.ranges:
-            images = np.stack([one.to_network(one.encode(made.intensity.decode(images[:, k])))
-                               for k, one in enumerate(intensity.of_channels(images.shape[1]))], axis=1)
         if intensity.method == "bits" and min(intensity.levels, made.intensity.levels) > 255:
             images = intensity.to_network(intensity.encode(made.stored(rows)))  # not as many bits as these few take
         if images.shape[1:] != (len(spec.channels), *spec.size):

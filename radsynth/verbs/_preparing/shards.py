@@ -246,10 +246,11 @@ def _checked(image: Image, plan: Plan) -> Image:
         raise RejectedFile(f"it has values up to {rounded(high)}, beyond the {plan.intensity.high:.0f} that the stored "
                            "bits hold; choose prepare.intensity=percentiles for such data")
     values = f"its values, {rounded(low)} to {rounded(high)},"
-    window = f"the window {rounded(plan.intensity.low)} to {rounded(plan.intensity.high)} {plan.units}"
-    if plan.intensity.method == "window" and (high <= plan.intensity.low or low >= plan.intensity.high):
+    dark, bright = plan.intensity.span
+    window = f"the window {rounded(dark)} to {rounded(bright)} {plan.units}"
+    if plan.intensity.method == "window" and (high <= dark or low >= bright):
         raise RejectedFile(f"{values} lie outside of {window}")
-    step = (plan.intensity.high - plan.intensity.low) / plan.intensity.levels
+    step = (bright - dark) / plan.intensity.levels
     if plan.intensity.method == "window" and float(high) - float(low) < step:
         raise RejectedFile(f"{values} become one grey in {window}; choose a narrower prepare.window")
     return image
@@ -271,7 +272,7 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
     values = resample(image.pixels, fit)
     intensity = plan.intensity
     if spans is None:
-        stored = intensity.encode(values)
+        stored = np.stack([own.encode(v) for own, v in zip(intensity.of_channels(len(values)), values, strict=True)])
         low, high = intensity.low, intensity.high
     else:
         stored = np.stack([intensity.encode(v, *r) for v, r in zip(values, spans.tolist(), strict=True)])

@@ -38,10 +38,11 @@ from radsynth.verbs._preparing.stray import doubtful, without_stray
 from radsynth.verbs._rejected import in_words, nothing_left
 
 
-def make_prepared(data: Any, out: Path, settings: Resolved, workers: int | None = None, cluster: str = "") -> Prepared:
+def make_prepared(data: Any, out: Path, settings: Resolved, workers: int | None = None, cluster: str = "",
+                  intensity: IntensityMap | None = None) -> Prepared:
     """Make the prepared folder `out` from `data`, the section that describes a data set; errors as of `prepare`.
 
-    The folder is returned as it is where it was finished before.
+    The folder is returned as it is where it was finished before. intensity: instead of what the settings say
     """
     options = settings.section("prepare", Settings)
     check(options)
@@ -68,6 +69,7 @@ def make_prepared(data: Any, out: Path, settings: Resolved, workers: int | None 
     _check_rejected(rejected, options.strict, records)
     known = [(record, facts) for record in records if (facts := _facts(record, rejected)) is not None]
     plan = _plan(options, known, rejected)
+    plan = plan if intensity is None else replace(plan, intensity=intensity)
     if options.fit == "patches":
         known = cut_into(known, plan.size, options.patches)
     if cluster:
