@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,8 +223,7 @@ class Prepared:
         if name not in self._shards:
             path = self.folder / "shards" / name
             try:
-                # A plain view of the mapped file: to index one of numpy's own class takes four times as long.
-                self._shards[name] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+                self._shards[name] = mapped(path)
             except (OSError, ValueError) as error:
                 raise FolderError(f"{path} is damaged or missing: {error}. Delete {self.folder} and prepare the data "
                                   "again, as 'radsynth run' does by itself: a training goes on with it.") from None
@@ -254,6 +254,26 @@ class Prepared:
         """The numbers that images are learned with (n, k), scaled to [-1, 1] over the training images."""
         found = [[float(number) for number in self.rows[int(i)].conditions.split(";") if number] for i in indices]
         return scaled(np.asarray(found).reshape(len(indices), -1), self.manifest.conditions)
+
+
+def mapped(path: Path) -> NDArray[Any]:
+    """The array of an npy file, mapped from disk. OSError or ValueError for a file that cannot be read.
+
+    The file does not stay open, as it does behind numpy's own maps: a process may have 256 or 1,024 open at most, and
+    thousands of volumes make as many shards.
+    """
+    import torch
+
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+    try:
+        content = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8).numpy()
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+    content.setflags(write=False)
+    return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape, order="F" if by_columns else "C")
 
 
 def spread(count: int, most: int) -> NDArray[np.int64]:

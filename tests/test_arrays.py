@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from radsynth.arrays import IntensityMap, Prepared
+from radsynth.arrays import IntensityMap, Prepared, mapped
 from radsynth.batch import Batch
 from radsynth.errors import FolderError
 
@@ -57,6 +58,21 @@ def test_a_prepared_folder_gives_back_what_was_written(make_prepared: Callable[.
     assert images.shape == (4, 1, 16, 16) and images.dtype == np.float32
     assert images.min() == -1 and 0 < images.max() <= 1
     assert set(data.labels(data.indices("train", 1))) == {1}
+
+
+def test_shards_do_not_stay_open(make_prepared: Callable[..., Path]) -> None:
+    data = Prepared(make_prepared())
+    opened = len(os.listdir("/dev/fd"))
+    shard = data._shard("00000.images.npy")
+    assert len(os.listdir("/dev/fd")) == opened and not shard.flags.writeable  # thousands of volumes: as many shards
+
+
+def test_mapped_arrays_are_those_of_numpy(tmp_path: Path) -> None:
+    values = np.arange(60, dtype=np.uint16).reshape(3, 1, 4, 5)
+    for k, array in enumerate((values, values.astype(np.uint8), np.asfortranarray(values))):
+        np.save(tmp_path / f"{k}.npy", array)
+        assert np.array_equal(mapped(tmp_path / f"{k}.npy"), array)
+        assert mapped(tmp_path / f"{k}.npy").dtype == array.dtype
 
 
 @pytest.mark.parametrize("damage", ["manifest.json", "records.csv", "shards/00000.images.npy"])
