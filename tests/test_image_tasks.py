@@ -26,8 +26,10 @@ from radsynth.tasks.cut import Cut
 from radsynth.verbs._applying.applier import Applier
 from radsynth.verbs._applying.doubts import doubts
 from radsynth.verbs._applying.limits import limits
+from radsynth.verbs._evaluating.sides import Source
 from radsynth.verbs._pairs.paired import evaluate_pairs
 from radsynth.verbs._training.parts import parts_of
+from radsynth.verbs.evaluate import evaluate_sources
 from radsynth.verbs.train import train
 from tests.discs import in_patients
 from tests.trained import resumes, weights
@@ -123,8 +125,9 @@ def test_the_images_that_set_the_limits_are_not_flagged_in_the_report(
 
 
 @pytest.mark.parametrize("kind", ["cycle", "cut"])
-def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: str, make_prepared: Make, tmp_path: Path,
-                                                                         ) -> None:
+def test_what_is_made_without_pairs_is_measured_against_the_other_class(
+    kind: str, make_prepared: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = make_prepared(n=120, size=(16, 16), labels=("other", "small", "large", "another"))
     train(data, tmp_path / "run", settings=resolve(overrides=(
         *SMALL, f"task.kind={kind}", "task.domains=[small,large]", "train.images=16")))
@@ -133,7 +136,15 @@ def test_what_is_made_without_pairs_is_measured_against_the_other_class(kind: st
     for row in rows[1:]:
         row[2] = f"patient of {row[0]}"
     (data / "records.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    sides: list[Source] = []
+
+    def noted(*sources: Source, **options: Any) -> dict[str, Any]:
+        sides.extend(sources)
+        return evaluate_sources(*sources, **options)
+
+    monkeypatch.setattr("radsynth.verbs.evaluate.evaluate_sources", noted)
     document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
+    assert not any(isinstance(side.images, np.ndarray) for side in sides[:2]), "all real images need not fit in memory"
     assert document["context"]["held_out_patients"] <= 2 < document["context"]["images"], "intervals are of patients"
     assert {"edges", "uncertainty"} <= set(document["limits"]) and "refused" in document
     assert document["limits_from_patients"] == 1, "of the class that is given"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,16 @@ def test_scores_are_those_of_scikit_learn() -> None:
     areas = scores.areas_under_curves(probabilities, labels, owners, ONE)[0]
     for label in range(3):
         assert areas[label] == pytest.approx(roc_auc_score(labels == label, probabilities[:, label]))
+
+
+def test_areas_of_many_images_take_no_memory_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    probabilities, labels, owners = rng.dirichlet((1, 1), 6000), np.arange(6000) % 2, rng.integers(0, 40, 6000)
+    tracemalloc.start()
+    scores.areas_under_curves(probabilities, labels, owners, ONE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6, "a number a pair is 72 MB here, and 2 GB for 30,000 images"
 
 
 def test_weights_count_a_patient_as_often_as_it_was_drawn() -> None:

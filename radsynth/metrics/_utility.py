@@ -60,12 +60,23 @@ def areas_under_curves(probabilities: Array, labels: Labels, owners: Labels, wei
     """
     areas = []
     for label in range(probabilities.shape[1]):
-        own, other = labels == label, labels != label
-        score = probabilities[:, label]
-        order = np.sign(score[own][:, None] - score[other][None]) / 2 + 0.5
-        mine, others = weights[:, owners[own]], weights[:, owners[other]]
-        areas.append(_ratio(((mine @ order) * others).sum(1), mine.sum(1) * others.sum(1)))
+        order = np.argsort(probabilities[:, label])
+        score, given = probabilities[order, label], weights[:, owners[order]]
+        own = np.flatnonzero(labels[order] == label)
+        before, mine = _before(given), _before(given[:, own])
+        # Others with a lower score than each image of the class, and with no higher one: pairs would be too many.
+        lower, upto = (before[:, place] - mine[:, np.searchsorted(own, place)]
+                       for place in (np.searchsorted(score, score[own], side) for side in ("left", "right")))
+        others = before[:, -1] - mine[:, -1]
+        areas.append(_ratio((given[:, own] * (lower + upto)).sum(1) / 2, mine[:, -1] * others))
     return np.stack(areas, axis=1)
+
+
+def _before(values: Array) -> Array:
+    """(rows, n + 1) the sums of the values (rows, n) before each of them, and of all."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def dice_of_patients(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], owners: Labels, classes: int) -> Array:

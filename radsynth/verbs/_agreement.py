@@ -25,6 +25,7 @@ from radsynth.metrics._paired import over_patients
 from radsynth.tasks.semantic import Semantic
 from radsynth.verbs._grid import black_and_white, save_pictures, shades, shown_window
 from radsynth.verbs._sampler import Sampler
+from radsynth.verbs._usefulness.sources import places
 from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict
 from radsynth.verbs._writing import Drawn
 
@@ -74,9 +75,9 @@ def measure_agreement(prepared: Prepared, made: Drawn, *, repetitions: int, seed
 
 
 def _segmenter(prepared: Prepared, classes: int, seed: int) -> tuple[Recipe, torch.nn.Module]:
-    """Trained on the data's own training patients, with classical augmentation."""
-    rows = prepared.own("train")
-    masks = np.searchsorted(prepared.spec.label_values, prepared.stored(rows, "masks")).astype(np.uint8)
+    """Trained on the data's own training patients, with classical augmentation; on no more images than it is shown."""
+    rows = np.sort(np.random.default_rng(seed).permutation(prepared.own("train"))[:STEPS * BATCH])
+    masks = places(prepared.stored(rows, "masks"), prepared.spec)
     recipe = Recipe(kind="segmentation", classes=classes, steps=STEPS, batch=BATCH, rate=RATE)
     examples = Examples(images=prepared.images(rows), labels=np.zeros(len(rows), np.int64), masks=masks)
     return recipe, fit(recipe, [examples], True, seed)

@@ -174,6 +174,9 @@ def test_the_segmenter_of_the_agreement_learns_from_training_patients_alone(
     (examples,), rows = seen, prepared.indices("train")
     assert np.array_equal(examples.images, prepared.images(rows)) and 0 < len(rows) < 60
     assert np.array_equal(np.array(VALUES)[examples.masks], prepared.stored(rows, "masks"))
+    monkeypatch.setattr("radsynth.verbs._agreement.STEPS", 1)
+    _segmenter(prepared, 3, 0)
+    assert len(seen[1]) == 16 < len(rows)  # all of them would fill the memory, for no more than is shown
 
 
 def test_pictures_beside_masks_have_every_channel_and_the_window_of_ct(make_masked: Make) -> None:

@@ -183,7 +183,7 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
                        seed: int) -> dict[str, Any]:
     """Without a truth: whether translated images look like those of the other class, of held-out patients."""
     from radsynth.verbs._evaluating.measuring import Scale
-    from radsynth.verbs._evaluating.sides import Source
+    from radsynth.verbs._evaluating.sides import PreparedRows, Source
     from radsynth.verbs.evaluate import Settings, evaluate_sources
 
     domains: tuple[str, str] = applier.task.domains  # type: ignore[attr-defined]
@@ -201,8 +201,8 @@ def _evaluate_unpaired(applier: Applier, prepared: Prepared, out: Path | None, i
     made = applier.network_of(start, applier.target)
     try:
         document = evaluate_sources(
-            Source(images=prepared.images(real), patients=prepared.patients(real)),
-            Source(images=prepared.images(training), patients=prepared.patients(training)),
+            Source(images=PreparedRows(prepared=prepared, rows=real), patients=prepared.patients(real)),
+            Source(images=PreparedRows(prepared=prepared, rows=training), patients=prepared.patients(training)),
             Source(images=np.clip(made, -1, 1), patients=prepared.patients(given)),
             before=Source(images=start, patients=prepared.patients(given)), scale=Scale.of(prepared),
             facts={"virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,

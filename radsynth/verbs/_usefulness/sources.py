@@ -74,7 +74,7 @@ def real(prepared: Prepared, split: str, kind: Kind) -> Real:
         rows, labels = rows[prepared.masked(rows)], labels[prepared.masked(rows)]
     if not len(rows):
         raise DataError(f"{prepared.folder} has no {split} images that can be used: prepare more patients.")
-    masks = _places(prepared.stored(rows, "masks"), prepared.spec) if kind == "segmentation" else None
+    masks = places(prepared.stored(rows, "masks"), prepared.spec) if kind == "segmentation" else None
     owners = np.unique(prepared.patients(rows), return_inverse=True)[1]
     return Real(examples=Examples(images=prepared.images(rows), labels=labels, masks=masks),
                 owners=owners.astype(np.int64))
@@ -105,7 +105,7 @@ def synthetic(run: Path, folder: Path | None, prepared: Prepared, kind: Kind, co
     """`count` synthetic images with classes or masks: from `folder`, or drawn from the run. DataError without them."""
     if draws(run, folder, kind):
         drawn = draw(run, count, seed=seed, data=prepared.folder)
-        masks = _places(drawn.masks, prepared.spec) if kind == "segmentation" and drawn.masks is not None else None
+        masks = places(drawn.masks, prepared.spec) if kind == "segmentation" and drawn.masks is not None else None
         return Examples(images=np.clip(drawn.images, -1, 1), labels=drawn.labels, masks=masks)
     if folder is None:
         folder = run / "synthetic"
@@ -144,14 +144,15 @@ def _foreign(folder: Path, prepared: Prepared, kind: Kind) -> Examples:
             if unknown:
                 raise DataError(f"The masks in {folder} have label {unknown[-1]}; the real ones have "
                                 f"{', '.join(map(str, spec.label_values))}.")
-            return Examples(images=images, labels=np.zeros(len(rows), np.int64), masks=_places(masks, spec))
+            return Examples(images=images, labels=np.zeros(len(rows), np.int64), masks=places(masks, spec))
         names = [made.spec.labels[label] if label >= 0 else "" for label in made.labels(rows)]
         return Examples(images=images, labels=_indices(names, spec.labels, folder))
 
 
-def _places(masks: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
+def places(masks: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
     """Label values as their places among the real masks' values: classes without gaps."""
-    return np.searchsorted(spec.label_values, masks).astype(np.uint8)
+    table: NDArray[np.uint8] = np.searchsorted(spec.label_values, np.arange(256)).astype(np.uint8)
+    return table[masks]
 
 
 def _indices(names: list[str], known: tuple[str, ...], folder: Path) -> NDArray[np.int64]:
