@@ -49,3 +49,7 @@ def test_printed_numbers_have_their_unit(capsys: pytest.CaptureFixture[str]) -> 
         "measurements": [{**one, "name": "coverage", "title": "Coverage", "unit": "share"}], "refused": []}}}))
     out = capsys.readouterr().out
     assert "HU" in out and "share" in out
+
+
+def test_numbers_of_hundreds_of_places_are_not_written_out() -> None:
+    assert (rounded(1e300), rounded(-1e300, 4), rounded(999999999999999)) == ("1e+300", "-1e+300", "999999999999999")
