@@ -22,6 +22,7 @@ Extractor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 CLASS_METRICS = ("coverage", "fidelity")
 """What is measured for every class."""
 MOST_CLASSES = 20
+"""Classes that are measured by themselves; of more those with the most held-out images."""
 LEAST_LABELLED = 10
 """Training images of a class below which no classifier is trained."""
 
@@ -102,7 +103,7 @@ class Measuring:
         return measurements, refused
 
     def classes(self, name: str, *, repetitions: int, seed: int) -> dict[str, Any]:
-        """The numbers of every class that has images on all sides; equal numbers of each within a class."""
+        """The numbers of every class that has images on any side, MOST_CLASSES at most; equally many of each side."""
         comparison, sides = self.comparison(name), self._labels(name)
         found: dict[str, Any] = {}
         present = [k for k in range(len(self.scale.labels)) if any((side == k).any() for side in sides)]

@@ -27,7 +27,8 @@ class Settings:
     shrink: bool = False
     """Bring real images that nobody prepared down to the size of the synthetic ones; finer details are not compared."""
     classes: bool = True
-    """Measure every class by itself too, where images have classes and there are enough of each."""
+    """Measure every class by itself too, where images have classes and there are enough of each; of more than 20
+    classes those with the most held-out images."""
     inception: Path | None = None
     """File of the original Inception weights (pt_inception-2015-12-05-6726825d.pth), for FID; 2-D images only."""
     anatomy: float = Field(default=0.2, ge=0, le=1)
