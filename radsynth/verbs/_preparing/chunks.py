@@ -9,7 +9,7 @@ from itertools import groupby
 from radsynth.datasets import Record
 from radsynth.verbs._preparing.shards import Plan, is_slice, volume_of
 
-LAYOUT = 3
+LAYOUT = 4
 """Version of how shards are made: a folder that was begun with another number is begun anew."""
 
 SHARD_BYTES = 2**26
