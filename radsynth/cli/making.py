@@ -81,7 +81,7 @@ def apply(
     onto: Annotated[
         Path | None,
         typer.Option(metavar="FIXED", help="For registration: the image that INPUT is put onto, or a folder with one "
-                                           "for each, by name or patient."),
+                                           "for each patient."),
     ] = None,
     labels: Annotated[
         Path | None,

@@ -71,9 +71,9 @@ def apply(run: Path, input: Path, out: Path, *, format: str | None = None, targe
     NIfTI where the image has no place); target: the domain to go to, for unpaired translation.
     resample: bring images with other spacing to that of the training, and results back to the images' own grids (a
     registration does so anyway, and refuses it).
-    onto: for registration, the image that all are put onto, or several: each is put onto the one of its name, else of
-    its patient; labels: their label file, or a folder of such by name; landmarks: their file of landmarks, or a folder;
-    onto_landmarks: the file of those in `onto`, or a folder, to measure by.
+    onto: for registration, the image that all are put onto, or several: each is put onto that of its patient, of
+    several of these that of its name; labels: their label file, or a folder of such by name; landmarks: their file of
+    landmarks, or a folder; onto_landmarks: the file of those in `onto`, or a folder, to measure by.
     style, seed: for images of masks, an image that lends its style, or (without one: 0) where styles are drawn from:
     that of mask k depends on (seed, k) alone, so that other seeds give other images of the same masks; slices of one
     patient share that of the first.

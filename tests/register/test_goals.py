@@ -1,4 +1,4 @@
-"""Apply with several fixed images: each moving one is put onto that of its name, else of its patient."""
+"""Apply with several fixed images: each moving one is put onto that of its patient, of several that of its name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radsynth.errors import DataError, SettingsError
+from radsynth.datasets import Record
+from radsynth.errors import DataError, RejectedFile, SettingsError
 from radsynth.image import Image
 from radsynth.io import read, write
+from radsynth.verbs._applying.goals import Goals
 from radsynth.verbs.apply import apply
 from radsynth.verbs.report import report
 from tests.register.test_landmarks import csv_of
@@ -41,6 +43,10 @@ def put(folder: Path, name: str, column: int) -> None:
     (folder / f"{name}.csv").write_text(csv_of({"middle": (2.0 * column, 16.0, 0.0)}))
 
 
+def nothing() -> Image:
+    raise AssertionError("nobody asks for it")
+
+
 def middle(path: Path) -> float:
     """Column of the disc."""
     image = read(path)
@@ -62,7 +68,7 @@ def test_each_image_is_put_onto_that_of_its_patient(visits: Path) -> None:
     assert "the same fixed one" not in page and report(made.folder).read_text(encoding="utf-8") == page
 
 
-def test_the_name_decides_before_the_patient_and_nothing_is_put_onto_itself(visits: Path) -> None:
+def test_of_several_of_a_patient_the_name_decides_and_nothing_is_put_onto_itself(visits: Path) -> None:
     put(visits / "after" / "P1", "sub-P1_t1", 7)
     table = rows(apply(visits / "run", visits / "before", visits / "named", onto=visits / "after").folder)
     assert [row["onto"] for row in table] == ["P1/sub-P1_t1.nii.gz", "P2/sub-P2_later.nii.gz"]
@@ -85,9 +91,18 @@ def test_an_image_without_a_fixed_one_is_rejected_and_the_others_are_made(visits
     made = apply(visits / "run", visits / "before", visits / "out", onto=visits / "after")
     assert [row["onto"] for row in rows(made.folder)] == ["P3/sub-P3_later.nii.gz"]
     told = {line["path"]: line["reason"] for line in lines(made.folder / "rejected.csv")}
-    assert "holds 2 images that may be meant (P1/sub-P1_last.nii.gz, P1/" in told["P1/sub-P1_t1.nii.gz"]
-    assert "holds 3 images, and none of its name or its patient" in told["P2/sub-P2_t1.nii.gz"]
+    assert "holds 2 images of its patient (P1/sub-P1_last.nii.gz, P1/" in told["P1/sub-P1_t1.nii.gz"]
+    assert "holds 3 images, and none of its patient:" in told["P2/sub-P2_t1.nii.gz"]
     assert "P4/sub-P4_t1.nii.gz" in told, "its fixed image is cut"
+
+
+def test_a_name_alone_makes_no_pair_of_two_patients(tmp_path: Path) -> None:
+    """Flat folders of DICOM: files of one name are whosever their headers say."""
+    own = [Record(source=f"IM{number}", patient=of, load=nothing) for number, of in enumerate(("A", "B"))]
+    goals = Goals(tmp_path, iter(own), [])
+    assert goals.of(Record(source="IM1", patient="A", load=nothing)) is own[0]
+    with pytest.raises(RejectedFile, match="none of its patient"):
+        goals.of(Record(source="IM1", patient="C", load=nothing))
 
 
 def test_files_of_one_fixed_image_are_refused_for_several(visits: Path) -> None:

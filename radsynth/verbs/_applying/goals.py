@@ -1,4 +1,4 @@
-"""The images that others are registered onto: one for all, or for each the one of its name or of its patient."""
+"""The images that others are registered onto: one for all, or for each that of its patient."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ class Goals:
         self.alone = self.records[0] if len(self.records) == 1 else None
 
     def of(self, moving: Record) -> Record:
-        """The image that a moving one is put onto: of several that of its name in its folder, else its patient's only
-        one beside itself. RejectedFile where there is none."""
+        """The image that a moving one is put onto: of several that of its patient beside itself, of several of these
+        that of its name in its folder. RejectedFile where there is none."""
         if self.alone:
             return self.alone
-        others = [one for one in self.records if not _is(one, moving)]
-        named = [one for one in others if _name(one) == _name(moving)]
-        found = named or [one for one in others if one.patient == moving.patient]
+        own = [one for one in self.records if one.patient == moving.patient and not _is(one, moving)]
+        found = own if len(own) == 1 else [one for one in own if _name(one) == _name(moving)]
         if len(found) == 1:
             return found[0]
-        have = (f"{len(found)} images that may be meant ({found[0].source}, {found[1].source})" if found else
-                f"{len(self.records)} images, and none of its name or its patient")
+        have = (f"{len(own)} images of its patient ({own[0].source}, {own[1].source}) and none of its name" if own else
+                f"{len(self.records)} images, and none of its patient")
         raise RejectedFile(f"{self.path}, which images are to be put onto, holds {have}: give a single image, or for "
-                           "each one of its name, or one of its patient")
+                           "each patient one, or for each image one of its name")
 
 
 def _name(record: Record) -> str:
