@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from radsynth.arrays import IntensityMap, Prepared
+from radsynth.arrays import Prepared
 from radsynth.errors import DataError
 from radsynth.image import Image
 from radsynth.io import Provenance, read, write
@@ -57,21 +57,6 @@ def test_results_and_pictures_are_written(tmp_path: Path) -> None:
         assert picture.shape == shape and picture.dtype == np.uint8
     assert sum(results["histogram"]["real"]) == pytest.approx(1, abs=1e-3)
     assert not [path for path in tmp_path.rglob(".*")]
-
-
-def test_each_channel_has_a_histogram_of_its_own() -> None:
-    held_out, training = (np.concatenate([discs(40, k), -discs(40, k)], axis=1) for k in (1, 2))
-    synthetic = held_out[:, ::-1]  # contrasts changed for each other: all values together are the same
-    found = compare(held_out, training, synthetic, settings=FAST)["histogram"]
-    assert found["real"] == pytest.approx(found["synthetic"], abs=1e-6)
-    first, second = found["channels"]
-    assert first["real"] == second["synthetic"] != first["synthetic"] == second["real"]
-    assert sum(first["real"]) == pytest.approx(1, abs=1e-3)
-    ranges = ((-1000.0, 80.0), (0.0, 9.0))
-    own = IntensityMap(method="percentiles", low=-1000, high=80, levels=65535, ranges=ranges)
-    told = compare(held_out, training, synthetic, settings=FAST, scale=Scale(intensity=own))["histogram"]["channels"]
-    assert [(one["low"], one["high"]) for one in told] == list(ranges)
-    assert "channels" not in compare(*(discs(40, k) for k in (1, 2, 3)), settings=FAST)["histogram"]
 
 
 def test_each_fault_moves_its_metric(tmp_path: Path) -> None:

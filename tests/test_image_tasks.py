@@ -137,12 +137,8 @@ def test_what_is_made_without_pairs_is_measured_against_the_other_class(
         row[2] = f"patient of {row[0]}"
     (data / "records.csv").write_text("\n".join(map(",".join, rows)) + "\n")
     sides: list[Source] = []
-
-    def noted(*sources: Source, **options: Any) -> dict[str, Any]:
-        sides.extend(sources)
-        return evaluate_sources(*sources, **options)
-
-    monkeypatch.setattr("radsynth.verbs.evaluate.evaluate_sources", noted)
+    monkeypatch.setattr("radsynth.verbs.evaluate.evaluate_sources", lambda *sources, **options: (
+        sides.extend(sources), evaluate_sources(*sources, **options))[1])
     document = evaluate_pairs(tmp_path / "run", Prepared(data), out=tmp_path / "run")
     assert not any(isinstance(side.images, np.ndarray) for side in sides[:2]), "all real images need not fit in memory"
     assert document["context"]["held_out_patients"] <= 2 < document["context"]["images"], "intervals are of patients"

@@ -5,8 +5,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
+from radsynth.arrays import IntensityMap
 from radsynth.metrics import Comparison, Sample, histogram
 from radsynth.metrics._features import histograms
+from radsynth.verbs._evaluating.measuring import Scale
+from radsynth.verbs.evaluate import Settings
+from tests.compared import compare
+
+FAST = Settings(repetitions=10, pairs=3)
 
 
 def sample(pixels: NDArray[np.float32]) -> Sample:
@@ -44,3 +50,18 @@ def test_every_image_and_channel_of_a_histogram_sums_to_one() -> None:
     shares = histograms(pixels)
     np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
     assert shares[0, 0, -1] == 1
+
+
+def test_each_channel_has_a_histogram_of_its_own() -> None:
+    held_out, training = (np.concatenate([images(k, 0.3), -images(k, 0.3)], axis=1) for k in (1, 2))
+    synthetic = held_out[:, ::-1]  # contrasts changed for each other: all values together are the same
+    found = compare(held_out, training, synthetic, settings=FAST)["histogram"]
+    assert found["real"] == pytest.approx(found["synthetic"], abs=1e-6)
+    first, second = found["channels"]
+    assert first["real"] == second["synthetic"] != first["synthetic"] == second["real"]
+    assert sum(first["real"]) == pytest.approx(1, abs=1e-3)
+    ranges = ((-1000.0, 80.0), (0.0, 9.0))
+    own = IntensityMap(method="percentiles", low=-1000, high=80, levels=65535, ranges=ranges)
+    told = compare(held_out, training, synthetic, settings=FAST, scale=Scale(intensity=own))["histogram"]["channels"]
+    assert [(one["low"], one["high"]) for one in told] == list(ranges)
+    assert "channels" not in compare(*(images(k) for k in (1, 2, 3)), settings=FAST)["histogram"]

@@ -138,8 +138,8 @@ def test_registration_compares_labels_where_both_have_a_mask(make_prepared: Make
     task.partners = Partners(data, data.indices("train"), 1)
     chosen = np.array([1, 4, 5, 7])
     batch = Batch(images=torch.from_numpy(data.images(chosen)), masks=torch.from_numpy(data.masks(chosen)), seed=0,
-                  items=(0, 1, 2, 3))
-    rows = task.partners.of(batch.images, batch.uniform("partner", 1)[:, 0])
+                  items=(0, 1, 2, 3), rows=tuple(chosen.tolist()))
+    rows = task.partners.of(chosen, batch.lots("partner", 1)[:, 0])
     moving, fixed = task._pair(batch)
     known = data.masked(rows) & data.masked(chosen)
     assert 0 < known.sum() < 4, "the test needs both kinds of pairs"
@@ -151,7 +151,7 @@ def test_labels_of_registered_pairs_count_where_both_have_some() -> None:
     moving, fixed = np.ones((3, 8, 8), np.int64), np.ones((3, 8, 8), np.int64)
     moving[0], fixed[1] = NO_MASK, NO_MASK
     fields = {"this run": np.zeros((3, 2, 8, 8), np.float32)}
-    overlap, = registration._overlap(fields, (moving, fixed), 2)
+    overlap, = registration._overlap(fields, (moving, fixed), 2, same_patient=False)
     assert np.isnan(overlap.values["this run"]).tolist() == [True, True, False]
     images = np.full((3, 1, 8, 8), -1, np.float32)
     images[:, :, :2] = 1

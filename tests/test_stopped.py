@@ -123,7 +123,8 @@ def test_a_closed_terminal_saves_and_stops_unless_told_to_go_on(nohup: bool, mak
     run, (terminal, inside) = tmp_path / "run", pty.openpty()
     arguments = ["train", str(make_prepared()), str(run), *trained.SMALL, "train.images=160", "short"]
     process = subprocess.Popen(["setsid", "--ctty", *["nohup"] * nohup, sys.executable, "-c", SLOW, *arguments],
-                               stdin=inside, stdout=inside, stderr=inside, text=True, cwd=tmp_path)
+                               stdin=inside, stdout=inside, stderr=inside, text=True, cwd=tmp_path,
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # not so under nohup
     try:
         os.close(inside)
         wait_for(process, (run / "slow").exists)
