@@ -197,7 +197,7 @@ def _image_entry(path: Path) -> tuple[Entry, dict[str, Entry]]:
         return found["image"], found
     if len(pictures) != 1:
         raise RejectedFile(
-            f"it holds {len(pictures)} arrays ({', '.join(sorted(found))[:80]}); one image is read, 'image' or alone. "
+            f"it holds {len(found)} arrays ({', '.join(sorted(found))[:80]}); one image is read, 'image' or alone. "
             "A whole data set in one npz (MedMNIST's layout) is given by its own path"
         )
     return pictures[0], found

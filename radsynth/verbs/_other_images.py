@@ -29,6 +29,8 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
     mapped as the real ones were. The prepared folder lasts as long as the `with` statement. DataError for other shapes.
     """
     ours = any((folder / "samples.csv").exists() for folder in (path, path.parent))
+    if (stack := path / "synthetic.npz").is_file():  # what `generate` wrote as one file
+        path = stack
     options: dict[str, Any] = {"size": list(spec.size), "train": 1.0, "validation": 0.0, "official": False,
                                "masks": "auto" if masks else "off", "intensity": intensity.method,
                                "channels": "grey" if len(spec.channels) == 1 else "keep"}
