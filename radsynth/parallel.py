@@ -23,6 +23,7 @@ from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from radsynth.errors import Interrupted, RadsynthError, TrainingError
 from radsynth.stopping import stop_signals
+from radsynth.streams import open_streams
 
 T = TypeVar("T")
 PATIENCE = 20.0
@@ -206,6 +207,7 @@ def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...],
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
                    "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
                    "TORCHELASTIC_RUN_ID": "radsynth"}
+    open_streams()
     os.setpgrp()  # a terminal sends Ctrl-C to its whole group; here the process that started this one passes it on
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, torch.get_num_threads() // size))

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from radsynth.errors import Interrupted
+from radsynth.streams import let_go
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ONE_PRESS = 1.0
@@ -61,7 +62,7 @@ def _let_go_of_terminal() -> None:
             os.tcgetpgrp(place)
         except OSError as error:
             if error.errno == errno.EIO:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+                let_go(place)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -34,7 +34,7 @@ def cli_page() -> str:
         "| 4 | training had to stop; the last good checkpoint is kept |\n"
         "| 5 | a PACS that cannot be reached, refuses us, or did not give or take every instance |\n"
         "| 130, 143, 129 | stopped on request, by Ctrl-C (SIGINT), by SIGTERM or by a closed "
-        "terminal (SIGHUP; under `nohup` work goes on); the same command goes on where it stopped. "
+        "terminal (SIGHUP; under `nohup` or after `disown` work goes on); the same command goes on where it stopped. "
         "`serve`, which is meant to be stopped so, ends with 0 |\n"
         "| 141 | nobody read its output to the end (`head`), as of other programs (SIGPIPE) |\n\n"
         "With `RADSYNTH_DEBUG=1` every error also shows its traceback.\n"

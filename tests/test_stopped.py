@@ -117,25 +117,27 @@ def test_prepare_is_stopped_by_sigterm_with_its_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("setsid"), reason="setsid (util-linux) gives a process a terminal of its own")
-@pytest.mark.parametrize("nohup", [False, True])
-def test_a_closed_terminal_saves_and_stops_unless_told_to_go_on(nohup: bool, make_prepared: Make, tmp_path: Path,
-                                                                 ) -> None:
+@pytest.mark.parametrize("how", ["", "nohup", "disown"])
+def test_a_closed_terminal_saves_and_stops_unless_told_to_go_on(how: str, make_prepared: Make, tmp_path: Path) -> None:
+    """disown: where no SIGHUP comes, and what is told is still written to the terminal."""
     run, (terminal, inside) = tmp_path / "run", pty.openpty()
     arguments = ["train", str(make_prepared()), str(run), *trained.SMALL, "train.images=160", "short"]
-    process = subprocess.Popen(["setsid", "--ctty", *["nohup"] * nohup, sys.executable, "-c", SLOW, *arguments],
-                               stdin=inside, stdout=inside, stderr=inside, text=True, cwd=tmp_path,
-                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # not so under nohup
+    before = ["setsid", "--ctty", *(["nohup"] if how == "nohup" else [])]
+    answer = signal.SIG_IGN if how == "disown" else signal.SIG_DFL  # whatever it is here, as under nohup
+    process = subprocess.Popen([*before, sys.executable, "-c", SLOW, *arguments], stdin=inside, stdout=inside,
+                               stderr=inside, text=True, cwd=tmp_path,
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, answer))
     try:
         os.close(inside)
         wait_for(process, (run / "slow").exists)
         os.close(terminal)
-        assert process.wait(timeout=60) == (0 if nohup else 128 + signal.SIGHUP)
+        assert process.wait(timeout=60) == (0 if how else 128 + signal.SIGHUP)
     finally:
         process.kill()
         process.wait()
     found = load_checkpoint(run / "checkpoints")
-    assert found and found[0]["images"] == (160 if nohup else 56)
-    assert trained.events(run) == (["trained"] if nohup else ["interrupted"])
+    assert found and found[0]["images"] == (160 if how else 56)
+    assert trained.events(run) == (["trained"] if how else ["interrupted"])
 
 
 @pytest.mark.parametrize("where", ["step", "save"])

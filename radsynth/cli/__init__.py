@@ -6,7 +6,6 @@ family a file.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from radsynth.cli.making import apply, export, generate
 from radsynth.cli.measuring import audit, evaluate, report, utility
 from radsynth.cli.moving import pull, push
 from radsynth.errors import Interrupted, RadsynthError, out_of_memory
+from radsynth.streams import open_streams
 
 app = typer.Typer(
     name="radsynth",
@@ -67,20 +67,12 @@ def main() -> NoReturn:
     A batch system, a container or `kill`, which end it by SIGTERM, and a closed terminal are answered like Ctrl-C.
     """
     stopping.listen()
-    _open_streams()
+    open_streams()
     try:
         code = _run()
     finally:
         stopping.stop_listening()
     sys.exit(code)
-
-
-def _open_streams() -> None:
-    """Write whatever comes: into nothing where a stream was closed (`>&-`), and escaped what its encoding lacks."""
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
 
 
 def _run() -> int:
