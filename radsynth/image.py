@@ -28,6 +28,21 @@ Layout = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
 """Which axis of its file an image's columns, rows and slices run along, and whether they run the other way."""
 
 
+Kind = tuple[str, str]
+"""The modality and the units of a channel, as in `Image`."""
+
+
+def common_kind(kinds: Iterable[Kind]) -> Kind:
+    """What channels have in common: OT where their modalities differ, "stored" where their units do."""
+    modalities, units = (set(each) for each in zip(*kinds, strict=True))
+    return (modalities.pop() if len(modalities) == 1 else "OT", units.pop() if len(units) == 1 else "stored")
+
+
+def modalities_of(kinds: Iterable[Kind]) -> str:
+    """Their modalities in words: CT and PT."""
+    return " and ".join(dict.fromkeys(modality for modality, _ in kinds))
+
+
 def may_be_hounsfield(bits: int) -> bool:
     """Whether values of so many bits can be Hounsfield units: not 8 bits, for which somebody chose a window before."""
     return bits > 8
@@ -150,6 +165,7 @@ class ImageSpec:
         the usual one of what it shows; else None
     values: (low, high) in `units` that -1 and 1 of prepared images stand for (of MR a median), None in older folders
     laid: as in `Image`, None when it differs; flat: all are so, as in `Image`
+    kinds: modality and units of each channel where they differ, as of CT beside PET; else ()
     """
 
     channels: tuple[str, ...] = GREY
@@ -171,6 +187,13 @@ class ImageSpec:
     mask_names: tuple[str, ...] = ()
     laid: Layout | None = None
     flat: bool = False
+    kinds: tuple[Kind, ...] = ()
+
+    def kind_of(self, channels: Iterable[str]) -> Kind:
+        """The modality and units that some of the channels have in common."""
+        if not self.kinds:
+            return self.modality, self.units
+        return common_kind(self.kinds[self.channels.index(name)] for name in channels)
 
     @property
     def dimensions(self) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from radsynth.datasets._regrid import mask_on, onto
-from radsynth.datasets._volumes import Source, as_modality, known_modality, load_image
+from radsynth.datasets._volumes import Source, as_modality, load_image
 from radsynth.errors import RejectedFile
-from radsynth.image import Image
+from radsynth.image import Image, Kind, common_kind
 from radsynth.io import Header
 
 AIR = -32768
@@ -22,15 +22,15 @@ AIR = -32768
 class Examination:
     """Sources of the channels, None where one is missing; `first` is the one whose grid is taken.
 
-    names: of the sources, for messages; mask: a file or ""
+    names: of the sources, for messages; mask: a file or ""; kinds: as their headers say, see `Header`
     """
 
     sources: tuple[Source | None, ...]
     names: tuple[str, ...]
     channels: tuple[str, ...]
-    modality: str
     first: int
     mask: str = ""
+    kinds: tuple[Kind, ...] = ()
 
     def load(self) -> Image:
         """All channels (c, *space) on one grid; RejectedFile when one cannot be read or laid on the others."""
@@ -48,24 +48,29 @@ class Examination:
                 raise RejectedFile(f"{name} has {len(image.pixels)} channels itself")
             there.append(None if image is None else onto(image, fixed, name, self.names[self.first]))
         mask = mask_on(Path(self.mask), fixed, self.names[self.first]) if self.mask else None
-        units = {image.units for image in there if image is not None}
+        modality, units = common_kind([
+            *self.kinds, *((image.modality, image.units) for image in there if image is not None)])
         # Of a signed type: CT files of unsigned numbers cannot hold it.
-        blank = np.full((1, *fixed.space), AIR, np.int16) if units == {"HU"} else np.zeros_like(fixed.pixels)
+        blank = np.full((1, *fixed.space), AIR, np.int16) if units == "HU" else np.zeros_like(fixed.pixels)
         return fixed.replace(
             pixels=np.concatenate([blank if image is None else image.pixels for image in there]),
-            channels=self.channels, modality=known_modality(fixed.modality, self.modality), window=None,
-            units=units.pop() if len(units) == 1 else "stored",
+            channels=self.channels, modality=modality, window=None, units=units,
             bits=max(image.bits for image in there if image is not None),
             mask=fixed.mask if mask is None else mask.pixels[0],
             regridded=any(image.regridded for image in (*there, mask) if image is not None),
             filled=any(image.filled for image in there if image is not None))
 
 
-def header_of(headers: Sequence[Header], fixed: Header, channels: int, modality: str) -> Header:
+def kind_of(header: Header, told: str) -> Kind:
+    """The kind of a contrast; told: the modality of files that say none."""
+    known = as_modality(header, told)
+    return known.modality, known.units
+
+
+def header_of(headers: Sequence[Header], fixed: Header, kinds: tuple[Kind, ...]) -> Header:
     """What `Examination.load` gives, of the headers of the contrasts that are there; fixed: of those, the first
-    channel's; modality: of files that say none."""
-    units = {as_modality(header, modality).units for header in headers}
-    return replace(fixed, channels=channels, bits=max(header.bits for header in headers),
-                   modality=known_modality(fixed.modality, modality),
-                   units=units.pop() if len(units) == 1 else "stored",
+    channel's; kinds: of all channels."""
+    modality, units = common_kind(kinds)
+    return replace(fixed, channels=len(kinds), bits=max(header.bits for header in headers), modality=modality,
+                   units=units, kinds=kinds if len(set(kinds)) > 1 else (),
                    notes=tuple(dict.fromkeys(note for header in headers for note in header.notes)))

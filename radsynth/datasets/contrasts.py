@@ -22,7 +22,7 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import opened
-from radsynth.datasets._examination import Examination, header_of
+from radsynth.datasets._examination import Examination, header_of, kind_of
 from radsynth.datasets._items import in_parts, series
 from radsynth.datasets._layout import (
     PATIENT,
@@ -268,6 +268,8 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
              pattern: re.Pattern[str] | None, rejected: list[Rejected]) -> Iterator[Record]:
     masks = [parts[MASKS].source for parts in examinations.values() if MASKS in parts]
     named = mask_names(settings.mask_names) or next((dict(mask.structures) for mask in masks if mask.structures), {})
+    usual = {name: kind_of(part.header, settings.modality) for parts in examinations.values()
+             for name, part in parts.items()}
     for key, parts in sorted(examinations.items()):
         there = [parts.get(name) for name in channels]
         lacking = [name for name, part in zip(channels, there, strict=True) if part is None]
@@ -283,12 +285,13 @@ def _records(examinations: dict[str, dict[str, Part]], channels: tuple[str, ...]
         sources = [part.source if part else None for part in there]
         if drawn:
             sources[first] = replace(fixed.source, masks=drawn.masks, structures=drawn.structures)
-        case = Examination(sources=tuple(sources),
-                           names=tuple(part.name if part else "" for part in there), channels=channels,
-                           modality=settings.modality, first=first,
+        kinds = tuple(kind_of(part.header, settings.modality) if part else
+                      usual.get(name, kind_of(fixed.header, settings.modality))
+                      for name, part in zip(channels, there, strict=True))
+        header = header_of([part.header for part in there if part is not None], fixed.header, kinds)
+        case = Examination(sources=tuple(sources), kinds=header.kinds,
+                           names=tuple(part.name if part else "" for part in there), channels=channels, first=first,
                            mask=mask.source.files[0] if mask and not drawn else "")
-        header = header_of([part.header for part in there if part is not None], fixed.header, len(channels),
-                           settings.modality)
         header = with_untold(header, patient, settings.patient_pattern)
         shared = partial(Record, patient=patient or _patient(key) or fixed.name,
                          masks=drawn.masks if drawn else (case.mask,) if mask else (),

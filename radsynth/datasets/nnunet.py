@@ -20,7 +20,7 @@ from pydantic import Field
 
 from radsynth.datasets import Record, Rejected
 from radsynth.datasets._archives import find_folders, listed, opened
-from radsynth.datasets._examination import Examination, header_of
+from radsynth.datasets._examination import Examination, header_of, kind_of
 from radsynth.datasets._layout import PATIENT, PLAIN, Modality, compiled, patient_in, printable, stem, with_untold
 from radsynth.datasets._volumes import Source, as_modality, cut_up, load_image
 from radsynth.errors import DataError, RadsynthError, RejectedFile
@@ -244,11 +244,12 @@ def _case(root: Path, files: dict[int, Path], mask: Path | None, channels: tuple
         lacking = [name for number, name in enumerate(channels) if number not in files]
         if lacking:
             raise RejectedFile(f"its case lacks {', '.join(lacking)}")
-        sources = tuple(Source(format=detect(files[number]), files=(str(files[number]),), modality=modality)
-                        for number in range(len(channels)))
+        sources = tuple(Source(format=detect(files[number]), files=(str(files[number]),),
+                               modality=modality or _modality((name,), "")) for number, name in enumerate(channels))
         headers = [format_module(source.format).header(Path(source.files[0])) for source in sources]
         names = tuple(printable(files[number].relative_to(root).as_posix()) for number in range(len(channels)))
-        case = Examination(sources=sources, names=names, channels=channels, modality=modality, first=0,
-                           mask=masks[0] if masks else "")
-        header = header_of(headers, headers[0], len(channels), modality)
+        kinds = tuple(kind_of(one, source.modality) for one, source in zip(headers, sources, strict=True))
+        header = header_of(headers, headers[0], kinds)
+        case = Examination(sources=sources, names=names, channels=channels, first=0,
+                           mask=masks[0] if masks else "", kinds=header.kinds)
     return case, header

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from radsynth._rounding import rounded
 from radsynth.errors import MissingExtra, RejectedFile, SettingsError
-from radsynth.image import Image
+from radsynth.image import Image, Kind, modalities_of
 
 HIGHEST_LABEL = 255
 """Label values of masks go from 0, the background, to this."""
@@ -53,6 +53,7 @@ class Header:
     """What a file says of itself, without decoding pixels. Meanings as in `radsynth.image.Image`.
 
     format: the module's name; size: `Image.space` of what `read` returns; channels: their number
+    kinds: modality and units of each channel where they differ (CT beside PET), else ()
     frames: how many images (or volumes) the file holds
     patient, series: the patient and the kind of scan as the file names them, None when it does not; for `inspect` and
     for keeping patients apart, they never travel further
@@ -77,6 +78,12 @@ class Header:
     localizer: bool = False
     age: float | None = None
     beside: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+
+    @property
+    def modalities(self) -> str:
+        """The modality, or those of the channels where they differ: "CT and PT"."""
+        return modalities_of(self.kinds) or self.modality
 
     @classmethod
     def of(cls, image: Image, format: str) -> Header:

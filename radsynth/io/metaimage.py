@@ -164,6 +164,7 @@ def _image(stack: NDArray[Any], found: dict[str, Any], claim: Claim) -> Image:
     modality, units = (
         (marked.modality, marked.units) if marked else modality_of(stack) if stack.ndim == 4 else ("OT", "stored")
     )
+    names = RGB if claim.channels == 3 else GREY
     return Image(
         pixels=np.ascontiguousarray(marked.real(stack) if marked else stack),
         modality=modality,
@@ -171,6 +172,6 @@ def _image(stack: NDArray[Any], found: dict[str, Any], claim: Claim) -> Image:
         spacing=steps,
         affine=place,
         bits=marked.bits if marked else bits_of(claim.dtype),
-        channels=RGB if claim.channels == 3 else GREY,
+        channels=marked.channels if marked and len(marked.channels) == claim.channels else names,
         laid=laid,
     )

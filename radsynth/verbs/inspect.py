@@ -175,7 +175,7 @@ def _gather(
     ]
     if not headers:
         raise nothing_left(rejected)
-    known = [header.modality for header in headers if header.modality != "OT"]
+    known = [header.modalities for header in headers if header.modalities != "OT"]
     modalities = Counter(known or [image.modality for image in images] or ["OT"])
     modality = modalities.most_common(1)[0][0]
     units = mode([image.units for image in images if image.modality == modality] or ["stored"])

@@ -15,7 +15,7 @@ from radsynth import io
 from radsynth.errors import DataError, MissingExtra, RejectedFile
 from radsynth.image import Image
 from radsynth.io import Provenance, metaimage
-from tests.io.files import one, refused
+from tests.io.files import PROVENANCE, one, refused
 
 
 def header_of(path: Path, **changes: str) -> Path:
@@ -143,6 +143,16 @@ def test_channels_of_a_flat_nrrd_are_no_columns(channels: int, tmp_path: Path) -
     pixels = np.arange(5 * 8 * channels, dtype=np.int16).reshape(5, 8, channels)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(tmp_path / "a.nrrd"))
     refused(tmp_path / "a.nrrd", f"{channels} channels; 2 or 3 sizes, 1 or 3 channels are read")
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_contrasts_that_we_wrote_keep_their_names(ending: str, tmp_path: Path) -> None:
+    for names in (("t1", "t2", "flair"), ("pet",)):
+        made = Image(pixels=np.arange(len(names) * 60, dtype=np.int16).reshape(-1, 3, 4, 5), channels=names, bits=16,
+                     spacing=(2.0, 1.0, 1.0))
+        [path] = io.write(made, tmp_path / f"made{ending}", provenance=PROVENANCE)
+        assert io.read(path).channels == names
+        assert np.array_equal(io.read(path).pixels, made.pixels)
 
 
 def test_axes_that_lean_are_noted(tmp_path: Path) -> None:

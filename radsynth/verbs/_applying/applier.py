@@ -6,7 +6,7 @@ A volume that is done slice by slice goes through a few slices at a time, so tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,7 +85,8 @@ class Applier:
         self.task: ImageTask = sampler.task
         self.network, self.spec, self.intensity = sampler.network, sampler.spec, sampler.intensity
         self.run, self.facts, self.device = Path(run), sampler.facts, sampler.device
-        self.trained_on = TrainedOn.of(self.run, self.spec)
+        expected = replace(self.spec, modality=self.spec.kind_of(self.task.inputs)[0])
+        self.trained_on = TrainedOn.of(self.run, expected)
         self.target = chosen_target(self.task, target)
         self.resample = resample
         self.anatomy = read_anatomy(self.run, self.task, Applier)
@@ -175,7 +176,7 @@ class Applier:
         modality, units, bits = image.modality, image.units, image.bits
         if self.usual:
             kind, bits = _kind(kind, ends, self.spec.bits), max(bits, self.spec.bits)
-            modality, units = self.spec.modality, self.spec.units
+            modality, units = self.spec.kind_of(self.task.outputs)
         pixels = np.empty((len(self.task.outputs), *space), kind)
         doubtful: dict[str, list[NDArray[np.float64]]] = {}
         anatomy = self.anatomy

@@ -38,6 +38,7 @@ def expected(records: Sequence[Record], images: Sequence[Image], group: Group, o
         partly_masked=partly,
         modality=group.modality,
         units=group.units,
+        kinds=group.kinds,
         bits=max(image.bits for image in images),
         values=options.window,
     )

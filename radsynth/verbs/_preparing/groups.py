@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from radsynth.datasets import Record
+from radsynth.image import Kind, modalities_of
 from radsynth.io import Header, pictures, scans
 from radsynth.verbs._preparing.conversions import in_words
 
@@ -20,11 +21,13 @@ class Group(NamedTuple):
     units: str
     method: str
     deep: bool
+    kinds: tuple[Kind, ...]
 
     def __str__(self) -> str:
         depth = " of more than 8 bits" if self.deep else ""
         plural = "s" if self.channels > 1 else ""
-        return f"{self.dimensions}-D, {self.modality}, {self.channels} channel{plural}, {self.units} values{depth}"
+        modality = modalities_of(self.kinds) or self.modality
+        return f"{self.dimensions}-D, {modality}, {self.channels} channel{plural}, {self.units} values{depth}"
 
 
 def groups_of(options: Any, known: Sequence[tuple[Record, Header]]) -> dict[Group, list[str]]:
@@ -34,7 +37,8 @@ def groups_of(options: Any, known: Sequence[tuple[Record, Header]]) -> dict[Grou
         channels = 1 if options.channels == "grey" and facts.channels == 3 else facts.channels
         method = options.intensity if options.intensity != "auto" else _method(facts)
         deep = method == "bits" and facts.bits > 8
-        groups[Group(len(facts.size), facts.modality, channels, facts.units, method, deep)].append(record.source)
+        group = Group(len(facts.size), facts.modality, channels, facts.units, method, deep, facts.kinds)
+        groups[group].append(record.source)
     return groups
 
 
@@ -62,6 +66,8 @@ def _method(facts: Header) -> str:
     """window, percentiles or bits, by what the image is. An 8-bit picture's values were chosen when it was made."""
     if facts.units == "HU":
         return "window"
+    if facts.kinds:
+        return "percentiles"
     scanned = facts.modality in ("MR", "PT", "NM") or facts.format in scans()
     picture = facts.bits <= 8 and facts.format in pictures()
     return "percentiles" if facts.bits > 16 or (scanned and not picture) else "bits"

@@ -229,6 +229,7 @@ def _spec(made: Made, labels: tuple[str, ...]) -> ImageSpec:
         spacing=tuple(median(axis) for axis in zip(*spacings, strict=True)) if known else None,
         modality=made.plan.modality,
         units=made.plan.units,
+        kinds=made.plan.kinds,
         bits=max(entry.bits for entry in used),
         format=made.format,
         virtual=made.virtual,

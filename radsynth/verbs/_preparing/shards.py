@@ -23,7 +23,7 @@ from radsynth.arrays import IntensityMap
 from radsynth.datasets import EmptySlice, Record
 from radsynth.errors import RejectedFile
 from radsynth.files import write_atomically
-from radsynth.image import Image, Layout, as_tuples
+from radsynth.image import Image, Kind, Layout, as_tuples
 from radsynth.io._geometry import directions_of
 from radsynth.verbs._preparing.ct_window import ct_window, has_hounsfield
 from radsynth.verbs._preparing.few_values import has_few_values
@@ -43,7 +43,7 @@ SAMPLE = 2**22
 class Plan:
     """What is done to every image of a data set; decided once, before any pixel is read.
 
-    channels, modality, units: what every image must have; percentiles, crop, enlarge, grey: as in the settings
+    channels, modality, units, kinds: what every image must have; percentiles, crop, enlarge, grey: as in the settings
     instances: masks number things, and become their inside and border
     """
 
@@ -57,6 +57,7 @@ class Plan:
     enlarge: bool
     grey: bool
     instances: bool = False
+    kinds: tuple[Kind, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -206,6 +206,7 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         channels=group.channels,
         modality=group.modality,
         units=group.units,
+        kinds=group.kinds,
         grey=options.channels == "grey",
         instances=options.masks == "instances",
         percentiles=options.percentiles,
