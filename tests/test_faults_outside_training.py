@@ -154,7 +154,7 @@ from radsynth.image import ImageSpec
 from radsynth.verbs._other_images import other_images
 
 intensity = IntensityMap(method="bits", low=0, high=255, levels=255)
-with other_images(Path(sys.argv[1]), ImageSpec(size=(8, 8)), intensity):
+with other_images(Path(sys.argv[1]), ImageSpec(size=(8, 8)), intensity, {}):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -29,7 +29,7 @@ def test_channels_that_radsynth_wrote_keep_their_values(where: str, tmp_path: Pa
         origin = Provenance(model="m", weights="", seed=0, index=number)
         write(image, tmp_path / where / f"{number}.nii.gz", provenance=origin)
     (tmp_path / "samples.csv").write_text("file,index,seed,label\n")
-    with other_images(tmp_path / where, spec, intensity) as (_, found):
+    with other_images(tmp_path / where, spec, intensity, {}) as (_, found):
         np.testing.assert_allclose(found, given / 500 - 1, atol=1e-3)
 
 
@@ -39,7 +39,7 @@ def test_deep_images_are_on_the_runs_scale_however_dark_they_are(tmp_path: Path)
     given = np.random.default_rng(0).integers(0, 1900, (3, 16, 16)).astype(np.uint16)
     for number, pixels in enumerate(given):
         Pillow.fromarray(pixels).save(tmp_path / f"{number}.png")
-    with other_images(tmp_path, ImageSpec(size=(16, 16), bits=16), intensity) as (_, found):
+    with other_images(tmp_path, ImageSpec(size=(16, 16), bits=16), intensity, {}) as (_, found):
         np.testing.assert_allclose(found[:, 0], given / 4095 * 2 - 1, atol=1e-6)
 
 

@@ -173,7 +173,7 @@ def test_channels_of_different_ranges_come_back_in_their_own(format: str, tmp_pa
     assert 0 <= values[:, 1].min() < 0.1 and 8.9 < values[:, 1].max() <= 9
     write_table(tmp_path / "samples.csv", rows)
     assert np.abs(read_synthetic(tmp_path, spec, intensity) - made).max() < 1e-4
-    with other_images(tmp_path, spec, intensity) as (_, found):
+    with other_images(tmp_path, spec, intensity, {}) as (_, found):
         assert np.abs(found - made).max() < 1e-4
 
 
@@ -186,7 +186,7 @@ def test_a_channel_of_far_smaller_values_comes_back(tmp_path: Path) -> None:
     write_table(tmp_path / "samples.csv", [
         row for image in writing.all(iter([Drawn(images=made, labels=np.full(3, -1))]), tmp_path, "nifti", 0, 3)
         for row in image])
-    with other_images(tmp_path, spec, intensity) as (_, found):
+    with other_images(tmp_path, spec, intensity, {}) as (_, found):
         assert np.abs(found - made).max() < 1e-4
 
 

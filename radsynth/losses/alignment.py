@@ -94,7 +94,8 @@ def bending(field: Tensor, sharp: float) -> Tensor:
     """Mean squared second derivatives of a field (n, d, *space), the longest side taken as 1; gently above `sharp`.
 
     A displacement in shares of the longest side has the same second derivatives whatever the size of the image. Pixels
-    are taken as squares or cubes, which `prepare` makes them, so that all axes weigh alike in mm, too.
+    are taken as squares or cubes, which `prepare` makes them if not told otherwise (prepare.spacing), so that all axes
+    weigh alike in mm, too.
     """
     thin = [amount for length in reversed(field.shape[2:]) for amount in (0, max(0, 3 - length))]
     inner = functional.pad(field, thin, mode="replicate") if any(thin) else field

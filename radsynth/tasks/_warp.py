@@ -110,14 +110,20 @@ def enlarge(field: Tensor, factor: int, space: tuple[int, ...]) -> Tensor:
     return fine
 
 
-def random_velocity(batch: Batch, stream: str, space: tuple[int, ...], size: float, wave: float) -> Tensor:
+def random_velocity(batch: Batch, stream: str, space: tuple[int, ...], size: float, wave: float,
+                    spacing: tuple[float, ...] | None = None) -> Tensor:
     """A smooth random velocity (n, d, *space) for each item, from (seed, item, stream) alone.
 
-    size: its standard deviation in pixels; wave: pixels over which it changes
+    size: its standard deviation in pixels; wave: pixels over which it changes; spacing: mm of a pixel along each axis:
+    where these differ, `size` is of the narrowest, and as many mm along all
     """
     knots = [math.ceil(side / wave) + 1 for side in space]
     field = functional.interpolate(batch.normal(stream, len(space), *knots), size=space, mode=MODE[len(space)],
                                    align_corners=True)
     field = smooth(field, wave / 3)
     spread = field.square().mean(dim=tuple(range(1, field.ndim)), keepdim=True).sqrt()
-    return field * (size / spread)
+    field = field * (size / spread)
+    if spacing is None or len(set(spacing)) == 1:
+        return field
+    shares = torch.tensor([min(spacing) / step for step in spacing], dtype=field.dtype, device=field.device)
+    return field * shares.reshape(-1, *[1] * len(space))

@@ -251,7 +251,8 @@ class Register:
 
     def _aligned(self, batch: Batch, made: Tensor, fixed: Tensor) -> Tensor:
         """What well-aligned images look like: the fixed one, a little off, with some of the other patient in it."""
-        off = integrate(random_velocity(batch, "near", self.spec.size, NEAR, WAVE * max(self.spec.size)))
+        off = integrate(random_velocity(batch, "near", self.spec.size, NEAR, WAVE * max(self.spec.size),
+                                        self.spec.spacing))
         return warp((1 - BLEND) * fixed + BLEND * made.detach(), off)
 
     def _pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -272,7 +273,8 @@ class Register:
         if not self.options.known:
             return moving
         side, channels = max(self.spec.size), len(self.spec.channels)
-        velocity = random_velocity(batch, "itself", tuple(fixed.shape[2:]), KNOWN * side, WAVE * side)
+        velocity = random_velocity(batch, "itself", tuple(fixed.shape[2:]), KNOWN * side, WAVE * side,
+                                   self.spec.spacing)
         own = warp(fixed, integrate(velocity))
         own[:, :channels] += NOISE * batch.normal("noise", *batch.images.shape[1:])
         chosen = batch.uniform("itself?", 1)[:, 0] < self.options.known
@@ -285,7 +287,8 @@ class Register:
     def known(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images warped at random, and the displacements that undo it: a registration whose truth is known."""
         side = max(self.spec.size)
-        velocity = random_velocity(batch, "known", tuple(batch.images.shape[2:]), KNOWN * side, WAVE * side)
+        velocity = random_velocity(batch, "known", tuple(batch.images.shape[2:]), KNOWN * side, WAVE * side,
+                                   self.spec.spacing)
         return warp(batch.images, integrate(velocity)), integrate(-velocity)
 
     @torch.no_grad()

@@ -27,6 +27,8 @@ def choices(given: Resolved, found: Inspection, budget: dict[str, float]) -> lis
     size = tuple(given.section("prepare").size or ()) if given.given("prepare").get("size") else ()
     planned = plan(found.fingerprint, here(), budget, task=given.kind("task"), model=model, size=size,
                    grows=grows(given), **_beginning(given, found))
+    if given.given("prepare").get("spacing"):
+        planned = [choice for choice in planned if choice.setting != "prepare.fit"]  # patches keep pixels as they are
     if found.grey_in_colour:
         reason = "The images are stored as colour and show grey: red, green and blue are equal at every pixel."
         planned.insert(0, Choice(setting="prepare.channels", value="grey", reason=reason))

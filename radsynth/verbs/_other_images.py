@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +21,13 @@ from radsynth.verbs._preparing.steps import make_prepared
 
 
 @contextmanager
-def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks: bool = False,
-                 ) -> Iterator[tuple[Prepared, NDArray[np.float32]]]:
+def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, preparing: Mapping[str, Any], *,
+                 masks: bool = False) -> Iterator[tuple[Prepared, NDArray[np.float32]]]:
     """A folder or file of images, prepared like those of `spec`, and their values (n, c, *space) in [-1, 1].
 
     What radsynth wrote (a samples.csv lies in or beside it) is on the scale of `intensity` already; other images are
     mapped as the real ones were. The prepared folder lasts as long as the `with` statement. DataError for other shapes.
+    preparing: the settings `prepare` of the real images, as far as they were given
     """
     ours = any((folder / "samples.csv").exists() for folder in (path, path.parent))
     if (stack := path / "synthetic.npz").is_file():  # what `generate` wrote as one file
@@ -34,6 +35,8 @@ def other_images(path: Path, spec: ImageSpec, intensity: IntensityMap, *, masks:
     options: dict[str, Any] = {"size": list(spec.size), "train": 1.0, "validation": 0.0, "official": False,
                                "masks": "auto" if masks else "off", "intensity": intensity.method,
                                "channels": "grey" if len(spec.channels) == 1 else "keep"}
+    if preparing.get("fit") != "patches":
+        options |= {name: preparing[name] for name in ("fit", "enlarge", "spacing") if name in preparing}
     if intensity.method == "window" or (ours and intensity.method == "percentiles"):
         options |= {"intensity": "window", "window": list(intensity.span)}
     data = {"kind": recognise(path), "path": str(path)}

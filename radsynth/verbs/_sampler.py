@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Sampler:
         self.data = Path(data) if data is not None else folder.path / "data"
         state, self.facts = folder.load_weights()
         self.spec, self.intensity = folder.spec()
+        self.preparing: dict[str, Any] = folder.settings().get("prepare") or {}
         description = folder.description()
         self.label_counts: dict[str, int] = description["labels"]
         self.learned = tuple(name for name in self.spec.labels if self.label_counts[name])

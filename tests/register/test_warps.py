@@ -93,3 +93,10 @@ def test_random_velocities_depend_on_seed_and_item_alone() -> None:
     part = Batch(images=torch.zeros(1, 1, 16, 16), seed=3, items=(1,))
     assert torch.allclose(whole[1:], random_velocity(part, "known", (16, 16), 1.5, 8.0), atol=1e-6)
     assert torch.allclose(whole.square().mean((1, 2, 3)).sqrt(), torch.tensor(1.5))
+
+
+def test_known_warps_are_as_long_in_mm_across_thick_slices_as_within_them() -> None:
+    batch = Batch(images=torch.zeros(6, 1, 8, 24, 24), seed=3, items=tuple(range(6)))
+    velocity = random_velocity(batch, "known", (8, 24, 24), 1.5, 8.0, (10.0, 2.0, 2.0))
+    even = random_velocity(batch, "known", (8, 24, 24), 1.5, 8.0)
+    assert torch.allclose(velocity[:, 0], even[:, 0] / 5) and torch.equal(velocity[:, 1:], even[:, 1:])

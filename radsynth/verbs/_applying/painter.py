@@ -31,7 +31,7 @@ from radsynth.verbs._applying.slices import cut, join
 from radsynth.verbs._applying.tiles import convert_tiled
 from radsynth.verbs._applying.values import check_values, ranges_of
 from radsynth.verbs._journal import Journal
-from radsynth.verbs._preparing.fit import plan_fit, resample, resample_mask
+from radsynth.verbs._preparing.fit import resample, resample_mask
 from radsynth.verbs._preparing.instances import inside_and_border
 from radsynth.verbs._writing import Row, real_values, usual_format
 
@@ -64,8 +64,7 @@ class Painter(Applier):
         except RejectedFile as error:
             raise DataError(f"{path} cannot lend its style: {error}. Give one image: a file, or the folder of a DICOM "
                             "series.") from None
-        fit = plan_fit(image.space, self.spec.size, image.spacing, crop=self.trained_on.fit == "crop",
-                       enlarge=self.trained_on.enlarge)
+        fit = self.trained_on.brought(image.space, self.spec.size, image.spacing)
         encoded = np.full((len(image.pixels), *self.spec.size), -1, np.float32)  # background around what is small
         for made, channel, limits in zip(encoded, resample(image.pixels, fit), ranges, strict=True):
             made[fit.inside] = self.intensity.to_network(self.intensity.encode(channel, *limits))[fit.inside]

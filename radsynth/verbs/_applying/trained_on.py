@@ -19,7 +19,7 @@ from radsynth.io._geometry import directions_of
 from radsynth.run_folder import RunFolder
 from radsynth.settings import nearest
 from radsynth.verbs._applying.regridding import near
-from radsynth.verbs._preparing.fit import plan_fit
+from radsynth.verbs._preparing.fit import Fit, plan_fit
 
 ALIKE = 0.5
 """Cosine of the angle between planes, 60 degrees: patients' short axes of the heart differ by less."""
@@ -34,7 +34,7 @@ class TrainedOn:
     kind, contrasts, plane, patient_pattern, modality, incomplete: of `data`; percentiles: of each image, its black and
     white; grey: colour was made grey; instances: things in masks had numbers of their own
     few_values: share of the training images that have few values, 0 in runs that do not say it
-    fit, enlarge: how images of another size were brought to that of the training, "" where that is not known
+    fit, enlarge, spacing: how images of another size were brought to that of the training, "" where that is not known
     """
 
     spec: ImageSpec
@@ -49,6 +49,7 @@ class TrainedOn:
     instances: bool
     fit: str
     enlarge: bool
+    spacing: tuple[float, ...] | None
     few_values: float
 
     @classmethod
@@ -64,7 +65,7 @@ class TrainedOn:
                    incomplete=str(data.get("incomplete", "reject")),
                    percentiles=(float(low), float(high)), grey=made.get("channels") == "grey",
                    instances=made.get("masks") == "instances", fit=str(made.get("fit", "")),
-                   enlarge=bool(made.get("enlarge")),
+                   enlarge=bool(made.get("enlarge")), spacing=tuple(made.get("spacing") or ()) or None,
                    few_values=float(folder.description().get("few_values", 0)))
 
     @property
@@ -142,7 +143,11 @@ class TrainedOn:
         """
         if self.spec.spacing is not None or self.fit not in ("pad", "crop"):
             return None
-        return plan_fit(space, frame, None, crop=self.fit == "crop", enlarge=self.enlarge).ratios
+        return self.brought(space, frame, None).ratios
+
+    def brought(self, space: tuple[int, ...], frame: tuple[int, ...], spacing: tuple[float, ...] | None) -> Fit:
+        """How `prepare` would bring an image (*space) with pixels of `spacing` mm to the frame."""
+        return plan_fit(space, frame, spacing, crop=self.fit == "crop", enlarge=self.enlarge, wanted=self.spacing)
 
     def unchecked(self, image: Image, record: Record | None = None) -> str:
         """What could not be compared with the training, because the image or the training does not say it.

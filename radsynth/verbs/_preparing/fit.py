@@ -1,4 +1,4 @@
-"""Fits an image to a fixed size without stretching it: one scale in mm for all axes, padded or cropped.
+"""Fits an image to a fixed size without stretching it: true in mm along all axes, padded or cropped.
 
 Each axis is resampled by a sparse matrix with the weights of Keys' cubic (1981), widened when pixels become larger so
 that nothing aliases. No BLAS is involved: the result does not depend on the number of threads or processes.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Size = tuple[int, ...]
+Spacing = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Fit:
     target: Size
     ratios: tuple[float, ...]
     content: Size
-    spacing: tuple[float, ...]
+    spacing: Spacing
 
     @property
     def is_identity(self) -> bool:
@@ -48,27 +49,37 @@ class Fit:
         )
 
 
-def plan_fit(source: Size, target: Size, spacing: tuple[float, ...] | None, *, crop: bool, enlarge: bool) -> Fit:
-    """The largest target pixels under which the image fits ("pad") or fills the target (`crop`).
+def plan_fit(source: Size, target: Size, spacing: Spacing | None, *, crop: bool, enlarge: bool,
+             wanted: Spacing | None = None) -> Fit:
+    """The largest target pixels under which the image fits ("pad") or fills the target (`crop`): squares or cubes.
 
     Without `enlarge` a target pixel is never finer than the source's finest spacing. spacing: mm, None means square.
+    wanted: mm of the target's pixels instead, several times as large only where the image would not fit ("pad"); an
+    image of unknown spacing is taken to have them already
     """
-    steps = spacing or (1.0,) * len(source)
-    wanted = [n * step / t for n, step, t in zip(source, steps, target, strict=True)]
-    pixel = min(wanted) if crop else max(wanted)
-    if not enlarge:
-        pixel = max(pixel, min(steps))
-    content = tuple(max(1, round(n * step / pixel)) for n, step in zip(source, steps, strict=True))
-    return Fit(
-        source=source,
-        target=target,
-        ratios=tuple(pixel / step for step in steps),
-        content=content,
-        spacing=(pixel,) * len(source),
-    )
+    steps = spacing or wanted or (1.0,) * len(source)
+    if wanted is None:
+        needed = [n * step / t for n, step, t in zip(source, steps, target, strict=True)]
+        pixel = min(needed) if crop else max(needed)
+        pixels = (pixel if enlarge else max(pixel, min(steps)),) * len(source)
+    else:
+        times = 1.0 if crop or fits(source, target, steps, wanted) else max(
+            n * step / t / w for n, step, t, w in zip(source, steps, target, wanted, strict=True))
+        pixels = tuple(times * w for w in wanted)
+    return Fit(source=source, target=target, ratios=tuple(p / step for p, step in zip(pixels, steps, strict=True)),
+               content=_covered(source, steps, pixels), spacing=pixels)
 
 
-def as_it_is(source: Size, target: Size, spacing: tuple[float, ...] | None) -> Fit:
+def fits(source: Size, target: Size, spacing: Spacing, pixels: Spacing) -> bool:
+    """Whether an image lies within the target in pixels of this size (mm)."""
+    return all(c <= t for c, t in zip(_covered(source, spacing, pixels), target, strict=True))
+
+
+def _covered(source: Size, spacing: Spacing, pixels: Spacing) -> Size:
+    return tuple(max(1, round(n * step / pixel)) for n, step, pixel in zip(source, spacing, pixels, strict=True))
+
+
+def as_it_is(source: Size, target: Size, spacing: Spacing | None) -> Fit:
     """The image's own pixels in the middle of the target, which is no smaller."""
     return Fit(source=source, target=target, ratios=(1.0,) * len(source), content=source,
                spacing=spacing or (1.0,) * len(source))

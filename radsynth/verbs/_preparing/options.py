@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from radsynth.errors import SettingsError
 from radsynth.settings import settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Step = Annotated[float, Field(gt=0, le=1000)]
 
 
 @settings
@@ -20,6 +22,10 @@ class Settings:
     size: Annotated[tuple[Annotated[int, Field(ge=4, le=2048)], ...], Field(min_length=2, max_length=3)] | None = None
     """Rows and columns, or slices, rows and columns; null: the median size of the data, in squares or cubes as fine
     as its finest pixels, and in multiples of 16 (of 8 for small images)."""
+    spacing: Annotated[tuple[Step, ...], Field(min_length=2, max_length=3)] | None = None
+    """mm between pixels along each axis of the size, the same in all images: so a child's heart stays smaller than an
+    adult's, and thick slices stay thick. Larger images are shrunk as a whole or cut (fit). null: squares or cubes, as
+    fine in each image as lets it fit."""
     fit: Literal["pad", "crop", "patches"] = "pad"
     """Images of other sizes: pad shrinks larger ones as a whole until they fit and puts background around; crop shrinks
     them until they fill the size and cuts off the rest. Smaller ones are padded. Never stretched: all axes alike.
@@ -67,6 +73,8 @@ def check(options: Settings) -> None:
         low, high = getattr(options, name)
         if low >= high:
             problems.append(f"prepare.{name}: {low:g} must be below {high:g}")
+    if options.spacing is not None:
+        problems += _spacing_problems(options)
     if options.extra is not None and not options.extra.exists():
         problems.append(f"prepare.extra={options.extra} does not exist: name a folder of images, such as what "
                         "'radsynth generate' or 'radsynth apply' wrote")
@@ -76,3 +84,13 @@ def check(options: Settings) -> None:
     if problems:
         raise SettingsError("; ".join(problems) + ".")
 
+
+def _spacing_problems(options: Settings) -> Iterator[str]:
+    """What cannot go with pixels of a given size."""
+    if options.size is None or len(options.size) != len(options.spacing or ()):
+        yield "prepare.spacing needs prepare.size, with as many numbers: how many such pixels an image has"
+    if options.fit == "patches":
+        yield "prepare.spacing brings images to other pixels, prepare.fit=patches cuts their own: leave one of them out"
+    if options.enlarge:
+        yield ("prepare.spacing tells how large pixels are, prepare.enlarge makes them as fine as each image needs: "
+               "leave one of them out")

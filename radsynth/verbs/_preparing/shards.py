@@ -43,7 +43,8 @@ SAMPLE = 2**22
 class Plan:
     """What is done to every image of a data set; decided once, before any pixel is read.
 
-    channels, modality, units, kinds: what every image must have; percentiles, crop, enlarge, grey: as in the settings
+    channels, modality, units, kinds: what every image must have; percentiles, crop, enlarge, spacing, grey: as in the
+    settings
     instances: masks number things, and become their inside and border
     """
 
@@ -58,6 +59,7 @@ class Plan:
     grey: bool
     instances: bool = False
     kinds: tuple[Kind, ...] = ()
+    spacing: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +264,8 @@ def _encode(loaded: Loaded, record: Record, plan: Plan, spans: NDArray[np.float6
     if isinstance(image, Entry):
         return _rejected(image)
     if record.corner is None:
-        fit = plan_fit(image.space, plan.size, image.spacing, crop=plan.crop, enlarge=plan.enlarge)
+        fit = plan_fit(image.space, plan.size, image.spacing, crop=plan.crop, enlarge=plan.enlarge,
+                       wanted=plan.spacing)
     else:
         image = patch_of(image, record.corner, plan.size)
         if not image.pixels.size:

@@ -17,7 +17,7 @@ from radsynth.io import beside
 FORMAT = 1
 """Version of what `prepare` makes of the same input; another number makes every prepared folder a foreign one."""
 
-LATER = {"unmasked": "reject"}
+LATER = {"unmasked": "reject", "spacing": None}
 """Settings that came later, with what they are by default: folders from before stay what they are."""
 
 LATER_OF: dict[str, dict[str, Any]] = {"medmnist": {"conditions": ()}}

@@ -49,7 +49,9 @@ class Shown:
     def of(cls, spec: ImageSpec, intensity: IntensityMap) -> Shown:
         """CT in its window, others over their whole range."""
         size, window, colour = " x ".join(map(str, spec.size)), shown_window(spec), in_colour(spec.channels)
-        pixels = f"{size} pixels" + (f" of {spec.spacing[-1]:.3g} mm" if spec.spacing else "")
+        steps = [f"{step:.3g}" for step in spec.spacing or ()]
+        steps = steps if len(set(steps)) > 1 else steps[:1]
+        pixels = f"{size} pixels" + (f" of {' x '.join(steps)} mm" if steps else "")
         pixels += "; of each volume the middle slice" if spec.dimensions == 3 else ""
         pixels += f"; channels side by side: {', '.join(spec.channels)}" if spec.channels[1:] and not colour else ""
         scale = "Grey scale: the whole range" if window is None else f"Black: {window[0]:g} HU, white: {window[1]:g} HU"

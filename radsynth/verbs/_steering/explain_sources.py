@@ -47,7 +47,7 @@ def given_images(sampler: Sampler, paths: Sequence[Path], label: str | None, pre
     for path in map(Path, paths):
         if not path.exists():
             raise DataError(f"{path} does not exist. Give image files or folders of them.")
-        with other_images(path, sampler.spec, sampler.intensity) as (_, values):
+        with other_images(path, sampler.spec, sampler.intensity, sampler.preparing) as (_, values):
             images += list(values)
             told += [path.name if len(values) == 1 else f"{path.name} {k + 1}" for k in range(len(values))]
     return Given(images=np.stack(images[:MOST]), labels=np.full(len(images[:MOST]), index), names=tuple(told[:MOST]),

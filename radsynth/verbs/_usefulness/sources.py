@@ -134,7 +134,8 @@ def _generated(folder: Path, prepared: Prepared) -> Examples:
 def _foreign(folder: Path, prepared: Prepared, kind: Kind) -> Examples:
     """Images of any format with classes or masks, brought to the size and grey scale of the real ones."""
     spec = prepared.spec
-    with other_images(folder, spec, prepared.intensity, masks=kind == "segmentation") as (made, images):
+    preparing = prepared.manifest.preparation.get("prepare", {})
+    with other_images(folder, spec, prepared.intensity, preparing, masks=kind == "segmentation") as (made, images):
         rows = np.arange(len(made.rows), dtype=np.int64)
         if kind == "segmentation":
             if made.spec.mask_classes < 2:
