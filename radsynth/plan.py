@@ -187,7 +187,8 @@ def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> st
     have, make = "x".join(map(str, data.size)), "x".join(map(str, size))
     if data.even != data.size:
         steps = "x".join(f"{step:.3g}" for step in data.spacing or ())
-        have += f" pixels of {steps} mm, which become {'cubes' if len(size) == 3 else 'squares'}"
+        become = "cubes (prepare.spacing keeps slices as thick as they are)" if len(size) == 3 else "squares"
+        have += f" pixels of {steps} mm, which become {become}"
     if max(size) < max(data.even):
         return f"The images are {have}; {make} is what a {device.accelerator} learns in this budget."
     return f"The images are {have}, small enough to be learned as they are."

@@ -68,7 +68,7 @@ def test_volumes_of_thick_slices_fill_the_size_that_is_planned_for_them(tmp_path
     size = next(choice for choice in choices(asked, found, {}) if choice.setting == "prepare.size")
     content = plan_fit(found.median_size, tuple(size.value), found.spacing, crop=False, enlarge=False).content
     assert max(frame - side for frame, side in zip(size.value, content, strict=True)) < 8, "no more than is rounded up"
-    assert "5x1.8x1.8 mm" in size.reason
+    assert "5x1.8x1.8 mm" in size.reason and "prepare.spacing" in size.reason
 
 
 def test_longer_budgets_allow_larger_images() -> None:
