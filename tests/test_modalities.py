@@ -65,6 +65,17 @@ def test_each_contrast_keeps_its_modality_and_units(tmp_path: Path) -> None:
     assert type(prepared.spec).from_json(json.loads(str(prepared.spec))) == prepared.spec
 
 
+def test_images_that_were_made_of_such_contrasts_are_added_to_them(tmp_path: Path) -> None:
+    """Files of several contrasts, as `generate` writes them, do not say which modality each is."""
+    studies(tmp_path / "data")
+    pixels = np.stack([disc((20, 20))[0], disc((20, 20), 1)[0]]).astype(np.int16)
+    write(Image(pixels=pixels, bits=16, channels=("ct", "mr"), spacing=(1.0, 1.0)), tmp_path / "made" / "0.nii.gz",
+          provenance=FROM)
+    settings = contrasts.Settings(path=tmp_path / "data", contrasts=CONTRASTS)
+    prepared = prepare(settings, tmp_path / "prepared", overrides=[f"prepare.extra={tmp_path / 'made'}"])
+    assert sum(row.added == "other" for row in prepared.rows) == 1 and prepared.spec.kinds == (CT, MR)
+
+
 def test_ct_that_is_made_of_mr_is_ct(tmp_path: Path) -> None:
     studies(tmp_path / "data")
     prepare(contrasts.Settings(path=tmp_path / "data", contrasts=CONTRASTS), tmp_path / "prepared")

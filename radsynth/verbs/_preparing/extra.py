@@ -10,6 +10,7 @@ from typing import Any
 
 from radsynth.datasets import Record, Rejected, dataset, recognise
 from radsynth.errors import DataError, SettingsError
+from radsynth.io import Header
 from radsynth.verbs._made_before import REQUEST
 from radsynth.verbs._writing import folder_name
 
@@ -36,7 +37,8 @@ def extra_records(path: Path, data: Sequence[Record], source: Any, rejected: lis
 def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: list[Rejected]) -> Iterator[Record]:
     unmasked = getattr(source, "unmasked", "reject") == "keep"
     named = next((record.mask_names for record in data if record.mask_names), {})
-    modality = next((record.header.modality for record in data if record.header), "")
+    like = next((record.header for record in data if record.header), None)
+    modality = like.modality if like else ""
     module = dataset(recognise(path))
     taken = {one.name for one in fields(module.Settings)}
     wanted: dict[str, Any] = {"modality": modality, "mask_names": tuple(f"{k}={name}" for k, name in named.items()),
@@ -61,8 +63,15 @@ def _extra_records(path: Path, data: Sequence[Record], source: Any, rejected: li
             rejected.append(Rejected(path=record.source, reason=reason))
         else:
             yield replace(record, source=f"extra/{record.source}", split="train", unmasked=unmasked, added=added,
-                          label=known.get(record.label),
+                          label=known.get(record.label), header=_of_kinds(record.header, like),
                           patient="extra/" + hashlib.sha256(record.patient.encode()).hexdigest()[:16])
+
+
+def _of_kinds(header: Header | None, like: Header | None) -> Header | None:
+    """With the modality of each contrast, which files of several contrasts do not say, as the data has it."""
+    if header is None or like is None or header.kinds or header.channels != like.channels:
+        return header
+    return replace(header, kinds=like.kinds)
 
 
 def _own_table(path: Path) -> dict[str, str]:
