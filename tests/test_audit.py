@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics._privacy_attacks import Scores, Threshold, strength, threshold
-from radsynth.metrics._privacy_copies import Whitening, aligned, likeness, nearest_rows, prints
+from radsynth.metrics._privacy_copies import Whitening, _coarse, aligned, likeness, nearest_rows, prints
 from radsynth.metrics._resampling import share_of
 from radsynth.metrics.neighbours import NUMBERS
 from radsynth.run_folder import RunFolder
@@ -87,6 +88,24 @@ def test_likeness_does_not_know_noise(size: tuple[int, ...]) -> None:
         assert np.median(noisy.noise - known.noise) == pytest.approx(share, rel=0.15)
     found, where = likeness(noisy, known)
     assert (where == np.arange(60)).all() and np.median(np.abs(1 - found)) < 0.8 * np.median(1 - np.asarray(plain))
+
+
+def test_prints_are_put_where_they_stay_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held until the end and put together then, those of 70,000 images took twice their 2 GB."""
+    made, alive = list[weakref.ref[NDArray[np.float32]]](), list[int]()
+
+    def noted(white: torch.Tensor) -> NDArray[np.float32]:
+        found = _coarse(white)
+        made.append(weakref.ref(found))
+        alive.append(sum(one() is not None for one in made))
+        return found
+
+    monkeypatch.setattr("radsynth.metrics._privacy_copies._coarse", noted)
+    images = np.tile(phantoms(50, 1), (8, 1, 1, 1))
+    found = prints(images, Whitening.of(images))
+    assert len(alive) == 7 and max(alive) <= 2
+    assert all(array.shape[0] == 400 and np.allclose(array[:50], array[-50:], atol=1e-5)
+               for array in (found.white, found.noise, *found.quick))
 
 
 def test_likeness_equals_plain_correlation_at_the_best_shift() -> None:
@@ -334,11 +353,16 @@ def test_the_copy_filter_draws_copies_again(run: Path, tmp_path: Path, monkeypat
         sample(run, 5, seed=1, copy_filter=True)
 
 
-def test_the_filter_knows_copies_and_needs_its_data(run: Path, tmp_path: Path) -> None:
+def test_the_filter_knows_copies_and_needs_its_data(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepared = Prepared(run / "data")
-    knows = CopyFilter(run / "data", "data")
-    assert knows.copies(planted(prepared.images(prepared.indices("train")[:40]), 2)).mean() >= 0.95
-    assert knows.copies(phantoms(100, 9)).mean() <= 0.03
+    copied, others = planted(prepared.images(prepared.indices("train")[:40]), 2), phantoms(100, 9)
+    for most, used in ((5000, len(prepared.own("validation", "test"))), (150, 150)):
+        monkeypatch.setattr("radsynth.verbs._auditing.copy_filter.HELD_OUT", most)
+        knows = CopyFilter(run / "data", "data")
+        assert knows.rule()["held_out_images"] == used
+        assert knows.copies(copied).mean() >= 0.95 and knows.copies(others).mean() <= 0.03
     with pytest.raises(FolderError, match="copy filter needs"):
         CopyFilter(tmp_path / "nowhere", "data")
     with pytest.raises(FolderError, match="not the data"):

@@ -335,7 +335,7 @@ def test_images_of_the_runs_training_are_no_evaluation(tmp_path: Path, make_prep
         evaluate(other, run / "synthetic", settings=FAST)
 
 
-def test_classes_are_measured_by_themselves(tmp_path: Path) -> None:
+def test_classes_are_measured_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = [np.arange(count) % 3 // 2 for count in (155, 156, 158)]
     synthetic = discs(158, 3)
     synthetic[labels[2] == 1] += np.float32(0.3)
@@ -349,9 +349,16 @@ def test_classes_are_measured_by_themselves(tmp_path: Path) -> None:
     assert results["classes"]["few"]["images"] > results["classes"]["few"]["held_out_patients"] == 1
     assert found["few"]["frechet_distance"]["excess_low"] > 0 >= found["most"]["frechet_distance"]["excess_low"]
     rare = Source(images=synthetic, labels=np.where(np.arange(158) < 20, 1, 0))
-    few = compare(*real, rare, **more)["classes"]["few"]
+    both = compare(*real, rare, **more)
+    few = both["classes"]["few"]
     assert not few["measurements"] and "at least 50" in few["refused"][0]["reason"]
     assert compare(*(one.images for one in (*real, rare)), settings=FAST, out=tmp_path)["classes"] == {}
+    for module in ("measuring", "document"):
+        monkeypatch.setattr(f"radsynth.verbs._evaluating.{module}.MOST_CLASSES", 1)
+    most = compare(*real, rare, **more)
+    told = "Of 2 classes the 1 with the most held-out images were measured by themselves."
+    assert list(most["classes"]) == ["most"] and told in most["context"]["warnings"]
+    assert told not in both["context"]["warnings"]
 
 
 def test_classes_come_from_samples_csv(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:

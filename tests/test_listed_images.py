@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from radsynth.arrays import Prepared
@@ -26,6 +28,18 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path, make_prepared: Calla
         evaluate(prepared, folder)
     with pytest.raises(FolderError, match="does not exist"):
         evaluate(prepared, tmp_path / "nowhere")
+
+
+def test_many_images_take_no_more_memory_than_their_values(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    made = np.tile(discs(10, 3), (20, 1, 4, 4))
+    prepared, folder = Prepared(make_prepared(12, (64, 64))), write_pictures(tmp_path / "made", made)
+    read_synthetic(folder, prepared.spec, prepared.intensity)  # what is imported meanwhile is not counted
+    tracemalloc.start()
+    found = read_synthetic(folder, prepared.spec, prepared.intensity)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 200 and np.abs(found[np.arange(190, 200)] - made[:10]).max() < 0.01
+    assert peak < 2e6, "200 images of 4096 pixels are 0.8 MB, and 3.3 MB as float32"
 
 
 def test_a_table_that_was_cut_after_a_whole_line_does_not_pass_for_all(

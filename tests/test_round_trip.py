@@ -78,7 +78,7 @@ def test_values_and_geometry_survive_the_whole_way(kind: str, format: str, tmp_p
     for listed in (False, True):  # as `evaluate` and `audit` read them back
         if listed:
             write_table(tmp_path / "out" / "samples.csv", rows)
-        seen = read_synthetic(tmp_path / "out", prepared.spec, intensity)
+        seen = read_synthetic(tmp_path / "out", prepared.spec, intensity)[np.arange(1)]
         assert np.abs(seen - prepared.images(np.arange(1))).max() <= 2 / 65535
     if format == "npz":  # one file in MedMNIST's layout, which holds values alone
         with np.load(tmp_path / "out" / rows[0]["file"], allow_pickle=False) as archive:
@@ -150,7 +150,7 @@ def test_several_contrasts_are_written_and_read_back(size: tuple[int, ...], chan
         (tmp_path / format).mkdir()
         written = writing.all(iter([Drawn(images=made, labels=np.full(3, -1))]), tmp_path / format, format, 0, 3)
         write_table(tmp_path / format / "samples.csv", [row for image in written for row in image])
-        back = read_synthetic(tmp_path / format, spec, intensity)
+        back = read_synthetic(tmp_path / format, spec, intensity)[np.arange(3)]
         assert back.shape == made.shape and np.abs(back - made).max() < 0.002
 
 
@@ -172,7 +172,7 @@ def test_channels_of_different_ranges_come_back_in_their_own(format: str, tmp_pa
     assert values[:, 0].min() < -900 and 70 < values[:, 0].max() <= 80
     assert 0 <= values[:, 1].min() < 0.1 and 8.9 < values[:, 1].max() <= 9
     write_table(tmp_path / "samples.csv", rows)
-    assert np.abs(read_synthetic(tmp_path, spec, intensity) - made).max() < 1e-4
+    assert np.abs(read_synthetic(tmp_path, spec, intensity)[np.arange(3)] - made).max() < 1e-4
     with other_images(tmp_path, spec, intensity, {}) as (_, found):
         assert np.abs(found - made).max() < 1e-4
 

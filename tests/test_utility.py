@@ -125,6 +125,33 @@ def test_shares_of_patients_are_nested_and_keep_every_class() -> None:
     assert set(some_patients(found, 0.001, 5).examples.labels) == {0, 1}, "of every class one patient at least"
 
 
+def test_memory_does_not_grow_with_what_was_prepared(make_prepared: Callable[..., Path]) -> None:
+    prepared = Prepared(make_prepared(600, (64, 64), labels=LABELS))
+    tracemalloc.start()
+    found = some_patients(real(prepared, "train", "classification"), 1.0, 0)
+    for _ in range(3):
+        _Drawer(found.examples, "classification").draw(32, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.examples) == 400 and peak < 3e6, "400 images are 6.6 MB; a batch is 0.5 MB"
+
+
+def test_time_of_predictions_is_part_of_the_time(
+    make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 9 s that may be used 8 trainings of 0.01 s a step leave 112 steps, and 50 where each predicts for 0.625 s."""
+    prepared = Prepared(make_prepared(90, labels=LABELS))
+    made, asked = write_labelled(tmp_path / "made", prepared, False), replace(FAST, seconds=10.0, steps=500)
+    monkeypatch.setattr("radsynth.verbs.utility.time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr("radsynth.verbs.utility.fit", lambda *_: None)
+    monkeypatch.setattr("radsynth.verbs.utility.predict", lambda recipe, model, images: np.full((len(images), 2), 0.5))
+    for prediction, steps in ((0.0, 112), (0.625, 50)):
+        monkeypatch.setattr("radsynth.verbs.utility.seconds_needed", lambda *_, p=prediction: (0.01, p))
+        found = utility(prepared.folder, made, settings=asked, out=tmp_path / "out")
+        assert found["steps"] == steps and found["seconds_estimated"] == pytest.approx(
+            8 * (steps * 0.01 + prediction), abs=0.1)
+
+
 def discs(n: int, seed: int) -> Examples:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
@@ -312,7 +339,7 @@ def test_training_images_are_those_of_the_split(make_prepared: Callable[..., Pat
     prepared = Prepared(make_prepared(48, labels=LABELS))
     train, test = real(prepared, "train", "classification"), real(prepared, "test", "classification")
     assert len(train.examples) == 32 and len(test.examples) == 16
-    joint = np.concatenate([train.examples.images, test.examples.images]).reshape(48, -1)
+    joint = np.concatenate([one.examples.images[np.arange(len(one.examples))] for one in (train, test)]).reshape(48, -1)
     assert len(np.unique(joint, axis=0)) == 48
 
 

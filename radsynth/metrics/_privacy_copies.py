@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -105,19 +106,22 @@ class Prints:
 
 def prints(images: Rows, whitening: Whitening) -> Prints:
     """Of all images (n, c, *space) in [-1, 1], in batches: memory is 4 bytes a pixel (of at most 4096) and channel."""
-    white, noise, quick = [], [], list[list[NDArray[np.float32]]]()
+    whole: list[NDArray[np.float32]] = []
     for start in range(0, len(images), BATCH):
-        pixels = images[np.arange(start, min(start + BATCH, len(images)))]
-        batch, shares = whitening(pixels)
-        white.append(np.asarray(batch.numpy(), dtype=np.float32))
-        noise.append(np.asarray(shares.numpy(), dtype=np.float32))
-        quick.append([_spectrum(batch), _coarse(batch)])
-    return Prints(white=np.concatenate(white), noise=np.concatenate(noise),
-                  quick=tuple(np.concatenate(parts) for parts in zip(*quick, strict=True)))
+        batch, shares = whitening(images[np.arange(start, min(start + BATCH, len(images)))])
+        parts = (batch.numpy(), shares.numpy(), _spectrum(batch), _coarse(batch))
+        # Filled in place: batches that are put together at the end take twice the memory.
+        whole = whole or [np.empty((len(images), *part.shape[1:]), np.float32) for part in parts]
+        for rows, part in zip(whole, parts, strict=True):
+            rows[start:start + len(part)] = part
+    white, noise, *quick = whole
+    return Prints(white=white, noise=noise, quick=tuple(quick))
 
 
-def likeness(queries: Prints, candidates: Prints) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """For every query how like its most like candidate is, (n,), and which that is, (n,) row numbers.
+def likeness(queries: Prints, candidates: Prints, progress: Callable[[int], None] = lambda done: None,
+             ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """For every query how like its most like candidate is, (n,), and which that is, (n,) row numbers; `progress` is
+    told how many queries are done.
 
     1 for the same image; noise that was taken off by estimate can carry it a little beyond.
     """
@@ -131,6 +135,7 @@ def likeness(queries: Prints, candidates: Prints) -> tuple[NDArray[np.float64], 
             found = found / torch.from_numpy(1 - extra).sqrt()
             winner = int(found.argmax())
             best[row], where[row] = float(found[winner]), listed[winner]
+        progress(start + len(part))
     return best, where
 
 

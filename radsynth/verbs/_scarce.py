@@ -8,7 +8,7 @@ RARE = 20
 """Images of a class, at most, that were not learned among others (docs/benchmarks-quality.md, "Rare classes")."""
 
 NAMED = 8
-"""Rare classes that are named, at most."""
+"""Classes that are named, at most."""
 
 
 def untaught(counts: Mapping[str, int]) -> str:
@@ -17,8 +17,8 @@ def untaught(counts: Mapping[str, int]) -> str:
     names = [name for name, count in counts.items() if not count]
     if not names or not any(counts.values()):
         return ""
-    one = len(names) == 1
-    return (f"no training image is of the class{'' if one else 'es'} {', '.join(names)}: "
+    one, more = len(names) == 1, f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (f"no training image is of the class{'' if one else 'es'} {', '.join(names[:NAMED])}{more}: "
             f"{'it is' if one else 'they are'} not learned and cannot be generated. The patients are all in validation "
             f"or test: prepare more of {'it' if one else 'them'}, raise prepare.train, or, where the data has a split "
             "of its own, set prepare.official=false.")

@@ -103,10 +103,10 @@ def audit(run: Path, synthetic: Path | None = None, *, settings: Settings | None
                                  "synthetic to audit but what you name (--synthetic DIR).")
         raise FolderError(f"{run} has no synthetic images to audit. Make some with 'radsynth generate "
                           f"{in_command(run)} {in_command(place)} --count 1000', or name a folder (--synthetic).")
-    made = read_synthetic(place, prepared.spec, prepared.intensity)
+    found = read_synthetic(place, prepared.spec, prepared.intensity)
     generator = np.random.default_rng(options.seed)
-    drawn = np.sort(generator.permutation(len(made))[: options.synthetic_images])
-    made = made[drawn]
+    drawn = np.sort(generator.permutation(len(found))[: options.synthetic_images])
+    made = found[drawn]
     held_out, own, training = prepared.own("validation", "test"), prepared.own("train"), prepared.showing("train")
 
     def side(rows: NDArray[np.int64], most: int) -> Side:

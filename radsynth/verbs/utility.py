@@ -28,7 +28,7 @@ from radsynth.settings import settings as settings_section
 from radsynth.verbs._evaluating.sides import all_of, refuse_real
 from radsynth.verbs._usefulness.pictures import save_chart
 from radsynth.verbs._usefulness.sources import Real, draws, kind_of, open_real, real, some_patients, synthetic
-from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict, seconds_per_step
+from radsynth.verbs._usefulness.training import Examples, Recipe, describe, fit, predict, seconds_needed
 from radsynth.verbs._usefulness.words import sentences, verdict
 from radsynth.verbs.generate import check_draws
 
@@ -69,6 +69,10 @@ class Settings:
     """Seed of everything random."""
 
 
+Scores = dict[str, NDArray[np.float64]]
+"""Replicates (1 + repetitions, classes) of each score of one training."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Training:
     """One training: on a share of the real patients (1 for synthetic images alone), which arm, which repeat."""
@@ -105,10 +109,12 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     classes = len(prepared.spec.label_values) if kind == "segmentation" else len(names)
     recipe = Recipe(kind=kind, classes=classes, steps=1, batch=options.batch, rate=options.rate)
     plan = list(_plan(options))
-    step = seconds_per_step(recipe, train.examples)
-    recipe = dataclasses.replace(recipe, steps=_steps(options, len(plan), step, time.monotonic() - start))
-    estimate = len(plan) * recipe.steps * step
-    found, counts = _run(plan, recipe, train, test, made, options, estimate)
+    step, prediction = seconds_needed(recipe, train.examples, test.examples.images)
+    spent = time.monotonic() - start + len(plan) * prediction
+    recipe = dataclasses.replace(recipe, steps=_steps(options, len(plan), step, spent))
+    estimate = len(plan) * (recipe.steps * step + prediction)
+    chosen = scores.draws(test.patients, options.seeds, options.repetitions, options.seed)
+    found, counts = _run(plan, recipe, train, test, made, options, chosen.patients, estimate)
     if out is None:
         RunFolder(run).check_weights(weights)
     channels, dimensions = len(prepared.spec.channels), prepared.spec.dimensions
@@ -129,7 +135,7 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
         "interval": "95 %, bootstrap over test patients and seeds (pigeonhole), paired differences",
         "virtual": prepared.spec.virtual, "data_hash": prepared.manifest.data_hash,
     }
-    document |= _results(found, counts, test, of_classes, kind, options)
+    document |= _results(found, counts, chosen, test, of_classes, options)
     document |= {"seconds_estimated": round(estimate, 1), "seconds": round(time.monotonic() - start, 1)}
     document["words"] = sentences(document)
     with replacing(place / "utility.json") as new:
@@ -172,7 +178,10 @@ def _plan(options: Settings) -> Iterator[_Training]:
 
 
 def _steps(options: Settings, trainings: int, step: float, spent: float) -> int:
-    """The optimiser steps that fit into the time. A tenth of it is for predictions and intervals."""
+    """The optimiser steps that fit into the time. A tenth of it is for scores and intervals.
+
+    spent: seconds that are over, and that predictions will take
+    """
     possible = int((0.9 * options.seconds - spent) / (trainings * step))
     if possible < min(LEAST_STEPS, options.steps):
         needed = (LEAST_STEPS * trainings * step + spent) / 0.9
@@ -184,9 +193,10 @@ def _steps(options: Settings, trainings: int, step: float, spent: float) -> int:
 
 
 def _run(plan: list[_Training], recipe: Recipe, train: Real, test: Real, made: Examples, options: Settings,
-         estimate: float) -> tuple[dict[_Training, NDArray[Any]], dict[tuple[float, str], dict[str, int]]]:
-    """The predictions of every training on the test images, and how many real images and patients each arm had."""
-    found: dict[_Training, NDArray[Any]] = {}
+         weights: NDArray[np.float64], estimate: float,
+         ) -> tuple[dict[_Training, Scores], dict[tuple[float, str], dict[str, int]]]:
+    """Every training's scores on the test images, and how many real images and patients each arm had."""
+    found: dict[_Training, Scores] = {}
     counts: dict[tuple[float, str], dict[str, int]] = {}
     minutes = f"about {estimate / 60:.1f} min for {len(plan)} trainings of {recipe.steps} steps"
     with Progress(len(plan) * recipe.steps, "measuring usefulness", "steps") as progress:
@@ -199,7 +209,7 @@ def _run(plan: list[_Training], recipe: Recipe, train: Real, test: Real, made: E
             # Weights and order of draws follow from the seed alone: arms differ in their images, and in nothing else.
             model = fit(recipe, sources, one.arm != "real", 1000 * options.seed + one.seed,
                         partial(_report, progress, index * recipe.steps, minutes))
-            found[one] = predict(recipe, model, test.examples.images)
+            found[one] = _score(predict(recipe, model, test.examples.images), test, recipe.kind, weights)
     return found, counts
 
 
@@ -213,20 +223,15 @@ def _per_class(made: Examples, names: tuple[str, ...], kind: str) -> dict[str, A
     return {"of_each_class": {name: int((made.labels == index).sum()) for index, name in enumerate(names)}}
 
 
-Replicates = dict[tuple[float, str], dict[str, NDArray[np.float64]]]
-
-
-def _results(found: dict[_Training, NDArray[Any]], counts: dict[tuple[float, str], dict[str, int]], test: Real,
-             of_classes: dict[str, int], kind: str, options: Settings) -> dict[str, Any]:
+def _results(found: dict[_Training, Scores], counts: dict[tuple[float, str], dict[str, int]], chosen: scores.Draws,
+             test: Real, of_classes: dict[str, int], options: Settings) -> dict[str, Any]:
     """Arms and differences with their intervals, all from the same draws. of_classes: test patients with each class."""
     numbers_of = partial(_numbers, of_classes=of_classes, patients=test.patients)
-    chosen = scores.draws(test.patients, options.seeds, options.repetitions, options.seed)
-    replicates: Replicates = {}
+    replicates: dict[tuple[float, str], Scores] = {}
     for share in _shares(options):
         for arm in ARMS:
             real_share = 1.0 if arm == "synthetic" else share
-            each = [_score(found[_Training(share=real_share, arm=arm, seed=seed)], test, kind, chosen.patients)
-                    for seed in range(options.seeds)]
+            each = [found[_Training(share=real_share, arm=arm, seed=seed)] for seed in range(options.seeds)]
             replicates[share, arm] = {name: scores.over_seeds(np.stack([one[name] for one in each]), chosen)
                                       for name in each[0]}
     arms = [{"share": share, "arm": arm, **counts[(1.0 if arm == "synthetic" else share), arm],
@@ -242,9 +247,8 @@ def _results(found: dict[_Training, NDArray[Any]], counts: dict[tuple[float, str
     return {"arms": arms, "differences": differences}
 
 
-def _score(predicted: NDArray[Any], test: Real, kind: str, weights: NDArray[np.float64],
-           ) -> dict[str, NDArray[np.float64]]:
-    """Replicates (1 + repetitions, classes) of each score of one training."""
+def _score(predicted: NDArray[Any], test: Real, kind: str, weights: NDArray[np.float64]) -> Scores:
+    """The scores of one training by its predictions."""
     if kind == "classification":
         given = (predicted, test.examples.labels, test.owners, weights)
         return {"sensitivity": scores.sensitivities(*given), "auc": scores.areas_under_curves(*given)}

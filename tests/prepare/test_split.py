@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from radsynth.errors import DataError, SettingsError
+from radsynth.verbs._scarce import untaught
 from radsynth.verbs.prepare import prepare
 from tests.prepare.records import Prepare, fails, picture, record
 
@@ -82,6 +83,13 @@ def test_a_class_without_training_images_is_told(from_records: Prepare, capsys: 
         assert "prepare.official=false" in said
     from_records(records, "anew", size=[8, 8], official=False)
     assert "no training image" not in capsys.readouterr().err
+
+
+def test_of_many_classes_without_training_images_the_first_are_named() -> None:
+    """Labels of several findings make hundreds of classes."""
+    told = untaught({"common": 9, **{f"class {n:03}": 0 for n in range(300)}})
+    assert "of the classes class 000, class 001, " in told and "class 007 and 292 more: they are not learned" in told
+    assert len(told) < 500
 
 
 def test_classes_of_few_training_images_are_told(from_records: Prepare, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from radsynth.metrics._features import NAME, Rows, describe
 from radsynth.metrics._privacy_attacks import threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
 from radsynth.metrics._resampling import estimate, paired_halves, share_of
+from radsynth.progress import Progress
 from radsynth.verbs._auditing.attacks import Side
 
 FALSE_ALARMS = 0.0075
@@ -76,9 +77,10 @@ def find_copies(made: Rows, training: Side, members: Side, held_out: Side) -> Co
         threshold(np.empty(0), held_out.patients, FALSE_ALARMS)  # says how many are needed
     whitening = Whitening.of(training)
     known = prints(training, whitening)
-    real, _ = likeness(prints(held_out, whitening), known)
-    limit = threshold(real, held_out.patients, FALSE_ALARMS)
-    found, where = likeness(prints(made, whitening), known)
+    with Progress(len(held_out) + len(made), "looking for copies", "images") as progress:
+        real, _ = likeness(prints(held_out, whitening), known, progress.update)
+        limit = threshold(real, held_out.patients, FALSE_ALARMS)
+        found, where = likeness(prints(made, whitening), known, lambda done: progress.update(len(held_out) + done))
     copied = found > limit.likeness
     pairs = [CopyPair(synthetic=int(k), training=int(where[k]), likeness=round(float(found[k]), 4),
                       rarity=float((real >= found[k]).mean()), copy=bool(copied[k]))

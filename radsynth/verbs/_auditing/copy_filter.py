@@ -15,6 +15,7 @@ from radsynth.arrays import Prepared
 from radsynth.errors import DataError, FolderError, SettingsError
 from radsynth.metrics._privacy_attacks import check_held_out, threshold
 from radsynth.metrics._privacy_copies import Whitening, likeness, prints
+from radsynth.progress import Progress
 from radsynth.verbs._auditing.attacks import Side
 from radsynth.verbs._auditing.copies import FALSE_ALARMS, LIKENESS
 from radsynth.verbs._sampler import REDRAWN, Sampler
@@ -22,6 +23,8 @@ from radsynth.verbs._writing import Drawn
 
 REDRAWS = 20
 """Redraws of one image before it is said that the generator makes copies."""
+HELD_OUT = 5000
+"""Held-out images that the threshold comes from at most, drawn at random: each is compared with all training images."""
 
 
 class CopyFilter:
@@ -40,8 +43,10 @@ class CopyFilter:
         training = _side(prepared, prepared.showing("train"))
         self._whitening = Whitening.of(training)
         self._known = prints(training, self._whitening)
-        held_out = _side(prepared, prepared.own("validation", "test"))
-        real, _ = likeness(prints(held_out, self._whitening), self._known)
+        rows = prepared.own("validation", "test")
+        held_out = _side(prepared, rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:HELD_OUT])])
+        with Progress(len(held_out), "comparing held-out images", "images") as progress:
+            real, _ = likeness(prints(held_out, self._whitening), self._known, progress.update)
         self.threshold = threshold(real, held_out.patients, FALSE_ALARMS).likeness
         self.held_out = len(real)
 

@@ -13,7 +13,7 @@ from radsynth.metrics import Comparison
 from radsynth.metrics._features import Rows
 from radsynth.metrics._privacy_copies import most_alike
 from radsynth.metrics.neighbours import Pair, closest_pairs
-from radsynth.verbs._evaluating.measuring import Measuring
+from radsynth.verbs._evaluating.measuring import MOST_CLASSES, Measuring
 from radsynth.verbs._evaluating.options import Settings
 from radsynth.verbs._evaluating.pictures import shown
 from radsynth.verbs._evaluating.sides import Chosen, Sides, Source
@@ -36,12 +36,17 @@ def document_of(measuring: Measuring, name: str, held_out: Source, training: Sou
         neighbours = unjudged(synthetic, measuring.sides.training, options)
     counts = {"held_out_images": len(held_out.images), "training_images": len(training.images),
               "synthetic_images": len(synthetic.images)}
+    classes = measuring.classes(name, **settings) if options.classes else {}
+    context = _context(measuring.sides, counts, comparison, options, bool(measurements))
+    if len(classes) == MOST_CLASSES < len(measuring.scale.labels):
+        context["warnings"].append(f"Of {len(measuring.scale.labels):,} classes the {MOST_CLASSES} with the most "
+                                   "held-out images were measured by themselves.")
     document = {
         "version": 1,
         "measurements": [one.to_json() for one in measurements],
         "refused": refused,
-        "classes": measuring.classes(name, **settings) if options.classes else {},
-        "context": _context(measuring.sides, counts, comparison, options, bool(measurements)),
+        "classes": classes,
+        "context": context,
         "histogram": _histogram(comparison, measuring.scale.intensity),
         "neighbours": neighbours,
     }

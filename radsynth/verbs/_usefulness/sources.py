@@ -13,6 +13,7 @@ from radsynth.errors import DataError, FolderError
 from radsynth.image import ImageSpec
 from radsynth.run_folder import RunFolder
 from radsynth.tasks import makes_masks
+from radsynth.verbs._evaluating.sides import PreparedRows
 from radsynth.verbs._evaluating.synthetic import classes_of, read_synthetic
 from radsynth.verbs._other_images import other_images
 from radsynth.verbs._sampler import Sampler
@@ -76,13 +77,14 @@ def real(prepared: Prepared, split: str, kind: Kind) -> Real:
         raise DataError(f"{prepared.folder} has no {split} images that can be used: prepare more patients.")
     masks = places(prepared.stored(rows, "masks"), prepared.spec) if kind == "segmentation" else None
     owners = np.unique(prepared.patients(rows), return_inverse=True)[1]
-    return Real(examples=Examples(images=prepared.images(rows), labels=labels, masks=masks),
+    return Real(examples=Examples(images=PreparedRows(prepared=prepared, rows=rows), labels=labels, masks=masks),
                 owners=owners.astype(np.int64))
 
 
 def some_patients(found: Real, share: float, seed: int) -> Real:
     """A share of the patients, of every class alike; a smaller share is part of a larger one with the same seed.
 
+    The images of a part are in memory; where it is the whole, these are `found`'s.
     A patient counts for the class of the first of their images. Every class keeps at least one patient.
     """
     order = np.random.default_rng(seed).permutation(found.patients)
@@ -93,6 +95,8 @@ def some_patients(found: Real, share: float, seed: int) -> Real:
         members = [patient for patient in order if group[patient] == label]
         kept += members[: max(1, round(share * len(members)))]
     rows = np.flatnonzero(np.isin(found.owners, kept))
+    if len(rows) == len(found.examples):
+        return found
     return Real(examples=found.examples.take(rows), owners=found.owners[rows])
 
 
@@ -106,7 +110,7 @@ def synthetic(run: Path, folder: Path | None, prepared: Prepared, kind: Kind, co
     if draws(run, folder, kind):
         drawn = draw(run, count, seed=seed, data=prepared.folder)
         masks = places(drawn.masks, prepared.spec) if kind == "segmentation" and drawn.masks is not None else None
-        return Examples(images=np.clip(drawn.images, -1, 1), labels=drawn.labels, masks=masks)
+        return Examples(images=np.clip(drawn.images, -1, 1, out=drawn.images), labels=drawn.labels, masks=masks)
     if folder is None:
         folder = run / "synthetic"
     if not folder.exists():

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from radsynth.device import channels_last, here, module_channels_last, moved, torch_device
+from radsynth.metrics._features import Rows
 from radsynth.models._blocks import MODE
 
 Kind = Literal["classification", "segmentation"]
@@ -35,7 +36,7 @@ CHUNK = 64
 class Examples:
     """Images (n, c, *space) float32 in [-1, 1], with class indices (n,) and, for segmentation, masks (n, *space)."""
 
-    images: NDArray[np.float32]
+    images: Rows
     labels: NDArray[np.int64]
     masks: NDArray[np.uint8] | None = None
 
@@ -43,7 +44,7 @@ class Examples:
         return len(self.images)
 
     def take(self, rows: NDArray[np.int64]) -> Examples:
-        """Some of them."""
+        """Some of them, in memory."""
         return Examples(images=self.images[rows], labels=self.labels[rows],
                         masks=None if self.masks is None else self.masks[rows])
 
@@ -88,7 +89,7 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
 
     On the GPU where there is one; the first weights and every draw come from the processor all the same.
     """
-    first, device = sources[0].images, torch_device()
+    first, device = sources[0].images[np.arange(1)], torch_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = network(recipe, first.shape[1], first.ndim - 2)
@@ -113,8 +114,9 @@ def fit(recipe: Recipe, sources: list[Examples], augmented: bool, seed: int,
     return model.eval()
 
 
-def seconds_per_step(recipe: Recipe, source: Examples) -> float:
-    """How long one optimiser step takes here; the first, which warms up, is not counted."""
+def seconds_needed(recipe: Recipe, train: Examples, test: Rows) -> tuple[float, float]:
+    """How long one optimiser step takes here, and the prediction of all test images; the first of either, which warms
+    up, is not counted."""
     times: list[float] = []
 
     def done(step: int) -> None:
@@ -122,17 +124,22 @@ def seconds_per_step(recipe: Recipe, source: Examples) -> float:
             torch.cuda.synchronize()  # a GPU's work is only asked for when the call returns
         times.append(time.monotonic())
 
-    fit(Recipe(kind=recipe.kind, classes=recipe.classes, steps=TIMED + 1, batch=recipe.batch, rate=recipe.rate),
-        [source], True, 0, done)
-    return (times[-1] - times[0]) / TIMED
+    model = fit(Recipe(kind=recipe.kind, classes=recipe.classes, steps=TIMED + 1, batch=recipe.batch, rate=recipe.rate),
+                [train], True, 0, done)
+    few = test[np.arange(min(CHUNK, len(test)))]
+    predict(recipe, model, few)
+    start = time.monotonic()
+    predict(recipe, model, few)
+    return (times[-1] - times[0]) / TIMED, (time.monotonic() - start) * len(test) / len(few)
 
 
 @torch.no_grad()
-def predict(recipe: Recipe, model: nn.Module, images: NDArray[np.float32]) -> NDArray[Any]:
+def predict(recipe: Recipe, model: nn.Module, images: Rows) -> NDArray[Any]:
     """Probabilities (n, classes) float64, or masks (n, *space) uint8."""
     parts, device = [], next(model.parameters()).device
     for start in range(0, len(images), CHUNK):
-        logits = _logits(recipe, model, torch.from_numpy(images[start:start + CHUNK]).to(device))
+        chunk = images[np.arange(start, min(start + CHUNK, len(images)))]
+        logits = _logits(recipe, model, torch.from_numpy(chunk).to(device))
         parts.append(logits.double().softmax(1).cpu().numpy() if recipe.kind == "classification"
                      else logits.argmax(1).to(torch.uint8).cpu().numpy())
     return np.concatenate(parts)
@@ -149,9 +156,9 @@ class _Drawer:
     def draw(self, count: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         which = generator.permutation(np.arange(count) % len(self.members))
         rows = np.asarray([generator.choice(self.members[k]) for k in which])
-        few = self.source.take(rows)
-        targets = few.labels if few.masks is None else few.masks.astype(np.int64)
-        return torch.from_numpy(few.images), torch.from_numpy(targets)
+        masks = self.source.masks
+        targets = self.source.labels[rows] if masks is None else masks[rows].astype(np.int64)
+        return torch.from_numpy(self.source.images[rows]), torch.from_numpy(targets)
 
 
 def _parts(batch: int, sources: int) -> list[int]:
