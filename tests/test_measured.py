@@ -48,6 +48,16 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], int]]
     return counting
 
 
+def test_of_many_images_no_more_are_drawn_again_than_are_compared(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, draw = list[int](), module.draw
+    monkeypatch.setattr(module, "MOST_IMAGES", 50)
+    monkeypatch.setattr(module, "draw", lambda out, count, **more: (drawn.append(count), draw(out, count, **more))[1])
+    found = run(pictures, tmp_path / "run", overrides=SMALL)
+    assert drawn == [50] and found.results["context"]["synthetic_images"] == 60
+
+
 def test_synthetic_images_are_measured_again_only_where_something_changed(
     pictures: Path, count: Callable[[str], Callable[[], int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -152,6 +152,20 @@ def test_time_of_predictions_is_part_of_the_time(
             8 * (steps * 0.01 + prediction), abs=0.1)
 
 
+def test_no_more_synthetic_images_are_drawn_than_a_training_is_shown(
+    make_prepared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 60 real training images: 20 steps of 12 images show all, 3 steps 36."""
+    def asked(*given: Any) -> Examples:
+        raise DataError(f"{given[4]} were asked for")
+
+    prepared = Prepared(make_prepared(90, labels=LABELS))
+    monkeypatch.setattr("radsynth.verbs.utility.synthetic", asked)
+    for steps, count in ((20, 60), (3, 36)):
+        with pytest.raises(DataError, match=f"^{count} were asked for"):
+            utility(prepared.folder, tmp_path, settings=replace(FAST, steps=steps), out=tmp_path / "out")
+
+
 def discs(n: int, seed: int) -> Examples:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)

@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeInt
 
 from radsynth.errors import SettingsError, in_command
 from radsynth.files import check_new, whole_folder, write_atomically
+from radsynth.progress import Progress
 from radsynth.run_folder import RunFolder
 from radsynth.settings import settings
 from radsynth.tasks import draws, paints
@@ -64,7 +65,11 @@ def draw(run: Path, count: int, *, seed: int = 0, label: str | None = None, trun
     """As `sample`, with masks where the run makes them; data, masks: as in `generate`."""
     sampler = Sampler(run, data, masks=masks)
     source = filtered(sampler) if copy_filter else sampler
-    chunks = list(source.drawn(0, count, seed=seed, label=label, truncation=truncation))
+    chunks = []
+    with Progress(count, "drawing", "images") as progress:
+        for chunk in source.drawn(0, count, seed=seed, label=label, truncation=truncation):
+            chunks.append(chunk)
+            progress.update(sum(len(one.labels) for one in chunks))
     labelled = [chunk.masks for chunk in chunks if chunk.masks is not None]
     return Drawn(images=np.concatenate([chunk.images for chunk in chunks]),
                  labels=np.concatenate([chunk.labels for chunk in chunks]),

@@ -27,6 +27,7 @@ from radsynth.verbs._agreement import add_agreement, side_by_side, write_agreeme
 from radsynth.verbs._applying.anatomy import learn_anatomy
 from radsynth.verbs._auditing.copy_filter import check_enough_held_out, check_not_private
 from radsynth.verbs._choosing import asked_budget, choices, grows, told_of_modality
+from radsynth.verbs._evaluating.options import MOST_IMAGES
 from radsynth.verbs._given import documents
 from radsynth.verbs._in_vain import in_vain, unused_by_run
 from radsynth.verbs._inspecting.page import problems
@@ -237,12 +238,15 @@ def _generate(settings: Resolved, prepared: Prepared, out: Path) -> Generated:
 def _evaluate(settings: Resolved, prepared: Prepared, out: Path, made: Generated) -> dict[str, Any]:
     """Measure the very images that were written: the same items, before they were rounded for their files."""
     options = settings.section("generate", GenerateSettings)
-    drawn = draw(out, made.count, seed=settings.seed, truncation=options.truncation, copy_filter=options.copy_filter)
+    # Image k depends on the seed and k alone: the first are as good as any, and all of many would fill the memory.
+    drawn = draw(out, min(made.count, MOST_IMAGES), seed=settings.seed, truncation=options.truncation,
+                 copy_filter=options.copy_filter)
     evaluating = settings.section("evaluate", EvaluateSettings)
     try:
         results = evaluate_prepared(prepared, drawn.images, labels=drawn.labels, settings=evaluating, out=out)
     except DataError as error:  # too few patients to measure on: the images are made, and the report says why no more
         return write_unmeasured(prepared, drawn.images, str(error), evaluating, out)
+    results["context"]["synthetic_images"] = made.count
     if drawn.masks is not None:
         add_agreement(results, prepared, drawn, repetitions=evaluating.repetitions, seed=evaluating.seed)
         pictures = side_by_side(Sampler(out), prepared, drawn, settings.seed, evaluating.real_pictures)

@@ -62,7 +62,8 @@ class Settings:
     rate: float = Field(default=2e-3, gt=0, le=1)
     """Highest learning rate of AdamW; it falls to 0 by a cosine."""
     synthetic: int = Field(default=0, ge=0)
-    """Synthetic images; 0: as many as there are real training images."""
+    """Synthetic images; 0: as many as there are real training images, or as a training can be shown (steps x batch)
+    where these are fewer."""
     repetitions: int = Field(default=500, ge=100)
     """Bootstrap draws behind each interval."""
     seed: int = Field(default=0, ge=0)
@@ -104,7 +105,8 @@ def utility(run: Path, synthetic_folder: Path | None = None, *, data: Path | Non
     test = real(prepared, "test" if len(prepared.indices("test")) else "validation", kind)
     names = _names(prepared.spec, kind)
     of_classes = _patients(test, names, kind)
-    made = synthetic(run, synthetic_folder, prepared, kind, options.synthetic or len(train.examples), options.seed)
+    count = options.synthetic or min(len(train.examples), options.steps * options.batch)  # more are not shown
+    made = synthetic(run, synthetic_folder, prepared, kind, count, options.seed)
     refuse_real("synthetic", all_of(made.images), all_of(test.examples.images))
     classes = len(prepared.spec.label_values) if kind == "segmentation" else len(names)
     recipe = Recipe(kind=kind, classes=classes, steps=1, batch=options.batch, rate=options.rate)

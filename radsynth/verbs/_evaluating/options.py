@@ -8,12 +8,15 @@ from pydantic import Field
 
 from radsynth.settings import settings
 
+MOST_IMAGES = 5000
+"""Images compared on each side, whatever is asked for."""
+
 
 @settings
 class Settings:
     """What is measured on synthetic images."""
 
-    images: int = Field(default=2000, ge=50, le=5000)
+    images: int = Field(default=2000, ge=50, le=MOST_IMAGES)
     """Images compared on each side at most; fewer are taken when there are fewer held-out real or synthetic images."""
     training_images: int = Field(default=10000, ge=50)
     """Training images searched for copies at most, drawn at random."""
