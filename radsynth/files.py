@@ -136,6 +136,11 @@ def temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{_BEGUN}.{threading.get_ident()}.part")
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether this is the name of what a command has not finished: see `temporary_of` and `whole_folder`."""
+    return name.startswith(".") and name.endswith(".part")
+
+
 def clear_killed(path: Path) -> None:
     """Remove what processes left that were killed while they wrote this file: it may be large, or show patients."""
     before = f".{path.name}."

@@ -145,9 +145,11 @@ class RunFolder:
             return None
 
     def check_weights(self, before: str | None) -> None:
-        """FolderError where others have come since `before` was their hash: what was measured is not true of them."""
+        """FolderError where others have come since `before` was their hash: what was made or measured is of those."""
+        if not self.path.exists():  # moved away
+            raise self.no_run("")
         if self.weights_hash != before:
-            raise FolderError(f"{self.path} was trained further in the meantime: what was measured is true of the "
+            raise FolderError(f"{self.path} was trained further in the meantime: what was made or measured is of the "
                               "former weights, and is not written. Repeat the command when training has ended.")
 
     def made(self, folder: Path) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from radsynth.arrays import Prepared
 from radsynth.checkpoints import save_checkpoint
 from radsynth.errors import DataError, FolderError, SettingsError
+from radsynth.files import temporary_of
 from radsynth.image import ImageSpec
 from radsynth.models import build
 from radsynth.run_folder import RunFolder
@@ -320,5 +321,8 @@ def test_the_last_path_is_the_output_if_nothing_is_there(tmp_path: Path) -> None
     (tmp_path / "before").mkdir()
     (tmp_path / "scans" / "a.png").write_bytes(b"")
     (tmp_path / "before" / "explain.json").write_text("{}")
-    found = {name: is_output(tmp_path / name) for name in ("scans", "before", "new", "scans/a.png", "missing.png")}
-    assert found == {"scans": False, "before": True, "new": True, "scans/a.png": False, "missing.png": False}
+    left = temporary_of(tmp_path / "killed" / "explain.json")  # by one of kill -9, while it wrote
+    left.mkdir(parents=True)
+    (left / "inversion.png").write_bytes(b"")
+    names = ("scans", "before", "killed", "new", "scans/a.png", "missing.png")
+    assert [name for name in names if is_output(tmp_path / name)] == ["before", "killed", "new"]

@@ -15,9 +15,11 @@ from radsynth.files import whole_folder
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.verbs import audit as auditing
+from radsynth.verbs import export as exporting
 from radsynth.verbs import generate as _generate
 from radsynth.verbs import run as running
 from radsynth.verbs._auditing.attacks import Attack
+from radsynth.verbs._export_graphs import Graph
 from radsynth.verbs._journal import Journal, Row
 from radsynth.verbs.apply import apply
 from radsynth.verbs.export import export
@@ -178,6 +180,27 @@ def test_what_was_measured_of_former_weights_is_not_written_beside_new_ones(
     with pytest.raises(FolderError, match=r"trained further in the meantime: .* is not written\. Repeat the command"):
         auditing.audit(trained)
     assert not (trained / "audit.json").exists() and not (trained / "pictures").exists()
+    trained.rename(tmp_path / "moved")
+    with pytest.raises(FolderError, match="run is not a run folder: it does not exist"):
+        RunFolder(trained).check_weights("former")
+
+
+def test_a_bundle_of_two_states_of_the_weights_is_not_made(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A longer training of the same folder ended while the graph was made of the former weights."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+
+    def meanwhile(graph: Graph, path: Path) -> None:
+        path.touch()
+        RunFolder(trained).save_weights({"weight": torch.zeros(3)}, {"images": 160})
+
+    monkeypatch.setattr(exporting, "_to_onnx", meanwhile)
+    monkeypatch.setattr(exporting, "_check", lambda *_: {})
+    with pytest.raises(FolderError, match="trained further in the meantime"):
+        export(trained, tmp_path / "bundle")
+    assert not list(tmp_path.glob("*bundle*"))
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_copies_are_looked_for(

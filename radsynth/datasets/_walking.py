@@ -14,7 +14,7 @@ from radsynth.datasets import Rejected
 from radsynth.datasets._archives import is_archive, unpack
 from radsynth.datasets._layout import printable
 from radsynth.errors import DataError, RejectedFile
-from radsynth.files import own_files, own_folder
+from radsynth.files import is_unfinished, own_files, own_folder
 from radsynth.io import detect
 
 VERSIONS = ("derivatives", "sourcedata")
@@ -75,6 +75,10 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]], names: list[st
         return
     for entry in (entry for entry in entries if entry.name not in leaflets):
         name = prefix + entry.name
+        if is_unfinished(entry.name):
+            reason = "what a command of radsynth has not finished"
+            rejected.append(Rejected(path=printable(name), reason=reason, skipped=True))
+            continue
         try:
             if not entry.is_dir():
                 names.append(name)

@@ -38,7 +38,7 @@ SIDE = 128
 BINS = 1024
 THUMBNAIL = 4096
 NAME = f"EfficientNet-Lite0, ImageNet, {SIDE} px, version {VERSION}, weights sha256 {WEIGHTS_SHA256[:12]}"
-NAMED = re.compile(r"[0-9a-f]{64}")
+NAMED = re.compile(r"\.?[0-9a-f]{64}\.npz(\..+\.part)?")
 """How `keep` names its files."""
 
 
@@ -227,8 +227,8 @@ def _load(path: Path, names: tuple[str, ...], count: int) -> dict[str, NDArray[n
 
 def forget(cache: Path) -> None:
     """Remove what `keep` has kept in a folder: of real images it holds the pixels, or small pictures of them."""
-    for path in cache.glob("*.npz"):
-        if NAMED.fullmatch(path.stem):
+    for path in cache.glob("*"):
+        if NAMED.fullmatch(path.name):
             path.unlink(missing_ok=True)
     with suppress(OSError):  # there is none, or something else lies in it
         cache.rmdir()

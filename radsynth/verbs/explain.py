@@ -99,9 +99,11 @@ def explain(run: Path, images: Sequence[Path] = (), out: Path | None = None, *, 
 
 
 def is_output(path: Path) -> bool:
-    """Whether the last path on a command line is the folder to write: a name that no image has, with nothing in it."""
+    """Whether the last path on a command line is the folder to write: a name that no image has, with nothing in it but
+    an explanation, or what one that was killed has left."""
     if path.is_dir():
-        return (path / "explain.json").exists() or not any(path.iterdir())
+        names = [entry.name for entry in path.iterdir()]
+        return not names or any(name == "explain.json" or name.startswith(".explain.json.") for name in names)
     return not path.exists() and not path.suffix
 
 

@@ -93,6 +93,7 @@ def _write(sampler: Sampler, run: RunFolder, folder: Path, graph: Graph) -> dict
     _to_onnx(graph, path)
     for file in _copied(run, graph):
         shutil.copyfile(file, folder / file.name)
+    run.check_weights(sampler.facts["sha256"])
     kind = "noise" if isinstance(graph, FromNoise) else "mask" if isinstance(graph, FromMasks) else "image"
     document = {
         "version": 1, "kind": kind,

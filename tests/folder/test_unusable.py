@@ -30,6 +30,17 @@ def test_runs_that_lie_below_their_data_are_left_out(tmp_path: Path) -> None:
     assert all(line.skipped for line in rejected)
 
 
+def test_what_a_killed_command_has_left_is_left_out(tmp_path: Path) -> None:
+    """Of `radsynth generate RUN scans/made`, and of an explanation of these scans."""
+    for number, name in enumerate(("0.png", "p.part/1.png", ".made.part/images/000000.png",
+                                   ".explain.json.7.ab.9.part/inversion.png")):
+        picture(tmp_path / name, number)
+    records, rejected = found(tmp_path, labels="none")
+    assert [record.source for record in records] == ["0.png", "p.part/1.png"]
+    assert sorted(reasons(rejected)) == [".explain.json.7.ab.9.part", ".made.part"]
+    assert all(line.skipped for line in rejected)
+
+
 def test_what_radsynth_writes_beside_images_is_not_counted(tmp_path: Path) -> None:
     picture(tmp_path / "made/images/0.png")
     picture(tmp_path / "check/0.png", 1)
