@@ -189,13 +189,21 @@ def test_masks_and_numbers(overrides: tuple[str, ...], tmp_path: Path) -> None:
         with np.load(tmp_path / "bundle" / "asked.npz", allow_pickle=False) as made:
             assert (made["numbers"] == np.float32(high)).all() and (made["masks"] == drawn.masks).mean() > 0.99
         keras(tmp_path / "bundle", f"""
-import numpy as np
+import numpy as np, threading
+from concurrent.futures import ThreadPoolExecutor
 from keras_data import SyntheticImages
 images, labels = SyntheticImages(batch=5)[0]
 assert (labels == np.load("made.npz")["labels"]).all(), "classes, where there are some"
 data = SyntheticImages(batch=5, batches=1, target="mask")
 images, masks = data[0]
 assert masks.shape == images.shape[:-1] == (5, 32, 32) and (masks == np.load("made.npz")["masks"]).all()
+several = SyntheticImages(batch=5, batches=2, target="mask")
+alone, drawn, both = [several[0], several[1]], several.generator.images, threading.Barrier(2, timeout=60)
+several.generator.images = lambda *asked: (drawn(*asked), both.wait())[0]
+with ThreadPoolExecutor(2) as pool:
+    together = list(pool.map(several.__getitem__, range(2)))
+assert (alone[0][1] != alone[1][1]).any()
+assert all((one[1] == two[1]).all() for one, two in zip(alone, together)), "workers mix up masks"
 data.generator.about["mask_values"] = [-5, 0, 1, 2, 3, 4]
 assert (data[0][1] == masks + 1).all(), "places, not values"
 at, numbers = SyntheticImages(batch=5, target="position", at={{"position": {high}}})[0]

@@ -40,7 +40,7 @@ class SyntheticImages(keras.utils.PyDataset):
     def __getitem__(self, index):
         first = (self.epoch * self.batches + index) * self.batch
         items, about = range(first, first + self.batch), self.generator.about
-        images, labels = self.generator.images(self.seed, items, self.label, self.at)
+        images, labels, masks = self.generator.images(self.seed, items, self.label, self.at)
         grey = about["intensity"]
         low, high = np.transpose(grey["ranges"] or [(grey["low"], grey["high"])]).astype("float32")  # of each channel
         images = ((np.moveaxis(images, 1, -1) - low) / (high - low)).astype("float32")
@@ -49,7 +49,7 @@ class SyntheticImages(keras.utils.PyDataset):
         if self.target == "label":
             return images, labels
         if self.target == "mask":
-            return images, np.searchsorted(about["mask_values"], self.generator.masks)
+            return images, np.searchsorted(about["mask_values"], masks)
         return images, self.generator.numbers(self.seed, items, self.at)[:, list(about["numbers"]).index(self.target)]
 
     def on_epoch_end(self):

@@ -16,12 +16,11 @@ HERE = Path(__file__).resolve().parent
 
 
 class Generator:
-    """The generator of this folder. `images(seed, items)`: (n, channels, *space) in the units of export.json."""
+    """The generator of this folder. `images(seed, items)`: first (n, channels, *space) in the units of export.json."""
 
     def __init__(self, folder=HERE):
         self.about = json.loads((Path(folder) / "export.json").read_text(encoding="utf-8"))
         self.shares = json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["labels"]
-        self.masks = None
         self.session = onnxruntime.InferenceSession(str(Path(folder) / "generator.onnx"),
                                                     providers=onnxruntime.get_available_providers())
 
@@ -45,10 +44,10 @@ class Generator:
         return np.stack(columns, axis=1).astype(np.float32)
 
     def images(self, seed, items, label=None, at=None):
-        """Images and class indices of the items (whole numbers from 0 on); each depends on (seed, item) alone.
+        """Images, class indices and masks of the items (whole numbers from 0 on); each depends on (seed, item) alone.
 
         label: a class, by default as often as in the training data; at: numbers that all are to have, {"age": 63}
-        `masks` then holds their label values (n, *space), if the generator draws images with masks.
+        Masks are label values (n, *space), or None where the generator draws images alone.
         """
         length = self.about["inputs"]["latent"]["shape"][1]
         latent = np.stack([s.standard_normal((length,), dtype=np.float32) for s in _sources(seed, items, "latent")])
@@ -59,8 +58,7 @@ class Generator:
         if "numbers" in self.about["inputs"]:
             feed["numbers"] = self.numbers(seed, items, at)
         images, *masks = self.session.run(None, feed)
-        self.masks = masks[0] if masks else None
-        return images, labels
+        return images, labels, masks[0] if masks else None
 
 
 def _drawn(shares, line):
@@ -116,9 +114,9 @@ def main():
         at = _asked(given.at, numbers)
     except ValueError as error:
         parser.error(str(error))
-    images, labels = generator.images(given.seed, range(given.count), given.label, at)
+    images, labels, masks = generator.images(given.seed, range(given.count), given.label, at)
     mark = json.dumps({"synthetic": True, "weights": generator.about["weights"], "seed": given.seed})
-    more = {} if generator.masks is None else {"masks": generator.masks}
+    more = {} if masks is None else {"masks": masks}
     more |= {"numbers": generator.numbers(given.seed, range(given.count), at)} if numbers else {}
     out = given.out if given.out.endswith(".npz") else f"{given.out}.npz"
     Path(out).parent.mkdir(parents=True, exist_ok=True)
