@@ -65,6 +65,19 @@ def test_larger_images_are_shrunk_as_a_whole_or_cut_and_what_is_not_so_is_told(
     assert "3 of 3 images do not say how large" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size, told", [
+    ([8, 48, 48], "images of 90 x 192 x 192 mm fill 13% of prepare.size=[8, 48, 48]"), ([24, 48, 48], ""),
+    ([32, 32, 32], "")])
+def test_a_frame_that_is_mostly_background_is_told(size: list[int], told: str, from_records: Prepare,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    volume = np.random.default_rng(0).integers(1, 250, (1, 9, 96, 96)).astype(np.uint8)
+    stack = record(0, Image(pixels=volume, spacing=(10.0, 2.0, 2.0)))
+    stored = everything(from_records([stack], size=size))[0, 0]
+    said = capsys.readouterr().err
+    assert ("background takes the rest" in said) == bool(told) == ((stored > 0).mean() < 0.4) and told in said
+    assert not told or "[24, 48, 48] has their proportions" in said
+
+
 @pytest.mark.parametrize("settings, said", [
     ({"spacing": [1, 1]}, "needs prepare.size"), ({"spacing": [5, 1, 1], "size": [16, 16]}, "as many numbers"),
     ({"spacing": [1, 1], "size": [16, 16], "fit": "patches"}, "leave one of them out"),

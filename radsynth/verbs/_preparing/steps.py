@@ -23,7 +23,7 @@ from radsynth.verbs._preparing.chunks import LAYOUT, cut, together
 from radsynth.verbs._preparing.conversions import conversions
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
 from radsynth.verbs._preparing.extra import extra_records
-from radsynth.verbs._preparing.fit import fits
+from radsynth.verbs._preparing.filling import tell_of_size
 from radsynth.verbs._preparing.groups import groups_of, mixture
 from radsynth.verbs._preparing.options import Settings, check
 from radsynth.verbs._preparing.outcome import decide
@@ -196,8 +196,7 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         raise DataError(mixture(groups, converted))
     if converted:
         tell(f"mind: {len(converted):,} x {conversion_in_words()}")
-    if options.spacing is not None:
-        _tell_of_spacing(options, [facts for _, facts in known])
+    tell_of_size(options, [facts for _, facts in known])
     group = next(iter(groups))
     size = size_of(options.size, options.fit, [facts.size for _, facts in known],
                    [facts.spacing for _, facts in known])
@@ -217,19 +216,6 @@ def _plan(options: Settings, known: Sequence[tuple[Record, Header]], rejected: S
         enlarge=options.enlarge,
         spacing=options.spacing,
     )
-
-
-def _tell_of_spacing(options: Settings, headers: Sequence[Header]) -> None:
-    """How many images will not be as prepare.spacing says."""
-    size, pixels = options.size or (), options.spacing or ()
-    known = [facts for facts in headers if facts.spacing and len(facts.size) == len(size)]
-    if unknown := len(headers) - len(known):
-        tell(f"mind: {unknown:,} of {len(headers):,} images do not say how large their pixels are; they are taken as "
-             "prepare.spacing says.")
-    larger = sum(not fits(facts.size, size, facts.spacing or (), pixels) for facts in known)
-    if larger and options.fit == "pad":
-        tell(f"mind: {larger:,} of {len(headers):,} images are larger than prepare.size in pixels of prepare.spacing, "
-             "and are shrunk as a whole; a larger size keeps them, prepare.fit=crop cuts them.")
 
 
 def _make(
