@@ -50,9 +50,9 @@ def evaluate(real: Path, synthetic: Path, *more: Path, settings: Settings | None
     if (prepared := prepared_in(real)) is not None:
         _ask_about_order(real, folders)
         return _evaluate_folders(Prepared(prepared), folders, settings, out, copies=True)
-    size = first_image(folders[0]).space
+    first = first_image(folders[0])
     with scratch() as temporary:
-        opened = open_unprepared(real, folders[0], size, temporary, shrink=(settings or Settings()).shrink)
+        opened = open_unprepared(real, folders[0], first, temporary, shrink=(settings or Settings()).shrink)
         return _evaluate_folders(opened.prepared, folders, settings, out, copies=opened.own, notes=opened.notes)
 
 

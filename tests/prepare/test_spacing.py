@@ -11,6 +11,7 @@ import pytest
 from radsynth.errors import SettingsError
 from radsynth.image import Image
 from radsynth.settings import resolve
+from radsynth.verbs._evaluating.unprepared import open_unprepared
 from radsynth.verbs._other_images import other_images
 from radsynth.verbs.inspect import inspect
 from radsynth.verbs.prepare import prepare
@@ -112,5 +113,9 @@ def test_images_given_later_are_brought_to_it_as_well(tmp_path: Path) -> None:
     made = prepare(tmp_path / "real", tmp_path / "data",
                    settings=resolve(settings, sections=("data", "prepare")))
     preparing = made.manifest.preparation["prepare"]
+    first = Image(pixels=np.zeros((1, 8, 16, 16), np.uint8), spacing=(9.0, 2.0, 2.0))
+    opened = open_unprepared(tmp_path / "real", tmp_path / "made", first, tmp_path, shrink=False)
+    assert (everything(opened.prepared) > 0).mean() > 0.9 and "pixels of the synthetic ones, 9 x 2 x 2 mm" in str(
+        opened.notes)
     with other_images(tmp_path / "given", made.spec, made.intensity, preparing) as (_, found):
         assert found.shape == (2, 1, 8, 16, 16) and (found > -1).mean() > 0.9

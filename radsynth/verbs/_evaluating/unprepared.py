@@ -6,6 +6,7 @@ prepared data, so that its split holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from radsynth.arrays import Prepared, spread
 from radsynth.datasets import Record, dataset, recognise
 from radsynth.errors import DataError, RejectedFile
-from radsynth.image import all_grey_in_colour
+from radsynth.image import Image, all_grey_in_colour
 from radsynth.run_folder import RunFolder
 from radsynth.settings import resolve
 from radsynth.verbs._preparing.preparation import NOT_KEPT
@@ -47,17 +48,20 @@ def prepared_in(real: Path) -> Path | None:
     return next((folder for folder in (real, real / "data") if (folder / "manifest.json").exists()), None)
 
 
-def open_unprepared(real: Path, made: Path, size: tuple[int, ...], folder: Path, *, shrink: bool) -> Opened:
-    """Prepare images of any kind in `folder` to be compared with those in `made`, which have this size.
+def open_unprepared(real: Path, made: Path, first: Image, folder: Path, *, shrink: bool) -> Opened:
+    """Prepare images of any kind in `folder` to be compared with those in `made`, which have the size of their first.
 
     shrink: whether larger images may be brought down to it. DataError for images of other sizes, and where the images
     are those that a run learned from and its split is not there.
     """
-    run = run_of(made)
+    run, size = run_of(made), first.space
     if run is None:
         records = _records(real, len(size))
         notes = _compared_sizes(records, real, made, size, shrink)
         options = {"size": list(size), "channels": "grey" if _grey(records) else "keep", **HALVES}
+        if first.spacing is not None and not np.allclose(first.spacing, first.spacing[0], rtol=0.01):
+            options["spacing"] = list(first.spacing)  # as squares or cubes they would show something else
+            notes.append(f"The real images were brought to the pixels of the synthetic ones, {_by(first.spacing)} mm.")
         prepared = _prepared(real, {"prepare": options}, folder / "halves", len(size))
         return Opened(prepared=prepared, own=False, notes=(*notes, _halves(prepared)))
     known = run.settings()
@@ -143,5 +147,5 @@ def _compared_sizes(records: list[Record], real: Path, made: Path, size: tuple[i
             "were not compared."]
 
 
-def _by(sides: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sides))
+def _by(sides: Sequence[float]) -> str:
+    return " x ".join(f"{side:g}" for side in sides)
