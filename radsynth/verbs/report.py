@@ -45,9 +45,9 @@ SECTIONS = {
     "done": "What was done", "limits": "Limits",
 }
 """The page's sections in their order: the template's name, which is the anchor too, and the entry in the contents."""
-REAL = ("pictures/real.npy", "pictures/neighbours.npy", "pictures/audit_pairs.npy", "pictures/pairs.npy",
-        "pictures/doubts.npy", "pictures/masks.npy", "explain/explain.json")
-"""Files whose pictures show real images."""
+REAL = {"evaluate": tuple(f"pictures/{name}.npy" for name in ("real", "neighbours", "pairs", "doubts", "masks")),
+        "audit": ("pictures/audit_pairs.npy",), "explain": ("explain/explain.json",)}
+"""Files whose pictures show real images, by the verb that writes them."""
 ONLY_SYNTHESIS = ("images", "scorecard", "usefulness", "readers", "privacy", "intensities")
 """Sections that a task from image to image has nothing to say in."""
 
@@ -116,7 +116,8 @@ def _document(files: RunFiles) -> dict[str, Any]:
                                 "subject": files.of_images or "Synthetic images",
                                 "weights": str(network.get("sha256", ""))[:16],
                                 "of_images": bool(files.of_images), "of_masks": files.of_masks,
-                                "real_pictures": any((files.run / name).is_file() for name in REAL)}
+                                "real_pictures": {verb for verb, names in REAL.items()
+                                                  if any((files.run / name).is_file() for name in names)}}
     for name, build in PARTS.items():
         try:
             document[name] = build(files)
@@ -126,7 +127,7 @@ def _document(files: RunFiles) -> dict[str, Any]:
             # Files of another version, or edited by hand: the rest of the page is worth having.
             document[name], document["missing"][name] = None, "This part of the run folder could not be read."
     previews = document["course"]["previews"] if document["course"] else []
-    document["real_pictures"] |= files.shows_patients and bool(previews)
+    document["real_pictures"] |= {"evaluate"} if files.shows_patients and previews else set()
     left_out = set() if document["pairs"] else {"pairs"}
     left_out |= set(ONLY_SYNTHESIS) if document["pairs"] or files.paired else set()
     left_out |= {"usefulness", "readers", "privacy"} if files.unpaired else set()

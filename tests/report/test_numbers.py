@@ -18,6 +18,7 @@ from radsynth.verbs._report.scorecard import NUMBERS, QUESTIONS, scorecard
 from radsynth.verbs._report.words import extent, figure, interval, sides
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs.report import report
+from tests.report.examples import RESULTS, SPEC, add, page
 
 
 def test_the_scorecard_has_all_seven_and_invents_nothing(run: Path) -> None:
@@ -91,3 +92,22 @@ def test_every_number_is_explained_in_two_sentences(repository: Path) -> None:
     for entry in re.findall(r"^\*\*(.+?)(?=\n\n)", text, re.S | re.M):
         _, *sentences = re.findall(r"[.?](?:\s|$)", entry)
         assert len(sentences) == 2, entry
+
+
+def test_names_written_from_the_right_keep_their_numbers_beside_them(run: Path) -> None:
+    """Of two Arabic names in a row the count of the first stood beside the second, and their order was turned."""
+    classes = {"\u0633\u0644\u064a\u0645": 20, "\u0648\u0631\u0645": 30, "left": 40}
+    add(run, inspection={"n_images": 90, "n_patients": 90, "modality": "MR", "median_size": [16, 16],
+                         "labels": classes},
+        spec=SPEC | {"spec": SPEC["spec"] | {"labels": [*classes]}})
+    first, second = (f"\u2068{name}\u2069" for name in [*classes][:2])
+    text = page(run).text
+    assert f"{first}: 20; {second}: 30; left: 40" in text and f"{first}, {second}, left" in text
+
+
+def test_a_scorecard_without_numbers_does_not_explain_them(run: Path) -> None:
+    assert "dot and line" in page(run).text and "half-samples of the patients" in page(run).text
+    add(run, results=RESULTS | {"measurements": []})
+    text = page(run).text
+    assert "dot and line" not in text and "half-samples of the patients" not in text
+    assert "No number could be measured" in text

@@ -13,6 +13,7 @@ from radsynth.verbs._report.facts import facts, limits
 from radsynth.verbs._report.verdicts import bottom_line, verdicts
 from radsynth.verbs._report.words import verdict
 from radsynth.verbs._run_files import Missing, RunFiles
+from radsynth.verbs.report import report
 from tests.report.examples import AUDIT, MEASURED, RESULTS, SHARE, SPEC, add, page, utility
 
 
@@ -263,3 +264,14 @@ def test_a_translation_between_two_of_three_classes_has_not_learned_from_the_thi
     assert "looked at" not in dict(facts(RunFiles(run)))["Learned from"]
     (run / "settings.yaml").write_text("task:\n  kind: cut\n")  # the only two classes need not be named
     assert "looked at" not in dict(facts(RunFiles(run)))["Learned from"]
+
+
+def test_without_held_out_images_nobody_is_sent_to_an_audit(run: Path) -> None:
+    """It tries no attack then, and tells no copies."""
+    add(run, results={key: RESULTS[key] for key in ("version", "context", "neighbours")} | {"measurements": []})
+    for held_out, sent in ((1, True), (0, False)):
+        add(run, spec=SPEC | {"counts": {"train": 100, "validation": 0, "test": held_out}})
+        report(run)
+        told = (run / "report.html").read_text() + (run / "report.json").read_text()
+        assert ("radsynth audit" in told) == sent
+        assert ("nobody can tell whether they are copies" in told) != sent

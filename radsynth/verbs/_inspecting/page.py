@@ -24,7 +24,7 @@ from radsynth.verbs._inspecting.mask_notes import MANY
 from radsynth.verbs._preparing.conversions import in_words as conversion_in_words
 from radsynth.verbs._preparing.ct_window import ct_window, has_hounsfield
 from radsynth.verbs._rejected import in_words
-from radsynth.verbs._report.words import count
+from radsynth.verbs._report.words import count, named
 from radsynth.verbs._scarce import rare
 
 if TYPE_CHECKING:
@@ -303,5 +303,5 @@ def _findings(labels: dict[str, int]) -> dict[str, int]:
 def _listed(counts: dict[str, int], most: int = 8) -> str:
     if len(counts) == 1:
         return next(iter(counts))
-    parts = [f"{name} ({count:,})" for name, count in list(counts.items())[:most]]
+    parts = [f"{named(name)} ({count:,})" for name, count in list(counts.items())[:most]]
     return ", ".join(parts) + (f" and {len(counts) - most} more" if len(counts) > most else "")

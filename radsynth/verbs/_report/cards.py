@@ -20,7 +20,7 @@ from radsynth.verbs._report.claim import claim
 from radsynth.verbs._report.effort import effort
 from radsynth.verbs._report.facts import facts, limits, promised, use
 from radsynth.verbs._report.verdicts import verdicts
-from radsynth.verbs._report.words import duration, extent, figure, format_name, interval, reach, sides
+from radsynth.verbs._report.words import duration, extent, figure, format_name, interval, named, reach, sides
 from radsynth.verbs._run_files import RunFiles
 
 UNKNOWN = ("Licence", "Who made and who answers for it, contact", "Where the images learned from come from",
@@ -167,7 +167,7 @@ def _contents(files: RunFiles, made: dict[str, Any], classes: dict[str, int]) ->
     return [("Images", f"{made['count']:,}"), ("Format", format_name(made["format"])),
             ("Size", f"{extent(spec['size'])}"),
             ("Spacing", spacing), ("Intensities", f"{reach(spec, grey)} at most"),
-            ("Classes", ", ".join(f"{name} {number:,}" for name, number in classes.items()) or "none"),
+            ("Classes", ", ".join(f"{named(name)} {number:,}" for name, number in classes.items()) or "none"),
             ("Seed", str(made["seed"])), ("Truncation", f"{made['truncation']:g} (1 is the full variety)"),
             ("Copy filter", "used, see copy_filter.json" if made.get("copy_filter") else "not used")]
 

@@ -8,7 +8,7 @@ from typing import Any
 from radsynth.choices import Choice, as_given
 from radsynth.verbs._rejected import count_rejected, in_words
 from radsynth.verbs._report.effort import effort as measured
-from radsynth.verbs._report.words import duration, extent, figure
+from radsynth.verbs._report.words import duration, extent, figure, named
 from radsynth.verbs._run_files import Missing, RunFiles
 
 
@@ -25,7 +25,7 @@ def data(files: RunFiles) -> list[tuple[str, str]]:
     if len(files.channels) > 1 and not files.colour:
         facts.append(("Channels", ", ".join(files.channels)))
     if found.get("labels"):
-        facts.append(("Classes", "; ".join(f"{name}: {count:,}" for name, count in found["labels"].items())))
+        facts.append(("Classes", "; ".join(f"{named(name)}: {count:,}" for name, count in found["labels"].items())))
     return facts + [("Odd", f"{text} ({count:,})") for text, count in found.get("notes", {}).items()]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from radsynth.metrics._privacy_attacks import guessed
 from radsynth.verbs._grid import grid
 from radsynth.verbs._report import pictures
-from radsynth.verbs._report.facts import testable
+from radsynth.verbs._report.facts import held_out, testable
 from radsynth.verbs._report.words import UNDECIDED, figure, interval
 from radsynth.verbs._run_files import Missing, RunFiles
 from radsynth.verbs._usefulness.words import points
@@ -23,7 +23,8 @@ ARMS = {"real": "real images as they are", "augmented": "real images, augmented"
 
 def audit(files: RunFiles) -> dict[str, Any]:
     """The audit: verdict, every attack beside its control and baseline, how near the images come, limits."""
-    found = files.need("audit.json", "The run has not been audited: 'radsynth audit' tries to find copies and members.")
+    found = files.need("audit.json", "The run has not been audited: 'radsynth audit' tries to find copies and members."
+                       if held_out(files) else "No image was held out, without which an audit can tell nothing.")
     attacks = [{"title": one["title"], "meaning": one["meaning"], "found": one["found"],
                 "cells": [_auc(one[part]) for part in ("main", "control", "baseline")],
                 "hits": _estimate(one["main"]["hits"], "share"), "beside": _beside(one)} for one in found["attacks"]]

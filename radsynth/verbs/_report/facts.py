@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.bases import names, origin
-from radsynth.verbs._report.words import count, extent, odds, privacy_bound
+from radsynth.verbs._report.words import count, extent, named, odds, privacy_bound
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._scarce import untaught
 
@@ -102,7 +102,8 @@ def _of_domains(files: RunFiles, spec: dict[str, Any]) -> str:
     labels, domains = spec.get("labels", {}), files.settings().get("task", {}).get("domains") or ()
     if not files.unpaired or not domains or not set(domains) < set(labels):
         return ""
-    return f" Only the {sum(labels[one] for one in domains):,} of the classes {' and '.join(domains)} were looked at."
+    classes = " and ".join(map(named, domains))
+    return f" Only the {sum(labels[one] for one in domains):,} of the classes {classes} were looked at."
 
 
 def _began(files: RunFiles) -> str:
@@ -138,6 +139,12 @@ def alone(files: RunFiles) -> bool:
     spec = files.get("spec.json")
     images, patients = own(spec) if "counts" in spec else (0, 0)
     return bool(patients and patients == images)
+
+
+def held_out(files: RunFiles) -> bool:
+    """Whether training left images out, without which an audit can tell nothing; True where nobody knows."""
+    counts = files.get("spec.json").get("counts", {})
+    return "validation" not in counts or counts["validation"] + counts.get("test", 0) > 0
 
 
 def testable(files: RunFiles) -> bool:

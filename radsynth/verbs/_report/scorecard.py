@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from radsynth._rounding import rounded
-from radsynth.verbs._report.facts import promised, testable
-from radsynth.verbs._report.words import count, extent, figure, format_name, reach, sides
+from radsynth.verbs._report.facts import held_out, promised, testable
+from radsynth.verbs._report.words import count, extent, figure, format_name, named, reach, sides
 from radsynth.verbs._run_files import RunFiles
 
 QUESTIONS = {
@@ -100,7 +100,8 @@ def _never(name: str, files: RunFiles) -> list[str]:
             "'radsynth utility' has not been run." if testable(files) else
             "it cannot be tested without classes or masks.")]),
         "Compliance": ([] if audited else ["Attacks on privacy: " + (
-            f"{given}, and show whom these show." if files.of_images else "'radsynth audit' has not been run.")])
+            f"{given}, and show whom these show." if files.of_images else
+            "'radsynth audit' has not been run." if held_out(files) else "no image was held out to try them with.")])
         + ["Law, consent and ethics: for people to judge."],
         "Comprehension": [] if explained else
         ["What the generator has learned: 'radsynth control' and 'radsynth explain' " + (
@@ -142,7 +143,7 @@ def _completeness(files: RunFiles) -> list[tuple[str, str]]:
                       "seed in samples.csv"))
     if spec:
         labels = spec.get("labels") or ()
-        facts.append(("Classes", ", ".join(labels) if len(labels) > 1 else "none"))
+        facts.append(("Classes", ", ".join(map(named, labels)) if len(labels) > 1 else "none"))
     found = files.get("utility.json")
     if found:
         arms = {arm["arm"]: arm for arm in found["arms"] if arm["share"] == 1.0}
@@ -194,7 +195,8 @@ def _consistency(files: RunFiles) -> list[tuple[str, str]]:
         if len(ratios) > 1:
             low, high = min(ratios, key=lambda k: ratios[k]), max(ratios, key=lambda k: ratios[k])
             told = (f"{rounded(ratios[low], 2)}, in all" if ratios[low] == ratios[high] else
-                    f"{rounded(ratios[low], 2)} (class {low}) to {rounded(ratios[high], 2)} (class {high})")
+                    f"{rounded(ratios[low], 2)} (class {named(low)}) to {rounded(ratios[high], 2)} "
+                    f"(class {named(high)})")
             facts.append((f"{title} over its floor, by class", told))
     same = "image gives the same result" if files.of_images else "seed and number give the same image"
     return [*facts, ("Repeated", f"the same {same} again")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from radsynth.verbs._pairs.found import GIVEN
-from radsynth.verbs._report.facts import alone, promised, testable
+from radsynth.verbs._report.facts import alone, held_out, promised, testable
 from radsynth.verbs._report.pair_verdicts import QUESTION, keeping, pair_verdicts, turned
 from radsynth.verbs._report.verdict import Sign, Verdict
-from radsynth.verbs._report.words import SEEN, UNDECIDED, count, figure, verdict
+from radsynth.verbs._report.words import SEEN, UNDECIDED, count, figure, named, verdict
 from radsynth.verbs._run_files import RunFiles
 from radsynth.verbs._usefulness.words import SOLVED, learned, per_cent, points
 
@@ -17,6 +17,8 @@ OTHERS = "Other images"
 """What was measured says nothing of this generator's images."""
 NO_VERDICT = "No verdict"
 """It was tried, and there was too little to tell."""
+UNKNOWABLE = "Cannot be known"
+"""No image was held out, so that no audit could tell anything."""
 BESIDE_FEW = "With few patients"
 """They help beside a share of the real patients, and are not shown to beside all of them, or harm there."""
 
@@ -50,6 +52,8 @@ def bottom_line(found: list[Verdict], meant: str = "") -> str:
     }.get(signs["Privacy"], "Do not give these images away before 'radsynth audit' has been run and read.")
     if answers["Privacy"] == NO_VERDICT:
         share = "Do not give these images away: the audit came to no verdict on them."
+    if answers["Privacy"] == UNKNOWABLE:
+        share = "Do not give these images away: no image was held out, so nobody can tell whether they are copies."
     quality = {signs["Realism"], signs["Variety"]}
     if "warning" in quality:
         use = "The images are far from real ones: good for trying out software, not for conclusions about patients."
@@ -159,7 +163,7 @@ def _least_covered(classes: dict[str, Any]) -> str:
     if len(found) < 2:
         return ""
     name, number = min(found.items(), key=lambda pair: pair[1]["value"] / max(pair[1]["floor"], 1e-9))
-    return (f" Least covered: class {name}, {figure(number['value'], 'share')} (real against real "
+    return (f" Least covered: class {named(name)}, {figure(number['value'], 'share')} (real against real "
             f"{figure(number['floor'], 'share')}).")
 
 
@@ -244,6 +248,10 @@ def _privacy(files: RunFiles, found: dict[str, dict[str, Any]]) -> Verdict:
         answer, text = copied
         return Verdict(heading=heading, question=question, sign="warning", answer=answer, text=text + promise,
                        limit="Attacks on membership have not been tried: 'radsynth audit' does it.")
+    if not held_out(files):
+        return Verdict(heading=heading, question=question, sign="open", answer=UNKNOWABLE, limit=limit, text=(
+            "No image was held out, without which copies cannot be told from chance, nor attacks be tried: give "
+            f"images of more patients, or a smaller prepare.train.{promise}"))
     looked = any(name in found for name in ("copies", "near_copies_features", "near_copies_pixels"))
     text = ("No more synthetic images lie close to a training image than chance explains. This looks for near copies "
             "only: attacks have not been tried." if looked else "Neither copies were looked for nor attacks tried.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,6 +129,12 @@ def _alike(one: dict[str, Any]) -> bool:
 def count(number: int, noun: str) -> str:
     """A number with its noun, in the plural where that is due."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def named(name: str) -> str:
+    """A name as it can stand beside numbers: one that is written from the right would change sides with them."""
+    from_right = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"\u2068{name}\u2069" if from_right else name
 
 
 def level(value: float) -> str:
