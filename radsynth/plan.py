@@ -56,9 +56,8 @@ PATIENT = 1200.0
 """Seconds of one core that multiplies bf16 itself from which images of 128 px are synthesised, unless they are few:
 after a third of it slices of 128 px were closer to real ones than enlarged ones of 64 px (docs/benchmarks-quality.md,
 "Larger images")."""
-VERY_PATIENT = 7200.0
-"""The same of 256 px, of a budget in time: after 50 minutes they and enlarged ones of 128 px after 40 tie (two seeds),
-with more heads that are torn, and only they still come nearer quickly (as above)."""
+VERY_PATIENT = 8 * 3600.0
+"""The same of 256 px: after two hours enlarged ones of 128 px were still closer and more varied (as above)."""
 PATIENT_VOLUMES = 7200.0
 """The same from which volumes are synthesised at 48 voxels a side: hippocampi were closer to real ones then than any of
 32 can be, and less varied (docs/benchmarks-quality.md, "Volumes")."""
@@ -175,8 +174,7 @@ def _size(data: Fingerprint, device: Device, budget: dict[str, float], task: str
         longest = 64 if gpu else 48 if task == "synthesis" and patience >= PATIENT_VOLUMES else 32
     else:
         measured = task == "synthesis" and data.images >= FEW
-        large = VERY_PATIENT if measured and budget.get("seconds") and not gpu else 8 * 3600
-        longest = 256 if patience >= large else 128 if patience >= (PATIENT if measured else 3600) else 64
+        longest = 256 if patience >= VERY_PATIENT else 128 if patience >= (PATIENT if measured else 3600) else 64
     scale = min(1.0, longest / max(have))
     if scale == 1:
         return tuple(max(8, side) for side in have)
