@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,6 @@ MORE = {"brain": (), "hippocampus": ("train.batch=4", "model.width=16"), "hearts
 
 def volumes(file: Path, folder: Path, side: int = 96) -> Path:
     """The middles of slices as volumes of each patient and phase, with masks; no scale is known: pixels of 2 mm."""
-    if folder.exists():  # written once: files of another time would be other data, which has to be prepared anew
-        return folder
     with np.load(file) as data:
         images, masks, names = data["images"], data["masks"], [str(name) for name in data["names"]]
     first = (images.shape[1] - side) // 2
@@ -54,14 +53,15 @@ def volumes(file: Path, folder: Path, side: int = 96) -> Path:
     for row, name in enumerate(names):
         phase, _, number = name.partition("_slice_")
         rows.setdefault(phase, []).append((int(number), row))
-    whole, folder = folder, folder.with_suffix(".part")
     folder.mkdir(parents=True, exist_ok=True)
     for phase, slices in rows.items():
         chosen = [row for _, row in sorted(slices)]
         for end, values in (("", images), ("_seg", masks)):
             pixels = values[chosen, first:first + side, first:first + side].transpose(2, 1, 0)
-            nibabel.save(nibabel.Nifti1Image(pixels, np.diag([-2, -2, 10, 1])), folder / f"{phase}{end}.nii.gz")
-    return folder.rename(whole)
+            path = folder / f"{phase}{end}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(pixels, np.diag([-2, -2, 10, 1])), path)
+            shutil.copystat(file, path)  # files of another time would be other data, which has to be prepared anew
+    return folder
 
 
 def rows(name: str, variant: str, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ Every choice can be overridden; what was chosen and why is written to the run's 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from radsynth.bases import Facts, fitting
 from radsynth.choices import ASKED, Choice
 from radsynth.course import DEFAULT_SECONDS, FEW, SPEED, augmentation, changes, course, passes, speed
 from radsynth.device import Device
-from radsynth.io._geometry import even_size
+from radsynth.io._geometry import even_size, in_proportion
 from radsynth.recipes import DEFAULT_MODEL, TASK_RECIPES, TUNING, recipe
 from radsynth.settings import constant
 
@@ -175,10 +174,7 @@ def _size(data: Fingerprint, device: Device, budget: dict[str, float], task: str
     else:
         measured = task == "synthesis" and data.images >= FEW
         longest = 256 if patience >= VERY_PATIENT else 128 if patience >= (PATIENT if measured else 3600) else 64
-    scale = min(1.0, longest / max(have))
-    if scale == 1:
-        return tuple(max(8, side) for side in have)
-    return tuple(max(16, 8 * math.ceil(round(side * scale) / 8)) for side in have)
+    return tuple(max(8, side) for side in have) if longest >= max(have) else in_proportion(have, longest)
 
 
 def _size_reason(data: Fingerprint, size: tuple[int, ...], device: Device) -> str:

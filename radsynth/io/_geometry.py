@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -113,6 +114,12 @@ def even_size(size: tuple[int, ...], spacing: tuple[float, ...] | None) -> tuple
     if max(steps) <= (1 + SAME) * min(steps):
         return size
     return tuple(round(side * step / min(steps)) for side, step in zip(size, steps, strict=True))
+
+
+def in_proportion(size: tuple[int, ...], longest: int) -> tuple[int, ...]:
+    """A size of the same proportions whose longest side is about so long, in multiples of 8, at least 16."""
+    scale = longest / max(size)
+    return tuple(max(16, 8 * math.ceil(round(side * scale) / 8)) for side in size)
 
 
 def usable(affine: NDArray[np.float64]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from radsynth.io import Header
-from radsynth.io._geometry import even_size
+from radsynth.io._geometry import even_size, in_proportion
 from radsynth.progress import tell
 from radsynth.verbs._preparing.fit import fits
 from radsynth.verbs._preparing.options import Settings
@@ -46,8 +46,6 @@ def _tell_of_background(size: tuple[int, ...], known: Sequence[Header]) -> None:
     scale = min(frame / side for frame, side in zip(size, even, strict=True))
     share = math.prod(scale * side / frame for frame, side in zip(size, even, strict=True))
     if share < EMPTY:
-        longest = max(size) / max(even)
-        better = [max(8, 8 * math.ceil(round(side * longest) / 8)) for side in even]
         extent = " x ".join(f"{side * step:.0f}" for side, step in zip(usual, steps, strict=True))
         tell(f"mind: images of {extent} mm fill {share:.0%} of prepare.size={list(size)}, background takes the rest: "
-             f"{better} has their proportions.")
+             f"{list(in_proportion(even, max(size)))} has their proportions.")
